@@ -1,0 +1,133 @@
+"""The few things that the core needs from outside, as protocols whose docstrings state the guarantees.
+
+The core is synchronous: none of these may wait. Implementations live in `transports` and `app`; the tests'
+are in `tests/fakes.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from service.wire.codes import CloseCode
+from service.wire.frame import Frame
+
+Monotonic = Callable[[], float]
+"""Seconds on a clock that never goes back; for deadlines and latencies."""
+
+Wall = Callable[[], float]
+"""Seconds since the epoch; for what is shown to people and programs."""
+
+Defer = Callable[[Callable[[], None]], None]
+"""Run a callable soon: after what is ready now was handled, in the order of deferring, never re-entrantly."""
+
+
+class Peer(Protocol):
+    """One accepted WebSocket connection, as the core sees it. Made by a transport.
+
+    Guarantees: frames go out in the order of `send`, and a Close after all of them; nothing here waits
+    or raises; on a connection that is closing or gone, `send` and `close` do nothing. What waits to go
+    out is bounded: when more than the outbound limit is waiting and more comes, the transport closes the
+    connection with 4008 (one message of any size is always let through).
+    """
+
+    @property
+    def transport(self) -> str:
+        """`native` or `asgi`: a label for logs and metrics."""
+
+    @property
+    def address(self) -> str:
+        """The address of the peer (of the client, where a trusted proxy says who that is), no port."""
+
+    def send(self, frame: Frame) -> None:
+        """Queue one text message."""
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close after what is queued; `reason` at most 123 bytes of UTF-8."""
+
+    def allow_message_size(self, size: int) -> None:
+        """From the next message on accept messages of up to `size` bytes (0: no limit)."""
+
+
+class Receiver(Protocol):
+    """What a transport hands a connection's messages to. The core's Session is one; an echo in tests another.
+
+    The transport promises: `receive` gets whole messages in order, text already checked to be UTF-8;
+    after `closed` nothing comes any more; `closed` comes exactly once for every connection that was
+    opened, after the last message that was received, even if the peer's Close was in the same segment.
+    No exception leaves these calls.
+    """
+
+    def receive(self, payload: bytes, text: bool) -> None:
+        """One whole message; `text` is False for a binary one."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """The connection is over: the close code that was received, or sent if ours came first, or 1006."""
+
+
+class Handshake(Protocol):
+    """The HTTP request that asks for an upgrade. Header names are lower case; values are text.
+
+    `local_port` is the port that it came in on; `kind` is `worker` for the worker port, else `websocket`.
+    `scheme` is `http` or `https`; `address` is the client's, proxies already taken into account.
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+class HttpAnswer(NamedTuple):
+    """A whole HTTP response, small enough to be one write. Header names are lower case; the transport adds
+    `content-length`, `date` and `connection`."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Admission(Protocol):
+    """A handshake that may become a connection."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the handshake's answer names in Sec-WebSocket-Protocol; one that the client offered."""
+
+    @property
+    def max_message_size(self) -> int:
+        """Bytes that a message may have at first (0: no limit)."""
+
+
+class Gate(Protocol):
+    """What a transport asks before and after an upgrade. The core's Gateway is one; the tests have others."""
+
+    def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
+        """Decide on an upgrade: an Admission, or the HTTP answer that refuses it. Never raises."""
+
+    def opened(self, peer: Peer, admission: Admission) -> Receiver:
+        """The upgrade was answered with 101: who takes what comes. May already `send` to the peer."""
+
+
+PlainHttp = Callable[[str, Handshake], HttpAnswer]
+"""(method, request) → the answer to plain HTTP on a port that is for WebSockets: discovery, health, or 426."""
+
+
+class TransportCounts(Protocol):
+    """Where a transport counts what the core cannot see. Plain attributes, added to in place."""
+
+    messages_in: int
+    bytes_in: int
+    messages_out: int
+    bytes_out: int
+    handshakes_refused: int
+    protocol_errors: int
+    contained_errors: int
+    slow_closed: int
+    mute_closed: int

@@ -1,0 +1,33 @@
+"""PeerFault: what a peer did wrong, and the answer it gets.
+
+The counterpart of a bug of ours: a fault is expected input from a stranger. It carries the error code,
+a sentence, the field concerned, and where the catalogue asks for it the close code. The session turns it
+into its dialect's own error frame; HTTP turns it into a 4xx. Nothing else may leave a decoder.
+"""
+
+from .codes import CloseCode, ErrorCode
+
+
+class PeerFault(Exception):
+    """A peer's message that cannot be accepted.
+
+    `message` is one sentence for the peer: what was wrong and what would be right; it never quotes what
+    the peer sent. `field` is the name of the field concerned. `close` ends the connection after the
+    answer; None leaves it open. `msg_id` is the peer's own id for the message, where it was readable.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        field: str | None = None,
+        close: CloseCode | None = None,
+        msg_id: str | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.field = field
+        self.close = close
+        self.msg_id = msg_id
