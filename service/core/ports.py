@@ -66,8 +66,9 @@ class Receiver(Protocol):
 class Handshake(Protocol):
     """The HTTP request that asks for an upgrade. Header names are lower case; values are text.
 
-    `local_port` is the port that it came in on; `kind` is `worker` for the worker port, else `websocket`.
-    `scheme` is `http` or `https`; `address` is the client's, proxies already taken into account.
+    `kind` is `worker` for the worker port, else `websocket`.
+    `scheme` is `http` or `https`; `address` is the client's, `host` what the client asked for (`name[:port]`,
+    empty if it didn't say), all three with trusted proxies already taken into account.
     """
 
     @property
@@ -80,6 +81,8 @@ class Handshake(Protocol):
     def address(self) -> str: ...
     @property
     def scheme(self) -> str: ...
+    @property
+    def host(self) -> str: ...
     @property
     def kind(self) -> str: ...
 

@@ -52,6 +52,8 @@ class CloseCode(IntEnum):
     RATE_LIMITED = 4029, Advice.BACK_OFF, "over the message rate limit"
 
 
+_BY_NUMBER: Final = {int(member): member for member in CloseCode}
+
 # What our side of a connection records where no Close frame came (RFC 6455 section 7.1.5); never sent.
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
@@ -63,10 +65,8 @@ def advice_for(code: int) -> Advice:
     A code that is not in the catalogue (a proxy's, or 1006 for a connection that was just gone) means
     that the network decided, not the gateway: come back with back-off.
     """
-    try:
-        return CloseCode(code).advice
-    except ValueError:
-        return Advice.BACK_OFF
+    known = _BY_NUMBER.get(code)
+    return Advice.BACK_OFF if known is None else known.advice
 
 
 class ErrorCode(StrEnum):

@@ -1,0 +1,251 @@
+"""The envelope dialect: `{"type", "msg_id", "timestamp", "data"}`, spoken by workers and by clients.
+
+Bytes in, messages out, and back; no decisions. `params`, results and payloads stay the bytes that came.
+Source: protocol reference, "Envelope dialect".
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from ..codes import ErrorCode
+from ..faults import PeerFault
+from ..frame import Frame
+from ..messages import NULL, Event, Identity, Name, encode
+from ..strict_json import check_keys, check_numbers, decode
+
+SUBPROTOCOL: Final = "portico.envelope.v1"
+TYPES: Final = frozenset(
+    {
+        "connect",
+        "disconnect",
+        "heartbeat",
+        "error",
+        "handshake",
+        "request",
+        "response",
+        "notification",
+        "custom",
+    }
+)
+
+Action = Annotated[str, Meta(min_length=1, max_length=128)]
+Weight = Annotated[float, Meta(gt=0, le=1_000_000)]
+Capacity = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Envelope(Struct):
+    """One message as it came; `data` undecoded."""
+
+    type: str
+    msg_id: Name | None = None
+    data: Raw | None = None
+
+
+class Connect(Identity, frozen=True):
+    """`connect` from a client: who it is, and for a worker what it takes."""
+
+    role: str | None = None
+    commands: list[Action] | None = None
+    capacity: Capacity | None = None
+    weight: Weight | None = None
+    token: str | None = None
+
+
+class Handshake(Struct):
+    """`handshake`, the first message of older workers."""
+
+    handshake_key: str | None = None
+
+
+class Call(Struct):
+    """`request`: an action and its parameters."""
+
+    action: Action
+    params: Raw = NULL
+    timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+
+
+class Answer(Struct):
+    """`response`: what came of a request."""
+
+    request_id: str | None = None
+    success: bool = True
+    result: Raw = NULL
+    error: Raw = NULL
+    partial: bool = False
+
+
+class Custom(Struct):
+    """`custom`: an event with whatever else belongs to it."""
+
+    event: Name
+    request_id: str | None = None
+    capacity: Capacity | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+_connect = msgspec.json.Decoder(Connect)
+_handshake = msgspec.json.Decoder(Handshake)
+_call = msgspec.json.Decoder(Call)
+_answer = msgspec.json.Decoder(Answer)
+_custom = msgspec.json.Decoder(Custom)
+_text = msgspec.json.Decoder(str)
+
+_KEYS: Final = (b'"type"', b'"msg_id"', b'"data"', b'"request_id"', b'"action"')
+
+
+def decode_envelope(payload: bytes) -> Envelope:
+    """Decode the outer object. Raises PeerFault."""
+    envelope = decode(_envelope, payload)
+    try:
+        check_keys(payload, _KEYS)
+        check_numbers(payload)
+    except PeerFault as fault:
+        fault.msg_id = envelope.msg_id
+        raise
+    return envelope
+
+
+def _data(envelope: Envelope) -> bytes:
+    raw = envelope.data
+    if raw is None or raw == b"null":
+        return b"{}"
+    return bytes(raw)
+
+
+def connect_of(envelope: Envelope) -> Connect:
+    """The data of a `connect`. Raises PeerFault."""
+    connect = decode(_connect, _data(envelope))
+    if connect.role not in (None, "worker", "client"):
+        raise PeerFault(ErrorCode.BAD_FIELD, "The field 'role' must be 'worker' or 'client'.", field="role")
+    connect.check()
+    return connect
+
+
+def handshake_of(envelope: Envelope) -> Handshake:
+    """The data of a `handshake`. Raises PeerFault."""
+    return decode(_handshake, _data(envelope))
+
+
+def call_of(envelope: Envelope) -> Call:
+    """The data of a `request`. Raises PeerFault."""
+    return decode(_call, _data(envelope))
+
+
+def answer_of(envelope: Envelope) -> Answer:
+    """The data of a `response`. Raises PeerFault."""
+    return decode(_answer, _data(envelope))
+
+
+def custom_of(envelope: Envelope) -> Custom:
+    """The data of a `custom`. Raises PeerFault."""
+    return decode(_custom, _data(envelope))
+
+
+def error_text(answer: Answer) -> str | None:
+    """The error of an answer that failed: its `error`, else the text of its `result`; None on success."""
+    if answer.success:
+        return None
+    for raw in (answer.error, answer.result):
+        if raw != b"null":
+            return as_text(raw)
+    return "The worker gave no reason"
+
+
+def as_text(raw: Raw) -> str:
+    """A JSON string's own text, any other value as JSON."""
+    try:
+        return _text.decode(raw)
+    except msgspec.ValidationError:
+        return bytes(raw).decode()
+
+
+def encode_envelope(kind: str, msg_id: str, timestamp: float, data: object) -> Frame:
+    """Any message of this dialect. `timestamp` in seconds since the epoch."""
+    return Frame(encode({"type": kind, "msg_id": msg_id, "timestamp": timestamp, "data": data}))
+
+
+class _Notice(Struct):
+    title: Raw = NULL
+    content: Raw = NULL
+    level: Raw = NULL
+
+
+_notice = msgspec.json.Decoder(_Notice)
+
+
+def push(event: Event, msg_id: str, timestamp: float) -> Frame:
+    """A push in this dialect: a `notification`."""
+    notice = _notice.decode(event.data)
+    data: dict[str, object] = {
+        "event": event.type,
+        "payload": event.data,
+        "title": event.type if notice.title == b"null" else notice.title,
+        "content": bytes(event.data).decode() if notice.content == b"null" else notice.content,
+        "level": "info" if notice.level == b"null" else notice.level,
+        "stream": event.stream,
+        "offset": event.offset,
+    }
+    return encode_envelope("notification", msg_id, timestamp, data)
+
+
+def error(fault: PeerFault, msg_id: str, timestamp: float) -> Frame:
+    """The answer to a message that cannot be accepted."""
+    data: dict[str, object] = {"error": fault.message, "code": fault.code, "msg_id": fault.msg_id}
+    if fault.field is not None:
+        data["field"] = fault.field
+    return encode_envelope("error", msg_id, timestamp, data)
+
+
+class _RequestInfo(Struct):
+    id: str
+    attempt: int
+    deadline_ms: int
+    stream: bool
+
+
+class _RequestData(Struct):
+    action: str
+    params: Raw
+    request: _RequestInfo
+
+
+class _RequestEnvelope(Struct):
+    type: str
+    msg_id: str
+    timestamp: float
+    data: _RequestData
+
+
+def request(
+    request_id: str,
+    timestamp: float,
+    action: str,
+    params: Raw,
+    *,
+    attempt: int,
+    deadline_ms: int,
+    stream: bool,
+) -> Frame:
+    """A request, gateway → worker; `msg_id` is the request's id. `deadline_ms`: what is left of its time."""
+    info = _RequestInfo(request_id, attempt, deadline_ms, stream)
+    return Frame(
+        encode(_RequestEnvelope("request", request_id, timestamp, _RequestData(action, params, info)))
+    )
+
+
+def response(
+    msg_id: str, timestamp: float, success: bool, result: Raw | None, fault: str | None, partial: bool = False
+) -> Frame:
+    """An answer, gateway → client, under the request's own `msg_id`."""
+    data: dict[str, object] = {"request_id": msg_id, "success": success, "result": result, "error": fault}
+    if partial:
+        data["partial"] = True
+    return encode_envelope("response", msg_id, timestamp, data)
+
+
+def cancel(request_id: str, msg_id: str, timestamp: float) -> Frame:
+    """Tells a worker to stop working on a request."""
+    return encode_envelope("custom", msg_id, timestamp, {"event": "cancel", "request_id": request_id})

@@ -1,0 +1,65 @@
+"""Which dialect a connection speaks, when neither path nor port nor subprotocol says so: its first message.
+
+Source: protocol reference, "Who gets in, and in which dialect".
+"""
+
+from enum import Enum
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ..codes import CloseCode, ErrorCode
+from ..faults import PeerFault
+from . import c_client, envelope, requester
+
+
+class Dialect(Enum):
+    """The dialects, by the name that logs and metrics use."""
+
+    C_CLIENT = "c_client"
+    ENVELOPE = "envelope"
+    REQUESTER = "requester"
+    USER = "user"
+
+
+BY_SUBPROTOCOL = {
+    c_client.SUBPROTOCOL: Dialect.C_CLIENT,
+    envelope.SUBPROTOCOL: Dialect.ENVELOPE,
+    requester.SUBPROTOCOL: Dialect.REQUESTER,
+}
+
+
+class _First(Struct):
+    type: Raw | UnsetType = UNSET
+    command: Raw | UnsetType = UNSET
+
+
+_first = msgspec.json.Decoder(_First)
+_text = msgspec.json.Decoder(str)
+
+
+def dialect_of(payload: bytes) -> Dialect:
+    """The dialect that a first message is of. Raises PeerFault `unknown_dialect`, which closes with 1003."""
+    try:
+        first = _first.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _unknown("The first message is not a JSON object.") from None
+    kind = None
+    if first.type is not UNSET and first.type[:1] == b'"':
+        kind = _text.decode(first.type)
+    if kind == c_client.REGISTER:
+        return Dialect.C_CLIENT
+    if first.command is not UNSET:
+        return Dialect.REQUESTER
+    if kind in envelope.TYPES:
+        return Dialect.ENVELOPE
+    raise _unknown("The first message is of no known dialect.")
+
+
+def _unknown(problem: str) -> PeerFault:
+    return PeerFault(
+        ErrorCode.UNKNOWN_DIALECT,
+        f'{problem} Begin with an object that has "type": "{c_client.REGISTER}", with a "command", '
+        'or with a type of the envelope dialect such as "connect".',
+        close=CloseCode.NOT_A_DIALECT,
+    )

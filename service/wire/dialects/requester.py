@@ -1,0 +1,101 @@
+"""The requester dialect: one object a request, one an answer, and nothing else ever.
+
+Source: protocol reference, "Requester dialect".
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from ..codes import ErrorCode
+from ..faults import PeerFault
+from ..frame import Frame
+from ..messages import NULL, Name, encode
+from ..strict_json import check_keys, check_numbers, decode
+
+SUBPROTOCOL: Final = "portico.requester.v1"
+
+Command = Annotated[str, Meta(min_length=1, max_length=128)]
+Timeout = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Request(Struct):
+    """One request. `timeout` in seconds, over all attempts and waiting; at most a day."""
+
+    command: Command | None = None
+    request_id: Name | None = None
+    data: Raw = NULL
+    timeout: Timeout | None = None
+    stream: bool = False
+    affinity: Name | None = None
+    idempotent: bool = True
+
+
+class Response(Struct):
+    """One answer; all five fields are always there, `partial` only on the partial ones."""
+
+    request_id: str | None
+    success: bool
+    data: Raw | None
+    error: str | None
+    processed_by: str | None
+
+
+class PartialResponse(Response):
+    """One of several answers to a request that asked for a stream."""
+
+    partial: bool = True
+
+
+class _RequestId(Struct):
+    request_id: Name | None = None
+
+
+_request = msgspec.json.Decoder(Request)
+_request_id = msgspec.json.Decoder(_RequestId)
+_KEYS: Final = (b'"request_id"', b'"command"', b'"data"')
+
+# The sentences that programs of this dialect already know.
+_SENTENCES: Final = {
+    ErrorCode.BAD_JSON: "Invalid JSON format",
+    ErrorCode.NOT_AN_OBJECT: "Request must be a JSON object",
+}
+
+
+def decode_request(payload: bytes) -> Request:
+    """Decode a request; its `command` is there. Raises PeerFault, with `msg_id` set where it can be read."""
+    try:
+        request = decode(_request, payload)
+        if not request.command:
+            raise PeerFault(ErrorCode.MISSING_FIELD, "Missing command", field="command")
+        check_keys(payload, _KEYS)
+        check_numbers(payload)
+    except PeerFault as fault:
+        fault.msg_id = _readable_id(payload)
+        raise
+    return request
+
+
+def _readable_id(payload: bytes) -> str | None:
+    try:
+        return _request_id.decode(payload).request_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def response(
+    request_id: str | None, success: bool, data: Raw | None, error: str | None, processed_by: str | None
+) -> Frame:
+    """A final answer."""
+    return Frame(encode(Response(request_id, success, data, error, processed_by)))
+
+
+def partial_response(request_id: str | None, data: Raw | None, processed_by: str | None) -> Frame:
+    """One partial answer of a stream."""
+    return Frame(encode(PartialResponse(request_id, True, data, None, processed_by)))
+
+
+def error(fault: PeerFault) -> Frame:
+    """Bad input is answered in the form of an answer."""
+    return response(fault.msg_id, False, None, _SENTENCES.get(fault.code, fault.message), None)

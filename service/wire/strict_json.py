@@ -1,0 +1,164 @@
+"""Strict JSON at the edge: what a stranger sends is either a message of the expected form or a PeerFault.
+
+On top of msgspec (which refuses NaN, Infinity, lone surrogates, control characters and deep nesting) this
+refuses what would be read differently by different programs: bytes that are not UTF-8, numbers that no
+double holds (1e999, 400 digits), and a key that the gateway itself reads given twice. What the gateway only
+passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round trip on the hot path.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+
+from .codes import ErrorCode
+from .faults import PeerFault
+
+T = TypeVar("T")
+
+_WHERE = re.compile(r" - at `(.*)`$")
+_MISSING = re.compile(r"missing required field `([^`]*)`")
+_FIELD = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_.]*)")
+
+# Digits become 0, [eE] e, what may end a number a comma: a number that is too large is then a run of 309
+# zeros, or an exponent of three digits with an end. Much faster than a regular expression over the message.
+_SHAPE: Final = bytes(
+    0x30
+    if b in b"0123456789"
+    else 0x65
+    if b in b"eE"
+    else 0x2C
+    if b in b",]} \t\r\n"
+    else b
+    if b == 0x2B
+    else 0x20
+    for b in range(256)
+)
+_LARGE_EXPONENT = re.compile(rb"0e\+?000+,")
+_LONG: Final = b"0" * 309
+_LARGEST: Final = 1.7976931348623157e308
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+
+
+def check_text(payload: bytes) -> None:
+    """Refuse bytes that are not UTF-8. Raises PeerFault `bad_json`."""
+    if payload.isascii():
+        return
+    try:
+        str(payload, "utf-8")
+    except UnicodeDecodeError:
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid UTF-8.") from None
+
+
+def check_numbers(payload: bytes) -> None:
+    """Refuse numbers outside the range of a double, wherever in the message. Raises PeerFault `bad_json`.
+
+    For numbers inside what the gateway passes on unread; needs valid JSON.
+    """
+    shape = payload.translate(_SHAPE)
+    if _LARGE_EXPONENT.search(shape) or (len(payload) >= len(_LONG) and _LONG in shape):
+        _check_numbers_exactly(payload)
+
+
+def _check_numbers_exactly(payload: bytes) -> None:
+    def whole(text: str) -> int:
+        # A double has at most 309 digits before the point; int() of more than 4,300 would raise by itself.
+        if len(text) > 310 or abs(number := int(text)) > _LARGEST:
+            raise OverflowError
+        return number
+
+    def fraction(text: str) -> float:
+        number = float(text)
+        if number in (float("inf"), float("-inf")):
+            raise OverflowError
+        return number
+
+    try:
+        json.loads(payload, parse_int=whole, parse_float=fraction)
+    except OverflowError:
+        raise PeerFault(
+            ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308)."
+        ) from None
+    except (ValueError, RecursionError):
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
+
+
+def check_keys(payload: bytes, quoted: Sequence[bytes]) -> None:
+    """Refuse a message in which a key that the gateway reads occurs twice in one object.
+
+    `quoted` are those keys as `b'"key"'`. Looks exactly only where a key's text occurs twice anywhere, or
+    where an escape could hide one. Only the outermost object and the objects directly in it are judged:
+    deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
+    """
+    for key in quoted:
+        if payload.count(key) > 1:
+            break
+    else:
+        if b"\\u00" not in payload or not _ESCAPED_LETTER.search(payload):
+            return
+    _check_keys_exactly(payload, {key[1:-1].decode() for key in quoted})
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object as its pairs, so that a second occurrence of a key is still to be seen."""
+
+
+def _check_keys_exactly(payload: bytes, keys: set[str]) -> None:
+    try:
+        top: object = json.loads(payload, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
+    if not isinstance(top, _Pairs):
+        return
+    for pairs in (top, *(value for _, value in top if isinstance(value, _Pairs))):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in keys and key in seen:
+                raise PeerFault(ErrorCode.BAD_JSON, f"The key {key!r} occurs twice in one object.", field=key)
+            seen.add(key)
+
+
+def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
+    """Decode one message. Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        explain(error)
+
+
+def convert(value: object, form: type[T], field: str | None = None) -> T:
+    """As `decode`, from an already decoded value; `field` names it in the fault."""
+    try:
+        return msgspec.convert(value, form)
+    except msgspec.ValidationError as error:
+        explain(error, field)
+
+
+def explain(error: Exception, within: str | None = None) -> NoReturn:
+    """Raise the PeerFault that says what `error`, from msgspec, found wrong.
+
+    msgspec's own sentence is passed on only in parts that hold nothing the peer sent.
+    """
+    text = str(error)
+    if isinstance(error, RecursionError):
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is nested too deeply.") from None
+    if not isinstance(error, msgspec.ValidationError) or text.startswith("Number out of range"):
+        raise PeerFault(
+            ErrorCode.BAD_JSON, "The message is not valid JSON (UTF-8, no NaN, no numbers beyond a double)."
+        ) from None
+    where = _WHERE.search(text)
+    path = where.group(1) if where else "$"
+    found = _FIELD.match(path)
+    field = found.group(1) if found else within
+    missing = _MISSING.search(text)
+    if missing:
+        name = missing.group(1) if field is None else f"{field}.{missing.group(1)}"
+        raise PeerFault(ErrorCode.MISSING_FIELD, f"The field {name!r} is missing.", field=name) from None
+    if field is None:
+        raise PeerFault(ErrorCode.NOT_AN_OBJECT, "The message must be a JSON object.") from None
+    sentence = "is not one of the allowed values" if text.startswith("Invalid enum value") else None
+    if sentence is None:
+        sentence = "is not as it should be: " + (text[: where.start()] if where else text)
+    raise PeerFault(ErrorCode.BAD_FIELD, f"The field {field!r} {sentence}.", field=field) from None
