@@ -119,7 +119,7 @@ class Gate(Protocol):
 
 
 PlainHttp = Callable[[str, Handshake], HttpAnswer]
-"""(method, request) → the answer to plain HTTP on a port that is for WebSockets: discovery, health, or 426."""
+"""(method, request) → the answer to plain HTTP on a port for WebSockets: discovery, health, or 426."""
 
 
 class TransportCounts(Protocol):

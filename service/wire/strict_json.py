@@ -122,9 +122,10 @@ def _check_keys_exactly(payload: bytes, keys: set[str]) -> None:
 
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     """Decode one message. Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`."""
+    check_text(payload)
     try:
         return decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         explain(error)
 
 

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..codes import CloseCode, ErrorCode
 from ..faults import PeerFault
+from ..strict_json import decode
 from . import c_client, envelope, requester
 
 
@@ -41,11 +42,11 @@ _text = msgspec.json.Decoder(str)
 def dialect_of(payload: bytes) -> Dialect:
     """The dialect that a first message is of. Raises PeerFault `unknown_dialect`, which closes with 1003."""
     try:
-        first = _first.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        first = decode(_first, payload)
+    except PeerFault:
         raise _unknown("The first message is not a JSON object.") from None
     kind = None
-    if first.type is not UNSET and first.type[:1] == b'"':
+    if first.type is not UNSET and bytes(first.type)[:1] == b'"':
         kind = _text.decode(first.type)
     if kind == c_client.REGISTER:
         return Dialect.C_CLIENT

@@ -23,7 +23,7 @@ Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 class Request(Struct):
     """One request. `timeout` in seconds, over all attempts and waiting; at most a day."""
 
-    command: Command | None = None
+    command: Command = ""
     request_id: Name | None = None
     data: Raw = NULL
     timeout: Timeout | None = None

@@ -1,0 +1,141 @@
+"""Admission: from a handshake's path, subprotocols, origin and address to an Admission or the HTTP refusal.
+
+Source: protocol reference, "Who gets in, and in which dialect".
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from service.wire.codes import ErrorCode
+from service.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
+from service.wire.faults import PeerFault
+from service.wire.messages import check_name, encode
+
+from .limits import ConnectionLimits
+from .origins import OriginPolicy
+from .ports import Handshake, HttpAnswer
+from .worker_gate import WorkerGate
+
+UNDECIDED: Final = "undecided"
+USER_PATH: Final = "/ws/"
+MAX_USER_ID: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What a path leads to: a dialect (or UNDECIDED), and whether the connection is a worker by its path."""
+
+    dialect: str
+    worker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An accepted handshake (the ports' Admission), with all that the core will want to know of it."""
+
+    entrance: Entrance
+    subprotocol: str | None
+    max_message_size: int
+    user_id: str | None
+    trusted: bool
+
+
+class Doorkeeper:
+    """Decides on handshakes."""
+
+    def __init__(
+        self,
+        origins: OriginPolicy,
+        limits: ConnectionLimits,
+        workers: WorkerGate,
+        *,
+        max_message_size: int,
+        max_worker_message_size: int,
+    ) -> None:
+        self._origins = origins
+        self._limits = limits
+        self._workers = workers
+        self._sizes = (max_message_size, max_worker_message_size)
+        undecided = Entrance(UNDECIDED)
+        self._paths: dict[str, Entrance] = {
+            "/": undecided,
+            "/ws": undecided,
+            "/api/websocket": undecided,
+            "/worker": Entrance(Dialect.ENVELOPE.value, worker=True),
+            "/requester": Entrance(Dialect.REQUESTER.value),
+        }
+        self._subprotocols = {name: dialect.value for name, dialect in BY_SUBPROTOCOL.items()}
+        self.draining = False
+
+    def add(self, dialect: str, *, path: str | None = None, subprotocol: str | None = None) -> None:
+        """Add an entrance for a dialect, by path or subprotocol. ValueError where it is taken."""
+        if path is not None:
+            if path in self._paths or not path.startswith("/") or path.startswith(USER_PATH):
+                raise ValueError(f"the path {path!r} is taken, or doesn't begin with a slash; choose another")
+            self._paths[path] = Entrance(dialect)
+        if subprotocol is not None:
+            if subprotocol in self._subprotocols:
+                raise ValueError(f"the subprotocol {subprotocol!r} is taken; choose another name")
+            self._subprotocols[subprotocol] = dialect
+
+    def admit(self, handshake: Handshake) -> Ticket | HttpAnswer:
+        """Decide. Never raises."""
+        if self.draining:
+            return HttpAnswer(
+                503, (("content-type", "text/plain; charset=utf-8"), ("retry-after", "1")), b"Draining.\n"
+            )
+        user_id: str | None = None
+        entrance = self._paths.get(handshake.path)
+        if handshake.kind == "worker":
+            entrance = self._paths["/worker"]
+        elif entrance is None and handshake.path.startswith(USER_PATH):
+            try:
+                user_id = _user_id(handshake.path[len(USER_PATH) :])
+            except PeerFault as fault:
+                return _refuse(400, fault.code, fault.message)
+            entrance = Entrance(Dialect.USER.value)
+        if entrance is None:
+            return _refuse(
+                404,
+                ErrorCode.NOT_FOUND,
+                "There is no WebSocket at this path; use /, /ws, /api/websocket, /ws/{user_id}, /worker or /requester.",
+            )
+        if not self._origins.allows(handshake.headers.get("origin"), handshake.host):
+            return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
+        refusal = self._limits.check(handshake.address)
+        if refusal is not None:
+            return refusal
+        subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"))
+        if subprotocol is not None and entrance.dialect == UNDECIDED:
+            entrance = Entrance(self._subprotocols[subprotocol])
+        return Ticket(
+            entrance,
+            subprotocol,
+            self._sizes[entrance.worker],
+            user_id,
+            self._workers.api_key(handshake.headers.get("authorization")),
+        )
+
+    def _choose(self, offered: str | None) -> str | None:
+        for name in (offered or "").split(","):
+            if name.strip() in self._subprotocols:
+                return name.strip()
+        return None
+
+
+def _user_id(text: str) -> str:
+    try:
+        user_id = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise PeerFault(ErrorCode.BAD_FIELD, "The user id in the path is not UTF-8.") from None
+    if not 1 <= len(user_id) <= MAX_USER_ID or "/" in text:
+        raise PeerFault(ErrorCode.BAD_FIELD, f"The path must be /ws/ and a user id of 1 to {MAX_USER_ID} characters.")
+    check_name(user_id, "user_id")
+    return user_id
+
+
+def _refuse(status: int, code: ErrorCode, message: str) -> HttpAnswer:
+    return HttpAnswer(
+        status, (("content-type", "application/json"),), encode({"error": {"code": code, "message": message}})
+    )

@@ -1,0 +1,171 @@
+"""Delivery: a target and an event → the sessions, one Frame per dialect → a receipt.
+
+Synchronous. A push to more than SLICE sessions is cut into slices with everything else in between, because
+10,000 sends at once would hold up the loop for 60 ms; later pushes to the same target wait behind it, so order
+per target holds. What waits like that is bounded: past MAX_WAITING_SENDS a push is refused, never dropped.
+Idempotency: the receipts of the last 5 minutes by their id, at most MAX_REMEMBERED of them.
+
+Source: protocol reference, "HTTP API" and "What is promised".
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection
+from typing import Final
+
+from msgspec import Struct
+
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.frame import Frame
+from service.wire.messages import Event, Target
+
+from .counters import Counters
+from .hub import Hub
+from .ports import Defer, Monotonic
+from .session import Handler, Session
+
+SLICE: Final = 1000
+MAX_WAITING_SENDS: Final = 5_000_000
+MAX_REMEMBERED: Final = 100_000
+REMEMBER_SECONDS: Final = 300.0
+
+
+class Receipt(Struct, frozen=True):
+    """What became of a push: `matched` connections belong to the target, `queued` of them were handed the
+    event (or stand in line for it); `stream` and `offset` are set for durable events only."""
+
+    id: str
+    stream: str | None
+    offset: int | None
+    matched: int
+    queued: int
+
+
+class _Broadcast:
+    """A push that is on its way, slice by slice."""
+
+    __slots__ = ("at", "event", "frames", "sessions")
+
+    def __init__(self, event: Event, sessions: list[Session]) -> None:
+        self.event = event
+        self.sessions = sessions
+        self.frames: dict[Handler, Frame | None] = {}
+        self.at = 0
+
+
+class Delivery:
+    """Pushes events to whoever a target means, now, at most once."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        counters: Counters,
+        *,
+        now: Monotonic,
+        defer: Defer,
+        make_id: Callable[[], str],
+    ) -> None:
+        self._hub = hub
+        self._counters = counters
+        self._now = now
+        self._defer = defer
+        self._make_id = make_id
+        self._receipts: OrderedDict[str, tuple[float, Receipt]] = OrderedDict()
+        self._lines: dict[Target, deque[_Broadcast]] = {}
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Sends that stand in line for their slice."""
+        return self._waiting
+
+    def publish(self, target: Target, event: Event, event_id: str | None = None) -> Receipt:
+        """Push once per `event_id` within 5 minutes; a repeated one gets the first receipt.
+
+        Raises PeerFault `unavailable` when more is waiting than may wait.
+        """
+        now = self._now()
+        if event_id is None:
+            event_id = self._make_id()
+        else:
+            known = self._receipts.get(event_id)
+            if known is not None and known[0] > now:
+                self._counters.pushes_repeated += 1
+                return known[1]
+        matched, queued = self.deliver(target, event)
+        receipt = Receipt(event_id, event.stream, event.offset, matched, queued)
+        self._remember(receipt, now)
+        return receipt
+
+    def _remember(self, receipt: Receipt, now: float) -> None:
+        receipts = self._receipts
+        receipts.pop(receipt.id, None)
+        receipts[receipt.id] = (now + REMEMBER_SECONDS, receipt)
+        if len(receipts) > MAX_REMEMBERED:
+            receipts.popitem(last=False)
+
+    def forget_old(self) -> None:
+        """Drop the receipts that are older than 5 minutes. For a ticker."""
+        now = self._now()
+        while self._receipts:
+            oldest = next(iter(self._receipts))
+            if self._receipts[oldest][0] > now:
+                return
+            del self._receipts[oldest]
+
+    def deliver(self, target: Target, event: Event, skip: Session | None = None) -> tuple[int, int]:
+        """Push without a receipt. Returns how many sessions matched, and how many were handed the event.
+
+        `skip` is left out. Raises PeerFault `unavailable` when more is waiting than may wait.
+        """
+        sessions = self._hub.find(target)
+        self._counters.pushes[target.kind] += 1
+        line = self._lines.get(target)
+        if line is None and len(sessions) <= SLICE:
+            sent = self._send(sessions, event, {}, skip)
+            return len(sessions) - (skip in sessions), sent
+        waiting = [session for session in sessions if session is not skip]
+        if self._waiting + len(waiting) > MAX_WAITING_SENDS:
+            raise PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes are waiting to go out; try again in a moment.")
+        self._waiting += len(waiting)
+        if line is None:
+            line = self._lines[target] = deque()
+            self._defer(lambda: self._next_slice(target))
+        line.append(_Broadcast(event, waiting))
+        return len(waiting), len(waiting)
+
+    def _next_slice(self, target: Target) -> None:
+        line = self._lines[target]
+        broadcast = line[0]
+        part = broadcast.sessions[broadcast.at : broadcast.at + SLICE]
+        broadcast.at += SLICE
+        self._waiting -= len(part)
+        self._send(part, broadcast.event, broadcast.frames, None)
+        if broadcast.at >= len(broadcast.sessions):
+            line.popleft()
+        if line:
+            self._defer(lambda: self._next_slice(target))
+        else:
+            del self._lines[target]
+
+    def _send(
+        self,
+        sessions: Collection[Session],
+        event: Event,
+        frames: dict[Handler, Frame | None],
+        skip: Session | None,
+    ) -> int:
+        sent = 0
+        for session in sessions:
+            if session is skip or session.over:
+                continue
+            handler = session.handler
+            if handler in frames:
+                frame = frames[handler]
+            else:
+                frame = frames[handler] = handler.push(event)
+            if frame is not None:
+                session.peer.send(frame)
+                sent += 1
+        self._counters.push_deliveries += sent
+        return sent

@@ -1,0 +1,264 @@
+"""Gateway: the core put together. What transports, HTTP and the app talk to; it decides by delegating.
+
+Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in. One per process.
+"""
+
+import random
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.wire.codes import CloseCode
+from service.wire.dialects.negotiate import dialect_of
+from service.wire.faults import PeerFault
+from service.wire.messages import Identity
+
+from .actions import Actions, add_own
+from .admission import UNDECIDED, Doorkeeper, Ticket
+from .counters import Counters
+from .deadlines import DeadlineWheel
+from .delivery import Delivery
+from .dispatch import Dispatcher
+from .handlers.c_client import CClientHandler, DuplicatePolicy
+from .handlers.envelope import EnvelopeHandler
+from .handlers.requester import RequesterHandler
+from .handlers.undecided import UndecidedHandler
+from .handlers.user import UserHandler
+from .hub import Hub
+from .limits import ConnectionLimits
+from .logins import Logins
+from .origins import OriginPolicy
+from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
+from .session import Handler, Session, State
+from .worker_gate import WorkerGate
+
+
+class Journal(Protocol):
+    """Where the core says what happened, for people. Implementations keep untrusted text harmless."""
+
+    def opened(self, session: Session) -> None:
+        """A connection was accepted."""
+
+    def registered(self, session: Session) -> None:
+        """A connection said who it is, or who it is now."""
+
+    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+        """A connection is over, after so many seconds."""
+
+    def faulted(self, session: Session, fault: PeerFault) -> None:
+        """A message was refused."""
+
+    def broke(self, session: Session, error: Exception) -> None:
+        """A bug of ours came up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that the core needs; seconds, bytes and counts, 0 for no limit where a limit is meant."""
+
+    node: str = "node"
+    production: bool = False
+    handshake_key: str | None = None
+    api_keys: Collection[str] = ()
+    allowed_origins: Collection[str] | None = None
+    registration_timeout: float = 60.0
+    heartbeat_interval: float = 25.0
+    duplicates: DuplicatePolicy = "replace"
+    max_message_size: int = 1 << 20
+    max_worker_message_size: int = 5 << 20
+    max_connections: int = 0
+    max_connections_per_address: int = 0
+    max_handshakes_per_second: float = 0.0
+    worker_capacity: int = 16
+    worker_timeout: float = 30.0
+    queue_limit: int = 1000
+    max_attempts: int = 3
+    strategy: str = "least_loaded"
+    random: random.Random = field(default_factory=random.Random)
+
+
+class Gateway:
+    """The whole core of one node (the transports' Gate, the sessions' House)."""
+
+    def __init__(self, rules: Rules, *, now: Monotonic, wall: Wall, defer: Defer, journal: Journal) -> None:
+        self.rules = rules
+        self.epoch = uuid.uuid4().hex
+        self._now = now
+        self._wall = wall
+        self._journal = journal
+        self._deadlines: DeadlineWheel[Session] = DeadlineWheel(0.1)
+        self.sessions: dict[Session, None] = {}
+        self.counters = Counters()
+        self.hub = Hub()
+        self.delivery = Delivery(self.hub, self.counters, now=now, defer=defer, make_id=make_id)
+        self.logins = Logins(self.delivery, now=now, wall=wall, make_id=make_id)
+        self.actions = Actions()
+        add_own(self.actions, self.hub, wall)
+        self.dispatcher = Dispatcher(
+            now=now,
+            random=rules.random,
+            strategy=rules.strategy,
+            worker_timeout=rules.worker_timeout,
+            queue_limit=rules.queue_limit,
+            max_attempts=rules.max_attempts,
+            default_capacity=rules.worker_capacity,
+            counters=self.counters,
+        )
+        self.worker_gate = WorkerGate(
+            production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
+        )
+        self.origins = OriginPolicy(
+            None if rules.allowed_origins is None else list(rules.allowed_origins),
+            open_by_default=not rules.production,
+        )
+        self.limits = ConnectionLimits(
+            now=now,
+            total=rules.max_connections,
+            per_address=rules.max_connections_per_address,
+            handshakes_per_second=rules.max_handshakes_per_second,
+        )
+        self.doorkeeper = Doorkeeper(
+            self.origins,
+            self.limits,
+            self.worker_gate,
+            max_message_size=rules.max_message_size,
+            max_worker_message_size=rules.max_worker_message_size,
+        )
+        self.c_clients = CClientHandler(
+            self.hub,
+            self.logins,
+            node=rules.node,
+            epoch=self.epoch,
+            heartbeat_interval=rules.heartbeat_interval,
+            duplicates=rules.duplicates,
+            make_id=make_id,
+            registered=self._registered,
+        )
+        self.envelopes = EnvelopeHandler(
+            self.hub,
+            self.logins,
+            self.actions,
+            self.dispatcher,
+            self.worker_gate,
+            wall=wall,
+            heartbeat_interval=rules.heartbeat_interval,
+            worker_capacity=rules.worker_capacity,
+            worker_message_size=rules.max_worker_message_size,
+            registration_timeout=rules.registration_timeout,
+            make_id=make_id,
+            registered=self._registered,
+            expect=self._expect,
+        )
+        self.users = UserHandler(self.hub)
+        self.handlers: dict[str, Handler] = {
+            handler.name: handler
+            for handler in (self.c_clients, self.envelopes, self.users, RequesterHandler(self.dispatcher))
+        }
+        self.handlers[UNDECIDED] = self._undecided = UndecidedHandler(
+            self.handlers, lambda payload: dialect_of(payload).value
+        )
+
+    def add_dialect(self, handler: Handler, *, path: str | None = None, subprotocol: str | None = None) -> None:
+        """Add a dialect: connections on `path`, or that ask for `subprotocol` on a path for all dialects, are its.
+
+        ValueError where the name, the path or the subprotocol is taken.
+        """
+        if handler.name in self.handlers:
+            raise ValueError(f"there is a dialect {handler.name!r} already; choose another name")
+        self.doorkeeper.add(handler.name, path=path, subprotocol=subprotocol)
+        self.handlers[handler.name] = handler
+
+    # The transports' Gate
+
+    def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
+        """Decide on an upgrade. Never raises."""
+        answer = self.doorkeeper.admit(handshake)
+        if isinstance(answer, HttpAnswer):
+            self.counters.handshakes_refused += 1
+        return answer
+
+    def opened(self, peer: Peer, admission: Admission) -> Session:
+        """The upgrade was answered."""
+        if not isinstance(admission, Ticket):
+            raise TypeError("an admission comes from admit()")
+        session = Session(self, peer, make_id(), self._undecided, self._wall(), trusted=admission.trusted)
+        self.sessions[session] = None
+        self.limits.came(session.address)
+        self.counters.connections_opened[peer.transport] += 1
+        self._journal.opened(session)
+        entrance = admission.entrance
+        if entrance.dialect == UNDECIDED:
+            self._expect(session, self.rules.registration_timeout)
+        else:
+            session.speak(self.handlers[entrance.dialect])
+        if entrance.worker:
+            self.envelopes.worker_arrived(session)
+        elif admission.user_id is not None:
+            session.move(State.REGISTERED)
+            self.hub.add(session, Identity(user_id=admission.user_id))
+            self._registered(session)
+        elif entrance.dialect == self.c_clients.name:
+            self._expect(session, self.rules.registration_timeout)
+        return session
+
+    # The sessions' House
+
+    def left(self, session: Session, code: int, reason: str) -> None:
+        """A session is over: forget it."""
+        self._deadlines.discard(session)
+        self.hub.remove(session)
+        self.sessions.pop(session, None)
+        self.limits.went(session.address)
+        self.counters.connections_closed[str(code)] += 1
+        self._journal.closed(session, code, reason, self._wall() - session.opened_at)
+
+    def faulted(self, session: Session, fault: PeerFault) -> None:
+        """A message was refused."""
+        self.counters.faults[session.handler.name, fault.code.value] += 1
+        self._journal.faulted(session, fault)
+
+    def broke(self, session: Session, error: Exception) -> None:
+        """A bug of ours came up."""
+        self.counters.internal_errors += 1
+        self._journal.broke(session, error)
+
+    def _registered(self, session: Session) -> None:
+        if session.handler is self.c_clients:
+            self._expect(session, None)
+        self._journal.registered(session)
+
+    def _expect(self, session: Session, seconds: float | None) -> None:
+        self._deadlines.discard(session)
+        if seconds is not None:
+            self._deadlines.add(session, self._now() + seconds)
+
+    # What the app does now and then
+
+    def tick(self) -> None:
+        """Everything that is due: deadlines of sessions, requests and logins. To be called every 100 ms or so."""
+        now = self._now()
+        for session in self._deadlines.expire(now):
+            # A deadline that was set for the dialect being unknown is void once it is known.
+            if not session.over:
+                session.handler.expired(session)
+        self.dispatcher.expire(now)
+        self.logins.expire(now)
+        self.delivery.forget_old()
+
+    def kick(self, session: Session, reason: str) -> None:
+        """Close a connection for the operator."""
+        session.close(CloseCode.KICKED, reason)
+
+    def announce_drain(self, retry_within_ms: int) -> None:
+        """Tell everybody whose dialect has a place for it, admit nobody any more, and give workers no new requests."""
+        self.doorkeeper.draining = True
+        for session in self.sessions:
+            frame = session.handler.draining(retry_within_ms)
+            if frame is not None:
+                session.send(frame)
+
+
+def make_id() -> str:
+    """A new id: 32 hexadecimal digits, unguessable."""
+    return uuid.uuid4().hex

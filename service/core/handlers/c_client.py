@@ -1,0 +1,152 @@
+"""What the gateway does with C-Clients: registration, heartbeats, reports on automatic logins, and message types
+that were added. Source: protocol reference, "C-Client dialect"."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+from service.wire.codes import CloseCode, ErrorCode
+from service.wire.dialects import c_client as wire
+from service.wire.dialects.negotiate import Dialect
+from service.wire.faults import PeerFault
+from service.wire.frame import Frame
+from service.wire.messages import Event, Identity, identity_of
+
+from ..hub import Hub
+from ..logins import Logins
+from ..session import Session, State
+
+if TYPE_CHECKING:
+    from ..dispatch import Outcome, Request
+
+DuplicatePolicy = Literal["replace", "keep", "allow"]
+OnMessage = Callable[[Session, bytes], None]
+"""What is done with one type of message: it may send, close, or raise PeerFault; it must not wait."""
+
+
+class CClientHandler:
+    """The C-Client dialect's decisions."""
+
+    name = Dialect.C_CLIENT.value
+
+    def __init__(
+        self,
+        hub: Hub,
+        logins: Logins,
+        *,
+        node: str,
+        epoch: str,
+        heartbeat_interval: float,
+        duplicates: DuplicatePolicy,
+        make_id: Callable[[], str],
+        registered: Callable[[Session], None],
+    ) -> None:
+        self._hub = hub
+        self._logins = logins
+        self._node = node
+        self._epoch = epoch
+        self._heartbeat_interval = heartbeat_interval
+        self._duplicates: Final = duplicates
+        self._make_id = make_id
+        self._registered = registered
+        self._on: dict[str, OnMessage] = {
+            wire.REGISTER: self._register,
+            "heartbeat": self._heartbeat,
+            "session_feedback": self._feedback,
+        }
+
+    def add(self, kind: str, on_message: OnMessage) -> None:
+        """Add a message type: `on_message(session, payload)` gets each message whose `type` is `kind` from
+        a registered client. ValueError where the type is taken."""
+        if kind in self._on:
+            raise ValueError(f"there is a message type {kind!r} already; choose another name")
+
+        def on_registered(session: Session, payload: bytes) -> None:
+            _need_registration(session)
+            on_message(session, payload)
+
+        self._on[kind] = on_registered
+
+    def opened(self, session: Session) -> None:
+        """The client speaks first."""
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """One message. Raises PeerFault."""
+        if payload in wire.HEARTBEAT_MESSAGES:
+            self._heartbeat(session, payload)
+            return
+        on_message = self._on.get(wire.type_of(payload))
+        if on_message is None:
+            raise wire.unknown_type()
+        on_message(session, payload)
+
+    def _heartbeat(self, session: Session, _: bytes) -> None:
+        _need_registration(session)
+        session.peer.send(wire.HEARTBEAT)
+
+    def _register(self, session: Session, payload: bytes) -> None:
+        try:
+            register = wire.register_of(payload)
+        except PeerFault as fault:
+            session.house.faulted(session, fault)
+            session.send(wire.registration_rejected(fault.code, fault.message, payload))
+            return
+        identity = identity_of(register)
+        if identity.client_id is None:
+            # A client that never named itself keeps the name that it was given.
+            given = session.identity.client_id or f"c-client-{self._make_id()}"
+            identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
+        older = [other for other in self._hub.same_client(identity) if other is not session and not other.over]
+        if older and self._duplicates == "keep":
+            session.send(
+                wire.registration_rejected(
+                    "already_connected", "This client is connected already; close that connection first.", payload
+                )
+            )
+            return
+        if older and self._duplicates == "replace":
+            for other in older:
+                self._hub.remove(other)
+                other.close(CloseCode.REPLACED, "replaced by a newer connection of this client")
+        session.move(State.REGISTERED)
+        self._hub.add(session, identity)
+        self._registered(session)
+        # Without a history there is nothing to resume: a client that asks is told which streams it lost.
+        resume: dict[str, object] = {"epoch": self._epoch, "offsets": {}, "recovered": register.resume is None}
+        if register.resume is not None:
+            resume["lost"] = sorted(register.resume.offsets)
+        session.send(wire.registration_success(identity, session.id, self._node, self._heartbeat_interval, resume))
+        login = self._logins.current(identity.user_id)
+        if login is not None:
+            session.send(wire.push(self._logins.auto_login(login)))
+
+    def _feedback(self, session: Session, payload: bytes) -> None:
+        _need_registration(session)
+        feedback = wire.feedback_of(payload)
+        self._logins.report(session, feedback.session_id, feedback.success, feedback.message)
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """The answer to a fault."""
+        return wire.error(fault)
+
+    def push(self, event: Event) -> Frame:
+        """An event in this dialect."""
+        return wire.push(event)
+
+    def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
+        """C-Clients ask nothing."""
+
+    def draining(self, retry_within_ms: int) -> Frame:
+        """The notice before a drain."""
+        return wire.draining(retry_within_ms)
+
+    def expired(self, session: Session) -> None:
+        """A C-Client by subprotocol that never registered."""
+        session.close(CloseCode.SILENT, "register within the registration timeout")
+
+    def closed(self, session: Session) -> None:
+        """Nothing to undo beyond the hub."""
+
+
+def _need_registration(session: Session) -> None:
+    if session.state is not State.REGISTERED:
+        raise PeerFault(ErrorCode.NOT_REGISTERED, f"Register first, with a {wire.REGISTER}.")

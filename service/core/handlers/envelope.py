@@ -1,0 +1,379 @@
+"""What the gateway does in the envelope dialect: workers and clients, their requests and their answers.
+
+A connection on the worker path is a worker as soon as it may be one; elsewhere `connect` with role `worker`, or
+`handshake`, makes it one. A worker that has just arrived takes nothing for GRACE seconds or until its first
+message, since it may be about to say which commands it serves; requests wait for it meanwhile.
+Source: protocol reference, "Envelope dialect" and "Who gets in".
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from msgspec import Raw
+
+from service.wire.codes import CloseCode, ErrorCode
+from service.wire.dialects import envelope as wire
+from service.wire.dialects.negotiate import Dialect
+from service.wire.faults import PeerFault
+from service.wire.frame import Frame
+from service.wire.messages import Event, Identity, encode, identity_of
+
+from ..actions import ActionError, Actions, Call
+from ..dispatch import Dispatcher, Outcome, Request, Verdict
+from ..hub import Hub
+from ..logins import Logins
+from ..ports import Wall
+from ..session import Session, State
+from ..worker_gate import Entry, InvalidHandshake, WorkerGate, refused
+
+GRACE: Final = 0.25
+"""Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
+
+
+class EnvelopeHandler:
+    """The envelope dialect's decisions.
+
+    `expect(session, seconds)` sets the session's deadline (None clears it), after which `expired` is called.
+    """
+
+    name = Dialect.ENVELOPE.value
+
+    def __init__(
+        self,
+        hub: Hub,
+        logins: Logins,
+        actions: Actions,
+        dispatcher: Dispatcher,
+        gate: WorkerGate,
+        *,
+        wall: Wall,
+        heartbeat_interval: float,
+        worker_capacity: int,
+        worker_message_size: int,
+        registration_timeout: float,
+        make_id: Callable[[], str],
+        registered: Callable[[Session], None],
+        expect: Callable[[Session, float | None], None],
+    ) -> None:
+        self._hub = hub
+        self._logins = logins
+        self._actions = actions
+        self._dispatcher = dispatcher
+        self._gate = gate
+        self._wall = wall
+        self._heartbeat_interval = heartbeat_interval
+        self._worker_capacity = worker_capacity
+        self._worker_message_size = worker_message_size
+        self._registration_timeout = registration_timeout
+        self._make_id = make_id
+        self._registered = registered
+        self._expect = expect
+        self._sequence = count(1)
+        self._prefix = make_id()[:8]
+        self._arriving: set[Session] = set()
+        self._unproven: set[Session] = set()
+        self._links: dict[Session, EnvelopeLink] = {}
+        self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
+            "connect": self._connect,
+            "handshake": self._handshake,
+            "request": self._request,
+            "response": self._response,
+            "heartbeat": self._heartbeat,
+            "custom": self._custom,
+            "disconnect": self._disconnect,
+            # What a client tells us of its own affairs asks for nothing.
+            "notification": self._nothing,
+            "error": self._nothing,
+        }
+        self._on_custom: dict[str, Callable[[Session, wire.Custom], None]] = {"capacity": self._capacity}
+
+    def add(self, event: str, on_custom: Callable[[Session, wire.Custom], None]) -> None:
+        """Add a kind of `custom` message, by its `event`. ValueError where the event is taken."""
+        if event in self._on_custom:
+            raise ValueError(f"there is a custom event {event!r} already; choose another name")
+        self._on_custom[event] = on_custom
+
+    # Arriving
+
+    def opened(self, session: Session) -> None:
+        """The client speaks first, except on the worker path: `worker_arrived`."""
+
+    def worker_arrived(self, session: Session) -> None:
+        """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
+        entry = self._gate.entry(session.trusted)
+        if entry is Entry.REFUSED:
+            session.refuse(refused())
+            return
+        self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
+        self._greet(session)
+        session.peer.allow_message_size(self._worker_message_size)
+        if entry is Entry.PROVE:
+            self._unproven.add(session)
+            self._expect(session, self._registration_timeout)
+        else:
+            self._arriving.add(session)
+            self._employ(session, None, 0, 1.0)
+            self._expect(session, GRACE)
+
+    def expired(self, session: Session) -> None:
+        """A silent worker's grace is over, or the time in which it had to show a secret."""
+        if session in self._unproven:
+            session.close(CloseCode.NOT_AUTHENTICATED, "show the handshake key or an API key")
+        else:
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        if session in self._arriving:
+            self._arriving.discard(session)
+            self._expect(session, None)
+            if session.worker is not None:
+                self._dispatcher.change(session.worker, capacity=self._worker_capacity)
+
+    def _register(self, session: Session, identity: Identity) -> None:
+        session.move(State.REGISTERED)
+        self._hub.add(session, identity)
+        self._registered(session)
+
+    def _employ(self, session: Session, commands: list[str] | None, capacity: int, weight: float) -> None:
+        """Make the session a worker, or change what it is as one."""
+        serves = None if commands is None else frozenset(commands)
+        client_id = session.identity.client_id or session.id
+        if session.worker is not None and session.worker.client_id == client_id:
+            self._dispatcher.change(session.worker, commands=serves, capacity=capacity, weight=weight)
+            return
+        if session.worker is not None:
+            self._dispatcher.leave(session.worker)
+        session.worker = self._dispatcher.join(self.link(session), client_id, serves, capacity, weight)
+
+    def link(self, session: Session) -> "EnvelopeLink":
+        """How dispatch reaches this session; one for its whole life."""
+        link = self._links.get(session)
+        if link is None:
+            link = self._links[session] = EnvelopeLink(self, session)
+        return link
+
+    def _greet(self, session: Session) -> None:
+        data = {
+            "client_id": session.identity.client_id,
+            "server_time": self._wall(),
+            "heartbeat_interval": self._heartbeat_interval,
+        }
+        session.send(self._envelope("connect", data))
+
+    # What comes in
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """One message. Raises PeerFault."""
+        envelope = wire.decode_envelope(payload)
+        on_message = self._on.get(envelope.type)
+        try:
+            if on_message is None:
+                raise PeerFault(
+                    ErrorCode.UNKNOWN_TYPE,
+                    "This type is not known here; the types are: " + ", ".join(sorted(wire.TYPES)) + ".",
+                    field="type",
+                )
+            on_message(session, envelope)
+        except PeerFault as fault:
+            if fault.msg_id is None:
+                fault.msg_id = envelope.msg_id
+            raise
+        if self._arriving and session in self._arriving:
+            self._settle(session)
+
+    def _connect(self, session: Session, envelope: wire.Envelope) -> None:
+        connect = wire.connect_of(envelope)
+        on_worker_path = session.worker is not None or session in self._unproven
+        identity = identity_of(connect)
+        if identity.client_id is None:
+            given = session.identity.client_id or f"client-{self._make_id()}"
+            identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
+        if connect.role == "worker" or (connect.role is None and on_worker_path):
+            self._gate.check_token(connect.token, session.trusted)
+            self._proven(session)
+            self._register(session, identity)
+            self._greet(session)
+            capacity = self._worker_capacity if connect.capacity is None else connect.capacity
+            weight = 1.0 if connect.weight is None else connect.weight
+            self._employ(session, connect.commands, capacity, weight)
+            return
+        self._dismiss(session)
+        self._expect(session, None)
+        self._register(session, identity)
+        self._greet(session)
+        login = self._logins.current(identity.user_id)
+        if login is not None:
+            session.send(self.push(self._logins.auto_login(login)))
+
+    def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
+        self._gate.check_handshake(wire.handshake_of(envelope).handshake_key, session.trusted)
+        self._proven(session)
+        if session.state is not State.REGISTERED:
+            self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
+        data = {
+            "event": "handshake",
+            "payload": {"client_id": session.identity.client_id},
+            "title": "Handshake Successful",
+            "content": "You are connected as a worker",
+            "level": "success",
+            "stream": None,
+            "offset": None,
+        }
+        session.send(self._envelope("notification", data))
+        self._employ(session, None, self._worker_capacity, 1.0)
+
+    def _proven(self, session: Session) -> None:
+        self._unproven.discard(session)
+        self._arriving.discard(session)
+        self._expect(session, None)
+        session.peer.allow_message_size(self._worker_message_size)
+
+    def _dismiss(self, session: Session) -> None:
+        self._unproven.discard(session)
+        self._arriving.discard(session)
+        if session.worker is not None:
+            self._dispatcher.leave(session.worker)
+            session.worker = None
+
+    def _heartbeat(self, session: Session, _: wire.Envelope) -> None:
+        session.send(self._envelope("heartbeat", {}))
+
+    def _disconnect(self, session: Session, _: wire.Envelope) -> None:
+        session.close(CloseCode.NORMAL, "disconnect")
+
+    def _nothing(self, session: Session, _: wire.Envelope) -> None:
+        pass
+
+    def _request(self, session: Session, envelope: wire.Envelope) -> None:
+        call = wire.call_of(envelope)
+        msg_id = envelope.msg_id or self._msg_id()
+        if call.action not in self._actions:
+            self._dispatcher.submit(session, msg_id, call.action, call.params, timeout=call.timeout)
+            return
+        try:
+            result = self._actions.run(call.action, Call(session, call.params))
+        except ActionError as error:
+            session.send(wire.response(msg_id, self._wall(), False, None, str(error)))
+        else:
+            session.send(wire.response(msg_id, self._wall(), True, Raw(encode(result)), None))
+
+    def _response(self, session: Session, envelope: wire.Envelope) -> None:
+        answer = wire.answer_of(envelope)
+        request_id = answer.request_id if answer.request_id is not None else envelope.msg_id
+        if request_id is None:
+            raise PeerFault(
+                ErrorCode.MISSING_FIELD,
+                "A response names its request in data.request_id, or by its msg_id.",
+                field="request_id",
+            )
+        link = self._links.get(session)
+        verdict = Verdict.UNKNOWN
+        if link is not None:
+            verdict = self._dispatcher.respond(
+                link,
+                request_id,
+                success=answer.success,
+                result=answer.result,
+                error=wire.error_text(answer),
+                partial=answer.partial,
+            )
+        if verdict is Verdict.UNKNOWN:
+            raise PeerFault(
+                ErrorCode.UNKNOWN_REQUEST,
+                "You were not sent this request; answer what you are sent.",
+                field="request_id",
+            )
+
+    def _custom(self, session: Session, envelope: wire.Envelope) -> None:
+        custom = wire.custom_of(envelope)
+        on_custom = self._on_custom.get(custom.event)
+        if on_custom is None:
+            raise PeerFault(
+                ErrorCode.UNKNOWN_TYPE,
+                "This custom event is not known here; the events are: " + ", ".join(sorted(self._on_custom)) + ".",
+                field="event",
+            )
+        on_custom(session, custom)
+
+    def _capacity(self, session: Session, custom: wire.Custom) -> None:
+        if session.worker is None:
+            raise PeerFault(ErrorCode.FORBIDDEN, "Only a worker has a capacity; connect as one first.", field="event")
+        if custom.capacity is None:
+            raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'capacity' is missing.", field="capacity")
+        self._arriving.discard(session)
+        self._dispatcher.change(session.worker, capacity=custom.capacity)
+
+    # What goes out
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """The answer to a fault."""
+        if isinstance(fault, InvalidHandshake):
+            return self._envelope("error", {"error": fault.message, "code": "HANDSHAKE_ERROR", "msg_id": fault.msg_id})
+        return wire.error(fault, self._msg_id(), self._wall())
+
+    def push(self, event: Event) -> Frame:
+        """An event in this dialect; one msg_id for all that get it."""
+        return wire.push(event, self._msg_id(), self._wall())
+
+    def answer(self, session: Session, request: Request, outcome: Outcome) -> None:
+        """What came of a request of this client's."""
+        session.send(
+            wire.response(
+                request.token or request.id, self._wall(), outcome.success, outcome.data, outcome.error, outcome.partial
+            )
+        )
+
+    def draining(self, retry_within_ms: int) -> Frame:
+        """The notice before a drain."""
+        return self.push(Event("server_draining", Raw(encode({"retry_within_ms": retry_within_ms}))))
+
+    def send_request(self, session: Session, request: Request, deadline_ms: int) -> None:
+        """Pass a request on to a worker, or to a client that is asked."""
+        session.send(
+            wire.request(
+                request.id,
+                self._wall(),
+                request.command,
+                request.data,
+                attempt=request.attempt,
+                deadline_ms=deadline_ms,
+                stream=request.stream,
+            )
+        )
+
+    def send_cancel(self, session: Session, request: Request) -> None:
+        """Tell a worker to stop."""
+        session.send(wire.cancel(request.id, self._msg_id(), self._wall()))
+
+    def closed(self, session: Session) -> None:
+        """A worker's requests go elsewhere; a client's own are cancelled."""
+        self._dismiss(session)
+        self._dispatcher.cancel_all(session)
+        link = self._links.pop(session, None)
+        if link is not None:
+            self._dispatcher.abandon(link)
+
+    def _msg_id(self) -> str:
+        return f"msg_{self._prefix}{next(self._sequence):x}"
+
+    def _envelope(self, kind: str, data: object) -> Frame:
+        return wire.encode_envelope(kind, self._msg_id(), self._wall(), data)
+
+
+class EnvelopeLink:
+    """How dispatch reaches one envelope session (its WorkerLink)."""
+
+    __slots__ = ("_handler", "_session")
+
+    def __init__(self, handler: EnvelopeHandler, session: Session) -> None:
+        self._handler = handler
+        self._session = session
+
+    def send_request(self, request: Request, deadline_ms: int) -> None:
+        """Pass a request on."""
+        self._handler.send_request(self._session, request, deadline_ms)
+
+    def send_cancel(self, request: Request) -> None:
+        """Tell it to stop."""
+        self._handler.send_cancel(self._session, request)
