@@ -1,0 +1,120 @@
+"""A Gate, Receivers and counts for driving a transport without the core behind it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from service.core.ports import Admission, Handshake, HttpAnswer, Peer, Receiver
+from service.wire.frame import Frame
+
+
+@dataclass
+class Counts:
+    """Where the transport under test counts."""
+
+    messages_in: int = 0
+    bytes_in: int = 0
+    messages_out: int = 0
+    bytes_out: int = 0
+    handshakes_refused: int = 0
+    protocol_errors: int = 0
+    contained_errors: int = 0
+    slow_closed: int = 0
+    mute_closed: int = 0
+
+
+@dataclass
+class Admitted:
+    """An Admission."""
+
+    subprotocol: str | None = None
+    max_message_size: int = 1024 * 1024
+
+
+class Recorder:
+    """Keeps what it is given, answers each message with itself, and tells who waits."""
+
+    def __init__(self, peer: Peer, handshake: Handshake) -> None:
+        self.peer = peer
+        self.handshake = handshake
+        self.messages: list[tuple[bytes, bool]] = []
+        self.closings: list[tuple[int, str]] = []
+        self.after_closed = 0
+        self.over = trio.Event()
+
+    def receive(self, payload: bytes, text: bool) -> None:
+        if self.closings:
+            self.after_closed += 1
+        self.messages.append((payload, text))
+        self.on_message(payload, text)
+
+    def on_message(self, payload: bytes, text: bool) -> None:
+        """What to do with a message: here an echo, as text."""
+        self.peer.send(Frame(payload))
+
+    def closed(self, code: int, reason: str) -> None:
+        self.closings.append((code, reason))
+        self.over.set()
+
+    async def ending(self) -> tuple[int, str]:
+        """Wait for `closed` and give what it said."""
+        with trio.fail_after(10):
+            await self.over.wait()
+        return self.closings[0]
+
+
+class Silent(Recorder):
+    """A Recorder that answers nothing."""
+
+    def on_message(self, payload: bytes, text: bool) -> None:
+        pass
+
+
+MakeReceiver = Callable[[Peer, Handshake], Recorder]
+
+
+@dataclass
+class ScriptGate:
+    """Admits `/` and whatever isn't refused below; keeps every Recorder it made.
+
+    `/refused` gets 403 with a header of its own, `/nowhere` 404.
+    """
+
+    make: MakeReceiver = Recorder
+    admission: Admitted = field(default_factory=Admitted)
+    greeting: bytes | None = None
+    recorders: list[Recorder] = field(default_factory=list)
+    handshakes: list[Handshake] = field(default_factory=list)
+    _arrived: trio.Event = field(default_factory=trio.Event)
+
+    def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
+        if handshake.path == "/refused":
+            return HttpAnswer(403, (("content-type", "text/plain"), ("x-why", "script")), b"No.\n")
+        if handshake.path == "/nowhere":
+            return HttpAnswer(404, (("content-type", "text/plain"),), b"Nothing here.\n")
+        self.handshakes.append(handshake)
+        return self.admission
+
+    def opened(self, peer: Peer, admission: Admission) -> Receiver:
+        recorder = self.make(peer, self.handshakes[-1])
+        self.recorders.append(recorder)
+        if self.greeting is not None:
+            peer.send(Frame(self.greeting))
+        self._arrived.set()
+        self._arrived = trio.Event()
+        return recorder
+
+    async def recorder(self, number: int = 0) -> Recorder:
+        """Wait for the connection of that number (from 0, in the order of their coming)."""
+        with trio.fail_after(10):
+            while len(self.recorders) <= number:
+                await self._arrived.wait()
+        return self.recorders[number]
+
+
+def plain_http(method: str, handshake: Handshake) -> HttpAnswer:
+    """`/hello` is answered; the rest is told to upgrade."""
+    if handshake.path == "/hello":
+        return HttpAnswer(200, (("content-type", "text/plain"),), f"{method} {handshake.query}\n".encode())
+    return HttpAnswer(426, (("upgrade", "websocket"),), b"This port is for WebSockets.\n")
