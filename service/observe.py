@@ -1,0 +1,135 @@
+"""What the node says to people: structured log lines, JSON in production, readable in development.
+
+One line for each connection opened, registered and closed; refused messages, bugs, and what the transports report.
+Untrusted text is made harmless here, once, for every line: control characters and text direction marks are escaped,
+length is cut. Secrets are never given to it. Faults come at most FAULTS_PER_SECOND lines a second, so that a flood of
+bad messages is no flood of lines; the metrics count them all.
+"""
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, Final, TextIO
+
+import msgspec
+import structlog
+
+from service.core.session import Session
+from service.wire.faults import PeerFault
+
+FAULTS_PER_SECOND: Final = 20
+LONGEST: Final = 256
+
+Line = MutableMapping[str, Any]
+
+
+def harmless(value: str) -> str:
+    """Text as it may stand in a log line: printable, at most LONGEST characters."""
+    if len(value) > LONGEST:
+        value = value[:LONGEST] + "…"
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+
+
+def _harmless_line(_: object, __: str, line: Line) -> Line:
+    for key, value in line.items():
+        if isinstance(value, str) and key != "trace":
+            line[key] = harmless(value)
+    return line
+
+
+def _no_empty(_: object, __: str, line: Line) -> Line:
+    return {key: value for key, value in line.items() if value is not None}
+
+
+def _encoded(value: object, **_: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def make_log(log_format: str, level: str, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
+    """A logger that writes one line an event. `log_format`: `json` or `console`; `level`: `debug` … `error`."""
+    stream = sys.stderr if stream is None else stream
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso" if log_format == "json" else "%H:%M:%S", utc=log_format == "json"),
+        _no_empty,
+        _harmless_line,
+    ]
+    if log_format == "json":
+        processors.append(structlog.processors.JSONRenderer(serializer=_encoded))
+    else:
+        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=24, sort_keys=False))
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+class LogJournal:
+    """The core's Journal, as log lines."""
+
+    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._log = log
+        self._second = 0
+        self._faults = 0
+
+    def opened(self, session: Session) -> None:
+        """A connection was accepted."""
+        self._log.info(
+            "connection opened", connection=session.id, transport=session.peer.transport, address=session.address
+        )
+
+    def registered(self, session: Session) -> None:
+        """A connection said who it is, or who it is now."""
+        identity = session.identity
+        self._log.info(
+            "connection registered",
+            connection=session.id,
+            dialect=session.handler.name,
+            client_id=identity.client_id,
+            user_id=identity.user_id,
+        )
+
+    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+        """A connection is over."""
+        self._log.info(
+            "connection closed",
+            connection=session.id,
+            dialect=session.handler.name,
+            code=code,
+            reason=reason or None,
+            seconds=round(seconds, 3),
+        )
+
+    def faulted(self, session: Session, fault: PeerFault) -> None:
+        """A message was refused."""
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._faults > FAULTS_PER_SECOND:
+                self._log.warning("more messages refused", count=self._faults - FAULTS_PER_SECOND)
+            self._second, self._faults = second, 0
+        self._faults += 1
+        if self._faults <= FAULTS_PER_SECOND:
+            self._log.warning(
+                "message refused",
+                connection=session.id,
+                dialect=session.handler.name,
+                code=fault.code.value,
+                field=fault.field,
+                problem=fault.message,
+            )
+
+    def broke(self, session: Session, error: Exception) -> None:
+        """A bug of ours came up."""
+        self._log.error(
+            "internal error",
+            connection=session.id,
+            dialect=session.handler.name,
+            trace="".join(traceback.format_exception(error)),
+        )
