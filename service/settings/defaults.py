@@ -1,0 +1,50 @@
+"""The defaults that depend on other settings: one function each, from what is known so far to the value."""
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import SecretStr
+
+# The fields of the model that come before, by name, already valid.
+Known = dict[str, Any]
+Default = Callable[[Known], Any]
+
+
+def api_type(known: Known) -> str:
+    return {"api": "http", "websocket": "websocket"}.get(known["service_role"], "combined")
+
+
+def port(known: Known) -> int:
+    return 8001 if known["service_role"] == "websocket" else 8000
+
+
+def websocket_port(known: Known) -> int | None:
+    if known["dyno"] or known["api_type"] != "combined":
+        return None
+    if known["environment"] == "development":
+        return 8766
+    # Beside a port that the system chooses, the system chooses again: 0 + 1 would be a real port.
+    return known["port"] + 1 if known["port"] else 0
+
+
+def worker_port(known: Known) -> int | None:
+    return 8765 if known["environment"] == "development" and known["api_type"] == "combined" else None
+
+
+def redis_url(known: Known) -> SecretStr | None:
+    host = known["redis_host"]
+    if host is None:
+        return None
+    return SecretStr(f"redis://{f'[{host}]' if ':' in host else host}:{known['redis_port']}/0")
+
+
+def name(_: Known) -> str:
+    host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:100] or "node"
+    return f"{host}-{os.getpid()}"
+
+
+def by_environment(development: object, production: object) -> Default:
+    return lambda known: production if known["environment"] == "production" else development

@@ -1,0 +1,326 @@
+"""The settings themselves: names, forms, defaults and meanings, in the order of the reference.
+
+The only place that decides a default. An object of this class never changes, has everything derived, and is
+made by `Settings.load`: it reads the sources once, and either every rule holds or `SettingsError` tells all.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import (
+    AliasGenerator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.settings import defaults, forms
+from service.settings.problems import in_words
+from service.settings.rules import contradictions, warnings
+from service.settings.shown import Row, rows
+from service.settings.sources import Origin, SettingsError, collect, env_name
+
+# Heroku's routers reach a dyno from these private addresses, and nothing else can reach it at all.
+PLATFORM_ROUTER: Final = IPv4Network("10.0.0.0/8")
+
+MIB: Final = 2**20
+
+
+def setting(
+    section: str,
+    meaning: str,
+    default: object = None,
+    *,
+    derive: defaults.Default | None = None,
+    shown: str | None = None,
+) -> Any:
+    """A field: its place in the reference, what it does, and its default.
+
+    `derive` makes the default from the fields before it; then `shown` must say in words what comes out.
+    """
+    extra: dict[str, JsonValue] = {"section": section, "default": shown}
+    if derive is not None:
+        return Field(default_factory=derive, description=meaning, json_schema_extra=extra)
+    return Field(default, description=meaning, json_schema_extra=extra)
+
+
+WHERE: Final = "What listens where"
+MODE: Final = "Mode"
+ENTRY: Final = "Who gets in"
+LIMITS: Final = "Limits"
+TIMES: Final = "Times"
+WORK: Final = "Workers and requests"
+LOGS: Final = "Names and logs"
+OTHERS: Final = "Other services"
+
+
+class Settings(BaseSettings):
+    """Every setting, resolved. Made by `load`; frozen."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        # A derived default may break a rule (65535 + 1): that is told by the rules, in their words.
+        validate_default=False,
+        extra="forbid",
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=env_name),
+    )
+
+    # What others depend on comes first: a derived default sees the fields before it.
+    environment: forms.EnvironmentName = setting(
+        MODE,
+        "Which defaults apply: production wants secrets and limits rates, development lets anyone try everything.",
+        "development",
+        shown="production if the process environment (not `.env`) has `PORT`, else development",
+    )
+    service_role: forms.Role = setting(
+        MODE, "What this process does in a deployment split over several. Leave it unset: this version is one process."
+    )
+    api_type: forms.ApiType = setting(
+        MODE,
+        "Whether this process answers HTTP, WebSockets or both. This version does both: combined.",
+        derive=defaults.api_type,
+        shown="combined (http for `SERVICE_ROLE=api`, websocket for `SERVICE_ROLE=websocket`)",
+    )
+    debug: forms.Flag = setting(MODE, "Log at level debug, unless `PORTICO_LOG_LEVEL` says otherwise.", False)
+    dyno: forms.PlatformText = setting(
+        MODE,
+        "Set by Heroku, never by hand, and read from the process environment only. One port is routed there, so "
+        "`WEBSOCKET_PORT` defaults to same, and the platform's routers (10.0.0.0/8) are trusted proxies.",
+    )
+
+    host: forms.Host = setting(WHERE, "The address that the ports are bound to.", "0.0.0.0")
+    port: forms.Port = setting(
+        WHERE,
+        "HTTP, and WebSockets too.",
+        derive=defaults.port,
+        shown="8000 (8001 for `SERVICE_ROLE=websocket`)",
+    )
+    websocket_port: forms.PortOrSame = setting(
+        WHERE,
+        "A second port for WebSockets; same means that `PORT` is the only one.",
+        derive=defaults.websocket_port,
+        shown="8766 in development, `PORT` + 1 in production, same where `DYNO` is set",
+    )
+    worker_port: forms.PortOrOff = setting(
+        WHERE,
+        "A port where every connection is a worker, whatever its path. Empty is the same as off.",
+        derive=defaults.worker_port,
+        shown="8765 in development, off in production",
+    )
+    public_websocket_url: forms.WebSocketUrl = setting(
+        WHERE, "What discovery tells clients to connect to, instead of what it makes of the request's own host."
+    )
+    trusted_proxies: forms.Networks = setting(
+        WHERE,
+        "The proxies whose `X-Forwarded-For`, `-Host`, `-Proto` and `-Port` are believed.",
+        (),
+        shown="none (10.0.0.0/8 where `DYNO` is set, and then also beside what is set here)",
+    )
+
+    allowed_origins: forms.Origins = setting(
+        ENTRY,
+        "The web pages that may connect and call, besides those served from the gateway's own host.",
+        shown="any in development, none in production",
+    )
+    api_keys: forms.ApiKeys = setting(
+        ENTRY,
+        "The keys of back ends for the HTTP API (`Authorization: Bearer …`); workers may use one too. "
+        "Without any, the API answers callers on the same machine in development, and nobody in production.",
+        (),
+    )
+    websocket_handshake_key: forms.Secret = setting(
+        ENTRY,
+        "What a worker must say to be let in. In production workers need this or an API key; in development "
+        "anyone may be a worker unless it is set.",
+    )
+    duplicate_client: forms.Duplicates = setting(
+        ENTRY,
+        "A client that is connected already connects again: replace closes the older connection, keep rejects "
+        "the newer, allow lets both be.",
+        "replace",
+    )
+
+    outbound_limit: forms.Size = setting(
+        LIMITS,
+        "How much may wait for a connection that reads slowly; with more it is closed (4008).",
+        MIB,
+    )
+    max_message_size: forms.Size = setting(LIMITS, "The largest message that is taken (else 1009).", MIB)
+    max_worker_message_size: forms.Size = setting(LIMITS, "The largest message that is taken from a worker.", 5 * MIB)
+    max_connections: forms.Count = setting(LIMITS, "Connections at a time; 0: no limit.", 0)
+    max_connections_per_address: forms.Count = setting(
+        LIMITS,
+        "Connections at a time from one address; 0: no limit, since a whole office may share one.",
+        0,
+    )
+    max_handshakes_per_second: forms.Count = setting(
+        LIMITS,
+        "New connections a second; 0: no limit, since a crowd that comes back after a restart is welcome.",
+        0,
+    )
+    max_messages_per_second: forms.Count = setting(
+        LIMITS,
+        "Messages a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default "
+        "is some percent of what one core can do, and enough for a back end that sends its requests in bulk.",
+        derive=defaults.by_environment(0, 1000),
+        shown="0 in development, 1000 in production",
+    )
+    max_bytes_per_second: forms.Count = setting(
+        LIMITS,
+        "Bytes a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default lets "
+        "the largest message of a worker through in one burst.",
+        derive=defaults.by_environment(0, 4 * MIB),
+        shown=f"0 in development, {4 * MIB} in production",
+    )
+
+    handshake_timeout: forms.Seconds = setting(TIMES, "How long a handshake may take, in seconds.", 5.0)
+    registration_timeout: forms.Seconds = setting(
+        TIMES,
+        "How long a connection may leave open what it is, in seconds (then 4000).",
+        60.0,
+    )
+    ping_interval: forms.Seconds = setting(
+        TIMES, "The longest time between two pings of a connection, in seconds; the shortest is 80 % of it.", 25.0
+    )
+    pong_timeout: forms.Seconds = setting(TIMES, "How long an answer to a ping may take, in seconds.", 10.0)
+    drain_seconds: forms.SecondsOrNone = setting(
+        TIMES,
+        "The time over which connections are closed before the gateway ends, in seconds.",
+        derive=defaults.by_environment(1.0, 20.0),
+        shown="1 in development, 20 in production",
+    )
+
+    worker_capacity: forms.Positive = setting(
+        WORK, "Requests at a time for a worker that doesn't say how many it takes.", 16
+    )
+    worker_timeout: forms.Seconds = setting(
+        WORK, "How long an answer may take, in seconds, if the request doesn't say.", 30.0
+    )
+    queue_limit: forms.Count = setting(
+        WORK, "Requests that may wait for a worker; with 0 none waits: `Workers busy` at once.", 1000
+    )
+    max_attempts: forms.Positive = setting(
+        WORK, "How many workers may be tried for one request when they disconnect.", 3
+    )
+    lb_strategy: forms.Strategy = setting(WORK, "How a worker is chosen.", "least_loaded")
+    cleanup_interval: forms.Seconds = setting(
+        WORK, "How often the statistics of workers that are gone are dropped, in seconds.", 60.0
+    )
+
+    name: forms.NodeName = setting(
+        LOGS,
+        "The name of this node in answers, logs and metrics.",
+        derive=defaults.name,
+        shown="the host's name and the process's number",
+    )
+    log_format: forms.LogFormat = setting(
+        LOGS,
+        "Lines for machines or for people.",
+        derive=defaults.by_environment("console", "json"),
+        shown="console in development, json in production",
+    )
+    log_level: forms.LogLevel = setting(
+        LOGS,
+        "The least important level that is logged.",
+        derive=lambda known: "debug" if known["debug"] else "info",
+        shown="info (debug with `DEBUG=true`)",
+    )
+
+    redis_host: forms.OptionalHost = setting(OTHERS, "The host of Redis, if `REDIS_URL` is unset.")
+    redis_port: forms.RedisPort = setting(OTHERS, "The port of Redis, beside `REDIS_HOST`.", 6379)
+    redis_url: forms.RedisUrl = setting(
+        OTHERS,
+        "Where Redis is. This version accepts it and doesn't use it.",
+        derive=defaults.redis_url,
+        shown="made from `REDIS_HOST` and `REDIS_PORT`, if the host is set",
+    )
+    open_api_key: forms.HeaderSecret = setting(OTHERS, "The key for an API in the style of OpenAI's.")
+    open_api_base_url: forms.HttpUrl = setting(OTHERS, "Where that API is.", "https://api.openai.com/v1")
+
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load` hands in what it collected: that way a given mapping is all there is, an unknown name can be
+        # told from another program's, and it is known for every value where it came from.
+        return (init_settings,)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trust_the_platform(cls, networks: tuple[forms.Network, ...], info: ValidationInfo) -> object:
+        if info.data.get("dyno") and PLATFORM_ROUTER not in networks:
+            return (*networks, PLATFORM_ROUTER)
+        return networks
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Self:
+        """Read the settings and check every rule.
+
+        `environ`: the variables; without it, those of the process, and `.env` in the working directory.
+        `dotenv`: a file to read beside them. Raises `SettingsError` with a sentence for everything wrong.
+        """
+        known = {env_name(name): name for name in cls.model_fields}
+        found = collect(environ, dotenv, known)
+        values = dict(found.values)
+        origins = dict(found.origins)
+        if "ENVIRONMENT" not in values and "PORT" in values and origins["PORT"] == "environment":
+            values["ENVIRONMENT"], origins["ENVIRONMENT"] = "production", "derived"
+        if "DYNO" in values and "PORTICO_TRUSTED_PROXIES" not in values:
+            values["PORTICO_TRUSTED_PROXIES"] = str(PLATFORM_ROUTER)
+            origins["PORTICO_TRUSTED_PROXIES"] = "derived"
+        problems = list(found.problems)
+        try:
+            settings = cls.model_validate(values)
+        except ValidationError as error:
+            refused = in_words(error, values, {env: cls.model_fields[name] for env, name in known.items()})
+            problems += [sentence for sentences in refused.values() for sentence in sentences]
+            # Without what was refused the rest must make sense by itself; then its contradictions are told too.
+            settings = cls.model_validate({n: v for n, v in values.items() if n not in refused})
+        else:
+            refused = {}
+        for field, info in cls.model_fields.items():
+            by_default: Origin = "default" if info.default_factory is None else "derived"
+            origins.setdefault(env_name(field), by_default)
+        settings._origins.update(origins)
+        problems += [sentence for names, sentence in contradictions(settings) if names.isdisjoint(refused)]
+        if problems:
+            raise SettingsError(problems)
+        settings._notes = tuple(warnings(settings, values))
+        return settings
+
+    @property
+    def http_port(self) -> int:
+        """The port of HTTP: another name of `port`."""
+        return self.port
+
+    @property
+    def production(self) -> bool:
+        """Whether the environment is production."""
+        return self.environment == "production"
+
+    def origin(self, field: str) -> Origin:
+        """Where the value of a field (by its name here, such as `port`) comes from."""
+        return self._origins[env_name(field)]
+
+    def warnings(self) -> list[str]:
+        """What is allowed but worth a line at start: one sentence each."""
+        return list(self._notes)
+
+    def describe(self) -> list[Row]:
+        """The values in force, in the order of the reference; secrets are masked."""
+        return list(rows(self))

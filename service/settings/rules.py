@@ -1,0 +1,110 @@
+"""The rules that involve more than one setting: what contradicts itself, and what is allowed but odd.
+
+Knows the meaning of the settings, not how they are read. Every rule gives a whole sentence that says what is
+wrong and what would be right, and quotes no secret.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
+
+from service.settings.forms import quoted
+
+if TYPE_CHECKING:
+    from service.settings.model import Settings
+
+Contradiction = tuple[frozenset[str], str]
+"""The variables involved, and the sentence."""
+
+_MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
+_PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
+# Bursts of two seconds are let through: a message larger than that is over the rate by itself.
+_BURST_SECONDS: Final = 2
+
+
+def contradictions(settings: "Settings") -> Iterator[Contradiction]:
+    """Whatever cannot be served as it is set."""
+    yield from ((_MODE, sentence) for sentence in _mode(settings))
+    yield from ((_PORTS, sentence) for sentence in _ports(settings))
+
+
+def _mode(settings: "Settings") -> Iterator[str]:
+    role, kind = settings.service_role, settings.api_type
+    allowed = {None: (kind,), "api": ("http", "combined"), "websocket": ("websocket",)}[role]
+    if kind not in allowed:
+        right = " or ".join(allowed)
+        yield f"SERVICE_ROLE={role} contradicts API_TYPE={kind}: leave API_TYPE unset, or set it to {right}."
+    told = [f"SERVICE_ROLE={role}"] if role else []
+    if settings.origin("api_type") != "derived" and kind != "combined":
+        told.append(f"API_TYPE={kind}")
+    if told:
+        yield (
+            f"{' and '.join(told)} would split the gateway over several processes, but this version runs as one "
+            "process with API_TYPE=combined: leave SERVICE_ROLE and API_TYPE unset."
+        )
+
+
+def _ports(settings: "Settings") -> Iterator[str]:
+    ports = {"PORT": settings.port, "WEBSOCKET_PORT": settings.websocket_port, "WORKER_PORT": settings.worker_port}
+    if settings.websocket_port == 65536:
+        yield "PORT=65535 leaves no port above it for WebSockets: set WEBSOCKET_PORT to another port, or to same."
+    for (one, number), (other, its_number) in combinations(ports.items(), 2):
+        if not number or number != its_number:
+            continue
+        by_default = [n for n in (one, other) if settings.origin(n.lower()) in ("default", "derived")]
+        note = f" ({by_default[0]} by default)" if by_default else ""
+        remedy = {"WEBSOCKET_PORT": "WEBSOCKET_PORT=same for one port", "WORKER_PORT": "WORKER_PORT=off for none"}
+        yield f"{one} and {other} are both {number}{note}: set another port, or {remedy[other]}."
+
+
+def warnings(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
+    """What is allowed, but worth a line at start. `values`: what the sources hold, by variable."""
+    yield from _read_otherwise(settings, values)
+    if settings.production:
+        yield from _open_or_shut(settings)
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        yield (
+            "PORTICO_TRUSTED_PROXIES trusts every address, so anyone can forge where a request comes from: "
+            "list the proxies' own addresses."
+        )
+    if settings.dyno:
+        for name, number, right in (
+            ("WEBSOCKET_PORT", settings.websocket_port, "same"),
+            ("WORKER_PORT", settings.worker_port, "off"),
+        ):
+            if number is not None:
+                yield f"{name}={number} can't be reached where the platform routes PORT only: set {name}={right}."
+    largest = max(settings.max_message_size, settings.max_worker_message_size)
+    if 0 < settings.max_bytes_per_second * _BURST_SECONDS < largest:
+        yield (
+            f"A message of the largest size ({largest} bytes) is over the rate by itself: set "
+            f"PORTICO_MAX_BYTES_PER_SECOND to {-(-largest // _BURST_SECONDS)} or more, or to 0."
+        )
+
+
+def _read_otherwise(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
+    word = values.get("ENVIRONMENT", settings.environment)
+    if word.lower() not in ("production", "development"):
+        yield (
+            f"ENVIRONMENT is {quoted(word)}, which counts as development, with nothing locked: "
+            "set ENVIRONMENT=production where others can reach the gateway."
+        )
+    if settings.redis_url is not None:
+        name = "REDIS_URL" if "REDIS_URL" in values else "REDIS_HOST"
+        yield f"{name} is set, but this version runs as one process and doesn't use Redis."
+    elif "REDIS_PORT" in values:
+        yield "REDIS_PORT is set without REDIS_HOST and means nothing by itself: set REDIS_HOST, or REDIS_URL."
+
+
+def _open_or_shut(settings: "Settings") -> Iterator[str]:
+    if not settings.api_keys:
+        yield "PORTICO_API_KEYS is not set, so in production the HTTP API answers 403: set one or more keys."
+    if not settings.api_keys and settings.websocket_handshake_key is None:
+        yield (
+            "Neither WEBSOCKET_HANDSHAKE_KEY nor PORTICO_API_KEYS is set, so in production workers are refused "
+            "(4003): set one of them."
+        )
+    if "*" in (settings.allowed_origins or ()):
+        yield "PORTICO_ALLOWED_ORIGINS has *, so in production every web page may connect: list the origins you know."
+    if settings.debug:
+        yield "DEBUG is on in production: the log grows fast and tells much, so set DEBUG=false."
