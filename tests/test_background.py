@@ -1,5 +1,6 @@
 """Background tasks: restarted with back-off, counted, and named while they are down."""
 
+import pytest
 import trio
 import trio.testing
 
@@ -18,9 +19,9 @@ async def test_a_task_that_raises_is_restarted_with_back_off(autojump_clock: tri
     with trio.move_on_after(100):
         await background.keep("falls", falls)
     gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
-    assert gaps[0] == 2 * FIRST_DELAY
-    assert gaps[1] == 2 * gaps[0]
-    assert max(gaps) == LONGEST_DELAY
+    assert gaps[0] == pytest.approx(2 * FIRST_DELAY)
+    assert gaps[1] == pytest.approx(2 * gaps[0])
+    assert max(gaps) == pytest.approx(LONGEST_DELAY)
     assert background.restarts["falls"] == len(starts)
     assert reported[0] == "falls: no"
 
