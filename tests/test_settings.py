@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
@@ -545,6 +546,7 @@ def test_secrets_are_never_shown() -> None:
         ({"WORKER_PORT": ""}, "WORKER_PORT", "off"),
         ({"DEBUG": "1"}, "DEBUG", "true"),
         ({}, "PORTICO_PING_INTERVAL", "25"),
+        ({"PORTICO_PING_INTERVAL": "10000.01"}, "PORTICO_PING_INTERVAL", "10000.01"),
         ({"PORTICO_TRUSTED_PROXIES": "::1,10.0.0.0/8"}, "PORTICO_TRUSTED_PROXIES", "::1/128,10.0.0.0/8"),
         ({}, "PORTICO_TRUSTED_PROXIES", "(not set)"),
         ({}, "PORTICO_ALLOWED_ORIGINS", "(not set)"),
@@ -574,6 +576,7 @@ VALUES = st.one_of(
 VARIABLES = st.one_of(st.sampled_from(NAMES), st.text(max_size=10).map(lambda end: "PORTICO_" + end))
 
 
+@hypothesis_settings(deadline=None)
 @given(st.dictionaries(VARIABLES, VALUES, max_size=8))
 @example({"PORTICO_PUBLIC_WEBSOCKET_URL": "ws://℀.com"})
 @example({"PORTICO_ALLOWED_ORIGINS": "https://a.com:٣"})
@@ -593,6 +596,7 @@ def test_whatever_the_environment_holds_only_sentences_come_out(environ: dict[st
         assert sentence.isprintable()
 
 
+@hypothesis_settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_a_file_holds_only_sentences_come_out(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzzed"

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     websocket_handshake_key: forms.Secret = setting(
         ENTRY,
         "What a worker must say to be let in. In production workers need this or an API key; in development "
-        "anyone may be a worker unless it is set.",
+        "anyone may be a worker. A wrong key is refused wherever this is set.",
     )
     duplicate_client: forms.Duplicates = setting(
         ENTRY,
@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     max_messages_per_second: forms.Count = setting(
         LIMITS,
         "Messages a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default "
-        "is some percent of what one core can do, and enough for a back end that sends its requests in bulk.",
+        "leaves room for a back end that sends its requests in bulk.",
         derive=defaults.by_environment(0, 1000),
         shown="0 in development, 1000 in production",
     )

@@ -43,7 +43,7 @@ def in_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:g}"
+        return repr(value).removesuffix(".0")
     if isinstance(value, tuple):
         return ",".join(str(item) for item in value) or NOT_SET
     text = str(value)
