@@ -159,7 +159,7 @@ class Campaign:
     def disconnected(self, reason: str) -> None:
         """A registered connection ended without our wishing it."""
         if not self.finished:
-            self.tally.disconnects[reason] += 1
+            self.tally.disconnects[reason] = self.tally.disconnects.get(reason, 0) + 1
 
     def hold(self) -> None:
         """Begin the end: from now on nothing new is sent, and answers are still taken."""

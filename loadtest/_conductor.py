@@ -107,7 +107,7 @@ class _Workers:
     def begin(self) -> None:
         self.tally = Tally()
         self._last = dict.fromkeys(self._runner.clients)
-        self._runner.send_message(_PLAN, {"run": self._run, "processes": max(1, len(self._last))})
+        self._plan(None)
 
     def ask(self, *, final: bool) -> None:
         self._runner.send_message(_SETTLE, {"final": final})
@@ -119,12 +119,19 @@ class _Workers:
         return sum(not (report and report.finished) for report in self._last.values())
 
     def _connected(self, client_id: str, **_: object) -> None:
-        self._last[client_id] = None
-        plan = {"run": self._run, "processes": len(self._last)}
-        self._runner.send_message(_PLAN, plan, client_id)
+        self._last.setdefault(client_id, None)
+
+    def _plan(self, client_id: str | None) -> None:
+        self._runner.send_message(_PLAN, {"run": self._run, "processes": max(1, len(self._last))}, client_id)
 
     def _reported(self, client_id: str, data: dict[str, object], **_: object) -> None:
+        if "loadtest" not in data:
+            # A worker's first report may go out before it has set us up.
+            return
         report = msgspec.convert(data["loadtest"], _Report)
+        if self._last.get(client_id) is None:
+            # It may have come when the test had begun already.
+            self._plan(client_id)
         self._last[client_id] = report
         self.tally.add(report.tally)
 
@@ -135,10 +142,8 @@ class _Work:
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self._pusher: gevent.Greenlet | None = None
-        self.done = Event()
 
     def begin(self) -> None:
-        self.done.clear()
         self._campaign.begin()
         self._pusher = gevent.spawn(Pusher(self._campaign).run)
 
@@ -149,7 +154,6 @@ class _Work:
             if self._pusher is not None:
                 self._pusher.kill(block=False)
                 self._pusher = None
-            self.done.set()
 
 
 class _Judge:
@@ -234,10 +238,12 @@ class _Worker:
         self._runner = runner
         self._campaign = campaign
         self._work = _Work(campaign)
-        self._running = False
+        self._stopped = Event()
+        self._stopped.set()
         runner.register_message(_PLAN, self._plan)
         runner.register_message(_SETTLE, self._settle)
         environment.events.test_start.add_listener(self._begin)
+        environment.events.test_stop.add_listener(self._stop)
         environment.events.report_to_master.add_listener(self._report)
         environment.events.quitting.add_listener(self._quit)
 
@@ -246,8 +252,11 @@ class _Worker:
         self._campaign.processes = msg.data["processes"]
 
     def _begin(self, **_: object) -> None:
-        self._running = True
+        self._stopped.clear()
         self._work.begin()
+
+    def _stop(self, **_: object) -> None:
+        self._stopped.set()
 
     def _settle(self, msg: Message, **_: object) -> None:
         self._work.end(final=msg.data["final"])
@@ -265,10 +274,9 @@ class _Worker:
         campaign.tally = Tally()
 
     def _quit(self, **_: object) -> None:
-        # Ctrl-C reaches all processes at once: stay until the master has what it judges by.
-        if self._running:
-            settle: float = self._campaign.options.settle_time
-            self._work.done.wait(settle + _LAST_REPORTS)
+        # Ctrl-C reaches all processes at once: stay until the master has what it judges by, and says stop.
+        settle: float = self._campaign.options.settle_time
+        self._stopped.wait(settle + 2 * _LAST_REPORTS)
         # The verdict is the master's: failed requests are no failure of a worker.
         self._environment.process_exit_code = 0
 

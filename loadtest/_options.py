@@ -1,4 +1,4 @@
-"""The load test's own command-line options, in locust's `--help`.
+"""The load test's own command-line options, next to locust's.
 
 Knows names, defaults and what is acceptable. Promises that a value that cannot be used ends locust before
 anything starts, with one sentence and exit code 2.
@@ -21,6 +21,8 @@ DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 def add(parser: LocustArgumentParser) -> None:
     """Add the options to locust's parser."""
     group = parser.add_argument_group("Portico load test options")
+    # Locust answers --help before it has seen a locustfile (locust issue 2917), so without these options.
+    group.add_argument("--help-all", action="help", help="Show locust's options and these, and exit.")
     group.add_argument(
         "--thresholds",
         metavar="<filename>",

@@ -11,7 +11,6 @@ its connections were registered and ended and at which it sent such pushes, and 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -32,7 +31,7 @@ class Tally:
 
     registered: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    disconnects: Counter[str] = field(default_factory=Counter)
+    disconnects: dict[str, int] = field(default_factory=dict)
     aimed_sent: int = 0
     aimed_delivered: int = 0
     broadcasts: list[float] = field(default_factory=list)
@@ -42,7 +41,8 @@ class Tally:
         """Add what another process counted since it last handed its own over."""
         self.registered += other.registered
         self.ended += other.ended
-        self.disconnects.update(other.disconnects)
+        for reason, count in other.disconnects.items():
+            self.disconnects[reason] = self.disconnects.get(reason, 0) + count
         self.aimed_sent += other.aimed_sent
         self.aimed_delivered += other.aimed_delivered
         self.broadcasts += other.broadcasts

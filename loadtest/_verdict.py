@@ -99,8 +99,8 @@ def _run_row(threshold: Threshold, tally: Tally, users: int) -> Row:
         case "max_unexpected_disconnects":
             if not peak:
                 return Row(name, at_most, "nobody was registered", passed=False)
-            lost = tally.disconnects.total()
-            reasons = ", ".join(f"{count}x {reason}" for reason, count in tally.disconnects.most_common(3))
+            lost = sum(tally.disconnects.values())
+            reasons = ", ".join(f"{count}x {reason}" for reason, count in sorted(tally.disconnects.items()))
             return Row(name, at_most, f"{lost} ({reasons})" if lost else "0", lost <= value)
         case "min_delivered_share":
             expected, delivered = tally.expected(), tally.delivered()
