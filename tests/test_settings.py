@@ -7,15 +7,18 @@ import subprocess
 import sys
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pydantic import SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from service.settings import Row, Settings, SettingsError, reference_markdown
 from service.settings.defaults import api_type, port, websocket_port, worker_port
+from service.settings.forms import Form
+from service.settings.problems import in_words
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "k3y-of-the-shop-4711"
@@ -536,6 +539,20 @@ def test_secrets_are_never_shown() -> None:
     told = problems(broken)
     assert len(told) == len(broken) + 1
     assert secret not in " ".join(told)
+
+
+def test_a_secret_that_pydantic_itself_refuses_is_not_quoted() -> None:
+    class Strict(BaseModel):
+        word: Annotated[SecretStr, Field(min_length=40), Form("40 characters or more")]
+        count: Annotated[int, Form("a whole number")]
+
+    values = {"word": "tell-nobody", "count": "x"}
+    with pytest.raises(ValidationError) as caught:
+        Strict.model_validate(values)
+    assert in_words(caught.value, values, Strict.model_fields) == {
+        "word": ["word must be 40 characters or more."],
+        "count": ["count must be a whole number, but it is 'x'."],
+    }
 
 
 @pytest.mark.parametrize(
