@@ -21,7 +21,7 @@ DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 def add(parser: LocustArgumentParser) -> None:
     """Add the options to locust's parser."""
     group = parser.add_argument_group("Portico load test options")
-    # Locust answers --help before it has seen a locustfile (locust issue 2917), so without these options.
+    # Locust answers --help before it has seen a locustfile (locustio/locust#2917), so without these.
     group.add_argument("--help-all", action="help", help="Show locust's options and these, and exit.")
     group.add_argument(
         "--thresholds",

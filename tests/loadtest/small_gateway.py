@@ -11,7 +11,7 @@ import http.server
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -65,7 +65,7 @@ class SmallGateway:
     registrations: int = 0
     pushed: list[dict[str, object]] = field(default_factory=list)
     clients: dict[ServerConnection, str] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def serve_client(self, connection: ServerConnection) -> None:
         """One connection's life."""
@@ -78,7 +78,8 @@ class SmallGateway:
                         reply = {"type": "registration_rejected", "reason": "bad_field", "message": "no"}
                         connection.send(json.dumps(reply))
                         continue
-                    with self.lock:
+                    with self.changed:
+                        self.changed.notify_all()
                         self.registrations += 1
                         self.clients[connection] = message["user_id"]
                     stack.callback(self._forget, connection)
@@ -93,7 +94,8 @@ class SmallGateway:
 
     def push(self, notification: dict[str, object]) -> None:
         """Deliver to whom it may concern, as the faults allow."""
-        with self.lock:
+        with self.changed:
+            self.changed.notify_all()
             self.pushed.append(notification)
             clients = dict(self.clients)
             count = len(self.pushed)
@@ -109,6 +111,12 @@ class SmallGateway:
                     with contextlib.suppress(ConnectionClosed):
                         connection.send(text)
 
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
+        """Wait until something has come in that makes `condition` true. Raises TimeoutError."""
+        with self.changed:
+            if not self.changed.wait_for(condition, timeout):
+                raise TimeoutError("the gateway never saw what it should have")
+
     def check_handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         """Refuse, or let the handshake go on."""
         if self.faults.refuse_connections:
@@ -116,7 +124,7 @@ class SmallGateway:
         return None
 
     def _forget(self, connection: ServerConnection) -> None:
-        with self.lock:
+        with self.changed:
             self.clients.pop(connection, None)
 
 

@@ -1,0 +1,200 @@
+"""The real `locust -f loadtest` against a small gateway, sound or with faults to order."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from loadtest._thresholds import STEPS
+from tests.loadtest.locust_run import ROOT, free_port, outcome, run, started
+from tests.loadtest.small_gateway import Faults, small_gateway
+
+# Wide in time, as the machine may be busy, and narrow in everything else.
+WIDE = "\n".join(f"[steps.{step}]\nmax_failure_ratio = 0\nmax_ms = 60000" for step in STEPS) + (
+    "\n[run]\nmin_registered = 6\nmin_registered_share = 1\nmax_unexpected_disconnects = 0\nmin_delivered_share = 1\n"
+)
+SHORT = ("-u", "6", "-r", "6", "-t", "3s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2")
+
+
+def two_processes() -> tuple[str, ...]:
+    """Arguments for two worker processes, on a port of their own."""
+    port = str(free_port())
+    return "--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> str:
+    path = tmp_path / "wide.toml"
+    path.write_text(WIDE, encoding="utf-8")
+    return str(path)
+
+
+def test_a_sound_gateway_passes_and_every_step_is_in_the_statistics(wide: str) -> None:
+    with small_gateway() as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT)
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout
+    assert len(ended.rows) == 2 * len(STEPS) + 4
+    assert "PASSED: all 16 thresholds" in ended.stdout
+    assert "Traceback" not in ended.stderr
+    for step in STEPS:
+        assert re.search(rf"^(HTTP|WS) +{step} +[1-9]", ended.stderr, re.MULTILINE), step
+    assert gateway.registrations == 6
+    targets = [notification["target"] for notification in gateway.pushed]
+    assert {"all": True} in targets
+    assert any(isinstance(target, dict) and "user_id" in target for target in targets)
+
+
+def test_a_threshold_that_cannot_be_met_ends_with_3(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("[steps.discover]\nmax_ms = 0.0001\nmax_failure_ratio = 0\n", encoding="utf-8")
+    with small_gateway() as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", str(path), *SHORT)
+    assert (ended.code, ended.failed()) == (3, {"discover max_ms"}), ended.stdout
+    assert ended.rows["discover max_failure_ratio"] == "OK"
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_a_bad_thresholds_file_ends_with_2_before_anything_starts(tmp_path: Path, processes: tuple[str, ...]) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("[steps.connect]\np95 = 3\n", encoding="utf-8")
+    ended = run("--host", "http://127.0.0.1:9", "-t", "1s", *processes, LOADTEST_THRESHOLDS=str(path))
+    assert ended.code == 2
+    assert ended.stderr.startswith(
+        f"locust: error: argument --thresholds: The thresholds file {path} has an unknown threshold in "
+        "[steps.connect], 'p95': those there are, are "
+    )
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--push-rate", "nan"), "argument --push-rate: 'nan' is not a number of at least 0."),
+        (("--step-timeout", "0"), "argument --step-timeout: '0' is not a number above 0."),
+        (("--shape", "spiral"), "argument --shape: invalid choice: 'spiral'"),
+        ((), "--host is missing: give the gateway's address, such as http://localhost:8000."),
+        (("--host", "localhost:8000"), "--host is not an http:// or https:// address: 'localhost:8000'."),
+    ],
+)
+def test_an_option_that_cannot_be_used_ends_with_2(arguments: tuple[str, ...], sentence: str) -> None:
+    ended = run("-t", "1s", *arguments)
+    assert ended.code == 2
+    assert f"locust: error: {sentence}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
+    with small_gateway() as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *two_processes())
+        pushers = {str(notification["id"]).split("-")[0] for notification in gateway.pushed}
+    # Each process has half of the six clients, so six registered at once is what only the master can know.
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
+    assert len(ended.rows) == 2 * len(STEPS) + 4
+    assert ended.stdout.count("PASSED") == 1
+    assert len(pushers) == 2
+    assert "Traceback" not in ended.stderr
+
+
+def both(*steps: str) -> set[str]:
+    """All thresholds on these steps."""
+    return {f"{step} {limit}" for step in steps for limit in ("max_failure_ratio", "max_ms")}
+
+
+NOBODY = both("register", "heartbeat", "delivery") | {
+    *("min_registered", "min_registered_share", "max_unexpected_disconnects", "min_delivered_share")
+}
+FAULTS: dict[str, tuple[Faults, set[str]]] = {
+    "connections refused": (Faults(refuse_connections=True), both("connect") | NOBODY),
+    "registrations rejected": (Faults(reject_registrations=True), NOBODY),
+    "heartbeats unanswered": (Faults(deaf_to_heartbeats=True), both("heartbeat")),
+    "pushes dropped": (Faults(drop_every=5), {"min_delivered_share"}),
+    "pushes repeated": (Faults(repeat_pushes=True), {"delivery max_failure_ratio"}),
+    "pushes misdirected": (Faults(misdirect=True), {"delivery max_failure_ratio"}),
+    "connections cut": (Faults(cut_after=3), {"max_unexpected_disconnects"}),
+    # There is time for few of the pushes: those that were never sent are failures.
+    "pushes accepted late": (Faults(push_delay=1.0), {"push max_failure_ratio"}),
+    "pushes refused": (Faults(api_key="other"), both("push", "delivery") | {"min_delivered_share"}),
+}
+
+
+@pytest.mark.parametrize(("faults", "failed"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_faulty_gateway_fails_where_its_fault_is(wide: str, faults: Faults, failed: set[str]) -> None:
+    with small_gateway(faults) as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--settle-time", "1")
+    assert ended.code == 3
+    # A connection that is cut takes heartbeats and pushes with it, or not, as it happens.
+    chance = {"heartbeat max_failure_ratio", "min_delivered_share"} if faults.cut_after else set()
+    assert ended.failed() - chance == failed, ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_slow_heartbeats_are_timed_from_when_they_were_due(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("[steps.heartbeat]\np50_ms = 800\n[steps.register]\nmax_failure_ratio = 0\n", encoding="utf-8")
+    # Each answer takes half a second, and one is asked for every quarter: timed from when a sluggish client
+    # would have asked they all take half a second, and from when they were due, longer and longer.
+    with small_gateway(Faults(heartbeat_delay=0.5)) as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", str(path), *SHORT, "--heartbeat-interval", "0.25")
+    assert (ended.code, ended.failed()) == (3, {"heartbeat p50_ms"}), ended.stdout
+
+
+def test_the_api_key_comes_from_the_environment_and_is_not_told(wide: str) -> None:
+    with small_gateway(Faults(api_key="secret-key")) as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, PORTICO_API_KEY="secret-key")
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout
+    assert "secret-key" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_gives_a_clean_end_with_the_verdict(wide: str, processes: int) -> None:
+    endless = (*SHORT[:4], *SHORT[6:])
+    several = two_processes() if processes == 2 else ()
+    with (
+        small_gateway() as gateway,
+        started("--host", gateway.base_url, "--thresholds", wide, *endless, *several) as process,
+    ):
+        gateway.wait_for(lambda: gateway.registrations == 6 and len(gateway.pushed) > 20)
+        # As a terminal does it: to every process of the group.
+        os.killpg(process.pid, signal.SIGINT)
+        ended = outcome(process)
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
+    assert "PASSED: all 16 thresholds" in ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_shape_is_applied_only_when_asked_for(wide: str) -> None:
+    with small_gateway() as gateway:
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--shape", "ramp")
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout
+    stages = [int(users) for users in re.findall(r"Shape test updating to (\d+) users", ended.stderr)]
+    assert stages[-1] == 6
+    assert stages == sorted(stages)
+    assert len(stages) > 1
+
+
+def test_locust_finds_one_locustfile_and_no_shape() -> None:
+    files = [path.name for path in (ROOT / "loadtest").rglob("*.py") if not path.name.startswith("_")]
+    assert files == ["locustfile.py"]
+    ended = run("--list")
+    assert ended.stdout.split() == ["Available", "Users:", "CClient"]
+    with small_gateway() as gateway:
+        ended = run("--host", gateway.base_url, "-t", "1s", "-u", "1")
+    assert "Shape" not in ended.stderr
+
+
+def test_the_options_are_explained() -> None:
+    ended = run("--help-all")
+    assert ended.code == 0
+    for option in (
+        "--thresholds",
+        "--heartbeat-interval",
+        "--push-rate",
+        "--broadcast-rate",
+        "--api-key",
+        "--shape",
+        "--users",
+    ):
+        assert option in ended.stdout

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+
+from loadtest import _thresholds
+from loadtest._thresholds import Threshold, ThresholdsError, load
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "t.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_file_that_comes_with_it_speaks_of_every_step_and_of_the_run() -> None:
+    found = load(Path(_thresholds.__file__).with_name("thresholds.toml"))
+    assert {threshold.step for threshold in found} == {*_thresholds.STEPS, None}
+
+
+def test_steps_come_in_the_order_of_a_clients_life_whatever_the_files_order(tmp_path: Path) -> None:
+    text = "[run]\nmin_registered = 3\n[steps.delivery]\np99_ms = 5.5\n[steps.discover]\nmax_failure_ratio = 0"
+    assert load(write(tmp_path, text)) == (
+        Threshold("discover", "max_failure_ratio", 0.0),
+        Threshold("delivery", "p99_ms", 5.5),
+        Threshold(None, "min_registered", 3.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "holds no threshold: give it a [run] or a [steps.<step>] table."),
+        ("[run", "is not TOML: "),
+        ("[steps]\n[run]\n", "holds no threshold"),
+        ("[step.connect]\np95_ms = 1", "has an unknown table, 'step': those there are, are steps, run."),
+        ("[steps.conect]\np95_ms = 1", "has an unknown step, 'conect': those there are, are discover, connect"),
+        ("[steps.connect]\np97_ms = 1", "has an unknown threshold in [steps.connect], 'p97_ms': those there are"),
+        ("[run]\np95_ms = 1", "has an unknown threshold in [run], 'p95_ms'"),
+        ("steps = 3", "has a value where the table [steps] should be."),
+        ("[steps]\nconnect = 3", "has a value where the table [steps.connect] should be."),
+        ("run = []", "has a value where the table [run] should be."),
+    ],
+)
+def test_what_is_no_thresholds_file_gets_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ThresholdsError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"The thresholds file {path} {sentence}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "max_failure_ratio = 1",
+        "max_failure_ratio = 1.5",
+        "max_failure_ratio = -0.1",
+        "max_failure_ratio = nan",
+        "max_failure_ratio = true",
+        'max_failure_ratio = "0.1"',
+        "p95_ms = inf",
+        "p95_ms = nan",
+        "p95_ms = 0",
+        "p95_ms = []",
+    ],
+)
+def test_a_limit_on_a_step_that_could_never_fail_or_never_pass_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ThresholdsError, match=r"in \[steps\.push\]: it must be a number"):
+        load(write(tmp_path, f"[steps.push]\n{line}"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "min_registered = 0",
+        "min_registered = 1.5",
+        "min_registered = true",
+        "min_registered_share = 0",
+        "min_registered_share = 1.01",
+        "min_delivered_share = nan",
+        "max_unexpected_disconnects = -1",
+        "max_unexpected_disconnects = 0.5",
+    ],
+)
+def test_a_limit_on_the_run_that_could_never_fail_or_never_pass_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ThresholdsError, match=r"in \[run\]: it must be a "):
+        load(write(tmp_path, f"[run]\n{line}"))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    with pytest.raises(ThresholdsError) as caught:
+        load(path)
+    assert str(caught.value) == f"The thresholds file {path} cannot be read: No such file or directory."
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ThresholdsError, match=r"is not UTF-8 text\.$"):
+        load(path)
