@@ -86,6 +86,7 @@ DEVELOPMENT_DEFAULTS = {
     "max_attempts": 3,
     "lb_strategy": "least_loaded",
     "cleanup_interval": 60.0,
+    "extensions": (),
     "log_format": "console",
     "log_level": "info",
     "redis_host": None,
@@ -181,13 +182,18 @@ def test_what_a_role_implies(role: str | None, given_type: str | None, derived: 
     assert (known["api_type"], known["port"], websocket_port(known), worker_port(known)) == derived
 
 
+def test_the_api_role_with_both_kinds_is_one_process() -> None:
+    settings = Settings.load({"SERVICE_ROLE": "api", "API_TYPE": "combined"})
+    assert (settings.api_type, settings.port, settings.websocket_port) == ("combined", 8000, 8766)
+
+
 REFUSALS = [
     ({"SERVICE_ROLE": "websocket", "API_TYPE": "http"}, "SERVICE_ROLE=websocket contradicts API_TYPE=http"),
     ({"SERVICE_ROLE": "websocket", "API_TYPE": "combined"}, "SERVICE_ROLE=websocket contradicts API_TYPE=combined"),
     ({"SERVICE_ROLE": "api", "API_TYPE": "websocket"}, "SERVICE_ROLE=api contradicts API_TYPE=websocket"),
     ({"SERVICE_ROLE": "api"}, "SERVICE_ROLE=api would split the gateway"),
     ({"SERVICE_ROLE": "API"}, "SERVICE_ROLE=api would split the gateway"),
-    ({"SERVICE_ROLE": "api", "API_TYPE": "combined"}, "SERVICE_ROLE=api would split the gateway"),
+    ({"PORTICO_EXTENSIONS": "a,b c"}, "PORTICO_EXTENSIONS has 'b c': write the name of a Python module"),
     ({"SERVICE_ROLE": "websocket"}, "this version runs as one process with API_TYPE=combined"),
     ({"API_TYPE": "http"}, "API_TYPE=http would split the gateway"),
     ({"API_TYPE": "websocket"}, "API_TYPE=websocket would split the gateway"),

@@ -62,7 +62,7 @@ def add_own(actions: Actions, hub: Hub, wall: Wall) -> None:
         return local_time(wall())
 
     def get_client_info(_: Call) -> object:
-        clients = []
+        clients: list[dict[str, object]] = []
         healthy = 0
         for session in hub:
             if not session.over:

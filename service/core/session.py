@@ -23,7 +23,7 @@ from service.wire.strict_json import check_text
 from .ports import Peer
 
 if TYPE_CHECKING:
-    from .dispatch import Outcome, Request, Worker
+    from .pending import Outcome, Request, Worker
 
 
 class State(Enum):

@@ -167,6 +167,16 @@ def _origins(value: object) -> object:
     return _each(items(value), origin) if isinstance(value, str) else value
 
 
+def _modules(value: object) -> object:
+    return _each(items(value), _module) if isinstance(value, str) else value
+
+
+def _module(text: str) -> str:
+    if all(part.isidentifier() for part in text.split(".")):
+        return text
+    raise Wrong(f"has {quoted(text)}: write the name of a Python module, such as my_gateway")
+
+
 def _each(texts: Iterable[str], read: Callable[[str], str]) -> tuple[str, ...]:
     values = []
     problems: list[str] = []
@@ -309,6 +319,7 @@ Origins = Annotated[
     BeforeValidator(_origins),
     Form("origins such as https://example.com or https://*.example.com, separated by commas, or *"),
 ]
+Modules = Annotated[tuple[str, ...], BeforeValidator(_modules), Form("names of Python modules, separated by commas")]
 WebSocketUrl = Annotated[str | None, BeforeValidator(_url(_WEBSOCKET_URL, ("ws", "wss"))), Form(_WEBSOCKET_URL)]
 HttpUrl = Annotated[str, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]
 RedisUrl = Annotated[

@@ -56,6 +56,7 @@ ENTRY: Final = "Who gets in"
 LIMITS: Final = "Limits"
 TIMES: Final = "Times"
 WORK: Final = "Workers and requests"
+OWN: Final = "Your own code"
 LOGS: Final = "Names and logs"
 OTHERS: Final = "Other services"
 
@@ -212,6 +213,10 @@ class Settings(BaseSettings):
     lb_strategy: forms.Strategy = setting(WORK, "How a worker is chosen.", "least_loaded")
     cleanup_interval: forms.Seconds = setting(
         WORK, "How often the statistics of workers that are gone are dropped, in seconds.", 60.0
+    )
+
+    extensions: forms.Modules = setting(
+        OWN, "Modules that extend the gateway: each is imported, and its `extend(gateway)` called.", ()
     )
 
     name: forms.NodeName = setting(

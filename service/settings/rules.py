@@ -34,8 +34,10 @@ def _mode(settings: "Settings") -> Iterator[str]:
     if kind not in allowed:
         right = " or ".join(allowed)
         yield f"SERVICE_ROLE={role} contradicts API_TYPE={kind}: leave API_TYPE unset, or set it to {right}."
+    if kind == "combined":
+        return
     told = [f"SERVICE_ROLE={role}"] if role else []
-    if settings.origin("api_type") != "derived" and kind != "combined":
+    if settings.origin("api_type") != "derived":
         told.append(f"API_TYPE={kind}")
     if told:
         yield (

@@ -16,7 +16,7 @@ from ..logins import Logins
 from ..session import Session, State
 
 if TYPE_CHECKING:
-    from ..dispatch import Outcome, Request
+    from ..pending import Outcome, Request
 
 DuplicatePolicy = Literal["replace", "keep", "allow"]
 OnMessage = Callable[[Session, bytes], None]

@@ -20,9 +20,10 @@ from service.wire.frame import Frame
 from service.wire.messages import Event, Identity, encode, identity_of
 
 from ..actions import ActionError, Actions, Call
-from ..dispatch import Dispatcher, Outcome, Request, Verdict
+from ..dispatch import Dispatcher
 from ..hub import Hub
 from ..logins import Logins
+from ..pending import Outcome, Request, Verdict
 from ..ports import Wall
 from ..session import Session, State
 from ..worker_gate import Entry, InvalidHandshake, WorkerGate, refused
@@ -267,11 +268,12 @@ class EnvelopeHandler:
                 "A response names its request in data.request_id, or by its msg_id.",
                 field="request_id",
             )
-        link = self._links.get(session)
+        # A session that was never sent anything has neither.
+        sent_to = session.worker or self._links.get(session)
         verdict = Verdict.UNKNOWN
-        if link is not None:
+        if sent_to is not None:
             verdict = self._dispatcher.respond(
-                link,
+                sent_to,
                 request_id,
                 success=answer.success,
                 result=answer.result,

@@ -12,7 +12,8 @@ from service.wire.messages import Event
 from ..session import Session
 
 if TYPE_CHECKING:
-    from ..dispatch import Dispatcher, Outcome, Request
+    from ..dispatch import Dispatcher
+    from ..pending import Outcome, Request
 
 
 class RequesterHandler:

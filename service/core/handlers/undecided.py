@@ -12,7 +12,7 @@ from service.wire.messages import Event
 from ..session import Handler, Session
 
 if TYPE_CHECKING:
-    from ..dispatch import Outcome, Request
+    from ..pending import Outcome, Request
 
 
 class UndecidedHandler:

@@ -13,7 +13,7 @@ from ..hub import Hub
 from ..session import Session
 
 if TYPE_CHECKING:
-    from ..dispatch import Outcome, Request
+    from ..pending import Outcome, Request
 
 
 class UserHandler:
