@@ -3,10 +3,10 @@
 Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in. One per process.
 """
 
-import random
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from random import Random
 from typing import Protocol
 
 from service.wire.codes import CloseCode
@@ -75,7 +75,7 @@ class Rules:
     queue_limit: int = 1000
     max_attempts: int = 3
     strategy: str = "least_loaded"
-    random: random.Random = field(default_factory=random.Random)
+    random: Random = field(default_factory=Random)
 
 
 class Gateway:

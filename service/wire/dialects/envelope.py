@@ -40,7 +40,7 @@ class Envelope(Struct):
 
     type: str
     msg_id: Name | None = None
-    data: Raw | None = None
+    data: Raw = NULL
 
 
 class Connect(Identity, frozen=True):
@@ -109,10 +109,7 @@ def decode_envelope(payload: bytes) -> Envelope:
 
 
 def _data(envelope: Envelope) -> bytes:
-    raw = envelope.data
-    if raw is None or raw == b"null":
-        return b"{}"
-    return bytes(raw)
+    return b"{}" if envelope.data == b"null" else bytes(envelope.data)
 
 
 def connect_of(envelope: Envelope) -> Connect:
