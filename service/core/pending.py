@@ -1,0 +1,300 @@
+"""What dispatch keeps: requests and their outcomes, workers and how they are doing.
+
+Records without decisions; `dispatch` moves them. They know nothing of sessions: a caller is whoever takes an
+answer, a link whoever passes a request on to a worker.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import Raw, Struct
+
+if TYPE_CHECKING:
+    from .balancing import Pool
+
+WINDOW: Final = 300.0
+"""Seconds over which a worker's health is judged."""
+_BUCKETS: Final = 10
+_BUCKET_SECONDS: Final = WINDOW / _BUCKETS
+_MIN_ANSWERS: Final = 5
+_SICK_SHARE: Final = 0.5
+
+SMOOTHING: Final = 0.2
+"""What one response time weighs in the moving average."""
+SLACK: Final = 0.010
+"""Seconds by which response times may differ without it meaning anything."""
+
+
+class OutcomeKind(StrEnum):
+    """How a request ended; a label of the metrics."""
+
+    OK = "ok"
+    ERROR = "error"
+    NO_WORKERS = "no_workers"
+    BUSY = "busy"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+
+
+class Verdict(Enum):
+    """What became of a worker's answer."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"  # to a request that is over: dropped and counted
+    UNKNOWN = "unknown"  # to a request that this worker was never sent
+
+
+class Outcome:
+    """What a caller is told. `data` on success, `error` otherwise; `processed_by` where a worker answered."""
+
+    __slots__ = ("data", "error", "kind", "partial", "processed_by", "success")
+
+    def __init__(
+        self,
+        kind: OutcomeKind,
+        *,
+        success: bool = False,
+        data: Raw | None = None,
+        error: str | None = None,
+        processed_by: str | None = None,
+        partial: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.success = success
+        self.data = data
+        self.error = error
+        self.processed_by = processed_by
+        self.partial = partial
+
+
+class Caller(Protocol):
+    """Who made a request: a session, an HTTP call. Told apart by identity; turns in the queue go by it."""
+
+    def answer(self, request: "Request", outcome: Outcome) -> None:
+        """An answer: any number of partial ones where a stream was asked for, then one final. Never waits
+        or raises. May come before the `submit` that made the request has returned."""
+
+
+class WorkerLink(Protocol):
+    """The connection of a worker, or of a client that is asked something. Nothing here waits or raises."""
+
+    def send_request(self, request: "Request", deadline_ms: int) -> None:
+        """Pass the request on; `deadline_ms`: what remains of its time, at least 1."""
+
+    def send_cancel(self, request: "Request") -> None:
+        """Say that the answer is no longer wanted."""
+
+
+class _Gone:
+    """The link of a worker that has left: lets go of its session, whoever still holds the worker."""
+
+    __slots__ = ()
+
+    def send_request(self, request: "Request", deadline_ms: int) -> None:
+        """Nobody is there."""
+
+    def send_cancel(self, request: "Request") -> None:
+        """Nobody is there."""
+
+
+GONE: Final = _Gone()
+
+
+class Request:
+    """One call, from `submit` to its final answer. Times in seconds on the dispatcher's clock.
+
+    `token` is the caller's own name for it; `data` the parameters as JSON. `attempt` counts how often it was
+    sent. Exactly one of three holds while it lives: it is at a `worker`, in a `line` of the queue, or `over`.
+    """
+
+    __slots__ = (
+        "affinity",
+        "attempt",
+        "caller",
+        "command",
+        "data",
+        "deadline",
+        "direct",
+        "id",
+        "idempotent",
+        "line",
+        "over",
+        "partial_sent",
+        "sent_at",
+        "stream",
+        "submitted_at",
+        "timeout",
+        "token",
+        "tried",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        request_id: str,
+        caller: Caller,
+        token: str | None,
+        command: str,
+        data: Raw,
+        timeout: float,
+        stream: bool,
+        affinity: str | None,
+        idempotent: bool,
+        now: float,
+    ) -> None:
+        self.id = request_id
+        self.caller = caller
+        self.token = token
+        self.command = command
+        self.data = data
+        self.timeout = timeout
+        self.stream = stream
+        self.affinity = affinity
+        self.idempotent = idempotent
+        self.submitted_at = now
+        self.deadline = now + timeout
+        self.sent_at = now
+        self.attempt = 0
+        self.direct = False  # for one client and no other
+        self.partial_sent = False
+        self.over = False
+        self.worker: Worker | None = None
+        self.line: Hashable = None
+        self.tried: tuple[str, ...] = ()  # client ids of the workers that were lost with it
+
+
+class Statistics:
+    """How a worker is doing. Health is the share of errors in the last 5 minutes; the average moves.
+
+    A response time far above the average counts only for somewhat more than the average: one hiccup must not
+    look like a slow worker, many will. It starts at 0: a new worker is as quick as the quickest, until known.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_bucket",
+        "_errors",
+        "_recent_answers",
+        "_recent_errors",
+        "answers",
+        "average",
+        "errors",
+    )
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.errors = 0
+        self.average = 0.0
+        self._answers = [0] * _BUCKETS
+        self._errors = [0] * _BUCKETS
+        self._recent_answers = 0
+        self._recent_errors = 0
+        self._bucket = 0
+
+    def record(self, now: float, seconds: float, failed: bool) -> None:
+        """One answer after `seconds`, or none in time (then `failed`)."""
+        bucket = int(now / _BUCKET_SECONDS)
+        if bucket != self._bucket:
+            self._turn(bucket)
+        place = bucket % _BUCKETS
+        self.answers += 1
+        self._answers[place] += 1
+        self._recent_answers += 1
+        if failed:
+            self.errors += 1
+            self._errors[place] += 1
+            self._recent_errors += 1
+        average = self.average
+        self.average = average + SMOOTHING * (min(seconds, 2 * average + SLACK) - average)
+
+    def error_share(self, now: float) -> float:
+        """Errors ÷ answers over the window, 0.0 to 1.0."""
+        self._turn(int(now / _BUCKET_SECONDS))
+        return self._recent_errors / self._recent_answers if self._recent_answers else 0.0
+
+    def sick(self, now: float) -> bool:
+        """True with more than half of at least 5 answers in the window being errors."""
+        return self.error_share(now) > _SICK_SHARE and self._recent_answers >= _MIN_ANSWERS
+
+    def _turn(self, bucket: int) -> None:
+        for gone in range(self._bucket + 1, min(bucket, self._bucket + _BUCKETS) + 1):
+            place = gone % _BUCKETS
+            self._recent_answers -= self._answers[place]
+            self._recent_errors -= self._errors[place]
+            self._answers[place] = self._errors[place] = 0
+        self._bucket = bucket
+
+
+class Worker:
+    """Somebody who answers requests. `commands`: None for every one; `capacity` requests at a time."""
+
+    __slots__ = (
+        "alive",
+        "capacity",
+        "client_id",
+        "commands",
+        "index",
+        "level",
+        "link",
+        "offered",
+        "passed_over",
+        "pool",
+        "requests",
+        "sick",
+        "statistics",
+        "turn",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        link: WorkerLink,
+        client_id: str | None,
+        commands: frozenset[str] | None,
+        capacity: int,
+        weight: float,
+        statistics: Statistics,
+    ) -> None:
+        self.link = link
+        self.client_id = client_id
+        self.commands = commands
+        self.capacity = capacity
+        self.weight = weight
+        self.statistics = statistics
+        self.requests: dict[str, Request] = {}  # what it was sent and has not answered, by id
+        self.alive = True
+        self.sick = False
+        # Balancing's own marks: who is offered work, and where in its order this one stands.
+        self.pool: Pool | None = None
+        self.offered = False
+        self.level: OrderedDict[Worker, None] | None = None
+        self.index = 0
+        self.turn = 0
+        self.passed_over = 0
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests it is working on."""
+        return len(self.requests)
+
+    def serves(self, command: str) -> bool:
+        """True if it takes this command at all."""
+        return self.commands is None or command in self.commands
+
+
+class WorkerStatus(Struct, frozen=True):
+    """A worker as shown to people. `commands` None: every one; `average_ms` is the moving average."""
+
+    client_id: str | None
+    commands: list[str] | None
+    capacity: int
+    weight: float
+    outstanding: int
+    answers: int
+    errors: int
+    error_share: float
+    average_ms: float
+    healthy: bool
