@@ -1,0 +1,287 @@
+"""The ASGI transport: WebSockets that reach the app through an ASGI server, served to the core's Gate.
+
+It takes the raw ASGI scope, in front of Quart: Quart-trio cancels a WebSocket's handler at its disconnect, so
+that messages which came just before a Close are lost, and with more than 10 unread ones never sees the
+disconnect. HTTP and lifespan go on to Quart, HTTP with client, scheme and host as the trusted proxies say.
+
+A connection is the server's task for it, which always reads, and one writer task under it; both end with it.
+Knows ASGI only, and promises what `service.core.ports` says of a Peer and a Receiver as far as the server below
+lets it: Hypercorn with the front door does. Without the door, close codes and limits are as exact as the
+server makes them.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+from quart_trio import QuartTrio
+
+from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
+from service.transports.door import Log, describe
+from service.transports.proxies import Origin
+from service.wire.codes import ABNORMAL, CloseCode
+from service.wire.frame import Frame
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Resolve = Callable[[str, Mapping[str, str], str], Origin]
+"""(address of the peer, headers, scheme of the socket) → who asks, trusted proxies taken into account."""
+
+_EXTENSION: Final = "portico.websocket"
+# How long what is queued before our Close has to go out, and then the peer for its own Close.
+_FLUSH_TIME: Final = 10.0
+_CLOSING_TIME: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class AsgiHandshake:
+    """A Handshake made from an ASGI scope."""
+
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    address: str
+    scheme: str
+    host: str
+    kind: str = "websocket"
+
+
+def register(
+    app: QuartTrio,
+    gate: Gate,
+    counts: TransportCounts,
+    *,
+    outbound_limit: int,
+    resolve: Resolve,
+    log: Log,
+) -> None:
+    """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
+
+    `outbound_limit`: bytes that may wait for one client when more is sent to it. `resolve` is usually
+    `ProxyRules.resolve`.
+    """
+    transport = AsgiTransport(app.asgi_app, gate, counts, outbound_limit, resolve, log)
+    # Replacing the bound method is how Quart's documentation says to add a middleware.
+    app.asgi_app = transport  # type: ignore[assignment, method-assign]
+
+
+class AsgiTransport:
+    """An ASGI app: WebSockets are served here, everything else by `inner`."""
+
+    def __init__(
+        self, inner: Any, gate: Gate, counts: TransportCounts, outbound_limit: int, resolve: Resolve, log: Log
+    ) -> None:
+        self._inner: AsgiApp = inner
+        self._gate = gate
+        self._counts = counts
+        self._outbound_limit = outbound_limit
+        self._resolve = resolve
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._inner(self._as_proxies_say(scope), receive, send)
+        else:
+            await self._inner(scope, receive, send)
+
+    def _origin(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Origin, int]:
+        address, port = scope.get("client") or ("", 0)
+        scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
+        return self._resolve(address, headers, scheme), port
+
+    def _as_proxies_say(self, scope: Scope) -> Scope:
+        headers = _headers(scope)
+        origin, port = self._origin(scope, headers)
+        changed = {**scope, "client": (origin.address, port), "scheme": origin.scheme}
+        if origin.host and origin.host != headers.get("host"):
+            kept = [field for field in scope["headers"] if field[0].lower() != b"host"]
+            changed["headers"] = [*kept, (b"host", origin.host.encode("ascii"))]
+        return changed
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope)
+        origin, _ = self._origin(scope, headers)
+        handshake = AsgiHandshake(
+            scope["path"],
+            scope.get("query_string", b"").decode("latin-1"),
+            headers,
+            origin.address,
+            origin.scheme,
+            origin.host,
+        )
+        decision = self._gate.admit(handshake)
+        if isinstance(decision, HttpAnswer):
+            self._counts.handshakes_refused += 1
+            await _refuse(scope, send, decision)
+            return
+        if (await receive())["type"] != "websocket.connect":
+            return
+        connection = _Connection(scope, send, origin.address, self._outbound_limit, self._counts)
+        connection.allow_message_size(decision.max_message_size)
+        await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
+        await self._serve(connection, decision, receive)
+
+    async def _serve(self, connection: "_Connection", admission: Admission, receive: Receive) -> None:
+        receiver: Receiver = self._gate.opened(connection, admission)
+        ending = (ABNORMAL, "")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.write)
+            try:
+                ending = await self._read(connection, receiver, receive)
+            finally:
+                # Not after the writer has ended: it may be stuck with a client that doesn't read.
+                connection.end()
+                self._contained(connection, receiver.closed, *ending)
+                if ending[0] == ABNORMAL:
+                    nursery.cancel_scope.cancel()
+                else:
+                    nursery.cancel_scope.deadline = trio.current_time() + _CLOSING_TIME
+
+    async def _read(self, connection: "_Connection", receiver: Receiver, receive: Receive) -> tuple[int, str]:
+        """Read to the end, which comes within the closing time once our Close is due; the code and reason."""
+        with connection.patience:
+            while True:
+                message = await receive()
+                if message["type"] == "websocket.disconnect":
+                    return connection.ending(message.get("code", ABNORMAL), message.get("reason") or "")
+                if connection.closing is None:
+                    self._take(connection, receiver, message)
+        return connection.ending(ABNORMAL, "")
+
+    def _take(self, connection: "_Connection", receiver: Receiver, message: Message) -> None:
+        text = message.get("text")
+        payload = text.encode() if text is not None else bytes(message.get("bytes") or b"")
+        self._counts.messages_in += 1
+        self._counts.bytes_in += len(payload)
+        if connection.limit and len(payload) > connection.limit:
+            connection.close(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.meaning)
+        elif not self._contained(connection, receiver.receive, payload, text is not None):
+            connection.close(CloseCode.INTERNAL, CloseCode.INTERNAL.meaning)
+
+    def _contained(self, connection: "_Connection", call: Callable[..., None], *args: object) -> bool:
+        try:
+            call(*args)
+        except Exception as error:
+            self._counts.contained_errors += 1
+            self._log("error", f"A receiver raised, which ends its connection: {describe(error)}")
+            return False
+        return True
+
+
+class _Connection:
+    """The Peer of one connection, and the task that writes for it."""
+
+    transport = "asgi"
+
+    def __init__(self, scope: Scope, send: Send, address: str, outbound_limit: int, counts: TransportCounts) -> None:
+        self.address = address
+        self.limit = 0
+        self.closing: tuple[CloseCode, str] | None = None
+        self.patience = trio.CancelScope()
+        self._send = send
+        self._outbound_limit = outbound_limit
+        self._counts = counts
+        self._tell_limit = (scope.get("extensions") or {}).get(_EXTENSION, {}).get("limit")
+        self._frames: deque[Frame] = deque()
+        self._waiting = 0
+        self._wake = trio.Event()
+        self._close_sent = False
+        self._ended = False
+
+    # ---- the Peer port
+
+    def send(self, frame: Frame) -> None:
+        """Queue one text message; see `Peer`."""
+        if self._ended or self.closing is not None:
+            return
+        if self._waiting > self._outbound_limit:
+            self._counts.slow_closed += 1
+            self._frames.clear()
+            self.close(CloseCode.TOO_SLOW, CloseCode.TOO_SLOW.meaning)
+            self.patience.deadline = trio.current_time() + _CLOSING_TIME
+            return
+        self._frames.append(frame)
+        self._waiting += len(frame.wire)
+        self._wake.set()
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close after what is queued; see `Peer`."""
+        if self._ended or self.closing is not None:
+            return
+        self.closing = (code, reason)
+        self.patience.deadline = trio.current_time() + _FLUSH_TIME
+        self._wake.set()
+
+    def allow_message_size(self, size: int) -> None:
+        """From the next message on accept up to `size` bytes; see `Peer`."""
+        if self._ended:
+            return
+        self.limit = size
+        if self._tell_limit is not None:
+            self._tell_limit(size)
+
+    # ---- the transport's side
+
+    def end(self) -> None:
+        """From here on the Peer does nothing; what is queued still goes out."""
+        self._ended = True
+        self._wake.set()
+
+    def ending(self, code: int, reason: str) -> tuple[int, str]:
+        """How the connection ended, given what the server below says: ours, if ours came first."""
+        if self.closing is not None and (self._close_sent or code == ABNORMAL):
+            own, why = self.closing
+            return int(own), why
+        return code, reason
+
+    async def write(self) -> None:
+        """Send what is queued, then the Close. Cancelling it leaves half a message on the wire."""
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                await self._send({"type": "websocket.send", "text": frame.payload.decode()})
+                self._waiting -= len(frame.wire)
+                self._counts.messages_out += 1
+                self._counts.bytes_out += len(frame.payload)
+            if self.closing is not None:
+                self._close_sent = True
+                self.patience.deadline = trio.current_time() + _CLOSING_TIME
+                code, reason = self.closing
+                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+                return
+            if self._ended:
+                return
+            await self._wake.wait()
+            self._wake = trio.Event()
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+async def _refuse(scope: Scope, send: Send, answer: HttpAnswer) -> None:
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        # All that ASGI itself offers; it becomes a 403.
+        await send({"type": "websocket.close", "code": int(CloseCode.POLICY)})
+        return
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    headers.append((b"content-length", b"%d" % len(answer.body)))
+    # HTTP/2 has no such header (RFC 9113 section 8.2.2).
+    if scope.get("http_version", "1.1") < "2":
+        headers.append((b"connection", b"close"))
+    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})

@@ -1,0 +1,247 @@
+"""ContainedServer: one accepted connection, in Hypercorn's hands, that can end nothing but itself.
+
+What Hypercorn 0.18 leaves open is closed here. An exception of one connection is counted, logged as one safe
+line, and stays in it (Hypercorn would let it end the server). Every send and every change of state has a
+deadline and is shielded from the app's cancellation: a client that stops reading is cut, and `Connection:
+close`, HTTP/1.0 and idle connections are closed when they should be (Quart-trio cancels the task that is about
+to close them). And a connection is closed so that what was sent last is read: half-closed first, then
+whatever the client still sends is thrown away for a moment.
+
+Where the door has an `adopt`, an upgrade to WebSocket on a plain socket never reaches Hypercorn: its socket
+and what was read from it are given away, and this task ends. Subclasses a class that is not Hypercorn's
+public API: only `front_door` decides whether it is used.
+"""
+
+import socket
+import struct
+from contextlib import suppress
+from math import inf
+from typing import Any, Final
+
+import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import TCPServer
+
+from service.transports.door import Door, describe
+from service.transports.request_head import asks_for_websocket, is_whole, may_be_get
+
+_READ: Final = 64 * 1024
+# What a client must take within the send timeout.
+_SLICE: Final = 64 * 1024
+# The kernel's own limit for bytes that nobody acknowledges, in ms: for peers whose machine is gone.
+_UNACKNOWLEDGED: Final = 20_000
+# At most this much is thrown away from a client that goes on sending after our last byte.
+_DISCARD_LIMIT: Final = 4 * 1024 * 1024
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Replayed(trio.abc.HalfCloseableStream):
+    """A plain stream whose first bytes were read before: it gives them again, once."""
+
+    def __init__(self, stream: trio.SocketStream, head: bytes) -> None:
+        self._stream = stream
+        self._head = head
+        self.socket = stream.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As trio's. Safe to cancel."""
+        if self._head:
+            await trio.lowlevel.checkpoint()
+            size = len(self._head) if max_bytes is None else max_bytes
+            head, self._head = self._head[:size], self._head[size:]
+            return head
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As trio's. Cancelling it leaves half of the data sent."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio's. Safe to cancel."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """As trio's. Safe to cancel."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """As trio's. Safe to cancel."""
+        await self._stream.aclose()
+
+
+class ContainedServer(TCPServer):
+    """Hypercorn's handling of one TCP connection, contained."""
+
+    def __init__(self, door: Door, *args: Any) -> None:
+        super().__init__(*args)
+        self._door = door
+        self._finished = False
+        self._reading = trio.CancelScope()
+        self._handling = trio.CancelScope()
+
+    async def run(self) -> None:
+        """Serve the connection until its end. Raises nothing but cancellation."""
+        try:
+            _tune(self.stream)
+            if not await self._handed_over():
+                await super().run()
+        except BaseExceptionGroup as group:
+            ours, others = group.split(Exception)
+            if ours is not None:
+                self._contain(ours)
+            if others is not None:
+                raise others from None
+        except Exception as error:
+            self._contain(error)
+
+    def _contain(self, error: BaseException) -> None:
+        self._door.counts.contained_errors += 1
+        self._door.log("warning", f"A connection was ended by an error in its handling: {describe(error)}")
+
+    # ---- before Hypercorn
+
+    async def _handed_over(self) -> bool:
+        """Whether the connection is another's now, or over, before Hypercorn has seen it."""
+        stream: Any = self.stream
+        if self._door.adopt is None or type(stream) is not trio.SocketStream:
+            return False
+        head = b""
+        with trio.move_on_after(self._door.handshake_timeout) as patience:
+            head = await self._read_head(stream)
+        if patience.cancelled_caught or not head:
+            await trio.aclose_forcefully(stream)
+            return True
+        if not asks_for_websocket(head):
+            self.stream = Replayed(stream, head)  # type: ignore[assignment]  # typed there as TLS only
+            return False
+        taken = socket.socket(fileno=stream.socket.detach())
+        try:
+            taken.setblocking(False)
+            self._door.adopt(taken, head, "websocket")
+        except BaseException:
+            taken.close()
+            raise
+        return True
+
+    async def _read_head(self, stream: trio.SocketStream) -> bytes:
+        """What comes up to the end of the head; less, as soon as it can't be an upgrade. Empty at an early end."""
+        head = b""
+        try:
+            while len(head) < self._door.max_head and may_be_get(head) and not is_whole(head):
+                data = await stream.receive_some(self._door.max_head - len(head))
+                if not data:
+                    return b""
+                head += data
+        except trio.BrokenResourceError:
+            return b""
+        return head
+
+    # ---- while Hypercorn serves it
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol says, within the send timeout, whether or not the app is cancelled meanwhile."""
+        with trio.CancelScope(shield=True) as patience:
+            if isinstance(event, RawData):
+                await self._send(event.data, patience)
+            else:
+                patience.deadline = trio.current_time() + self._door.send_timeout
+                if isinstance(event, Closed):
+                    await self._finish()
+                else:
+                    await super().protocol_send(event)
+        if patience.cancelled_caught:
+            await self._cut()
+
+    async def _send(self, data: bytes, patience: trio.CancelScope) -> None:
+        async with self.send_lock:
+            if self._finished:
+                return
+            try:
+                for start in range(0, len(data), _SLICE):
+                    patience.deadline = trio.current_time() + self._door.send_timeout
+                    await self.stream.send_all(data[start : start + _SLICE])
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._stop()
+                self._handling.cancel()
+                await self.protocol.handle(Closed())
+
+    async def _finish(self) -> None:
+        self._stop()
+        await self._send_eof()
+        await self.protocol.handle(Closed())
+
+    async def _cut(self) -> None:
+        """Reset the connection: its peer takes nothing any more, and the kernel need not keep it either."""
+        self._stop()
+        self._handling.cancel()
+        with suppress(OSError):  # closed already
+            _socket_of(self.stream).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        with trio.move_on_after(self._door.send_timeout, shield=True):
+            await trio.aclose_forcefully(self.stream)
+            await self.protocol.handle(Closed())
+
+    def _stop(self) -> None:
+        self._finished = True
+        self._reading.cancel()
+
+    async def _read_data(self) -> None:
+        patience = self.config.read_timeout or inf
+        while not self._finished:
+            data: bytes | bytearray = b""
+            try:
+                with trio.move_on_after(patience) as self._reading:
+                    data = await self.stream.receive_some(_READ)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            if self._reading.cancelled_caught:
+                break
+            # Once the connection is broken Hypercorn forgets those who wait for its stream to be done: a
+            # pipelined request would wait here for ever.
+            with trio.CancelScope() as self._handling:
+                await self.protocol.handle(RawData(bytes(data)))
+            if not data:
+                break
+        await self.protocol.handle(Closed())
+        # Or its task would keep this connection's descriptor until the keep-alive time is over.
+        await self.idle_task.stop()
+
+    async def _initiate_server_close(self) -> None:
+        with trio.move_on_after(self._door.send_timeout):
+            await self._finish()
+
+    async def _close(self) -> None:
+        try:
+            with trio.move_on_after(self._door.linger):
+                if isinstance(self.stream, trio.SSLStream):
+                    await self.stream.aclose()
+                else:
+                    await self._send_eof()
+                    await self._discard()
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    async def _send_eof(self) -> None:
+        if isinstance(self.stream, trio.SSLStream):
+            return  # TLS says goodbye when it is closed
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+            await self.stream.send_eof()
+
+    async def _discard(self) -> None:
+        # Closing a socket with unread bytes in it sends a reset, which throws away what the client hasn't
+        # read yet: the answer, or the Close, that says why.
+        left = _DISCARD_LIMIT
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+            while left > 0 and (data := await self.stream.receive_some(_READ)):
+                left -= len(data)
+
+
+def _socket_of(stream: Any) -> Any:
+    return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+
+
+def _tune(stream: Any) -> None:
+    sock = _socket_of(stream)
+    with suppress(OSError):  # a Unix socket, or one that is gone already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)

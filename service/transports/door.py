@@ -1,0 +1,67 @@
+"""What the rooms behind the front door share: its options, and text that is safe in a log line.
+
+Knows neither Hypercorn nor trio.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from service.core.ports import TransportCounts
+
+Log = Callable[[str, str], None]
+"""(level, line): `info`, `warning` or `error`, and one line with everything untrusted in it escaped."""
+
+Adopt = Callable[[socket.socket, bytes, str], None]
+"""(connected non-blocking socket, what was already read from it, kind): take a connection over for good."""
+
+_LINE_LIMIT: Final = 800
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """The options of one app's door. All times are in seconds.
+
+    `adopt`: who takes WebSocket upgrades over (None: Hypercorn keeps them and the ASGI transport serves them).
+    `handshake_timeout`: within this a whole request head must have come.
+    `send_timeout`: within this a client must take 64 KiB of what it is sent, or it is cut.
+    `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
+    sees that byte and not a reset.
+    `ping_interval`: the longest time between two pings, 80 % of it the shortest; `pong_timeout`: how long
+    their answer may take.
+    `max_head`: bytes that a request head may have; a longer one is answered by 431.
+    """
+
+    counts: TransportCounts
+    log: Log
+    adopt: Adopt | None = None
+    handshake_timeout: float = 5.0
+    send_timeout: float = 5.0
+    linger: float = 1.0
+    ping_interval: float = 25.0
+    pong_timeout: float = 10.0
+    max_head: int = 8192
+
+
+def safe_text(text: str) -> str:
+    """`text` as one line of printable ASCII: whatever else is in it appears as an escape. Cut at 800."""
+    line = text[:_LINE_LIMIT].encode("unicode_escape").decode("ascii")
+    return line if len(line) <= _LINE_LIMIT else line[:_LINE_LIMIT] + "..."
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one safe line: type, text and where it was raised; a group as its first member."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return safe_text(f"{type(error).__name__}: {error} ({_place(error.__traceback__)})")
+
+
+def _place(traceback: TracebackType | None) -> str:
+    if traceback is None:
+        return "nowhere"
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    code = traceback.tb_frame.f_code
+    return f"{code.co_filename}:{traceback.tb_lineno} in {code.co_name}"

@@ -1,0 +1,272 @@
+"""DoorWebsocket: Hypercorn's ASGI WebSocket stream, with the WebSocket protocol done right.
+
+Hypercorn keeps the handshake's conversation with the app; the frames are read and written by the same
+Sans-I/O core as the native transport's. So what Hypercorn 0.18 by itself gets wrong is right here: a
+handshake with bytes beyond ASCII, a wrong version or key, or a body is refused instead of ending the server;
+frames that come before the answer are kept; a broken frame gets its Close (1002, 1007, 1009) and the
+connection ends; messages are bounded as they come; compression, which costs 33 KiB a connection and lets 1 MiB
+unfold to 750, is not negotiated; pongs are waited for; and the app is told the true close code.
+
+It talks plain ASGI to the app, plus one extension in the scope, `portico.websocket`, whose `limit(size)`
+sets how many bytes the next messages may have (0: no limit). Subclasses a class that is not Hypercorn's
+public API: only `front_door` decides whether it is used.
+"""
+
+import base64
+import binascii
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import trio
+from hypercorn.protocol.events import Body, Data, EndBody, EndData, Event, Request, Response, StreamClosed
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.utils import UnexpectedMessageError
+from websockets.exceptions import InvalidState, PayloadTooBig
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+
+from service.transports.door import Door
+from service.wire.codes import ABNORMAL, CloseCode
+
+EXTENSION: Final = "portico.websocket"
+
+# How long the app may take, after a Close came, over what came before it.
+_LAST_WORDS: Final = 2.0
+_DEFAULT_LIMIT: Final = 1024 * 1024
+
+
+class DoorWebsocket(WSStream):
+    """One WebSocket, between Hypercorn's connection and the ASGI app."""
+
+    def __init__(self, door: Door, app: Any, *rest: Any) -> None:
+        super().__init__(self._with_extension, *rest)
+        self._asgi_app = app
+        self._door = door
+        self._protocol = Protocol(Side.SERVER, max_size=_DEFAULT_LIMIT)
+        self._answered = trio.Event()  # the upgrade was, or never will be
+        self._parts: list[bytes] = []
+        self._text = False
+        self._ponged = trio.Event()
+        self._disconnect_told = False
+        self._app_returned = trio.Event()
+        self._close_written = False
+        self._over = trio.Event()
+
+    # ---- what Hypercorn's connection tells us
+
+    async def handle(self, event: Event) -> None:
+        """Take an event of the connection. Cancelling it in the middle ends the connection."""
+        if self.closed:
+            return
+        if isinstance(event, Request):
+            await self._begin(event)
+        elif isinstance(event, Body | Data):
+            await self._receive(event.data)
+        elif isinstance(event, StreamClosed):
+            self.closed = True
+            self._answered.set()
+            self._over.set()
+            await self._tell_disconnect()
+
+    async def _begin(self, request: Request) -> None:
+        refusal = _fault(request)
+        if refusal is not None:
+            self._door.counts.handshakes_refused += 1
+            await self._refuse(request, *refusal)
+            return
+        # Unknown to Hypercorn is not negotiated by Hypercorn.
+        headers = [field for field in request.headers if field[0].lower() != b"sec-websocket-extensions"]
+        await super().handle(replace(request, headers=headers))
+
+    async def _refuse(self, request: Request, status: int, sentence: bytes) -> None:
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(sentence))]
+        if request.http_version < "2":
+            headers.append((b"connection", b"close"))
+        if status == 426:
+            headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
+        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.send(Body(stream_id=self.stream_id, data=sentence))
+        await self.send(EndBody(stream_id=self.stream_id))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _receive(self, data: bytes) -> None:
+        # Some clients don't wait for the answer; theirs waits here, unread.
+        await self._answered.wait()
+        if self.closed or self._disconnect_told:
+            return
+        self._protocol.receive_data(data)
+        for frame in self._protocol.events_received():
+            if not isinstance(frame, Frame):
+                continue  # only a Frame ever comes once a connection is open
+            if frame.opcode is Opcode.PONG:
+                self._ponged.set()
+            elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) and not await self._message(frame):
+                break
+        error = self._protocol.parser_exc
+        if error is not None and not isinstance(error, PayloadTooBig):
+            self._door.counts.protocol_errors += 1
+        if self._protocol.eof_sent:
+            self.task_group.spawn(self._end)
+            await self._tell_disconnect()
+        else:
+            await self._flush()
+
+    async def _end(self) -> None:
+        """Answer the peer's Close or its fault, once the app has answered the messages before it."""
+        with trio.move_on_after(_LAST_WORDS):
+            await self._app_returned.wait()
+        await self._flush()
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _tell_disconnect(self) -> None:
+        if self.app_put is not None and not self._disconnect_told:
+            self._disconnect_told = True
+            code, reason = self._ending()
+            await self.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def _message(self, frame: Frame) -> bool:
+        if frame.opcode is not Opcode.CONT:
+            self._text = frame.opcode is Opcode.TEXT
+        if frame.data:
+            self._parts.append(bytes(frame.data))
+        if not frame.fin:
+            return True
+        payload = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        event: dict[str, Any] = {"type": "websocket.receive", "bytes": None, "text": None}
+        if self._text:
+            try:
+                event["text"] = payload.decode()
+            except UnicodeDecodeError:
+                self._door.counts.protocol_errors += 1
+                self._protocol.fail(CloseCode.NOT_UTF8, CloseCode.NOT_UTF8.meaning)
+                return False
+        else:
+            event["bytes"] = payload
+        if self.app_put is not None:
+            await self.app_put(event)
+        return True
+
+    async def _flush(self) -> None:
+        """Send what the protocol has to say."""
+        data = b"".join(self._protocol.data_to_send())
+        if self._protocol.close_sent is not None:
+            self._close_written = True
+        if data:
+            await self.send(Data(stream_id=self.stream_id, data=data))
+
+    def _ending(self) -> tuple[int, str]:
+        """The code and reason that came first, ours or theirs (RFC 6455 section 7.1.5)."""
+        protocol = self._protocol
+        first = protocol.close_rcvd if protocol.close_rcvd_then_sent else protocol.close_sent
+        return (ABNORMAL, "") if first is None else (int(first.code), first.reason)
+
+    # ---- what the app tells us
+
+    async def app_send(self, message: Any) -> None:
+        """Take an ASGI message of the app (None: the app has returned)."""
+        if self.closed:
+            return
+        # Over HTTP/2 a stream whose window is shut would hold the app for ever.
+        with trio.move_on_after(self._door.send_timeout + self._door.linger) as patience:
+            await self._app_send(message)
+        if patience.cancelled_caught:
+            self.closed = True
+            await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _app_send(self, message: Any) -> None:
+        if message is None and self._disconnect_told:
+            self._app_returned.set()
+            await self._over.wait()
+        elif self.state is not ASGIWebsocketState.CONNECTED:
+            await super().app_send(message)
+        elif message is None:
+            await self._close(CloseCode.INTERNAL, "")
+            await self.send(StreamClosed(stream_id=self.stream_id))
+        elif message["type"] == "websocket.send":
+            await self._write(message)
+        elif message["type"] == "websocket.close":
+            await self._close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
+        else:
+            raise UnexpectedMessageError(self.state, message["type"])
+
+    async def _write(self, message: Any) -> None:
+        # The protocol would refuse once the peer's Close has come; ours, which must be the last, has not
+        # gone yet.
+        if not self._close_written:
+            text, data = message.get("text"), message.get("bytes")
+            frame = Frame(Opcode.BINARY, data) if text is None else Frame(Opcode.TEXT, text.encode())
+            await self.send(Data(stream_id=self.stream_id, data=frame.serialize(mask=False)))
+
+    async def _close(self, code: int, reason: str) -> None:
+        self.state = ASGIWebsocketState.CLOSED
+        with suppress(InvalidState):  # the peer's Close has come meanwhile, and is being answered
+            self._protocol.send_close(code, reason)
+            await self._flush()
+            await self.send(EndData(stream_id=self.stream_id))
+
+    async def _accept(self, message: Any) -> None:
+        await super()._accept(message)
+        self.task_group.spawn(self._keep_alive)
+        self._answered.set()
+
+    async def _with_extension(
+        self, scope: Any, receive: Any, send: Any, sync_spawn: Callable[..., Any], call_soon: Callable[..., Any]
+    ) -> None:
+        scope["extensions"][EXTENSION] = {"limit": self._limit}
+        await self._asgi_app(scope, receive, send, sync_spawn, call_soon)
+
+    def _limit(self, size: int) -> None:
+        self._protocol.max_message_size = size or None
+
+    # ---- pings
+
+    async def _keep_alive(self) -> None:
+        number = 0
+        while not self.closed:
+            with trio.move_on_after(self._door.ping_interval * random.uniform(0.8, 1.0)):
+                await self._over.wait()
+            if self.closed or self._protocol.state is not State.OPEN:
+                return
+            number += 1
+            self._ponged = trio.Event()
+            self._protocol.send_ping(b"%d" % number)
+            await self._flush()
+            with trio.move_on_after(self._door.pong_timeout) as patience:
+                await self._ponged.wait()
+            if patience.cancelled_caught and not self.closed:
+                self._door.counts.mute_closed += 1
+                await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _fault(request: Request) -> tuple[int, bytes] | None:
+    """The status and sentence that refuse a malformed handshake (RFC 6455 section 4.2.1), or None."""
+    key = version = None
+    for name, value in request.headers:
+        match name.lower():
+            case b"sec-websocket-key":
+                key = value
+            case b"sec-websocket-version":
+                version = value.strip()
+            case b"content-length" if value.strip() != b"0":
+                return 400, b"A WebSocket handshake has no body.\n"
+            case b"transfer-encoding":
+                return 400, b"A WebSocket handshake has no body.\n"
+        if not value.isascii():
+            return 400, b"The headers of a WebSocket handshake are ASCII.\n"
+    if version != b"13":
+        return 426, b"This server speaks WebSocket version 13.\n"
+    # Over HTTP/2 there is no key (RFC 8441 section 5.1).
+    if request.http_version < "2" and not _is_key(key):
+        return 400, b"Sec-WebSocket-Key must be 16 bytes in base64.\n"
+    return None
+
+
+def _is_key(key: bytes | None) -> bool:
+    try:
+        return key is not None and len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        return False

@@ -1,0 +1,144 @@
+"""The front door: our own handling of connections, put where `hypercorn -k trio` looks for its own.
+
+Everything that hangs on names which are not Hypercorn's public interface is put in place here and nowhere else:
+`TCPServer` and `worker_serve` in `hypercorn.trio.run`, `WSStream` in `hypercorn.protocol.h11` and `.h2`
+(what is put there lives in `contained` and `door_websocket`). Where they are missing, `install` says so,
+changes nothing, and the ASGI transport serves alone. Only apps that were installed are affected: any other app
+in the same process is served as if this module did not exist.
+"""
+
+import importlib
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import trio
+
+from service.transports.door import Door, describe
+from service.transports.http_server import BACKLOG, configure
+
+Drain = Callable[[], Awaitable[None]]
+"""Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
+
+_doors: Final[WeakKeyDictionary[Any, Door]] = WeakKeyDictionary()
+_drains: Final[WeakKeyDictionary[Any, tuple[Door, Drain]]] = WeakKeyDictionary()
+# What was there before, by (module, name): the places are filled once, whatever the number of apps.
+_originals: Final[dict[tuple[str, str], Any]] = {}
+
+_CONNECTION: Final = ("hypercorn.trio.run", "TCPServer")
+_WEBSOCKETS: Final = (("hypercorn.protocol.h11", "WSStream"), ("hypercorn.protocol.h2", "WSStream"))
+_WORKER: Final = ("hypercorn.trio.run", "worker_serve")
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def install(app: Any, door: Door) -> bool:
+    """Have Hypercorn's connections to `app` contained, and handed over where the door has an `adopt`.
+
+    Call it before the server starts. False, and a line in the log, if this Hypercorn has no such places;
+    the ASGI transport then serves alone, and `adopt` is never called.
+    """
+    try:
+        # Here and not above: they subclass what may be missing.
+        from service.transports.contained import ContainedServer
+        from service.transports.door_websocket import DoorWebsocket
+
+        _fill(_CONNECTION, lambda original: _by_app(ContainedServer, original))
+        for place in _WEBSOCKETS:
+            _fill(place, lambda original: _by_app(DoorWebsocket, original))
+    except (ImportError, AttributeError) as error:
+        door.log("warning", f"This version of Hypercorn has no front door, only ASGI is served: {describe(error)}")
+        return False
+    _doors[app] = door
+    return True
+
+
+def install_drain(app: Any, door: Door, drain: Drain) -> bool:
+    """Have `hypercorn -k trio` drain `app` before it stops serving.
+
+    On SIGTERM or SIGINT, or when Hypercorn's master says so, `drain` is awaited while HTTP is still served,
+    then the server ends with the app's lifespan shutdown; further signals change nothing. Also applies
+    `configure` to the server's settings. False, and a line in the log, if this Hypercorn has no such place.
+    """
+    try:
+        _fill(_WORKER, _draining)
+    except (ImportError, AttributeError) as error:
+        door.log("warning", f"This version of Hypercorn can't be drained, a stop is abrupt: {describe(error)}")
+        return False
+    _drains[app] = (door, drain)
+    return True
+
+
+def _fill(place: tuple[str, str], make: Callable[[Any], Any]) -> None:
+    module, name = importlib.import_module(place[0]), place[1]
+    if place not in _originals:
+        _originals[place] = getattr(module, name)
+        setattr(module, name, make(_originals[place]))
+
+
+def _by_app(ours: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes a connection: ours for an app that was installed."""
+
+    def make(app: Any, *rest: Any) -> Any:
+        door = _doors.get(_unwrapped(app))
+        return original(app, *rest) if door is None else ours(door, app, *rest)
+
+    return make
+
+
+def _unwrapped(app: Any) -> Any:
+    return getattr(app, "app", app)
+
+
+def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def worker_serve(
+        app: Any,
+        config: Any,
+        *,
+        sockets: Any = None,
+        shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        installed = _drains.get(_unwrapped(app))
+        if installed is None:
+            await original(app, config, sockets=sockets, shutdown_trigger=shutdown_trigger, task_status=task_status)
+            return
+        door, drain = installed
+        configure(config, door, announce=True)
+        if sockets is not None:
+            for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
+                sock.listen(BACKLOG)
+        # What the receiver restores at its end: with several workers the master sends a second signal,
+        # which must not kill this one between its lifespan's shutdown and its exit.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        stop = trio.Event()
+
+        async def when_told() -> None:
+            async with trio.open_nursery() as nursery:
+                if shutdown_trigger is not None:
+                    nursery.start_soon(_set_after, shutdown_trigger, stop)
+                await stop.wait()
+                nursery.cancel_scope.cancel()
+            try:
+                await drain()
+            except Exception as error:
+                door.log("error", f"The drain failed, the server stops without it: {describe(error)}")
+
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+
+            async def listen() -> None:
+                async for _ in signals:
+                    stop.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                await original(app, config, sockets=sockets, shutdown_trigger=when_told, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+    return worker_serve
+
+
+async def _set_after(wait: Callable[[], Awaitable[None]], event: trio.Event) -> None:
+    await wait()
+    event.set()

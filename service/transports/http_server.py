@@ -1,0 +1,159 @@
+"""serve_http: an app's HTTP, served by Hypercorn inside our own nursery and under our own signals.
+
+Knows Hypercorn's public interface only. What it makes of Hypercorn's settings holds for `hypercorn -k trio`
+too: `configure` is all that the front door applies there. Nothing that a client wrote reaches a log raw.
+"""
+
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import trio
+from hypercorn.config import Config, Sockets
+from hypercorn.logging import Logger
+from hypercorn.trio import serve
+
+from service.transports.door import Door, Log, describe, safe_text
+
+BACKLOG: Final = 4096
+
+Address = tuple[str, int]
+
+
+class ServerConfig(Config):
+    """Hypercorn's settings for sockets that are bound already."""
+
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        super().__init__()
+        self._sockets = list(sockets)
+
+    def create_sockets(self) -> Sockets:
+        """The sockets as they are; Hypercorn listens on them and closes them."""
+        return Sockets(secure_sockets=[], insecure_sockets=self._sockets, quic_sockets=[])
+
+
+def configure(config: Config, door: Door, *, announce: bool) -> None:
+    """Set what the gateway relies on, whatever was set before; `announce`: log what Hypercorn listens on."""
+    config.graceful_timeout = 0.3
+    config.keep_alive_timeout = 5.0
+    config.ssl_handshake_timeout = door.handshake_timeout
+    config.backlog = BACKLOG
+    config.h11_max_incomplete_size = door.max_head
+    config.include_server_header = False
+    if config.accesslog is not None:
+        door.log("warning", "Hypercorn's access log stays off: it writes what clients send as it is.")
+    config.accesslog = None
+    # The door pings by itself, and waits for the pongs.
+    config.websocket_ping_interval = None
+    config.logger_class = _logger_class(door.log, announce)
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Listening sockets for every address of `host` (empty: all), on one port (0: any that is free).
+
+    Raises OSError with EADDRINUSE where the port is taken. `reuse_port`: share it with other workers that
+    ask for the same.
+    """
+    sockets: list[socket.socket] = []
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6 and len(found) > 1:
+                # Or it takes the port of 0.0.0.0 as well.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            port = port or sockets[0].getsockname()[1]
+            sock.bind((address[0], port, *address[2:]))
+            sock.setblocking(False)
+            # Two may bind a port that nobody listens on; only one may listen.
+            sock.listen(BACKLOG)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+async def serve_http(
+    app: Any,
+    *,
+    door: Door,
+    shutdown: trio.Event,
+    host: str = "",
+    port: int = 0,
+    sockets: Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
+    task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the ASGI app until `shutdown` is set, its lifespan's shutdown included; report the addresses bound.
+
+    `sockets` are used instead of `host` and `port` where given, and closed at the end. Installs no signal
+    handlers. Raises OSError if the port is taken, and what Hypercorn raises if the app's start-up fails.
+    Cancelling it is safe: connections are cut and the app's shutdown is not run.
+    """
+    bound = bind(host, port, reuse_port=reuse_port) if sockets is None else list(sockets)
+    addresses = [sock.getsockname()[:2] for sock in bound]
+    config = ServerConfig(bound)
+    configure(config, door, announce=False)
+    try:
+        await serve(app, config, shutdown_trigger=shutdown.wait, task_status=_Report(task_status, addresses))
+    finally:
+        for sock in bound:
+            sock.close()
+
+
+class _Report(trio.TaskStatus[list[str]]):
+    """Tells our starter the addresses, where Hypercorn would tell it the URLs."""
+
+    def __init__(self, status: trio.TaskStatus[list[Address]], addresses: list[Address]) -> None:
+        self._status = status
+        self._addresses = addresses
+
+    def started(self, value: list[str] | None = None) -> None:
+        self._status.started(self._addresses)
+
+
+def _logger_class(log: Log, announce: bool) -> type[Logger]:
+    """Hypercorn's logger as our log: one safe line each, an exception with where it was raised."""
+
+    class SafeLogger(Logger):
+        def __init__(self, config: Config) -> None:
+            # Not the parent's: it would set up handlers of its own.
+            pass
+
+        async def access(self, *args: Any) -> None:
+            """Nothing: what clients send is not for logs."""
+
+        async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
+            self._write("error", message, args)
+
+        async def error(self, message: str, *args: Any, **kwargs: Any) -> None:
+            self._write("error", message, args)
+
+        async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+            self._write("warning", message, args)
+
+        async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+            if announce:
+                self._write("info", message, args)
+
+        async def debug(self, message: str, *args: Any, **kwargs: Any) -> None:
+            """Nothing."""
+
+        async def log(self, level: int, message: str, *args: Any, **kwargs: Any) -> None:
+            await self.info(message, *args)
+
+        async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+            error = sys.exception()
+            text = message % args if args else message
+            log("error", safe_text(text) if error is None else f"{safe_text(text)}: {describe(error)}")
+
+        def _write(self, level: str, message: str, args: tuple[Any, ...]) -> None:
+            log(level, safe_text(message % args if args else message))
+
+    return SafeLogger

@@ -1,0 +1,146 @@
+"""ProxyRules: who a request really comes from, when proxies stand in between.
+
+Knows addresses and header text only: no socket, no framework. It promises that nothing that an untrusted
+peer writes has any effect, and that text which isn't a plain address, scheme, host or port is ignored:
+what comes out is safe to compare, to build a URL from and to log.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple
+
+_Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
+
+_SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+# A registered name, an IPv4 address or a bracketed IPv6 address (RFC 3986 section 3.2.2, without its
+# percent-encoding and sub-delims, which no real host uses and which would have to be escaped in logs).
+_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
+# More hops than any real chain has; the rest is not looked at.
+_MAX_HOPS: Final = 32
+
+
+class Origin(NamedTuple):
+    """Where a request comes from and what it asked for, proxies taken into account.
+
+    `address` is an IP address without a port (or what the transport said, for a Unix socket); `host` is
+    `name[:port]` as the client asked for it, an IPv6 address in brackets, empty if it didn't say.
+    """
+
+    address: str
+    scheme: str
+    host: str
+
+
+class ProxyRules:
+    """Which peers are believed when they say on whose behalf they ask."""
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        """Trust the proxies in `networks`: addresses or CIDR blocks; `*` trusts every peer.
+
+        Raises ValueError, naming the entry, for one that is neither.
+        """
+        self._everyone = "*" in networks
+        self._networks: tuple[_Network, ...] = tuple(_network(text) for text in networks if text != "*")
+
+    def trusts(self, address: str) -> bool:
+        """Whether what `address` says about others is believed."""
+        if self._everyone:
+            return True
+        parsed = _address(address)
+        return parsed is not None and self._holds(parsed)
+
+    def resolve(self, peer: str, headers: Mapping[str, str], scheme: str) -> Origin:
+        """The origin of a request that came over a socket from `peer`.
+
+        `headers` have lower-case names, several of one name joined by commas; `scheme` is the socket's
+        own, `http` or `https`. From an untrusted peer only `host` is read.
+        """
+        address = _plain(peer)
+        host = headers.get("host", "").strip()
+        if not _HOST.fullmatch(host):
+            host = ""
+        if not self.trusts(peer):
+            return Origin(address, scheme, host)
+        return Origin(
+            self._client(address, headers.get("x-forwarded-for", "")),
+            _SCHEMES.get(_nearest(headers, "x-forwarded-proto").lower(), scheme),
+            _forwarded_host(headers, host),
+        )
+
+    def _client(self, address: str, chain: str) -> str:
+        # Each proxy appends whom it heard from, so what a client made up is on the left: walk from the
+        # right over the proxies that are trusted, and stop at the first hop that isn't one of them.
+        client = address
+        for hop in reversed(chain.split(",")[-_MAX_HOPS:]):
+            parsed = _address(_without_port(hop.strip()))
+            if parsed is None:
+                break
+            client = str(parsed)
+            if not self._everyone and not self._holds(parsed):
+                break
+        return client
+
+    def _holds(self, address: _Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def _nearest(headers: Mapping[str, str], name: str) -> str:
+    # The last value is the one that the proxy nearest to us wrote or let pass; earlier ones may be anyone's.
+    return headers.get(name, "").rpartition(",")[2].strip()
+
+
+def _forwarded_host(headers: Mapping[str, str], host: str) -> str:
+    forwarded = _HOST.fullmatch(_nearest(headers, "x-forwarded-host"))
+    if forwarded is not None and _port(forwarded["port"]) is not None:
+        host = forwarded[0]
+    port = _port(_nearest(headers, "x-forwarded-port"))
+    asked = _HOST.fullmatch(host)
+    if not port or asked is None:
+        return host
+    # A port within X-Forwarded-Host is what the client typed; X-Forwarded-Port is the proxy's own opinion.
+    if forwarded is not None and forwarded["port"]:
+        return host
+    return f"{asked['name']}:{port}"
+
+
+def _port(text: str | None) -> str | None:
+    """The port as text, `` for none, None for something that is no port."""
+    if not text:
+        return ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        return None
+    return str(int(text)) if 0 < int(text) < 65536 else None
+
+
+def _without_port(hop: str) -> str:
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    # One colon: an IPv4 address with a port. More: an IPv6 address.
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def _address(text: str) -> _Address | None:
+    try:
+        parsed = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    # A dual-stack listener sees 192.0.2.1 as ::ffff:192.0.2.1; it is the same client.
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return parsed
+
+
+def _plain(text: str) -> str:
+    parsed = _address(text)
+    return text if parsed is None else str(parsed)
+
+
+def _network(text: str) -> _Network:
+    try:
+        return ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an address or a network; write 10.0.0.0/8, 192.0.2.7, fd00::/8 or *"
+        ) from None

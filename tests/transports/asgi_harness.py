@@ -1,0 +1,96 @@
+"""Starting the ASGI transport and the front door for tests: Hypercorn in this process, port 0."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+import trio
+from quart import request
+from quart_trio import QuartTrio
+
+from service.transports.asgi import register
+from service.transports.door import Door
+from service.transports.front_door import install
+from service.transports.http_server import serve_http
+from service.transports.proxies import ProxyRules
+
+from .contract import Options
+from .raw import Address
+from .script import Counts, ScriptGate
+
+
+class Lines:
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def __call__(self, level: str, line: str) -> None:
+        self.lines.append((level, line))
+
+
+def make_app(
+    gate: ScriptGate, counts: Counts, lines: Lines, *, outbound_limit: int, trusted: tuple[str, ...] = ()
+) -> QuartTrio:
+    """A Quart app with a page, a page that is slow in coming, and `gate` behind every WebSocket."""
+    app = QuartTrio("harness")
+
+    @app.get("/hello")
+    async def hello() -> str:
+        return f"hello {request.remote_addr} {request.scheme} {request.host}\n"
+
+    @app.post("/length")
+    async def length() -> str:
+        return f"{len(await request.get_data())}\n"
+
+    @app.get("/big")
+    async def big() -> bytes:
+        return b"x" * 30_000_000
+
+    @app.get("/broken")
+    async def broken() -> str:
+        raise RuntimeError("a bug\x1b[31m of ours\r\nand a second line")
+
+    register(
+        app, gate, counts, outbound_limit=outbound_limit, resolve=ProxyRules(trusted).resolve, log=lines
+    )
+    return app
+
+
+@asynccontextmanager
+async def serving(app: QuartTrio, door: Door, *, behind_door: bool = True) -> AsyncIterator[Address]:
+    """The app, served until the block is left; its lifespan shutdown included."""
+    if behind_door:
+        assert install(app, door)
+    shutdown = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def serve(task_status: trio.TaskStatus[list[Address]]) -> None:
+            await serve_http(app, door=door, shutdown=shutdown, host="127.0.0.1", task_status=task_status)
+
+        (address,) = await nursery.start(serve)
+        try:
+            yield address
+        finally:
+            shutdown.set()
+
+
+class AsgiHarness:
+    """The ASGI transport behind the front door, which keeps what it could hand over."""
+
+    name = "asgi"
+    native = False
+
+    def __init__(self, lines: Lines, **door_options: float) -> None:
+        self.lines = lines
+        self.door_options = door_options
+
+    @asynccontextmanager
+    async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
+        """See the contract's Harness."""
+        door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout)
+        door = replace(door, **self.door_options)  # type: ignore[arg-type]  # the tests' own keywords
+        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)
+        with suppress(trio.Cancelled):
+            async with serving(app, door) as address:
+                yield address
