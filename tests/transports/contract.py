@@ -398,6 +398,7 @@ class TransportContract:
                 assert await client.closed() == (4010, "enough")
             recorder = await gate.recorder()
             await recorder.ending()
+            gate.make = Recorder
             await still_serves(address)
         assert recorder.after_closed == 0
 
@@ -524,8 +525,6 @@ class TransportContract:
         assert sorted(waits)[25] < 0.5
 
     async def test_a_crowd_leaves_nothing_behind(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
-        gate.make = Silent
-
         def descriptors() -> int:
             return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
 

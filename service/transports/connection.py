@@ -1,0 +1,508 @@
+"""One accepted socket: from its first byte to the closing of its descriptor. The native Peer.
+
+Knows its descriptor, its reactor, and through the Gate who its messages are for. Every call is
+synchronous and waits for nothing. Its life, and nothing else is allowed:
+
+    HEAD     reading the request head       → OPEN, ENDING (an HTTP answer went out), GONE
+    OPEN     messages both ways             → CLOSING (we closed first), ENDING (they did, or a fault), GONE
+    CLOSING  our Close is on its way; what comes is discarded, up to theirs → ENDING, GONE
+    ENDING   all is said: write the rest, half-close, read on to the end, so that the peer sees our
+             last words rather than a reset → GONE
+    GONE     the descriptor is no longer ours
+
+Each state but OPEN has a deadline, so no peer can make its connection stay.
+"""
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from service.core.ports import HttpAnswer
+from service.transports.allowance import Allowance
+from service.transports.head import (
+    HEAD_LIMIT,
+    BadHead,
+    Head,
+    accept_key,
+    check_bytes,
+    parse_head,
+    render,
+    switching,
+)
+from service.transports.inbound import BIG_READ_SIZE, UNLIMITED, Inbound, close_frame
+from service.transports.poller import NOTHING, READABLE, WRITABLE
+from service.wire.codes import ABNORMAL, CloseCode
+from service.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from service.transports.native import Reactor
+
+HEAD: Final = 0
+OPEN: Final = 1
+CLOSING: Final = 2
+ENDING: Final = 3
+GONE: Final = 4
+
+PATIENCE: Final = 2.0
+"""Seconds that a peer has for its side of a closing."""
+
+_GATHER: Final = 65536  # bytes that small frames are joined up to, for one write
+_WRITE_TURN: Final = 1 << 20  # bytes that one connection gets written before others have their turn
+_PING: Final = b"\x89\x00"
+
+_read = os.read
+_write = os.write
+
+
+class Connection(Inbound):
+    """A Peer over a socket of our own. Made by the reactor, in its task or in calls from the same thread."""
+
+    __slots__ = (
+        "_deaf",
+        "_offset",
+        "_pinged",
+        "_queue",
+        "_waiting",
+        "_watched",
+        "address",
+        "busy",
+        "fd",
+        "kind",
+        "reactor",
+        "state",
+        "tick",
+    )
+
+    transport: Final = "native"
+
+    def __init__(self, reactor: "Reactor", fd: int, address: str, kind: str) -> None:
+        super().__init__(reactor.counts)
+        self.reactor = reactor
+        self.fd = fd
+        self.address = address
+        self.kind = kind
+        self.state = HEAD
+        self.tick = 0
+        self.busy = False
+        self._queue: list[bytes] | None = None
+        self._waiting = 0  # bytes in the queue
+        self._offset = 0  # bytes of the queue's first that were written
+        self._watched = READABLE
+        self._deaf = False  # the peer said that nothing more will come
+        self._pinged = False
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.fd} state {self.state}>"
+
+    # The Peer port.
+
+    def send(self, frame: Frame) -> None:
+        """Queue one text message. Nothing happens on a connection that isn't open."""
+        if self.state != OPEN:
+            return
+        self.counts.messages_out += 1
+        wire = frame.wire
+        queue = self._queue
+        if queue is None:
+            self._queue = [wire]
+            self._waiting = len(wire)
+            reactor = self.reactor
+            reactor.dirty.append(self)
+            if reactor.parked:
+                reactor.wake()
+        elif self._waiting <= self.reactor.outbound_limit:
+            queue.append(wire)
+            self._waiting += len(wire)
+        else:
+            self._press(wire)
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close after what is queued; `reason` is cut to 123 bytes. Nothing happens on a closing connection."""
+        if self.state == OPEN:
+            self._close_first(code, reason)
+
+    def allow_message_size(self, size: int) -> None:
+        """From the next message on accept messages of up to `size` bytes (0: no limit)."""
+        self.limit = size or UNLIMITED
+
+    # Readiness, told by the reactor.
+
+    def readable(self) -> None:
+        """There is something to read, or the end of the stream, or an error."""
+        if self._deaf:
+            # Only a hang-up is reported now: there is nobody left to write to.
+            self.lost()
+            return
+        if self.busy:
+            return
+        state = self.state
+        try:
+            data = _read(self.fd, self.wanted() if state <= OPEN else BIG_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.lost()
+            return
+        if not data:
+            self._ended()
+            return
+        self.counts.bytes_in += len(data)
+        if state == OPEN:
+            self._taken(self.take(data))
+        elif state == CLOSING:
+            self._seek_close(data)
+        elif state == HEAD:
+            self._read_head(data)
+
+    def resume(self) -> None:
+        """Its turn has come again: go on with what was read already."""
+        self.busy = False
+        if self.state == OPEN:
+            self._taken(self.more())
+        elif self.state == HEAD:
+            self._read_head(b"")
+        elif self.state == CLOSING:
+            self._seek_close(b"")
+
+    def _taken(self, more: bool) -> None:
+        if self.state == OPEN:
+            if more:
+                self.reactor.let_wait(self)
+        elif self.state == CLOSING:
+            self._seek_close(b"")
+        else:
+            self._inbox = b""
+
+    def begin_with(self, received: bytes) -> None:
+        """Bytes of the head that somebody else read; handled when its turn comes."""
+        self._inbox = received
+
+    def flush(self) -> None:
+        """Write what is queued, as far as the kernel takes it; it is watched for room for the rest."""
+        queue = self._queue
+        if queue is None:
+            return
+        written = 0
+        try:
+            if len(queue) == 1 and not self._offset:
+                data = queue[0]
+                written = _write(self.fd, data)
+                if written == len(data):
+                    self._queue = None
+                    self._waiting = 0
+                else:
+                    self._offset = written
+                    self._waiting -= written
+            else:
+                written = self._write_much(queue)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self.lost()
+            return
+        self.counts.bytes_out += written
+        if self._queue is not None:
+            self._watch(self._watched | WRITABLE)
+            return
+        if self._watched & WRITABLE:
+            self._watch(self._watched & ~WRITABLE)
+        if self.state == ENDING:
+            self._half_close()
+
+    def _write_much(self, queue: list[bytes]) -> int:
+        total = 0
+        done = 0
+        offset = self._offset
+        count = len(queue)
+        try:
+            while done < count and total < _WRITE_TURN:
+                first = queue[done]
+                size = len(first) - offset
+                if size >= _GATHER or done + 1 == count:
+                    last = done + 1
+                    data: bytes | memoryview = memoryview(first)[offset:] if offset else first
+                else:
+                    last = done + 1
+                    while last < count and size < _GATHER:
+                        size += len(queue[last])
+                        last += 1
+                    data = b"".join(queue[done:last])
+                    if offset:
+                        data = memoryview(data)[offset:]
+                written = _write(self.fd, data)
+                total += written
+                whole = written == len(data)
+                if whole:
+                    done, offset = last, 0
+                    continue
+                offset += written
+                while offset >= len(queue[done]):
+                    offset -= len(queue[done])
+                    done += 1
+                break
+        except (BlockingIOError, InterruptedError):
+            pass
+        finally:
+            self._waiting -= total
+            self._offset = offset
+            if done == count:
+                self._queue = None
+            else:
+                del queue[:done]
+        return total
+
+    def due(self, now: float) -> None:
+        """Its deadline is over."""
+        state = self.state
+        if state == OPEN:
+            self._keep_alive(now)
+        elif state == HEAD:
+            if self._inbox:
+                self.counts.handshakes_refused += 1
+            self.gone()
+        elif state != GONE:
+            self.abandon()
+
+    def _keep_alive(self, now: float) -> None:
+        reactor = self.reactor
+        if not self._pinged:
+            self._pinged = True
+            self.respond(_PING)
+            if self.state == OPEN:
+                reactor.wheel.set(self, now + reactor.pong_timeout)
+            return
+        self.counts.mute_closed += 1
+        self._close_first(CloseCode.SILENT, "no pong came in time")
+
+    def pong(self) -> None:
+        """A pong came: whichever ping it answers, the peer is there."""
+        if self._pinged:
+            self._pinged = False
+            self.reactor.schedule_ping(self)
+
+    # The head.
+
+    def _read_head(self, data: bytes) -> None:
+        data = bytes(self._inbox) + data
+        end = data.find(b"\r\n\r\n")
+        try:
+            if end < 0:
+                check_bytes(data)
+            if end > HEAD_LIMIT - 4 or (end < 0 and len(data) >= HEAD_LIMIT):
+                raise BadHead(431, f"A request head has at most {HEAD_LIMIT} bytes.")
+            if end < 0:
+                self._inbox = data
+                return
+            self._inbox = b""
+            head = parse_head(data[:end], self.address, self.kind, self.reactor.resolve_origin)
+            if not head.wants_upgrade:
+                self._answer(self.reactor.plain_http(head.method, head), with_body=head.method != "HEAD")
+                return
+            accept = accept_key(head)
+        except BadHead as bad:
+            self.counts.handshakes_refused += 1
+            self._answer(bad.answer)
+            return
+        self._upgrade(head, accept)
+        if self.state == OPEN:
+            self._taken(self.take(data[end + 4 :]))
+        elif self.state == CLOSING:
+            self._seek_close(data[end + 4 :])
+
+    def _upgrade(self, head: Head, accept: str) -> None:
+        reactor = self.reactor
+        admission = reactor.gate.admit(head)
+        if isinstance(admission, HttpAnswer):
+            self.counts.handshakes_refused += 1
+            self._answer(admission)
+            return
+        self.address = head.address
+        self.limit = admission.max_message_size or UNLIMITED
+        if reactor.metered:
+            self.allowance = Allowance(reactor.max_messages_per_second, reactor.max_bytes_per_second, reactor.now)
+        self._put(switching(accept, admission.subprotocol))
+        self.state = OPEN
+        self.listening = True
+        reactor.wheel.drop(self)
+        reactor.schedule_ping(self)
+        self.receiver = reactor.gate.opened(self, admission)
+
+    def _answer(self, answer: HttpAnswer, *, with_body: bool = True) -> None:
+        self._inbox = b""
+        self._put(render(answer, with_body=with_body))
+        self._finish()
+
+    # What Inbound asks for.
+
+    def respond(self, data: bytes) -> None:
+        """Queue a control frame; it counts against the outbound limit like any message."""
+        if self._waiting > self.reactor.outbound_limit and self._queue is not None and self.state == OPEN:
+            self._press(data)
+        else:
+            self._put(data)
+
+    def allowed(self, size: int) -> bool:
+        """Take one message from the allowance; a connection that is over it is closed."""
+        if self.allowance is None or self.allowance.take(size, self.reactor.now):
+            return True
+        self._close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
+        return False
+
+    def theirs(self, code: int, reason: str) -> None:
+        """The peer closed."""
+        self._over(code, reason)
+        self._finish()
+
+    def fault(self, code: int, reason: str) -> None:
+        """The peer broke the protocol: one Close, and nothing it says counts any more."""
+        self.counts.protocol_errors += 1
+        self.fail(code, reason)
+
+    def fail(self, code: int, reason: str) -> None:
+        """End the connection, for a fault of whichever side."""
+        if self.state == OPEN:
+            self._put(close_frame(code, reason))
+            self._over(code, reason)
+            self._finish()
+        elif self.state == HEAD:
+            self._answer(HttpAnswer(500, (("content-type", "text/plain"),), b"A fault of the gateway's own.\n"))
+        elif self.state != GONE:
+            self.abandon()
+
+    # The end.
+
+    def _close_first(self, code: CloseCode, reason: str) -> None:
+        self._put(close_frame(code, reason))
+        self.state = CLOSING
+        self.listening = False
+        self._need = 0
+        self._assembly = None
+        self._over(code, reason)
+        self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)
+
+    def _seek_close(self, data: bytes) -> None:
+        """Skip over frames up to the peer's Close. `_need` is what is still to come of the present one."""
+        data = bytes(self._inbox) + data
+        end = len(data)
+        position = min(self._need, end)
+        self._need -= position
+        while end - position >= 2:
+            length = data[position + 1] & 0x7F
+            start = 2 + (8 if length == 127 else 2 if length == 126 else 0)
+            if end - position < start:
+                break
+            if data[position] & 0x0F == 0x8:
+                self._finish()
+                return
+            size = int.from_bytes(data[position + 2 : position + start], "big") if length > 125 else length
+            whole = start + size + (4 if data[position + 1] & 0x80 else 0)
+            step = min(whole, end - position)
+            self._need = whole - step
+            position += step
+        self._inbox = data[position:]
+
+    def _finish(self) -> None:
+        """All is said on both sides, or need not be heard any more."""
+        self.state = ENDING
+        self.listening = False
+        self._inbox = b""
+        self._need = 0
+        self._assembly = None
+        self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)
+        if self._queue is None:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        if self._deaf:
+            self.gone()
+            return
+        sock = self._borrow()
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.gone()
+        finally:
+            sock.detach()
+
+    def _borrow(self) -> socket.socket:
+        # Only a number is kept of a socket, for its memory; family and type don't matter to what is asked.
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
+
+    def _ended(self) -> None:
+        """The stream came to its end. What is still queued goes out, as far as anybody takes it."""
+        if self.state == OPEN:
+            self._over(ABNORMAL, "")
+        if self._queue is None or self.state == HEAD:
+            self.gone()
+            return
+        self._deaf = True
+        # The end stays readable for ever: go on watching, and the loop spins.
+        self._watch(self._watched & ~READABLE)
+        self._finish()
+
+    def lost(self) -> None:
+        """The connection is broken."""
+        if self.state == OPEN:
+            self._over(ABNORMAL, "")
+        self.gone()
+
+    def abandon(self) -> None:
+        """Wait no longer. What the kernel has taken still goes out; with more in the queue, it is a reset."""
+        if self._queue is not None:
+            sock = self._borrow()
+            try:
+                # Without it the kernel keeps megabytes for minutes for a peer that doesn't read.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass
+            finally:
+                sock.detach()
+        self.lost()
+
+    def gone(self) -> None:
+        """Give the descriptor up."""
+        if self.state == GONE:
+            return
+        self.state = GONE
+        self.listening = False
+        self._queue = None
+        self._waiting = 0
+        self._inbox = b""
+        self._assembly = None
+        self.reactor.forget(self)
+
+    def _over(self, code: int, reason: str) -> None:
+        self.reactor.announce(self, code, reason)
+
+    # The outgoing queue.
+
+    def _put(self, data: bytes) -> None:
+        if self._queue is None:
+            self._queue = [data]
+            self._waiting = len(data)
+            self.reactor.mark_dirty(self)
+        else:
+            self._queue.append(data)
+            self._waiting += len(data)
+
+    def _press(self, wire: bytes) -> None:
+        """More than the limit is waiting and more comes: write first if that was not tried, else close."""
+        if not self._watched & WRITABLE:
+            self.flush()
+        if self.state != OPEN:
+            return
+        if self._waiting <= self.reactor.outbound_limit:
+            self._put(wire)
+            return
+        self.counts.slow_closed += 1
+        # The frame that is half out has to be finished, or the Close would be read as part of it.
+        queue = self._queue
+        self._queue = queue[:1] if queue is not None and self._offset else None
+        self._waiting = 0 if self._queue is None else len(self._queue[0]) - self._offset
+        self._close_first(CloseCode.TOO_SLOW, "reads too slowly")
+
+    def _watch(self, mask: int) -> None:
+        if mask != self._watched:
+            self._watched = mask
+            self.reactor.poller.modify(self.fd, mask or NOTHING)

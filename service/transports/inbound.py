@@ -1,0 +1,270 @@
+"""From bytes to messages: the receiving side of one WebSocket connection, sans-I/O.
+
+The commonest frames (a whole, unfragmented text or binary message; ping; pong) are cut and unmasked here, since
+that costs a fifth of what a general parser does. Everything else (fragments, Close, whatever breaks
+a rule) goes to `websockets`' Sans-I/O Protocol, made when it is needed and dropped when it isn't: an idle
+connection has none. The tests fuzz the two against each other.
+
+Promises: messages in order, text checked to be UTF-8; a bounded number of frames a call, so that no
+connection takes more than its turn; what is kept between calls is bounded by the message size limit.
+"""
+
+import codecs
+import logging
+from typing import Final
+
+from websockets.frames import CONT, DATA_OPCODES, TEXT, Frame
+from websockets.protocol import OPEN as PROTOCOL_OPEN
+from websockets.protocol import Protocol, Side
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a build without the C extension
+    from websockets.utils import apply_mask
+
+from service.core.ports import Receiver, TransportCounts
+from service.transports.allowance import Allowance
+from service.wire.codes import CloseCode
+
+FRAMES_A_TURN: Final = 32
+"""Frames that one connection gets handled before others have their turn."""
+
+READ_SIZE: Final = 4096
+BIG_READ_SIZE: Final = 65536
+
+UNLIMITED: Final = 1 << 63
+
+_SLICED: Final = 16384  # above this a view saves more than it costs
+_WHOLE_TEXT: Final = 0x81
+_WHOLE_MESSAGE: Final = (0x81, 0x82)
+_WHOLE_CLOSE: Final = 0x88
+_WHOLE_PING: Final = 0x89
+_WHOLE_PONG: Final = 0x8A
+
+# The library's own lines tell nothing that the gateway doesn't, and quote what the peer sent.
+_SILENT = logging.getLogger("service.transports.websockets")
+_SILENT.disabled = True
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A server's Close. The reason is cut to the 123 bytes that it may have."""
+    text = reason.encode("utf-8", "replace")
+    if len(text) > 123:
+        text = text[:123].decode("utf-8", "ignore").encode()
+    return bytes((_WHOLE_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
+
+
+class Assembly:
+    """What is needed only while frames come that are not whole messages."""
+
+    __slots__ = ("buffer", "decoder", "limit", "protocol")
+
+    def __init__(self, limit: int) -> None:
+        # The connection's limit may change meanwhile; a message is held to the one it began under.
+        self.limit = limit
+        self.protocol = Protocol(
+            Side.SERVER,
+            state=PROTOCOL_OPEN,
+            max_size=None if limit == UNLIMITED else limit,
+            logger=_SILENT,
+        )
+        self.buffer = bytearray()
+        self.decoder: codecs.IncrementalDecoder | None = None
+
+
+class Inbound:
+    """One connection's incoming frames. A subclass says what to do with what they ask for."""
+
+    __slots__ = ("_assembly", "_inbox", "_need", "allowance", "counts", "limit", "listening", "receiver")
+
+    def __init__(self, counts: TransportCounts) -> None:
+        self.counts = counts
+        self.receiver: Receiver | None = None
+        self.allowance: Allowance | None = None
+        # Messages are handed on; False from the moment that a Close went either way.
+        self.listening = False
+        self.limit = UNLIMITED
+        self._inbox: bytes | bytearray = b""
+        self._need = 0
+        self._assembly: Assembly | None = None
+
+    # What a subclass does.
+
+    def respond(self, data: bytes) -> None:
+        """Send a pong, or a Close in answer to one."""
+        raise NotImplementedError
+
+    def pong(self) -> None:
+        """A pong came."""
+        raise NotImplementedError
+
+    def theirs(self, code: int, reason: str) -> None:
+        """The peer's Close came, and was answered by `respond`."""
+        raise NotImplementedError
+
+    def fault(self, code: int, reason: str) -> None:
+        """The peer broke a rule: the connection has to end with this code; nothing was sent yet."""
+        raise NotImplementedError
+
+    def allowed(self, size: int) -> bool:
+        """Whether one more message, of `size` bytes, is within the allowance; if not, the connection is ending."""
+        raise NotImplementedError
+
+    # What it is given.
+
+    def wanted(self) -> int:
+        """How many bytes are worth reading at once: few, for the others' sake, but within a big frame."""
+        missing = self._need - len(self._inbox)
+        return READ_SIZE if missing <= READ_SIZE else min(missing, BIG_READ_SIZE)
+
+    def take(self, data: bytes | bytearray) -> bool:
+        """Handle what was read. Returns whether whole frames may be left, for `more` to go on with.
+
+        What `Receiver.receive` raises comes out here; the connection has to be ended then.
+        """
+        inbox = self._inbox
+        if inbox:
+            if isinstance(inbox, bytes):
+                inbox = bytearray(inbox)
+            inbox += data
+            if len(inbox) < self._need:
+                self._inbox = inbox
+                return False
+            data = inbox
+            self._inbox = b""
+        self._need = 0
+        return self._cut(data)
+
+    def more(self) -> bool:
+        """Go on with what `take` left."""
+        data, self._inbox = self._inbox, b""
+        return self._cut(data)
+
+    def _cut(self, data: bytes | bytearray) -> bool:
+        position = 0
+        end = len(data)
+        turn = FRAMES_A_TURN
+        receiver = self.receiver
+        assert receiver is not None
+        while position < end:
+            have = end - position
+            # The shortest masked frame has 6 bytes; an unmasked one must not be waited for.
+            if have < 6 and (have < 2 or data[position + 1] & 0x80):
+                self._keep(data, position, 0)
+                return False
+            if not turn:
+                self._keep(data, position, 0)
+                return True
+            turn -= 1
+            first = data[position]
+            size = data[position + 1] - 0x80
+            start = position + 6
+            if size >= 126:
+                start = position + (8 if size == 126 else 14)
+                if start > end:
+                    self._keep(data, position, 0)
+                    return False
+                size = int.from_bytes(data[position + 2 : start - 4], "big")
+            if size < 0 or size > self._room(first):
+                self._hand_over(bytes(data[position:]))
+                if self.listening:
+                    self.fault(CloseCode.PROTOCOL_ERROR, "not a frame")
+                return False
+            stop = start + size
+            if stop > end:
+                self._keep(data, position, stop - position)
+                return False
+            if first in _WHOLE_MESSAGE and self._assembly is None:
+                if size > _SLICED:
+                    with memoryview(data) as view:
+                        payload = apply_mask(view[start:stop], data[start - 4 : start])
+                else:
+                    payload = apply_mask(data[start:stop], data[start - 4 : start])
+                if first == _WHOLE_TEXT and not payload.isascii():
+                    try:
+                        payload.decode()
+                    except UnicodeDecodeError:
+                        self.fault(CloseCode.NOT_UTF8, "text is UTF-8")
+                        return False
+                if self.allowance is None or self.allowed(size):
+                    self.counts.messages_in += 1
+                    receiver.receive(payload, first == _WHOLE_TEXT)
+            elif first == _WHOLE_PING and size < 126:
+                if self.allowance is not None and not self.allowed(size):
+                    self._keep(data, stop, 0)
+                    return False
+                payload = apply_mask(data[start:stop], data[start - 4 : start])
+                self.respond(bytes((_WHOLE_PONG, size)) + payload)
+            elif first == _WHOLE_PONG and size < 126:
+                self.pong()
+            else:
+                if first == _WHOLE_CLOSE:
+                    # A Close within a fragmented message is a Close, and the message is void.
+                    self._assembly = None
+                self._hand_over(bytes(data[position:stop]))
+            position = stop
+            if not self.listening:
+                # After our own Close theirs is still looked for in what is left.
+                self._inbox = data[position:]
+                return False
+        return False
+
+    def _room(self, first: int) -> int:
+        """How big a frame that begins so may be."""
+        assembly = self._assembly
+        if assembly is None or first & 0x08:
+            return self.limit
+        return assembly.limit - len(assembly.buffer)
+
+    def _keep(self, data: bytes | bytearray, position: int, need: int) -> None:
+        self._inbox = data[position:] if position else data
+        self._need = need
+
+    def _hand_over(self, data: bytes) -> None:
+        """One frame, or the beginning of something that must fail, to the library."""
+        assembly = self._assembly
+        if assembly is None:
+            assembly = self._assembly = Assembly(self.limit)
+        protocol = assembly.protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+                self._assemble(assembly, event)
+        if not self.listening:
+            return
+        if protocol.state is not PROTOCOL_OPEN:
+            self._assembly = None
+            self._closing(protocol)
+        elif protocol.current_size is None:
+            self._assembly = None
+
+    def _assemble(self, assembly: Assembly, frame: Frame) -> None:
+        if frame.opcode is not CONT:
+            assembly.decoder = _utf8_decoder() if frame.opcode is TEXT else None
+        assembly.buffer += frame.data
+        if assembly.decoder is not None:
+            try:
+                assembly.decoder.decode(bytes(frame.data), frame.fin)
+            except UnicodeDecodeError:
+                self.fault(CloseCode.NOT_UTF8, "text is UTF-8")
+                return
+        if not frame.fin:
+            return
+        self._assembly = None
+        if self.allowance is not None and not self.allowed(len(assembly.buffer)):
+            return
+        self.counts.messages_in += 1
+        assert self.receiver is not None
+        self.receiver.receive(bytes(assembly.buffer), assembly.decoder is not None)
+
+    def _closing(self, protocol: Protocol) -> None:
+        received, sent = protocol.close_rcvd, protocol.close_sent
+        if protocol.parser_exc is None and received is not None:
+            for data in protocol.data_to_send():
+                if data:  # an empty one stands for the end of the stream
+                    self.respond(data)
+            self.theirs(int(received.code), received.reason)
+        elif sent is not None:
+            self.fault(int(sent.code), sent.reason)

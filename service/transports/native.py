@@ -1,0 +1,439 @@
+"""The native transport: one trio task that serves every connection, over an epoll of its own.
+
+An epoll's descriptor is itself pollable: the task waits for it as for any socket, then handles whatever
+is ready, synchronously, and writes what that led to once at the end. No task, lock or channel per
+connection or message. A pass takes about 2 ms, then every other task of the process has its turn.
+
+Knows sockets, HTTP heads and frames; what a message means is its Receiver's. Promises: no exception of
+one connection's handling reaches another; whatever a connection keeps is bounded, in bytes and in time;
+when `run` ends, every descriptor is closed and every Receiver told.
+
+Nothing here is thread-safe: call from the thread that trio runs in.
+"""
+
+import os
+import random
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from service.core.ports import Gate, PlainHttp, TransportCounts
+from service.transports.connection import OPEN, Connection
+from service.transports.head import ResolveOrigin
+from service.transports.listener import Kind, Listener, accepted_address, open_listeners
+from service.transports.poller import READABLE, WRITABLE, Poller, make_poller
+from service.transports.wheel import TICK, Wheel
+from service.wire.codes import CloseCode
+
+PASS_SECONDS: Final = 0.002
+"""What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
+
+_EVENTS: Final = 64  # handled before what they led to is written
+_FLUSHES: Final = 128  # connections written to between two looks at the clock
+_ACCEPT_PAUSE: Final = 0.25  # seconds
+_LAST_CALL: Final = 0.7  # seconds that a drain waits for the peers after its window
+
+
+class Log(Protocol):
+    """Where the transport says what an operator should know. No text of a peer's is ever in it."""
+
+    def __call__(self, event: str, /, **fields: object) -> object: ...
+
+
+class Reactor:
+    """All native connections of one process.
+
+    `gate` decides on handshakes and gives the Receivers; `plain_http` answers what is no upgrade;
+    `resolve_origin` says who asks, trusted proxies taken into account. `outbound_limit` in bytes,
+    times in seconds, rates per second and connection; 0 turns `ping_interval` and the rates off. Pings
+    go out at random moments of 0.8 to 1.0 times the interval after the last pong.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        plain_http: PlainHttp,
+        counts: TransportCounts,
+        *,
+        resolve_origin: ResolveOrigin,
+        log: Log,
+        outbound_limit: int,
+        handshake_timeout: float,
+        ping_interval: float,
+        pong_timeout: float,
+        max_messages_per_second: float = 0,
+        max_bytes_per_second: float = 0,
+        poller: Poller | None = None,
+    ) -> None:
+        self.gate = gate
+        self.plain_http = plain_http
+        self.counts = counts
+        self.resolve_origin = resolve_origin
+        self.log = log
+        self.outbound_limit = outbound_limit
+        self.handshake_timeout = handshake_timeout
+        self.ping_interval = ping_interval
+        self.pong_timeout = pong_timeout
+        self.max_messages_per_second = max_messages_per_second
+        self.max_bytes_per_second = max_bytes_per_second
+        self.metered = bool(max_messages_per_second or max_bytes_per_second)
+        self.clock: Callable[[], float] = trio.current_time
+        self.now = self.clock()
+        self.wheel: Wheel[Connection] = Wheel(self.now)
+        self.poller = poller or make_poller()
+        # The task waits, or is about to: whoever gives it work has to wake it.
+        self.parked = False
+        self.dirty: list[Connection] = []
+        self._connections: dict[int, Connection] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._waiting_turn: deque[Connection] = deque()
+        self._deferred: deque[Callable[[], None]] = deque()
+        self._endings: list[tuple[Connection, int, str]] = []
+        self._corpses: list[int] = []
+        self._emptied = trio.Event()
+        self._closed = False
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ringer.setblocking(False)
+        self.poller.register(self._bell.fileno(), READABLE)
+
+    # What the app calls.
+
+    @property
+    def connection_count(self) -> int:
+        """Descriptors held for peers, those that are closing or still at their handshake included."""
+        return len(self._connections)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `close` is called or this is cancelled; both end every connection with 1001."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                task_status.started()
+                await self._serve()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._shut()
+
+    async def listen(
+        self,
+        host: str | None,
+        port: int,
+        kind: Kind,
+        *,
+        reuse_port: bool = False,
+        task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept on the addresses that `host` stands for until `stop_accepting`, or cancelled.
+
+        Port 0 takes any; the real addresses are reported by `task_status`. Raises OSError, with a
+        sentence, where an address can't be had.
+        """
+        await self.accept_from(await open_listeners(host, port, reuse_port), kind, task_status=task_status)
+
+    async def accept_from(
+        self,
+        sockets: list[socket.socket],
+        kind: Kind,
+        *,
+        task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Like `listen`, on sockets that listen already. They are closed at the end."""
+        listeners = [Listener(sock, kind) for sock in sockets]
+        for listener in listeners:
+            self._listeners[listener.fd] = listener
+            self.poller.register(listener.fd, READABLE)
+        try:
+            task_status.started([listener.address for listener in listeners])
+            for listener in listeners:
+                await listener.stopped.wait()
+        finally:
+            for listener in listeners:
+                self._stop(listener)
+
+    def adopt(self, sock: socket.socket, received: bytes, kind: Kind, peer: str) -> None:
+        """Take over a connected socket that somebody else accepted, and the bytes read from it so far.
+
+        `sock` is detached; `peer` is the address at its other end. The handshake's time starts anew.
+        """
+        sock.setblocking(False)
+        connection = self._admit(sock.detach(), peer, kind)
+        if received:
+            connection.begin_with(received)
+            self.let_wait(connection)
+
+    def defer(self, call: Callable[[], None]) -> None:
+        """Run `call` soon: in the order of deferring, one a pass, so that others are served in between."""
+        self._deferred.append(call)
+        self.wake()
+
+    def stop_accepting(self) -> None:
+        """Close all listeners, having accepted whoever is in their queues."""
+        for listener in list(self._listeners.values()):
+            self._accept(listener, everything=True)
+            self._stop(listener)
+
+    async def drain(self, seconds: float, code: CloseCode = CloseCode.RESTARTING, reason: str | None = None) -> None:
+        """Stop accepting and close every connection, each at a random moment within `seconds`.
+
+        Whatever the clients are to be told first has to be sent before. The reason is
+        `retry_within_ms=…`, unless given. Peers that don't read are cut off: it is over at most a second
+        after the window. Cancelling leaves the connections that were not closed yet open.
+        """
+        if reason is None:
+            reason = f"retry_within_ms={round(seconds * 1000)}"
+        self.stop_accepting()
+        start = self.clock()
+        plan = [(random.uniform(0, seconds), connection) for connection in self._connections.values()]
+        for moment, connection in sorted(plan, key=lambda planned: planned[0]):
+            if start + moment > self.clock():
+                await trio.sleep_until(start + moment)
+            connection.close(code, reason)
+        await trio.sleep_until(start + seconds)
+        for connection in list(self._connections.values()):
+            connection.close(code, reason)  # those that were at their handshake when it began
+        if self._connections:
+            self._emptied = trio.Event()
+            with trio.move_on_after(_LAST_CALL):
+                await self._emptied.wait()
+        for connection in list(self._connections.values()):
+            connection.abandon()
+        self.wake()
+
+    def close(self) -> None:
+        """Make `run` return, at once."""
+        self._closed = True
+        self.wake()
+
+    # What connections call.
+
+    def wake(self) -> None:
+        """There is work that no descriptor tells of."""
+        if self.parked:
+            self.parked = False
+            self._ringer.send(b"\0")
+
+    def mark_dirty(self, connection: Connection) -> None:
+        """It has something to write."""
+        self.dirty.append(connection)
+        if self.parked:
+            self.wake()
+
+    def let_wait(self, connection: Connection) -> None:
+        """It has more frames than its turn allows: on with it in the next pass."""
+        connection.busy = True
+        self._waiting_turn.append(connection)
+        self.wake()
+
+    def announce(self, connection: Connection, code: int, reason: str) -> None:
+        """It is over: its Receiver is told soon, never from within one of its own calls."""
+        self._endings.append((connection, code, reason))
+        self.wake()
+
+    def schedule_ping(self, connection: Connection) -> None:
+        """Its next ping; jittered, or connections that came together would be pinged together for ever."""
+        if self.ping_interval:
+            self.wheel.set(connection, self.now + self.ping_interval * random.uniform(0.8, 1.0))
+
+    def forget(self, connection: Connection) -> None:
+        """It is gone. Its descriptor is closed only after the batch, in which its number may still occur."""
+        fd = connection.fd
+        del self._connections[fd]
+        self.wheel.drop(connection)
+        try:
+            self.poller.unregister(fd)
+        except OSError as error:
+            self.log("descriptor_lost", error=error.strerror)
+        self._corpses.append(fd)
+        if not self._connections:
+            self._emptied.set()
+        self.wake()
+
+    # The loop.
+
+    async def _serve(self) -> None:
+        fileno = self.poller.fileno()
+        while not self._closed:
+            if self.dirty or self._waiting_turn or self._deferred or self._endings or self._corpses:
+                await trio.lowlevel.checkpoint()
+            else:
+                self.parked = True
+                try:
+                    await trio.lowlevel.wait_readable(fileno)
+                finally:
+                    self.parked = False
+            self._pass()
+
+    def _pass(self) -> None:
+        self.now = self.clock()
+        give_up = time.perf_counter() + PASS_SECONDS
+        poll = self.poller.poll
+        connections = self._connections
+        while True:
+            events = poll(0, _EVENTS)
+            for fd, mask in events:
+                connection = connections.get(fd)
+                if connection is None:
+                    self._ready(fd)
+                    continue
+                try:
+                    if mask & WRITABLE:
+                        connection.flush()
+                    if mask & ~WRITABLE and connection.fd in connections:
+                        connection.readable()
+                except Exception as error:
+                    self._contain(connection, error)
+            if self._waiting_turn:
+                self._give_turns()
+            if self.dirty:
+                self._flush(give_up)
+            if self._endings:
+                self._tell()
+            if self._corpses:
+                self._bury()
+            if not events or time.perf_counter() >= give_up:
+                break
+        if self._deferred:
+            try:
+                self._deferred.popleft()()
+            except Exception as error:
+                self.counts.contained_errors += 1
+                self.log("contained_error", where="deferred", exc_info=error)
+
+    def _ready(self, fd: int) -> None:
+        """A descriptor that is no connection's: a listener's, the bell's, or one that just went."""
+        listener = self._listeners.get(fd)
+        if listener is not None:
+            self._accept(listener)
+        elif fd == self._bell.fileno():
+            self._bell.recv(64)
+
+    def _give_turns(self) -> None:
+        for _ in range(len(self._waiting_turn)):
+            connection = self._waiting_turn.popleft()
+            try:
+                connection.resume()
+            except Exception as error:
+                self._contain(connection, error)
+
+    def _flush(self, give_up: float) -> None:
+        dirty, self.dirty = self.dirty, []
+        count = len(dirty)
+        done = 0
+        while done < count:
+            for connection in dirty[done : done + _FLUSHES] if count > _FLUSHES else dirty:
+                try:
+                    connection.flush()
+                except Exception as error:
+                    self._contain(connection, error)
+            done += _FLUSHES
+            if done < count and time.perf_counter() >= give_up:
+                # Nobody's big broadcast holds up those whose messages are coming in.
+                self.dirty = dirty[done:] + self.dirty
+                return
+
+    def _tell(self) -> None:
+        endings, self._endings = self._endings, []
+        for connection, code, reason in endings:
+            receiver = connection.receiver
+            connection.receiver = None
+            if receiver is None:
+                continue
+            try:
+                receiver.closed(code, reason)
+            except Exception as error:
+                self.counts.contained_errors += 1
+                self.log("contained_error", where="closed", exc_info=error)
+
+    def _bury(self) -> None:
+        corpses, self._corpses = self._corpses, []
+        for fd in corpses:
+            os.close(fd)
+
+    def _contain(self, connection: Connection, error: Exception) -> None:
+        self.counts.contained_errors += 1
+        self.log("contained_error", where="connection", exc_info=error)
+        try:
+            connection.fail(CloseCode.INTERNAL, "internal error")
+        except Exception as second:
+            self.log("contained_error", where="containment", exc_info=second)
+            connection.gone()
+
+    async def _sweep(self) -> None:
+        """The one timer of all connections."""
+        while True:
+            await trio.sleep(TICK)
+            now = self.now = self.clock()
+            for connection in self.wheel.sweep(now):
+                try:
+                    connection.due(now)
+                except Exception as error:
+                    self._contain(connection, error)
+            for listener in self._listeners.values():
+                if listener.paused_until and now >= listener.paused_until:
+                    listener.paused_until = 0
+                    self.poller.register(listener.fd, READABLE)
+                    self.log("accept_resumed", port=listener.address[1])
+
+    # Accepting.
+
+    def _accept(self, listener: Listener, *, everything: bool = False) -> None:
+        if listener.paused_until:
+            return
+        for _ in range(100_000 if everything else 64):
+            try:
+                sock, address = listener.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue
+            except OSError as error:
+                # Out of descriptors or memory: those that wait stay in the queue until some are free.
+                listener.paused_until = self.clock() + _ACCEPT_PAUSE
+                self.poller.unregister(listener.fd)
+                self.log("accept_paused", port=listener.address[1], error=error.strerror)
+                return
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._admit(sock.detach(), accepted_address(address), listener.kind)
+
+    def _admit(self, fd: int, address: str, kind: Kind) -> Connection:
+        connection = Connection(self, fd, address, kind)
+        self.poller.register(fd, READABLE)
+        self._connections[fd] = connection
+        self.wheel.set(connection, self.clock() + self.handshake_timeout)
+        return connection
+
+    def _stop(self, listener: Listener) -> None:
+        if self._listeners.pop(listener.fd, None) is None:
+            return
+        if not listener.paused_until:
+            self.poller.unregister(listener.fd)
+        listener.sock.close()
+        listener.stopped.set()
+
+    def _shut(self) -> None:
+        """Everything ends, whatever state it is in."""
+        for listener in list(self._listeners.values()):
+            self._stop(listener)
+        for connection in list(self._connections.values()):
+            try:
+                if connection.state == OPEN:
+                    connection.close(CloseCode.GOING_AWAY)
+                connection.flush()
+            except Exception as error:
+                self._contain(connection, error)
+            connection.gone()
+        self.dirty.clear()
+        while self._endings:
+            self._tell()
+        self._bury()
+        trio.lowlevel.notify_closing(self.poller.fileno())
+        self.poller.close()
+        self._bell.close()
+        self._ringer.close()
