@@ -1,0 +1,357 @@
+"""The app: joins the rooms into one node, and starts and stops it.
+
+The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
+
+    Hypercorn's worker
+    ├── a task for each HTTP connection (WebSocket upgrades go on to the reactor)
+    └── the Quart app's nursery ── Node.run
+                                   ├── the reactor, and a listener for each port of its own
+                                   └── background tasks, restarted when they fail: ticker, cleanup
+
+Only this module and the entry points see the whole settings object.
+"""
+
+import signal
+import socket
+import sys
+import time
+from importlib.metadata import version
+from random import uniform
+from typing import Final
+
+import trio
+from quart_trio import QuartTrio
+
+from service.background import Background
+from service.core.discovery import Places
+from service.core.gateway import Gateway, Rules
+from service.core.session import Session
+from service.extensions import ExtensionError, extend
+from service.http.plain import plain_http
+from service.http.rooms import create_http
+from service.observe import LogJournal, make_log
+from service.settings import Settings
+from service.transports import asgi, front_door
+from service.transports.door import Door
+from service.transports.http_server import bind, serve_http
+from service.transports.listener import open_listeners
+from service.transports.native import Reactor
+from service.transports.proxies import ProxyRules
+from service.wire.codes import CloseCode
+
+TICK: Final = 0.1
+LAST_CALL: Final = 1.0
+"""Seconds after the drain's window in which those that were told to go may still say goodbye."""
+
+
+class StartError(Exception):
+    """The gateway cannot start; the text is a sentence for the operator."""
+
+
+class Node:
+    """One gateway process: the core, its transports, its HTTP, its background tasks.
+
+    `app` is the ASGI app. `run` is everything that lasts; `drain` ends the connections, `stop` the rest.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = make_log(settings.log_format, settings.log_level)
+        self.state = "starting"
+        self.background = Background(self._task_failed)
+        self._stop = trio.Event()
+        self._websocket_sockets: list[socket.socket] | None = None
+        self._worker_sockets: list[socket.socket] | None = None
+        self.gateway = Gateway(
+            _rules(settings),
+            now=time.monotonic,
+            wall=time.time,
+            defer=lambda call: self.reactor.defer(call),
+            journal=LogJournal(self.log),
+        )
+        try:
+            extend(self.gateway, settings.extensions)
+        except ExtensionError as error:
+            raise StartError(str(error)) from error
+        hostname = socket.gethostname()
+        self.places = Places(
+            environment=settings.environment,
+            hostname=hostname,
+            local_ip=_local_ip(),
+            http_port=settings.port,
+            websocket_port=settings.websocket_port,
+            public_url=settings.public_websocket_url,
+        )
+        proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
+        self.reactor = Reactor(
+            self.gateway,
+            plain_http(self.gateway, self.places, self.unready),
+            self.gateway.counters,
+            resolve_address=proxies.resolve,
+            log=self.log.warning,
+            outbound_limit=settings.outbound_limit,
+            handshake_timeout=settings.handshake_timeout,
+            ping_interval=settings.ping_interval,
+            pong_timeout=settings.pong_timeout,
+            max_messages_per_second=settings.max_messages_per_second,
+            max_bytes_per_second=settings.max_bytes_per_second,
+        )
+        self.app: QuartTrio = create_http(self.gateway, self.places, resolver=proxies.resolve, ready=self.unready)
+        self.app.before_serving(self._start)
+        self.app.after_serving(self._end)
+        asgi.register(
+            self.app,
+            self.gateway,
+            self.gateway.counters,
+            outbound_limit=settings.outbound_limit,
+            resolve=proxies.resolve,
+            log=self._say,
+        )
+        self.door = Door(
+            counts=self.gateway.counters,
+            log=self._say,
+            adopt=self.reactor.adopt,
+            handshake_timeout=settings.handshake_timeout,
+            ping_interval=settings.ping_interval,
+            pong_timeout=settings.pong_timeout,
+        )
+        front_door.install(self.app, self.door)
+
+    # How it is
+
+    def unready(self) -> str | None:
+        """Why this node should get no traffic now, or None."""
+        if self.state != "running":
+            return self.state
+        down = self.background.down
+        return None if down is None else f"the task {down} is down"
+
+    def _say(self, level: str, line: str) -> None:
+        getattr(self.log, level)(line)
+
+    def _task_failed(self, name: str, error: Exception) -> None:
+        self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
+
+    # Start and stop
+
+    async def bind(self) -> None:
+        """Take the ports of the reactor's own, so that a port that is taken is found out before anything starts.
+
+        Raises StartError.
+        """
+        settings = self.settings
+        if settings.websocket_port is not None:
+            self._websocket_sockets = await _listen(settings.host, settings.websocket_port, "WEBSOCKET_PORT")
+            self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
+        if settings.worker_port is not None:
+            self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
+
+    async def _start(self) -> None:
+        if self._websocket_sockets is None and self._worker_sockets is None:
+            await self.bind()
+        await self.app.nursery.start(self.run)
+        for warning in self.settings.warnings():
+            self.log.warning(warning)
+        self.log.info("started", node=self.settings.name, **{port: str(value) for port, value in self.ports().items()})
+
+    async def _end(self) -> None:
+        self._stop.set()
+        self.log.info("stopped", node=self.settings.name)
+
+    def ports(self) -> dict[str, int]:
+        """The ports of the reactor's own that are bound, by what they are for."""
+        bound = {"websocket": self._websocket_sockets, "worker": self._worker_sockets}
+        return {name: sockets[0].getsockname()[1] for name, sockets in bound.items() if sockets}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`. Cancelling it is safe: connections are cut."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.reactor.run)
+                for kind, sockets in (("websocket", self._websocket_sockets), ("worker", self._worker_sockets)):
+                    if sockets:
+                        await nursery.start(self.reactor.accept_from, sockets, kind)
+                nursery.start_soon(self.background.keep, "ticker", self._tick)
+                nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
+                self.state = "running"
+                task_status.started()
+                await self._stop.wait()
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            # An exception in the app's nursery would leave a server that answers HTTP and is deaf otherwise.
+            self.state = "broken"
+            self.log.critical("the gateway failed and stops", error=f"{type(error).__name__}: {error}")
+            signal.raise_signal(signal.SIGTERM)
+
+    async def _tick(self) -> None:
+        while True:
+            self.gateway.tick()
+            await trio.sleep(TICK)
+
+    async def _clean_up(self) -> None:
+        while True:
+            await trio.sleep(self.settings.cleanup_interval)
+            self.gateway.dispatcher.drop_statistics()
+
+    async def drain(self) -> None:
+        """Tell everybody that the node goes, then close each connection at a random moment within the drain's window.
+
+        HTTP is answered meanwhile, and new connections get 503. Over within the window and a second.
+        """
+        if self.state == "draining":
+            return
+        self.state = "draining"
+        seconds = self.settings.drain_seconds
+        retry_within_ms = round(seconds * 1000)
+        self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
+        self.gateway.announce_drain(retry_within_ms)
+        self.reactor.stop_accepting()
+        start = trio.current_time()
+        plan = sorted(((uniform(0, seconds), session) for session in self.gateway.sessions), key=_moment)
+        for moment, session in plan:
+            if session.over:
+                continue
+            await trio.sleep_until(start + moment)
+            session.close(CloseCode.RESTARTING, f"retry_within_ms={retry_within_ms}")
+        with trio.move_on_after(LAST_CALL):
+            while self.gateway.sessions:
+                await trio.sleep(0.02)
+
+
+def _moment(planned: tuple[float, Session]) -> float:
+    return planned[0]
+
+
+def create_app(settings: Settings) -> QuartTrio:
+    """The ASGI app of a node with these settings, for `hypercorn -k trio`. Raises StartError."""
+    node = Node(settings)
+    front_door.install_drain(node.app, node.door, node.drain)
+    return node.app
+
+
+def serve(settings: Settings) -> int:
+    """`portico serve`: run a node until SIGINT or SIGTERM; a second signal stops it at once. Returns the exit code."""
+    try:
+        node = Node(settings)
+        return trio.run(_serve, node)
+    except StartError as error:
+        sys.stderr.write(f"portico: {error}\n")
+        return 2
+
+
+async def _serve(node: Node) -> int:
+    settings = node.settings
+    await node.bind()
+    try:
+        sockets = bind(settings.host, settings.port)
+    except OSError as error:
+        raise _taken("PORT", settings.host, settings.port, error) from error
+    node.places.http_port = sockets[0].getsockname()[1]
+    shutdown = trio.Event()
+    code = 0
+
+    async def heed_signals() -> None:
+        nonlocal code
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            heard = 0
+            async for _ in signals:
+                heard += 1
+                if heard == 1:
+                    nursery.start_soon(end)
+                else:
+                    node.log.warning("stopping at once")
+                    code = 1
+                    nursery.cancel_scope.cancel()
+                    return
+
+    async def end() -> None:
+        code_if_broken = 1 if node.state == "broken" else 0
+        await node.drain()
+        nonlocal code
+        code = code_if_broken
+        shutdown.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heed_signals)
+
+        async def serve_until_shutdown(task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
+            await serve_http(node.app, door=node.door, shutdown=shutdown, sockets=sockets, task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+        await nursery.start(serve_until_shutdown)
+        if settings.log_format == "console":
+            sys.stdout.write(_banner(node))
+            sys.stdout.flush()
+    return code
+
+
+def _banner(node: Node) -> str:
+    settings = node.settings
+    host = "localhost" if settings.host in ("0.0.0.0", "::", "") else settings.host
+    if ":" in host:
+        host = f"[{host}]"
+    base = f"http://{host}:{node.places.http_port}"
+    lines = [f"Portico {version('portico')} is running ({settings.environment}).", ""]
+    lines.append(f"  HTTP and WebSocket   {base}   (a page to try it, the API, discovery)")
+    for name, port in node.ports().items():
+        what = {"websocket": "WebSocket", "worker": "Workers"}[name]
+        lines.append(f"  {what:<20} ws://{host}:{port}")
+    lines += [
+        "",
+        "Try next, in another shell:",
+        f"  curl {base}/api/b-client/websocket-info",
+        f"  .venv/bin/portico worker --base-url {base}",
+        f'  .venv/bin/portico request --base-url {base} echo \'{{"message": "Hello World"}}\'',
+        "",
+        "Ctrl-C stops it; a second Ctrl-C at once.",
+        "",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rules(settings: Settings) -> Rules:
+    key = settings.websocket_handshake_key
+    return Rules(
+        node=settings.name,
+        production=settings.production,
+        handshake_key=None if key is None else key.get_secret_value(),
+        api_keys=tuple(secret.get_secret_value() for secret in settings.api_keys),
+        allowed_origins=settings.allowed_origins,
+        registration_timeout=settings.registration_timeout,
+        heartbeat_interval=settings.ping_interval,
+        duplicates=settings.duplicate_client,
+        max_message_size=settings.max_message_size,
+        max_worker_message_size=settings.max_worker_message_size,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        max_handshakes_per_second=settings.max_handshakes_per_second,
+        worker_capacity=settings.worker_capacity,
+        worker_timeout=settings.worker_timeout,
+        queue_limit=settings.queue_limit,
+        max_attempts=settings.max_attempts,
+        strategy=settings.lb_strategy,
+    )
+
+
+async def _listen(host: str, port: int, setting: str) -> list[socket.socket]:
+    try:
+        return await open_listeners(host, port)
+    except OSError as error:
+        raise _taken(setting, host, port, error) from error
+
+
+def _taken(setting: str, host: str, port: int, error: OSError) -> StartError:
+    return StartError(
+        f"cannot listen on {host} port {port} ({error.strerror or error}): "
+        f"stop what uses it, or set {setting} to another port."
+    )
+
+
+def _local_ip() -> str:
+    """The address that this machine would use towards others. No packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation, RFC 5737
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
