@@ -12,6 +12,7 @@ under way may arrive (settle); what has not arrived has failed (finish). Only th
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -285,6 +286,7 @@ def attach(events: Events, user: type[CClient]) -> None:
     """Have `user` and its process take their part in whatever test locust is about to run."""
 
     def init(environment: Environment, runner: Runner, **_: object) -> None:
+        _take_interrupts()
         campaign = Campaign(environment)
         user.campaign = campaign
         if isinstance(runner, WorkerRunner):
@@ -305,6 +307,15 @@ def attach(events: Events, user: type[CClient]) -> None:
         _Judge(environment, runner, crew)
 
     events.init.add_listener(init)
+
+
+def _take_interrupts() -> None:
+    """Have Ctrl-C interrupt the main greenlet, where locust ends the test.
+
+    By itself it interrupts whichever greenlet happens to run, so now and then it would end one connection.
+    """
+    main = gevent.getcurrent()
+    gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
 
 
 def _check_host(host: str | None) -> None:

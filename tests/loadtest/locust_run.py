@@ -45,7 +45,7 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         name: value for name, value in os.environ.items() if not name.startswith(("LOADTEST_", "PORTICO_", "LOCUST_"))
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "locust", "-f", "loadtest", "--headless", "--only-summary", *arguments],
+        [Path(sys.executable).with_name("locust"), "-f", "loadtest", "--headless", "--only-summary", *arguments],
         cwd=ROOT,
         env={**kept, **environment},
         stdin=subprocess.DEVNULL,
