@@ -22,6 +22,7 @@ from typing import Final
 from msgspec import Raw
 
 from service.wire.dialects.envelope import as_text
+from service.wire.messages import NULL
 
 from .affinity import Affinity
 from .counters import Counters
@@ -347,7 +348,7 @@ class Dispatcher:
             outcome = Outcome(OutcomeKind.OK, success=True, data=result, processed_by=at.client_id, partial=partial)
         else:
             if error is None:
-                error = as_text(result) if result is not None else "The worker gave no reason"
+                error = "The worker gave no reason" if result is None or result == NULL else as_text(result)
             outcome = Outcome(OutcomeKind.ERROR, error=error, processed_by=at.client_id, partial=partial)
         if partial:
             if request.stream:
