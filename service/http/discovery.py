@@ -1,0 +1,33 @@
+"""Discovery: where a client that asks from here should connect to. Open to everybody; the core does the thinking."""
+
+from service.core import discovery
+from service.core.discovery import Asked, Places
+from service.core.ports import HttpAnswer, Wall
+
+from .answers import json_answer
+from .asking import Asking, Handler
+
+
+def websocket_info(places: Places, asked: Asked) -> HttpAnswer:
+    """`GET /api/b-client/websocket-info`."""
+    return json_answer(200, discovery.websocket_info(places, asked))
+
+
+def info(places: Places, asked: Asked) -> HttpAnswer:
+    """`GET /api/b-client/info`."""
+    return json_answer(200, discovery.info(places, asked))
+
+
+def discovery_room(places: Places, wall: Wall) -> dict[str, Handler]:
+    """The handlers of this room, by operation."""
+
+    def asked(asking: Asking) -> Asked:
+        return Asked(asking.origin.host, asking.origin.scheme, wall())
+
+    async def get_websocket_info(asking: Asking) -> HttpAnswer:
+        return websocket_info(places, asked(asking))
+
+    async def get_info(asking: Asking) -> HttpAnswer:
+        return info(places, asked(asking))
+
+    return {"getWebSocketInfo": get_websocket_info, "getInfo": get_info}

@@ -1,0 +1,263 @@
+"""Forms: what the HTTP API takes and gives, as msgspec structs.
+
+The one source of what is accepted, of what goes out, and of the schemas in /openapi.json. What is only passed on
+stays the bytes that came (`msgspec.Raw`).
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from service.core.pending import WorkerStatus
+
+DAY: Final = 86_400
+LONGEST_TTL: Final = 30 * DAY
+
+Anything = Annotated[Raw, Meta(description="any JSON value")]
+AnObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+ClientAddress = Annotated[str, Meta(min_length=1, max_length=128)]
+Address = Annotated[str, Meta(min_length=1, max_length=256)]
+EventType = Annotated[str, Meta(min_length=1, max_length=128)]
+EventId = Annotated[str, Meta(min_length=1, max_length=128)]
+Ttl = Annotated[float, Meta(gt=0, le=LONGEST_TTL, description="seconds")]
+Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]
+Command = Annotated[str, Meta(min_length=1, max_length=128)]
+ShortText = Annotated[str, Meta(max_length=256)]
+
+
+class Problem(Struct):
+    """What was wrong, and what would be right. `field` names the field concerned."""
+
+    code: str
+    message: str
+    field: str | None
+
+
+class Refusal(Struct):
+    """The body of every answer that refuses something."""
+
+    error: Problem
+
+
+class PushTarget(Struct):
+    """Whom a push is for: exactly one of these."""
+
+    client_id: ClientAddress | None = None
+    user_id: Address | None = None
+    node_id: Address | None = None
+    domain_id: Address | None = None
+    cluster_id: Address | None = None
+    channel_id: Address | None = None
+    all: bool | None = None
+
+
+class Notification(Struct):
+    """An event to push. The same `id` twice within 5 minutes is delivered once. `durable` and `ttl` are for events
+    that clients can catch up on."""
+
+    target: PushTarget
+    type: EventType
+    data: AnObject | UnsetType = UNSET
+    id: EventId | None = None
+    durable: bool = False
+    ttl: Ttl | None = None
+
+
+class NewLogin(Struct):
+    """A login session to start. Whatever else is in the object is passed on in `auto_login`."""
+
+    user_id: Address
+    username: ShortText | None = None
+    session_data: Anything | UnsetType = UNSET
+    ttl: Ttl | None = None
+
+
+class LoginFeedback(Struct):
+    """What one client reported of its automatic login. `timestamp` in seconds since the epoch."""
+
+    client_id: str | None
+    success: bool
+    message: str | None
+    timestamp: float
+
+
+class LoginView(Struct):
+    """A login session, with whatever else it was made with. Times in seconds since the epoch."""
+
+    session_id: str
+    user_id: str
+    username: str | None
+    session_data: Anything
+    created_at: float
+    expires_at: float
+    feedback: list[LoginFeedback]
+
+
+class LoginList(Struct):
+    """The active sessions of a user, oldest first."""
+
+    logins: list[LoginView]
+
+
+class EndedLogin(Struct):
+    """A login session that was ended."""
+
+    session_id: str
+    user_id: str
+    reason: str
+
+
+class WorkerRequest(Struct):
+    """A request for a worker. `affinity`: the same key goes to the same worker while it lives. `idempotent`: may be
+    sent to another worker if its worker is lost."""
+
+    command: Command
+    data: Anything | UnsetType = UNSET
+    timeout: Timeout | None = None
+    request_id: Annotated[str, Meta(max_length=256)] | None = None
+    affinity: Annotated[str, Meta(max_length=256)] | None = None
+    idempotent: bool = True
+
+
+class RequestAnswer(Struct):
+    """What came of a request: `data` if it succeeded, else `error`; `processed_by` is the worker that answered."""
+
+    request_id: str | None
+    success: bool
+    data: Annotated[Raw, Meta(description="any JSON value, or null")] | None
+    error: str | None
+    processed_by: str | None
+
+
+class ClientRequest(Struct):
+    """A request for one connected client of the envelope dialect."""
+
+    action: Command
+    params: Anything | UnsetType = UNSET
+    timeout: Timeout | None = None
+
+
+class ClientAnswer(Struct):
+    """What a client answered: `result` if it succeeded, else `error`."""
+
+    request_id: str
+    client_id: str
+    success: bool
+    result: Annotated[Raw, Meta(description="any JSON value, or null")] | None
+    error: str | None
+
+
+class ClientView(Struct):
+    """One connection. `connected_at` in seconds since the epoch."""
+
+    client_id: str | None
+    user_id: str | None
+    username: str | None
+    node_id: str | None
+    domain_id: str | None
+    cluster_id: str | None
+    channel_id: str | None
+    dialect: str
+    transport: str
+    role: str
+    connection_id: str
+    connected_at: float
+
+
+class ClientPage(Struct):
+    """Some of the connections that were asked for, in the order of their arrival. `next_offset` is null on the
+    last page."""
+
+    clients: list[ClientView]
+    total: int
+    offset: int
+    limit: int
+    next_offset: int | None
+
+
+class Kicked(Struct):
+    """How many connections of a client were closed."""
+
+    client_id: str
+    kicked: int
+
+
+class WorkerList(Struct):
+    """The workers of this node."""
+
+    workers: list[WorkerStatus]
+
+
+class Health(Struct):
+    """The gateway is there. `timestamp` in seconds since the epoch."""
+
+    status: str
+    node: str
+    environment: str
+    connections: int
+    timestamp: float
+
+
+class Probe(Struct):
+    """`status` is `ok`, or `unavailable` for the `reason` given."""
+
+    status: str
+    reason: str | None
+
+
+class Status(Struct):
+    """Who is connected. `registered` have said who they are; `total` counts all connections."""
+
+    status: str
+    total: int
+    registered: int
+    workers: int
+    by_dialect: dict[str, int]
+    by_transport: dict[str, int]
+    by_node: dict[str, int]
+    timestamp: float
+
+
+class WebSocketInfo(Struct):
+    """Where to connect. `timestamp` in milliseconds since the epoch."""
+
+    websocket_url: str
+    websocket_host: str
+    websocket_port: int
+    http_port: int
+    environment: str
+    timestamp: int
+
+
+class WebSocketPlace(Struct):
+    """The WebSocket endpoint, in the older form."""
+
+    enabled: bool
+    host: str
+    port: int
+    environment: str
+
+
+class GatewayPlaces(Struct):
+    """Where the gateway is, in the older form. `timestamp` in milliseconds since the epoch."""
+
+    websocket: WebSocketPlace
+    api_port: int
+    websocket_port: int
+    hostname: str
+    local_ip: str
+    environment: str
+    timestamp: int
+
+
+class GatewayInfo(Struct):
+    """The answer of the older form of discovery."""
+
+    success: bool
+    b_client_info: GatewayPlaces
+
+
+def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
+    """The names of a form's fields, quoted as `strict_json.check_keys` wants them."""
+    return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))

@@ -1,0 +1,102 @@
+"""Metrics: the core's counters and live numbers in Prometheus' text form.
+
+A registry is made for each answer and thrown away, so any number of gateways can live in one process. Labels
+are words of our own (dialects, transports, codes, outcomes), never anything that a peer sent.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from service.core.counters import LATENCY_BOUNDS, Histogram
+from service.core.gateway import Gateway
+from service.core.ports import HttpAnswer
+
+from .answers import NOT_KEPT
+
+_PLAIN: Final = {
+    "messages_in": ("messages_received", "Messages received over WebSockets."),
+    "bytes_in": ("received_bytes", "Bytes of messages received over WebSockets."),
+    "messages_out": ("messages_sent", "Messages sent over WebSockets."),
+    "bytes_out": ("sent_bytes", "Bytes of messages sent over WebSockets."),
+    "handshakes_refused": ("handshakes_refused", "WebSocket handshakes refused."),
+    "protocol_errors": ("protocol_errors", "Connections that broke the WebSocket protocol."),
+    "contained_errors": ("contained_errors", "Errors of single connections that were kept from the rest."),
+    "internal_errors": ("internal_errors", "Bugs of the gateway that came up while handling a message or request."),
+    "slow_closed": ("slow_connections_closed", "Connections closed because they read too slowly."),
+    "mute_closed": ("mute_connections_closed", "Connections closed because they answered no ping."),
+    "pushes_repeated": ("pushes_repeated", "Pushes under an id that had been used within 5 minutes."),
+    "push_deliveries": ("push_deliveries", "Pushes handed to a connection."),
+    "requests_retried": ("requests_retried", "Requests that were sent to another worker."),
+    "late_answers": ("late_answers", "Answers of workers to requests that were over."),
+}
+_LABELLED: Final = {
+    "connections_opened": ("connections_opened", "Connections accepted.", ("transport",)),
+    "connections_closed": ("connections_closed", "Connections that are over, by close code.", ("code",)),
+    "faults": ("faults", "Messages and requests refused, by dialect (or http) and error code.", ("dialect", "code")),
+    "pushes": ("pushes", "Pushes accepted, by kind of target.", ("target",)),
+    "requests": ("requests", "Requests to workers and clients that are over.", ("outcome",)),
+}
+_HISTOGRAMS: Final = {
+    "request_latency": ("request_latency_seconds", "From a request to its answer."),
+    "push_latency": ("push_latency_seconds", "From a push's arrival to its being handed to connections."),
+}
+
+
+def metrics_answer(gateway: Gateway, connections: Mapping[tuple[str, str], int], ready: bool) -> HttpAnswer:
+    """The whole answer; `connections` counts them by dialect and transport."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Numbers(gateway, connections, ready))
+    return HttpAnswer(200, (("content-type", CONTENT_TYPE_LATEST), NOT_KEPT), generate_latest(registry))
+
+
+class _Numbers(Collector):
+    def __init__(self, gateway: Gateway, connections: Mapping[tuple[str, str], int], ready: bool) -> None:
+        self._gateway = gateway
+        self._connections = connections
+        self._ready = ready
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._live()
+        counters = self._gateway.counters
+        for attribute, (name, text) in _PLAIN.items():
+            yield CounterMetricFamily(f"portico_{name}", text, value=getattr(counters, attribute))
+        for attribute, (name, text, labels) in _LABELLED.items():
+            family = CounterMetricFamily(f"portico_{name}", text, labels=labels)
+            for values, count in getattr(counters, attribute).items():
+                family.add_metric([values] if isinstance(values, str) else list(values), count)
+            yield family
+        for attribute, (name, text) in _HISTOGRAMS.items():
+            yield _histogram(f"portico_{name}", text, getattr(counters, attribute))
+
+    def _live(self) -> Iterator[Metric]:
+        gateway = self._gateway
+        family = GaugeMetricFamily("portico_connections", "Connections now.", labels=("dialect", "transport"))
+        for (dialect, transport), count in self._connections.items():
+            family.add_metric([dialect, transport], count)
+        yield family
+        for name, text, value in (
+            ("registered", "Connections that have said who they are.", len(gateway.hub)),
+            ("workers", "Workers connected.", len(gateway.dispatcher.workers())),
+            ("requests_queued", "Requests that wait for a worker.", gateway.dispatcher.queue_length),
+            ("requests_outstanding", "Requests at workers and clients.", gateway.dispatcher.outstanding),
+            ("logins", "Active login sessions.", len(gateway.logins)),
+            ("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting),
+            ("ready", "1 if this node may be sent traffic.", int(self._ready)),
+        ):
+            yield GaugeMetricFamily(f"portico_{name}", text, value=value)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    bounds = [*map(str, LATENCY_BOUNDS), "+Inf"]
+    return HistogramMetricFamily(
+        name, text, buckets=list(zip(bounds, accumulate(histogram.buckets), strict=True)), sum_value=histogram.sum
+    )

@@ -1,0 +1,139 @@
+"""Notifications: pushes from back ends, one or many at a time. Source: HTTP API reference, "POST /api/notifications".
+
+A batch is decoded to undecoded items in one go and its numbers are checked once, so an item costs two small
+decodings. Every WAIT_AFTER items the others get their turn; a caller that leaves in between stops nothing, since
+half a batch would be neither done nor not done.
+"""
+
+from typing import Final
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from service.core.delivery import Delivery, Receipt
+from service.core.gateway import Gateway
+from service.core.ports import HttpAnswer
+from service.wire import strict_json
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.messages import ADDRESS_FIELDS, EMPTY_OBJECT, EVERYBODY, Event, Target, check_name
+
+from .answers import json_answer, refusal
+from .asking import Asking, Handler
+from .body import MAX_BODY
+from .forms import Notification, PushTarget, Refusal, fields_of
+
+MAX_BATCH: Final = 10_000
+"""Items that a batch may have."""
+WAIT_AFTER: Final = 200
+
+_KEYS: Final = fields_of(Notification) + fields_of(PushTarget)
+_notification = msgspec.json.Decoder(Notification)
+_batch = msgspec.json.Decoder(list[Raw])
+
+
+class _Publisher:
+    """Publishes the items of one body; `started` is when the body was there, on trio's clock."""
+
+    def __init__(self, gateway: Gateway, started: float) -> None:
+        self._delivery: Delivery = gateway.delivery
+        self._latency = gateway.counters.push_latency
+        self._started = started
+
+    def publish(self, payload: bytes, check_numbers: bool) -> Receipt:
+        """Push one item. Raises PeerFault, and then nothing was done."""
+        item = strict_json.decode(_notification, payload)
+        strict_json.check_keys(payload, _KEYS)
+        if check_numbers:
+            strict_json.check_numbers(payload)
+        target = _target(item.target)
+        check_name(item.type, "type")
+        data = EMPTY_OBJECT
+        if isinstance(item.data, Raw):
+            data = item.data
+            if bytes(data)[:1] != b"{":
+                raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
+        if item.durable:
+            raise PeerFault(
+                ErrorCode.UNAVAILABLE,
+                "Durable events come with a later version; leave 'durable' out to push this one live.",
+                field="durable",
+            )
+        receipt = self._delivery.publish(target, Event(item.type, data), item.id)
+        self._latency.observe(trio.current_time() - self._started)
+        return receipt
+
+
+def _target(given: PushTarget) -> Target:
+    found = None
+    for kind in ADDRESS_FIELDS:
+        value: str | None = getattr(given, kind)
+        if value is not None:
+            if found is not None:
+                raise _bad_target()
+            found = Target(kind, value)
+    if given.all is None and found is not None:
+        return found
+    if given.all and found is None:
+        return EVERYBODY
+    raise _bad_target()
+
+
+def _bad_target() -> PeerFault:
+    kinds = ", ".join(ADDRESS_FIELDS)
+    return PeerFault(
+        ErrorCode.BAD_FIELD,
+        f"The field 'target' must have exactly one of {kinds}, or be {{\"all\": true}}.",
+        field="target",
+    )
+
+
+def notifications_room(gateway: Gateway) -> dict[str, Handler]:
+    """The handlers of this room, by operation."""
+    faults = gateway.counters.faults
+
+    def items_of(body: bytes) -> list[Raw]:
+        strict_json.check_text(body)
+        try:
+            items = _batch.decode(body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            strict_json.explain(error)
+        if len(items) > MAX_BATCH:
+            raise PeerFault(
+                ErrorCode.TOO_LARGE, f"The batch has {len(items)} items; at most {MAX_BATCH} are taken at a time."
+            )
+        return items
+
+    def numbers_are_suspect(body: bytes) -> bool:
+        # Looked at once for all; only if something is found, each item is judged by itself.
+        try:
+            strict_json.check_numbers(body)
+        except PeerFault:
+            return True
+        return False
+
+    async def publish_batch(publisher: _Publisher, body: bytes) -> HttpAnswer:
+        items = items_of(body)
+        suspect = numbers_are_suspect(body)
+        results: list[Receipt | Refusal] = []
+        with trio.CancelScope(shield=True):
+            for index, item in enumerate(items, 1):
+                try:
+                    results.append(publisher.publish(bytes(item), suspect))
+                except PeerFault as fault:
+                    faults["http", fault.code.value] += 1
+                    results.append(refusal(fault))
+                if index % WAIT_AFTER == 0:
+                    await trio.lowlevel.checkpoint()
+        return json_answer(202, results)
+
+    async def publish(asking: Asking) -> HttpAnswer:
+        asking.check_query()
+        body = await asking.read(MAX_BODY)
+        publisher = _Publisher(gateway, trio.current_time())
+        if body.lstrip()[:1] == b"[":
+            return await publish_batch(publisher, body)
+        return json_answer(202, publisher.publish(body, check_numbers=True))
+
+    return {"publishNotifications": publish}

@@ -1,0 +1,166 @@
+"""Requests: back ends without a WebSocket ask workers, or one connected client, and wait for the answer.
+
+A caller that hangs up cancels its request. All requests from one address share a Desk, so that in the queue, which
+is fair between callers, a back end with a thousand requests counts as one.
+Source: HTTP API reference, "Requests".
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Final
+
+import msgspec
+import trio
+
+from service.core.dispatch import Outcome, OutcomeKind, Request
+from service.core.gateway import Gateway
+from service.core.ports import HttpAnswer
+from service.core.session import Session
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.messages import Target
+
+from . import body
+from .answers import json_answer
+from .asking import Asking, Handler
+from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest, fields_of
+
+MAX_REQUEST: Final = 1 << 20
+"""Bytes that the body may have, as for a request over a WebSocket."""
+
+_worker_request = msgspec.json.Decoder(WorkerRequest)
+_client_request = msgspec.json.Decoder(ClientRequest)
+_WORKER_KEYS: Final = fields_of(WorkerRequest)
+_CLIENT_KEYS: Final = fields_of(ClientRequest)
+
+STATUS: Final = {
+    OutcomeKind.OK: 200,
+    OutcomeKind.ERROR: 200,
+    OutcomeKind.NO_WORKERS: 503,
+    OutcomeKind.BUSY: 503,
+    OutcomeKind.TIMEOUT: 504,
+    OutcomeKind.LOST: 502,
+}
+"""200: it was answered, if with an error; the rest: nobody answered."""
+
+
+class Desk:
+    """Whoever asks from one address (dispatch's Caller)."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, _Waiting] = {}
+
+    def answer(self, request: Request, outcome: Outcome) -> None:
+        """Wake whoever waits for it; nobody asks for partial answers here."""
+        waiting = self.waiting.get(request.token or "")
+        if waiting is not None:
+            waiting.outcome = outcome
+            waiting.answered.set()
+
+
+class _Waiting:
+    __slots__ = ("answered", "outcome")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.outcome: Outcome | None = None
+
+
+class Desks:
+    """The desks in use, by address."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._dispatcher = gateway.dispatcher
+        self._desks: dict[str, Desk] = {}
+        self._tokens = count(1)
+
+    async def ask(self, address: str, make: Callable[[Desk, str], Request]) -> tuple[Request, Outcome]:
+        """Make a request with a desk and a token, and wait for its outcome. Cancelling cancels the request."""
+        token = str(next(self._tokens))
+        with self._seat(address, token) as (desk, waiting):
+            request = make(desk, token)
+            try:
+                await waiting.answered.wait()
+            finally:
+                self._dispatcher.cancel(request)
+            outcome = waiting.outcome
+        if outcome is None:
+            raise RuntimeError("a desk was woken without an outcome")
+        return request, outcome
+
+    @contextmanager
+    def _seat(self, address: str, token: str) -> Iterator[tuple[Desk, _Waiting]]:
+        desk = self._desks.setdefault(address, Desk())
+        waiting = desk.waiting[token] = _Waiting()
+        try:
+            yield desk, waiting
+        finally:
+            del desk.waiting[token]
+            if not desk.waiting:
+                del self._desks[address]
+
+
+def requests_room(gateway: Gateway) -> dict[str, Handler]:
+    """The handlers of this room, by operation."""
+    desks = Desks(gateway)
+    dispatcher = gateway.dispatcher
+
+    async def ask_workers(asking: Asking) -> HttpAnswer:
+        asking.check_query()
+        asked = body.decode(_worker_request, await asking.read(MAX_REQUEST), _WORKER_KEYS)
+        request, outcome = await desks.ask(
+            asking.origin.address,
+            lambda desk, token: dispatcher.submit(
+                desk,
+                token,
+                asked.command,
+                body.given(asked.data),
+                timeout=asked.timeout,
+                affinity=asked.affinity,
+                idempotent=asked.idempotent,
+            ),
+        )
+        name = request.id if asked.request_id is None else asked.request_id
+        answer = RequestAnswer(name, outcome.success, outcome.data, outcome.error, outcome.processed_by)
+        return json_answer(STATUS[outcome.kind], answer)
+
+    async def ask_client(asking: Asking) -> HttpAnswer:
+        asking.check_query()
+        client_id = asking.parameters["client_id"]
+        asked = body.decode(_client_request, await asking.read(MAX_REQUEST), _CLIENT_KEYS)
+        session = _answering(gateway, client_id)
+        request, outcome = await desks.ask(
+            asking.origin.address,
+            lambda desk, token: dispatcher.ask(
+                gateway.envelopes.link(session),
+                desk,
+                token,
+                asked.action,
+                body.given(asked.params),
+                asked.timeout,
+                client_id,
+            ),
+        )
+        answer = ClientAnswer(request.id, client_id, outcome.success, outcome.data, outcome.error)
+        return json_answer(STATUS[outcome.kind], answer)
+
+    return {"askWorkers": ask_workers, "askClient": ask_client}
+
+
+def _answering(gateway: Gateway, client_id: str) -> Session:
+    """The newest connection of a client that can be asked. Raises PeerFault `not_found` or `unknown_dialect`."""
+    sessions = [session for session in gateway.hub.find(Target("client_id", client_id)) if not session.over]
+    if not sessions:
+        raise PeerFault(ErrorCode.NOT_FOUND, "No client of this id is connected.", field="client_id")
+    for session in reversed(sessions):
+        if session.handler is gateway.envelopes:
+            return session
+    raise PeerFault(
+        ErrorCode.UNKNOWN_DIALECT,
+        f"This client speaks the dialect {sessions[-1].handler.name}, which has no answers; "
+        f"only clients of the dialect {gateway.envelopes.name} can be asked.",
+        field="client_id",
+    )

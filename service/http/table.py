@@ -1,0 +1,181 @@
+"""Table: every route of the HTTP API, once. The app, its access rules and /openapi.json are all made from it.
+
+A route is closed to everybody but back ends unless it says `open`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from service.core.delivery import Receipt
+
+from . import forms
+from .clients import DEFAULT_LIMIT, FILTERS, MAX_LIMIT
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class OneOf:
+    """Any one of some forms (a union of structs is nothing that msgspec decodes, but it can be described)."""
+
+    def __init__(self, *forms: object) -> None:
+        self.forms = forms
+
+
+class ListOf:
+    """A list of things of one form."""
+
+    def __init__(self, form: object) -> None:
+        self.form = form
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parameter of the query."""
+
+    name: str
+    text: str
+    schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation. `answers`: the form of the body by status, None where it isn't JSON. `open`: to everybody."""
+
+    operation: str
+    method: str
+    path: str
+    summary: str
+    answers: Mapping[int, Any]
+    body: Any = None
+    query: tuple[Query, ...] = ()
+    open: bool = False
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the path's parameters."""
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def rule(self) -> str:
+        """The path as Quart writes it. A client's id may have slashes in it."""
+        return _PARAMETER.sub(lambda match: f"<{'path:' if match[1] == 'client_id' else ''}{match[1]}>", self.path)
+
+
+ROUTES: Final = (
+    Route(
+        "getWebSocketInfo",
+        "GET",
+        "/api/b-client/websocket-info",
+        "Where to connect by WebSocket, as seen from where the question comes.",
+        {200: forms.WebSocketInfo},
+        open=True,
+    ),
+    Route(
+        "getInfo",
+        "GET",
+        "/api/b-client/info",
+        "The same in the older form.",
+        {200: forms.GatewayInfo},
+        open=True,
+    ),
+    Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, open=True),
+    Route("getStatus", "GET", "/api/c-client/status", "Who is connected, as totals.", {200: forms.Status}, open=True),
+    Route("getLiveness", "GET", "/livez", "Is the process alive?", {200: forms.Probe}, open=True),
+    Route(
+        "getReadiness",
+        "GET",
+        "/readyz",
+        "May this node be sent traffic? 503 while it starts, drains, or has lost a task that it needs.",
+        {200: forms.Probe, 503: forms.Probe},
+        open=True,
+    ),
+    Route("getMetrics", "GET", "/metrics", "The numbers, in Prometheus' text form.", {200: None}, open=True),
+    Route("getOpenApi", "GET", "/openapi.json", "This description.", {200: dict[str, Any]}, open=True),
+    Route(
+        "publishNotifications",
+        "POST",
+        "/api/notifications",
+        "Push an event, or a list of them. A list is answered by receipts and errors in the same order.",
+        {202: OneOf(Receipt, ListOf(OneOf(Receipt, forms.Refusal))), 503: forms.Refusal},
+        body=OneOf(forms.Notification, ListOf(forms.Notification)),
+    ),
+    Route(
+        "startLogin",
+        "POST",
+        "/api/logins",
+        "Start a login session: the user's clients get auto_login, now or when they connect.",
+        {201: forms.LoginView, 503: forms.Refusal},
+        body=forms.NewLogin,
+    ),
+    Route(
+        "listLogins",
+        "GET",
+        "/api/logins",
+        "A user's active login sessions.",
+        {200: forms.LoginList},
+        query=(Query("user_id", "whose", required=True),),
+    ),
+    Route(
+        "getLogin",
+        "GET",
+        "/api/logins/{session_id}",
+        "One login session, with what clients reported of it.",
+        {200: forms.LoginView, 404: forms.Refusal},
+    ),
+    Route(
+        "endLogin",
+        "DELETE",
+        "/api/logins/{session_id}",
+        "End a login session: the user's clients get logout_notification.",
+        {200: forms.EndedLogin, 404: forms.Refusal},
+        query=(Query("reason", "why; logout unless given", {"enum": ["logout", "revoked"]}),),
+    ),
+    Route(
+        "askWorkers",
+        "POST",
+        "/api/requests",
+        "A request for a worker; waits for the answer. 200 when a worker answered, were it with an error.",
+        {200: forms.RequestAnswer, 502: forms.RequestAnswer, 503: forms.RequestAnswer, 504: forms.RequestAnswer},
+        body=forms.WorkerRequest,
+    ),
+    Route(
+        "askClient",
+        "POST",
+        "/api/clients/{client_id}/requests",
+        "Ask a connected client of the envelope dialect; waits for the answer.",
+        {
+            200: forms.ClientAnswer,
+            404: forms.Refusal,
+            409: forms.Refusal,
+            502: forms.ClientAnswer,
+            503: forms.ClientAnswer,
+            504: forms.ClientAnswer,
+        },
+        body=forms.ClientRequest,
+    ),
+    Route(
+        "listClients",
+        "GET",
+        "/api/clients",
+        "Who is connected and has said who they are, in the order of their arrival; all filters must hold.",
+        {200: forms.ClientPage},
+        query=(
+            *(Query(name, f"only connections with this {name}") for name in FILTERS),
+            Query(
+                "limit", "how many", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+            ),
+            Query("offset", "after how many", {"type": "integer", "minimum": 0, "default": 0}),
+        ),
+    ),
+    Route(
+        "kickClient",
+        "DELETE",
+        "/api/clients/{client_id}",
+        "Close all connections of a client, with code 4010.",
+        {200: forms.Kicked, 404: forms.Refusal},
+    ),
+    Route("listWorkers", "GET", "/api/workers", "The workers, and how they are doing.", {200: forms.WorkerList}),
+)
