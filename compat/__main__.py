@@ -1,11 +1,12 @@
 """`python -m compat`: run the existing client programs against a live deployment and print what works.
 
 Exits with 0 where nothing failed, 1 where something did, 2 where the command line is wrong or the deployment can't be
-tested, with one sentence.
+tested, with one sentence, and 130 where it was interrupted.
 """
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,34 @@ def _progress(result: Result) -> None:
     print(f"{result.outcome:8}{result.scenario} / {result.client}", file=sys.stderr)
 
 
+async def _run(plan: Plan) -> list[Result] | None:
+    """Play the plan; None where SIGINT or SIGTERM came first, with everything cleared away by then.
+
+    Raises UnusableError.
+    """
+    results: list[Result] | None = None
+    unusable: UnusableError | None = None
+
+    async def play() -> None:
+        nonlocal results, unusable
+        # Kept, so that it comes out by itself and not in a group.
+        try:
+            results = await run(plan)
+        except UnusableError as error:
+            unusable = error
+        nursery.cancel_scope.cancel()
+
+    # A KeyboardInterrupt could come up anywhere, in the clearing away too; a signal that is awaited can't.
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play)
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+    if unusable is not None:
+        raise unusable
+    return results
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite as the command line says; returns the exit code. Raises SystemExit(2) on wrong usage."""
     parser = _parser()
@@ -86,11 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kinds = tuple(kind for kind in KINDS if not given.client or kind in given.client)
         # Progress is for somebody who watches; the table says it all again.
         told = _progress if sys.stderr.isatty() else (lambda result: None)
-        results = trio.run(run, Plan(target, scenarios, kinds, not given.no_api, told))
+        results = trio.run(_run, Plan(target, scenarios, kinds, not given.no_api, told))
     except (NoScenarioError, UnusableError) as error:
         print(printable(str(error)), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    if results is None:
         print("Interrupted; what the run had made is cleared away.", file=sys.stderr)
         return 130
     print(table(results))

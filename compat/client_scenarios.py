@@ -215,7 +215,7 @@ def _expect_auto_login(message: Json, session_id: str, user_id: str, config: Jso
 
 async def auto_login_on_registration(stage: Stage) -> None:
     user, config = stage.fresh("user"), {"url": "https://shop.example.com", "tabs": [1, 2]}
-    session_id = await stage.deployment.start_login(user, ttl=600, website_config=config)
+    session_id = await stage.deployment.start_login(user, website_config=config)
     program = await stage.registered(user_id=user)
     _expect_auto_login(await program.message("auto_login"), session_id, user, config)
 

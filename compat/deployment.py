@@ -5,12 +5,15 @@ login sessions that it started, so that a run leaves none behind; it knows no cl
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
+import trio
 
 from compat.expect import FILLED_TEXT, Json, UnmetError, expect, shown
+
+SESSION_TTL: Final = 600  # seconds: a session that a killed run leaves behind ends by itself
 
 
 class UnusableError(Exception):
@@ -112,7 +115,10 @@ class Deployment:
     async def start_login(self, user_id: str, **further: object) -> str:
         """Start a login session; returns its id. Raises UnmetError."""
         body = {"user_id": user_id, "username": f"{user_id} by name", "session_data": {"theme": "dark"}, **further}
-        session = await self.call("POST", "/api/logins", body, status=201)
+        body.setdefault("ttl", SESSION_TTL)
+        # Shielded, for at most the HTTP timeout: a session whose id never arrives could not be ended.
+        with trio.CancelScope(shield=True):
+            session = await self.call("POST", "/api/logins", body, status=201)
         session_id: str = expect("the answer to POST /api/logins", session, {"session_id": FILLED_TEXT})["session_id"]
         self._sessions.add(session_id)
         return session_id

@@ -6,6 +6,7 @@ moves them to another worker, and the scenario is skipped.
 """
 
 import json
+import math
 from typing import Any, Final
 
 import trio
@@ -40,18 +41,18 @@ async def _send(socket: tw.WebSocketConnection, message: Json) -> None:
         raise UnmetError(f"closed while sending {shown(message)}: {error.reason}") from error
 
 
-async def _text(stage: Stage, socket: tw.WebSocketConnection, what: str) -> str:
+async def _text(socket: tw.WebSocketConnection, what: str, limit: float) -> str:
     try:
-        with trio.fail_after(stage.target.timeout):
+        with trio.fail_after(limit):
             return str(await socket.get_message())
     except trio.TooSlowError as error:
-        raise UnmetError(f"no {what} within {stage.target.timeout:g} s") from error
+        raise UnmetError(f"no {what} within {limit:g} s") from error
     except tw.ConnectionClosed as error:
         raise UnmetError(f"closed while {what} was awaited: {error.reason}") from error
 
 
-async def _receive(stage: Stage, socket: tw.WebSocketConnection, what: str) -> Json:
-    text = await _text(stage, socket, what)
+async def _receive(stage: Stage, socket: tw.WebSocketConnection, what: str, limit: float | None = None) -> Json:
+    text = await _text(socket, what, stage.target.timeout if limit is None else limit)
     try:
         message = json.loads(text)
     except ValueError as error:
@@ -59,9 +60,14 @@ async def _receive(stage: Stage, socket: tw.WebSocketConnection, what: str) -> J
     return expect(what, message, {})
 
 
-async def _envelope(stage: Stage, socket: tw.WebSocketConnection, kind: str) -> Json:
-    message = expect(kind, await _receive(stage, socket, kind), ENVELOPE)
+async def _envelope(stage: Stage, socket: tw.WebSocketConnection, kind: str, limit: float | None = None) -> Json:
+    message = expect(kind, await _receive(stage, socket, kind, limit), ENVELOPE)
     return expect(kind, message, {"type": same(kind)})
+
+
+async def _order(stage: Stage, worker: tw.WebSocketConnection) -> Json:
+    """A request as it reaches a worker, which has no time limit: that is the requester's affair."""
+    return await _envelope(stage, worker, "request", math.inf)
 
 
 async def _ask(stage: Stage, socket: tw.WebSocketConnection, request: Json) -> Json:
@@ -88,7 +94,7 @@ async def _work_once(stage: Stage, worker: tw.WebSocketConnection, *, fresh_id: 
 
     async def serve() -> None:
         while True:
-            request = await _envelope(stage, worker, "request")
+            request = await _order(stage, worker)
             if request["data"].get("action") != command:
                 await worker.aclose()
                 raise SkipError("somebody else's request came to the test's worker: the deployment is in use")
@@ -185,7 +191,7 @@ async def requester_round_trip(stage: Stage) -> None:
 
     async def serve() -> None:
         while True:
-            request = await _envelope(stage, worker, "request")
+            request = await _order(stage, worker)
             params = request["data"].get("params")
             seen.append(params)
             data = {"request_id": request["msg_id"], "success": True, "result": params, "error": None}
@@ -277,7 +283,7 @@ async def user_dialect(stage: Stage) -> None:
     async with stage.socket(url) as first, stage.socket(url) as second:
         await first.send_message("Hello, 安")
         for socket in (first, second):
-            text = await _text(stage, socket, "echo")
+            text = await _text(socket, "echo", stage.target.timeout)
             if text != "Echo: Hello, 安":
                 raise UnmetError(f"the echo should be {shown('Echo: Hello, 安')}, is {shown(text)}")
         await stage.deployment.push({"user_id": user}, kind, {"n": 1})

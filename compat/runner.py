@@ -95,11 +95,11 @@ async def _play(scenario: Scenario, deployment: Deployment, kind: str, prefix: s
                 # A fault of one scenario's own is its row's result too, and mustn't take the others' rows along.
                 except Exception as error:
                     outcome, reason = _verdict(error)
-                ms = 1000 * (trio.current_time() - begun)
-                await stage.clear()
+                finally:
+                    ms = 1000 * (trio.current_time() - begun)
+                    await stage.clear()
                 nursery.cancel_scope.cancel()
     except trio.TooSlowError:
-        ms = 1000 * (trio.current_time() - begun)
         outcome, reason = "failed", "it came to no end"
     return Result(scenario.name, kind, outcome, reason, ms)
 

@@ -26,6 +26,7 @@ class Stage:
         self._command = command
         self._nursery = nursery
         self._numbers = itertools.count(1)
+        self._names = (f"client {number}" for number in itertools.count(1))
         self._programs: list[Program] = []
 
     def fresh(self, what: str) -> str:
@@ -39,26 +40,29 @@ class Stage:
         discovery: str = "websocket-info",
         address: str = "url",
         discover_only: bool = False,
+        name: str | None = None,
     ) -> Program:
-        """Start a client that is told to be `identity`; it may not be registered yet. Raises UnmetError."""
+        """Start a client that is told to be `identity`; it may not be registered yet.
+
+        `name` is what a failure calls it: client 1, client 2, … where it isn't given. Raises UnmetError.
+        """
         told = {name: value for name, value in (identity or {}).items() if value is not None}
         arguments = ["--base-url", self.target.base_url, "--discovery", discovery, "--address", address]
         if discover_only:
             arguments.append("--discover-only")
-        for name, value in told.items():
-            arguments += ["--" + name.replace("_", "-"), value]
-        name = f"client {len(self._programs) + 1}"
+        for option, value in told.items():
+            arguments += ["--" + option.replace("_", "-"), value]
         program = await Program.start(
-            name, self._command, arguments, timeout=self.target.timeout, nursery=self._nursery
+            name or next(self._names), self._command, arguments, timeout=self.target.timeout, nursery=self._nursery
         )
         program.identity = told
         self._programs.append(program)
         return program
 
-    async def registered(self, **identity: str) -> Program:
+    async def registered(self, name: str | None = None, /, **identity: str) -> Program:
         """A registered client; client_id and user_id are fresh where they aren't given. Raises UnmetError."""
         full: Json = {"client_id": self.fresh("client"), "user_id": self.fresh("user"), **identity}
-        program = await self.start(full)
+        program = await self.start(full, name=name)
         await program.message("registration_success", client_id=full["client_id"])
         return program
 
@@ -67,16 +71,16 @@ class Stage:
         programs: dict[int, Program] = {}
         faults: list[UnmetError] = []
 
-        async def start(index: int, identity: Json) -> None:
+        async def start(index: int, name: str, identity: Json) -> None:
             # Kept apart, so that the scenario fails with one sentence and not with a group of them.
             try:
-                programs[index] = await self.registered(**identity)
+                programs[index] = await self.registered(name, **identity)
             except UnmetError as fault:
                 faults.append(fault)
 
         async with trio.open_nursery() as nursery:
             for index, identity in enumerate(identities):
-                nursery.start_soon(start, index, identity)
+                nursery.start_soon(start, index, next(self._names), identity)
         if faults:
             raise faults[0]
         return [programs[index] for index in range(len(identities))]

@@ -55,6 +55,8 @@ class LittleGateway:
         self.waiting: dict[str, tuple[Peer, Json]] = {}
         self.numbers = itertools.count(1)
         self.discovered = 0
+        self.login_started = trio.Event()
+        self.secrets: set[str] = set()  # what workers showed
 
     async def __call__(self, scope: Any, receive: Asgi, send: Asgi) -> None:
         if scope["type"] == "lifespan":
@@ -82,7 +84,7 @@ class LittleGateway:
         host = dict(scope["headers"])[b"host"].decode()
         if path.startswith("/api/b-client/"):
             self.discovered += 1
-            if "discovery down" in self.faults:
+            if "discovery down" in self.faults or ("discovery down twice" in self.faults and self.discovered <= 2):
                 return 503, {"success": False, "error": "no node"}
             return 200, self.discovery(path.rpartition("/")[2], host)
         if self.api_key and (b"authorization", f"Bearer {self.api_key}".encode()) not in scope["headers"]:
@@ -143,6 +145,7 @@ class LittleGateway:
         expires_at = time.time() + body["ttl"] if "ttl" in body else None
         session = {**body, "session_id": session_id, "expires_at": expires_at, "feedback": []}
         self.logins[session_id] = session
+        self.login_started.set()
         if "no auto_login on start" not in self.faults:
             await self.push(self.found("user_id", body["user_id"]), "auto_login", self.auto_login(session))
         return session
@@ -171,6 +174,8 @@ class LittleGateway:
         path = scope["path"].strip("/").split("/")
         peer = Peer(send, "")
         self.peers.append(peer)
+        if authorization := dict(scope["headers"]).get(b"authorization"):
+            self.secrets.add(authorization.decode())
         if path[0] == "worker":
             self.become_worker(peer)
             if "no greeting" not in self.faults:
@@ -273,6 +278,7 @@ class LittleGateway:
 
     async def enveloped(self, peer: Peer, message: Json) -> None:
         data = message.get("data") or {}
+        self.secrets |= {data[name] for name in ("handshake_key", "token") if data.get(name)}
         match message["type"]:
             case "handshake":
                 self.become_worker(peer)
