@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,24 @@ def test_the_options_are_explained() -> None:
         "--users",
     ):
         assert option in ended.stdout
+
+
+def test_a_worker_that_dies_fails_the_test_whatever_the_others_measured(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("[steps.discover]\nmax_failure_ratio = 0\n", encoding="utf-8")
+    with (
+        small_gateway() as gateway,
+        started(
+            *("--host", gateway.base_url, "--thresholds", str(path), *SHORT, "--settle-time", "0"), *two_processes()
+        ) as process,
+    ):
+        gateway.wait_for(lambda: gateway.registrations == 6)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        os.kill(int(workers[0]), signal.SIGKILL)
+        ended = outcome(process)
+    assert (ended.code, ended.failed()) == (3, {"worker processes missing at the end"}), ended.stdout + ended.stderr
+
+
+def test_trio_stays_out_of_gevents_process() -> None:
+    program = "import loadtest.locustfile, sys; sys.exit('trio' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
