@@ -125,6 +125,11 @@ class Client:
             assert self._ended is not None
             raise self._ended.with_traceback(None) from None
 
+    @property
+    def buffered(self) -> int:
+        """Pushes that came in and were not read yet."""
+        return self._received.statistics().current_buffer_used
+
     async def register(self, identity: Identity) -> None:
         """Become somebody else on the same connection, and return when the gateway has agreed.
 

@@ -13,7 +13,7 @@ who reconnect. Promises:
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -167,8 +167,17 @@ async def _hold(
                 nursery.cancel_scope.cancel()
             # Bounded, because a peer that reads nothing would hold the close for ever.
             with trio.move_on_after(options.close_timeout):
-                await socket.aclose()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_discard, socket)
+                    await socket.aclose()
             await trio.aclose_forcefully(socket.stream)
+
+
+async def _discard(socket: ClientConnection) -> None:
+    # The peer's Close comes after what it sent before, and a full queue would never let us see it.
+    with suppress(ConnectionClosed):
+        while True:
+            await socket.recv(decode=False)
 
 
 async def _wait_then_limit(left: trio.Event, scope: trio.CancelScope, seconds: float) -> None:
@@ -203,6 +212,8 @@ async def _connected(address: str, options: LinkOptions) -> AsyncIterator[Client
     try:
         yield socket
     finally:
+        # The library's reader forgets to end if it is paused by a full queue when the stream closes.
+        connecting.nursery.cancel_scope.cancel()
         await connecting.__aexit__(None, None, None)
 
 
