@@ -85,6 +85,10 @@ class FairQueue:
         caller.lines.move_to_end(line)
         self._turn += 1
         caller.turn = self._turn
+        _to_the_end(self._rings[line], caller)
+        if isinstance(line, str):
+            _to_the_end(self._shared, caller)
+        # Its other lines learn of it when it comes to the front there.
         self.remove(request)
         return request
 
@@ -159,5 +163,9 @@ def _front(ring: _Ring) -> _Turnstile:
         caller, turn = next(iter(ring.items()))
         if turn == caller.turn:
             return caller
-        ring[caller] = caller.turn
-        ring.move_to_end(caller)
+        _to_the_end(ring, caller)
+
+
+def _to_the_end(ring: _Ring, caller: _Turnstile) -> None:
+    ring[caller] = caller.turn
+    ring.move_to_end(caller)
