@@ -34,7 +34,7 @@ from service.settings import Settings
 from service.transports import asgi, front_door
 from service.transports.door import Door
 from service.transports.http_server import bind, serve_http
-from service.transports.listener import open_listeners
+from service.transports.listener import accepted_address, open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.wire.codes import CloseCode
@@ -87,8 +87,8 @@ class Node:
             self.gateway,
             plain_http(self.gateway, self.places, self.unready),
             self.gateway.counters,
-            resolve_address=proxies.resolve,
-            log=self.log.warning,
+            resolve_origin=proxies.resolve,
+            log=self._note,
             outbound_limit=settings.outbound_limit,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
@@ -110,7 +110,7 @@ class Node:
         self.door = Door(
             counts=self.gateway.counters,
             log=self._say,
-            adopt=self.reactor.adopt,
+            adopt=self._adopt,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
@@ -128,6 +128,17 @@ class Node:
 
     def _say(self, level: str, line: str) -> None:
         getattr(self.log, level)(line)
+
+    def _note(self, event: str, /, **fields: object) -> None:
+        self.log.warning(event, **fields)
+
+    def _adopt(self, sock: socket.socket, received: bytes, _: str) -> None:
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            sock.close()
+            return
+        self.reactor.adopt(sock, received, "websocket", accepted_address(peer))
 
     def _task_failed(self, name: str, error: Exception) -> None:
         self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")

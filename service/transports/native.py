@@ -82,7 +82,8 @@ class Reactor:
         self.max_bytes_per_second = max_bytes_per_second
         self.metered = bool(max_messages_per_second or max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
-        self.now = self.clock()
+        # The app is made where no trio runs yet; `run` sets both anew.
+        self.now = 0.0
         self.wheel: Wheel[Connection] = Wheel(self.now)
         self.poller = poller or make_poller()
         # The task waits, or is about to: whoever gives it work has to wake it.
@@ -110,6 +111,8 @@ class Reactor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `close` is called or this is cancelled; both end every connection with 1001."""
+        self.now = self.clock()
+        self.wheel = Wheel(self.now)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
