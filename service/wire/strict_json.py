@@ -9,9 +9,11 @@ passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round t
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from .codes import ErrorCode
 from .faults import PeerFault
@@ -22,24 +24,18 @@ _WHERE = re.compile(r" - at `(.*)`$")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
 _FIELD = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_.]*)")
 
-# Digits become 0, [eE] e, what may end a number a comma: a number that is too large is then a run of 309
-# zeros, or an exponent of three digits with an end. Much faster than a regular expression over the message.
+# Digits become 0, [eE] e, what may end a number a comma: a number that is too large has then an exponent of
+# three digits with an end, or a run of 210 zeros (with the largest exponent of two digits that makes 309).
+# Much faster than a regular expression over the message.
 _SHAPE: Final = bytes(
-    0x30
-    if b in b"0123456789"
-    else 0x65
-    if b in b"eE"
-    else 0x2C
-    if b in b",]} \t\r\n"
-    else b
-    if b == 0x2B
-    else 0x20
+    0x30 if b in b"0123456789" else 0x65 if b in b"eE" else 0x2C if b in b",]} \t\r\n" else b if b == 0x2B else 0x20
     for b in range(256)
 )
 _LARGE_EXPONENT = re.compile(rb"0e\+?000+,")
-_LONG: Final = b"0" * 309
+_LONG: Final = b"0" * 210
 _LARGEST: Final = 1.7976931348623157e308
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_values = msgspec.json.Decoder(list[Raw])
 
 
 def check_text(payload: bytes) -> None:
@@ -78,46 +74,67 @@ def _check_numbers_exactly(payload: bytes) -> None:
     try:
         json.loads(payload, parse_int=whole, parse_float=fraction)
     except OverflowError:
-        raise PeerFault(
-            ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308)."
-        ) from None
+        raise PeerFault(ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308).") from None
     except (ValueError, RecursionError):
         raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
 
 
-def check_keys(payload: bytes, quoted: Sequence[bytes]) -> None:
+def colons(json: bytes | Raw) -> int:
+    """How many colons are in it: at least as many as there are keys, however these are spelt.
+
+    The cheap half of `check_keys`: where no more colons are outside of what is passed on unread than fields
+    were read, each key came once, and nothing else came. Only where that doesn't hold need keys be looked at.
+    """
+    return bytes(json).count(b":")
+
+
+def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) -> None:
     """Refuse a message in which a key that the gateway reads occurs twice in one object.
 
     `quoted` are those keys as `b'"key"'`. Looks exactly only where a key's text occurs twice anywhere, or
-    where an escape could hide one. Only the outermost object and the objects directly in it are judged:
-    deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
+    where an escape could hide one. The outermost object is judged, and the objects directly in it too unless
+    `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
     """
-    for key in quoted:
-        if payload.count(key) > 1:
-            break
-    else:
-        if b"\\u00" not in payload or not _ESCAPED_LETTER.search(payload):
-            return
-    _check_keys_exactly(payload, {key[1:-1].decode() for key in quoted})
+    found = _any_of(tuple(quoted)).findall(payload)
+    if len(found) == len(set(found)) and (b"\\" not in payload or not _ESCAPED_LETTER.search(payload)):
+        return
+    _check_keys_exactly(payload, {key[1:-1].decode() for key in quoted}, inside)
+
+
+@cache
+def _any_of(quoted: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(map(re.escape, quoted)))
 
 
 class _Pairs(list[tuple[str, object]]):
     """An object as its pairs, so that a second occurrence of a key is still to be seen."""
 
 
-def _check_keys_exactly(payload: bytes, keys: set[str]) -> None:
+def _check_keys_exactly(payload: bytes, keys: set[str], inside: bool) -> None:
     try:
         top: object = json.loads(payload, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):
         raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
     if not isinstance(top, _Pairs):
         return
-    for pairs in (top, *(value for _, value in top if isinstance(value, _Pairs))):
+    within = [value for _, value in top if isinstance(value, _Pairs)] if inside else []
+    for pairs in (top, *within):
         seen: set[str] = set()
         for key, _ in pairs:
             if key in keys and key in seen:
                 raise PeerFault(ErrorCode.BAD_JSON, f"The key {key!r} occurs twice in one object.", field=key)
             seen.add(key)
+
+
+def is_json(payload: bytes) -> bool:
+    """True if these bytes are one JSON value in UTF-8; nested too deeply is JSON still."""
+    try:
+        check_text(payload)
+        return len(_values.decode(b"[%b]" % payload)) == 1
+    except RecursionError:
+        return True
+    except (PeerFault, msgspec.MsgspecError):
+        return False
 
 
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
@@ -126,7 +143,18 @@ def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     try:
         return decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError) and not is_json(payload):
+            # The decoder stops at the first wrong field; whether what follows is JSON at all matters more.
+            error = msgspec.DecodeError()
         explain(error)
+
+
+def peek(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
+    """What can be read of a message that was refused; None where nothing can."""
+    try:
+        return decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def convert(value: object, form: type[T], field: str | None = None) -> T:

@@ -275,7 +275,7 @@ class EnvelopeHandler:
             verdict = self._dispatcher.respond(
                 sent_to,
                 request_id,
-                success=answer.success,
+                success=bool(answer.success),
                 result=answer.result,
                 error=wire.error_text(answer),
                 partial=answer.partial,

@@ -3,16 +3,16 @@
 Source: protocol reference, "C-Client dialect".
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import Event, Identity, Name, encode, flat
-from ..strict_json import check_keys, check_numbers, decode
+from ..strict_json import check_keys, check_numbers, decode, peek
 
 SUBPROTOCOL: Final = "portico.c-client.v1"
 REGISTER: Final = "c_client_register"
@@ -38,18 +38,23 @@ class Register(Identity, frozen=True):
     resume: Resume | None = None
 
 
+Report = Annotated[str, Meta(max_length=4096)]
+
+
 class SessionFeedback(Struct):
     """`session_feedback`: how the client's automatic login went."""
 
+    success: bool
     session_id: Name | None = None
-    success: bool = False
-    message: str | None = None
+    message: Report | None = None
 
 
 _head = msgspec.json.Decoder(Head)
 _register = msgspec.json.Decoder(Register)
 _feedback = msgspec.json.Decoder(SessionFeedback)
-_KEYS: Final = (b'"type"', b'"client_id"', b'"user_id"', b'"session_id"')
+_KEYS: Final = tuple(
+    f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
+)
 
 HEARTBEAT_MESSAGES: Final = frozenset({b'{"type":"heartbeat"}', b'{"type": "heartbeat"}'})
 """The two spellings that nearly all clients send; equal bytes need no decoding."""
@@ -60,20 +65,20 @@ HEARTBEAT: Final = Frame(b'{"type":"heartbeat"}')
 def type_of(payload: bytes) -> str:
     """The message's `type`. Raises PeerFault for whatever is not an object with one."""
     kind = decode(_head, payload).type
-    check_keys(payload, _KEYS)
+    check_keys(payload, _KEYS, inside=False)
+    check_numbers(payload)
     return kind
 
 
 def register_of(payload: bytes) -> Register:
-    """A `c_client_register`. Raises PeerFault."""
+    """A `c_client_register`, of which `type_of` has been asked. Raises PeerFault."""
     register = decode(_register, payload)
     register.check()
-    check_numbers(payload)
     return register
 
 
 def feedback_of(payload: bytes) -> SessionFeedback:
-    """A `session_feedback`. Raises PeerFault."""
+    """A `session_feedback`, of which `type_of` has been asked. Raises PeerFault."""
     return decode(_feedback, payload)
 
 
@@ -110,10 +115,7 @@ _claimed = msgspec.json.Decoder(_Claimed)
 
 def registration_rejected(reason: str, message: str, payload: bytes) -> Frame:
     """The answer to a registration that was not; repeats the identity as `payload` claimed it, cut short."""
-    try:
-        claimed = _claimed.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):  # never for what `type_of` has read
-        claimed = _Claimed()
+    claimed = peek(_claimed, payload) or _Claimed()
     fields: dict[str, object] = {"type": "registration_rejected", "reason": reason, "message": message}
     for name in _Claimed.__struct_fields__:
         raw: Raw = getattr(claimed, name)

@@ -4,7 +4,7 @@ Bytes in, messages out, and back; no decisions. `params`, results and payloads s
 Source: protocol reference, "Envelope dialect".
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -13,7 +13,9 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, encode
-from ..strict_json import check_keys, check_numbers, decode
+from ..strict_json import check_keys, check_numbers, colons, decode, peek
+
+T = TypeVar("T")
 
 SUBPROTOCOL: Final = "portico.envelope.v1"
 TYPES: Final = frozenset(
@@ -41,6 +43,11 @@ class Envelope(Struct):
     type: str
     msg_id: Name | None = None
     data: Raw = NULL
+    timestamp: Raw = NULL
+
+
+class _MsgId(Struct):
+    msg_id: Name | None = None
 
 
 class Connect(Identity, frozen=True):
@@ -71,7 +78,7 @@ class Answer(Struct):
     """`response`: what came of a request."""
 
     request_id: str | None = None
-    success: bool = True
+    success: bool | None = None
     result: Raw = NULL
     error: Raw = NULL
     partial: bool = False
@@ -93,28 +100,55 @@ _answer = msgspec.json.Decoder(Answer)
 _custom = msgspec.json.Decoder(Custom)
 _text = msgspec.json.Decoder(str)
 
-_KEYS: Final = (b'"type"', b'"msg_id"', b'"data"', b'"request_id"', b'"action"')
+_msg_id = msgspec.json.Decoder(_MsgId)
+
+
+def _quoted(form: type[Struct]) -> tuple[bytes, ...]:
+    return tuple(f'"{key}"'.encode() for key in form.__struct_fields__)
+
+
+_ENVELOPE_KEYS: Final = _quoted(Envelope)
+_CONNECT_KEYS: Final = _quoted(Connect)
+_HANDSHAKE_KEYS: Final = _quoted(Handshake)
+_CALL_KEYS: Final = _quoted(Call)
+_ANSWER_KEYS: Final = _quoted(Answer)
+_CUSTOM_KEYS: Final = _quoted(Custom)
 
 
 def decode_envelope(payload: bytes) -> Envelope:
-    """Decode the outer object. Raises PeerFault."""
-    envelope = decode(_envelope, payload)
+    """Decode the outer object. Raises PeerFault, with `msg_id` set where it can be read."""
     try:
-        check_keys(payload, _KEYS)
+        envelope = decode(_envelope, payload)
+        fields_read = 1 + (envelope.msg_id is not None) + (envelope.data is not NULL) + (envelope.timestamp is not NULL)
+        if colons(payload) - colons(envelope.data) != fields_read:
+            check_keys(payload, _ENVELOPE_KEYS, inside=False)
         check_numbers(payload)
     except PeerFault as fault:
-        fault.msg_id = envelope.msg_id
+        named = peek(_msg_id, payload)
+        fault.msg_id = None if named is None else named.msg_id
         raise
     return envelope
 
 
 def _data(envelope: Envelope) -> bytes:
-    return b"{}" if envelope.data == b"null" else bytes(envelope.data)
+    if envelope.data == NULL:
+        return b"{}"
+    data = bytes(envelope.data)
+    if data[:1] != b"{":
+        raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be an object.", field="data")
+    return data
+
+
+def _decode_data(decoder: msgspec.json.Decoder[T], envelope: Envelope, keys: tuple[bytes, ...]) -> T:
+    data = _data(envelope)
+    message = decode(decoder, data)
+    check_keys(data, keys, inside=False)
+    return message
 
 
 def connect_of(envelope: Envelope) -> Connect:
     """The data of a `connect`. Raises PeerFault."""
-    connect = decode(_connect, _data(envelope))
+    connect = _decode_data(_connect, envelope, _CONNECT_KEYS)
     if connect.role not in (None, "worker", "client"):
         raise PeerFault(ErrorCode.BAD_FIELD, "The field 'role' must be 'worker' or 'client'.", field="role")
     connect.check()
@@ -123,22 +157,35 @@ def connect_of(envelope: Envelope) -> Connect:
 
 def handshake_of(envelope: Envelope) -> Handshake:
     """The data of a `handshake`. Raises PeerFault."""
-    return decode(_handshake, _data(envelope))
+    return _decode_data(_handshake, envelope, _HANDSHAKE_KEYS)
 
 
 def call_of(envelope: Envelope) -> Call:
     """The data of a `request`. Raises PeerFault."""
-    return decode(_call, _data(envelope))
+    return _decode_data(_call, envelope, _CALL_KEYS)
 
 
 def answer_of(envelope: Envelope) -> Answer:
-    """The data of a `response`. Raises PeerFault."""
-    return decode(_answer, _data(envelope))
+    """The data of a `response`; one that doesn't say is a success unless it has an error. Raises PeerFault."""
+    data = _data(envelope)
+    answer = decode(_answer, data)
+    fields_read = (
+        (answer.request_id is not None)
+        + (answer.success is not None)
+        + (answer.result is not NULL)
+        + (answer.error is not NULL)
+        + answer.partial
+    )
+    if colons(data) - colons(answer.result) - colons(answer.error) != fields_read:
+        check_keys(data, _ANSWER_KEYS, inside=False)
+    if answer.success is None:
+        answer.success = answer.error == NULL
+    return answer
 
 
 def custom_of(envelope: Envelope) -> Custom:
     """The data of a `custom`. Raises PeerFault."""
-    return decode(_custom, _data(envelope))
+    return _decode_data(_custom, envelope, _CUSTOM_KEYS)
 
 
 def error_text(answer: Answer) -> str | None:
@@ -146,7 +193,7 @@ def error_text(answer: Answer) -> str | None:
     if answer.success:
         return None
     for raw in (answer.error, answer.result):
-        if raw != b"null":
+        if raw != NULL:
             return as_text(raw)
     return "The worker gave no reason"
 
@@ -179,9 +226,9 @@ def push(event: Event, msg_id: str, timestamp: float) -> Frame:
     data: dict[str, object] = {
         "event": event.type,
         "payload": event.data,
-        "title": event.type if notice.title == b"null" else notice.title,
-        "content": bytes(event.data).decode() if notice.content == b"null" else notice.content,
-        "level": "info" if notice.level == b"null" else notice.level,
+        "title": event.type if notice.title == NULL else notice.title,
+        "content": bytes(event.data).decode() if notice.content == NULL else notice.content,
+        "level": "info" if notice.level == NULL else notice.level,
         "stream": event.stream,
         "offset": event.offset,
     }
@@ -228,9 +275,7 @@ def request(
 ) -> Frame:
     """A request, gateway → worker; `msg_id` is the request's id. `deadline_ms`: what is left of its time."""
     info = _RequestInfo(request_id, attempt, deadline_ms, stream)
-    return Frame(
-        encode(_RequestEnvelope("request", request_id, timestamp, _RequestData(action, params, info)))
-    )
+    return Frame(encode(_RequestEnvelope("request", request_id, timestamp, _RequestData(action, params, info))))
 
 
 def response(

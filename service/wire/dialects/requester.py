@@ -12,11 +12,11 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
-from ..strict_json import check_keys, check_numbers, decode
+from ..strict_json import check_keys, check_numbers, colons, decode, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
-Command = Annotated[str, Meta(min_length=1, max_length=128)]
+Command = Annotated[str, Meta(max_length=128)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -52,9 +52,14 @@ class _RequestId(Struct):
     request_id: Name | None = None
 
 
+class _GivenCommand(Struct):
+    command: Raw = NULL
+
+
 _request = msgspec.json.Decoder(Request)
 _request_id = msgspec.json.Decoder(_RequestId)
-_KEYS: Final = (b'"request_id"', b'"command"', b'"data"')
+_given_command = msgspec.json.Decoder(_GivenCommand)
+_KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 
 # The sentences that programs of this dialect already know.
 _SENTENCES: Final = {
@@ -68,20 +73,34 @@ def decode_request(payload: bytes) -> Request:
     try:
         request = decode(_request, payload)
         if not request.command:
-            raise PeerFault(ErrorCode.MISSING_FIELD, "Missing command", field="command")
-        check_keys(payload, _KEYS)
+            raise _missing_command()
+        if colons(payload) - colons(request.data) != _fields_read(request):
+            check_keys(payload, _KEYS, inside=False)
         check_numbers(payload)
     except PeerFault as fault:
-        fault.msg_id = _readable_id(payload)
-        raise
+        if fault.field == "command" and (given := peek(_given_command, payload)) and given.command == NULL:
+            fault = _missing_command()
+        named = peek(_request_id, payload)
+        fault.msg_id = None if named is None else named.request_id
+        raise fault from None
     return request
 
 
-def _readable_id(payload: bytes) -> str | None:
-    try:
-        return _request_id.decode(payload).request_id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+def _fields_read(request: Request) -> int:
+    """How many fields are not as they are when absent: at most as many as there were."""
+    return (
+        1
+        + (request.request_id is not None)
+        + (request.data is not NULL)
+        + (request.timeout is not None)
+        + request.stream
+        + (request.affinity is not None)
+        + (not request.idempotent)
+    )
+
+
+def _missing_command() -> PeerFault:
+    return PeerFault(ErrorCode.MISSING_FIELD, "Missing command", field="command")
 
 
 def response(
