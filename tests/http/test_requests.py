@@ -1,0 +1,241 @@
+"""Requests over HTTP: to workers, and to one connected client."""
+
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.fakes import MemoryPeer
+
+from .stage import BEARER, KEY, LOCAL, OUTSIDE, House, house, problem
+
+
+class Call:
+    """A call that is under way."""
+
+    def __init__(self) -> None:
+        self.answer: httpx.Response | None = None
+
+    async def run(self, at: House, path: str, body: object, **more: Any) -> None:
+        self.answer = await at.call("POST", path, json=body, **more)
+
+    @property
+    def result(self) -> tuple[int, Any]:
+        assert self.answer is not None
+        return self.answer.status_code, self.answer.json()
+
+
+async def asked(peer: MemoryPeer, count: int = 1) -> list[Any]:
+    """The requests that a peer has been sent, once everything has come to rest."""
+    await wait_all_tasks_blocked(0.01)
+    found = [message for message in peer.take() if message["type"] == "request"]
+    assert len(found) == count
+    return found
+
+
+def done(request: Any, **data: object) -> dict[str, object]:
+    return {"type": "response", "data": {"request_id": request["msg_id"], **data}}
+
+
+async def test_a_worker_answers() -> None:
+    at = house()
+    session, peer = at.stage.worker("w1")
+    call = Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", "data": {"n": 1}, "timeout": 7.5})
+        [request] = await asked(peer)
+        assert request["data"]["action"] == "echo"
+        assert request["data"]["params"] == {"n": 1}
+        assert request["data"]["request"]["deadline_ms"] == 7500
+        at.stage.say(session, done(request, success=True, result="Echo"))
+    assert call.result == (
+        200,
+        {"request_id": request["msg_id"], "success": True, "data": "Echo", "error": None, "processed_by": "w1"},
+    )
+
+
+async def test_a_workers_own_error_is_an_answer() -> None:
+    at = house()
+    session, peer = at.stage.worker("w1")
+    call = Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", "request_id": "mine"})
+        [request] = await asked(peer)
+        assert request["data"]["params"] is None
+        at.stage.say(session, done(request, success=False, error="Worker lost"))
+    assert call.result == (
+        200,
+        {"request_id": "mine", "success": False, "data": None, "error": "Worker lost", "processed_by": "w1"},
+    )
+
+
+async def test_no_worker_is_503_at_once() -> None:
+    at = house()
+    answer = await at.call("POST", "/api/requests", json={"command": "echo"})
+    assert answer.status_code == 503
+    body = answer.json()
+    assert body.pop("request_id")
+    assert body == {"success": False, "data": None, "error": "No available workers", "processed_by": None}
+
+
+async def test_a_full_queue_is_503_a_late_answer_504_a_lost_worker_502() -> None:
+    at = house(queue_limit=1)
+    session, peer = at.stage.worker("w1", capacity=1)
+    first, second = Call(), Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.run, at, "/api/requests", {"command": "slow", "timeout": 5})
+        await asked(peer)
+        nursery.start_soon(second.run, at, "/api/requests", {"command": "slow", "idempotent": False})
+        await wait_all_tasks_blocked(0.01)
+        busy = await at.call("POST", "/api/requests", json={"command": "slow"})
+        assert (busy.status_code, busy.json()["error"]) == (503, "Workers busy")
+        at.stage.pass_time(6)
+        await asked(peer)
+        at.stage.close(session)
+    assert first.result[0] == 504
+    assert first.result[1]["error"] == "Worker response timeout"
+    assert second.result[0] == 502
+    assert second.result[1]["error"] == "Worker lost"
+
+
+async def test_a_caller_that_hangs_up_cancels_its_request_and_no_other() -> None:
+    at = house()
+    session, peer = at.stage.worker("w1")
+    stays = Call()
+    async with at.serving() as base, trio.open_nursery() as nursery:
+
+        async def leave(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+            with trio.CancelScope() as scope:
+                task_status.started(scope)
+                async with httpx.AsyncClient(base_url=base, timeout=None) as caller:
+                    await caller.post("/api/requests", json={"command": "slow"})
+
+        nursery.start_soon(stays.run, at, "/api/requests", {"command": "slow"})
+        [kept] = await asked(peer)
+        scope = await nursery.start(leave)
+        while at.stage.gateway.dispatcher.outstanding < 2:
+            await trio.sleep(0.01)
+        [dropped] = [message for message in peer.take() if message["type"] == "request"]
+        scope.cancel()
+        while at.stage.gateway.dispatcher.outstanding == 2:
+            await trio.sleep(0.01)
+        [cancel] = peer.take()
+        assert cancel["data"] == {"event": "cancel", "request_id": dropped["msg_id"]}
+        at.stage.say(session, done(kept, success=True, result=1))
+    assert stays.result[0] == 200
+    assert at.stage.gateway.counters.requests["cancelled"] == 1
+
+
+async def test_the_queue_is_fair_between_addresses_not_calls() -> None:
+    at = house(api_keys=[KEY])
+    session, peer = at.stage.worker("w1", capacity=1)
+    async with trio.open_nursery() as nursery:
+
+        async def call(data: object, peer: tuple[str, int]) -> None:
+            await Call().run(at, "/api/requests", {"command": "many", "data": data}, peer=peer, headers=BEARER)
+
+        for n in range(4):
+            nursery.start_soon(call, n, LOCAL)
+            await wait_all_tasks_blocked(0.01)
+        nursery.start_soon(call, "other", OUTSIDE)
+        await wait_all_tasks_blocked(0.01)
+        order = []
+        for _ in range(5):
+            [request] = await asked(peer)
+            order.append(request["data"]["params"])
+            at.stage.say(session, done(request, success=True, result=None))
+    assert order.index("other") <= 2
+
+
+BAD = [
+    (b"{}", "missing_field", "{name}"),
+    (b'{"{name}": ""}', "bad_field", "{name}"),
+    (b'{"{name}": null}', "bad_field", "{name}"),
+    (b'{"{name}": "%s"}' % (b"x" * 129), "bad_field", "{name}"),
+    (b'{"{name}": "a", "timeout": 0}', "bad_field", "timeout"),
+    (b'{"{name}": "a", "timeout": 86401}', "bad_field", "timeout"),
+    (b'{"{name}": "a", "timeout": "1"}', "bad_field", "timeout"),
+    (b'{"{name}": "a", "{name}": "b"}', "bad_json", "{name}"),
+    (b'{"{name}": "a", "{rest}": NaN}', "bad_json", None),
+    (b'{"{name}": "a", "{rest}": [1e999]}', "bad_json", None),
+    (b'{"{name}": "a", "{rest}": %s}' % (b"1" * 400), "bad_json", None),
+    (b'{"{name}": "a", "{rest}": "\xff"}', "bad_json", None),
+    (b'[{"{name}": "a"}]', "not_an_object", None),
+    (b"", "bad_json", None),
+]
+
+
+@pytest.mark.parametrize(("body", "code", "field"), BAD)
+@pytest.mark.parametrize(
+    ("path", "name", "rest"), [("/api/requests", "command", "data"), ("/api/clients/c1/requests", "action", "params")]
+)
+async def test_a_bad_request_is_refused_and_nothing_asked(
+    path: str, name: str, rest: str, body: bytes, code: str, field: str | None
+) -> None:
+    at = house()
+    _, worker = at.stage.worker("c1")
+    body = body.replace(b"{name}", name.encode()).replace(b"{rest}", rest.encode())
+    answer = await at.call("POST", path, content=body)
+    assert problem(answer) == (400, code, field and field.replace("{name}", name))
+    assert worker.take() == []
+
+
+async def test_a_request_too_large() -> None:
+    body = b'{"command": "a", "data": "' + b"x" * (1 << 20) + b'"}'
+    assert problem(await house().call("POST", "/api/requests", content=body)) == (413, "too_large", None)
+
+
+# One connected client
+
+
+async def test_a_client_is_asked_and_its_answer_given() -> None:
+    at = house()
+    session, peer = at.stage.connect("/ws")
+    at.stage.say(session, {"type": "connect", "data": {"client_id": "tills/7 ä"}})
+    peer.take()
+    call = Call()
+    async with trio.open_nursery() as nursery:
+        path = "/api/clients/tills%2F7%20%C3%A4/requests"
+        nursery.start_soon(call.run, at, path, {"action": "open_drawer", "params": [1], "timeout": 3})
+        [request] = await asked(peer)
+        assert (request["data"]["action"], request["data"]["params"]) == ("open_drawer", [1])
+        at.stage.say(session, done(request, success=True, result={"open": True}))
+    assert call.result == (
+        200,
+        {
+            "request_id": request["msg_id"],
+            "client_id": "tills/7 ä",
+            "success": True,
+            "result": {"open": True},
+            "error": None,
+        },
+    )
+
+
+async def test_a_client_that_says_nothing_and_one_that_goes() -> None:
+    at = house()
+    session, peer = at.stage.connect("/ws")
+    at.stage.say(session, {"type": "connect", "data": {"client_id": "c1"}})
+    peer.take()
+    silent, lost = Call(), Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(silent.run, at, "/api/clients/c1/requests", {"action": "a", "timeout": 1})
+        await asked(peer)
+        at.stage.pass_time(2)
+        nursery.start_soon(lost.run, at, "/api/clients/c1/requests", {"action": "a"})
+        await wait_all_tasks_blocked(0.01)
+        at.stage.close(session)
+    assert (silent.result[0], silent.result[1]["error"]) == (504, "Worker response timeout")
+    assert (lost.result[0], lost.result[1]["error"]) == (502, "Worker lost")
+
+
+async def test_who_cannot_be_asked() -> None:
+    at = house()
+    at.stage.client(client_id="c1")
+    call = {"action": "a"}
+    assert problem(await at.call("POST", "/api/clients/nobody/requests", json=call)) == (404, "not_found", "client_id")
+    answer = await at.call("POST", "/api/clients/c1/requests", json=call)
+    assert problem(answer) == (409, "unknown_dialect", "client_id")
+    assert "c_client" in answer.json()["error"]["message"]
