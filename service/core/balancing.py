@@ -57,32 +57,31 @@ class Strategy(Protocol[P]):
 class _Levels:
     """Workers by load, each level in the order of entering; the lowest is found without a search."""
 
-    __slots__ = ("_by_load", "_loads", "_sweep_at")
+    __slots__ = ("_loads", "_sweep_at", "by_load")
 
     def __init__(self) -> None:
-        self._by_load: dict[float, OrderedDict[Worker, None]] = {}
+        self.by_load: dict[float, OrderedDict[Worker, None]] = {}
         self._loads: list[float] = []  # a heap, each load once
         self._sweep_at = SPARE_LEVELS
 
-    def at(self, load: float) -> OrderedDict[Worker, None]:
-        level = self._by_load.get(load)
-        if level is None:
-            if len(self._loads) >= self._sweep_at:
-                self._by_load = {load: kept for load, kept in self._by_load.items() if kept}
-                self._loads = list(self._by_load)
-                heapify(self._loads)
-                self._sweep_at = max(SPARE_LEVELS, 2 * len(self._loads))
-            level = self._by_load[load] = OrderedDict()
-            heappush(self._loads, load)
+    def open(self, load: float) -> OrderedDict[Worker, None]:
+        if len(self._loads) >= self._sweep_at:
+            self.by_load = {load: kept for load, kept in self.by_load.items() if kept}
+            self._loads = list(self.by_load)
+            heapify(self._loads)
+            self._sweep_at = max(SPARE_LEVELS, 2 * len(self._loads))
+        level: OrderedDict[Worker, None] = OrderedDict()
+        self.by_load[load] = level
+        heappush(self._loads, load)
         return level
 
     def lowest(self) -> tuple[float, OrderedDict[Worker, None]] | None:
         loads = self._loads
         while loads:
-            level = self._by_load[loads[0]]
+            level = self.by_load[loads[0]]
             if level:
                 return loads[0], level
-            del self._by_load[heappop(loads)]
+            del self.by_load[heappop(loads)]
         return None
 
 
@@ -98,11 +97,7 @@ class LoadPool:
 
     def add(self, worker: Worker) -> None:
         """See Pool."""
-        levels = self.sick if worker.sick else self.well
-        level = levels.at(len(worker.requests) / worker.weight)
-        level[worker] = None
-        worker.level = level
-        worker.turn = self._strategy.next_turn()
+        self.touch(worker)
 
     def remove(self, worker: Worker) -> None:
         """See Pool."""
@@ -112,20 +107,24 @@ class LoadPool:
 
     def touch(self, worker: Worker) -> None:
         """See Pool."""
-        self.remove(worker)
-        self.add(worker)
+        if worker.level is not None:
+            del worker.level[worker]
+        levels = self.sick if worker.sick else self.well
+        load = len(worker.requests) / worker.weight
+        level = levels.by_load.get(load)
+        if level is None:
+            level = levels.open(load)
+        level[worker] = None
+        worker.level = level
+        strategy = self._strategy
+        strategy.turn = worker.turn = strategy.turn + 1
 
 
 class LeastLoaded:
     """The smallest outstanding ÷ weight; see the module."""
 
     def __init__(self) -> None:
-        self._turn = 0
-
-    def next_turn(self) -> int:
-        """The end of the order of who was used when."""
-        self._turn += 1
-        return self._turn
+        self.turn = 0  # the end of the order of who was used when
 
     def pool(self) -> LoadPool:
         """See Strategy."""
@@ -160,7 +159,7 @@ class LeastLoaded:
             worker.passed_over += 1
             if worker.level is not None:
                 worker.level.move_to_end(worker)
-            worker.turn = self.next_turn()
+            self.turn = worker.turn = self.turn + 1
         raise AssertionError("the quickest is quick")
 
 
@@ -180,7 +179,8 @@ class RingPool:
     def add(self, worker: Worker) -> None:
         """See Pool."""
         self.ring[worker] = None
-        worker.turn = self._strategy.next_turn()
+        strategy = self._strategy
+        strategy.turn = worker.turn = strategy.turn + 1
 
     def remove(self, worker: Worker) -> None:
         """See Pool."""
@@ -194,12 +194,7 @@ class RoundRobin:
     """Each in turn."""
 
     def __init__(self) -> None:
-        self._turn = 0
-
-    def next_turn(self) -> int:
-        """The end of the order."""
-        self._turn += 1
-        return self._turn
+        self.turn = 0  # the end of the order
 
     def pool(self) -> RingPool:
         """See Strategy."""
@@ -218,7 +213,7 @@ class RoundRobin:
             return None
         worker = next(iter(ring))
         ring.move_to_end(worker)
-        worker.turn = self.next_turn()
+        self.turn = worker.turn = self.turn + 1
         return worker
 
 

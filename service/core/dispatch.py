@@ -73,6 +73,11 @@ class Unchanged(Enum):
 
 UNCHANGED: Final = Unchanged.UNCHANGED
 
+# Named once: looking a member up in its enum costs more than the rest of the line.
+_OK: Final = OutcomeKind.OK
+_ERROR: Final = OutcomeKind.ERROR
+_ACCEPTED: Final = Verdict.ACCEPTED
+
 _NO_WORKERS: Final = Outcome(OutcomeKind.NO_WORKERS, error="No available workers")
 _BUSY: Final = Outcome(OutcomeKind.BUSY, error="Workers busy")
 _TIMEOUT: Final = Outcome(OutcomeKind.TIMEOUT, error="Worker response timeout")
@@ -349,19 +354,19 @@ class Dispatcher:
         else:
             if error is None:
                 error = "The worker gave no reason" if result is None or result == NULL else as_text(result)
-            outcome = Outcome(OutcomeKind.ERROR, error=error, processed_by=at.client_id, partial=partial)
+            outcome = Outcome(_ERROR, error=error, processed_by=at.client_id, partial=partial)
         if partial:
             if request.stream:
                 request.partial_sent = True
                 request.caller.answer(request, outcome)
-            return Verdict.ACCEPTED
+            return _ACCEPTED
         now = self._now()
         self._counters.request_latency.observe(now - request.submitted_at)
         self._record(at, now, now - request.sent_at, not success)
         self._close(request, outcome.kind)
         request.caller.answer(request, outcome)
         self._released(at, now)
-        return Verdict.ACCEPTED
+        return _ACCEPTED
 
     def expire(self, now: float) -> None:
         """End what took too long. To be called about every RESOLUTION seconds."""
@@ -438,7 +443,7 @@ class Dispatcher:
 
     def _feed(self, worker: Worker, now: float) -> None:
         """Send a worker what waits for it, as long as it has room."""
-        while len(self._queue) and worker.alive and len(worker.requests) < worker.capacity:
+        while self._queue.length and worker.alive and len(worker.requests) < worker.capacity:
             request = self._queue.take(worker)
             if request is None:
                 break

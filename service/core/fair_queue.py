@@ -32,19 +32,19 @@ _Ring = OrderedDict[_Turnstile, int]
 
 
 class FairQueue:
-    """Who waits, and who is next."""
+    """Who waits, and who is next. `length`: how many wait."""
 
-    __slots__ = ("_callers", "_length", "_rings", "_shared", "_turn")
+    __slots__ = ("_callers", "_rings", "_shared", "_turn", "length")
 
     def __init__(self) -> None:
         self._callers: dict[Caller, _Turnstile] = {}
         self._rings: dict[Line, _Ring] = {}
         self._shared: _Ring = OrderedDict()  # everybody who waits in any command's line
         self._turn = 0
-        self._length = 0
+        self.length = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def commands(self) -> list[str]:
         """The commands that somebody waits for."""
@@ -68,7 +68,7 @@ class FairQueue:
         if front:
             waiting.move_to_end(request, last=False)
         request.line = line
-        self._length += 1
+        self.length += 1
 
     def take(self, worker: Worker) -> Request | None:
         """The next request for a worker that has room: of a line of its commands, or of its own."""
@@ -98,7 +98,7 @@ class FairQueue:
         if not isinstance(line, (str, Worker)):
             return
         request.line = None
-        self._length -= 1
+        self.length -= 1
         caller = self._callers[request.caller]
         waiting = caller.lines[line]
         del waiting[request]
@@ -111,7 +111,7 @@ class FairQueue:
         for caller in list(self._rings.get(line, ())):
             requests = list(caller.lines[line])
             self._close(caller, line)
-            self._length -= len(requests)
+            self.length -= len(requests)
             dropped.extend(requests)
         for request in dropped:
             request.line = None
