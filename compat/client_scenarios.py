@@ -253,6 +253,15 @@ async def logout_notification(stage: Stage) -> None:
     late.never_got("auto_login")
 
 
+async def login_expires(stage: Stage) -> None:
+    user = stage.fresh("user")
+    program = await stage.registered(user_id=user)
+    session_id = await stage.deployment.start_login(user, ttl=1)
+    await program.message("auto_login", session_id=session_id)
+    ended = await program.message("logout_notification", session_id=session_id)
+    expect("logout_notification", ended, {"user_id": same(user), "reason": same("expired"), "timestamp": SECONDS})
+
+
 async def _feedback(stage: Stage, *, with_session_id: bool) -> None:
     user = stage.fresh("user")
     session_id = await stage.deployment.start_login(user)
@@ -367,6 +376,7 @@ CLIENT_SCENARIOS: Final = (
     _row("auto-login-on-registration", "the user has a login session already", auto_login_on_registration),
     _row("auto-login-on-start", "a login session starts", auto_login_on_start),
     _row("logout-notification", "the login session is ended", logout_notification),
+    _row("login-expires", "a login session of one second ends by itself", login_expires),
     _row("session-feedback", "to the user's other client, and recorded", session_feedback),
     _row("session-feedback-current", "the same without a session_id", session_feedback_current),
     _row("push-targets", "to each kind of target, and to nobody else", push_targets),

@@ -56,6 +56,7 @@ class LittleGateway:
         self.numbers = itertools.count(1)
         self.discovered = 0
         self.login_started = trio.Event()
+        self.nursery: trio.Nursery | None = None  # while it is served
         self.secrets: set[str] = set()  # what workers showed
 
     async def __call__(self, scope: Any, receive: Asgi, send: Asgi) -> None:
@@ -146,6 +147,8 @@ class LittleGateway:
         session = {**body, "session_id": session_id, "expires_at": expires_at, "feedback": []}
         self.logins[session_id] = session
         self.login_started.set()
+        if "ttl" in body and "no expiry" not in self.faults and self.nursery is not None:
+            self.nursery.start_soon(self.expire, session_id, body["ttl"])
         if "no auto_login on start" not in self.faults:
             await self.push(self.found("user_id", body["user_id"]), "auto_login", self.auto_login(session))
         return session
@@ -156,10 +159,15 @@ class LittleGateway:
             del passed_on["username"]
         return {**passed_on, "message": "Please log in", "timestamp": time.time()}
 
-    async def end_login(self, session_id: str) -> None:
+    async def expire(self, session_id: str, ttl: float) -> None:
+        await trio.sleep(ttl)
+        if session_id in self.logins:
+            await self.end_login(session_id, "expired")
+
+    async def end_login(self, session_id: str, reason: str = "logout") -> None:
         session = self.logins.pop(session_id)
         note = {name: session[name] for name in ("session_id", "user_id", "username")}
-        note |= {"reason": "logout", "message": "Logged out", "timestamp": time.time()}
+        note |= {"reason": reason, "message": "Logged out", "timestamp": time.time()}
         if "no logout" not in self.faults:
             await self.push(self.found("user_id", session["user_id"]), "logout_notification", note)
 
@@ -249,7 +257,7 @@ class LittleGateway:
         if "no node" in self.faults:
             del said["node"]
         await peer.say({"type": "registration_success", **said, "heartbeat_interval": 25})
-        for session in self.logins.values():
+        for session in list(self.logins.values()):
             if session["user_id"] == identity["user_id"] and "no auto_login" not in self.faults:
                 await self.push([peer], "auto_login", self.auto_login(session))
 
@@ -342,8 +350,10 @@ async def serving(gateway: LittleGateway, bind: str = "127.0.0.1:0") -> Any:
             await hypercorn.trio.serve(app, config, shutdown_trigger=over.wait, task_status=task_status)
 
         [url] = await nursery.start(serve)
-        try:
-            yield url
-        finally:
-            over.set()
-            nursery.cancel_scope.deadline = trio.current_time() + 3
+        async with trio.open_nursery() as gateway.nursery:
+            try:
+                yield url
+            finally:
+                gateway.nursery.cancel_scope.cancel()
+                over.set()
+                nursery.cancel_scope.deadline = trio.current_time() + 3

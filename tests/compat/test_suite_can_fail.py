@@ -66,13 +66,22 @@ WRONG = [
     ),
     pytest.param(
         "trio",
-        ["port as text", "no logout", "not recorded", "no current session", "no username", "no user switch"],
+        [
+            "port as text",
+            "no expiry",
+            "no logout",
+            "not recorded",
+            "no current session",
+            "no username",
+            "no user switch",
+        ],
         {
             "discovery-websocket-info": '`websocket_port` should be a port, is "',
             "user-switch": "got no compat-",
             "auto-login-on-registration": "`username` is missing",
             "auto-login-on-start": "`username` is missing",
             "logout-notification": "got no logout_notification",
+            "login-expires": "got no logout_notification",
             "session-feedback": "the session should hold the feedback",
             "session-feedback-current": "`session_id` should be",
         },
