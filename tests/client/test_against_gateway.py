@@ -82,7 +82,7 @@ async def is_ready(running: Running, process: trio.Process) -> bool:
     return False
 
 
-def program(arguments: list[str], env: dict[str, str], cwd: Path) -> Callable[..., Awaitable[trio.Process]]:
+def program(arguments: list[str], env: dict[str, str], cwd: Path) -> Callable[..., Awaitable[object]]:
     """`portico …` for `nursery.start`; its last words are in the test's output if it fails."""
     return partial(trio.run_process, [*PORTICO, *arguments], env=env, cwd=cwd, check=False, stdout=subprocess.DEVNULL)
 
