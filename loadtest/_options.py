@@ -84,7 +84,7 @@ def add(parser: LocustArgumentParser) -> None:
         "--api-key",
         metavar="<key>",
         default=None,
-        env_var="PORTICO_API_KEY",
+        env_var="LOADTEST_API_KEY",
         help="Key for POST /api/notifications, where the gateway asks for one. "
         "Better in the environment than on the command line, where others can see it.",
     )

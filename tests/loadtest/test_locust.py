@@ -145,7 +145,7 @@ def test_slow_heartbeats_are_timed_from_when_they_were_due(tmp_path: Path) -> No
 
 def test_the_api_key_comes_from_the_environment_and_is_not_told(wide: str) -> None:
     with small_gateway(Faults(api_key="secret-key")) as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, PORTICO_API_KEY="secret-key")
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, LOADTEST_API_KEY="secret-key")
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout
     assert "secret-key" not in ended.stdout + ended.stderr
 
