@@ -4,6 +4,7 @@ No OpenAPI library is used: the ones for Quart read bodies in their own, less st
 nested structs dangling. msgspec describes the very structs that bodies are decoded with, all of them at once.
 """
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -33,6 +34,7 @@ _ANSWERED: Final = {
 }
 
 
+@cache
 def description(version: str) -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
     types: dict[Any, None] = {}

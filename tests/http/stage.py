@@ -57,7 +57,8 @@ class House:
 
     def caller(self, peer: tuple[str, int] = LOCAL, **headers: str) -> httpx.AsyncClient:
         """A caller in memory, whose socket is at `peer`."""
-        transport = httpx.ASGITransport(self.app, client=peer)
+        app: Any = self.app  # httpx and Hypercorn type ASGI each in their own way
+        transport = httpx.ASGITransport(app, client=peer)
         return httpx.AsyncClient(transport=transport, base_url="http://gw.example.com:8000", headers=headers)
 
     async def call(
@@ -77,7 +78,7 @@ class House:
         over = trio.Event()
 
         async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve(self.app, config, shutdown_trigger=over.wait, task_status=task_status)  # type: ignore[arg-type]
+            await serve(self.app, config, shutdown_trigger=over.wait, task_status=task_status)
 
         async with trio.open_nursery() as nursery:
             urls: list[str] = await nursery.start(run)

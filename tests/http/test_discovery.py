@@ -1,0 +1,77 @@
+"""Discovery over HTTP: the same question from different places."""
+
+from collections.abc import Mapping
+
+import httpx
+
+from tests.fakes import START
+
+from .stage import behind_proxy, house
+
+INFO = "/api/b-client/websocket-info"
+
+
+async def test_both_forms() -> None:
+    at = house()
+    answer = await at.call("GET", INFO)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "websocket_url": "ws://gw.example.com:8766",
+        "websocket_host": "gw.example.com",
+        "websocket_port": 8766,
+        "http_port": 8000,
+        "environment": "development",
+        "timestamp": int(START * 1000),
+    }
+    assert (await at.call("GET", "/api/b-client/info")).json() == {
+        "success": True,
+        "b_client_info": {
+            "websocket": {"enabled": True, "host": "gw.example.com", "port": 8766, "environment": "development"},
+            "api_port": 8000,
+            "websocket_port": 8766,
+            "hostname": "box-1",
+            "local_ip": "10.0.0.5",
+            "environment": "development",
+            "timestamp": int(START * 1000),
+        },
+    }
+
+
+async def test_over_a_real_socket_the_address_is_the_one_that_was_asked() -> None:
+    at = house()
+    at.places.websocket_port = None
+    async with at.serving() as base, httpx.AsyncClient(base_url=base) as caller:
+        found = (await caller.get(INFO)).json()
+        authority = base.removeprefix("http://")
+        assert found["websocket_url"] == f"ws://{authority}/api/websocket"
+        assert f"{found['websocket_host']}:{found['websocket_port']}" == authority
+        found = (await caller.get(INFO, headers={"host": "[::1]:9000"})).json()
+        assert (found["websocket_url"], found["websocket_host"]) == ("ws://[::1]:9000/api/websocket", "[::1]")
+
+
+async def test_proxies_are_believed_where_they_are_trusted() -> None:
+    said = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https", "x-forwarded-host": "push.example.com"}
+    at = house(resolver=behind_proxy)
+    found = (await at.call("GET", INFO, peer=("10.0.0.1", 1), headers=said)).json()
+    assert found["websocket_url"] == "wss://push.example.com/api/websocket"
+    found = (await at.call("GET", INFO, peer=("203.0.113.9", 1), headers=said)).json()
+    assert found["websocket_url"] == "ws://gw.example.com:8766"
+
+
+async def test_ports_that_are_bound_later_are_the_ones_that_are_told() -> None:
+    at = house()
+    at.places.websocket_port = 54321
+    assert (await at.call("GET", INFO)).json()["websocket_port"] == 54321
+
+
+async def test_several_headers_of_one_name_are_one() -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def resolver(peer: str, headers: Mapping[str, str], scheme: str) -> object:
+        seen.append(headers)
+        return behind_proxy(peer, headers, scheme)
+
+    at = house(resolver=resolver)
+    headers = [("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-For", "203.0.113.9")]
+    await at.call("GET", INFO, headers=headers)
+    assert seen[0]["x-forwarded-for"].replace(" ", "") == "198.51.100.1,203.0.113.9"
