@@ -76,8 +76,10 @@ class ContainedServer(TCPServer):
         super().__init__(*args)
         self._door = door
         self._finished = False
+        self._head_time = door.handshake_timeout
         self._reading = trio.CancelScope()
         self._handling = trio.CancelScope()
+        self._reader: trio.lowlevel.Task | None = None
 
     async def run(self) -> None:
         """Serve the connection until its end. Raises nothing but cancellation."""
@@ -147,7 +149,7 @@ class ContainedServer(TCPServer):
                 patience.deadline = trio.current_time() + self._door.send_timeout
                 if isinstance(event, Closed):
                     await self._finish()
-                else:
+                elif not self._finished:  # nor may it become idle after its end
                     await super().protocol_send(event)
         if patience.cancelled_caught:
             await self._cut()
@@ -167,6 +169,9 @@ class ContainedServer(TCPServer):
 
     async def _finish(self) -> None:
         self._stop()
+        if trio.lowlevel.current_task() is not self._reader:
+            # It may be waiting for an app that takes nothing any more.
+            self._handling.cancel()
         await self._send_eof()
         await self.protocol.handle(Closed())
 
@@ -185,6 +190,7 @@ class ContainedServer(TCPServer):
         self._reading.cancel()
 
     async def _read_data(self) -> None:
+        self._reader = trio.lowlevel.current_task()
         patience = self.config.read_timeout or inf
         while not self._finished:
             data: bytes | bytearray = b""
@@ -204,6 +210,14 @@ class ContainedServer(TCPServer):
         await self.protocol.handle(Closed())
         # Or its task would keep this connection's descriptor until the keep-alive time is over.
         await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        # The first head has its own time; later ones have what the connection may be idle.
+        patience, self._head_time = self._head_time, self.config.keep_alive_timeout
+        with trio.move_on_after(patience):
+            await self.context.terminated.wait()
+        with trio.CancelScope(shield=True):
+            await self._initiate_server_close()
 
     async def _initiate_server_close(self) -> None:
         with trio.move_on_after(self._door.send_timeout):

@@ -51,6 +51,7 @@ class DoorWebsocket(WSStream):
         self._text = False
         self._ponged = trio.Event()
         self._disconnect_told = False
+        self._puts: set[trio.CancelScope] = set()
         self._app_returned = trio.Event()
         self._close_written = False
         self._over = trio.Event()
@@ -122,16 +123,30 @@ class DoorWebsocket(WSStream):
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _tell_disconnect(self) -> None:
-        if self.app_put is not None and not self._disconnect_told:
+        if not self._disconnect_told:
             self._disconnect_told = True
             code, reason = self._ending()
-            await self.app_put({"type": "websocket.disconnect", "code": code, "reason": reason})
+            await self._put({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def _put(self, event: dict[str, Any]) -> None:
+        # The app's queue has a bound: once nobody takes from it any more, nobody may wait for room in it.
+        if self.app_put is None or self._app_returned.is_set():
+            return
+        with trio.CancelScope() as waiting:
+            self._puts.add(waiting)
+            try:
+                await self.app_put(event)
+            finally:
+                self._puts.discard(waiting)
 
     async def _message(self, frame: Frame) -> bool:
         if frame.opcode is not Opcode.CONT:
             self._text = frame.opcode is Opcode.TEXT
         if frame.data:
             self._parts.append(bytes(frame.data))
+        if self._close_written:
+            self._parts.clear()  # nothing is taken any more, but the peer's Close must be found
+            return True
         if not frame.fin:
             return True
         payload = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
@@ -146,8 +161,7 @@ class DoorWebsocket(WSStream):
                 return False
         else:
             event["bytes"] = payload
-        if self.app_put is not None:
-            await self.app_put(event)
+        await self._put(event)
         return True
 
     async def _flush(self) -> None:
@@ -168,6 +182,10 @@ class DoorWebsocket(WSStream):
 
     async def app_send(self, message: Any) -> None:
         """Take an ASGI message of the app (None: the app has returned)."""
+        if message is None:
+            self._app_returned.set()
+            for waiting in self._puts:
+                waiting.cancel()
         if self.closed:
             return
         # Over HTTP/2 a stream whose window is shut would hold the app for ever.
@@ -179,7 +197,6 @@ class DoorWebsocket(WSStream):
 
     async def _app_send(self, message: Any) -> None:
         if message is None and self._disconnect_told:
-            self._app_returned.set()
             await self._over.wait()
         elif self.state is not ASGIWebsocketState.CONNECTED:
             await super().app_send(message)

@@ -39,7 +39,8 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     config.keep_alive_timeout = 5.0
     config.ssl_handshake_timeout = door.handshake_timeout
     config.backlog = BACKLOG
-    config.h11_max_incomplete_size = door.max_head
+    # One less than the door reads ahead: a head that fills it is too long.
+    config.h11_max_incomplete_size = door.max_head - 1
     config.include_server_header = False
     if config.accesslog is not None:
         door.log("warning", "Hypercorn's access log stays off: it writes what clients send as it is.")

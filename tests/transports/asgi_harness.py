@@ -9,7 +9,7 @@ from quart import request
 from quart_trio import QuartTrio
 
 from service.transports.asgi import register
-from service.transports.door import Door
+from service.transports.door import Door, Log
 from service.transports.front_door import install
 from service.transports.http_server import serve_http
 from service.transports.proxies import ProxyRules
@@ -30,7 +30,7 @@ class Lines:
 
 
 def make_app(
-    gate: ScriptGate, counts: Counts, lines: Lines, *, outbound_limit: int, trusted: tuple[str, ...] = ()
+    gate: ScriptGate, counts: Counts, log: Log, *, outbound_limit: int, trusted: tuple[str, ...] = ()
 ) -> QuartTrio:
     """A Quart app with a page, a page that is slow in coming, and `gate` behind every WebSocket."""
     app = QuartTrio("harness")
@@ -51,9 +51,7 @@ def make_app(
     async def broken() -> str:
         raise RuntimeError("a bug\x1b[31m of ours\r\nand a second line")
 
-    register(
-        app, gate, counts, outbound_limit=outbound_limit, resolve=ProxyRules(trusted).resolve, log=lines
-    )
+    register(app, gate, counts, outbound_limit=outbound_limit, resolve=ProxyRules(trusted).resolve, log=log)
     return app
 
 

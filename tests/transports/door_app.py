@@ -1,0 +1,61 @@
+"""An app for `hypercorn -k trio tests.transports.door_app:app`: contained, drained, and talkative.
+
+What happens is appended to the file in DOOR_APP_DIARY, one line each, so that a test can see what ran in a
+process whose exit code proves nothing.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import trio
+
+from service.transports.door import Door
+from service.transports.front_door import install, install_drain
+from service.wire.codes import CloseCode
+
+from .asgi_harness import make_app
+from .script import Counts, ScriptGate
+
+diary = Path(os.environ["DOOR_APP_DIARY"])
+
+
+def note(line: str) -> None:
+    """One line in the diary. Short appends don't mix."""
+    with diary.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def log(level: str, line: str) -> None:
+    """To standard error, for a test that failed, and to the diary."""
+    print(level, line, file=sys.stderr, flush=True)
+    note(f"log {level} {line}")
+
+
+gate = ScriptGate()
+counts = Counts()
+app = make_app(gate, counts, log, outbound_limit=1024 * 1024)
+door = Door(counts=counts, log=log)
+
+
+@app.while_serving
+async def lifespan():  # type: ignore[no-untyped-def]  # Quart's own type for it fits no async generator
+    note("startup")
+    yield
+    note("shutdown")
+
+
+async def drain() -> None:
+    """Close everybody, and wait for them, ≤ 2 s."""
+    note("drain")
+    for recorder in gate.recorders:
+        recorder.peer.close(CloseCode.RESTARTING, "retry_within_ms=1000")
+    with trio.move_on_after(2):
+        for recorder in gate.recorders:
+            await recorder.over.wait()
+    note("drained")
+
+
+if "DOOR_APP_PLAIN" not in os.environ:
+    assert install(app, door)
+    assert install_drain(app, door, drain)

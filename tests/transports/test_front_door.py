@@ -1,0 +1,609 @@
+"""The front door: nothing that one client does reaches another, and what should end ends."""
+
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.events
+import hypercorn.trio.run
+import pytest
+import trio
+from quart_trio import QuartTrio
+
+from service.transports import front_door
+from service.transports.door import Door, describe, safe_text
+from service.transports.http_server import bind, serve_http
+from service.wire.frame import Frame
+
+from .asgi_harness import Lines, make_app, serving
+from .contract import send_what_is_taken, until
+from .raw import BINARY, PING, PONG, TEXT, Address, RawClient, close_frame, frame, upgrade
+from .script import Counts, Recorder, ScriptGate, Silent
+
+ROOT = Path(__file__).parents[2]
+GET = b"GET /hello HTTP/1.1\r\nHost: gw\r\n\r\n"
+
+
+class Stage:
+    """A served app with everything a test may want to look at."""
+
+    def __init__(self, **options: float) -> None:
+        self.gate = ScriptGate()
+        self.counts = Counts()
+        self.lines = Lines()
+        self.adopted: list[tuple[socket.socket, bytes, str]] = []
+        self.door = Door(counts=self.counts, log=self.lines, **options)  # type: ignore[arg-type]  # floats all
+
+    @asynccontextmanager
+    async def serve(self, *, outbound_limit: int = 1024 * 1024) -> AsyncIterator[Address]:
+        app = make_app(self.gate, self.counts, self.lines, outbound_limit=outbound_limit)
+        async with serving(app, self.door) as address:
+            yield address
+
+
+async def whole(client: RawClient) -> bytes:
+    """An HTTP response with a content-length: its body."""
+    answer = await client.answer()
+    assert answer.status == 200, answer
+    size = int(answer.headers["content-length"])
+    while len(client._buffer) < size:
+        assert await client._more()
+    body = bytes(client._buffer[:size])
+    del client._buffer[:size]
+    return body
+
+
+def h2_preface(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """HTTP/2 with prior knowledge and one request, however wrong."""
+    config = h2.config.H2Configuration(
+        validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding=None
+    )
+    connection = h2.connection.H2Connection(config)
+    connection.initiate_connection()
+    connection.send_headers(1, headers, end_stream=True)
+    return connection.data_to_send()
+
+
+VECTORS = [
+    pytest.param(upgrade(extra=b"Sec-WebSocket-Protocol: caf\xe9\r\n"), id="high byte in the subprotocol"),
+    pytest.param(upgrade(extra=b"Sec-WebSocket-Extensions: \xff\r\n"), id="high byte in the extensions"),
+    pytest.param(upgrade().replace(b"Connection: Upgrade", b"Connection: Upgrade, \xe9"), id="high byte in Connection"),
+    pytest.param(upgrade() + frame(TEXT, b"early"), id="a frame with the upgrade"),
+    pytest.param(upgrade() + frame(TEXT, b"early") * 3000, id="many frames with the upgrade"),
+    pytest.param(upgrade("/refused") + frame(TEXT, b"early") * 3000, id="frames with a refused upgrade"),
+    pytest.param(upgrade(extra=b"Content-Length: 5\r\n") + b"hello", id="a body on the upgrade"),
+    pytest.param(upgrade(extra=b"Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n0\r\n\r\n", id="chunks on it"),
+    pytest.param(upgrade() + b"\xff" * 70_000, id="garbage after the upgrade"),
+    pytest.param(h2_preface([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a")]), id="h2: no path"),
+    pytest.param(
+        h2_preface([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/\xe9")]),
+        id="h2: a path beyond ASCII",
+    ),
+    pytest.param(
+        h2_preface([(b":method", b"\xff"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]),
+        id="h2: a method beyond ASCII",
+    ),
+    pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00" * 400, id="h2: frames of zeros"),
+    pytest.param(b"PRI * HTTP/2.0\r\n\r\n", id="h2: half a preface"),
+    pytest.param(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: \xff\xff\r\n\r\n",
+        id="h2c: settings that are none",
+    ),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n", id="Host is not UTF-8"),
+    pytest.param(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", id="a target beyond ASCII"),
+    pytest.param(b"GET /%ff%0d%0a HTTP/1.1\r\nHost: a\r\n\r\n", id="escapes that are not UTF-8"),
+    pytest.param(b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", id="a target that is no URL"),
+    pytest.param(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", id="a star"),
+    pytest.param(b"GET / HTTP/1.1\r\nContent-Length: 5, 6\r\nHost: a\r\n\r\nhello", id="two lengths"),
+    pytest.param(b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="a bad chunk"),
+    pytest.param(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n" * 50, id="pipelined"),
+    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200, id="TLS on a plain port"),
+    pytest.param(b"\r\n\r\n\x00\x01\x02", id="nonsense"),
+    pytest.param(b"X" * 100_000, id="a line without an end"),
+]
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("adopting", [False, True], ids=["kept", "adopting"])
+async def test_one_connection_ends_nothing_but_itself(vector: bytes, adopting: bool) -> None:
+    stage = Stage()
+    if adopting:
+        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, data, kind: sock.close())
+    async with stage.serve() as address:
+        async with await RawClient.dial(address) as bystander, await RawClient.dial(address) as attacker:
+            await bystander.send(GET)
+            await whole(bystander)
+            await send_what_is_taken(attacker, vector)
+            with trio.move_on_after(1):
+                await attacker.rest()
+            await bystander.send(GET)
+            assert (await whole(bystander)).startswith(b"hello 127.0.0.1 http gw")
+        async with await RawClient.dial(address) as later:
+            await later.send(GET)
+            await whole(later)
+    for _, line in stage.lines.lines:
+        assert line.isascii()
+        assert line.isprintable()
+
+
+async def test_an_error_is_counted_and_logged_as_one_safe_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    path = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/\xe9\x1b[31m")]
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        await client.send(h2_preface(path))
+        await client.ended()
+        await until(lambda: stage.counts.contained_errors == 1)
+    (entry,) = stage.lines.lines
+    assert entry[0] == "warning"
+    assert "UnicodeDecodeError" in entry[1]
+
+
+async def test_an_error_of_the_app_is_one_safe_line() -> None:
+    stage = Stage()
+
+    def explode(*_: object) -> Recorder:
+        raise RuntimeError("a \x1b[31mbug\r\nof ours")
+
+    stage.gate.make = explode
+    async with stage.serve() as address, await RawClient.open(address) as client:
+        assert (await client.closed())[0] == 1011
+        await client.ended()
+    (entry,) = stage.lines.lines
+    assert entry[0] == "error"
+    assert r"RuntimeError: a \x1b[31mbug\r\nof ours" in entry[1]
+
+
+def test_safe_text() -> None:
+    assert safe_text("plain") == "plain"
+    assert safe_text("a\r\nb\x00\u202e\x85é") == r"a\r\nb\x00\u202e\x85\xe9"
+    assert len(safe_text("\u202e" * 10_000)) < 1000
+    assert describe(ExceptionGroup("g", [ValueError("v")])) == "ValueError: v (nowhere)"
+
+
+# ---- what should end ends
+
+
+async def ends_after(address: Address, request: bytes) -> float:
+    """Seconds from the answer to the end of the connection."""
+    async with await RawClient.dial(address) as client:
+        await client.send(request)
+        await whole(client)
+        start = trio.current_time()
+        await client.ended()
+        return trio.current_time() - start
+
+
+async def test_connections_are_closed_when_they_should_be() -> None:
+    took: dict[str, float] = {}
+
+    async def measure(name: str, address: Address, request: bytes) -> None:
+        took[name] = await ends_after(address, request)
+
+    async with Stage().serve() as address, trio.open_nursery() as nursery:
+        nursery.start_soon(measure, "close", address, b"GET /hello HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n")
+        nursery.start_soon(measure, "1.0", address, b"GET /hello HTTP/1.0\r\nHost: gw\r\n\r\n")
+        nursery.start_soon(measure, "idle", address, GET)
+    assert took["close"] < 2.5
+    assert took["1.0"] < 2.5
+    assert 4 < took["idle"] < 9
+
+
+async def test_a_kept_alive_connection_serves_many() -> None:
+    async with Stage().serve() as address, await RawClient.dial(address) as client:
+        for _ in range(20):
+            await client.send(GET)
+            await whole(client)
+
+
+async def test_a_client_that_stops_reading_is_cut() -> None:
+    stage = Stage(send_timeout=0.5, linger=0.2)
+    async with stage.serve() as address:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with await RawClient.dial(address, receive_buffer=4096) as client:
+            # A second request waits behind the first: it must not keep the connection either.
+            await client.send(GET.replace(b"hello", b"big") * 2)
+            await until(lambda: trio.lowlevel.current_statistics().tasks_living > tasks)
+            await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+            await client.ended()
+            assert len(client._buffer) < 30_000_000
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /hel", b"POST /length HTTP/1.1\r\nHost:", b"PRI * HT"])
+@pytest.mark.parametrize("adopting", [False, True], ids=["kept", "adopting"])
+async def test_half_a_head_then_silence(start: bytes, adopting: bool) -> None:
+    stage = Stage(handshake_timeout=0.3, linger=0.2)
+    if adopting:
+        stage.door = Door(
+            counts=stage.counts, log=stage.lines, handshake_timeout=0.3, linger=0.2, adopt=lambda *_: None
+        )
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        await client.send(start)
+        with trio.fail_after(8):
+            await client.ended()
+
+
+@pytest.mark.parametrize("adopting", [False, True], ids=["kept", "adopting"])
+@pytest.mark.parametrize("head", [upgrade(extra=b"X: " + b"y" * 70_000 + b"\r\n"), GET[:-2] + b"X: " + b"y" * 20_000])
+async def test_a_head_has_a_bound(head: bytes, adopting: bool) -> None:
+    stage = Stage()
+    taken: list[bytes] = []
+    if adopting:
+        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, data, kind: taken.append(data))
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        await send_what_is_taken(client, head)
+        assert (await client.answer()).status == 431
+        await client.ended()
+    assert not taken
+
+
+async def test_a_long_body_that_nobody_waits_for() -> None:
+    async with Stage().serve() as address, await RawClient.dial(address) as client, trio.open_nursery() as nursery:
+        body = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n" + b"x" * 3_000_000
+        nursery.start_soon(send_what_is_taken, client, body)
+        assert (await client.answer()).status in (404, 413)
+        nursery.cancel_scope.cancel()
+
+
+# ---- WebSockets that Hypercorn keeps
+
+
+async def test_a_mute_client_is_cut() -> None:
+    stage = Stage(ping_interval=0.1, pong_timeout=0.2, linger=0.2)
+    async with stage.serve() as address:
+        async with await RawClient.open(address) as mute:
+            recorder = await stage.gate.recorder()
+            assert (await recorder.ending())[0] == 1006
+            await mute.ended()
+        async with await RawClient.open(address) as lively:
+            for _ in range(6):
+                ping = await lively.frame()
+                assert ping is not None
+                assert ping.opcode == PING
+                await lively.send(frame(PONG, ping.payload))
+            await lively.say("still here")
+            assert await lively.message() == "still here"
+    assert stage.counts.mute_closed == 1
+
+
+async def test_compression_is_not_negotiated() -> None:
+    async with Stage().serve() as address, await RawClient.dial(address) as client:
+        await client.send(upgrade(extra=b"Sec-WebSocket-Extensions: permessage-deflate\r\n"))
+        answer = await client.answer()
+        assert answer.status == 101
+        assert "sec-websocket-extensions" not in answer.headers
+
+
+async def test_many_messages_in_one_segment_then_close() -> None:
+    stage = Stage()
+    stage.gate.make = Silent
+    async with stage.serve() as address, await RawClient.open(address) as client:
+        await client.send(b"".join(frame(BINARY, b"%d" % n) for n in range(500)) + close_frame(4000))
+        recorder = await stage.gate.recorder()
+        assert (await recorder.ending())[0] == 4000
+    assert len(recorder.messages) == 500
+
+
+async def test_an_upgrade_on_a_kept_alive_connection() -> None:
+    stage = Stage()
+    stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda *_: pytest.fail("not the first request"))
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        await client.send(GET)
+        await whole(client)
+        await client.send(upgrade())
+        assert (await client.answer()).status == 101
+        await client.say("by ASGI")
+        assert await client.message() == "by ASGI"
+    assert stage.gate.recorders[0].peer.transport == "asgi"
+
+
+async def test_a_websocket_within_http_2() -> None:
+    stage = Stage()
+    config = h2.config.H2Configuration(header_encoding=None)
+    connection = h2.connection.H2Connection(config)
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        connection.initiate_connection()
+        connection.send_headers(
+            1,
+            [
+                (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"http"),
+                (b":path", b"/"), (b":authority", b"gw.example.com"), (b"sec-websocket-version", b"13"),
+            ],
+        )  # fmt: skip
+        await client.send(connection.data_to_send())
+        received, seen = b"", []
+        with trio.fail_after(10):
+            while b"bye" not in received:
+                assert await client._more()
+                events = connection.receive_data(bytes(client._buffer))
+                client._buffer.clear()
+                for event in events:
+                    if isinstance(event, h2.events.ResponseReceived):
+                        seen.append(dict(event.headers)[b":status"])
+                        connection.send_data(1, frame(TEXT, b"hello") + close_frame(1000, b"bye"))
+                    elif isinstance(event, h2.events.DataReceived):
+                        received += event.data
+                await client.send(connection.data_to_send())
+        recorder = await stage.gate.recorder()
+        assert await recorder.ending() == (1000, "bye")
+    assert seen == [b"200"]
+    assert received.startswith(Frame(b"hello").wire)
+    assert recorder.handshake.host == "gw.example.com"
+
+
+# ---- the hand-over
+
+
+class Adopting(Stage):
+    """A stage whose door hands over to the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = Door(
+            counts=self.counts, log=self.lines, adopt=lambda *taken: self.adopted.append(taken), linger=0.2
+        )
+
+
+async def test_an_upgrade_is_handed_over_with_every_byte() -> None:
+    stage = Adopting()
+    sent = upgrade(extra=b"Sec-WebSocket-Protocol: caf\xe9\r\n") + frame(TEXT, b"early")
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for start in range(0, len(sent), 20):
+            await client.send(sent[start : start + 20])
+            await trio.sleep(0.001)
+        await until(lambda: bool(stage.adopted))
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+        ((sock, data, kind),) = stage.adopted
+        with sock:
+            assert kind == "websocket"
+            assert not sock.getblocking()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            # The rest may not have been read yet: it is still in the socket.
+            adopted = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            while len(data) < len(sent):
+                data += await adopted.receive_some(1000)
+            assert data == sent
+            await adopted.send_all(b"from the reactor")
+        assert await client.rest() == b"from the reactor"
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+async def test_what_is_no_upgrade_is_hypercorns_with_every_byte(pieces: int) -> None:
+    body = b"x" * 20_000
+    post = b"POST /length HTTP/1.1\r\nHost: gw\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    stage = Adopting()
+    async with stage.serve() as address:
+        for request, answer in ((GET, b"hello 127.0.0.1 http gw\n"), (post, b"20000\n")):
+            async with await RawClient.dial(address) as client:
+                for start in range(0, len(request), -(-len(request) // pieces)):
+                    await client.send(request[start : start + -(-len(request) // pieces)])
+                    await trio.lowlevel.checkpoint()
+                assert await whole(client) == answer
+    assert not stage.adopted
+
+
+async def test_an_adopt_that_raises_ends_that_connection_only() -> None:
+    stage = Stage()
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("the reactor is closed")
+
+    stage.door = Door(counts=stage.counts, log=stage.lines, adopt=refuse)
+    async with stage.serve() as address:
+        async with await RawClient.dial(address) as client:
+            await client.send(upgrade())
+            await client.ended()
+        async with await RawClient.dial(address) as client:
+            await client.send(GET)
+            await whole(client)
+    assert stage.counts.contained_errors == 1
+
+
+# ---- serving
+
+
+async def test_a_taken_port_is_said_cleanly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        stage = Stage()
+        app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+        with pytest.raises(OSError, match="in use"):
+            await serve_http(app, door=stage.door, shutdown=trio.Event(), host="127.0.0.1", port=taken.getsockname()[1])
+
+
+def test_every_address_of_a_name_gets_the_same_port() -> None:
+    sockets = bind("localhost", 0)
+    try:
+        assert len({sock.getsockname()[1] for sock in sockets}) == 1
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+async def test_the_end_runs_the_apps_shutdown_and_frees_the_port() -> None:
+    stage = Stage()
+    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    ran: list[str] = []
+
+    @app.after_serving
+    async def after() -> None:
+        ran.append("shutdown")
+
+    async with serving(app, stage.door) as address, await RawClient.dial(address) as idle:
+        await idle.send(GET)
+        await whole(idle)
+    assert ran == ["shutdown"]
+    with socket.create_server(address):
+        pass
+
+
+async def test_an_app_that_was_not_installed_is_not_touched() -> None:
+    stage = Stage()
+    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    async with serving(app, stage.door, behind_door=False) as address, await RawClient.open(address) as client:
+        await client.say("plain")
+        assert await client.message() == "plain"
+        await client.send(frame(TEXT, b"a", rsv=4))
+        # Hypercorn's own stream says nothing.
+        assert (await client.closed())[0] == 1006
+
+
+@pytest.mark.parametrize("missing", ["TCPServer", "worker_serve"])
+def test_a_hypercorn_without_the_places(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_door, "_originals", {})
+    monkeypatch.delattr(hypercorn.trio.run, missing)
+    stage = Stage()
+    app = QuartTrio("places")
+
+    async def drain() -> None:
+        """Never called."""
+
+    if missing == "TCPServer":
+        assert not front_door.install(app, stage.door)
+    else:
+        assert not front_door.install_drain(app, stage.door, drain)
+    assert "This version of Hypercorn" in stage.lines.lines[0][1]
+
+
+async def test_http_is_told_who_asks() -> None:
+    stage = Stage()
+    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1, trusted=("127.0.0.1",))
+    async with serving(app, stage.door) as address, await RawClient.dial(address) as client:
+        await client.send(
+            b"GET /hello HTTP/1.1\r\nHost: inside\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.5\r\n"
+            b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: gw.example.com\r\n\r\n"
+        )
+        assert await whole(client) == b"hello 203.0.113.5 https gw.example.com\n"
+
+
+# ---- plain hypercorn
+
+
+class Hypercorn:
+    """`hypercorn -k trio` in a process of its own."""
+
+    def __init__(self, process: trio.Process, diary: Path) -> None:
+        self.process = process
+        self.diary = diary
+        self.address: Address = ("", 0)
+
+    def lines(self) -> list[str]:
+        return self.diary.read_text().splitlines() if self.diary.exists() else []
+
+    async def ready(self, workers: int) -> None:
+        def listening() -> bool:
+            return sum("Running on" in line for line in self.lines()) >= workers
+
+        await until(listening, 40)
+        line = next(line for line in self.lines() if "Running on" in line)
+        self.address = ("127.0.0.1", int(line.split("127.0.0.1:")[1].split(" ")[0]))
+
+
+@asynccontextmanager
+async def plain_hypercorn(tmp_path: Path, *options: str, workers: int = 1) -> AsyncIterator[Hypercorn]:
+    diary = tmp_path / "diary"
+    command = [sys.executable, "-m", "hypercorn", "-k", "trio", "-w", str(workers), "--bind", "127.0.0.1:0"]
+    process = await trio.lowlevel.open_process(
+        [*command, *options, "tests.transports.door_app:app"],
+        cwd=ROOT,
+        env={**os.environ, "DOOR_APP_DIARY": str(diary)},
+        start_new_session=True,
+    )
+    server = Hypercorn(process, diary)
+    try:
+        await server.ready(workers)
+        yield server
+        with trio.fail_after(20):
+            await process.wait()
+    finally:
+        # The whole group: a master that is killed leaves its workers behind.
+        with trio.CancelScope(shield=True):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def to_master(server: Hypercorn) -> None:
+    os.kill(server.process.pid, signal.SIGTERM)
+
+
+def to_group(server: Hypercorn) -> None:
+    os.killpg(server.process.pid, signal.SIGTERM)
+
+
+def interrupt_group(server: Hypercorn) -> None:
+    os.killpg(server.process.pid, signal.SIGINT)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("stop", [to_master, to_group, interrupt_group])
+async def test_hypercorn_drains_and_runs_the_shutdown(
+    tmp_path: Path, stop: Callable[[Hypercorn], None], workers: int
+) -> None:
+    async with plain_hypercorn(tmp_path, workers=workers) as server:
+        clients = [await RawClient.open(server.address) for _ in range(20)]
+        stop(server)
+        codes = []
+        for client in clients:
+            codes.append(await client.closed())
+            await client.send(close_frame(1012))
+        for client in clients:
+            await client.ended()
+            await client.aclose()
+    assert codes == [(1012, "retry_within_ms=1000")] * 20
+    assert server.process.returncode == 0
+    lines = server.lines()
+    for step in ("startup", "drain", "drained", "shutdown"):
+        assert lines.count(step) == workers, lines
+
+
+@pytest.mark.live
+async def test_plain_hypercorn_survives_every_vector(tmp_path: Path) -> None:
+    async with plain_hypercorn(tmp_path) as server, await RawClient.open(server.address) as bystander:
+        for vector in VECTORS:
+            async with await RawClient.dial(server.address) as attacker:
+                await send_what_is_taken(attacker, vector.values[0])  # type: ignore[arg-type]  # bytes all
+                with trio.move_on_after(0.1):
+                    await attacker.rest()
+        await bystander.say("still there?")
+        assert await bystander.message() == "still there?"
+        async with await RawClient.dial(server.address) as client:
+            await client.send(GET)
+            await whole(client)
+        to_master(server)
+    assert server.lines().count("startup") == 1
+
+
+@pytest.mark.live
+async def test_tls_by_hypercorn(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-days", "2", "-nodes"]
+    try:
+        await trio.run_process(
+            [*command, "-keyout", str(key), "-out", str(certificate)], capture_stdout=True, capture_stderr=True
+        )
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificate")
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    async with plain_hypercorn(tmp_path, "--certfile", str(certificate), "--keyfile", str(key)) as server:
+        plain = await trio.open_tcp_stream(*server.address)
+        async with trio.SSLStream(plain, context, https_compatible=True) as stream:
+            with trio.fail_after(20):
+                await stream.send_all(upgrade() + frame(TEXT, b"under cover"))
+                received = b""
+                while b"under cover" not in received:
+                    data = await stream.receive_some()
+                    assert data
+                    received += data
+        assert received.startswith(b"HTTP/1.1 101")
+        to_master(server)
