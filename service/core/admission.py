@@ -5,7 +5,6 @@ Source: protocol reference, "Who gets in, and in which dialect".
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from service.wire.codes import ErrorCode
 from service.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
@@ -89,7 +88,7 @@ class Doorkeeper:
         entrance = self._paths.get(handshake.path)
         if handshake.kind == "worker":
             entrance = self._paths["/worker"]
-        elif entrance is None and handshake.path.startswith(USER_PATH):
+        elif entrance is None and _names_user(handshake.path):
             try:
                 user_id = _user_id(handshake.path[len(USER_PATH) :])
             except PeerFault as fault:
@@ -106,7 +105,7 @@ class Doorkeeper:
         refusal = self._limits.check(handshake.address)
         if refusal is not None:
             return refusal
-        subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"))
+        subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
         if subprotocol is not None and entrance.dialect == UNDECIDED:
             entrance = Entrance(self._subprotocols[subprotocol])
         return Ticket(
@@ -117,19 +116,22 @@ class Doorkeeper:
             self._workers.api_key(handshake.headers.get("authorization")),
         )
 
-    def _choose(self, offered: str | None) -> str | None:
-        for name in (offered or "").split(","):
-            if name.strip() in self._subprotocols:
-                return name.strip()
+    def _choose(self, offered: str | None, dialect: str) -> str | None:
+        # To name a dialect in the answer that is not the one spoken on this path would be a lie.
+        for name in map(str.strip, (offered or "").split(",")):
+            if name in self._subprotocols and dialect in (UNDECIDED, self._subprotocols[name]):
+                return name
         return None
 
 
-def _user_id(text: str) -> str:
-    try:
-        user_id = unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        raise PeerFault(ErrorCode.BAD_FIELD, "The user id in the path is not UTF-8.") from None
-    if not 1 <= len(user_id) <= MAX_USER_ID or "/" in text:
+def _names_user(path: str) -> bool:
+    return path.startswith(USER_PATH) and path != USER_PATH and "/" not in path[len(USER_PATH) :]
+
+
+def _user_id(user_id: str) -> str:
+    if "\ufffd" in user_id:
+        raise PeerFault(ErrorCode.BAD_FIELD, "The user id in the path is not UTF-8.")
+    if len(user_id) > MAX_USER_ID:
         raise PeerFault(ErrorCode.BAD_FIELD, f"The path must be /ws/ and a user id of 1 to {MAX_USER_ID} characters.")
     check_name(user_id, "user_id")
     return user_id

@@ -85,17 +85,18 @@ class Delivery:
         Raises PeerFault `unavailable` when more is waiting than may wait.
         """
         now = self._now()
-        if event_id is None:
-            event_id = self._make_id()
-        else:
+        # A name that we gave cannot come again, and is not worth remembering.
+        if event_id is not None:
             known = self._receipts.get(event_id)
             if known is not None and known[0] > now:
                 self._counters.pushes_repeated += 1
                 return known[1]
+            matched, queued = self.deliver(target, event)
+            receipt = Receipt(event_id, event.stream, event.offset, matched, queued)
+            self._remember(receipt, now)
+            return receipt
         matched, queued = self.deliver(target, event)
-        receipt = Receipt(event_id, event.stream, event.offset, matched, queued)
-        self._remember(receipt, now)
-        return receipt
+        return Receipt(self._make_id(), event.stream, event.offset, matched, queued)
 
     def _remember(self, receipt: Receipt, now: float) -> None:
         receipts = self._receipts
@@ -125,6 +126,8 @@ class Delivery:
             sent = self._send(sessions, event, {}, skip)
             return len(sessions) - (skip in sessions), sent
         waiting = [session for session in sessions if session is not skip]
+        if not waiting:
+            return 0, 0
         if self._waiting + len(waiting) > MAX_WAITING_SENDS:
             raise PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes are waiting to go out; try again in a moment.")
         self._waiting += len(waiting)
@@ -163,9 +166,18 @@ class Delivery:
             if handler in frames:
                 frame = frames[handler]
             else:
-                frame = frames[handler] = handler.push(event)
+                frame = frames[handler] = _encode(session, event)
             if frame is not None:
                 session.peer.send(frame)
                 sent += 1
         self._counters.push_deliveries += sent
         return sent
+
+
+def _encode(session: Session, event: Event) -> Frame | None:
+    """The event in the session's dialect. A dialect that fails has no place for it: the others have."""
+    try:
+        return session.handler.push(event)
+    except Exception as error:
+        session.house.broke(session, error)
+        return None

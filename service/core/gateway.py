@@ -173,10 +173,7 @@ class Gateway:
 
     def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
         """Decide on an upgrade. Never raises."""
-        answer = self.doorkeeper.admit(handshake)
-        if isinstance(answer, HttpAnswer):
-            self.counters.handshakes_refused += 1
-        return answer
+        return self.doorkeeper.admit(handshake)
 
     def opened(self, peer: Peer, admission: Admission) -> Session:
         """The upgrade was answered."""
@@ -184,9 +181,20 @@ class Gateway:
             raise TypeError("an admission comes from admit()")
         session = Session(self, peer, make_id(), self._undecided, self._wall(), trusted=admission.trusted)
         self.sessions[session] = None
-        self.limits.came(session.address)
+        too_many = self.limits.came(session.address)
         self.counters.connections_opened[peer.transport] += 1
         self._journal.opened(session)
+        if too_many is not None:
+            session.close(CloseCode.TRY_LATER, too_many)
+            return session
+        try:
+            self._welcome(session, admission)
+        except Exception as error:
+            self.broke(session, error)
+            session.close(CloseCode.INTERNAL, "internal error")
+        return session
+
+    def _welcome(self, session: Session, admission: Ticket) -> None:
         entrance = admission.entrance
         if entrance.dialect == UNDECIDED:
             self._expect(session, self.rules.registration_timeout)
@@ -200,7 +208,6 @@ class Gateway:
             self._registered(session)
         elif entrance.dialect == self.c_clients.name:
             self._expect(session, self.rules.registration_timeout)
-        return session
 
     # The sessions' House
 
@@ -241,7 +248,10 @@ class Gateway:
         for session in self._deadlines.expire(now):
             # A deadline that was set for the dialect being unknown is void once it is known.
             if not session.over:
-                session.handler.expired(session)
+                try:
+                    session.handler.expired(session)
+                except Exception as error:
+                    self.broke(session, error)
         self.dispatcher.expire(now)
         self.logins.expire(now)
         self.delivery.forget_old()
@@ -251,10 +261,14 @@ class Gateway:
         session.close(CloseCode.KICKED, reason)
 
     def announce_drain(self, retry_within_ms: int) -> None:
-        """Tell everybody whose dialect has a place for it, admit nobody any more, and give workers no new requests."""
+        """Tell everybody whose dialect has a place for it, and admit nobody any more."""
         self.doorkeeper.draining = True
         for session in self.sessions:
-            frame = session.handler.draining(retry_within_ms)
+            try:
+                frame = session.handler.draining(retry_within_ms)
+            except Exception as error:
+                self.broke(session, error)
+                continue
             if frame is not None:
                 session.send(frame)
 

@@ -11,6 +11,9 @@ from .ports import HttpAnswer, Monotonic
 RETRY_AFTER: Final = 5
 """Seconds that a refused client is asked to wait."""
 
+_FULL: Final = "the gateway is at its limit of connections"
+_FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
+
 
 class ConnectionLimits:
     """Counts connections, and says when there are too many."""
@@ -20,7 +23,8 @@ class ConnectionLimits:
         self._total = total
         self._per_address = per_address
         self._rate = handshakes_per_second
-        self._tokens = 2 * handshakes_per_second
+        self._burst = max(1.0, 2 * handshakes_per_second)  # with less than 1 nobody would ever come in
+        self._tokens = self._burst
         self._filled_at = now()
         self._open = 0
         self._by_address: Counter[str] = Counter()
@@ -34,22 +38,25 @@ class ConnectionLimits:
         """None if one more connection from `address` may come, else the answer that refuses it."""
         if self._rate:
             now = self._now()
-            self._tokens = min(2 * self._rate, self._tokens + (now - self._filled_at) * self._rate)
+            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
             self._filled_at = now
             if self._tokens < 1:
                 return _refuse("too many handshakes per second")
             self._tokens -= 1
         if self._total and self._open >= self._total:
-            return _refuse("the gateway is at its limit of connections")
+            return _refuse(_FULL)
         if self._per_address and self._by_address[address] >= self._per_address:
-            return _refuse("there are too many connections from this address")
+            return _refuse(_FULL_FOR_ADDRESS)
         return None
 
-    def came(self, address: str) -> None:
-        """A connection was opened."""
+    def came(self, address: str) -> str | None:
+        """A connection was opened. Why it is one too many, where others came between its handshake and now."""
         self._open += 1
         if self._per_address:
             self._by_address[address] += 1
+            if self._by_address[address] > self._per_address:
+                return _FULL_FOR_ADDRESS
+        return _FULL if self._total and self._open > self._total else None
 
     def went(self, address: str) -> None:
         """A connection is over."""

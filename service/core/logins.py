@@ -7,6 +7,7 @@ them; what each keeps of feedback is bounded too. Source: protocol reference, "C
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, Literal
 
 from msgspec import Raw, Struct
@@ -78,7 +79,7 @@ class Logins:
     ) -> Login:
         """Begin a session of `ttl` seconds and push `auto_login` to the user's clients.
 
-        Raises PeerFault `unavailable` where there are LIMIT sessions already.
+        Raises PeerFault `unavailable` where there are LIMIT sessions already, or too many pushes waiting.
         """
         if len(self._by_id) >= LIMIT:
             raise PeerFault(
@@ -89,7 +90,11 @@ class Logins:
         self._by_id[login.session_id] = login
         self._by_user.setdefault(user_id, {})[login.session_id] = login
         self._deadlines.add(login.session_id, self._now() + ttl)
-        self._delivery.deliver(Target("user_id", user_id), self.auto_login(login))
+        try:
+            self._delivery.deliver(Target("user_id", user_id), self.auto_login(login))
+        except PeerFault:
+            self._forget(login)
+            raise
         return login
 
     def get(self, session_id: str) -> Login | None:
@@ -106,15 +111,14 @@ class Logins:
         return next(reversed(logins.values())) if logins else None
 
     def end(self, session_id: str, reason: Ending) -> Login | None:
-        """End a session and push `logout_notification`; None if there is no such session."""
-        login = self._by_id.pop(session_id, None)
+        """End a session and push `logout_notification`; None if there is no such session.
+
+        Raises PeerFault `unavailable` where too many pushes wait; the session is over all the same.
+        """
+        login = self._by_id.get(session_id)
         if login is None:
             return None
-        self._deadlines.discard(session_id)
-        of_user = self._by_user[login.user_id]
-        del of_user[session_id]
-        if not of_user:
-            del self._by_user[login.user_id]
+        self._forget(login)
         data = {
             "session_id": login.session_id,
             "user_id": login.user_id,
@@ -127,10 +131,20 @@ class Logins:
         self._delivery.deliver(Target("user_id", login.user_id), event)
         return login
 
+    def _forget(self, login: Login) -> None:
+        del self._by_id[login.session_id]
+        self._deadlines.discard(login.session_id)
+        of_user = self._by_user[login.user_id]
+        del of_user[login.session_id]
+        if not of_user:
+            del self._by_user[login.user_id]
+
     def expire(self, now: float) -> None:
         """End the sessions whose time is over. For a ticker; `now` on the monotonic clock."""
         for session_id in self._deadlines.expire(now):
-            self.end(session_id, "expired")
+            # One notice that finds no room must not keep the other sessions alive.
+            with suppress(PeerFault):
+                self.end(session_id, "expired")
 
     def auto_login(self, login: Login) -> Event:
         """The push that logs a client in."""

@@ -23,10 +23,10 @@ Defer = Callable[[Callable[[], None]], None]
 class Peer(Protocol):
     """One accepted WebSocket connection, as the core sees it. Made by a transport.
 
-    Guarantees: frames go out in the order of `send`, and a Close after all of them; nothing here waits
-    or raises; on a connection that is closing or gone, `send` and `close` do nothing. What waits to go
-    out is bounded: when more than the outbound limit is waiting and more comes, the transport closes the
-    connection with 4008 (one message of any size is always let through).
+    Guarantees: frames go out in the order of `send`, and a Close after all of them; nothing here waits,
+    raises, or calls the receiver before it returns; on a connection that is closing or gone, `send` and
+    `close` do nothing. What waits to go out is bounded: when more than the outbound limit is waiting and
+    more comes, the transport closes the connection with 4008 (one message of any size is always let through).
     """
 
     @property
@@ -64,7 +64,8 @@ class Receiver(Protocol):
 
 
 class Handshake(Protocol):
-    """The HTTP request that asks for an upgrade. Header names are lower case; values are text.
+    """The HTTP request that asks for an upgrade. Header names are lower case; values are text. `path` is
+    percent-decoded, with U+FFFD for what is not UTF-8.
 
     `kind` is `worker` for the worker port, else `websocket`.
     `scheme` is `http` or `https`; `address` is the client's, `host` what the client asked for (`name[:port]`,

@@ -18,7 +18,7 @@ from service.wire.codes import CloseCode, ErrorCode
 from service.wire.faults import PeerFault
 from service.wire.frame import Frame
 from service.wire.messages import Event, Identity
-from service.wire.strict_json import check_text
+from service.wire.strict_json import is_json
 
 from .ports import Peer
 
@@ -77,7 +77,7 @@ class Handler(Protocol):
         """The session's deadline passed."""
 
     def closed(self, session: "Session") -> None:
-        """The session is over; it is still in the hub, if it was."""
+        """The session is over (we closed it, or its connection ended): once, and still in the hub, if it was."""
 
 
 class House(Protocol):
@@ -146,6 +146,8 @@ class Session:
         """Close after what is queued; a session that is over is left alone."""
         if self.state not in _OVER:
             self.move(State.CLOSING)
+            # Not only when the peer has answered our Close: until then a worker would be sent more requests.
+            self._over()
             self.peer.close(code, reason)
 
     def receive(self, payload: bytes, text: bool) -> None:
@@ -153,8 +155,11 @@ class Session:
         if self.state in _OVER:
             return
         try:
-            if not text:
-                _check_binary(payload)
+            if not text and not is_json(payload):
+                raise PeerFault(
+                    ErrorCode.BINARY_NOT_SUPPORTED,
+                    "A binary message must be UTF-8 JSON; send text, or JSON as bytes.",
+                )
             self.handler.receive(self, payload)
         except PeerFault as fault:
             self.refuse(fault)
@@ -165,34 +170,32 @@ class Session:
     def refuse(self, fault: PeerFault) -> None:
         """Answer a fault, and close where it says so."""
         self.house.faulted(self, fault)
-        self.send(self.handler.refusal(fault))
+        try:
+            self.send(self.handler.refusal(fault))
+        except Exception as error:
+            self.house.broke(self, error)
         if fault.close is not None:
             self.close(fault.close, fault.code)
 
     def answer(self, request: "Request", outcome: "Outcome") -> None:
         """What came of a request of ours (dispatch's Caller)."""
-        self.handler.answer(self, request, outcome)
+        try:
+            self.handler.answer(self, request, outcome)
+        except Exception as error:
+            self.house.broke(self, error)
 
     def closed(self, code: int, reason: str) -> None:
         """The transport says that the connection is over."""
         if self.state is State.CLOSED:
             return
+        told = self.state is State.CLOSING
         self.move(State.CLOSED)
+        if not told:
+            self._over()
+        self.house.left(self, code, reason)
+
+    def _over(self) -> None:
         try:
             self.handler.closed(self)
         except Exception as error:
             self.house.broke(self, error)
-        finally:
-            self.house.left(self, code, reason)
-
-
-def _check_binary(payload: bytes) -> None:
-    """A binary message is taken as text if it is UTF-8 and looks like JSON; the dialect judges the rest."""
-    try:
-        check_text(payload)
-    except PeerFault:
-        pass
-    else:
-        if payload.lstrip()[:1] in (b"{", b"["):
-            return
-    raise PeerFault(ErrorCode.BINARY_NOT_SUPPORTED, "A binary message must be UTF-8 JSON; send text, or JSON as bytes.")

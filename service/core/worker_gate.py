@@ -33,8 +33,9 @@ class WorkerGate:
 
     def __init__(self, *, production: bool, handshake_key: str | None, api_keys: Collection[str]) -> None:
         self._production = production
-        self._handshake_key = handshake_key
-        self._api_keys = tuple(api_keys)
+        # An empty secret would let in whoever sends none.
+        self._handshake_key = handshake_key or None
+        self._api_keys = tuple(key for key in api_keys if key)
 
     def api_key(self, authorization: str | None) -> bool:
         """True if an Authorization header bears one of the API keys."""
@@ -73,7 +74,8 @@ class WorkerGate:
     @staticmethod
     def _is_one_of(given: str, secrets: Collection[str]) -> bool:
         # Every secret is compared, and in constant time, so that timing tells nothing.
-        matches = [hmac.compare_digest(given.encode(), secret.encode()) for secret in secrets]
+        shown = given.encode("utf-8", "surrogatepass")
+        matches = [hmac.compare_digest(shown, secret.encode()) for secret in secrets]
         return any(matches)
 
 

@@ -95,7 +95,11 @@ class CClientHandler:
             # A client that never named itself keeps the name that it was given.
             given = session.identity.client_id or f"c-client-{self._make_id()}"
             identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
-        older = [other for other in self._hub.same_client(identity) if other is not session and not other.over]
+        older = [
+            other
+            for other in self._hub.same_client(identity)
+            if other is not session and other.handler is self and not other.over
+        ]
         if older and self._duplicates == "keep":
             session.send(
                 wire.registration_rejected(

@@ -140,12 +140,16 @@ class EnvelopeHandler:
         """Make the session a worker, or change what it is as one."""
         serves = None if commands is None else frozenset(commands)
         client_id = session.identity.client_id or session.id
-        if session.worker is not None and session.worker.client_id == client_id:
-            self._dispatcher.change(session.worker, commands=serves, capacity=capacity, weight=weight)
+        before = session.worker
+        if before is not None and (before.client_id == client_id or before.outstanding):
+            # What it is working on it goes on with, under its new name.
+            before.client_id = client_id
+            self._dispatcher.change(before, commands=serves, capacity=capacity, weight=weight)
             return
-        if session.worker is not None:
-            self._dispatcher.leave(session.worker)
         session.worker = self._dispatcher.join(self.link(session), client_id, serves, capacity, weight)
+        if before is not None:
+            # Not before the new one has joined: what waits for it would find no worker.
+            self._dispatcher.leave(before)
 
     def link(self, session: Session) -> "EnvelopeLink":
         """How dispatch reaches this session; one for its whole life."""
@@ -209,6 +213,8 @@ class EnvelopeHandler:
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         self._gate.check_handshake(wire.handshake_of(envelope).handshake_key, session.trusted)
+        # One that has said what it serves has said so, whatever proof it adds.
+        new = session.worker is None or session in self._arriving
         self._proven(session)
         if session.state is not State.REGISTERED:
             self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
@@ -222,7 +228,8 @@ class EnvelopeHandler:
             "offset": None,
         }
         session.send(self._envelope("notification", data))
-        self._employ(session, None, self._worker_capacity, 1.0)
+        if new:
+            self._employ(session, None, self._worker_capacity, 1.0)
 
     def _proven(self, session: Session) -> None:
         self._unproven.discard(session)
@@ -350,8 +357,11 @@ class EnvelopeHandler:
 
     def closed(self, session: Session) -> None:
         """A worker's requests go elsewhere; a client's own are cancelled."""
-        self._dismiss(session)
+        if session.worker is not None:
+            # First its own are cancelled, which may be at itself: it must not be sent others for that.
+            self._dispatcher.change(session.worker, capacity=0)
         self._dispatcher.cancel_all(session)
+        self._dismiss(session)
         link = self._links.pop(session, None)
         if link is not None:
             self._dispatcher.abandon(link)
