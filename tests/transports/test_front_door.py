@@ -15,6 +15,7 @@ import h2.events
 import hypercorn.trio.run
 import pytest
 import trio
+import trio.testing
 from quart_trio import QuartTrio
 
 from service.transports import front_door
@@ -58,6 +59,12 @@ async def whole(client: RawClient) -> bytes:
     body = bytes(client._buffer[:size])
     del client._buffer[:size]
     return body
+
+
+async def tasks_at_rest() -> int:
+    """How many tasks there are while nobody is connected, the server's own last ones included."""
+    await trio.testing.wait_all_tasks_blocked()
+    return trio.lowlevel.current_statistics().tasks_living
 
 
 def h2_preface(headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -206,7 +213,7 @@ async def test_a_kept_alive_connection_serves_many() -> None:
 async def test_a_client_that_stops_reading_is_cut() -> None:
     stage = Stage(send_timeout=0.5, linger=0.2)
     async with stage.serve() as address:
-        tasks = trio.lowlevel.current_statistics().tasks_living
+        tasks = await tasks_at_rest()
         async with await RawClient.dial(address, receive_buffer=4096) as client:
             # A second request waits behind the first: it must not keep the connection either.
             await client.send(GET.replace(b"hello", b"big") * 2)
@@ -354,8 +361,9 @@ class Adopting(Stage):
 async def test_an_upgrade_is_handed_over_with_every_byte() -> None:
     stage = Adopting()
     sent = upgrade(extra=b"Sec-WebSocket-Protocol: caf\xe9\r\n") + frame(TEXT, b"early")
-    async with stage.serve() as address, await RawClient.dial(address) as client:
-        tasks = trio.lowlevel.current_statistics().tasks_living
+    async with stage.serve() as address:
+        tasks = await tasks_at_rest()
+        client = await RawClient.dial(address)
         for start in range(0, len(sent), 20):
             await client.send(sent[start : start + 20])
             await trio.sleep(0.001)
@@ -372,7 +380,8 @@ async def test_an_upgrade_is_handed_over_with_every_byte() -> None:
                 data += await adopted.receive_some(1000)
             assert data == sent
             await adopted.send_all(b"from the reactor")
-        assert await client.rest() == b"from the reactor"
+        async with client:
+            assert await client.rest() == b"from the reactor"
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
