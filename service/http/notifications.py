@@ -5,11 +5,12 @@ decodings. Every WAIT_AFTER items the others get their turn; a caller that leave
 half a batch would be neither done nor not done.
 """
 
+from time import monotonic
 from typing import Final
 
 import msgspec
 import trio
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from service.core.delivery import Delivery, Receipt
 from service.core.gateway import Gateway
@@ -34,7 +35,7 @@ _batch = msgspec.json.Decoder(list[Raw])
 
 
 class _Publisher:
-    """Publishes the items of one body; `started` is when the body was there, on trio's clock."""
+    """Publishes the items of one body; `started` is when the body was there, on the monotonic clock."""
 
     def __init__(self, gateway: Gateway, started: float) -> None:
         self._delivery: Delivery = gateway.delivery
@@ -44,16 +45,20 @@ class _Publisher:
     def publish(self, payload: bytes, check_numbers: bool) -> Receipt:
         """Push one item. Raises PeerFault, and then nothing was done."""
         item = strict_json.decode(_notification, payload)
-        strict_json.check_keys(payload, _KEYS)
+        data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
+        passed_on = bytes(data)
+        if passed_on[:1] != b"{":
+            raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
+        # Most events are a target with its one field, type, data and id: as many colons, and no key came twice.
+        # Else keys are looked at. Data may have any of them, so it is cut out (or the same text that stands
+        # elsewhere before it, and then that of data is looked at).
+        expected = 3 + (item.data is not UNSET) + (item.id is not None)
+        if payload.count(b":") - passed_on.count(b":") > expected:
+            strict_json.check_keys(payload.replace(passed_on, b"0", 1), _KEYS)
         if check_numbers:
             strict_json.check_numbers(payload)
         target = _target(item.target)
         check_name(item.type, "type")
-        data = EMPTY_OBJECT
-        if isinstance(item.data, Raw):
-            data = item.data
-            if bytes(data)[:1] != b"{":
-                raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
         if item.durable:
             raise PeerFault(
                 ErrorCode.UNAVAILABLE,
@@ -61,7 +66,7 @@ class _Publisher:
                 field="durable",
             )
         receipt = self._delivery.publish(target, Event(item.type, data), item.id)
-        self._latency.observe(trio.current_time() - self._started)
+        self._latency.observe(monotonic() - self._started)
         return receipt
 
 
@@ -131,7 +136,7 @@ def notifications_room(gateway: Gateway) -> dict[str, Handler]:
     async def publish(asking: Asking) -> HttpAnswer:
         asking.check_query()
         body = await asking.read(MAX_BODY)
-        publisher = _Publisher(gateway, trio.current_time())
+        publisher = _Publisher(gateway, monotonic())
         if body.lstrip()[:1] == b"[":
             return await publish_batch(publisher, body)
         return json_answer(202, publisher.publish(body, check_numbers=True))

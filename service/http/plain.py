@@ -1,6 +1,7 @@
 """Plain HTTP on the ports for WebSockets: discovery, health and metrics as everywhere, and 426 for the rest.
 
-There is no Quart on these ports; the reactor asks for one whole answer at a time.
+There is no Quart on these ports; the reactor asks for one whole answer at a time, and leaves the body out where
+it answers HEAD.
 """
 
 import time
@@ -48,7 +49,6 @@ def plain_http(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = t
             return preflight(gateway.origins, origin, handshake.host, _METHODS)
         found = room(handshake) if room is not None and method in _METHODS else upgrade
         cors = cors_headers(gateway.origins, origin, handshake.host)
-        # The answer to HEAD has no body; whoever writes it counts the bytes that are there.
-        return found._replace(headers=(*found.headers, *cors), body=b"" if method == "HEAD" else found.body)
+        return found._replace(headers=(*found.headers, *cors))
 
     return answer

@@ -119,6 +119,11 @@ BAD_ITEMS = [
     (but(data={"n": 0}).replace(b" 0}", b" " + b"7" * 400 + b"}"), "bad_json", None),
     (but(type="x").replace(b'"type": "x"', b'"type": "x", "type": "y"'), "bad_json", "type"),
     (but().replace(b'"user_id": "u1"', b'"user_id": "u1", "user_id": "u2"'), "bad_json", "user_id"),
+    (but(id="a").replace(b'"id": "a"', b'"id": "a", "id": "b"'), "bad_json", "id"),
+    (but().replace(b'"data": ', b'"data": {"a": 1}, "data": '), "bad_json", "data"),
+    (b'{"target": {"all": true}, "type": "a", "type": "b"}', "bad_json", "type"),
+    (b'{"target": {"all": true}, "type": "a", "typ\\u0065": "b"}', "bad_json", "type"),
+    (b'{"target": {"user_id": "a", "user_id": "b"}, "type": "a", "data": {"user_id": "b"}}', "bad_json", "user_id"),
     (b"5", "not_an_object", None),
     (b"null", "not_an_object", None),
 ]
@@ -171,6 +176,19 @@ async def test_what_is_not_json_is_refused_whole(body: bytes) -> None:
     answer = await at.call("POST", PATH, content=body)
     assert problem(answer) == (400, "bad_json", None)
     assert peer.take() == []
+
+
+async def test_data_may_have_the_keys_that_events_have() -> None:
+    at = house()
+    _, peer = at.stage.client(client_id="c1", user_id="u1")
+    data = {"target": 1, "data": {}, "id": 2, "user_id": "u1", "ttl": {"user_id": "u1"}}
+    event = {"target": {"user_id": "u1"}, "type": "t", "data": data, "ttl": 60, "more": {"user_id": "u1"}}
+    for event_id in ({}, {"id": "e1"}):
+        assert (await at.call("POST", PATH, json={**event, **event_id})).status_code == 202
+    # The target's own text stands in the data too.
+    twins = {"target": {"user_id": "u1"}, "type": "t", "more": 1, "data": {"user_id": "u1"}}
+    assert (await at.call("POST", PATH, json=twins)).status_code == 202
+    assert peer.take() == [{"type": "t", **data}, {"type": "t", **data}, {"type": "t", "user_id": "u1"}]
 
 
 async def test_an_empty_batch_and_a_batch_too_many() -> None:
