@@ -31,13 +31,14 @@ async def stay_connected(
     backoff: Backoff,
     report: Report,
     source: Callable[[], float] = SYSTEM_RANDOM,
+    clock: Callable[[], float] = trio.current_time,
 ) -> None:
     """Run `live` on one link after another until it returns by itself.
 
-    `source`: randomness in [0, 1). Raises SentAway where the close code says not to come back, GaveUp
-    when `backoff.max_attempts` have failed in a row (the last failure is its cause), and at once what
-    no retry helps against (BadAddress, HandshakeRefused, or what else `live` raises). Cancelling is
-    safe: it closes the link.
+    `source`: randomness in [0, 1); `clock`: seconds, to tell how long a link has held. Raises SentAway
+    where the close code says not to come back, GaveUp when `backoff.max_attempts` have failed in a row
+    (the last failure is its cause), and at once what no retry helps against (BadAddress,
+    HandshakeRefused, or what else `live` raises). Cancelling is safe: it closes the link.
     """
     attempts = Attempts(backoff, source)
     while True:
@@ -48,7 +49,7 @@ async def stay_connected(
         try:
             address = await locate.find()
             async with open_link(address, options, report) as link:
-                started = trio.current_time()
+                started = clock()
                 await live(link)
                 return
         except ConnectionLost as lost:
@@ -62,7 +63,7 @@ async def stay_connected(
         except Unreachable as unreachable:
             at_least = unreachable.retry_after
             failure = unreachable
-        attempts.record(0.0 if started is None else trio.current_time() - started)
+        attempts.record(0.0 if started is None else clock() - started)
         report(Lost(failure))
         if attempts.exhausted:
             raise GaveUp(attempts.failures, failure) from failure

@@ -111,19 +111,36 @@ async def test_without_a_window_a_restart_is_backed_off_from() -> None:
 
 
 async def test_a_connection_that_held_makes_the_next_delay_short_again() -> None:
+    now = 0.0
+
     async def script(peer: Peer) -> None:
+        nonlocal now
         if peer.number == 2:
             await peer.say({"enough": True})
             await peer.forever()
-        if peer.number == 1:
-            await trio.sleep(0.03)
+        await peer.say({"we are": "connected"})
+        await peer.next()
+        now += 9 if peer.number == 0 else 10
         await peer.drop()
 
+    async def live(link: Link) -> None:
+        await link.receive()
+        await link.send({"go": "on"})
+        await until_it_ends(link)
+
     events = Events()
-    backoff = Backoff(first=0.01, longest=1, stable_after=0.02)
     async with fake_gateway(script) as gateway:
         gateway.slam = 2
-        await keep(gateway.url, events, backoff=backoff, random=1.0)
+        with trio.fail_after(10):
+            await stay_connected(
+                locate(url=gateway.url),
+                lambda link: live(link) if gateway.connections < 3 else until_it_ends(link),
+                options=LinkOptions(),
+                backoff=Backoff(first=0.01, longest=1, stable_after=10),
+                report=events,
+                source=lambda: 1.0,
+                clock=lambda: now,
+            )
     assert delays(events) == pytest.approx([0.01, 0.02, 0.04, 0.01])
 
 
