@@ -172,7 +172,7 @@ class AsgiTransport:
             call(*args)
         except Exception as error:
             self._counts.contained_errors += 1
-            self._log("error", f"A receiver raised, which ends its connection: {describe(error)}")
+            self._log("contained_error", where="asgi receiver", error=describe(error))
             return False
         return True
 

@@ -93,12 +93,14 @@ class ContainedServer(TCPServer):
                 self._contain(ours)
             if others is not None:
                 raise others from None
+        except OSError:
+            pass  # the peer went before it was handed over
         except Exception as error:
             self._contain(error)
 
     def _contain(self, error: BaseException) -> None:
         self._door.counts.contained_errors += 1
-        self._door.log("warning", f"A connection was ended by an error in its handling: {describe(error)}")
+        self._door.log("contained_error", where="http connection", error=describe(error))
 
     # ---- before Hypercorn
 
@@ -119,7 +121,7 @@ class ContainedServer(TCPServer):
         taken = socket.socket(fileno=stream.socket.detach())
         try:
             taken.setblocking(False)
-            self._door.adopt(taken, head, "websocket")
+            self._door.adopt(taken, head, "websocket", _peer_of(taken))
         except BaseException:
             taken.close()
             raise
@@ -251,6 +253,12 @@ class ContainedServer(TCPServer):
 
 def _socket_of(stream: Any) -> Any:
     return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+
+
+def _peer_of(sock: socket.socket) -> str:
+    """Its address; empty for a Unix socket. Raises OSError for a peer that is gone."""
+    address = sock.getpeername()
+    return str(address[0]).removeprefix("::ffff:") if isinstance(address, tuple) else ""
 
 
 def _tune(stream: Any) -> None:

@@ -7,17 +7,20 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Final, Literal, Protocol
 
 from service.core.ports import TransportCounts
 
-Log = Callable[[str, str], None]
-"""(level, line): `info`, `warning` or `error`, and one line with everything untrusted in it escaped."""
-
-Adopt = Callable[[socket.socket, bytes, str], None]
-"""(connected non-blocking socket, what was already read from it, kind): take a connection over for good."""
+Adopt = Callable[[socket.socket, bytes, Literal["websocket"], str], None]
+"""(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
 
 _LINE_LIMIT: Final = 800
+
+
+class Log(Protocol):
+    """Where to say what an operator should know: an event and its fields, whatever is untrusted escaped."""
+
+    def __call__(self, event: str, /, **fields: object) -> object: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +32,8 @@ class Door:
     `send_timeout`: within this a client must take 64 KiB of what it is sent, or it is cut.
     `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
     sees that byte and not a reset.
-    `ping_interval`: the longest time between two pings, 80 % of it the shortest; `pong_timeout`: how long
-    their answer may take.
+    `ping_interval`: the longest time between a pong and the next ping, 80 % of it the shortest (0: no pings);
+    `pong_timeout`: how long their answer may take.
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     """
 

@@ -99,6 +99,8 @@ class DoorWebsocket(WSStream):
         if self.closed or self._disconnect_told:
             return
         self._protocol.receive_data(data)
+        if not self._protocol.eof_sent:
+            await self._flush()  # pongs, which no message of the app's may hold up
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame):
                 continue  # only a Frame ever comes once a connection is open
@@ -112,8 +114,6 @@ class DoorWebsocket(WSStream):
         if self._protocol.eof_sent:
             self.task_group.spawn(self._end)
             await self._tell_disconnect()
-        else:
-            await self._flush()
 
     async def _end(self) -> None:
         """Answer the peer's Close or its fault, once the app has answered the messages before it."""
@@ -227,7 +227,8 @@ class DoorWebsocket(WSStream):
 
     async def _accept(self, message: Any) -> None:
         await super()._accept(message)
-        self.task_group.spawn(self._keep_alive)
+        if self._door.ping_interval:
+            self.task_group.spawn(self._keep_alive)
         self._answered.set()
 
     async def _with_extension(
@@ -256,6 +257,7 @@ class DoorWebsocket(WSStream):
                 await self._ponged.wait()
             if patience.cancelled_caught and not self.closed:
                 self._door.counts.mute_closed += 1
+                await self._close(CloseCode.SILENT, "no pong came in time")
                 await self.send(StreamClosed(stream_id=self.stream_id))
 
 

@@ -47,7 +47,7 @@ def install(app: Any, door: Door) -> bool:
         for place in _WEBSOCKETS:
             _fill(place, lambda original: _by_app(DoorWebsocket, original))
     except (ImportError, AttributeError) as error:
-        door.log("warning", f"This version of Hypercorn has no front door, only ASGI is served: {describe(error)}")
+        door.log("front_door_missing", reason="Hypercorn has changed; only ASGI serves.", error=describe(error))
         return False
     _doors[app] = door
     return True
@@ -63,7 +63,7 @@ def install_drain(app: Any, door: Door, drain: Drain) -> bool:
     try:
         _fill(_WORKER, _draining)
     except (ImportError, AttributeError) as error:
-        door.log("warning", f"This version of Hypercorn can't be drained, a stop is abrupt: {describe(error)}")
+        door.log("drain_missing", reason="Hypercorn has changed; a stop is abrupt.", error=describe(error))
         return False
     _drains[app] = (door, drain)
     return True
@@ -123,7 +123,7 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             try:
                 await drain()
             except Exception as error:
-                door.log("error", f"The drain failed, the server stops without it: {describe(error)}")
+                door.log("drain_failed", error=describe(error))
 
         with trio.open_signal_receiver(*_SIGNALS) as signals:
 

@@ -43,7 +43,7 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     config.h11_max_incomplete_size = door.max_head - 1
     config.include_server_header = False
     if config.accesslog is not None:
-        door.log("warning", "Hypercorn's access log stays off: it writes what clients send as it is.")
+        door.log("access_log_off", reason="Hypercorn would write what clients send as it is.")
     config.accesslog = None
     # The door pings by itself, and waits for the pongs.
     config.websocket_ping_interval = None
@@ -131,17 +131,17 @@ def _logger_class(log: Log, announce: bool) -> type[Logger]:
             """Nothing: what clients send is not for logs."""
 
         async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
-            self._write("error", message, args)
+            self._write("hypercorn_error", message, args)
 
         async def error(self, message: str, *args: Any, **kwargs: Any) -> None:
-            self._write("error", message, args)
+            self._write("hypercorn_error", message, args)
 
         async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
-            self._write("warning", message, args)
+            self._write("hypercorn_warning", message, args)
 
         async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
             if announce:
-                self._write("info", message, args)
+                self._write("hypercorn_info", message, args)
 
         async def debug(self, message: str, *args: Any, **kwargs: Any) -> None:
             """Nothing."""
@@ -152,9 +152,9 @@ def _logger_class(log: Log, announce: bool) -> type[Logger]:
         async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
             error = sys.exception()
             text = message % args if args else message
-            log("error", safe_text(text) if error is None else f"{safe_text(text)}: {describe(error)}")
+            log("hypercorn_error", message=safe_text(text), error="" if error is None else describe(error))
 
-        def _write(self, level: str, message: str, args: tuple[Any, ...]) -> None:
-            log(level, safe_text(message % args if args else message))
+        def _write(self, event: str, message: str, args: tuple[Any, ...]) -> None:
+            log(event, message=safe_text(message % args if args else message))
 
     return SafeLogger

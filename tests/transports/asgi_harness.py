@@ -1,8 +1,7 @@
 """Starting the ASGI transport and the front door for tests: Hypercorn in this process, port 0."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from contextlib import asynccontextmanager
 
 import trio
 from quart import request
@@ -12,21 +11,22 @@ from service.transports.asgi import register
 from service.transports.door import Door, Log
 from service.transports.front_door import install
 from service.transports.http_server import serve_http
+from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 
 from .contract import Options
 from .raw import Address
-from .script import Counts, ScriptGate
+from .script import Counts, ScriptGate, plain_http
 
 
 class Lines:
     """A log that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
+        self.lines: list[tuple[str, dict[str, object]]] = []
 
-    def __call__(self, level: str, line: str) -> None:
-        self.lines.append((level, line))
+    def __call__(self, event: str, /, **fields: object) -> None:
+        self.lines.append((event, fields))
 
 
 def make_app(
@@ -79,16 +79,47 @@ class AsgiHarness:
     name = "asgi"
     native = False
 
-    def __init__(self, lines: Lines, **door_options: float) -> None:
+    def __init__(self, lines: Lines) -> None:
         self.lines = lines
-        self.door_options = door_options
 
     @asynccontextmanager
     async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
         """See the contract's Harness."""
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout)
-        door = replace(door, **self.door_options)  # type: ignore[arg-type]  # the tests' own keywords
         app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)
-        with suppress(trio.Cancelled):
+        async with serving(app, door) as address:
+            yield address
+
+
+class DoorHarness:
+    """The front door with the native reactor behind it: Hypercorn's port, our own handling of WebSockets."""
+
+    name = "door"
+    # What is no upgrade, wrong ones included, is Hypercorn's to answer.
+    native = False
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+
+    @asynccontextmanager
+    async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
+        """See the contract's Harness."""
+        resolve = ProxyRules().resolve
+        reactor = Reactor(
+            gate,
+            plain_http,
+            counts,
+            resolve_origin=resolve,
+            log=self.lines,
+            outbound_limit=options.outbound_limit,
+            handshake_timeout=options.handshake_timeout,
+            ping_interval=25.0,
+            pong_timeout=10.0,
+        )
+        door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
+        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(reactor.run)
             async with serving(app, door) as address:
                 yield address
+            nursery.cancel_scope.cancel()

@@ -1,8 +1,8 @@
-"""The ASGI transport: the contract, and what is its own."""
+"""The ASGI transport under the contract: by itself, and where the front door hands what it can to the reactor."""
 
 import pytest
 
-from .asgi_harness import AsgiHarness, Lines
+from .asgi_harness import AsgiHarness, DoorHarness, Lines
 from .contract import TransportContract
 
 
@@ -10,3 +10,9 @@ class TestAsgiTransport(TransportContract):
     @pytest.fixture
     def harness(self) -> AsgiHarness:
         return AsgiHarness(Lines())
+
+
+class TestFrontDoor(TransportContract):
+    @pytest.fixture
+    def harness(self) -> DoorHarness:
+        return DoorHarness(Lines())
