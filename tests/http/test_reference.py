@@ -1,0 +1,28 @@
+"""The reference page says what is there."""
+
+import re
+from pathlib import Path
+
+from service.http import body, clients, forms, logins, notifications, requests
+from service.http.table import ROUTES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http-api.md").read_text(encoding="utf-8")
+
+
+def test_the_routes_are_those_of_the_app() -> None:
+    rows = re.findall(r"^\| `(\w+) ([^`?]+)[^`]*` \| (all|back ends) \|", PAGE, re.MULTILINE)
+    assert rows == [(route.method, route.path, "all" if route.open else "back ends") for route in ROUTES]
+
+
+def test_the_limits_are_those_of_the_app() -> None:
+    assert f"{body.MAX_BODY >> 20} MiB; for a login session more than {logins.MAX_LOGIN >> 10} KiB" in PAGE
+    assert f"for a request more than {requests.MAX_REQUEST >> 20} MiB" in PAGE
+    assert f"of up to {notifications.MAX_BATCH:,}" in PAGE
+    assert f"up to {forms.LONGEST_TTL // forms.DAY} days" in PAGE
+    assert f"`limit` ({clients.DEFAULT_LIMIT}; up to {clients.MAX_LIMIT})" in PAGE
+    assert all(f"`{name}`" in PAGE for name in clients.FILTERS)
+
+
+def test_every_status_is_explained() -> None:
+    statuses = {status for route in ROUTES for status in route.answers if status >= 400}
+    assert all(re.search(rf"^\| ({status}|[\d, ]*\b{status}\b[\d, ]*) \|", PAGE, re.MULTILINE) for status in statuses)
