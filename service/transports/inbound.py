@@ -37,6 +37,7 @@ UNLIMITED: Final = 1 << 63
 _SLICED: Final = 16384  # above this a view saves more than it costs
 _WHOLE_TEXT: Final = 0x81
 _WHOLE_MESSAGE: Final = (0x81, 0x82)
+_OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _WHOLE_CLOSE: Final = 0x88
 _WHOLE_PING: Final = 0x89
 _WHOLE_PONG: Final = 0x8A
@@ -149,33 +150,28 @@ class Inbound:
         receiver = self.receiver
         assert receiver is not None
         while position < end:
-            have = end - position
-            # The shortest masked frame has 6 bytes; an unmasked one must not be waited for.
-            if have < 6 and (have < 2 or data[position + 1] & 0x80):
-                self._keep(data, position, 0)
-                return False
             if not turn:
                 self._keep(data, position, 0)
                 return True
-            turn -= 1
+            if end - position < 2:
+                break
             first = data[position]
             size = data[position + 1] - 0x80
             start = position + 6
             if size >= 126:
                 start = position + (8 if size == 126 else 14)
-                if start > end:
-                    self._keep(data, position, 0)
-                    return False
-                size = int.from_bytes(data[position + 2 : start - 4], "big")
-            if size < 0 or size > self._room(first):
+                size = int.from_bytes(data[position + 2 : start - 4], "big") if start - 4 <= end else 0
+            stop = start + size
+            if size < 0 or size > self._room(first) or (stop > end and first & 0x0F not in _OPCODES):
+                # The library says what is wrong with it, from its head alone.
                 self._hand_over(bytes(data[position:]))
                 if self.listening:
                     self.fault(CloseCode.PROTOCOL_ERROR, "not a frame")
                 return False
-            stop = start + size
             if stop > end:
                 self._keep(data, position, stop - position)
                 return False
+            turn -= 1
             if first in _WHOLE_MESSAGE and self._assembly is None:
                 if size > _SLICED:
                     with memoryview(data) as view:
@@ -206,9 +202,9 @@ class Inbound:
                 self._hand_over(bytes(data[position:stop]))
             position = stop
             if not self.listening:
-                # After our own Close theirs is still looked for in what is left.
-                self._inbox = data[position:]
-                return False
+                break  # after our own Close theirs is still looked for in what is left
+        if position != end:
+            self._keep(data, position, 0)
         return False
 
     def _room(self, first: int) -> int:

@@ -1,0 +1,51 @@
+"""How the tests start the native transport: a Reactor in this process, on a loopback port."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from service.transports.native import Reactor
+from service.transports.proxies import ProxyRules
+
+from .contract import Options
+from .raw import Address
+from .script import Counts, ScriptGate, plain_http
+
+
+class NativeHarness:
+    """A Harness; what the reactor logged is in `log`."""
+
+    name = "native"
+    native = True
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, dict[str, object]]] = []
+        self.reactor: Reactor
+
+    def note(self, event: str, /, **fields: object) -> None:
+        """The reactor's log."""
+        self.log.append((event, fields))
+
+    @asynccontextmanager
+    async def serve(
+        self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any
+    ) -> AsyncIterator[Address]:
+        """See the contract's Harness; `settings` are the Reactor's own."""
+        settings = {"ping_interval": 25.0, "pong_timeout": 10.0} | settings
+        self.reactor = Reactor(
+            gate,
+            plain_http,
+            counts,
+            resolve_origin=ProxyRules().resolve,
+            log=self.note,
+            outbound_limit=options.outbound_limit,
+            handshake_timeout=options.handshake_timeout,
+            **settings,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.reactor.run)
+            addresses = await nursery.start(self.reactor.listen, "127.0.0.1", 0, "websocket")
+            yield addresses[0]
+            nursery.cancel_scope.cancel()

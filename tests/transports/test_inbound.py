@@ -1,0 +1,201 @@
+"""The cutting of frames, fuzzed against `websockets`' own protocol: same bytes, same messages, same end."""
+
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import DATA_OPCODES, TEXT, Frame
+from websockets.frames import Opcode as Opcodes
+from websockets.protocol import OPEN, Protocol, Side
+
+from service.transports.inbound import FRAMES_A_TURN, Inbound, close_frame
+
+from .raw import BINARY, CLOSE, CONT, PING, PONG, frame
+from .raw import TEXT as TEXT_OPCODE
+from .raw import close_frame as client_close
+from .script import Counts
+
+LIMIT = 300
+
+
+class Heard(Inbound):
+    """An Inbound that writes down what it makes of its bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(Counts())
+        self.limit = limit
+        self.receiver = self
+        self.listening = True
+        self.messages: list[tuple[bytes, bool]] = []
+        self.pongs: list[bytes] = []
+        self.end: int | None = None
+
+    def receive(self, payload: bytes, text: bool) -> None:
+        assert isinstance(payload, bytes)
+        self.messages.append((payload, text))
+
+    def closed(self, code: int, reason: str) -> None:
+        raise AssertionError("for the connection to say")
+
+    def respond(self, data: bytes) -> None:
+        if data[0] == 0x8A:
+            self.pongs.append(data[2:])
+
+    def pong(self) -> None:
+        pass
+
+    def theirs(self, code: int, reason: str) -> None:
+        self.end = code
+        self.listening = False
+
+    def fault(self, code: int, reason: str) -> None:
+        assert close_frame(code, reason)
+        self.end = code
+        self.listening = False
+
+    def hear(self, data: bytes, chunks: list[int]) -> None:
+        position = 0
+        sizes = iter(chunks)
+        while position < len(data) and self.listening:
+            size = next(sizes, len(data))
+            more = self.take(data[position : position + size])
+            position += size
+            while more and self.listening:
+                more = self.more()
+
+
+Outcome = tuple[list[tuple[bytes, bool]], list[bytes], int | None]
+
+
+def by_the_library(data: bytes, limit: int) -> Outcome:
+    """What `websockets` makes of it, with the UTF-8 check that it leaves to its users."""
+    protocol = Protocol(Side.SERVER, state=OPEN, max_size=limit)
+    messages: list[tuple[bytes, bool]] = []
+    pongs: list[bytes] = []
+    parts: list[Frame] = []
+    # A byte at a time, so that every frame is seen before what comes after it has any effect.
+    for number in range(len(data)):
+        protocol.receive_data(data[number : number + 1])
+        for event in protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode is Opcodes.PING:
+                pongs.append(bytes(event.data))
+            if event.opcode not in DATA_OPCODES:
+                continue
+            parts.append(event)
+            whole = b"".join(bytes(part.data) for part in parts)
+            text = parts[0].opcode is TEXT
+            if text and not is_utf8(whole, event.fin):
+                return messages, pongs, 1007
+            if event.fin:
+                messages.append((whole, text))
+                parts = []
+        if protocol.state is not OPEN:
+            if protocol.close_rcvd is not None and protocol.parser_exc is None:
+                return messages, pongs, protocol.close_rcvd.code
+            if protocol.close_rcvd is not None and parts:
+                # A deviation that is meant: a Close within a fragmented message is a Close.
+                return messages, pongs, protocol.close_rcvd.code
+            if isinstance(protocol.parser_exc, PayloadTooBig) and data[number - 1] & 0x08:
+                # The library counts a control frame as part of the message that it interrupts; we don't.
+                reject()
+            assert protocol.close_sent is not None
+            return messages, pongs, protocol.close_sent.code
+    return messages, pongs, None
+
+
+def is_utf8(data: bytes, final: bool) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return not final and error.reason == "unexpected end of data"
+    return True
+
+
+texts = st.one_of(
+    st.text(max_size=40).map(str.encode),
+    st.text(max_size=40).map(str.encode).map(lambda data: data[:-1]),
+    st.binary(max_size=130),
+    st.just(b"x" * 126),
+    st.just(b"y" * LIMIT),
+    st.just(b"z" * (LIMIT + 1)),
+)
+opcodes = st.sampled_from([TEXT_OPCODE] * 4 + [BINARY, CONT, CONT, PING, PONG, 0x3, 0xB])
+frames = st.one_of(
+    st.builds(frame, st.just(TEXT_OPCODE), st.text(max_size=40).map(str.encode)),
+    st.builds(frame, opcodes, texts, fin=st.booleans()),
+    st.builds(frame, opcodes, texts, fin=st.booleans(), rsv=st.sampled_from([0, 0, 0, 1, 4])),
+    st.builds(frame, st.sampled_from([TEXT_OPCODE, BINARY, PING]), texts, mask=st.binary(min_size=4, max_size=4)),
+    st.builds(frame, st.just(TEXT_OPCODE), st.just(b"a"), mask=st.none()),
+    st.builds(client_close, st.sampled_from([None, 999, 1000, 1005, 3000, 4999]), st.just(b"why")),
+    st.builds(frame, st.just(CLOSE), st.binary(max_size=4)),
+    st.builds(frame, opcodes, st.just(b""), announce=st.sampled_from([2**16, 2**40, 2**63, 2**64 - 1])),
+)
+streams = st.lists(frames, max_size=12).map(b"".join)
+chunkings = st.lists(st.integers(1, 50), max_size=60)
+
+
+@settings(max_examples=600, deadline=None)
+@given(streams, chunkings)
+def test_frames_are_cut_as_the_library_cuts_them(data: bytes, chunks: list[int]) -> None:
+    heard = Heard(LIMIT)
+    heard.hear(data, chunks)
+    messages, pongs, end = by_the_library(data, LIMIT)
+    assert heard.messages == messages
+    assert heard.pongs == pongs
+    assert heard.end == end
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), chunkings)
+def test_any_bytes_at_all(data: bytes, chunks: list[int]) -> None:
+    heard = Heard(LIMIT)
+    heard.hear(data, chunks)
+    messages, pongs, end = by_the_library(data, LIMIT)
+    assert (heard.messages, heard.pongs, heard.end) == (messages, pongs, end)
+
+
+def test_a_turn_is_bounded_and_nothing_is_lost() -> None:
+    heard = Heard(LIMIT)
+    count = FRAMES_A_TURN * 3 + 5
+    data = b"".join(frame(TEXT_OPCODE, b"%d" % number) for number in range(count))
+    assert heard.take(data)
+    assert len(heard.messages) == FRAMES_A_TURN
+    while heard.more():
+        pass
+    assert [int(payload) for payload, _ in heard.messages] == list(range(count))
+
+
+def test_big_reads_only_within_a_big_frame() -> None:
+    heard = Heard(1 << 20)
+    small = heard.wanted()
+    big = frame(BINARY, b"x" * 500_000)
+    heard.take(big[:1000])
+    assert small == 4096
+    assert heard.wanted() == 65536
+    heard.take(big[1000:-5])
+    assert heard.wanted() == small
+    heard.take(big[-5:])
+    assert [len(payload) for payload, _ in heard.messages] == [500_000]
+
+
+def test_text_that_is_wrong_early_fails_early() -> None:
+    heard = Heard(LIMIT)
+    heard.take(frame(TEXT_OPCODE, b"fine", fin=False) + frame(CONT, b"\xc3\x28", fin=False))
+    assert heard.end == 1007
+
+
+def test_an_endless_message_of_empty_fragments_is_kept_in_nothing() -> None:
+    heard = Heard(LIMIT)
+    data = frame(TEXT_OPCODE, b"", fin=False) + frame(CONT, b"", fin=False) * 5000
+    more = heard.take(data)
+    while more:
+        more = heard.more()
+    assert heard.end is None
+    heard.take(frame(CONT, b"end"))
+    assert heard.messages == [(b"end", True)]
+
+
+def test_a_reason_is_cut_between_characters() -> None:
+    sent = close_frame(1000, "é" * 100)
+    assert sent[1] == 2 + 122
+    assert sent[4:].decode() == "é" * 61
