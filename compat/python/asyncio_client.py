@@ -7,8 +7,10 @@ attempts in all to discover, connect and register; after that it stays until it 
 import asyncio
 import json
 import sys
+import urllib.error
+import urllib.request
+from http.client import HTTPException
 
-import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -39,19 +41,18 @@ class CClient:
         """Ask where the WebSocket is and build its address; raises AttemptError."""
         url = f"{self.options.base_url}/api/b-client/{self.options.discovery}"
         try:
-            response = httpx.get(url, timeout=5)
-            answer = response.json()
-        except (httpx.HTTPError, ValueError) as error:
+            try:
+                response = urllib.request.urlopen(url, timeout=5)
+            except urllib.error.HTTPError as refusal:
+                response = refusal  # an answer too, and its body says why
+            with response:
+                status, content_type = response.status, response.headers.get("content-type", "")
+                answer = json.loads(response.read())
+        except (OSError, HTTPException, ValueError) as error:
             raise AttemptError(f"GET {url} failed: {error or type(error).__name__}") from error
-        report(
-            "discovered",
-            form=self.options.discovery,
-            status=response.status_code,
-            content_type=response.headers.get("content-type", ""),
-            answer=answer,
-        )
-        if response.status_code != 200:
-            raise AttemptError(f"GET {url} answered {response.status_code}")
+        report("discovered", form=self.options.discovery, status=status, content_type=content_type, answer=answer)
+        if status != 200:
+            raise AttemptError(f"GET {url} answered {status}")
         if self.options.discover_only:
             return ""
         try:

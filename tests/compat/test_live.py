@@ -46,6 +46,8 @@ def free_port(host: str) -> int:
 def may_bind(host: str, port: int) -> bool:
     try:
         with socket.socket() as probe:
+            # As servers do: connections of an earlier one that are still in TIME_WAIT are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError:
         return False
