@@ -19,7 +19,8 @@ import trio
 from quart_trio import QuartTrio
 
 from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
-from service.transports.door import Log, describe
+from service.transports.allowance import Allowance
+from service.transports.door import EXTENSION, Log, describe
 from service.transports.proxies import Origin
 from service.wire.codes import ABNORMAL, CloseCode
 from service.wire.frame import Frame
@@ -33,10 +34,11 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Resolve = Callable[[str, Mapping[str, str], str], Origin]
 """(address of the peer, headers, scheme of the socket) → who asks, trusted proxies taken into account."""
 
-_EXTENSION: Final = "portico.websocket"
 # How long what is queued before our Close has to go out, and then the peer for its own Close.
 _FLUSH_TIME: Final = 10.0
 _CLOSING_TIME: Final = 2.0
+# Bytes of a Close's reason (RFC 6455 section 5.5).
+_REASON_LIMIT: Final = 123
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,23 @@ def register(
     outbound_limit: int,
     resolve: Resolve,
     log: Log,
+    max_messages_per_second: float = 0,
+    max_bytes_per_second: float = 0,
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
     `outbound_limit`: bytes that may wait for one client when more is sent to it. `resolve` is usually
-    `ProxyRules.resolve`.
+    `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound.
     """
-    transport = AsgiTransport(app.asgi_app, gate, counts, outbound_limit, resolve, log)
+    transport = AsgiTransport(
+        app.asgi_app,
+        gate,
+        counts,
+        outbound_limit=outbound_limit,
+        resolve=resolve,
+        log=log,
+        rates=(max_messages_per_second, max_bytes_per_second),
+    )
     # Replacing the bound method is how Quart's documentation says to add a middleware.
     app.asgi_app = transport  # type: ignore[assignment, method-assign]
 
@@ -75,7 +87,15 @@ class AsgiTransport:
     """An ASGI app: WebSockets are served here, everything else by `inner`."""
 
     def __init__(
-        self, inner: Any, gate: Gate, counts: TransportCounts, outbound_limit: int, resolve: Resolve, log: Log
+        self,
+        inner: Any,
+        gate: Gate,
+        counts: TransportCounts,
+        *,
+        outbound_limit: int,
+        resolve: Resolve,
+        log: Log,
+        rates: tuple[float, float],
     ) -> None:
         self._inner: AsgiApp = inner
         self._gate = gate
@@ -83,6 +103,7 @@ class AsgiTransport:
         self._outbound_limit = outbound_limit
         self._resolve = resolve
         self._log = log
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
@@ -125,7 +146,8 @@ class AsgiTransport:
             return
         if (await receive())["type"] != "websocket.connect":
             return
-        connection = _Connection(scope, send, origin.address, self._outbound_limit, self._counts)
+        allowance = Allowance(*self._rates, trio.current_time())
+        connection = _Connection(scope, send, origin.address, self._outbound_limit, allowance, self._counts)
         connection.allow_message_size(decision.max_message_size)
         await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
         await self._serve(connection, decision, receive)
@@ -164,6 +186,8 @@ class AsgiTransport:
         self._counts.bytes_in += len(payload)
         if connection.limit and len(payload) > connection.limit:
             connection.close(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.meaning)
+        elif not connection.allowance.take(len(payload), trio.current_time()):
+            connection.close(CloseCode.RATE_LIMITED, CloseCode.RATE_LIMITED.meaning)
         elif not self._contained(connection, receiver.receive, payload, text is not None):
             connection.close(CloseCode.INTERNAL, CloseCode.INTERNAL.meaning)
 
@@ -182,15 +206,18 @@ class _Connection:
 
     transport = "asgi"
 
-    def __init__(self, scope: Scope, send: Send, address: str, outbound_limit: int, counts: TransportCounts) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, address: str, outbound_limit: int, allowance: Allowance, counts: TransportCounts
+    ) -> None:
         self.address = address
+        self.allowance = allowance
         self.limit = 0
         self.closing: tuple[CloseCode, str] | None = None
         self.patience = trio.CancelScope()
         self._send = send
         self._outbound_limit = outbound_limit
         self._counts = counts
-        self._tell_limit = (scope.get("extensions") or {}).get(_EXTENSION, {}).get("limit")
+        self._tell_limit = (scope.get("extensions") or {}).get(EXTENSION, {}).get("limit")
         self._frames: deque[Frame] = deque()
         self._waiting = 0
         self._wake = trio.Event()
@@ -217,7 +244,7 @@ class _Connection:
         """Close after what is queued; see `Peer`."""
         if self._ended or self.closing is not None:
             return
-        self.closing = (code, reason)
+        self.closing = (code, reason.encode()[:_REASON_LIMIT].decode(errors="ignore"))
         self.patience.deadline = trio.current_time() + _FLUSH_TIME
         self._wake.set()
 

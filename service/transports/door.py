@@ -14,6 +14,9 @@ from service.core.ports import TransportCounts
 Adopt = Callable[[socket.socket, bytes, Literal["websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
 
+EXTENSION: Final = "portico.websocket"
+"""In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit)."""
+
 _LINE_LIMIT: Final = 800
 
 

@@ -7,9 +7,8 @@ frames that come before the answer are kept; a broken frame gets its Close (1002
 connection ends; messages are bounded as they come; compression, which costs 33 KiB a connection and lets 1 MiB
 unfold to 750, is not negotiated; pongs are waited for; and the app is told the true close code.
 
-It talks plain ASGI to the app, plus one extension in the scope, `portico.websocket`, whose `limit(size)`
-sets how many bytes the next messages may have (0: no limit). Subclasses a class that is not Hypercorn's
-public API: only `front_door` decides whether it is used.
+It talks plain ASGI to the app, plus one extension in the scope (`door.EXTENSION`). Subclasses a class that is
+not Hypercorn's public API: only `front_door` decides whether it is used.
 """
 
 import base64
@@ -18,6 +17,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -28,10 +28,8 @@ from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from service.transports.door import Door
+from service.transports.door import EXTENSION, Door
 from service.wire.codes import ABNORMAL, CloseCode
-
-EXTENSION: Final = "portico.websocket"
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0
@@ -188,11 +186,12 @@ class DoorWebsocket(WSStream):
                 waiting.cancel()
         if self.closed:
             return
-        # Over HTTP/2 a stream whose window is shut would hold the app for ever.
-        with trio.move_on_after(self._door.send_timeout + self._door.linger) as patience:
+        # Over HTTP/2 a stream whose window is shut would hold the app for ever. Over HTTP/1.1 the connection
+        # has its own deadline, for progress.
+        over_h2 = self.scope["http_version"] >= "2"
+        with trio.move_on_after(self._door.send_timeout if over_h2 else inf) as patience:
             await self._app_send(message)
         if patience.cancelled_caught:
-            self.closed = True
             await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _app_send(self, message: Any) -> None:

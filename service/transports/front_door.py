@@ -16,7 +16,8 @@ from weakref import WeakKeyDictionary
 import trio
 
 from service.transports.door import Door, describe
-from service.transports.http_server import BACKLOG, configure
+from service.transports.http_server import configure
+from service.transports.listener import BACKLOG
 
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""

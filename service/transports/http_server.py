@@ -7,7 +7,7 @@ too: `configure` is all that the front door applies there. Nothing that a client
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 from hypercorn.config import Config, Sockets
@@ -15,8 +15,7 @@ from hypercorn.logging import Logger
 from hypercorn.trio import serve
 
 from service.transports.door import Door, Log, describe, safe_text
-
-BACKLOG: Final = 4096
+from service.transports.listener import BACKLOG, open_listeners
 
 Address = tuple[str, int]
 
@@ -50,42 +49,12 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     config.logger_class = _logger_class(door.log, announce)
 
 
-def bind(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Listening sockets for every address of `host` (empty: all), on one port (0: any that is free).
-
-    Raises OSError with EADDRINUSE where the port is taken. `reuse_port`: share it with other workers that
-    ask for the same.
-    """
-    sockets: list[socket.socket] = []
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6 and len(found) > 1:
-                # Or it takes the port of 0.0.0.0 as well.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            port = port or sockets[0].getsockname()[1]
-            sock.bind((address[0], port, *address[2:]))
-            sock.setblocking(False)
-            # Two may bind a port that nobody listens on; only one may listen.
-            sock.listen(BACKLOG)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
 async def serve_http(
     app: Any,
     *,
     door: Door,
     shutdown: trio.Event,
-    host: str = "",
+    host: str | None = None,
     port: int = 0,
     sockets: Sequence[socket.socket] | None = None,
     reuse_port: bool = False,
@@ -93,11 +62,12 @@ async def serve_http(
 ) -> None:
     """Serve the ASGI app until `shutdown` is set, its lifespan's shutdown included; report the addresses bound.
 
-    `sockets` are used instead of `host` and `port` where given, and closed at the end. Installs no signal
+    `host` None: all addresses; `port` 0: any; `reuse_port`: shared with other workers that ask for the same.
+    `sockets`, listening already, are used instead where given, and closed at the end. Installs no signal
     handlers. Raises OSError if the port is taken, and what Hypercorn raises if the app's start-up fails.
     Cancelling it is safe: connections are cut and the app's shutdown is not run.
     """
-    bound = bind(host, port, reuse_port=reuse_port) if sockets is None else list(sockets)
+    bound = await open_listeners(host, port, reuse_port) if sockets is None else list(sockets)
     addresses = [sock.getsockname()[:2] for sock in bound]
     config = ServerConfig(bound)
     configure(config, door, announce=False)

@@ -1,9 +1,17 @@
 """The ASGI transport under the contract: by itself, and where the front door hands what it can to the reactor."""
 
 import pytest
+from quart_trio import QuartTrio
 
-from .asgi_harness import AsgiHarness, DoorHarness, Lines
-from .contract import TransportContract
+from service.transports.asgi import register
+from service.transports.door import Door
+from service.transports.proxies import ProxyRules
+from service.wire.codes import CloseCode
+
+from .asgi_harness import AsgiHarness, DoorHarness, Lines, serving
+from .contract import TransportContract, scripted
+from .raw import TEXT, RawClient, frame
+from .script import Counts, ScriptGate
 
 
 class TestAsgiTransport(TransportContract):
@@ -16,3 +24,33 @@ class TestFrontDoor(TransportContract):
     @pytest.fixture
     def harness(self) -> DoorHarness:
         return DoorHarness(Lines())
+
+
+async def test_who_sends_too_often_is_closed() -> None:
+    gate, counts, lines = ScriptGate(), Counts(), Lines()
+    app = QuartTrio("rates")
+    register(
+        app,
+        gate,
+        counts,
+        outbound_limit=1000,
+        resolve=ProxyRules().resolve,
+        log=lines,
+        max_messages_per_second=10,
+    )
+    async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
+        await client.send(frame(TEXT, b"x") * 100)
+        assert (await client.closed())[0] == 4029
+        recorder = await gate.recorder()
+        assert (await recorder.ending())[0] == 4029
+    assert 20 <= len(recorder.messages) < 40
+
+
+async def test_a_long_reason_is_cut_between_characters() -> None:
+    gate, counts, lines = ScriptGate(), Counts(), Lines()
+    gate.make = scripted(lambda recorder, payload: recorder.peer.close(CloseCode.KICKED, "é" * 100))
+    app = QuartTrio("reasons")
+    register(app, gate, counts, outbound_limit=1000, resolve=ProxyRules().resolve, log=lines)
+    async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
+        await client.say("go")
+        assert await client.closed() == (4010, "é" * 61)

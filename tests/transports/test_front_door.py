@@ -20,7 +20,7 @@ from quart_trio import QuartTrio
 
 from service.transports import front_door
 from service.transports.door import Door, describe, safe_text
-from service.transports.http_server import bind, serve_http
+from service.transports.http_server import serve_http
 from service.wire.frame import Frame
 
 from .asgi_harness import Lines, make_app, serving
@@ -429,15 +429,6 @@ async def test_a_taken_port_is_said_cleanly() -> None:
             await serve_http(app, door=stage.door, shutdown=trio.Event(), host="127.0.0.1", port=taken.getsockname()[1])
 
 
-def test_every_address_of_a_name_gets_the_same_port() -> None:
-    sockets = bind("localhost", 0)
-    try:
-        assert len({sock.getsockname()[1] for sock in sockets}) == 1
-    finally:
-        for sock in sockets:
-            sock.close()
-
-
 async def test_the_end_runs_the_apps_shutdown_and_frees_the_port() -> None:
     stage = Stage()
     app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
@@ -464,6 +455,17 @@ async def test_an_app_that_was_not_installed_is_not_touched() -> None:
         await client.send(frame(TEXT, b"a", rsv=4))
         # Hypercorn's own stream says nothing.
         assert (await client.closed())[0] == 1006
+
+
+async def test_without_the_door_nothing_received_is_lost_either() -> None:
+    stage = Stage()
+    stage.gate.make = Silent
+    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    async with serving(app, stage.door, behind_door=False) as address, await RawClient.open(address) as client:
+        await client.send(b"".join(frame(TEXT, b"%d" % n) for n in range(40)) + close_frame(1000))
+        recorder = await stage.gate.recorder()
+        await recorder.ending()
+    assert recorder.messages == [(b"%d" % n, True) for n in range(40)]
 
 
 @pytest.mark.parametrize("missing", ["TCPServer", "worker_serve"])
