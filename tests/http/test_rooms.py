@@ -4,9 +4,11 @@ import httpx
 import pytest
 
 from service.core.delivery import Delivery
+from service.core.logins import Logins
+from service.http.rooms import create_http
 from service.http.table import ROUTES
 
-from .stage import house, problem
+from .stage import House, house, no_proxies, problem
 
 
 def test_the_table_and_the_app_have_the_same_routes() -> None:
@@ -70,6 +72,23 @@ async def test_a_bug_is_500_without_details_and_is_told(monkeypatch: pytest.Monk
     [error] = at.broken
     assert isinstance(error, RuntimeError)
     assert at.stage.gateway.counters.internal_errors == 1
+
+
+async def test_unless_anybody_is_told_of_bugs_they_are_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = house()
+    app = create_http(at.stage.gateway, at.places, resolver=no_proxies, ready=lambda: None)
+
+    def get(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Logins, "get", get)
+    answer = await House(at.stage, app, at.places, [], []).call("GET", "/api/logins/forged%0Aline")
+    assert problem(answer) == (500, "internal", None)
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert "forged" not in record.getMessage()
 
 
 async def test_head_has_the_headers_and_no_body() -> None:
