@@ -20,17 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from service.core.ports import HttpAnswer
 from service.transports.allowance import Allowance
-from service.transports.head import (
-    HEAD_LIMIT,
-    BadHead,
-    Head,
-    accept_key,
-    check_bytes,
-    parse_head,
-    render,
-    switching,
-)
-from service.transports.inbound import BIG_READ_SIZE, UNLIMITED, Inbound, close_frame
+from service.transports.head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
+from service.transports.inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame
+from service.transports.outbound import write_queue
 from service.transports.poller import NOTHING, READABLE, WRITABLE
 from service.wire.codes import ABNORMAL, CloseCode
 from service.wire.frame import Frame
@@ -47,8 +39,6 @@ GONE: Final = 4
 PATIENCE: Final = 2.0
 """Seconds that a peer has for its side of a closing."""
 
-_GATHER: Final = 65536  # bytes that small frames are joined up to, for one write
-_WRITE_TURN: Final = 1 << 20  # bytes that one connection gets written before others have their turn
 _PING: Final = b"\x89\x00"
 
 _read = os.read
@@ -138,7 +128,10 @@ class Connection(Inbound):
             return
         state = self.state
         try:
-            data = _read(self.fd, self.wanted() if state <= OPEN else BIG_READ_SIZE)
+            if state > OPEN:
+                data = _read(self.fd, BIG_READ_SIZE)
+            else:
+                data = _read(self.fd, self.wanted() if self._need else READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -149,7 +142,9 @@ class Connection(Inbound):
             return
         self.counts.bytes_in += len(data)
         if state == OPEN:
-            self._taken(self.take(data))
+            more = self.take(data) if self._inbox else self.cut(data)
+            if more or not self.listening:
+                self._taken(more)
         elif state == CLOSING:
             self._seek_close(data)
         elif state == HEAD:
@@ -195,7 +190,12 @@ class Connection(Inbound):
                     self._offset = written
                     self._waiting -= written
             else:
-                written = self._write_much(queue)
+                done, self._offset, written = write_queue(self.fd, queue, self._offset)
+                self._waiting -= written
+                if done == len(queue):
+                    self._queue = None
+                else:
+                    del queue[:done]
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
@@ -209,48 +209,6 @@ class Connection(Inbound):
             self._watch(self._watched & ~WRITABLE)
         if self.state == ENDING:
             self._half_close()
-
-    def _write_much(self, queue: list[bytes]) -> int:
-        total = 0
-        done = 0
-        offset = self._offset
-        count = len(queue)
-        try:
-            while done < count and total < _WRITE_TURN:
-                first = queue[done]
-                size = len(first) - offset
-                if size >= _GATHER or done + 1 == count:
-                    last = done + 1
-                    data: bytes | memoryview = memoryview(first)[offset:] if offset else first
-                else:
-                    last = done + 1
-                    while last < count and size < _GATHER:
-                        size += len(queue[last])
-                        last += 1
-                    data = b"".join(queue[done:last])
-                    if offset:
-                        data = memoryview(data)[offset:]
-                written = _write(self.fd, data)
-                total += written
-                whole = written == len(data)
-                if whole:
-                    done, offset = last, 0
-                    continue
-                offset += written
-                while offset >= len(queue[done]):
-                    offset -= len(queue[done])
-                    done += 1
-                break
-        except (BlockingIOError, InterruptedError):
-            pass
-        finally:
-            self._waiting -= total
-            self._offset = offset
-            if done == count:
-                self._queue = None
-            else:
-                del queue[:done]
-        return total
 
     def due(self, now: float) -> None:
         """Its deadline is over."""
@@ -285,52 +243,46 @@ class Connection(Inbound):
 
     def _read_head(self, data: bytes) -> None:
         data = bytes(self._inbox) + data
-        end = data.find(b"\r\n\r\n")
         try:
-            if end < 0:
-                check_bytes(data)
-            if end > HEAD_LIMIT - 4 or (end < 0 and len(data) >= HEAD_LIMIT):
-                raise BadHead(431, f"A request head has at most {HEAD_LIMIT} bytes.")
-            if end < 0:
-                self._inbox = data
-                return
-            self._inbox = b""
-            head = parse_head(data[:end], self.address, self.kind, self.reactor.resolve_origin)
-            if not head.wants_upgrade:
-                self._answer(self.reactor.plain_http(head.method, head), with_body=head.method != "HEAD")
-                return
-            accept = accept_key(head)
+            request = read_request(data, self.address, self.kind, self.reactor)
         except BadHead as bad:
             self.counts.handshakes_refused += 1
-            self._answer(bad.answer)
+            self._answer(render(bad.answer))
             return
-        self._upgrade(head, accept)
+        if request is None:
+            self._inbox = data
+            return
+        self._inbox = b""
+        if isinstance(request, bytes):
+            self._answer(request)
+            return
+        self._upgrade(request)
+        rest = data[request.size :]
         if self.state == OPEN:
-            self._taken(self.take(data[end + 4 :]))
+            self._taken(self.take(rest))
         elif self.state == CLOSING:
-            self._seek_close(data[end + 4 :])
+            self._seek_close(rest)
 
-    def _upgrade(self, head: Head, accept: str) -> None:
+    def _upgrade(self, request: Upgrade) -> None:
         reactor = self.reactor
-        admission = reactor.gate.admit(head)
+        admission = reactor.gate.admit(request.head)
         if isinstance(admission, HttpAnswer):
             self.counts.handshakes_refused += 1
-            self._answer(admission)
+            self._answer(render(admission))
             return
-        self.address = head.address
+        self.address = request.head.address
         self.limit = admission.max_message_size or UNLIMITED
         if reactor.metered:
             self.allowance = Allowance(reactor.max_messages_per_second, reactor.max_bytes_per_second, reactor.now)
-        self._put(switching(accept, admission.subprotocol))
+        self._put(switching(request.accept, admission.subprotocol))
         self.state = OPEN
         self.listening = True
         reactor.wheel.drop(self)
         reactor.schedule_ping(self)
         self.receiver = reactor.gate.opened(self, admission)
 
-    def _answer(self, answer: HttpAnswer, *, with_body: bool = True) -> None:
-        self._inbox = b""
-        self._put(render(answer, with_body=with_body))
+    def _answer(self, response: bytes) -> None:
+        self._put(response)
         self._finish()
 
     # What Inbound asks for.
@@ -366,7 +318,7 @@ class Connection(Inbound):
             self._over(code, reason)
             self._finish()
         elif self.state == HEAD:
-            self._answer(HttpAnswer(500, (("content-type", "text/plain"),), b"A fault of the gateway's own.\n"))
+            self._answer(render(OWN_FAULT))
         elif self.state != GONE:
             self.abandon()
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from service.core.ports import HttpAnswer
+from service.core.ports import HttpAnswer, PlainHttp
 from service.transports.proxies import Origin
 
 HEAD_LIMIT: Final = 8192
@@ -184,3 +184,42 @@ def render(answer: HttpAnswer, *, with_body: bool = True) -> bytes:
     ]
     head = "\r\n".join(lines).encode("latin-1", "replace")
     return head + answer.body if with_body else head
+
+
+OWN_FAULT: Final = HttpAnswer(
+    500, (("content-type", "text/plain; charset=utf-8"),), b"The gateway failed at this request.\n"
+)
+
+
+class Upgrade(NamedTuple):
+    """A handshake that keeps to the protocol; whether it is let in is the Gate's to say."""
+
+    head: Head
+    accept: str
+    size: int
+    """Bytes of the head; what comes after them are frames."""
+
+
+class Answers(Protocol):
+    """What is asked about a request: the reactor."""
+
+    plain_http: PlainHttp
+    resolve_origin: ResolveOrigin
+
+
+def read_request(data: bytes, peer: str, kind: str, answers: Answers) -> Upgrade | bytes | None:
+    """Make what can be made of the bytes that came first.
+
+    None: there is more to come. Bytes: the answer to what is plain HTTP. Raises BadHead.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        check_bytes(data)
+    if end > HEAD_LIMIT - 4 or (end < 0 and len(data) >= HEAD_LIMIT):
+        raise BadHead(431, f"A request head has at most {HEAD_LIMIT} bytes.")
+    if end < 0:
+        return None
+    head = parse_head(data[:end], peer, kind, answers.resolve_origin)
+    if not head.wants_upgrade:
+        return render(answers.plain_http(head.method, head), with_body=head.method != "HEAD")
+    return Upgrade(head, accept_key(head), end + 4)

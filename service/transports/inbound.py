@@ -136,14 +136,15 @@ class Inbound:
             data = inbox
             self._inbox = b""
         self._need = 0
-        return self._cut(data)
+        return self.cut(data)
 
     def more(self) -> bool:
         """Go on with what `take` left."""
         data, self._inbox = self._inbox, b""
-        return self._cut(data)
+        return self.cut(data)
 
-    def _cut(self, data: bytes | bytearray) -> bool:
+    def cut(self, data: bytes | bytearray) -> bool:
+        """`take` where nothing was kept from before."""
         position = 0
         end = len(data)
         turn = FRAMES_A_TURN
@@ -162,7 +163,8 @@ class Inbound:
                 start = position + (8 if size == 126 else 14)
                 size = int.from_bytes(data[position + 2 : start - 4], "big") if start - 4 <= end else 0
             stop = start + size
-            if size < 0 or size > self._room(first) or (stop > end and first & 0x0F not in _OPCODES):
+            room = self.limit if self._assembly is None else self._room(first)
+            if size < 0 or size > room or (stop > end and first & 0x0F not in _OPCODES):
                 # The library says what is wrong with it, from its head alone.
                 self._hand_over(bytes(data[position:]))
                 if self.listening:
@@ -208,7 +210,7 @@ class Inbound:
         return False
 
     def _room(self, first: int) -> int:
-        """How big a frame that begins so may be."""
+        """How big a frame that begins so may be, within a fragmented message."""
         assembly = self._assembly
         if assembly is None or first & 0x08:
             return self.limit

@@ -6,6 +6,7 @@ Knows socket options and what goes wrong at binding; nothing of who connects.
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import trio
@@ -31,6 +32,22 @@ class Listener:
         # On the reactor's clock; 0 while it accepts.
         self.paused_until = 0.0
         self.stopped = trio.Event()
+
+    def accept(self, limit: int) -> Iterator[tuple[int, str]]:
+        """Take up to `limit` of those that wait: descriptor (non-blocking, no delay) and address.
+
+        Raises OSError when descriptors or memory run out: the others stay in the queue.
+        """
+        for _ in range(limit):
+            try:
+                sock, address = self.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue  # it hung up while it waited
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            yield sock.detach(), accepted_address(address)
 
 
 def accepted_address(address: Any) -> str:

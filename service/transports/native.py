@@ -24,7 +24,7 @@ import trio
 from service.core.ports import Gate, PlainHttp, TransportCounts
 from service.transports.connection import OPEN, Connection
 from service.transports.head import ResolveOrigin
-from service.transports.listener import Kind, Listener, accepted_address, open_listeners
+from service.transports.listener import BACKLOG, Kind, Listener, open_listeners
 from service.transports.poller import READABLE, WRITABLE, Poller, make_poller
 from service.transports.wheel import TICK, Wheel
 from service.wire.codes import CloseCode
@@ -34,6 +34,7 @@ PASS_SECONDS: Final = 0.002
 
 _EVENTS: Final = 64  # handled before what they led to is written
 _FLUSHES: Final = 128  # connections written to between two looks at the clock
+_ACCEPTS: Final = 64  # new connections taken in one go
 _ACCEPT_PAUSE: Final = 0.25  # seconds
 _LAST_CALL: Final = 0.7  # seconds that a drain waits for the peers after its window
 
@@ -387,23 +388,14 @@ class Reactor:
     def _accept(self, listener: Listener, *, everything: bool = False) -> None:
         if listener.paused_until:
             return
-        for _ in range(100_000 if everything else 64):
-            try:
-                sock, address = listener.sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionError:
-                continue
-            except OSError as error:
-                # Out of descriptors or memory: those that wait stay in the queue until some are free.
-                listener.paused_until = self.clock() + _ACCEPT_PAUSE
-                self.poller.unregister(listener.fd)
-                self.log("accept_paused", port=listener.address[1], error=error.strerror)
-                return
-            sock.setblocking(False)
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._admit(sock.detach(), accepted_address(address), listener.kind)
+        try:
+            for fd, address in listener.accept(BACKLOG if everything else _ACCEPTS):
+                self._admit(fd, address, listener.kind)
+        except OSError as error:
+            # Those that wait stay in the queue until descriptors are free.
+            listener.paused_until = self.clock() + _ACCEPT_PAUSE
+            self.poller.unregister(listener.fd)
+            self.log("accept_paused", port=listener.address[1], error=error.strerror)
 
     def _admit(self, fd: int, address: str, kind: Kind) -> Connection:
         connection = Connection(self, fd, address, kind)
