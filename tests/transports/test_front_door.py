@@ -1,13 +1,8 @@
 """The front door: nothing that one client does reaches another, and what should end ends."""
 
-import os
-import signal
 import socket
-import ssl
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import h2.config
 import h2.connection
@@ -27,9 +22,7 @@ from .asgi_harness import Lines, make_app, serving
 from .contract import send_what_is_taken, until
 from .raw import BINARY, PING, PONG, TEXT, Address, RawClient, close_frame, frame, upgrade
 from .script import Counts, Recorder, ScriptGate, Silent
-
-ROOT = Path(__file__).parents[2]
-GET = b"GET /hello HTTP/1.1\r\nHost: gw\r\n\r\n"
+from .vectors import GET, VECTORS, h2_preface, whole
 
 
 class Stage:
@@ -49,73 +42,10 @@ class Stage:
             yield address
 
 
-async def whole(client: RawClient) -> bytes:
-    """An HTTP response with a content-length: its body."""
-    answer = await client.answer()
-    assert answer.status == 200, answer
-    size = int(answer.headers["content-length"])
-    while len(client._buffer) < size:
-        assert await client._more()
-    body = bytes(client._buffer[:size])
-    del client._buffer[:size]
-    return body
-
-
 async def tasks_at_rest() -> int:
     """How many tasks there are while nobody is connected, the server's own last ones included."""
     await trio.testing.wait_all_tasks_blocked()
     return trio.lowlevel.current_statistics().tasks_living
-
-
-def h2_preface(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """HTTP/2 with prior knowledge and one request, however wrong."""
-    config = h2.config.H2Configuration(
-        validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding=None
-    )
-    connection = h2.connection.H2Connection(config)
-    connection.initiate_connection()
-    connection.send_headers(1, headers, end_stream=True)
-    return connection.data_to_send()
-
-
-VECTORS = [
-    pytest.param(upgrade(extra=b"Sec-WebSocket-Protocol: caf\xe9\r\n"), id="high byte in the subprotocol"),
-    pytest.param(upgrade(extra=b"Sec-WebSocket-Extensions: \xff\r\n"), id="high byte in the extensions"),
-    pytest.param(upgrade().replace(b"Connection: Upgrade", b"Connection: Upgrade, \xe9"), id="high byte in Connection"),
-    pytest.param(upgrade() + frame(TEXT, b"early"), id="a frame with the upgrade"),
-    pytest.param(upgrade() + frame(TEXT, b"early") * 3000, id="many frames with the upgrade"),
-    pytest.param(upgrade("/refused") + frame(TEXT, b"early") * 3000, id="frames with a refused upgrade"),
-    pytest.param(upgrade(extra=b"Content-Length: 5\r\n") + b"hello", id="a body on the upgrade"),
-    pytest.param(upgrade(extra=b"Transfer-Encoding: chunked\r\n") + b"5\r\nhello\r\n0\r\n\r\n", id="chunks on it"),
-    pytest.param(upgrade() + b"\xff" * 70_000, id="garbage after the upgrade"),
-    pytest.param(h2_preface([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a")]), id="h2: no path"),
-    pytest.param(
-        h2_preface([(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/\xe9")]),
-        id="h2: a path beyond ASCII",
-    ),
-    pytest.param(
-        h2_preface([(b":method", b"\xff"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]),
-        id="h2: a method beyond ASCII",
-    ),
-    pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00" * 400, id="h2: frames of zeros"),
-    pytest.param(b"PRI * HTTP/2.0\r\n\r\n", id="h2: half a preface"),
-    pytest.param(
-        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-        b"HTTP2-Settings: \xff\xff\r\n\r\n",
-        id="h2c: settings that are none",
-    ),
-    pytest.param(b"GET / HTTP/1.1\r\nHost: \xff\xfe\r\n\r\n", id="Host is not UTF-8"),
-    pytest.param(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", id="a target beyond ASCII"),
-    pytest.param(b"GET /%ff%0d%0a HTTP/1.1\r\nHost: a\r\n\r\n", id="escapes that are not UTF-8"),
-    pytest.param(b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", id="a target that is no URL"),
-    pytest.param(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", id="a star"),
-    pytest.param(b"GET / HTTP/1.1\r\nContent-Length: 5, 6\r\nHost: a\r\n\r\nhello", id="two lengths"),
-    pytest.param(b"POST /length HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="a bad chunk"),
-    pytest.param(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n" * 50, id="pipelined"),
-    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200, id="TLS on a plain port"),
-    pytest.param(b"\r\n\r\n\x00\x01\x02", id="nonsense"),
-    pytest.param(b"X" * 100_000, id="a line without an end"),
-]
 
 
 @pytest.mark.parametrize("vector", VECTORS)
@@ -494,129 +424,3 @@ async def test_http_is_told_who_asks() -> None:
             b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: gw.example.com\r\n\r\n"
         )
         assert await whole(client) == b"hello 203.0.113.5 https gw.example.com\n"
-
-
-# ---- plain hypercorn
-
-
-class Hypercorn:
-    """`hypercorn -k trio` in a process of its own."""
-
-    def __init__(self, process: trio.Process, diary: Path) -> None:
-        self.process = process
-        self.diary = diary
-        self.address: Address = ("", 0)
-
-    def lines(self) -> list[str]:
-        return self.diary.read_text().splitlines() if self.diary.exists() else []
-
-    async def ready(self, workers: int) -> None:
-        def listening() -> bool:
-            return sum("Running on" in line for line in self.lines()) >= workers
-
-        await until(listening, 40)
-        line = next(line for line in self.lines() if "Running on" in line)
-        self.address = ("127.0.0.1", int(line.split("127.0.0.1:")[1].split(" ")[0]))
-
-
-@asynccontextmanager
-async def plain_hypercorn(tmp_path: Path, *options: str, workers: int = 1) -> AsyncIterator[Hypercorn]:
-    diary = tmp_path / "diary"
-    command = [sys.executable, "-m", "hypercorn", "-k", "trio", "-w", str(workers), "--bind", "127.0.0.1:0"]
-    process = await trio.lowlevel.open_process(
-        [*command, *options, "tests.transports.door_app:app"],
-        cwd=ROOT,
-        env={**os.environ, "DOOR_APP_DIARY": str(diary)},
-        start_new_session=True,
-    )
-    server = Hypercorn(process, diary)
-    try:
-        await server.ready(workers)
-        yield server
-        with trio.fail_after(20):
-            await process.wait()
-    finally:
-        # The whole group: a master that is killed leaves its workers behind.
-        with trio.CancelScope(shield=True):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-
-
-def to_master(server: Hypercorn) -> None:
-    os.kill(server.process.pid, signal.SIGTERM)
-
-
-def to_group(server: Hypercorn) -> None:
-    os.killpg(server.process.pid, signal.SIGTERM)
-
-
-def interrupt_group(server: Hypercorn) -> None:
-    os.killpg(server.process.pid, signal.SIGINT)
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("stop", [to_master, to_group, interrupt_group])
-async def test_hypercorn_drains_and_runs_the_shutdown(
-    tmp_path: Path, stop: Callable[[Hypercorn], None], workers: int
-) -> None:
-    async with plain_hypercorn(tmp_path, workers=workers) as server:
-        clients = [await RawClient.open(server.address) for _ in range(20)]
-        stop(server)
-        codes = []
-        for client in clients:
-            codes.append(await client.closed())
-            await client.send(close_frame(1012))
-        for client in clients:
-            await client.ended()
-            await client.aclose()
-    assert codes == [(1012, "retry_within_ms=1000")] * 20
-    assert server.process.returncode == 0
-    lines = server.lines()
-    for step in ("startup", "drain", "drained", "shutdown"):
-        assert lines.count(step) == workers, lines
-
-
-@pytest.mark.live
-async def test_plain_hypercorn_survives_every_vector(tmp_path: Path) -> None:
-    async with plain_hypercorn(tmp_path) as server, await RawClient.open(server.address) as bystander:
-        for vector in VECTORS:
-            async with await RawClient.dial(server.address) as attacker:
-                await send_what_is_taken(attacker, vector.values[0])  # type: ignore[arg-type]  # bytes all
-                with trio.move_on_after(0.1):
-                    await attacker.rest()
-        await bystander.say("still there?")
-        assert await bystander.message() == "still there?"
-        async with await RawClient.dial(server.address) as client:
-            await client.send(GET)
-            await whole(client)
-        to_master(server)
-    assert server.lines().count("startup") == 1
-
-
-@pytest.mark.live
-async def test_tls_by_hypercorn(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-days", "2", "-nodes"]
-    try:
-        await trio.run_process(
-            [*command, "-keyout", str(key), "-out", str(certificate)], capture_stdout=True, capture_stderr=True
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl makes the certificate")
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    async with plain_hypercorn(tmp_path, "--certfile", str(certificate), "--keyfile", str(key)) as server:
-        plain = await trio.open_tcp_stream(*server.address)
-        async with trio.SSLStream(plain, context, https_compatible=True) as stream:
-            with trio.fail_after(20):
-                await stream.send_all(upgrade() + frame(TEXT, b"under cover"))
-                received = b""
-                while b"under cover" not in received:
-                    data = await stream.receive_some()
-                    assert data
-                    received += data
-        assert received.startswith(b"HTTP/1.1 101")
-        to_master(server)
