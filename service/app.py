@@ -11,6 +11,7 @@ The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 Only this module and the entry points see the whole settings object.
 """
 
+import os
 import signal
 import socket
 import sys
@@ -33,8 +34,8 @@ from service.observe import LogJournal, make_log
 from service.settings import Settings
 from service.transports import asgi, front_door
 from service.transports.door import Door
-from service.transports.http_server import bind, serve_http
-from service.transports.listener import accepted_address, open_listeners
+from service.transports.http_server import serve_http
+from service.transports.listener import open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.wire.codes import CloseCode
@@ -105,12 +106,12 @@ class Node:
             self.gateway.counters,
             outbound_limit=settings.outbound_limit,
             resolve=proxies.resolve,
-            log=self._say,
+            log=self._note,
         )
         self.door = Door(
             counts=self.gateway.counters,
-            log=self._say,
-            adopt=self._adopt,
+            log=self._note,
+            adopt=self.reactor.adopt,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
@@ -126,19 +127,8 @@ class Node:
         down = self.background.down
         return None if down is None else f"the task {down} is down"
 
-    def _say(self, level: str, line: str) -> None:
-        getattr(self.log, level)(line)
-
     def _note(self, event: str, /, **fields: object) -> None:
         self.log.warning(event, **fields)
-
-    def _adopt(self, sock: socket.socket, received: bytes, _: str) -> None:
-        try:
-            peer = sock.getpeername()
-        except OSError:
-            sock.close()
-            return
-        self.reactor.adopt(sock, received, "websocket", accepted_address(peer))
 
     def _task_failed(self, name: str, error: Exception) -> None:
         self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
@@ -156,6 +146,14 @@ class Node:
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
         if settings.worker_port is not None:
             self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
+
+    async def prepare(self) -> None:
+        """`bind` where nobody catches a StartError: says the sentence and raises SystemExit."""
+        try:
+            await self.bind()
+        except StartError as error:
+            sys.stderr.write(f"portico: {error}\n")
+            raise SystemExit(2) from None
 
     async def _start(self) -> None:
         if self._websocket_sockets is None and self._worker_sockets is None:
@@ -224,9 +222,10 @@ class Node:
                 continue
             await trio.sleep_until(start + moment)
             session.close(CloseCode.RESTARTING, f"retry_within_ms={retry_within_ms}")
-        with trio.move_on_after(LAST_CALL):
-            while self.gateway.sessions:
-                await trio.sleep(0.02)
+        last_call = trio.current_time() + LAST_CALL
+        # Polled: an event that every session's end had to look at would cost more than it tells.
+        while self.gateway.sessions and trio.current_time() < last_call:  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 def _moment(planned: tuple[float, Session]) -> float:
@@ -236,7 +235,7 @@ def _moment(planned: tuple[float, Session]) -> float:
 def create_app(settings: Settings) -> QuartTrio:
     """The ASGI app of a node with these settings, for `hypercorn -k trio`. Raises StartError."""
     node = Node(settings)
-    front_door.install_drain(node.app, node.door, node.drain)
+    front_door.install_drain(node.app, node.door, node.drain, prepare=node.prepare)
     return node.app
 
 
@@ -253,10 +252,7 @@ def serve(settings: Settings) -> int:
 async def _serve(node: Node) -> int:
     settings = node.settings
     await node.bind()
-    try:
-        sockets = bind(settings.host, settings.port)
-    except OSError as error:
-        raise _taken("PORT", settings.host, settings.port, error) from error
+    sockets = await _listen(settings.host, settings.port, "PORT")
     node.places.http_port = sockets[0].getsockname()[1]
     shutdown = trio.Event()
     code = 0
@@ -353,7 +349,7 @@ async def _listen(host: str, port: int, setting: str) -> list[socket.socket]:
 
 def _taken(setting: str, host: str, port: int, error: OSError) -> StartError:
     return StartError(
-        f"cannot listen on {host} port {port} ({error.strerror or error}): "
+        f"cannot listen on {host} port {port} ({os.strerror(error.errno) if error.errno else error}): "
         f"stop what uses it, or set {setting} to another port."
     )
 

@@ -6,13 +6,11 @@ us. Promises that no outcome of any of these is a traceback, and that standard o
 only: what is going on is told on standard error.
 """
 
-import os
 import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, Final, NoReturn, TypedDict
 
 import click
@@ -121,13 +119,7 @@ def serve(host: str | None, port: int | None, websocket_port: str | None, worker
 
 def _settings(overrides: dict[str, str] | None = None) -> Settings:
     try:
-        settings = Settings.load()
-        if overrides:
-            # A PORT in the environment means a platform, and so production; one that somebody typed
-            # doesn't, so the environment is decided before it is laid over.
-            decided = {**os.environ, "ENVIRONMENT": settings.environment, **overrides}
-            dotenv = Path(".env")
-            settings = Settings.load(decided, dotenv if dotenv.is_file() else None)
+        settings = Settings.load(overrides=overrides)
     except SettingsError as error:
         _fail(WRONG, *error.problems)
     return settings

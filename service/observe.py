@@ -102,7 +102,7 @@ class LogJournal:
             "connection closed",
             connection=session.id,
             dialect=session.handler.name,
-            code=code,
+            code=int(code),
             reason=reason or None,
             seconds=round(seconds, 3),
         )

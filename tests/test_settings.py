@@ -655,3 +655,11 @@ def test_the_environment_is_read_here_and_nowhere_else() -> None:
         )
     }
     assert readers == {"service/settings/sources.py"}
+
+
+def test_the_command_line_wins_and_a_port_typed_there_is_no_platform_s(tmp_path: Path) -> None:
+    settings = Settings.load({"PORT": "3000", "ENVIRONMENT": "development"}, overrides={"PORT": "4000"})
+    assert (settings.port, settings.origin("port")) == (4000, "command line")
+    assert Settings.load({}, overrides={"PORT": "4000"}).environment == "development"
+    with pytest.raises(SettingsError, match="WEBSOCKET_PORT"):
+        Settings.load({}, overrides={"WEBSOCKET_PORT": "many"})

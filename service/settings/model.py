@@ -273,11 +273,18 @@ class Settings(BaseSettings):
         return networks
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Self:
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        dotenv: Path | None = None,
+        overrides: Mapping[str, str] | None = None,
+    ) -> Self:
         """Read the settings and check every rule.
 
         `environ`: the variables; without it, those of the process, and `.env` in the working directory.
-        `dotenv`: a file to read beside them. Raises `SettingsError` with a sentence for everything wrong.
+        `dotenv`: a file to read beside them. `overrides`: variables from the command line, which win over both;
+        a PORT among them was typed by somebody and doesn't make the environment production.
+        Raises `SettingsError` with a sentence for everything wrong.
         """
         known = {env_name(name): name for name in cls.model_fields}
         found = collect(environ, dotenv, known)
@@ -285,6 +292,8 @@ class Settings(BaseSettings):
         origins = dict(found.origins)
         if "ENVIRONMENT" not in values and "PORT" in values and origins["PORT"] == "environment":
             values["ENVIRONMENT"], origins["ENVIRONMENT"] = "production", "derived"
+        for name, value in (overrides or {}).items():
+            values[name], origins[name] = value, "command line"
         if "DYNO" in values and "PORTICO_TRUSTED_PROXIES" not in values:
             values["PORTICO_TRUSTED_PROXIES"] = str(PLATFORM_ROUTER)
             origins["PORTICO_TRUSTED_PROXIES"] = "derived"

@@ -34,6 +34,7 @@ def _mode(settings: "Settings") -> Iterator[str]:
     if kind not in allowed:
         right = " or ".join(allowed)
         yield f"SERVICE_ROLE={role} contradicts API_TYPE={kind}: leave API_TYPE unset, or set it to {right}."
+        return
     if kind == "combined":
         return
     told = [f"SERVICE_ROLE={role}"] if role else []

@@ -17,7 +17,7 @@ from dotenv.parser import parse_stream
 
 from service.settings.forms import quoted
 
-Origin = Literal["environment", ".env", "default", "derived"]
+Origin = Literal["command line", "environment", ".env", "default", "derived"]
 
 PREFIX: Final = "PORTICO_"
 

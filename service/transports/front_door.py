@@ -22,8 +22,11 @@ from service.transports.listener import BACKLOG
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
 
+Prepare = Callable[[], Awaitable[None]]
+"""What has to be had before anything starts, ports say; SystemExit raised here ends the process without a traceback."""
+
 _doors: Final[WeakKeyDictionary[Any, Door]] = WeakKeyDictionary()
-_drains: Final[WeakKeyDictionary[Any, tuple[Door, Drain]]] = WeakKeyDictionary()
+_drains: Final[WeakKeyDictionary[Any, tuple[Door, Drain, Prepare]]] = WeakKeyDictionary()
 # What was there before, by (module, name): the places are filled once, whatever the number of apps.
 _originals: Final[dict[tuple[str, str], Any]] = {}
 
@@ -54,8 +57,12 @@ def install(app: Any, door: Door) -> bool:
     return True
 
 
-def install_drain(app: Any, door: Door, drain: Drain) -> bool:
-    """Have `hypercorn -k trio` drain `app` before it stops serving.
+async def _nothing() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def install_drain(app: Any, door: Door, drain: Drain, prepare: Prepare = _nothing) -> bool:
+    """Have `hypercorn -k trio` call `prepare` before it serves `app`, and drain it before it stops serving.
 
     On SIGTERM or SIGINT, or when Hypercorn's master says so, `drain` is awaited while HTTP is still served,
     then the server ends with the app's lifespan shutdown; further signals change nothing. Also applies
@@ -66,7 +73,7 @@ def install_drain(app: Any, door: Door, drain: Drain) -> bool:
     except (ImportError, AttributeError) as error:
         door.log("drain_missing", reason="Hypercorn has changed; a stop is abrupt.", error=describe(error))
         return False
-    _drains[app] = (door, drain)
+    _drains[app] = (door, drain, prepare)
     return True
 
 
@@ -104,7 +111,8 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
         if installed is None:
             await original(app, config, sockets=sockets, shutdown_trigger=shutdown_trigger, task_status=task_status)
             return
-        door, drain = installed
+        door, drain, prepare = installed
+        await prepare()
         configure(config, door, announce=True)
         if sockets is not None:
             for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):

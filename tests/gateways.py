@@ -1,0 +1,161 @@
+"""Real gateways for tests: processes of their own, started as operators start them, on free loopback ports."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parent.parent
+BIN: Final = Path(sys.executable).parent
+SERVERS: Final = ("portico serve", "hypercorn")
+MODES: Final = ("integrated", "adjacent")
+UP_LIMIT: Final = 60.0
+"""Seconds for a gateway to be ready, however busy the machine is."""
+DOWN_LIMIT: Final = 30.0
+"""Seconds from SIGTERM to its end."""
+_STARTS: Final = 4
+
+
+@dataclass
+class Running:
+    """A gateway that is up. `websocket_url` and `worker_url` have no path."""
+
+    base_url: str
+    websocket_url: str
+    worker_url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def said(self) -> str:
+        """Everything that it has written so far, to its log and its terminal."""
+        return self.log.read_text(errors="replace")
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that are free now; all are held at once, so that no two are the same."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind((host, 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def may_bind(host: str, port: int) -> bool:
+    """Whether we could listen there, now and as who we are."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def clean_environment(**settings: object) -> dict[str, str]:
+    """This process's environment without anything that the gateway or a client program takes as a setting."""
+    ours = ("PORTICO_", "LOADTEST_", "REDIS_", "WEBSOCKET_", "OPEN_API_", "SERVICE_", "API_")
+    named = {"PORT", "HOST", "WORKER_PORT", "DEBUG", "DYNO", "ENVIRONMENT"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in named and not name.startswith(ours) and not name.lower().endswith("_proxy")
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in settings.items()}}
+
+
+def command(server: str, host: str, port: int) -> Sequence[str]:
+    """How an operator starts it."""
+    if server == "portico serve":
+        return [str(BIN / "portico"), "serve"]
+    bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return [str(BIN / "hypercorn"), "-k", "trio", "service.asgi:app", "--bind", bind]
+
+
+@contextmanager
+def gateway(
+    folder: Path,
+    *,
+    server: str = "portico serve",
+    mode: str = "adjacent",
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    settings: Mapping[str, object] | None = None,
+    exit_code: int | None = 0,
+) -> Iterator[Running]:
+    """A gateway while the block runs; then SIGTERM, and it has to end with `exit_code` (None: any).
+
+    `folder` is its working directory, where nothing may be a `.env`, and where its log is. RuntimeError, with the
+    log, if it doesn't come up or doesn't end as it should.
+    """
+    log = folder / "gateway.log"
+    for attempt in range(1, _STARTS + 1):
+        # A port that was free a moment ago may be taken now, so one failed start proves nothing.
+        http, websocket, worker = free_ports(3, host)
+        http = port or http
+        environment = {"HOST": host, "PORT": http, "WORKER_PORT": worker, "ENVIRONMENT": "development"}
+        environment["WEBSOCKET_PORT"] = "same" if mode == "integrated" else websocket
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command(server, host, http),
+                cwd=folder,
+                env=clean_environment(**{**environment, **(settings or {})}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        name = f"[{host}]" if ":" in host else host
+        running = Running(
+            f"http://{name}" if http == 80 else f"http://{name}:{http}",
+            f"ws://{name}:{http if mode == 'integrated' else websocket}",
+            f"ws://{name}:{worker}",
+            process,
+            log,
+        )
+        try:
+            if not _came_up(running):
+                if attempt < _STARTS:
+                    continue
+                raise RuntimeError(f"the gateway did not come up:\n{running.said()}")
+            yield running
+            code = end(process)
+            if exit_code is not None and code != exit_code:
+                raise RuntimeError(f"the gateway ended with {code}, not {exit_code}:\n{running.said()}")
+            return
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def end(process: "subprocess.Popen[bytes]") -> int | None:
+    """SIGTERM, and the exit code; None if it has not ended in time."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(DOWN_LIMIT)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _came_up(running: Running) -> bool:
+    deadline = time.monotonic() + UP_LIMIT
+    while time.monotonic() < deadline and running.process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return True
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.05)  # there is no event for another process being ready
+    return False

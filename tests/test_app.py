@@ -1,0 +1,198 @@
+"""The whole node, in processes of its own: how it starts, what it refuses, how it ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.gateways import BIN, ROOT, SERVERS, clean_environment, command, end, free_ports, gateway, may_bind
+
+pytestmark = pytest.mark.live
+
+REGISTER = json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"})
+
+
+def run_briefly(folder: Path, server: str = "portico serve", **settings: object) -> "subprocess.CompletedProcess[str]":
+    """A start that is expected to fail."""
+    port = settings.get("PORT", 0)
+    return subprocess.run(
+        command(server, "127.0.0.1", int(str(port)) or free_ports(1)[0]),
+        cwd=folder,
+        env=clean_environment(**{"HOST": "127.0.0.1", **settings}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"PORTICO_PING_INTERVALL": "5"}, "PORTICO_PING_INTERVAL"),
+        ({"WEBSOCKET_PORT": "many"}, "WEBSOCKET_PORT"),
+        ({"SERVICE_ROLE": "websocket", "API_TYPE": "http"}, "contradicts"),
+        ({"PORTICO_EXTENSIONS": "no_such_module"}, "no_such_module"),
+    ],
+)
+def test_what_cannot_be_started_is_said_in_a_sentence(
+    tmp_path: Path, server: str, settings: dict[str, str], sentence: str
+) -> None:
+    ended = run_briefly(tmp_path, server, **settings)
+    # Hypercorn's master ends with 0 whatever its worker ended with.
+    assert ended.returncode == (2 if server == "portico serve" else 0)
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("setting", ["PORT", "WEBSOCKET_PORT", "WORKER_PORT"])
+def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path: Path, server: str, setting: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = dict(zip(("PORT", "WEBSOCKET_PORT", "WORKER_PORT"), free_ports(3), strict=True)) | {setting: port}
+        ended = run_briefly(tmp_path, server, ENVIRONMENT="development", **ports)
+    if server == "portico serve":
+        assert ended.returncode == 2
+    if server == "portico serve" or setting != "PORT":  # that port is Hypercorn's own to report
+        assert str(port) in ended.stderr
+        assert setting in ended.stderr
+        assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def test_a_port_as_a_platform_sets_it_means_production_and_the_next_one_for_websockets(tmp_path: Path) -> None:
+    for _ in range(5):
+        port = free_ports(1)[0]
+        if not may_bind("127.0.0.1", port + 1):
+            continue
+        with gateway(
+            tmp_path,
+            port=port,
+            settings={"ENVIRONMENT": "production", "WEBSOCKET_PORT": port + 1, "PORTICO_DRAIN_SECONDS": "0.1"},
+        ) as running:
+            info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
+            assert info["websocket_url"] == f"ws://127.0.0.1:{port + 1}"
+            assert info["environment"] == "production"
+            lines = [json.loads(line) for line in running.said().splitlines() if line]
+            assert any(line["event"] == "started" for line in lines)
+        return
+    pytest.fail("no two free ports beside each other")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_signal_ends_it_cleanly_and_clients_are_told(tmp_path: Path, server: str, number: signal.Signals) -> None:
+    with gateway(tmp_path, server=server, settings={"PORTICO_DRAIN_SECONDS": "0.3"}, exit_code=None) as running:
+        with connect(running.websocket_url) as client:
+            client.send(REGISTER)
+            assert json.loads(client.recv())["type"] == "registration_success"
+            running.process.send_signal(number)
+            notice = json.loads(client.recv())
+            assert notice == {"type": "server_draining", "retry_within_ms": 300}
+            # What a client gets next is the Close, with the advice in its reason.
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+            assert client.close_code == 1012
+            assert client.close_reason == "retry_within_ms=300"
+        assert running.process.wait(20) == 0
+        assert "stopped" in running.said()
+        assert "Traceback" not in running.said()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    with (
+        gateway(tmp_path, settings={"PORTICO_DRAIN_SECONDS": "600"}, exit_code=None) as running,
+        connect(running.websocket_url) as client,
+    ):
+        client.send(REGISTER)
+        client.recv()
+        running.process.send_signal(signal.SIGTERM)
+        client.recv()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == 1
+        assert "Traceback" not in running.said()
+
+
+def test_while_it_drains_it_is_not_ready_and_takes_nobody(tmp_path: Path) -> None:
+    with (
+        gateway(tmp_path, settings={"PORTICO_DRAIN_SECONDS": "600"}, exit_code=None) as running,
+        connect(running.websocket_url) as client,
+    ):
+        client.send(REGISTER)
+        client.recv()
+        running.process.send_signal(signal.SIGTERM)
+        assert json.loads(client.recv())["type"] == "server_draining"
+        assert httpx.get(f"{running.base_url}/readyz").status_code == 503
+        assert httpx.get(f"{running.base_url}/livez").status_code == 200
+        upgrade = {
+            "connection": "upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "sec-websocket-version": "13",
+        }
+        answer = httpx.get(f"{running.base_url}/ws", headers=upgrade)
+        assert answer.status_code == 503
+        assert answer.headers["connection"] == "close"
+
+
+def test_the_procfile_starts_it(tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    log = tmp_path / "honcho.log"
+    settings = {"PORT": port, "WEBSOCKET_PORT": "same", "PORTICO_DRAIN_SECONDS": "0.1", "PATH": f"{BIN}:/usr/bin:/bin"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "-e", str(tmp_path / "none"), "start"],
+            cwd=ROOT,
+            env=clean_environment(**settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/b-client/info", timeout=5) as answer:
+                    info = json.load(answer)["b_client_info"]
+                break
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)  # there is no event for another process being ready
+        assert info["websocket_port"] == port
+        assert info["environment"] == "production"
+        with connect(f"ws://127.0.0.1:{port}") as client:
+            client.send(REGISTER)
+            assert json.loads(client.recv())["type"] == "registration_success"
+    finally:
+        end(process)
+    assert "stopped" in log.read_text()
+
+
+@pytest.mark.skipif(not may_bind("127.0.0.80", 80), reason="only root may listen on port 80")
+@pytest.mark.parametrize("server", SERVERS)
+def test_on_port_80_all_three_ways_to_build_the_address_work(tmp_path: Path, server: str) -> None:
+    with gateway(tmp_path, server=server, mode="integrated", host="127.0.0.80", port=80) as running:
+        info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
+        assert info["websocket_port"] == 80
+        built = (
+            info["websocket_url"],
+            f"ws://{info['websocket_host']}:{info['websocket_port']}",
+            f"ws://{running.base_url.removeprefix('http://')}:{info['websocket_port']}",
+        )
+        for url in built:
+            with connect(url) as client:
+                client.send(REGISTER)
+                assert json.loads(client.recv())["type"] == "registration_success"
