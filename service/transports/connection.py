@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from service.core.ports import HttpAnswer
 from service.transports.allowance import Allowance
 from service.transports.head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
-from service.transports.inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame
+from service.transports.inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame, skip_to_close
 from service.transports.outbound import write_queue
 from service.transports.poller import NOTHING, READABLE, WRITABLE
 from service.wire.codes import ABNORMAL, CloseCode
@@ -334,25 +334,11 @@ class Connection(Inbound):
         self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)
 
     def _seek_close(self, data: bytes) -> None:
-        """Skip over frames up to the peer's Close. `_need` is what is still to come of the present one."""
-        data = bytes(self._inbox) + data
-        end = len(data)
-        position = min(self._need, end)
-        self._need -= position
-        while end - position >= 2:
-            length = data[position + 1] & 0x7F
-            start = 2 + (8 if length == 127 else 2 if length == 126 else 0)
-            if end - position < start:
-                break
-            if data[position] & 0x0F == 0x8:
-                self._finish()
-                return
-            size = int.from_bytes(data[position + 2 : position + start], "big") if length > 125 else length
-            whole = start + size + (4 if data[position + 1] & 0x80 else 0)
-            step = min(whole, end - position)
-            self._need = whole - step
-            position += step
-        self._inbox = data[position:]
+        """Discard what comes, up to the peer's Close."""
+        rest, self._need, found = skip_to_close(bytes(self._inbox) + data, self._need)
+        self._inbox = rest
+        if found:
+            self._finish()
 
     def _finish(self) -> None:
         """All is said on both sides, or need not be heard any more."""

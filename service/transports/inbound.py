@@ -57,6 +57,30 @@ def close_frame(code: int, reason: str) -> bytes:
     return bytes((_WHOLE_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
 
 
+def skip_to_close(data: bytes, missing: int) -> tuple[bytes, int, bool]:
+    """Pass over frames, whatever is in them, in search of a Close.
+
+    `missing` bytes at the beginning still belong to a frame that was passed over. Returns what is left of
+    `data` (less than a frame's head), how many bytes are missing now, and whether there was a Close.
+    """
+    end = len(data)
+    position = min(missing, end)
+    missing -= position
+    while end - position >= 2:
+        length = data[position + 1] & 0x7F
+        start = 2 + (8 if length == 127 else 2 if length == 126 else 0)
+        if end - position < start:
+            break
+        if data[position] & 0x0F == 0x8:
+            return b"", 0, True
+        size = int.from_bytes(data[position + 2 : position + start], "big") if length > 125 else length
+        whole = start + size + (4 if data[position + 1] & 0x80 else 0)
+        step = min(whole, end - position)
+        missing = whole - step
+        position += step
+    return data[position:], missing, False
+
+
 class Assembly:
     """What is needed only while frames come that are not whole messages."""
 

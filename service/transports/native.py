@@ -17,6 +17,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -74,7 +75,7 @@ class Reactor:
         self.plain_http = plain_http
         self.counts = counts
         self.resolve_origin = resolve_origin
-        self.log = log
+        self._log = log
         self.outbound_limit = outbound_limit
         self.handshake_timeout = handshake_timeout
         self.ping_interval = ping_interval
@@ -164,6 +165,9 @@ class Reactor:
 
         `sock` is detached; `peer` is the address at its other end. The handshake's time starts anew.
         """
+        if self._closed:
+            sock.close()
+            return
         sock.setblocking(False)
         connection = self._admit(sock.detach(), peer, kind)
         if received:
@@ -214,6 +218,11 @@ class Reactor:
         self.wake()
 
     # What connections call.
+
+    def log(self, event: str, **fields: object) -> None:
+        """Say what an operator should know. A log that can't be written ends nothing."""
+        with suppress(Exception):
+            self._log(event, **fields)
 
     def wake(self) -> None:
         """There is work that no descriptor tells of."""
@@ -356,7 +365,9 @@ class Reactor:
     def _bury(self) -> None:
         corpses, self._corpses = self._corpses, []
         for fd in corpses:
-            os.close(fd)
+            # A close that reports an error has closed all the same.
+            with suppress(OSError):
+                os.close(fd)
 
     def _contain(self, connection: Connection, error: Exception) -> None:
         self.counts.contained_errors += 1
@@ -398,8 +409,12 @@ class Reactor:
             self.log("accept_paused", port=listener.address[1], error=error.strerror)
 
     def _admit(self, fd: int, address: str, kind: Kind) -> Connection:
+        try:
+            self.poller.register(fd, READABLE)
+        except OSError:  # the system's bound on watched descriptors
+            os.close(fd)
+            raise
         connection = Connection(self, fd, address, kind)
-        self.poller.register(fd, READABLE)
         self._connections[fd] = connection
         self.wheel.set(connection, self.clock() + self.handshake_timeout)
         return connection
@@ -414,6 +429,7 @@ class Reactor:
 
     def _shut(self) -> None:
         """Everything ends, whatever state it is in."""
+        self._closed = True
         for listener in list(self._listeners.values()):
             self._stop(listener)
         for connection in list(self._connections.values()):

@@ -7,7 +7,7 @@ from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.frames import Opcode as Opcodes
 from websockets.protocol import OPEN, Protocol, Side
 
-from service.transports.inbound import FRAMES_A_TURN, Inbound, close_frame
+from service.transports.inbound import FRAMES_A_TURN, Inbound, close_frame, skip_to_close
 
 from .raw import BINARY, CLOSE, CONT, PING, PONG, frame
 from .raw import TEXT as TEXT_OPCODE
@@ -199,3 +199,19 @@ def test_a_reason_is_cut_between_characters() -> None:
     sent = close_frame(1000, "é" * 100)
     assert sent[1] == 2 + 122
     assert sent[4:].decode() == "é" * 61
+
+
+@given(st.lists(st.binary(max_size=400), max_size=5), chunkings, st.booleans())
+def test_a_close_is_found_behind_anything(payloads: list[bytes], chunks: list[int], closed: bool) -> None:
+    data = b"".join(frame(TEXT_OPCODE, payload, fin=False) for payload in payloads)
+    if closed:
+        data += client_close(1000)
+    rest, missing, found = b"", 0, False
+    sizes = iter(chunks)
+    position = 0
+    while position < len(data) and not found:
+        size = next(sizes, len(data))
+        rest, missing, found = skip_to_close(rest + data[position : position + size], missing)
+        position += size
+        assert len(rest) < 14
+    assert found == closed

@@ -15,7 +15,7 @@ from service.core.ports import Handshake, HttpAnswer, Peer
 from service.wire.codes import CloseCode
 from service.wire.frame import Frame
 
-from .contract import Options, TransportContract, still_serves, until
+from .contract import Options, TransportContract, scripted, still_serves, until
 from .native_harness import NativeHarness
 from .raw import PING, PONG, TEXT, RawClient, close_frame, frame, upgrade
 from .script import Counts, Recorder, ScriptGate, Silent
@@ -215,6 +215,23 @@ async def test_a_gate_that_raises(harness: NativeHarness, gate: ScriptGate, coun
     assert [event for event, _ in harness.log] == ["contained_error"] * 2
 
 
+async def test_a_log_that_raises(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    def broken(event: str, /, **fields: object) -> None:
+        raise OSError("no space left on device")
+
+    def raising(recorder: Recorder, payload: bytes) -> None:
+        raise RuntimeError("a bug of ours")
+
+    harness.note = broken  # type: ignore[method-assign]  # a disk that is full
+    gate.make = scripted(raising)
+    async with harness.serve(gate, counts, Options()) as address:
+        async with await RawClient.open(address) as client:
+            await client.say("raise")
+            assert (await client.closed())[0] == 1011
+        gate.make = Recorder
+        await still_serves(address)
+
+
 async def test_a_receiver_that_raises_at_the_end(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     class Bad(Recorder):
         def closed(self, code: int, reason: str) -> None:
@@ -351,6 +368,15 @@ async def test_adopting_a_socket(harness: NativeHarness, gate: ScriptGate, count
             assert gate.recorders[-1].handshake.kind == "worker"
             assert gate.recorders[-1].peer.address == "10.1.2.3"
             await client.aclose()
+
+
+async def test_adopting_when_all_is_over(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    async with harness.serve(gate, counts, Options()):
+        pass
+    ours, theirs = socket.socketpair()
+    with theirs:
+        harness.reactor.adopt(ours, upgrade(), "websocket", "10.1.2.3")
+        assert theirs.recv(1) == b""
 
 
 async def test_a_port_that_is_taken(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
