@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from importlib.metadata import version
 from random import uniform
 from typing import Final
@@ -97,7 +98,9 @@ class Node:
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
         )
-        self.app: QuartTrio = create_http(self.gateway, self.places, resolver=proxies.resolve, ready=self.unready)
+        self.app: QuartTrio = create_http(
+            self.gateway, self.places, resolver=proxies.resolve, ready=self.unready, broke=self._broke
+        )
         self.app.before_serving(self._start)
         self.app.after_serving(self._end)
         asgi.register(
@@ -107,6 +110,8 @@ class Node:
             outbound_limit=settings.outbound_limit,
             resolve=proxies.resolve,
             log=self._note,
+            max_messages_per_second=settings.max_messages_per_second,
+            max_bytes_per_second=settings.max_bytes_per_second,
         )
         self.door = Door(
             counts=self.gateway.counters,
@@ -126,6 +131,9 @@ class Node:
             return self.state
         down = self.background.down
         return None if down is None else f"the task {down} is down"
+
+    def _broke(self, error: Exception) -> None:
+        self.log.error("internal error", trace="".join(traceback.format_exception(error)))
 
     def _note(self, event: str, /, **fields: object) -> None:
         self.log.warning(event, **fields)

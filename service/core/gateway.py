@@ -3,7 +3,7 @@
 Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in. One per process.
 """
 
-import uuid
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
@@ -83,7 +83,7 @@ class Gateway:
 
     def __init__(self, rules: Rules, *, now: Monotonic, wall: Wall, defer: Defer, journal: Journal) -> None:
         self.rules = rules
-        self.epoch = uuid.uuid4().hex
+        self.epoch = make_id()
         self._now = now
         self._wall = wall
         self._journal = journal
@@ -275,4 +275,4 @@ class Gateway:
 
 def make_id() -> str:
     """A new id: 32 hexadecimal digits, unguessable."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -1,7 +1,7 @@
 """Rooms: the HTTP API as a Quart-trio app, made from the route table and the rooms' handlers.
 
-The only module here that knows Quart, besides `quart_body`. It promises that every answer is JSON (or Prometheus'
-text), errors of Quart and bugs of ours included, and that a route that isn't open is guarded.
+The only module here that knows Quart, besides `quart_body`. It promises that every answer is JSON (but for Prometheus'
+text and the files of the page), errors of Quart and bugs of ours included, and that a route that isn't open is guarded.
 """
 
 import logging
@@ -34,6 +34,7 @@ from .health import Doctor, health_room
 from .logins import logins_room
 from .notifications import notifications_room
 from .openapi import openapi_room
+from .pages import PAGE_ROUTES, pages_room
 from .quart_body import read_body
 from .requests import requests_room
 from .table import ROUTES, Route
@@ -77,9 +78,10 @@ def create_http(
         **logins_room(gateway),
         **requests_room(gateway),
         **clients_room(gateway),
+        **pages_room(places, wall),
     }
     methods: dict[str, list[str]] = {}
-    for route in ROUTES:
+    for route in (*ROUTES, *PAGE_ROUTES):
         view = partial(desk.serve, route, handlers.pop(route.operation))
         app.add_url_rule(route.rule, route.operation, view, methods=[route.method])
         methods.setdefault(route.rule, []).append(route.method)

@@ -2,7 +2,7 @@
 
 It takes the raw ASGI scope, in front of Quart: Quart-trio cancels a WebSocket's handler at its disconnect, so
 that messages which came just before a Close are lost, and with more than 10 unread ones never sees the
-disconnect. HTTP and lifespan go on to Quart, HTTP with client, scheme and host as the trusted proxies say.
+disconnect. HTTP and lifespan go on to Quart as they are.
 
 A connection is the server's task for it, which always reads, and one writer task under it; both end with it.
 Knows ASGI only, and promises what `service.core.ports` says of a Peer and a Receiver as far as the server below
@@ -84,7 +84,7 @@ def register(
 
 
 class AsgiTransport:
-    """An ASGI app: WebSockets are served here, everything else by `inner`."""
+    """An ASGI app: WebSockets are served here, everything else by `inner`, its scope as it is."""
 
     def __init__(
         self,
@@ -109,8 +109,6 @@ class AsgiTransport:
         """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._inner(self._as_proxies_say(scope), receive, send)
         else:
             await self._inner(scope, receive, send)
 
@@ -118,15 +116,6 @@ class AsgiTransport:
         address, port = scope.get("client") or ("", 0)
         scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
         return self._resolve(address, headers, scheme), port
-
-    def _as_proxies_say(self, scope: Scope) -> Scope:
-        headers = _headers(scope)
-        origin, port = self._origin(scope, headers)
-        changed = {**scope, "client": (origin.address, port), "scheme": origin.scheme}
-        if origin.host and origin.host != headers.get("host"):
-            kept = [field for field in scope["headers"] if field[0].lower() != b"host"]
-            changed["headers"] = [*kept, (b"host", origin.host.encode("ascii"))]
-        return changed
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)

@@ -84,13 +84,39 @@ class GatewayMachine(RuleBasedStateMachine):
         self.ended: list[Session] = []
 
     @rule(target=connections, path=st.sampled_from(PATHS), address=st.sampled_from(["192.0.2.1", "192.0.2.2"]))
+    def come(self, path: str, address: str) -> Session | None:
+        return self.connect(path, address)
+
     def connect(self, path: str, address: str) -> Session | None:
+        """A connection; None where it is one too many."""
         answer = self.gateway.admit(handshake(path, address=address))
         if isinstance(answer, HttpAnswer):
             return None
         peer = MemoryPeer(address=address)
         session = self.gateway.opened(peer, answer)
         self.alive[session] = peer
+        return session
+
+    @rule(target=connections, key=st.sampled_from(["key", None]), role=st.sampled_from(["worker", "client", None]))
+    def come_as_worker(self, key: str | None, role: str | None) -> Session | None:
+        session = self.connect("/worker", "192.0.2.3")
+        if session is not None and role is not None:
+            data = {"role": role, "client_id": "w", "token": key, "capacity": 1}
+            session.receive(json.dumps({"type": "connect", "data": data}).encode(), True)
+        return session
+
+    @rule(target=connections, timeout=st.sampled_from([0.5, 5]), idempotent=st.booleans(), times=st.integers(1, 3))
+    def come_with_requests(self, timeout: float, idempotent: bool, times: int) -> Session | None:
+        session = self.connect("/requester", "192.0.2.4")
+        call = {
+            "command": "echo",
+            "timeout": timeout,
+            "idempotent": idempotent,
+            "affinity": "a" if times == 3 else None,
+        }
+        for _ in range(times if session is not None else 0):
+            assert session is not None
+            session.receive(json.dumps(call).encode(), True)
         return session
 
     @rule(session=connections, message=messages(), text=st.booleans())

@@ -5,6 +5,7 @@ import pytest
 
 from service.core.delivery import Delivery
 from service.core.logins import Logins
+from service.http.pages import PAGE_ROUTES
 from service.http.rooms import create_http
 from service.http.table import ROUTES
 
@@ -14,17 +15,17 @@ from .stage import House, house, no_proxies, problem
 def test_the_table_and_the_app_have_the_same_routes() -> None:
     app = house().app
     there = {(rule.rule, method) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
-    meant = {(route.rule, route.method) for route in ROUTES}
+    routes = (*ROUTES, *PAGE_ROUTES)
+    meant = {(route.rule, route.method) for route in routes}
     assert {(rule, method) for rule, method in there if method not in ("HEAD", "OPTIONS")} == meant
-    assert {rule for rule, method in there if method == "OPTIONS"} == {route.rule for route in ROUTES}
-    assert len({route.operation for route in ROUTES}) == len(ROUTES)
+    assert {rule for rule, method in there if method == "OPTIONS"} == {route.rule for route in routes}
+    assert len({route.operation for route in routes}) == len(routes)
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/nothing",
-        "/",
         "/api",
         "/api/notifications/",
         "/api//health",
