@@ -18,12 +18,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from service.core.ports import Gate, PlainHttp, TransportCounts
 from service.transports.connection import OPEN, Connection
+from service.transports.door import Log, describe
 from service.transports.head import ResolveOrigin
 from service.transports.listener import BACKLOG, Kind, Listener, open_listeners
 from service.transports.poller import READABLE, WRITABLE, Poller, make_poller
@@ -38,12 +39,6 @@ _FLUSHES: Final = 128  # connections written to between two looks at the clock
 _ACCEPTS: Final = 64  # new connections taken in one go
 _ACCEPT_PAUSE: Final = 0.25  # seconds
 _LAST_CALL: Final = 0.7  # seconds that a drain waits for the peers after its window
-
-
-class Log(Protocol):
-    """Where the transport says what an operator should know. No text of a peer's is ever in it."""
-
-    def __call__(self, event: str, /, **fields: object) -> object: ...
 
 
 class Reactor:
@@ -69,7 +64,7 @@ class Reactor:
         pong_timeout: float,
         max_messages_per_second: float = 0,
         max_bytes_per_second: float = 0,
-        poller: Poller | None = None,
+        make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.gate = gate
         self.plain_http = plain_http
@@ -84,10 +79,11 @@ class Reactor:
         self.max_bytes_per_second = max_bytes_per_second
         self.metered = bool(max_messages_per_second or max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
-        # The app is made where no trio runs yet; `run` sets both anew.
+        # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.
         self.now = 0.0
         self.wheel: Wheel[Connection] = Wheel(self.now)
-        self.poller = poller or make_poller()
+        self.poller: Poller
+        self._make_poller = make_poller
         # The task waits, or is about to: whoever gives it work has to wake it.
         self.parked = False
         self.dirty: list[Connection] = []
@@ -98,11 +94,9 @@ class Reactor:
         self._endings: list[tuple[Connection, int, str]] = []
         self._corpses: list[int] = []
         self._emptied = trio.Event()
-        self._closed = False
-        self._bell, self._ringer = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ringer.setblocking(False)
-        self.poller.register(self._bell.fileno(), READABLE)
+        self._closed = True
+        self._bell: socket.socket
+        self._ringer: socket.socket
 
     # What the app calls.
 
@@ -112,9 +106,11 @@ class Reactor:
         return len(self._connections)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `close` is called or this is cancelled; both end every connection with 1001."""
-        self.now = self.clock()
-        self.wheel = Wheel(self.now)
+        """Serve until `close` is called or this is cancelled; both end every connection with 1001.
+
+        What else is asked of a reactor makes sense only while this runs. It may be run again.
+        """
+        self._open()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
@@ -315,7 +311,7 @@ class Reactor:
                 self._deferred.popleft()()
             except Exception as error:
                 self.counts.contained_errors += 1
-                self.log("contained_error", where="deferred", exc_info=error)
+                self.log("contained_error", where="deferred", error=describe(error))
 
     def _ready(self, fd: int) -> None:
         """A descriptor that is no connection's: a listener's, the bell's, or one that just went."""
@@ -360,7 +356,7 @@ class Reactor:
                 receiver.closed(code, reason)
             except Exception as error:
                 self.counts.contained_errors += 1
-                self.log("contained_error", where="closed", exc_info=error)
+                self.log("contained_error", where="closed", error=describe(error))
 
     def _bury(self) -> None:
         corpses, self._corpses = self._corpses, []
@@ -371,11 +367,11 @@ class Reactor:
 
     def _contain(self, connection: Connection, error: Exception) -> None:
         self.counts.contained_errors += 1
-        self.log("contained_error", where="connection", exc_info=error)
+        self.log("contained_error", where="connection", error=describe(error))
         try:
             connection.fail(CloseCode.INTERNAL, "internal error")
         except Exception as second:
-            self.log("contained_error", where="containment", exc_info=second)
+            self.log("contained_error", where="containment", error=describe(second))
             connection.gone()
 
     async def _sweep(self) -> None:
@@ -426,6 +422,16 @@ class Reactor:
             self.poller.unregister(listener.fd)
         listener.sock.close()
         listener.stopped.set()
+
+    def _open(self) -> None:
+        self.now = self.clock()
+        self.wheel = Wheel(self.now)
+        self.poller = self._make_poller()
+        self._bell, self._ringer = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ringer.setblocking(False)
+        self.poller.register(self._bell.fileno(), READABLE)
+        self._closed = False
 
     def _shut(self) -> None:
         """Everything ends, whatever state it is in."""

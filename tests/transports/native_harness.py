@@ -28,13 +28,10 @@ class NativeHarness:
         """The reactor's log."""
         self.log.append((event, fields))
 
-    @asynccontextmanager
-    async def serve(
-        self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any
-    ) -> AsyncIterator[Address]:
-        """See the contract's Harness; `settings` are the Reactor's own."""
+    def make(self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any) -> Reactor:
+        """A Reactor that doesn't run yet; `settings` are its own."""
         settings = {"ping_interval": 25.0, "pong_timeout": 10.0} | settings
-        self.reactor = Reactor(
+        return Reactor(
             gate,
             plain_http,
             counts,
@@ -44,6 +41,13 @@ class NativeHarness:
             handshake_timeout=options.handshake_timeout,
             **settings,
         )
+
+    @asynccontextmanager
+    async def serve(
+        self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any
+    ) -> AsyncIterator[Address]:
+        """See the contract's Harness."""
+        self.reactor = self.make(gate, counts, options, **settings)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.reactor.run)
             addresses = await nursery.start(self.reactor.listen, "127.0.0.1", 0, "websocket")

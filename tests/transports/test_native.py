@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 from service.core.ports import Handshake, HttpAnswer, Peer
+from service.transports.poller import SelectorPoller
 from service.wire.codes import CloseCode
 from service.wire.frame import Frame
 
@@ -347,6 +349,27 @@ async def test_a_cancelled_reactor_closes_everything(harness: NativeHarness, gat
     await client.aclose()
     await half.aclose()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_can_be_made_before_trio_runs(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    reactor = harness.make(gate, counts, Options())
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert reactor.connection_count == 0
+
+
+async def test_it_serves_without_epoll(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    def poller() -> SelectorPoller:
+        return SelectorPoller(selectors.EpollSelector())  # kqueue's twin, as far as this system has one
+
+    async with harness.serve(gate, counts, Options(), make_poller=poller) as address:
+        await still_serves(address)
+        async with await RawClient.open(address, receive_buffer=4096) as client:
+            recorder = await gate.recorder(1)
+            recorder.peer.send(Frame(b"x" * 4_000_000))
+            await client.stream.send_eof()
+            assert len(await client.message()) == 4_000_000
+            await client.ended()
 
 
 async def test_close_ends_run(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
