@@ -1,0 +1,126 @@
+"""Pages: what a browser gets on the HTTP port: one page to try the gateway with, and the files that it is made of.
+
+The files are read once, and only those that are in `service/pages` then have a route, so no path can lead anywhere
+else. Open to everybody: there is no secret in them, and what the page does it does through the API, which is guarded.
+Promises that a browser loads and runs nothing but these files, and connects nowhere but to this gateway.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+from urllib.parse import urlsplit
+
+from service.core.discovery import Asked, Places, endpoint
+from service.core.ports import HttpAnswer, Wall
+
+from .asking import Asking, Handler
+from .table import Route
+
+START: Final = "index.html"
+"""The file that is the page itself, at `/`; the others are below `/pages/`."""
+
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]*\.(%s)" % "|".join(_TYPES))
+# All that CSP can name as a host (CSP Level 3, section 2.3.1): no IPv6, and nothing that would end the source.
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_CONFINED: Final = (
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    # Kept by the browser, but asked for anew each time: a page never meets the modules of another version.
+    ("cache-control", "no-cache"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One file: where it is served, what it is, and its bytes."""
+
+    path: str
+    content_type: str
+    body: bytes
+    etag: str
+
+
+def _read() -> dict[str, Page]:
+    pages = {}
+    for file in files("service").joinpath("pages").iterdir():
+        match = _NAME.fullmatch(file.name)
+        if match is None:  # what an editor or a system left there is not for browsers
+            continue
+        body = file.read_bytes()
+        path = "/" if file.name == START else f"/pages/{file.name}"
+        pages[file.name] = Page(path, _TYPES[match[1]], body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    return pages
+
+
+PAGES: Final[Mapping[str, Page]] = _read()
+PAGE_ROUTES: Final = tuple(
+    Route(f"page {name}", "GET", page.path, "", {200: None}, open=True) for name, page in sorted(PAGES.items())
+)
+"""The routes of the pages; not part of the API, so not in its table nor in its description."""
+
+
+def socket_source(url: str) -> str:
+    """The CSP source that lets a page connect to a WebSocket URL: its origin, or only its scheme for an IPv6 host,
+    which CSP has no words for."""
+    parts = urlsplit(url)
+    scheme = "wss" if parts.scheme == "wss" else "ws"
+    host = parts.hostname or ""
+    if not _HOST.fullmatch(host):
+        return f"{scheme}:"
+    return f"{scheme}://{host}" if parts.port is None else f"{scheme}://{host}:{parts.port}"
+
+
+def content_security_policy(url: str) -> str:
+    """The policy of a page whose WebSocket is at `url`: nothing from elsewhere, nothing inline, no HTML from text."""
+    return "; ".join(
+        (
+            "default-src 'self'",
+            f"connect-src 'self' {socket_source(url)}",
+            "object-src 'none'",
+            "base-uri 'none'",
+            # Forms are sent by script. Should that fail, nothing that was typed may end up in a URL.
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+
+
+def pages_room(places: Places, wall: Wall) -> dict[str, Handler]:
+    """The handlers of this room, by operation."""
+
+    def handler(page: Page) -> Handler:
+        async def get(asking: Asking) -> HttpAnswer:
+            # The same endpoint that discovery will name to the page, since both are asked in the same way.
+            found = endpoint(places, Asked(asking.origin.host, asking.origin.scheme, wall()))
+            headers = (
+                ("content-type", page.content_type),
+                ("etag", page.etag),
+                ("content-security-policy", content_security_policy(found.url)),
+                *_CONFINED,
+            )
+            if _is_known(asking.headers.get("if-none-match", ""), page.etag):
+                return HttpAnswer(304, headers, b"")
+            return HttpAnswer(200, headers, page.body)
+
+        return get
+
+    return {f"page {name}": handler(page) for name, page in PAGES.items()}
+
+
+def _is_known(if_none_match: str, etag: str) -> bool:
+    # A proxy that compresses makes the tag a weak one; compared weakly, it still names the same file (RFC 9110, 13.1.2).
+    tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
+    return any(tag in (etag, "*") for tag in tags)
