@@ -130,8 +130,10 @@ def calculate(params: Raw) -> float | int:
                 result = a / b
             case _:
                 raise ActionError("Unknown operator; use +, -, * or /")
+        finite = math.isfinite(result)
     except OverflowError:
-        raise ActionError("The result is too large") from None
-    if not math.isfinite(result):
+        finite = False
+    if not finite:
         raise ActionError("The result is too large")
-    return result
+    # Integers that JSON writers don't take any more are numbers still.
+    return result if isinstance(result, float) or -(2**63) <= result < 2**64 else float(result)

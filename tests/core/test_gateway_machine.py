@@ -199,7 +199,9 @@ class GatewayMachine(RuleBasedStateMachine):
         employed = [session for session in self.alive if session.worker is not None]
         assert len(gateway.dispatcher.workers()) == len(employed)
         assert gateway.envelopes._arriving <= set(self.alive)
-        assert gateway.envelopes._unproven <= set(self.alive)
+        assert gateway.envelopes._unproven <= set(self.alive) - set(employed)
+        for caller in gateway.dispatcher._by_caller:
+            assert isinstance(caller, _Nobody) or (caller in self.alive and not caller.over)
         assert set(gateway.envelopes._links) <= {session for session in self.alive if not session.over}
 
     def teardown(self) -> None:

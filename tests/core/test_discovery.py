@@ -1,0 +1,96 @@
+"""Where to connect, for whoever asks from wherever."""
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.core.discovery import Asked, Places, endpoint, info, websocket_info
+
+
+def places(websocket_port: int | None = 8766, public_url: str | None = None, http_port: int = 8000) -> Places:
+    return Places("development", "box-1", "10.0.0.5", http_port, websocket_port, public_url)
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "scheme", "url"),
+    [
+        (8766, "gw.example.com:8000", "http", "ws://gw.example.com:8766"),
+        (8766, "localhost:8000", "http", "ws://localhost:8766"),
+        (8766, "127.0.0.1", "http", "ws://127.0.0.1:8766"),
+        (8766, "[::1]:8000", "http", "ws://[::1]:8766"),
+        (8766, "gw.example.com", "https", "wss://gw.example.com/api/websocket"),
+        (8766, "gw.example.com:8443", "https", "wss://gw.example.com:8443/api/websocket"),
+        (None, "gw.example.com:8000", "http", "ws://gw.example.com:8000/api/websocket"),
+        (None, "gw.example.com", "http", "ws://gw.example.com/api/websocket"),
+        (None, "gw.example.com:80", "http", "ws://gw.example.com/api/websocket"),
+        (None, "gw.example.com", "https", "wss://gw.example.com/api/websocket"),
+        (None, "[::1]", "http", "ws://[::1]/api/websocket"),
+        # Nobody said which host: our own address.
+        (8766, "", "http", "ws://10.0.0.5:8766"),
+        (None, "", "http", "ws://10.0.0.5:8000/api/websocket"),
+        (8766, "evil.com/path", "http", "ws://10.0.0.5:8766"),
+        (8766, "user@evil.com", "http", "ws://10.0.0.5:8766"),
+        (8766, "a b", "http", "ws://10.0.0.5:8766"),
+        (8766, "\u202e", "http", "ws://10.0.0.5:8766"),
+    ],
+)
+def test_what_is_advertised(port: int | None, host: str, scheme: str, url: str) -> None:
+    found = websocket_info(places(port), Asked(host, scheme, 1732000000.5))
+    assert found["websocket_url"] == url
+    parts = urlsplit(url)
+    assert found["websocket_port"] == (parts.port or (443 if parts.scheme == "wss" else 80))
+    assert str(found["websocket_host"]).strip("[]") == parts.hostname
+    assert ":" not in str(found["websocket_host"]).strip("[]") or str(found["websocket_host"]).startswith("[")
+
+
+@pytest.mark.parametrize("host", ["gw.example.com", "gw.example.com:0", "gw.example.com:99999"])
+def test_a_port_that_is_none_is_the_scheme_s(host: str) -> None:
+    assert endpoint(places(None), Asked(host, "http", 0)).port == 80
+
+
+@pytest.mark.parametrize("websocket_port", [8766, None])
+@pytest.mark.parametrize("base", ["http://gw.example.com", "http://127.0.0.1", "http://[::1]"])
+def test_the_three_ways_in_which_clients_build_the_address_agree(websocket_port: int | None, base: str) -> None:
+    found = websocket_info(places(websocket_port, http_port=80), Asked(urlsplit(base).netloc, "http", 0))
+    url = urlsplit(str(found["websocket_url"]))
+    by_parts = urlsplit(f"ws://{found['websocket_host']}:{found['websocket_port']}")
+    by_base = urlsplit(f"ws://{base.removeprefix('http://')}:{found['websocket_port']}")
+    assert (by_parts.hostname, by_parts.port) == (url.hostname, url.port or 80)
+    assert (by_base.hostname, by_base.port) == (url.hostname, url.port or 80)
+
+
+@pytest.mark.parametrize(
+    ("public", "host", "port"),
+    [
+        ("wss://push.example.com", "push.example.com", 443),
+        ("ws://push.example.com/x", "push.example.com", 80),
+        ("wss://[2001:db8::1]:9000/ws", "[2001:db8::1]", 9000),
+    ],
+)
+def test_the_public_url_goes_before_all(public: str, host: str, port: int) -> None:
+    found = websocket_info(places(public_url=public), Asked("localhost:8000", "http", 0))
+    assert (found["websocket_url"], found["websocket_host"], found["websocket_port"]) == (public, host, port)
+
+
+def test_both_forms_have_every_field() -> None:
+    asked = Asked("gw.example.com:8000", "http", 1732000000.123)
+    assert websocket_info(places(), asked) == {
+        "websocket_url": "ws://gw.example.com:8766",
+        "websocket_host": "gw.example.com",
+        "websocket_port": 8766,
+        "http_port": 8000,
+        "environment": "development",
+        "timestamp": 1732000000123,
+    }
+    assert info(places(), asked) == {
+        "success": True,
+        "b_client_info": {
+            "websocket": {"enabled": True, "host": "gw.example.com", "port": 8766, "environment": "development"},
+            "api_port": 8000,
+            "websocket_port": 8766,
+            "hostname": "box-1",
+            "local_ip": "10.0.0.5",
+            "environment": "development",
+            "timestamp": 1732000000123,
+        },
+    }
