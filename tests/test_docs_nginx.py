@@ -1,0 +1,190 @@
+"""The how-to for nginx: its configuration as it stands, in a real nginx on loopback, with a gateway behind it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from tests.gateways import ROOT, gateway
+from tests.gateways import free_ports as ports_that_are_free
+
+GUIDE = ROOT / "docs" / "how-to" / "behind-nginx.md"
+NGINX = shutil.which("nginx")
+OPENSSL = shutil.which("openssl")
+LIMIT = 30.0
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt-get install nginx-light)"),
+    pytest.mark.skipif(OPENSSL is None, reason="openssl is not installed, and makes the certificate"),
+]
+
+
+def shown(language: str) -> list[str]:
+    """The guide's blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def settings() -> dict[str, str]:
+    """The gateway's, but for the ports and addresses, which the test chooses."""
+    lines = dict(line.split("=", 1) for line in shown("sh")[0].splitlines())
+    assert lines.pop("HOST") == "127.0.0.1"
+    assert lines.pop("PORT") == "8000"
+    return lines
+
+
+def configuration(upstreams: Mapping[str, int], listen: int, folder: Path, *, restart: bool) -> str:
+    """The guide's, for these ports."""
+    whole, upstream, retry = shown("nginx")
+    if restart:
+        whole = re.sub(r"^upstream.*?^}\n", lambda _: upstream, whole, flags=re.DOTALL | re.MULTILINE)
+        whole = whole.replace("        proxy_pass", f"{retry}        proxy_pass")
+    for port, real in upstreams.items():
+        whole, count = re.subn(rf"127\.0\.0\.1:{port}\b", f"127.0.0.1:{real}", whole)
+        assert count == 1
+    for old, new in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{listen} ssl"),
+        ("/etc/ssl/gw.example.com", f"{folder}/gw.example.com"),
+    ):
+        assert old in whole
+        whole = whole.replace(old, new)
+    return whole
+
+
+@contextmanager
+def nginx(site: str, folder: Path) -> Iterator[None]:
+    """A whole nginx in `folder`, while the block runs."""
+    assert NGINX is not None
+    assert OPENSSL is not None
+    name = str(folder / "gw.example.com")
+    make = [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=gw.example.com", "-days", "2"]
+    subprocess.run([*make, "-keyout", f"{name}.key", "-out", f"{name}.pem"], check=True, capture_output=True)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # Its worker processes would otherwise be somebody else, who may not write here.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"{user}daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n"
+        f"events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{temporary}{site}}}\n"
+    )
+    process = subprocess.Popen([NGINX, "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(main)])
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(LIMIT)
+
+
+@contextmanager
+def http_once_up(base_url: str) -> Iterator[httpx.Client]:
+    """A client of an nginx that has just been started."""
+    with httpx.Client(base_url=base_url, verify=False, trust_env=False, timeout=LIMIT) as http:
+        give_up = time.monotonic() + LIMIT
+        while not is_up(http):
+            assert time.monotonic() < give_up, "nginx did not come up"
+            time.sleep(0.05)
+        yield http
+
+
+def is_up(http: httpx.Client) -> bool:
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("server", ["portico serve", "hypercorn"])
+def test_everything_goes_through_nginx(tmp_path: Path, server: str) -> None:
+    given = settings()
+    key = {"authorization": f"Bearer {given['PORTICO_API_KEYS']}"}
+    with ExitStack() as stack:
+        running = stack.enter_context(gateway(tmp_path, server=server, mode="integrated", settings=given))
+        upstream = int(running.base_url.rpartition(":")[2])
+        (listen,) = ports_that_are_free(1)
+        stack.enter_context(nginx(configuration({"8000": upstream}, listen, tmp_path, restart=False), tmp_path))
+        http = stack.enter_context(http_once_up(f"https://127.0.0.1:{listen}"))
+
+        info = http.get("/api/b-client/websocket-info").json()
+        assert info["websocket_url"] == f"wss://127.0.0.1:{listen}/api/websocket"
+        named = http.get("/api/b-client/websocket-info", headers={"host": "gw.example.com"}).json()
+        # The port that the client typed is none, but nginx knows on which one it listens.
+        assert named["websocket_url"] == f"wss://gw.example.com:{listen}/api/websocket"
+
+        socket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
+        socket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
+        assert json.loads(socket.recv(LIMIT))["type"] == "registration_success"
+        push = {"target": {"user_id": "u1"}, "type": "hello", "data": {"n": 1}}
+        assert http.post("/api/notifications", json=push).status_code == 401
+        receipt = http.post("/api/notifications", json=push, headers=key)
+        assert (receipt.status_code, receipt.json()["queued"]) == (202, 1)
+        assert json.loads(socket.recv(LIMIT)) == {"type": "hello", "n": 1}
+        client = http.get("/api/clients", headers=key).json()["clients"][0]
+        assert client["transport"] == "native"
+
+        # A page of the gateway's own host gets in, another one doesn't, in production.
+        with connect(info["websocket_url"], ssl=trusting(), proxy=None, origin=Origin(f"https://127.0.0.1:{listen}")):
+            pass
+        handshake = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+        handshake |= {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", "origin": "https://elsewhere.example"}
+        assert http.get("/", headers=handshake).status_code == 403
+
+        large = [{"target": {"user_id": "nobody"}, "type": "t", "data": {"text": "x" * 4096}}] * 1000
+        assert http.post("/api/notifications", json=large, headers=key).status_code == 202
+
+
+def test_who_comes_while_the_first_drains_gets_the_second(tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second", tmp_path / "nginx"]
+    for folder in folders:
+        folder.mkdir()
+    with ExitStack() as stack:
+        slow = {**settings(), "PORTICO_NAME": "first", "PORTICO_DRAIN_SECONDS": "20"}
+        quick = {**settings(), "PORTICO_NAME": "second", "PORTICO_DRAIN_SECONDS": "0"}
+        first = stack.enter_context(gateway(folders[0], mode="integrated", settings=slow, exit_code=None))
+        second = stack.enter_context(gateway(folders[1], mode="integrated", settings=quick))
+        upstreams = {
+            port: int(running.base_url.rpartition(":")[2]) for port, running in (("8000", first), ("8001", second))
+        }
+        (listen,) = ports_that_are_free(1)
+        stack.enter_context(nginx(configuration(upstreams, listen, folders[2], restart=True), folders[2]))
+        http = stack.enter_context(http_once_up(f"https://127.0.0.1:{listen}"))
+
+        def node_that_takes_one() -> str:
+            url = f"wss://127.0.0.1:{listen}/api/websocket"
+            with connect(url, ssl=trusting(), proxy=None) as socket:
+                socket.send(json.dumps({"type": "c_client_register", "user_id": "u1"}))
+                return str(json.loads(socket.recv(LIMIT))["node"])
+
+        assert node_that_takes_one() == "first"
+        # One that stays keeps the drain from ending at once.
+        stays = stack.enter_context(connect(first.websocket_url, proxy=None))
+        stays.send(json.dumps({"type": "c_client_register", "user_id": "u2"}))
+        assert json.loads(stays.recv(LIMIT))["type"] == "registration_success"
+        first.process.send_signal(signal.SIGTERM)
+        assert json.loads(stays.recv(LIMIT))["type"] == "server_draining"
+        assert node_that_takes_one() == "second"
+        if first.process.poll() is None:
+            assert http.get("/api/health").status_code == 200
+        first.process.kill()
+        first.process.wait()
+        assert node_that_takes_one() == "second"
