@@ -7,7 +7,7 @@ PYTEST_JOBS ?= 2
 SYSTEM_PACKAGES := nodejs chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs system clean
+.PHONY: help setup run test check format lock docs system clean autobahn soak
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,8 +50,14 @@ lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --group dev pyproject.toml -o requirements.lock
 
+autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
+	$(BIN)/python -m tests.autobahn
+
+soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
+	$(BIN)/python -m tests.adversity.soak
+
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-autobahn .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

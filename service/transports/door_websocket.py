@@ -36,6 +36,15 @@ _LAST_WORDS: Final = 2.0
 _DEFAULT_LIMIT: Final = 1024 * 1024
 
 
+class _Protocol(Protocol):
+    """The library's, for which a Close within a fragmented message would be a fault (RFC 6455 section 5.4)."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class DoorWebsocket(WSStream):
     """One WebSocket, between Hypercorn's connection and the ASGI app."""
 
@@ -43,7 +52,7 @@ class DoorWebsocket(WSStream):
         super().__init__(self._with_extension, *rest)
         self._asgi_app = app
         self._door = door
-        self._protocol = Protocol(Side.SERVER, max_size=_DEFAULT_LIMIT)
+        self._protocol = _Protocol(Side.SERVER, max_size=_DEFAULT_LIMIT)
         self._answered = trio.Event()  # the upgrade was, or never will be
         self._parts: list[bytes] = []
         self._text = False
