@@ -1,0 +1,68 @@
+"""What processes cost, from /proc: CPU seconds (user and system) and resident bytes of a process and its children."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TICK: Final = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that it started, directly or not, as far as they live."""
+    pids = [pid]
+    for known in pids:
+        for thread in Path(f"/proc/{known}/task").glob("*/children"):
+            try:
+                pids.extend(int(child) for child in thread.read_text().split())
+            except OSError:
+                continue
+    return pids
+
+
+def cpu_seconds(pid: int) -> float:
+    """utime + stime of the whole tree; to 10 ms a process."""
+    ticks = 0
+    for each in tree(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICK
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of the whole tree."""
+    total = 0
+    for each in tree(pid):
+        try:
+            total += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Reading:
+    """A moment: how much work was done, and what it had cost."""
+
+    work: int
+    server: float
+    load: float
+    wall: float
+
+    @classmethod
+    def now(cls, work: int, server_pid: int) -> "Reading":
+        """Read all clocks."""
+        return cls(work, cpu_seconds(server_pid), time.process_time(), time.monotonic())
+
+    def since(self, start: "Reading") -> dict[str, float]:
+        """What happened between `start` and this."""
+        return {
+            "work": self.work - start.work,
+            "server_cpu": self.server - start.server,
+            "load_cpu": self.load - start.load,
+            "wall": self.wall - start.wall,
+        }

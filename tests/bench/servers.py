@@ -1,0 +1,178 @@
+"""The servers that are compared: how each is started, and where it takes what.
+
+Portico runs as in production with rates off, its log going to a file. The peers are programs of
+their own below `peers/` and `node/`, each the plain one that its documentation shows.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.gateways import BIN, clean_environment, free_ports
+
+from . import environment
+from .environment import PYTHON, Unavailable
+
+KEY: Final = "bench-0123456789abcdef"
+_PEERS: Final = Path(__file__).parent / "peers"
+_UP_LIMIT: Final = 30.0
+_STARTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that is compared. `rows`: what it can do; `command` makes its command line, given its ports."""
+
+    name: str
+    label: str
+    rows: frozenset[str]
+    command: Callable[[Sequence[int]], list[str]]
+    portico: bool = False
+    one_port: bool = False
+    socketio: bool = False
+    http: bool = False
+    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Where clients connect."""
+        return "/socket.io/?EIO=4&transport=websocket" if self.socketio else "/ws"
+
+
+@dataclass(frozen=True)
+class Up:
+    """A server that is up."""
+
+    server: Server
+    pid: int
+    http_port: int
+    port: int
+
+    def url(self, path: str | None = None) -> str:
+        """Where to connect."""
+        return f"ws://127.0.0.1:{self.port}{self.server.path if path is None else path}"
+
+    def order(self) -> dict[str, Any]:
+        """What every row's load needs to know of it."""
+        return {"server_pid": self.pid, "url": self.url(), "socketio": self.server.socketio}
+
+
+def _portico(ports: Sequence[int]) -> list[str]:
+    return [str(BIN / "portico"), "serve"]
+
+
+def _hypercorn(ports: Sequence[int]) -> list[str]:
+    return [str(BIN / "hypercorn"), "-k", "trio", "service.asgi:app", "--bind", f"127.0.0.1:{ports[0]}"]
+
+
+def _program(name: str, *arguments: str) -> Callable[[Sequence[int]], list[str]]:
+    return lambda ports: [str(PYTHON), str(_PEERS / f"{name}.py"), str(ports[0]), *arguments]
+
+
+def _quart(ports: Sequence[int]) -> list[str]:
+    program = str(PYTHON.parent / "hypercorn")
+    return [program, "-k", "trio", "quart_server:app", "--bind", f"127.0.0.1:{ports[0]}"]
+
+
+def _node(ports: Sequence[int]) -> list[str]:
+    return [environment.node(), str(environment.NODE / "server.mjs"), str(ports[0])]
+
+
+_SOCKETS: Final = frozenset({"fanout", "heartbeat", "heartbeat128", "connect", "memory"})
+_WORK: Final = _SOCKETS | {"dispatch"}
+_ALL: Final = _WORK | {"flood", "crowd", "publish"}
+
+SERVERS: Final = (
+    Server("portico", "Portico, a port of its own", _ALL, _portico, portico=True, http=True),
+    Server("door", "Portico, front door (hypercorn -k trio)", _ALL, _hypercorn, portico=True, one_port=True, http=True),
+    Server("serve", "Portico, front door (portico serve)", frozenset({"connect"}), _portico, portico=True,
+           one_port=True, http=True),  # fmt: skip
+    Server("websockets", "websockets + uvloop + json", _WORK, _program("websockets_server", "json")),
+    Server("websockets-msgspec", "websockets + uvloop + msgspec", frozenset({"dispatch"}),
+           _program("websockets_server", "msgspec")),  # fmt: skip
+    Server("fastapi", "FastAPI + uvicorn + uvloop", _SOCKETS | {"publish"}, _program("fastapi_server"), http=True),
+    Server("socketio", "python-socketio + uvicorn + uvloop", _SOCKETS, _program("socketio_server"), socketio=True),
+    Server("quart", "Quart-trio (hypercorn -k trio)", _SOCKETS, _quart),
+    Server("node", "Node ws", _WORK, _node),
+    Server("socketify", "socketify (uWebSockets)", _SOCKETS, _program("socketify_server")),
+    Server("picows", "picows + uvloop", _SOCKETS, _program("picows_server")),
+)
+
+
+def _settings(server: Server, ports: Sequence[int]) -> dict[str, object]:
+    if not server.portico:
+        return {"PYTHONPATH": str(_PEERS)}
+    return {
+        "ENVIRONMENT": "production",
+        "HOST": "127.0.0.1",
+        "PORT": ports[0],
+        "WEBSOCKET_PORT": "same" if server.one_port else ports[1],
+        "PORTICO_API_KEYS": KEY,
+        "WEBSOCKET_HANDSHAKE_KEY": KEY,
+        "PORTICO_MAX_MESSAGES_PER_SECOND": 0,
+        "PORTICO_MAX_BYTES_PER_SECOND": 0,
+        "PORTICO_DRAIN_SECONDS": 0,
+        **server.settings,
+    }
+
+
+@contextmanager
+def running(server: Server, core: int | None, folder: Path) -> Iterator[Up]:
+    """The server, up while the block runs, on that core. Raises Unavailable, with its last words, if it won't."""
+    for attempt in range(1, _STARTS + 1):
+        ports = free_ports(2)
+        log = folder / f"{server.name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                server.command(ports),
+                cwd=folder,
+                env=clean_environment(**_settings(server, ports)),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        up = Up(server, process.pid, ports[0], ports[0] if not server.portico or server.one_port else ports[1])
+        try:
+            if _wait_for(process, {up.port, up.http_port}):
+                yield up
+                return
+        finally:
+            _end(process)
+        if attempt == _STARTS:
+            said = log.read_text(errors="replace").strip().splitlines()
+            raise Unavailable(f"{server.label} doesn't start: {said[-1] if said else 'it says nothing'}")
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", ports: set[int]) -> bool:
+    give_up = time.monotonic() + _UP_LIMIT
+    for port in ports:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > give_up:
+                    return False
+                time.sleep(0.05)
+    return True
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(5)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue

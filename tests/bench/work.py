@@ -1,0 +1,220 @@
+"""The rows: what the load is told to do for each, and what of it counts.
+
+A row's figure is work per second of server CPU, unless it says otherwise. Knows how to order the load; what the
+load then does is in `load/rows.py`.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from .environment import PYTHON
+from .servers import KEY, Up
+
+_HERE: Final = Path(__file__).parent
+_LOAD_LIMIT: Final = 240.0
+PAYLOAD: Final = 128
+HEARTBEAT: Final = '{"type":"heartbeat"}'
+
+
+class Failed(Exception):
+    """The load could not do its work; the text is the last thing that it said."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: the full bench, or the quick one that only shows that it runs."""
+
+    seconds: float = 4.0
+    warm_up: float = 1.0
+    clients: int = 1000
+    few: int = 1000
+    many: int = 15_000
+    crowd: int = 10_000
+    users: int = 500
+    pushes: int = 20
+
+
+FULL: Final = Size()
+QUICK: Final = Size(seconds=0.3, warm_up=0.2, clients=50, few=20, many=100, crowd=100, users=20, pushes=3)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work. `unit` of its figure; `smaller` is better; `measure` runs it once and returns raw results."""
+
+    name: str
+    title: str
+    unit: str
+    measure: Callable[[Up, Size, int | None], dict[str, Any]]
+    smaller: bool = False
+
+
+def _command(row: str, order: dict[str, Any]) -> list[str]:
+    return [str(PYTHON), "-m", "load", row, json.dumps(order)]
+
+
+def _load(row: str, order: dict[str, Any], core: int | None) -> dict[str, Any]:
+    with _started(row, order, core) as load:
+        try:
+            said, errors = load.communicate(timeout=_LOAD_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"the load of {row} took more than {_LOAD_LIMIT:.0f} s") from None
+    return _result(row, load, said, errors)
+
+
+def _result(row: str, load: "subprocess.Popen[str]", said: str, errors: str) -> dict[str, Any]:
+    if load.returncode:
+        raise Failed(f"the load of {row} failed: {(errors.strip().splitlines() or ['it says nothing'])[-1]}")
+    result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return result
+
+
+@contextmanager
+def _started(row: str, order: dict[str, Any], core: int | None) -> Iterator["subprocess.Popen[str]"]:
+    load = subprocess.Popen(
+        _command(row, order),
+        cwd=_HERE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if core is not None:
+        os.sched_setaffinity(load.pid, {core})
+    try:
+        yield load
+    finally:
+        load.kill()
+        load.wait()
+        for pipe in (load.stdin, load.stdout, load.stderr):
+            _close(pipe)
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is not None:
+        pipe.close()
+
+
+def _timed(up: Up, size: Size, **more: Any) -> dict[str, Any]:
+    return {**up.order(), "seconds": size.seconds, "warm_up": size.warm_up, **more}
+
+
+def _post(up: Up, path: str, body: object) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {KEY}"} if up.server.portico else {}
+    return {"kind": "http", "port": up.http_port, "path": path, "headers": headers, "body": json.dumps(body)}
+
+
+def _push(text: str) -> dict[str, str]:
+    """A push that is PAYLOAD bytes of compact JSON when it arrives."""
+    message = {"type": "price", "text": text}
+    room = PAYLOAD - len(json.dumps(message, separators=(",", ":")))
+    return {"type": "price", "text": text + "x" * room}
+
+
+def _trigger(up: Up, channel: str) -> dict[str, Any]:
+    message = _push("")
+    if up.server.portico:
+        data = {"text": message["text"]}
+        return _post(up, "/api/notifications", {"target": {"channel_id": channel}, "type": "price", "data": data})
+    if up.server.http:
+        return _post(up, "/publish", message)
+    body = json.dumps({"type": "publish", "data": message})
+    if up.server.socketio:
+        body = "42" + json.dumps(["publish", message])
+    return {"kind": "websocket", "url": up.url(), "body": body}
+
+
+def _fanout(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    order = _timed(up, size, clients=size.clients, in_flight=4, trigger=_trigger(up, "bench"))
+    return _load("fanout", order, core)
+
+
+def _heartbeat(payload: str) -> Callable[[Up, Size, int | None], dict[str, Any]]:
+    def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+        said = f'42["heartbeat",{payload}]' if up.server.socketio else payload
+        return _load("heartbeat", _timed(up, size, clients=50, payload=said), core)
+
+    return measure
+
+
+def _long_heartbeat() -> str:
+    start = '{"type":"heartbeat","client_id":"c-client-1732","timestamp":1732000000.123,"note":"'
+    return start + "x" * (PAYLOAD - len(start) - 2) + '"}'
+
+
+def _dispatch(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {KEY}"} if up.server.portico else None
+    order = _timed(
+        up,
+        size,
+        workers=8,
+        in_flight=64,
+        message_size=PAYLOAD,
+        worker_url=up.url("/worker"),
+        worker_headers=headers,
+        requester_url=up.url("/requester"),
+    )
+    return _load("dispatch", order, core)
+
+
+def _connect(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    return _load("connect", _timed(up, size, clients=32, path=up.server.path, port=up.port), core)
+
+
+def _memory(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    return _load("memory", _timed(up, size, few=size.few, many=size.many), core)
+
+
+def _bystanders(
+    disturbance: str, clients: Callable[[Size], int], triggered: bool
+) -> Callable[[Up, Size, int | None], dict[str, Any]]:
+    def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+        order = _timed(up, size, clients=20, pause=0.001, payload=HEARTBEAT)
+        quiet = _load("bystanders", order, core)
+        with _started(disturbance, _timed(up, size, clients=clients(size)), core) as disturber:
+            assert disturber.stdout is not None
+            if disturber.stdout.readline().strip() != "ready":
+                _, errors = disturber.communicate(timeout=10)
+                raise Failed(f"the load of {disturbance} failed: {errors.strip().splitlines()[-1:]}")
+            if triggered:
+                order |= {"trigger": _trigger(up, "crowd"), "pushes": size.pushes, "rest": 0.2}
+            disturbed = _load("bystanders", order, core)
+            said, errors = disturber.communicate("", timeout=60)
+            result = _result(disturbance, disturber, said, errors)
+        return {**disturbed, "quiet_p99_ms": quiet["p99_ms"], disturbance: result}
+
+    return measure
+
+
+def _publish(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    events: list[dict[str, Any]] = []
+    for number in range(500):
+        user, data = f"u{number % size.users}", {"text": "x" * 96}
+        if up.server.portico:
+            events.append({"target": {"user_id": user}, "type": "price", "data": data})
+        else:
+            events.append({"user_id": user, "type": "price", "data": data})
+    path = "/api/notifications" if up.server.portico else "/publish-batch"
+    trigger = {**_post(up, path, events), "events": len(events)}
+    return _load("publish", _timed(up, size, users=size.users, in_flight=2, trigger=trigger), core)
+
+
+ROWS: Final = (
+    Row("fanout", "fan-out: one push to 1,000 clients", "deliveries", _fanout),
+    Row("heartbeat", "heartbeat round trips, 50 connections", "round trips", _heartbeat(HEARTBEAT)),
+    Row("heartbeat128", "the same with 128 bytes in", "round trips", _heartbeat(_long_heartbeat())),
+    Row("dispatch", "worker dispatch, 8 workers, 64 in flight", "requests", _dispatch),
+    Row("connect", "connect + register + close", "clients", _connect),
+    Row("memory", "resident memory per registered, idle client", "KB", _memory, smaller=True),
+    Row("flood", "bystanders' p99 while 4 clients flood 7-byte frames", "ms",
+        _bystanders("flood", lambda size: 4, False), smaller=True),  # fmt: skip
+    Row("crowd", "bystanders' p99 while one push goes to 10,000", "ms",
+        _bystanders("hold", lambda size: size.crowd, True), smaller=True),  # fmt: skip
+    Row("publish", "HTTP batch publish, 500 events to 500 users", "events", _publish),
+)
