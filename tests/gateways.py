@@ -102,7 +102,13 @@ def gateway(
         # A port that was free a moment ago may be taken now, so one failed start proves nothing.
         http, websocket, worker = free_ports(3, host)
         http = port or http
-        environment = {"HOST": host, "PORT": http, "WORKER_PORT": worker, "ENVIRONMENT": "development"}
+        environment: dict[str, object] = {
+            "HOST": host,
+            "PORT": http,
+            "WORKER_PORT": worker,
+            "ENVIRONMENT": "development",
+        }
+        environment["PORTICO_DRAIN_SECONDS"] = 0.3
         environment["WEBSOCKET_PORT"] = "same" if mode == "integrated" else websocket
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -126,12 +132,15 @@ def gateway(
             if not _came_up(running):
                 if attempt < _STARTS:
                     continue
-                raise RuntimeError(f"the gateway did not come up:\n{running.said()}")
+                raise RuntimeError("the gateway did not come up")
             yield running
             code = end(process)
             if exit_code is not None and code != exit_code:
-                raise RuntimeError(f"the gateway ended with {code}, not {exit_code}:\n{running.said()}")
+                raise RuntimeError(f"the gateway ended with {code}, not {exit_code}")
             return
+        except BaseException as error:
+            error.add_note(f"--- the gateway's log ---\n{running.said()[-20000:]}")
+            raise
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,14 +1,11 @@
 """The SDK and the command line against a real gateway, each part a process of its own."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,66 +17,24 @@ from service.client.client import Client, Identity
 from service.client.errors import NoWorkers, RequestFailed
 from service.client.requester import Answer, Requester
 from service.client.worker import Worker
+from tests import gateways
 from tests.client.fake_gateway import Events
+from tests.gateways import Running
 
 pytestmark = pytest.mark.live
 
 PORTICO = [sys.executable, "-m", "service.cli"]
-BARE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+BARE = gateways.clean_environment()
 
 CALLS = 1000
 IN_FLIGHT = 64
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held at once, so that no two are the same."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-@dataclass
-class Running:
-    base_url: str
-    websocket_url: str
-    worker_url: str
-
-
 @asynccontextmanager
-async def gateway(cwd: Path) -> AsyncIterator[Running]:
-    """A gateway in a process of its own; a port that was taken meanwhile costs another try."""
-    for _ in range(5):
-        http, websocket, worker = free_ports(3)
-        running = Running(f"http://127.0.0.1:{http}", f"ws://127.0.0.1:{websocket}", f"ws://127.0.0.1:{worker}")
-        env = BARE | {"HOST": "127.0.0.1", "PORT": str(http), "WEBSOCKET_PORT": str(websocket)}
-        env |= {"WORKER_PORT": str(worker), "ENVIRONMENT": "development"}
-        async with trio.open_nursery() as nursery:
-            process = await nursery.start(program(["serve"], env, cwd))
-            try:
-                if not await is_ready(running, process):
-                    continue
-                yield running
-            finally:
-                nursery.cancel_scope.cancel()
-        return
-    raise AssertionError("no gateway came up on five sets of free ports")
-
-
-async def is_ready(running: Running, process: trio.Process) -> bool:
-    async with httpx.AsyncClient(trust_env=False) as http:
-        with trio.move_on_after(30):
-            while process.returncode is None:
-                try:
-                    if (await http.get(f"{running.base_url}/readyz")).status_code == 200:
-                        return True
-                except httpx.TransportError:
-                    pass
-                await trio.sleep(0.05)
-    return False
+async def gateway(folder: Path) -> AsyncIterator[Running]:
+    """A gateway in a process of its own, for `async with` beside other things."""
+    with gateways.gateway(folder) as running:
+        yield running
 
 
 def program(arguments: list[str], env: dict[str, str], cwd: Path) -> Callable[..., Awaitable[object]]:
