@@ -28,7 +28,7 @@ _TYPES: Final = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_NAME: Final = re.compile(r"[a-z][a-z0-9-]*\.(%s)" % "|".join(_TYPES))
+_NAME: Final = re.compile(rf"[a-z][a-z0-9-]*\.({'|'.join(_TYPES)})")
 # All that CSP can name as a host (CSP Level 3, section 2.3.1): no IPv6, and nothing that would end the source.
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _CONFINED: Final = (
@@ -121,6 +121,6 @@ def pages_room(places: Places, wall: Wall) -> dict[str, Handler]:
 
 
 def _is_known(if_none_match: str, etag: str) -> bool:
-    # A proxy that compresses makes the tag a weak one; compared weakly, it still names the same file (RFC 9110, 13.1.2).
+    # A proxy that compresses makes the tag a weak one. It names the same file still (RFC 9110 section 13.1.2).
     tags = (tag.strip().removeprefix("W/") for tag in if_none_match.split(","))
     return any(tag in (etag, "*") for tag in tags)

@@ -6,6 +6,8 @@ import { at, element, tell, visible } from "./text.js";
 const EVERY = 2000; // milliseconds
 const DIALECTS = { c_client: "C-Client", envelope: "Envelope", requester: "Requester", user: "User", undecided: "Undecided" };
 
+const ORDER = Object.keys(DIALECTS);
+
 let timer = 0;
 let looking = false;
 let known = false;
@@ -61,7 +63,7 @@ async function figures() {
   notice("");
   for (const name of ["total", "registered", "workers"]) at(`figure-${name}`).textContent = who[name].toLocaleString("en");
   const rows = Object.entries(who.by_dialect)
-    .sort(([, a], [, b]) => b - a)
+    .sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b)) // so that no row jumps from look to look
     .map(([name, number]) => {
       const row = element("li");
       const meter = element("meter");

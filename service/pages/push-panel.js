@@ -59,7 +59,7 @@ export function openPushPanel() {
         at("push-result"),
         receipt.matched === 0 ? "busy" : "good",
         element("p", "", sentence),
-        element("pre", "", visible(JSON.stringify(receipt))),
+        element("pre", "", visible(JSON.stringify(receipt, null, 1).replaceAll(/\n */g, " "))),
       );
     } catch (error) {
       show(at("push-result"), "bad", element("p", "", visible(error.message)));

@@ -1,0 +1,76 @@
+"""A real Chromium for the tests of the page, and what they look at.
+
+Plain tests, not async ones: Playwright's sync API has a loop of its own. The browser ends with its module, so that
+no other test ever meets that loop.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+CHROMIUM: Final = "/usr/bin/chromium"
+FLAGS: Final = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE: Final = 30_000
+"""Milliseconds for what has to come, however busy the machine is."""
+
+
+@dataclass
+class Tab:
+    """A page of a fresh browser profile; `complaints` is what it wrote to the console, and what it threw."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, base_url: str) -> None:
+        """Load the gateway's page, and wait until it has looked at the gateway."""
+        self.page.goto(base_url)
+        expect(self.page.locator("#readiness")).to_have_text("Ready")
+
+    def register(self, **identity: str) -> None:
+        """Connect a client, from the form."""
+        for name, value in identity.items():
+            self.page.locator(f"#{name.replace('_', '-')}").fill(value)
+        self.page.get_by_role("button", name="Connect", exact=True).click()
+        expect(self.page.locator("#client-state")).to_contain_text("Registered as")
+
+    def hear(self, message: ConsoleMessage) -> None:
+        """One line of the console."""
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own, in which nothing is kept."""
+    assert Path(CHROMIUM).exists(), "these tests need Chromium; as root on Debian: .ci/system chromium"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    """A fresh tab; the test fails if a page complained, unless it has emptied `complaints` itself."""
+    expect.set_options(timeout=PATIENCE)
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    opened = Tab(context.new_page())
+    opened.page.on("console", opened.hear)
+    opened.page.on("pageerror", lambda error: opened.complaints.append(f"thrown: {error}"))
+    yield opened
+    context.close()
+    assert opened.complaints == []
