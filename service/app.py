@@ -17,8 +17,6 @@ import socket
 import sys
 import time
 import traceback
-from importlib.metadata import version
-from random import uniform
 from typing import Final
 
 import trio
@@ -27,7 +25,7 @@ from quart_trio import QuartTrio
 from service.background import Background
 from service.core.discovery import Places
 from service.core.gateway import Gateway, Rules
-from service.core.session import Session
+from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.plain import plain_http
 from service.http.rooms import create_http
@@ -39,11 +37,9 @@ from service.transports.http_server import serve_http
 from service.transports.listener import open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
-from service.wire.codes import CloseCode
+from service.version import VERSION
 
 TICK: Final = 0.1
-LAST_CALL: Final = 1.0
-"""Seconds after the drain's window in which those that were told to go may still say goodbye."""
 
 
 class StartError(Exception):
@@ -136,7 +132,9 @@ class Node:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))
 
     def _note(self, event: str, /, **fields: object) -> None:
-        self.log.warning(event, **fields)
+        # What Hypercorn says of itself in passing; all else that a transport reports is a warning.
+        say = self.log.info if event == "hypercorn_info" else self.log.warning
+        say(event, **fields)
 
     def _task_failed(self, name: str, error: Exception) -> None:
         self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
@@ -155,9 +153,14 @@ class Node:
         if settings.worker_port is not None:
             self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
 
-    async def prepare(self) -> None:
-        """`bind` where nobody catches a StartError: says the sentence and raises SystemExit."""
+    async def prepare(self, workers: int) -> None:
+        """`bind`, for one of Hypercorn's `workers`, where nobody catches a StartError: says it, raises SystemExit."""
         try:
+            if workers > 1:
+                raise StartError(
+                    f"--workers {workers} would be {workers} gateways that don't know of each other's clients, and "
+                    "this version can't join them: run one worker."
+                )
             await self.bind()
         except StartError as error:
             sys.stderr.write(f"portico: {error}\n")
@@ -211,7 +214,8 @@ class Node:
             self.gateway.dispatcher.drop_statistics()
 
     async def drain(self) -> None:
-        """Tell everybody that the node goes, then close each connection at a random moment within the drain's window.
+        """Tell everybody that the node goes, then close each connection at a random moment within the drain's window,
+        those with requests under way last.
 
         HTTP is answered meanwhile, and new connections get 503. Over within the window and a second.
         """
@@ -219,25 +223,9 @@ class Node:
             return
         self.state = "draining"
         seconds = self.settings.drain_seconds
-        retry_within_ms = round(seconds * 1000)
         self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
-        self.gateway.announce_drain(retry_within_ms)
         self.reactor.stop_accepting()
-        start = trio.current_time()
-        plan = sorted(((uniform(0, seconds), session) for session in self.gateway.sessions), key=_moment)
-        for moment, session in plan:
-            if session.over:
-                continue
-            await trio.sleep_until(start + moment)
-            session.close(CloseCode.RESTARTING, f"retry_within_ms={retry_within_ms}")
-        last_call = trio.current_time() + LAST_CALL
-        # Polled: an event that every session's end had to look at would cost more than it tells.
-        while self.gateway.sessions and trio.current_time() < last_call:  # noqa: ASYNC110
-            await trio.sleep(0.02)
-
-
-def _moment(planned: tuple[float, Session]) -> float:
-    return planned[0]
+        await drain(self.gateway, seconds, lambda: self.reactor.connection_count)
 
 
 def create_app(settings: Settings) -> QuartTrio:
@@ -306,7 +294,7 @@ def _banner(node: Node) -> str:
     if ":" in host:
         host = f"[{host}]"
     base = f"http://{host}:{node.places.http_port}"
-    lines = [f"Portico {version('portico')} is running ({settings.environment}).", ""]
+    lines = [f"Portico {VERSION} is running ({settings.environment}).", ""]
     lines.append(f"  HTTP and WebSocket   {base}   (a page to try it, the API, discovery)")
     for name, port in node.ports().items():
         what = {"websocket": "WebSocket", "worker": "Workers"}[name]

@@ -123,6 +123,7 @@ class Dispatcher:
         self._affinity = Affinity(affinity_limit)
         self._gone: dict[str, Statistics] = {}
         self._issued = 0
+        self._draining = False
         # Two generations of ended requests that were sent: the older is dropped when the newer is full.
         self._ended: dict[str, Worker] = {}
         self._ended_before: dict[str, Worker] = {}
@@ -157,6 +158,22 @@ class Dispatcher:
             )
             for worker in self._workers
         ]
+
+    def awaits(self, caller: Caller) -> bool:
+        """Whether a caller has a request that is not answered yet."""
+        return caller in self._by_caller
+
+    def is_asked(self, link: WorkerLink) -> bool:
+        """Whether the client of this link has yet to answer what it was asked."""
+        return link in self._asked
+
+    def drain(self) -> None:
+        """Send workers nothing more, for good: what waits is refused, what they have they may finish."""
+        self._draining = True
+        for line in self._queue.lines():
+            for request in self._queue.drop(line):
+                if not request.over:
+                    self._refuse(request)
 
     # Workers
 
@@ -401,6 +418,9 @@ class Dispatcher:
     def _place(self, request: Request, now: float, *, accepted: bool = False) -> None:
         """Send a request that is nowhere yet, or let it wait, or refuse it; never for want of room in the queue
         if it was `accepted` before."""
+        if self._draining:
+            self._refuse(request)
+            return
         bound = self._affinity.find(request)
         worker: Worker | None
         line: Line
@@ -413,7 +433,7 @@ class Dispatcher:
         if worker is not None:
             self._send(request, worker, now)
         elif bound is None and not self._roster.serves(request.command):
-            self._end(request, _LOST if request.attempt else _NO_WORKERS)
+            self._refuse(request)
         elif accepted or len(self._queue) < self._queue_limit:
             self._queue.push(request, line, front=request.attempt > 0)
         else:
@@ -475,12 +495,16 @@ class Dispatcher:
             if not self._roster.serves(command):
                 for request in self._queue.drop(command):
                     if not request.over:
-                        self._end(request, _LOST if request.attempt else _NO_WORKERS)
+                        self._refuse(request)
 
     def _record(self, worker: Worker, now: float, seconds: float, failed: bool) -> None:
         worker.statistics.record(now, seconds, failed)
         if failed or worker.sick:
             worker.sick = worker.statistics.sick(now)
+
+    def _refuse(self, request: Request) -> None:
+        """Nobody can be sent it, or not again."""
+        self._end(request, _LOST if request.attempt else _NO_WORKERS)
 
     def _end(self, request: Request, outcome: Outcome) -> None:
         self._close(request, outcome.kind)

@@ -50,6 +50,10 @@ class FairQueue:
         """The commands that somebody waits for."""
         return [line for line in self._rings if isinstance(line, str)]
 
+    def lines(self) -> list[Line]:
+        """All lines that somebody waits in."""
+        return list(self._rings)
+
     def push(self, request: Request, line: Line, *, front: bool = False) -> None:
         """Let a request wait at the end of its caller's part of the line, or at its front."""
         caller = self._callers.get(request.caller)

@@ -260,9 +260,18 @@ class Gateway:
         """Close a connection for the operator."""
         session.close(CloseCode.KICKED, reason)
 
+    def busy(self, session: Session) -> bool:
+        """Whether a request is under way that the session made, was sent as a worker, or was asked as a client."""
+        return (
+            self.dispatcher.awaits(session)
+            or (session.worker is not None and session.worker.outstanding > 0)
+            or self.envelopes.is_asked(session)
+        )
+
     def announce_drain(self, retry_within_ms: int) -> None:
-        """Tell everybody whose dialect has a place for it, and admit nobody any more."""
+        """Tell everybody whose dialect has a place for it; admit nobody and send workers nothing any more."""
         self.doorkeeper.draining = True
+        self.dispatcher.drain()
         for session in self.sessions:
             try:
                 frame = session.handler.draining(retry_within_ms)

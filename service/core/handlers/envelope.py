@@ -158,6 +158,11 @@ class EnvelopeHandler:
             link = self._links[session] = EnvelopeLink(self, session)
         return link
 
+    def is_asked(self, session: Session) -> bool:
+        """Whether the session has yet to answer what it was asked as a client."""
+        link = self._links.get(session)
+        return link is not None and self._dispatcher.is_asked(link)
+
     def _greet(self, session: Session) -> None:
         data = {
             "client_id": session.identity.client_id,
@@ -285,7 +290,7 @@ class EnvelopeHandler:
                 success=bool(answer.success),
                 result=answer.result,
                 error=wire.error_text(answer),
-                partial=answer.partial,
+                partial=bool(answer.partial),
             )
         if verdict is Verdict.UNKNOWN:
             raise PeerFault(

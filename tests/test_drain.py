@@ -1,0 +1,161 @@
+"""The drain on a clock of its own: who is closed when, and what happens to requests meanwhile."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+import trio.testing
+from msgspec import Raw
+from trio.testing import MockClock
+
+from service.core.ports import HttpAnswer
+from service.core.session import Session
+from service.drain import drain
+from service.wire.codes import CloseCode
+
+from .fakes import MemoryPeer, Stage, handshake, stage
+
+TOLD = [(CloseCode.RESTARTING, "retry_within_ms=10000")]
+
+
+@asynccontextmanager
+async def draining(house: Stage, connections: int = 0) -> AsyncIterator[None]:
+    """A drain of 10 s while the block runs, which must see its end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(drain, house.gateway, 10.0, lambda: connections))
+        await trio.testing.wait_all_tasks_blocked()
+        yield
+
+
+def hang_up(house: Stage) -> None:
+    """Whoever was told to go goes."""
+    for session, peer in house.peers.items():
+        if peer.closes:
+            house.close(session, *peer.closes[0])
+
+
+def requester(house: Stage, data: object = None) -> Session:
+    """A requester that has asked something."""
+    session, _ = house.connect("/requester")
+    house.say(session, {"request_id": "q", "command": "work", "data": data})
+    return session
+
+
+def answers(house: Stage, session: Session) -> list[tuple[Any, Any]]:
+    return [(message["data"], message["error"]) for message in house.peers[session].take()]
+
+
+async def test_closings_are_spread_over_the_window(autojump_clock: MockClock) -> None:
+    house = stage()
+    for number in range(200):
+        house.client(client_id=f"c{number}")
+    closed_at = []
+    async with draining(house):
+        while house.gateway.sessions:
+            before = len(house.gateway.sessions)
+            hang_up(house)
+            closed_at += [trio.current_time()] * (before - len(house.gateway.sessions))
+            await trio.sleep(0.01)
+    assert [peer.closes for peer in house.peers.values()] == [TOLD] * len(house.peers)
+    assert max(closed_at) <= 10.1
+    # A uniform spread puts about 50 into each quarter.
+    assert all(20 <= sum(2.5 * n <= at < 2.5 * (n + 1) for at in closed_at) <= 80 for n in range(4))
+    assert trio.current_time() < 10.2
+
+
+async def test_whoever_waits_for_an_answer_gets_it_first(autojump_clock: MockClock) -> None:
+    house = stage()
+    worker, peer = house.worker("w1", commands=["work"])
+    asks = requester(house)
+    (request,) = peer.take()
+    async with draining(house):
+        await trio.sleep(9.5)
+        assert not house.peers[asks].closes
+        assert not peer.closes
+        house.say(worker, {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": 5}})
+        await trio.sleep(0.1)
+        assert answers(house, asks) == [(5, None)]
+        assert house.peers[asks].closes == TOLD
+        assert peer.closes == TOLD
+        hang_up(house)
+    assert trio.current_time() < 9.8
+
+
+async def test_at_the_window_s_end_nobody_waits_any_longer(autojump_clock: MockClock) -> None:
+    house = stage()
+    house.worker("w1", commands=["work"])
+    requester(house)
+    async with draining(house):
+        await trio.sleep(10.1)
+        assert [peer.closes for peer in house.peers.values()] == [TOLD] * len(house.peers)
+        hang_up(house)
+    assert trio.current_time() < 10.3
+
+
+async def test_a_client_that_was_asked_may_answer(autojump_clock: MockClock) -> None:
+    house = stage()
+    asked, peer = house.connect("/ws")
+    house.say(asked, {"type": "connect", "data": {"client_id": "e1"}})
+    asks = requester(house)
+    peer.take()
+    house.gateway.dispatcher.ask(house.gateway.envelopes.link(asked), asks, "q2", "work", Raw(b"null"))
+    (request,) = peer.take()
+    async with draining(house):
+        await trio.sleep(9)
+        assert not peer.closes
+        house.say(asked, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 5}})
+        await trio.sleep(0.1)
+        assert peer.closes == TOLD
+        hang_up(house)
+
+
+async def test_workers_are_sent_nothing_new(autojump_clock: MockClock) -> None:
+    house = stage()
+    _, peer = house.worker("w1", commands=["work"], capacity=1)
+    at_work, waiting = requester(house), requester(house)
+    assert len(peer.take()) == 1
+    async with draining(house):
+        # The first is at the worker; the second waited for its turn, and a third comes too late.
+        assert answers(house, at_work) == []
+        assert answers(house, waiting) == [(None, "No available workers")]
+        house.say(at_work, {"request_id": "q2", "command": "work", "data": None})
+        assert answers(house, at_work) == [(None, "No available workers")]
+        await trio.sleep(10.1)
+        assert [message["type"] for message in peer.take()] == ["notification"]
+        hang_up(house)
+
+
+async def test_what_a_worker_loses_goes_to_no_other(autojump_clock: MockClock) -> None:
+    house = stage()
+    first, _ = house.worker("w1", commands=["work"])
+    asks = requester(house)
+    _, second = house.worker("w2", commands=["work"])
+    async with draining(house):
+        house.close(first, 1006)
+        assert answers(house, asks) == [(None, "Worker lost")]
+        await trio.sleep(10.1)
+        assert all(message["type"] != "request" for message in second.take())
+        hang_up(house)
+
+
+async def test_one_that_came_in_at_the_last_moment_is_closed_too(autojump_clock: MockClock) -> None:
+    house = stage()
+    house.client(client_id="c1")
+    admission = house.gateway.admit(handshake())
+    assert not isinstance(admission, HttpAnswer)
+    async with draining(house):
+        await trio.sleep(1)
+        peer = MemoryPeer()
+        house.peers[house.gateway.opened(peer, admission)] = peer
+        await trio.sleep(9.1)
+        assert peer.closes == TOLD
+        hang_up(house)
+
+
+async def test_it_waits_for_the_goodbyes_but_not_for_ever(autojump_clock: MockClock) -> None:
+    house = stage()
+    async with draining(house, connections=1):
+        pass
+    assert 1.0 <= trio.current_time() <= 1.1
