@@ -67,12 +67,14 @@ export function openClientPanel() {
     }
   }
 
-  function closed(code, reason, wanted) {
+  function closed(code, reason, { opened, again }) {
     const words = visible(reason);
-    add("note", `closed with ${code}: ${meaning(code)}${reason ? ` (${reason})` : ""}`);
+    add("note", `${opened ? "closed" : "not opened, closed"} with ${code}: ${meaning(code)}${reason ? ` (${reason})` : ""}`);
+    // Why the connection ended says more than that there is no new one yet.
+    if (!opened && !at("closing").hidden) return;
     at("close-code").textContent = String(code);
     at("close-meaning").textContent = `${meaning(code)}${words ? ` (${words})` : ""}.`;
-    at("close-advice").textContent = consequence(code, reason, wanted);
+    at("close-advice").textContent = consequence(code, reason, again);
     at("closing").hidden = false;
   }
 }

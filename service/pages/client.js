@@ -8,7 +8,8 @@ const STABLE_AFTER = 10_000; // milliseconds after which failures are counted an
 
 /**
  * `on.state(name, details)`: finding, connecting, registering, registered, rejected, waiting, stopped.
- * `on.sent(text)`, `on.received(text)`: frames. `on.closed(code, reason, wanted)`: `wanted` unless it was our wish.
+ * `on.sent(text)`, `on.received(text)`: frames. `on.closed(code, reason, {opened, again})`: whether it had
+ * ever been open, and whether it comes back if the code allows it.
  */
 export class Client {
   #on;
@@ -50,7 +51,7 @@ export class Client {
     this.#leave();
     this.#on.state("stopped", {});
     if (closing === null) return;
-    closing.onclose = ({ code, reason }) => this.#on.closed(code, reason, false);
+    closing.onclose = ({ code, reason }) => this.#on.closed(code, reason, { opened: true, again: false });
     closing.close(1000);
   }
 
@@ -110,10 +111,9 @@ export class Client {
   }
 
   #lost(code, reason) {
-    const refused = this.#opened === 0;
     this.#socket = null;
-    this.#on.closed(code, reason, true);
-    this.#wait(code, reason, refused ? "The WebSocket did not open." : "");
+    this.#on.closed(code, reason, { opened: this.#opened > 0, again: true });
+    this.#wait(code, reason, "");
   }
 
   #wait(code, reason, why) {

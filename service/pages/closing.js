@@ -52,8 +52,8 @@ export function delay(code, reason, failures, random = Math.random) {
 }
 
 /** What is done about a close, as a sentence. */
-export function consequence(code, reason, wanted) {
-  if (!wanted) return "";
+export function consequence(code, reason, again) {
+  if (!again) return "";
   if (advice(code) === NO) return "A client should not come back by itself after this code.";
   const window = advice(code) === SPREAD ? windowIn(reason) : null;
   if (window !== null) return `It comes back at a random moment within ${window / 1000} s, as the gateway asks.`;

@@ -5,12 +5,15 @@ no other test ever meets that loop.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.gateways import Running, gateway
 
 CHROMIUM: Final = "/usr/bin/chromium"
 FLAGS: Final = (
@@ -62,9 +65,31 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+class Start(Protocol):
+    """Starts a gateway that runs to the end of the test; takes what `gateway` takes."""
+
+    def __call__(self, **how: Any) -> Running: ...
+
+
 @pytest.fixture
-def tab(browser: Browser) -> Iterator[Tab]:
-    """A fresh tab; the test fails if a page complained, unless it has emptied `complaints` itself."""
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Gateways, each in a folder of its own."""
+    with ExitStack() as running:
+
+        def one(**how: Any) -> Running:
+            folder = tmp_path / f"gateway-{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            return running.enter_context(gateway(folder, **how))
+
+        yield one
+
+
+@pytest.fixture
+def tab(browser: Browser, start: Start) -> Iterator[Tab]:
+    """A fresh tab; the test fails if a page complained, unless it has emptied `complaints` itself.
+
+    It is closed before the gateways end (that is what it asks for `start` for), or it would rightly complain.
+    """
     expect.set_options(timeout=PATIENCE)
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)

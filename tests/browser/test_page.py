@@ -2,11 +2,12 @@
 
 import json
 import shlex
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from playwright.sync_api import Page, expect
 from service.wire.codes import Advice, CloseCode
 from tests.gateways import BIN, MODES, Running, clean_environment, gateway
 
-from .conftest import Tab
+from .conftest import Start, Tab
 
 pytestmark = [pytest.mark.live, pytest.mark.browser]
 
@@ -33,10 +34,9 @@ HOSTILE = {
 
 
 @pytest.fixture
-def portico(tmp_path: Path) -> Iterator[Running]:
+def portico(start: Start) -> Running:
     """A gateway in development."""
-    with gateway(tmp_path) as running:
-        yield running
+    return start()
 
 
 def push(running: Running, **event: Any) -> dict[str, Any]:
@@ -73,41 +73,41 @@ def worker(running: Running, name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_registers_and_gets_pushes_of_the_form_and_of_a_back_end(tmp_path: Path, tab: Tab, mode: str) -> None:
-    with gateway(tmp_path, mode=mode) as running:
-        page = tab.page
-        tab.open(running.base_url)
-        info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
-        expect(page.locator("#websocket-address")).to_have_text(info["websocket_url"])
-        expect(page.locator("#http-address")).to_have_text(running.base_url)
-        expect(page.locator("#environment")).to_have_text("development")
-        expect(page.locator("#key-field")).to_be_hidden()
+def test_a_client_registers_and_gets_pushes_of_the_form_and_of_a_back_end(start: Start, tab: Tab, mode: str) -> None:
+    running = start(mode=mode)
+    page = tab.page
+    tab.open(running.base_url)
+    info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
+    expect(page.locator("#websocket-address")).to_have_text(info["websocket_url"])
+    expect(page.locator("#http-address")).to_have_text(running.base_url)
+    expect(page.locator("#environment")).to_have_text("development")
+    expect(page.locator("#key-field")).to_be_hidden()
 
-        tab.register(client_id="c-page", user_id="ann")
-        expect(page.locator("#client-state")).to_have_text("Registered as c-page")
-        expect(received(page, "registration_success")).to_have_count(1)
-        expect(page.locator("#push-value")).to_have_value("ann")
-        page.get_by_label("Data, a JSON object").fill('{"items": 12345678901234567890}')
-        page.get_by_role("button", name="Push").click()
-        expect(page.locator("#push-result")).to_contain_text("Accepted: 1 connection matched, 1 queued.")
-        # As it was typed: no rounding on the way.
-        expect(received(page, "cart_updated")).to_contain_text('"items":12345678901234567890')
+    tab.register(client_id="c-page", user_id="ann")
+    expect(page.locator("#client-state")).to_have_text("Registered as c-page")
+    expect(received(page, "registration_success")).to_have_count(1)
+    expect(page.locator("#push-value")).to_have_value("ann")
+    page.get_by_label("Data, a JSON object").fill('{"items": 12345678901234567890}')
+    page.get_by_role("button", name="Push").click()
+    expect(page.locator("#push-result")).to_contain_text("Accepted: 1 connection matched, 1 queued.")
+    # As it was typed: no rounding on the way.
+    expect(received(page, "cart_updated")).to_contain_text('"items":12345678901234567890')
 
-        assert push(running, target={"client_id": "c-page"}, type="from_outside", data={"n": 1})["queued"] == 1
-        expect(received(page, "from_outside")).to_contain_text('{"type":"from_outside","n":1}')
-        expect(page.locator("#log li").first).to_contain_text("from_outside")
+    assert push(running, target={"client_id": "c-page"}, type="from_outside", data={"n": 1})["queued"] == 1
+    expect(received(page, "from_outside")).to_contain_text('{"type":"from_outside","n":1}')
+    expect(page.locator("#log li").first).to_contain_text("from_outside")
 
-        page.get_by_role("button", name="Heartbeat").click()
-        expect(received(page, "heartbeat")).to_have_count(1)
-        # The live figures follow.
-        expect(page.locator("#figure-total")).to_have_text("1")
-        expect(page.locator("#figure-registered")).to_have_text("1")
-        expect(page.locator("#dialects li")).to_have_text("C-Client1")
+    page.get_by_role("button", name="Heartbeat").click()
+    expect(received(page, "heartbeat")).to_have_count(1)
+    # The live figures follow.
+    expect(page.locator("#figure-total")).to_have_text("1")
+    expect(page.locator("#figure-registered")).to_have_text("1")
+    expect(page.locator("#dialects li")).to_have_text("C-Client1")
 
-        page.get_by_role("button", name="Disconnect").click()
-        expect(page.locator("#client-state")).to_contain_text("Not connected")
-        expect(page.locator("#close-code")).to_have_text("1000")
-        expect(page.locator("#figure-total")).to_have_text("0")
+    page.get_by_role("button", name="Disconnect").click()
+    expect(page.locator("#client-state")).to_contain_text("Not connected")
+    expect(page.locator("#close-code")).to_have_text("1000")
+    expect(page.locator("#figure-total")).to_have_text("0")
 
 
 def test_a_client_becomes_another_on_the_same_connection(portico: Running, tab: Tab) -> None:
@@ -246,34 +246,32 @@ def test_the_curl_line_does_what_the_form_does(portico: Running, tab: Tab) -> No
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_restarting_gateway_is_waited_for(tmp_path: Path, tab: Tab, mode: str) -> None:
+def test_a_restarting_gateway_is_waited_for(tmp_path: Path, start: Start, tab: Tab, mode: str) -> None:
     page = tab.page
-    first = tmp_path / "first"
-    second = tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    with gateway(first, mode=mode) as running:
+    with gateway(tmp_path, mode=mode, settings={"PORTICO_DRAIN_SECONDS": "0.4"}) as running:
         port, websocket = (int(url.rpartition(":")[2]) for url in (running.base_url, running.websocket_url))
         tab.open(running.base_url)
         tab.register(client_id="c1", user_id="ann")
     # The gateway was told to end, and has ended.
     expect(page.locator("#close-code")).to_have_text("1012")
-    expect(page.locator("#closing")).to_contain_text("the node is restarting (retry_within_ms=1000).")
-    expect(page.locator("#closing")).to_contain_text("at a random moment within 1 s")
+    expect(page.locator("#closing")).to_contain_text("the node is restarting (retry_within_ms=400).")
+    expect(page.locator("#closing")).to_contain_text("at a random moment within 0.4 s")
     expect(received(page, "server_draining")).to_have_count(1)
     expect(page.locator("#readiness")).to_have_text("Not reachable")
     expect(page.locator("#notice")).to_contain_text("is it running?")
     page.get_by_role("button", name="Push").click()
     expect(page.locator("#push-result")).to_contain_text("The gateway cannot be reached at")
-    again = {} if mode == "integrated" else {"WEBSOCKET_PORT": websocket}
-    with gateway(second, mode=mode, port=port, settings=again) as running:
-        expect(page.locator("#client-state")).to_have_text("Registered as c1")
-        expect(page.locator("#readiness")).to_have_text("Ready")
-        expect(page.locator("#notice")).to_be_hidden()
-        assert push(running, target={"user_id": "ann"}, type="after")["queued"] == 1
-        expect(received(page, "after")).to_have_count(1)
-        assert all("ERR_CONNECTION" in line or "503" in line for line in tab.complaints), tab.complaints
-        tab.complaints.clear()
+    again: dict[str, object] = {} if mode == "integrated" else {"WEBSOCKET_PORT": websocket}
+    running = start(mode=mode, port=port, settings=again)
+    # By itself; the longest delay is 30 s.
+    expect(page.locator("#client-state")).to_contain_text("Registered as c1", timeout=90_000)
+    expect(page.locator("#readiness")).to_have_text("Ready")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert push(running, target={"user_id": "ann"}, type="after")["queued"] == 1
+    expect(received(page, "after")).to_have_count(1)
+    # The browser's own lines, of calls that nobody answered.
+    assert all("Failed to load resource" in line or "WebSocket" in line for line in tab.complaints), tab.complaints
+    tab.complaints.clear()
 
 
 def test_a_client_that_is_kicked_or_replaced_stays_away(portico: Running, tab: Tab) -> None:
@@ -289,35 +287,35 @@ def test_a_client_that_is_kicked_or_replaced_stays_away(portico: Running, tab: T
     assert httpx.get(f"{portico.base_url}/api/c-client/status").json()["total"] == 0
 
 
-def test_production_wants_the_key_and_keeps_it_nowhere(tmp_path: Path, tab: Tab) -> None:
-    with gateway(tmp_path, settings=PRODUCTION) as running:
-        page = tab.page
-        sent: list[str] = []
-        page.on("request", lambda request: sent.append(f"{request.url} {request.headers.get('authorization', '')}"))
-        tab.open(running.base_url)
-        tab.register(user_id="u1")
-        key, result = page.get_by_label("API key"), page.locator("#push-result")
-        send = page.get_by_role("button", name="Push")
-        expect(key).to_be_visible()
-        for given in ("", "wrong"):
-            key.fill(given)
-            send.click()
-            expect(result).to_contain_text("Send an API key" if not given else "This is not one of the API keys")
-            expect(key).to_be_focused()
-        assert ["401" in line for line in tab.complaints] == [True, True]
-        tab.complaints.clear()
-        key.fill(KEY)
-        key.press("Enter")
-        expect(result).to_contain_text("Accepted: 1 connection matched")
-        expect(received(page, "cart_updated")).to_have_count(1)
-        assert KEY not in (page.locator("#curl").text_content() or "")
-        expect(page.locator("#curl")).to_contain_text("Authorization: Bearer $PORTICO_API_KEY")
-        assert all(KEY not in line or line.endswith(f"/api/notifications Bearer {KEY}") for line in sent)
-        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
-        page.reload()
-        expect(page.locator("#readiness")).to_have_text("Ready")
-        assert key.input_value() == ""
-        assert KEY not in running.said()
+def test_production_wants_the_key_and_keeps_it_nowhere(start: Start, tab: Tab) -> None:
+    running = start(settings=PRODUCTION)
+    page = tab.page
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.url} {request.headers.get('authorization', '')}"))
+    tab.open(running.base_url)
+    tab.register(user_id="u1")
+    key, result = page.get_by_label("API key"), page.locator("#push-result")
+    send = page.get_by_role("button", name="Push")
+    expect(key).to_be_visible()
+    for given in ("", "wrong"):
+        key.fill(given)
+        send.click()
+        expect(result).to_contain_text("Send an API key" if not given else "This is not one of the API keys")
+        expect(key).to_be_focused()
+    assert ["401" in line for line in tab.complaints] == [True, True]
+    tab.complaints.clear()
+    key.fill(KEY)
+    key.press("Enter")
+    expect(result).to_contain_text("Accepted: 1 connection matched")
+    expect(received(page, "cart_updated")).to_have_count(1)
+    assert KEY not in (page.locator("#curl").text_content() or "")
+    expect(page.locator("#curl")).to_contain_text("Authorization: Bearer $PORTICO_API_KEY")
+    assert all(KEY not in line or line.endswith(f"/api/notifications Bearer {KEY}") for line in sent)
+    assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    page.reload()
+    expect(page.locator("#readiness")).to_have_text("Ready")
+    assert key.input_value() == ""
+    assert KEY not in running.said()
 
 
 class _Foreign(BaseHTTPRequestHandler):
@@ -356,23 +354,21 @@ TRY = """async ([socket, api]) => {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pages_of_another_origin_are_refused_in_production(tmp_path: Path, tab: Tab, mode: str) -> None:
+def test_pages_of_another_origin_are_refused_in_production(start: Start, tab: Tab, mode: str) -> None:
     api = "/api/b-client/websocket-info"
     with foreign_site() as site:
         listed = {"PORTICO_ALLOWED_ORIGINS": site}
-        for number, settings in enumerate((PRODUCTION, {**PRODUCTION, **listed})):
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            with gateway(folder, mode=mode, settings=settings) as running:
-                tab.page.goto(site)
-                opened, read = tab.page.evaluate(TRY, [running.websocket_url, running.base_url + api])
-                if settings is PRODUCTION:
-                    assert (opened, read) == ("closed 1006", "unreadable")
-                    assert any("WebSocket" in line and "403" in line for line in tab.complaints), tab.complaints
-                    tab.complaints.clear()
-                else:
-                    assert opened == "open"
-                    assert "websocket_url" in read
+        for settings in (PRODUCTION, {**PRODUCTION, **listed}):
+            running = start(mode=mode, settings=settings)
+            tab.page.goto(site)
+            opened, read = tab.page.evaluate(TRY, [running.websocket_url, running.base_url + api])
+            if settings is PRODUCTION:
+                assert (opened, read) == ("closed 1006", "unreadable")
+                assert any("WebSocket" in line and "403" in line for line in tab.complaints), tab.complaints
+                tab.complaints.clear()
+            else:
+                assert opened == "open"
+                assert "websocket_url" in read
 
 
 def test_the_policy_lets_nothing_else_run_or_load(portico: Running, tab: Tab) -> None:
@@ -400,11 +396,36 @@ def test_the_policy_lets_nothing_else_run_or_load(portico: Running, tab: Tab) ->
     tab.complaints.clear()
 
 
-def test_the_page_may_connect_where_csp_cannot_name_the_host(tmp_path: Path, tab: Tab) -> None:
-    with gateway(tmp_path, host="::1") as running:
-        tab.open(running.base_url)
-        tab.register(client_id="six")
-        expect(tab.page.locator("#websocket-address")).to_have_text(running.websocket_url)
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback address of IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def free_everywhere(number: int) -> list[int]:
+    """Ports that are free on every address of this machine, IPv4 and IPv6."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket(socket.AF_INET6)) for _ in range(number)]
+        for probe in probes:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            probe.bind(("::", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("mode", MODES)
+def test_the_page_may_connect_where_csp_cannot_name_the_host(start: Start, tab: Tab, mode: str) -> None:
+    port, websocket = free_everywhere(2)
+    dedicated: dict[str, object] = {} if mode == "integrated" else {"WEBSOCKET_PORT": websocket}
+    running = start(mode=mode, port=port, settings={"HOST": "::", "WORKER_PORT": "off", **dedicated})
+    tab.open(running.base_url.replace("127.0.0.1", "[::1]"))
+    tab.register(client_id="six")
+    shown = tab.page.locator("#websocket-address")
+    expect(shown).to_contain_text(f"ws://[::1]:{port if mode == 'integrated' else websocket}")
 
 
 def test_figures_are_not_asked_for_while_nobody_looks(portico: Running, tab: Tab) -> None:
