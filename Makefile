@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_JOBS ?= 2
-SYSTEM_PACKAGES := nodejs chromium
+SYSTEM_PACKAGES := nodejs chromium nginx
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format lock docs system clean autobahn soak
@@ -46,9 +46,11 @@ format: setup ## Format the code
 docs: setup ## Write the generated pages of the reference anew
 	$(BIN)/python -m service.settings > docs/reference/settings.md
 
-lock: setup ## Resolve the dependencies anew into requirements.lock
+lock: setup ## Resolve the dependencies anew: requirements.lock, and requirements.txt for deployments
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --constraints requirements.lock pyproject.toml -o requirements.txt
 
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn

@@ -149,36 +149,57 @@ def test_while_it_drains_it_is_not_ready_and_takes_nobody(tmp_path: Path) -> Non
 
 
 def test_the_procfile_starts_it(tmp_path: Path) -> None:
-    port = free_ports(1)[0]
+    # Its one line as it stands, but on loopback only, as everything that tests start.
+    procfile = tmp_path / "Procfile"
+    line = (ROOT / "Procfile").read_text()
+    assert "0.0.0.0:$PORT" in line
+    procfile.write_text(line.replace("0.0.0.0", "127.0.0.1"))
     log = tmp_path / "honcho.log"
-    settings = {"PORT": port, "WEBSOCKET_PORT": "same", "PORTICO_DRAIN_SECONDS": "0.1", "PATH": f"{BIN}:/usr/bin:/bin"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "-e", str(tmp_path / "none"), "start"],
-            cwd=ROOT,
-            env=clean_environment(**settings),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/b-client/info", timeout=5) as answer:
-                    info = json.load(answer)["b_client_info"]
-                break
-            except OSError:
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)  # there is no event for another process being ready
-        assert info["websocket_port"] == port
-        assert info["environment"] == "production"
-        with connect(f"ws://127.0.0.1:{port}") as client:
-            client.send(REGISTER)
-            assert json.loads(client.recv())["type"] == "registration_success"
-    finally:
-        end(process)
-    assert "stopped" in log.read_text()
+    for _ in range(4):
+        port = free_ports(1)[0]
+        settings = {
+            "HOST": "127.0.0.1",
+            "PORT": port,
+            "WEBSOCKET_PORT": "same",
+            "PORTICO_DRAIN_SECONDS": "0.1",
+            "PATH": f"{BIN}:/usr/bin:/bin",
+        }
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "honcho", "-f", str(procfile), "-e", str(tmp_path / "none"), "start"],
+                cwd=tmp_path,
+                env=clean_environment(**settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            info = _discovered(f"http://127.0.0.1:{port}", process)
+            if info is None:
+                continue  # the port was free a moment ago, and is taken now
+            assert info["websocket_port"] == port
+            assert info["environment"] == "production"
+            with connect(f"ws://127.0.0.1:{port}") as client:
+                client.send(REGISTER)
+                assert json.loads(client.recv())["type"] == "registration_success"
+        finally:
+            end(process)
+        assert "stopped" in log.read_text()
+        return
+    pytest.fail(log.read_text())
+
+
+def _discovered(base_url: str, process: "subprocess.Popen[bytes]") -> dict[str, object] | None:
+    """What discovery says once it answers; None if the process ended instead."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{base_url}/api/b-client/info", timeout=5) as answer:
+                info: dict[str, object] = json.load(answer)["b_client_info"]
+                return info
+        except OSError:
+            time.sleep(0.1)  # there is no event for another process being ready
+    return None
 
 
 @pytest.mark.skipif(not may_bind("127.0.0.80", 80), reason="only root may listen on port 80")
@@ -196,3 +217,17 @@ def test_on_port_80_all_three_ways_to_build_the_address_work(tmp_path: Path, ser
             with connect(url) as client:
                 client.send(REGISTER)
                 assert json.loads(client.recv())["type"] == "registration_success"
+
+
+def test_several_workers_of_hypercorn_are_refused(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [*command("hypercorn", "127.0.0.1", free_ports(1)[0]), "--workers", "2"],
+        cwd=tmp_path,
+        env=clean_environment(HOST="127.0.0.1", WEBSOCKET_PORT="same", WORKER_PORT="off"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "run one worker" in ended.stderr
+    assert "Traceback" not in ended.stderr

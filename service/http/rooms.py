@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.metadata import version
 from types import TracebackType
 from typing import Final
 
@@ -21,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 from service.core.discovery import Places
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer, Wall
+from service.version import VERSION
 from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
 
@@ -73,7 +73,7 @@ def create_http(
     handlers: dict[str, Handler] = {
         **discovery_room(places, wall),
         **health_room(Doctor(gateway, places, ready, wall)),
-        **openapi_room(version("portico")),
+        **openapi_room(VERSION),
         **notifications_room(gateway),
         **logins_room(gateway),
         **requests_room(gateway),

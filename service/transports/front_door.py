@@ -22,8 +22,9 @@ from service.transports.listener import BACKLOG
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
 
-Prepare = Callable[[], Awaitable[None]]
-"""What has to be had before anything starts, ports say; SystemExit raised here ends the process without a traceback."""
+Prepare = Callable[[int], Awaitable[None]]
+"""(how many workers there are): get what has to be had before anything starts, ports say. SystemExit raised here
+ends the process without a traceback."""
 
 _doors: Final[WeakKeyDictionary[Any, Door]] = WeakKeyDictionary()
 _drains: Final[WeakKeyDictionary[Any, tuple[Door, Drain, Prepare]]] = WeakKeyDictionary()
@@ -57,7 +58,7 @@ def install(app: Any, door: Door) -> bool:
     return True
 
 
-async def _nothing() -> None:
+async def _nothing(_: int) -> None:
     await trio.lowlevel.checkpoint()
 
 
@@ -112,7 +113,7 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             await original(app, config, sockets=sockets, shutdown_trigger=shutdown_trigger, task_status=task_status)
             return
         door, drain, prepare = installed
-        await prepare()
+        await prepare(config.workers)
         configure(config, door, announce=True)
         if sockets is not None:
             for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):

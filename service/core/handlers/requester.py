@@ -36,9 +36,9 @@ class RequesterHandler:
             request.command,
             request.data,
             timeout=request.timeout,
-            stream=request.stream,
+            stream=bool(request.stream),
             affinity=request.affinity,
-            idempotent=request.idempotent,
+            idempotent=request.idempotent is not False,
         )
 
     def refusal(self, fault: PeerFault) -> Frame:

@@ -81,7 +81,7 @@ class Answer(Struct):
     success: bool | None = None
     result: Raw = NULL
     error: Raw = NULL
-    partial: bool = False
+    partial: bool | None = None
 
 
 class Custom(Struct):
@@ -174,7 +174,7 @@ def answer_of(envelope: Envelope) -> Answer:
         + (answer.success is not None)
         + (answer.result is not NULL)
         + (answer.error is not NULL)
-        + answer.partial
+        + (answer.partial is not None)
     )
     if colons(data) - colons(answer.result) - colons(answer.error) != fields_read:
         check_keys(data, _ANSWER_KEYS, inside=False)

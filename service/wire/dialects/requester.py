@@ -27,9 +27,9 @@ class Request(Struct):
     request_id: Name | None = None
     data: Raw = NULL
     timeout: Timeout | None = None
-    stream: bool = False
+    stream: bool | None = None
     affinity: Name | None = None
-    idempotent: bool = True
+    idempotent: bool | None = None
 
 
 class Response(Struct):
@@ -93,9 +93,9 @@ def _fields_read(request: Request) -> int:
         + (request.request_id is not None)
         + (request.data is not NULL)
         + (request.timeout is not None)
-        + request.stream
+        + (request.stream is not None)
         + (request.affinity is not None)
-        + (not request.idempotent)
+        + (request.idempotent is not None)
     )
 
 

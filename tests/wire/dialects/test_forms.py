@@ -165,16 +165,26 @@ def test_requester_sentences(payload: bytes, sentence: str, request_id: str | No
         ("timeout", "5"),
         ("timeout", 86_401),
         ("stream", 1),
-        ("idempotent", None),
+        ("idempotent", 0),
         ("affinity", "x" * 257),
         ("affinity", 7),
         ("request_id", 7),
     ],
 )
-def test_requester_fields(field: str, value: object) -> None:
+def test_requester_fields_that_cannot_be(field: str, value: object) -> None:
     with pytest.raises(PeerFault) as caught:
         requester.decode_request(json.dumps({"command": "x", field: value}).encode())
     assert (caught.value.code, caught.value.field) == (ErrorCode.BAD_FIELD, field)
+
+
+@pytest.mark.parametrize("field", ["request_id", "data", "timeout", "stream", "affinity", "idempotent"])
+def test_null_is_as_absent_in_a_request(field: str) -> None:
+    given = requester.decode_request(json.dumps({"command": "x", field: None}).encode())
+    absent = requester.decode_request(b'{"command":"x"}')
+    assert bytes(given.data) == bytes(absent.data)
+    assert {name: getattr(given, name) for name in ("request_id", "timeout", "stream", "affinity", "idempotent")} == {
+        name: getattr(absent, name) for name in ("request_id", "timeout", "stream", "affinity", "idempotent")
+    }
 
 
 @pytest.mark.parametrize(
