@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -233,6 +233,29 @@ class Client(Socket):
             self.code = 1006
 
 
+class LateClient(Client):
+    """Asks for something else first, so that its upgrade comes on a connection that has served plain HTTP."""
+
+    __slots__ = ("_asked",)
+
+    def on_open(self) -> None:
+        """Ask for something else."""
+        self._asked = False
+        self.send(b"GET /livez HTTP/1.1\r\nHost: gw\r\n\r\n")
+
+    def on_data(self, data: bytes) -> None:
+        """The answer to that, then as any client."""
+        if self._asked:
+            super().on_data(data)
+            return
+        self._in += data
+        head, found, body = self._in.partition(b"\r\n\r\n")
+        if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+            self._asked = True
+            self._in = b""
+            super().on_open()
+
+
 class BusyClient(Client):
     """Says the same thing without end, from being let in until it is told to go."""
 
@@ -334,6 +357,11 @@ class Crowd:
         while not condition():
             assert time.monotonic() < end, f"not in {seconds} s: {what}; {self.summary()}"
             self._step(0.05)
+
+    def until_all(self, clients: Sequence[Client], heard: Sequence[int], what: str) -> None:
+        """Until each client has one hit more than it had when it had `heard` so many."""
+        wanted = [hits + 1 for hits in heard]
+        self.until(lambda: all(c.hits == hits for c, hits in zip(clients, wanted, strict=True)), 60, what)
 
     def summary(self) -> str:
         """How the members are doing, for a test that failed."""

@@ -41,12 +41,12 @@ def fetch(running: Running, path: str, body: object = None) -> Any:
         return json.load(answer)
 
 
-def metric(running: Running, name: str) -> float:
-    """A number from /metrics, all its labels together."""
+def metric(running: Running, name: str, labels: str = ".*") -> float:
+    """A number from /metrics: that with these labels (a pattern), or all together. 0 if there is none yet."""
     with urllib.request.urlopen(f"{running.base_url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
-    found = re.findall(rf"^portico_{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
-    assert found, f"there is no metric {name}"
+    assert f"portico_{name.removesuffix('_total')}" in text, f"there is no metric {name}"
+    found = re.findall(rf"^portico_{name}(?:\{{{labels}\}})? (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 
 
