@@ -6,6 +6,7 @@ import { at, element, tell, visible } from "./text.js";
 const EVERY = 2000; // milliseconds
 const DIALECTS = { c_client: "C-Client", envelope: "Envelope", requester: "Requester", user: "User", undecided: "Undecided" };
 
+const FIGURES = ["total", "registered", "workers"];
 const ORDER = Object.keys(DIALECTS);
 
 let timer = 0;
@@ -26,6 +27,8 @@ export function watch(onEnvironment) {
       known = false; // whoever answers next may be configured otherwise
       tell(at("readiness"), "bad", "Not reachable");
       notice(error.message);
+      for (const name of FIGURES) at(`figure-${name}`).textContent = "–"; // what was true before may not be now
+      at("dialects").replaceChildren(element("li", "quiet", "–"));
     } finally {
       looking = false;
     }
@@ -61,7 +64,7 @@ async function figures() {
   const [{ status, body: probe }, { body: who }] = await Promise.all([call("readyz"), call("api/c-client/status")]);
   tell(at("readiness"), status === 200 ? "good" : "busy", status === 200 ? "Ready" : `Not ready: ${visible(String(probe.reason))}`);
   notice("");
-  for (const name of ["total", "registered", "workers"]) at(`figure-${name}`).textContent = who[name].toLocaleString("en");
+  for (const name of FIGURES) at(`figure-${name}`).textContent = who[name].toLocaleString("en");
   const rows = Object.entries(who.by_dialect)
     .sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b)) // so that no row jumps from look to look
     .map(([name, number]) => {

@@ -259,6 +259,7 @@ def test_a_restarting_gateway_is_waited_for(tmp_path: Path, start: Start, tab: T
     expect(received(page, "server_draining")).to_have_count(1)
     expect(page.locator("#readiness")).to_have_text("Not reachable")
     expect(page.locator("#notice")).to_contain_text("is it running?")
+    expect(page.locator("#figure-total")).to_have_text("–")
     page.get_by_role("button", name="Push").click()
     expect(page.locator("#push-result")).to_contain_text("The gateway cannot be reached at")
     again: dict[str, object] = {} if mode == "integrated" else {"WEBSOCKET_PORT": websocket}
