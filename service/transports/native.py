@@ -87,6 +87,7 @@ class Reactor:
         # The task waits, or is about to: whoever gives it work has to wake it.
         self.parked = False
         self.dirty: list[Connection] = []
+        self._backlog: deque[Connection] = deque()
         self._connections: dict[int, Connection] = {}
         self._listeners: dict[int, Listener] = {}
         self._waiting_turn: deque[Connection] = deque()
@@ -267,7 +268,7 @@ class Reactor:
     async def _serve(self) -> None:
         fileno = self.poller.fileno()
         while not self._closed:
-            if self.dirty or self._waiting_turn or self._deferred or self._endings or self._corpses:
+            if self.dirty or self._backlog or self._waiting_turn or self._deferred or self._endings or self._corpses:
                 await trio.lowlevel.checkpoint()
             else:
                 self.parked = True
@@ -282,6 +283,10 @@ class Reactor:
         give_up = time.perf_counter() + PASS_SECONDS
         poll = self.poller.poll
         connections = self._connections
+        # Nobody's big broadcast holds up those whose messages are coming in: what other tasks and deferred calls
+        # gave us to write stands in a line of its own.
+        self._backlog.extend(self.dirty)
+        self.dirty.clear()
         while True:
             events = poll(0, _EVENTS)
             for fd, mask in events:
@@ -298,7 +303,7 @@ class Reactor:
                     self._contain(connection, error)
             if self._waiting_turn:
                 self._give_turns()
-            if self.dirty:
+            if self.dirty or self._backlog:
                 self._flush(give_up)
             if self._endings:
                 self._tell()
@@ -330,20 +335,25 @@ class Reactor:
                 self._contain(connection, error)
 
     def _flush(self, give_up: float) -> None:
+        """Write to those who were just heard, then to the backlog, as long as the pass has time."""
         dirty, self.dirty = self.dirty, []
-        count = len(dirty)
-        done = 0
-        while done < count:
-            for connection in dirty[done : done + _FLUSHES] if count > _FLUSHES else dirty:
-                try:
-                    connection.flush()
-                except Exception as error:
-                    self._contain(connection, error)
-            done += _FLUSHES
-            if done < count and time.perf_counter() >= give_up:
-                # Nobody's big broadcast holds up those whose messages are coming in.
-                self.dirty = dirty[done:] + self.dirty
+        backlog = self._backlog
+        if len(dirty) > _FLUSHES:
+            backlog.extend(dirty[_FLUSHES:])
+            del dirty[_FLUSHES:]
+        for connection in dirty:
+            self._write(connection)
+        while backlog:
+            for _ in range(min(_FLUSHES, len(backlog))):
+                self._write(backlog.popleft())
+            if time.perf_counter() >= give_up:
                 return
+
+    def _write(self, connection: Connection) -> None:
+        try:
+            connection.flush()
+        except Exception as error:
+            self._contain(connection, error)
 
     def _tell(self) -> None:
         endings, self._endings = self._endings, []
@@ -447,6 +457,7 @@ class Reactor:
                 self._contain(connection, error)
             connection.gone()
         self.dirty.clear()
+        self._backlog.clear()
         while self._endings:
             self._tell()
         self._bury()
