@@ -42,7 +42,7 @@ class Running:
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """Ports that are free now; all are held at once, so that no two are the same."""
-    probes = [socket.socket() for _ in range(count)]
+    probes = [socket.socket(_family(host)) for _ in range(count)]
     for probe in probes:
         probe.bind((host, 0))
     ports = [probe.getsockname()[1] for probe in probes]
@@ -53,12 +53,16 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 
 def may_bind(host: str, port: int) -> bool:
     """Whether we could listen there, now and as who we are."""
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         try:
             probe.bind((host, port))
         except OSError:
             return False
     return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def clean_environment(**settings: object) -> dict[str, str]:
