@@ -1,5 +1,7 @@
 """Background tasks: restarted with back-off, counted, and named while they are down."""
 
+from itertools import pairwise
+
 import pytest
 import trio
 import trio.testing
@@ -18,7 +20,7 @@ async def test_a_task_that_raises_is_restarted_with_back_off(autojump_clock: tri
     background = Background(lambda name, error: reported.append(f"{name}: {error}"))
     with trio.move_on_after(100):
         await background.keep("falls", falls)
-    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
     assert gaps[0] == pytest.approx(2 * FIRST_DELAY)
     assert gaps[1] == pytest.approx(2 * gaps[0])
     assert max(gaps) == pytest.approx(LONGEST_DELAY)
