@@ -3,6 +3,7 @@
 Knows neither Hypercorn nor trio.
 """
 
+import codecs
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ EXTENSION: Final = "portico.websocket"
 """In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit)."""
 
 _LINE_LIMIT: Final = 800
+
+# Imported on first use, which would be when there are no descriptors left to import it with.
+codecs.lookup("unicode_escape")
 
 
 class Log(Protocol):

@@ -4,10 +4,13 @@ Knows Hypercorn's public interface only. What it makes of Hypercorn's settings h
 too: `configure` is all that the front door applies there. Nothing that a client wrote reaches a log raw.
 """
 
+import logging
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from math import inf
+from typing import Any, Final
 
 import trio
 from hypercorn.config import Config, Sockets
@@ -18,6 +21,9 @@ from service.transports.door import Door, Log, describe, safe_text
 from service.transports.listener import BACKLOG, open_listeners
 
 Address = tuple[str, int]
+
+# trio tries again every 0.1 s.
+_SAME_PAUSE: Final = 1.0
 
 
 class ServerConfig(Config):
@@ -47,6 +53,10 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     # The door pings by itself, and waits for the pongs.
     config.websocket_ping_interval = None
     config.logger_class = _logger_class(door.log, announce)
+    # Where trio, which accepts for Hypercorn, tells of it: a traceback ten times a second.
+    accepting = logging.getLogger("trio.serve_listeners")
+    accepting.propagate = False
+    accepting.handlers = [_AcceptPauses(door.log)]
 
 
 async def serve_http(
@@ -87,6 +97,22 @@ class _Report(trio.TaskStatus[list[str]]):
 
     def started(self, value: list[str] | None = None) -> None:
         self._status.started(self._addresses)
+
+
+class _AcceptPauses(logging.Handler):
+    """Says that accepting pauses for want of descriptors or memory, once for a pause of any length."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+        self._told_at = -inf
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line, unless the last was about the same. What goes wrong here must not end the accepting."""
+        if record.created - self._told_at > _SAME_PAUSE:
+            with suppress(Exception):
+                self._log("accept_paused", error=safe_text(record.getMessage()))
+        self._told_at = record.created
 
 
 def _logger_class(log: Log, announce: bool) -> type[Logger]:

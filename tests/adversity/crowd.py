@@ -265,20 +265,35 @@ class BusyClient(Client):
         super().__init__(crowd, first)
         self._burst = frame(TEXT, json.dumps(message).encode()) * 50
 
+    def on_text(self, payload: bytes) -> None:
+        """The first answer sets it going."""
+        super().on_text(payload)
+        if self.texts == 1:
+            self.send(b"")
+
     def more(self) -> bytes:
         """The same again."""
         return self._burst if self.registered and not self.code else b""
 
 
 class Attacker(Socket):
-    """Sends what it is given, piece by piece, reads a while, and hangs up, maybe rudely."""
+    """Sends what it is given, a piece `every` so many seconds, reads for its patience's time, and hangs up."""
 
-    __slots__ = ("_patience", "_pieces", "_reset", "answer")
+    __slots__ = ("_every", "_patience", "_pieces", "_reset", "answer")
 
-    def __init__(self, crowd: "Crowd", pieces: Iterable[bytes], patience: float = 0.1, *, reset: bool = False) -> None:
+    def __init__(
+        self,
+        crowd: "Crowd",
+        pieces: Iterable[bytes],
+        patience: float = 0.1,
+        *,
+        reset: bool = False,
+        every: float = 0.005,
+    ) -> None:
         super().__init__(crowd)
         self._pieces = deque(pieces)
         self._patience = patience
+        self._every = every
         self._reset = reset
         self.answer = b""
 
@@ -291,7 +306,7 @@ class Attacker(Socket):
             return
         self.send(self._pieces.popleft())
         if self._pieces:
-            self.crowd.later(0.005, self._next)
+            self.crowd.later(self._every, self._next)
         else:
             self.crowd.later(self._patience, self._enough)
 
