@@ -1,0 +1,100 @@
+"""Log lines: what they say, and that nothing untrusted gets into one as it came."""
+
+import io
+import json
+
+import pytest
+import structlog
+
+from service.observe import FAULTS_PER_SECOND, LONGEST, LogJournal, harmless, make_log
+from service.wire.codes import CloseCode, ErrorCode
+from service.wire.faults import PeerFault
+from tests.fakes import stage
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("Zoë", "Zoë"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\x00", "\\x00"),
+        ("x" * 1000, "x" * LONGEST + "…"),
+    ],
+)
+def test_untrusted_text_is_made_harmless(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_stays_one_line(log_format: str) -> None:
+    stream = io.StringIO()
+    make_log(log_format, "info", stream).info("refused", reason='x\r\n{"event": "forged"}\x1b[2J')
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "\x1b" not in stream.getvalue()
+    assert "\r" not in stream.getvalue()
+
+
+def test_levels_and_absent_values() -> None:
+    stream = io.StringIO()
+    log = make_log("json", "warning", stream)
+    log.info("not this")
+    log.warning("this", nothing=None, number=5)
+    (line,) = lines(stream)
+    assert (line["event"], line["level"], line["number"]) == ("this", "warning", 5)
+    assert "nothing" not in line
+    assert "timestamp" in line
+
+
+def journal() -> tuple[LogJournal, io.StringIO]:
+    stream = io.StringIO()
+    log: structlog.typing.FilteringBoundLogger = make_log("json", "info", stream)
+    return LogJournal(log), stream
+
+
+def test_a_connection_has_a_line_when_it_opens_and_one_when_it_closes() -> None:
+    session, _ = stage().connect("/ws/ann")
+    kept, stream = journal()
+    kept.opened(session)
+    kept.registered(session)
+    kept.closed(session, CloseCode.KICKED, "kicked\n", 1.23456)
+    opened, registered, closed = lines(stream)
+    assert opened["event"] == "connection opened"
+    assert (opened["transport"], opened["address"]) == (session.peer.transport, session.address)
+    assert (registered["user_id"], registered["dialect"]) == ("ann", "user")
+    assert (closed["code"], closed["reason"], closed["seconds"]) == (4010, "kicked\\n", 1.235)
+    assert opened["connection"] == closed["connection"] == session.id
+
+
+def test_a_flood_of_faults_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = stage().connect("/ws/ann")
+    kept, stream = journal()
+    second = 100.0
+    monkeypatch.setattr("service.observe.time.monotonic", lambda: second)
+    fault = PeerFault(ErrorCode.BAD_FIELD, "The field 'a' is wrong.", field="a")
+    for _ in range(FAULTS_PER_SECOND + 7):
+        kept.faulted(session, fault)
+    assert len(lines(stream)) == FAULTS_PER_SECOND
+    second = 101.0
+    kept.faulted(session, fault)
+    *_, more, last = lines(stream)
+    assert (more["event"], more["count"]) == ("more messages refused", 7)
+    assert (last["code"], last["field"], last["problem"]) == ("bad_field", "a", "The field 'a' is wrong.")
+
+
+def test_a_bug_of_ours_is_logged_with_its_trace() -> None:
+    session, _ = stage().connect("/ws/ann")
+    kept, stream = journal()
+    try:
+        raise ZeroDivisionError("oh")
+    except ZeroDivisionError as error:
+        kept.broke(session, error)
+    (line,) = lines(stream)
+    assert line["level"] == "error"
+    assert "ZeroDivisionError: oh" in str(line["trace"])
