@@ -23,6 +23,7 @@ import trio
 from quart_trio import QuartTrio
 
 from service.background import Background
+from service.collector import settle_collector
 from service.core.discovery import Places
 from service.core.gateway import Gateway, Rules
 from service.drain import drain
@@ -162,6 +163,7 @@ class Node:
                     "this version can't join them: run one worker."
                 )
             await self.bind()
+            settle_collector()
         except StartError as error:
             sys.stderr.write(f"portico: {error}\n")
             raise SystemExit(2) from None
@@ -250,6 +252,7 @@ async def _serve(node: Node) -> int:
     await node.bind()
     sockets = await _listen(settings.host, settings.port, "PORT")
     node.places.http_port = sockets[0].getsockname()[1]
+    settle_collector()
     shutdown = trio.Event()
     code = 0
 

@@ -75,7 +75,8 @@ class Connection(Inbound):
         self.state = HEAD
         self.tick = 0
         self.busy = False
-        self._queue: list[bytes] | None = None
+        # One frame is kept as it is: a list for each connection of a broadcast would wake the garbage collector.
+        self._queue: bytes | list[bytes] | None = None
         self._waiting = 0  # bytes in the queue
         self._offset = 0  # bytes of the queue's first that were written
         self._watched = READABLE
@@ -95,14 +96,17 @@ class Connection(Inbound):
         wire = frame.wire
         queue = self._queue
         if queue is None:
-            self._queue = [wire]
+            self._queue = wire
             self._waiting = len(wire)
             reactor = self.reactor
             reactor.dirty.append(self)
             if reactor.parked:
                 reactor.wake()
         elif self._waiting <= self.reactor.outbound_limit:
-            queue.append(wire)
+            if isinstance(queue, bytes):
+                self._queue = [queue, wire]
+            else:
+                queue.append(wire)
             self._waiting += len(wire)
         else:
             self._press(wire)
@@ -180,13 +184,13 @@ class Connection(Inbound):
             return
         written = 0
         try:
-            if len(queue) == 1 and not self._offset:
-                data = queue[0]
-                written = _write(self.fd, data)
-                if written == len(data):
+            if isinstance(queue, bytes):
+                written = _write(self.fd, queue)
+                if written == len(queue):
                     self._queue = None
                     self._waiting = 0
                 else:
+                    self._queue = [queue]
                     self._offset = written
                     self._waiting -= written
             else:
@@ -417,11 +421,14 @@ class Connection(Inbound):
 
     def _put(self, data: bytes) -> None:
         if self._queue is None:
-            self._queue = [data]
+            self._queue = data
             self._waiting = len(data)
             self.reactor.mark_dirty(self)
         else:
-            self._queue.append(data)
+            if isinstance(self._queue, bytes):
+                self._queue = [self._queue, data]
+            else:
+                self._queue.append(data)
             self._waiting += len(data)
 
     def _press(self, wire: bytes) -> None:
@@ -436,8 +443,11 @@ class Connection(Inbound):
         self.counts.slow_closed += 1
         # The frame that is half out has to be finished, or the Close would be read as part of it.
         queue = self._queue
-        self._queue = queue[:1] if queue is not None and self._offset else None
-        self._waiting = 0 if self._queue is None else len(self._queue[0]) - self._offset
+        self._queue = None
+        self._waiting = 0
+        if isinstance(queue, list) and self._offset:
+            self._queue = queue[:1]
+            self._waiting = len(queue[0]) - self._offset
         self._close_first(CloseCode.TOO_SLOW, "reads too slowly")
 
     def _watch(self, mask: int) -> None:
