@@ -22,7 +22,7 @@ from tests.fakes import stage
 def test_what_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, sentence: str
 ) -> None:
-    name = f"extension_{len(source or "")}"
+    name = f"extension_{0 if source is None else len(source)}"
     if source is not None:
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
