@@ -39,6 +39,7 @@ _WHOLE_TEXT: Final = 0x81
 _WHOLE_MESSAGE: Final = (0x81, 0x82)
 _OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _WHOLE_CLOSE: Final = 0x88
+_COMMON_CLOSES: Final = (1000, 1001)
 _WHOLE_PING: Final = 0x89
 _WHOLE_PONG: Final = 0x8A
 
@@ -221,6 +222,8 @@ class Inbound:
                 self.respond(bytes((_WHOLE_PONG, size)) + payload)
             elif first == _WHOLE_PONG and size < 126:
                 self.pong()
+            elif first == _WHOLE_CLOSE and self._assembly is None and self._plain_close(data, start, stop):
+                pass
             else:
                 if first == _WHOLE_CLOSE:
                     # A Close within a fragmented message is a Close, and the message is void.
@@ -232,6 +235,18 @@ class Inbound:
         if position != end:
             self._keep(data, position, 0)
         return False
+
+    def _plain_close(self, data: bytes | bytearray, start: int, stop: int) -> bool:
+        """Answer the Close that nearly all peers send: one with a code of the standard's and no reason."""
+        if stop - start != 2:
+            return False
+        payload = apply_mask(data[start:stop], data[start - 4 : start])
+        code = int.from_bytes(payload, "big")
+        if code not in _COMMON_CLOSES:
+            return False
+        self.respond(bytes((_WHOLE_CLOSE, 2)) + payload)
+        self.theirs(code, "")
+        return True
 
     def _room(self, first: int) -> int:
         """How big a frame that begins so may be, within a fragmented message."""

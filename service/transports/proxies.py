@@ -7,6 +7,7 @@ what comes out is safe to compare, to build a URL from and to log.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
@@ -48,7 +49,7 @@ class ProxyRules:
         """Whether what `address` says about others is believed."""
         if self._everyone:
             return True
-        parsed = _address(address)
+        parsed, _ = _peer(address)
         return parsed is not None and self._holds(parsed)
 
     def resolve(self, peer: str, headers: Mapping[str, str], scheme: str) -> Origin:
@@ -57,7 +58,7 @@ class ProxyRules:
         `headers` have lower-case names, several of one name joined by commas; `scheme` is the socket's
         own, `http` or `https`. From an untrusted peer only `host` is read.
         """
-        address = _plain(peer)
+        _, address = _peer(peer)
         host = headers.get("host", "").strip()
         if not _HOST.fullmatch(host):
             host = ""
@@ -132,9 +133,11 @@ def _address(text: str) -> _Address | None:
     return parsed
 
 
-def _plain(text: str) -> str:
+@lru_cache(maxsize=4096)  # parsing costs a twentieth of a connection's handshake, and neighbours share addresses
+def _peer(text: str) -> tuple[_Address | None, str]:
+    """What the socket says of its other end, as an address and as plain text."""
     parsed = _address(text)
-    return text if parsed is None else str(parsed)
+    return parsed, text if parsed is None else str(parsed)
 
 
 def _network(text: str) -> _Network:
