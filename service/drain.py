@@ -5,7 +5,7 @@ the window, and whoever has a request under way not before it is answered, if th
 """
 
 from collections.abc import Callable
-from random import uniform
+from random import Random
 from typing import Final
 
 import trio
@@ -20,17 +20,20 @@ LOOK: Final = 0.02
 """Seconds between two looks at what has no event of its own."""
 
 
-async def drain(gateway: Gateway, seconds: float, connections: Callable[[], int]) -> None:
+async def drain(gateway: Gateway, seconds: float, connections: Callable[[], int], random: Random | None = None) -> None:
     """Close every connection of `gateway` within `seconds`, spread evenly; over at most LAST_CALL later.
 
-    `connections`: how many there are still on the wire. Cancelling leaves those open that were not closed yet.
+    `connections`: how many there are still on the wire. `random`: what the moments are drawn from. Cancelling
+    leaves those open that were not closed yet.
     """
     retry_within_ms = round(seconds * 1000)
     gateway.announce_drain(retry_within_ms)
     farewell = (CloseCode.RESTARTING, f"retry_within_ms={retry_within_ms}")
     start = trio.current_time()
     end = start + seconds
-    plan = sorted(((start + uniform(0, seconds), session) for session in gateway.sessions), key=_moment, reverse=True)
+    moments = random or Random()
+    plan = [(start + moments.uniform(0, seconds), session) for session in gateway.sessions]
+    plan.sort(key=_moment, reverse=True)
     busy: list[Session] = []
     while plan or busy:
         now = trio.current_time()

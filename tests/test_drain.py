@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from random import Random
 from typing import Any
 
 import trio
@@ -24,7 +25,7 @@ TOLD = [(CloseCode.RESTARTING, "retry_within_ms=10000")]
 async def draining(house: Stage, connections: int = 0) -> AsyncIterator[None]:
     """A drain of 10 s while the block runs, which must see its end."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(drain, house.gateway, 10.0, lambda: connections))
+        nursery.start_soon(partial(drain, house.gateway, 10.0, lambda: connections, Random(1)))
         await trio.testing.wait_all_tasks_blocked()
         yield
 

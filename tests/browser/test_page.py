@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -407,26 +407,14 @@ def has_ipv6() -> bool:
     return True
 
 
-def free_everywhere(number: int) -> list[int]:
-    """Ports that are free on every address of this machine, IPv4 and IPv6."""
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket(socket.AF_INET6)) for _ in range(number)]
-        for probe in probes:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            probe.bind(("::", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_page_may_connect_where_csp_cannot_name_the_host(start: Start, tab: Tab, mode: str) -> None:
-    port, websocket = free_everywhere(2)
-    dedicated: dict[str, object] = {} if mode == "integrated" else {"WEBSOCKET_PORT": websocket}
-    running = start(mode=mode, port=port, settings={"HOST": "::", "WORKER_PORT": "off", **dedicated})
-    tab.open(running.base_url.replace("127.0.0.1", "[::1]"))
+    running = start(mode=mode, host="::1")
+    tab.open(running.base_url)
     tab.register(client_id="six")
     shown = tab.page.locator("#websocket-address")
-    expect(shown).to_contain_text(f"ws://[::1]:{port if mode == 'integrated' else websocket}")
+    expect(shown).to_contain_text(running.websocket_url)
 
 
 def test_figures_are_not_asked_for_while_nobody_looks(portico: Running, tab: Tab) -> None:
