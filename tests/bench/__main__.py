@@ -6,6 +6,7 @@ Exit code 0 when it ran, whatever came out; 1 when Portico itself could not be m
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -65,6 +66,8 @@ class Bench:
     def round(self, number: int) -> None:
         """Every row on every server once. The order of the servers turns, so that none always comes first."""
         for row in self.rows:
+            if number >= row.most_rounds:
+                continue
             servers = [server for server in self.servers if row.name in server.rows]
             turn = number % len(servers)
             for server in servers[turn:] + servers[:turn]:
@@ -103,6 +106,8 @@ def main(given: list[str] | None = None) -> int:
     except Unavailable as problem:
         print(f"bench: {problem}; without the load generator nothing can be measured", file=sys.stderr)
         return 1
+    # Its servers are sessions of their own: an end that runs no `finally` would leave one behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     with tempfile.TemporaryDirectory(prefix="portico-bench-") as folder:
         bench = Bench(

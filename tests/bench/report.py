@@ -140,13 +140,17 @@ def _state(met: bool | None, yes: str, no: str) -> str:
 
 
 def as_markdown(
-    table: Mapping[str, Mapping[str, Summary]], titles: Mapping[str, str], units: Mapping[str, str], labels: Mapping[str, str]
+    table: Mapping[str, Mapping[str, Summary]],
+    titles: Mapping[str, str],
+    units: Mapping[str, str],
+    labels: Mapping[str, str],
 ) -> str:
     """The whole report as tables."""
     lines: list[str] = []
     for row, servers in table.items():
         per = units[row] if units[row] in ("KB", "ms") else f"{units[row]} /s of server CPU"
-        lines += ["", f"**{titles[row]}** ({per})", "", "| server | median | spread | Portico is | |", "|---|--:|--:|--:|---|"]
+        lines += ["", f"**{titles[row]}** ({per})", ""]
+        lines += ["| server | median | spread | Portico is | |", "|---|--:|--:|--:|---|"]
         ours = servers["portico"].median if "portico" in servers else None
         for name, each in servers.items():
             if each.median is None:

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,14 +31,17 @@ class Server:
     """One that is compared. `rows`: what it can do; `command` makes its command line, given its ports."""
 
     name: str
-    label: str
     rows: frozenset[str]
     command: Callable[[Sequence[int]], list[str]]
     portico: bool = False
     one_port: bool = False
     socketio: bool = False
     http: bool = False
-    settings: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return _LABELS[self.name]
 
     @property
     def path(self) -> str:
@@ -89,20 +92,34 @@ _SOCKETS: Final = frozenset({"fanout", "heartbeat", "heartbeat128", "connect", "
 _WORK: Final = _SOCKETS | {"dispatch"}
 _ALL: Final = _WORK | {"flood", "crowd", "publish"}
 
+_JSON: Final = _program("websockets_server", "json")
+_MSGSPEC: Final = _program("websockets_server", "msgspec")
+_LABELS: Final = {
+    "portico": "Portico, a port of its own",
+    "door": "Portico, front door (hypercorn -k trio)",
+    "serve": "Portico, front door (portico serve)",
+    "websockets": "websockets + uvloop + json",
+    "websockets-msgspec": "websockets + uvloop + msgspec",
+    "fastapi": "FastAPI + uvicorn + uvloop",
+    "socketio": "python-socketio + uvicorn + uvloop",
+    "quart": "Quart-trio (hypercorn -k trio)",
+    "node": "Node ws",
+    "socketify": "socketify (uWebSockets)",
+    "picows": "picows + uvloop",
+}
+
 SERVERS: Final = (
-    Server("portico", "Portico, a port of its own", _ALL, _portico, portico=True, http=True),
-    Server("door", "Portico, front door (hypercorn -k trio)", _ALL, _hypercorn, portico=True, one_port=True, http=True),
-    Server("serve", "Portico, front door (portico serve)", frozenset({"connect"}), _portico, portico=True,
-           one_port=True, http=True),  # fmt: skip
-    Server("websockets", "websockets + uvloop + json", _WORK, _program("websockets_server", "json")),
-    Server("websockets-msgspec", "websockets + uvloop + msgspec", frozenset({"dispatch"}),
-           _program("websockets_server", "msgspec")),  # fmt: skip
-    Server("fastapi", "FastAPI + uvicorn + uvloop", _SOCKETS | {"publish"}, _program("fastapi_server"), http=True),
-    Server("socketio", "python-socketio + uvicorn + uvloop", _SOCKETS, _program("socketio_server"), socketio=True),
-    Server("quart", "Quart-trio (hypercorn -k trio)", _SOCKETS, _quart),
-    Server("node", "Node ws", _WORK, _node),
-    Server("socketify", "socketify (uWebSockets)", _SOCKETS, _program("socketify_server")),
-    Server("picows", "picows + uvloop", _SOCKETS, _program("picows_server")),
+    Server("portico", _ALL, _portico, portico=True, http=True),
+    Server("door", _ALL, _hypercorn, portico=True, one_port=True, http=True),
+    Server("serve", frozenset({"connect"}), _portico, portico=True, one_port=True, http=True),
+    Server("websockets", _WORK, _JSON),
+    Server("websockets-msgspec", frozenset({"dispatch"}), _MSGSPEC),
+    Server("fastapi", _SOCKETS | {"publish"}, _program("fastapi_server"), http=True),
+    Server("socketio", _SOCKETS, _program("socketio_server"), socketio=True),
+    Server("quart", _SOCKETS, _quart),
+    Server("node", _WORK, _node),
+    Server("socketify", _SOCKETS, _program("socketify_server")),
+    Server("picows", _SOCKETS, _program("picows_server")),
 )
 
 
@@ -119,7 +136,6 @@ def _settings(server: Server, ports: Sequence[int]) -> dict[str, object]:
         "PORTICO_MAX_MESSAGES_PER_SECOND": 0,
         "PORTICO_MAX_BYTES_PER_SECOND": 0,
         "PORTICO_DRAIN_SECONDS": 0,
-        **server.settings,
     }
 
 
