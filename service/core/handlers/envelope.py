@@ -175,6 +175,10 @@ class EnvelopeHandler:
 
     def receive(self, session: Session, payload: bytes) -> None:
         """One message. Raises PeerFault."""
+        quick = wire.quick_response(payload)
+        if quick is not None:
+            self._answered(session, *quick)
+            return
         envelope = wire.decode_envelope(payload)
         on_message = self._on.get(envelope.type)
         try:
@@ -272,8 +276,12 @@ class EnvelopeHandler:
             session.send(wire.response(msg_id, self._wall(), True, Raw(encode(result)), None))
 
     def _response(self, session: Session, envelope: wire.Envelope) -> None:
-        answer = wire.answer_of(envelope)
-        request_id = answer.request_id if answer.request_id is not None else envelope.msg_id
+        self._answered(session, envelope.msg_id, wire.answer_of(envelope))
+
+    def _answered(self, session: Session, msg_id: str | None, answer: wire.Answer) -> None:
+        if self._arriving and session in self._arriving:
+            self._settle(session)
+        request_id = msg_id if answer.request_id is None else answer.request_id
         if request_id is None:
             raise PeerFault(
                 ErrorCode.MISSING_FIELD,
@@ -297,6 +305,7 @@ class EnvelopeHandler:
                 ErrorCode.UNKNOWN_REQUEST,
                 "You were not sent this request; answer what you are sent.",
                 field="request_id",
+                msg_id=msg_id,
             )
 
     def _custom(self, session: Session, envelope: wire.Envelope) -> None:

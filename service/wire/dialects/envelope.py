@@ -13,7 +13,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, encode
-from ..strict_json import check_keys, check_numbers, colons, decode, peek
+from ..strict_json import check_keys, check_numbers, check_text, colons, decode, peek
 
 T = TypeVar("T")
 
@@ -84,6 +84,15 @@ class Answer(Struct):
     partial: bool | None = None
 
 
+class _Response(Struct):
+    """A whole `response`, read in one pass."""
+
+    type: str
+    data: Answer
+    msg_id: Name | None = None
+    timestamp: Raw = NULL
+
+
 class Custom(Struct):
     """`custom`: an event with whatever else belongs to it."""
 
@@ -98,6 +107,7 @@ _handshake = msgspec.json.Decoder(Handshake)
 _call = msgspec.json.Decoder(Call)
 _answer = msgspec.json.Decoder(Answer)
 _custom = msgspec.json.Decoder(Custom)
+_response = msgspec.json.Decoder(_Response)
 _text = msgspec.json.Decoder(str)
 
 _msg_id = msgspec.json.Decoder(_MsgId)
@@ -181,6 +191,38 @@ def answer_of(envelope: Envelope) -> Answer:
     if answer.success is None:
         answer.success = answer.error == NULL
     return answer
+
+
+def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
+    """The `msg_id` and the answer of a `response` that is as workers send them; raises nothing.
+
+    One pass, half the cost of `decode_envelope` and `answer_of`. None for all other messages, and for whatever has to
+    be looked at closely: those two then say what it is, or what is wrong with it.
+    """
+    if b'"response"' not in payload:
+        return None
+    try:
+        message = _response.decode(payload)
+        check_text(payload)
+        check_numbers(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerFault):
+        return None
+    answer = message.data
+    fields_read = (
+        2
+        + (message.msg_id is not None)
+        + (message.timestamp is not NULL)
+        + (answer.request_id is not None)
+        + (answer.success is not None)
+        + (answer.result is not NULL)
+        + (answer.error is not NULL)
+        + (answer.partial is not None)
+    )
+    if message.type != "response" or colons(payload) - colons(answer.result) - colons(answer.error) != fields_read:
+        return None
+    if answer.success is None:
+        answer.success = answer.error == NULL
+    return message.msg_id, answer
 
 
 def custom_of(envelope: Envelope) -> Custom:

@@ -294,3 +294,44 @@ def test_a_request_to_a_worker() -> None:
 
 def test_the_echo_is_the_text() -> None:
     assert user.echo("hällo".encode()).payload.decode() == "Echo: hällo"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"request_id": "r-1", "success": True, "result": {"a": [1, {"b": ":"}]}},
+        {"success": False, "error": "no: never", "result": None},
+        {"request_id": "r-1", "partial": True, "result": "a:b"},
+        {},
+    ],
+)
+@pytest.mark.parametrize("outer", [{}, {"msg_id": "m"}, {"msg_id": "m", "timestamp": 1.5}])
+def test_a_response_is_the_same_in_one_pass_and_in_two(outer: dict[str, object], data: dict[str, object]) -> None:
+    payload = json.dumps({"type": "response", **outer, "data": data}).encode()
+    quick = envelope.quick_response(payload)
+    whole = envelope.decode_envelope(payload)
+    assert quick is not None
+    assert quick[0] == whole.msg_id
+    assert msgspec.json.encode(quick[1]) == msgspec.json.encode(envelope.answer_of(whole))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"request","data":{"action":"response"}}',
+        b'{"type":"heartbeat","data":{"x":"response"}}',
+        b'{"type":"response"}',
+        b'{"type":"response","data":null}',
+        b'{"type":"response","type":"response","data":{}}',
+        b'{"type":"response","data":{"success":true,"success":false}}',
+        b'{"type":"response","data":{"success":true,"succ\\u0065ss":false}}',
+        b'{"type":"response","data":{"result":1e999}}',
+        b'{"type":"response","data":{"result":"\xff"}}',
+        b'{"type":"response","data":{"success":1}}',
+        b'{"type":"response","data":{"partial":null}}',
+        b'{"type":"response","data":{}',
+        b'{"type":"response","data":{"result":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    ],
+)
+def test_what_is_no_plain_response_is_looked_at_closely(payload: bytes) -> None:
+    assert envelope.quick_response(payload) is None
