@@ -90,9 +90,7 @@ queue: list[tuple[ServerConnection, dict[str, Any]]] = []
 
 def answer(request_id: str, success: bool, data: Any, error: str | None, worker: str | None) -> str:
     """What a requester gets."""
-    return dumps(
-        {"request_id": request_id, "success": success, "data": data, "error": error, "processed_by": worker}
-    )
+    return dumps({"request_id": request_id, "success": success, "data": data, "error": error, "processed_by": worker})
 
 
 async def assign(requester: ServerConnection, request: dict[str, Any]) -> None:
