@@ -22,12 +22,13 @@ from service.wire.messages import Event, Target
 from .counters import Counters
 from .hub import Hub
 from .ports import Defer, Monotonic
-from .session import Handler, Session
+from .session import Handler, Session, State
 
 SLICE: Final = 1000
 MAX_WAITING_SENDS: Final = 5_000_000
 MAX_REMEMBERED: Final = 100_000
 REMEMBER_SECONDS: Final = 300.0
+_REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs more than the comparison
 
 
 class Receipt(Struct, frozen=True):
@@ -159,14 +160,16 @@ class Delivery:
         skip: Session | None,
     ) -> int:
         sent = 0
+        spoken: Handler | None = None  # nearly all of a crowd speak one dialect, and are registered
+        frame: Frame | None = None
         for session in sessions:
-            if session is skip or session.over:
+            if session is skip or (session.state is not _REGISTERED and session.over):
                 continue
             handler = session.handler
-            if handler in frames:
-                frame = frames[handler]
-            else:
-                frame = frames[handler] = _encode(session, event)
+            if handler is not spoken:
+                if handler not in frames:
+                    frames[handler] = _encode(session, event)
+                spoken, frame = handler, frames[handler]
             if frame is not None:
                 session.peer.send(frame)
                 sent += 1

@@ -189,6 +189,9 @@ class Connection(Inbound):
                 if written == len(queue):
                     self._queue = None
                     self._waiting = 0
+                    if self.state == OPEN and self._watched == READABLE:
+                        self.counts.bytes_out += written
+                        return
                 else:
                     self._queue = [queue]
                     self._offset = written
