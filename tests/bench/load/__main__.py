@@ -3,10 +3,7 @@
 Started by the bench, in the bench's own environment and on the load's own core. What it does to the server is
 the row's work; it reads the server's CPU time itself, so that both are read at the same moment.
 """
-# uvloop lives in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found"
 
-import asyncio
 import json
 import sys
 
@@ -24,5 +21,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    assert asyncio  # uvloop.run makes asyncio's loop
     sys.exit(main())

@@ -3,8 +3,6 @@
 Each takes an order (addresses, sizes, seconds, the server's process id) and returns what was done between two
 readings of the clocks, with the warm-up left out. What the server does in that time is all the row's work.
 """
-# picows lives in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found"
 
 import asyncio
 import sys

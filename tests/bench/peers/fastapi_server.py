@@ -1,6 +1,4 @@
 """The FastAPI peer: under uvicorn with uvloop, connections kept as its WebSocket tutorial keeps them."""
-# FastAPI and uvicorn live in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found,untyped-decorator,misc"
 
 import sys
 from typing import Any

@@ -1,8 +1,5 @@
 """The picows peer, one of the two that mark the limit: a Python callback per frame, everything else in C."""
-# picows and uvloop live in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found,misc"
 
-import asyncio
 import sys
 
 import msgspec
@@ -55,5 +52,4 @@ async def main() -> None:
     await server.serve_forever()
 
 
-assert asyncio  # uvloop.run makes asyncio's loop
 uvloop.run(main())

@@ -1,6 +1,4 @@
 """Hypercorn's own trio WebSocket: a Quart-trio app, served by `hypercorn -k trio`, as its documentation writes one."""
-# Quart-trio has no types to speak of.
-# mypy: disable-error-code="misc,untyped-decorator,import-not-found"
 
 import json
 from typing import Any

@@ -1,6 +1,4 @@
 """The socketify peer, one of the two that mark the limit: uWebSockets, with its own publish and subscribe."""
-# socketify lives in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found,misc"
 
 import json
 import sys

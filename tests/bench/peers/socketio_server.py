@@ -1,6 +1,4 @@
 """The python-socketio peer: its AsyncServer as an ASGI app under uvicorn with uvloop, as its documentation has it."""
-# python-socketio and uvicorn live in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found,untyped-decorator,misc"
 
 import sys
 from typing import Any

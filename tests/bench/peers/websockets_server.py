@@ -3,8 +3,6 @@
 Clients register with a JSON object, get heartbeats answered and pushes by the library's `broadcast`; on
 `/worker` and `/requester` it is a plain broker. The second argument chooses json or msgspec.
 """
-# uvloop lives in the bench's own environment, where mypy doesn't look.
-# mypy: disable-error-code="import-not-found"
 
 import asyncio
 import json
