@@ -7,7 +7,7 @@ PYTEST_JOBS ?= 2
 SYSTEM_PACKAGES := nodejs chromium nginx
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs system clean autobahn soak
+.PHONY: help setup run test check format lock docs system clean autobahn bench adversity soak
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,8 +52,15 @@ lock: setup ## Resolve the dependencies anew: requirements.lock, and requirement
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --constraints requirements.lock pyproject.toml -o requirements.txt
 
+bench: setup ## Portico and its peers side by side (ROWS=fanout,heartbeat SERVERS=portico,node ROUNDS=3 SECONDS=4 QUICK=1)
+	$(BIN)/python -m tests.bench $(if $(ROWS),--rows $(ROWS)) $(if $(SERVERS),--servers $(SERVERS)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
+
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn
+
+adversity: setup ## The tests of what must not bring a gateway down, at their full size
+	ADVERSITY=full $(BIN)/pytest tests/adversity
 
 soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
 	$(BIN)/python -m tests.adversity.soak
