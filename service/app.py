@@ -288,6 +288,8 @@ async def _serve(node: Node) -> int:
         if settings.log_format == "console":
             sys.stdout.write(_banner(node))
             sys.stdout.flush()
+        else:
+            node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
     return code
 
 

@@ -87,7 +87,8 @@ def test_a_port_as_a_platform_sets_it_means_production_and_the_next_one_for_webs
             assert info["websocket_url"] == f"ws://127.0.0.1:{port + 1}"
             assert info["environment"] == "production"
             lines = [json.loads(line) for line in running.said().splitlines() if line]
-            assert any(line["event"] == "started" for line in lines)
+            (listening,) = [line for line in lines if line["event"] == "listening"]
+            assert (listening["http"], listening["websocket"]) == (port, port + 1)
         return
     pytest.fail("no two free ports beside each other")
 
