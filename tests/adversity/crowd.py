@@ -20,6 +20,8 @@ from tests.transports.raw import CLOSE, PING, PONG, TEXT, Address, close_frame, 
 
 _DIALLING: Final = 400  # connections under way at once: more than this and the listener's queue drops some
 _READ: Final = 65536
+_BURST: Final = 50
+_AHEAD: Final = 500
 _NO_PORT_YET: Final = 24  # IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, per destination
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -257,23 +259,27 @@ class LateClient(Client):
 
 
 class BusyClient(Client):
-    """Says the same thing without end, from being let in until it is told to go."""
+    """Says the same thing without end, from being let in until it is told to go; some hundreds ahead of the answers."""
 
-    __slots__ = ("_burst",)
+    __slots__ = ("_burst", "_said")
 
     def __init__(self, crowd: "Crowd", first: str, message: object) -> None:
         super().__init__(crowd, first)
-        self._burst = frame(TEXT, json.dumps(message).encode()) * 50
+        self._burst = frame(TEXT, json.dumps(message).encode()) * _BURST
+        self._said = 0
 
     def on_text(self, payload: bytes) -> None:
-        """The first answer sets it going."""
+        """The first answer sets it going, and the others keep it so."""
         super().on_text(payload)
-        if self.texts == 1:
+        if self.texts % _BURST == 1:
             self.send(b"")
 
     def more(self) -> bytes:
         """The same again."""
-        return self._burst if self.registered and not self.code else b""
+        if not self.registered or self.code or self._said - self.texts > _AHEAD:
+            return b""
+        self._said += _BURST
+        return self._burst
 
 
 class Attacker(Socket):
