@@ -54,6 +54,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 def may_bind(host: str, port: int) -> bool:
     """Whether we could listen there, now and as who we are."""
     with socket.socket(_family(host)) as probe:
+        # As listeners do: connections that ended a moment ago don't keep a port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:

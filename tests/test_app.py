@@ -203,10 +203,10 @@ def _discovered(base_url: str, process: "subprocess.Popen[bytes]") -> dict[str, 
     return None
 
 
-@pytest.mark.skipif(not may_bind("127.0.0.80", 80), reason="only root may listen on port 80")
+@pytest.mark.skipif(not may_bind("127.0.0.81", 80), reason="only root may listen on port 80")
 @pytest.mark.parametrize("server", SERVERS)
 def test_on_port_80_all_three_ways_to_build_the_address_work(tmp_path: Path, server: str) -> None:
-    with gateway(tmp_path, server=server, mode="integrated", host="127.0.0.80", port=80) as running:
+    with gateway(tmp_path, server=server, mode="integrated", host="127.0.0.81", port=80) as running:
         info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
         assert info["websocket_port"] == 80
         built = (
