@@ -119,7 +119,9 @@ class Report:
 def soak(folder: Path, clients: int, seconds: float) -> Report:
     """So many clients, churning for so many seconds. RuntimeError or AssertionError where something breaks down."""
     report = Report()
-    settings = {"PORTICO_LOG_LEVEL": "warning"}
+    # The window for a crowd of this size, as in production; a thousand clients go in one of a second.
+    window = min(20.0, max(1.0, clients / GATEWAYS / 1000))
+    settings = {"PORTICO_LOG_LEVEL": "warning", "PORTICO_DRAIN_SECONDS": window}
     with ExitStack() as stack:
         up = ExitStack()
         stack.enter_context(up)
