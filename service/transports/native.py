@@ -276,7 +276,18 @@ class Reactor:
                     await trio.lowlevel.wait_readable(fileno)
                 finally:
                     self.parked = False
+            if len(self.dirty) > _FLUSHES and not self._backlog:
+                await self._gather()
             self._pass()
+
+    async def _gather(self) -> None:
+        """Before a big fan-out is written, let those tasks go on that may be about to push as well: what then goes
+        to the same connection goes out in one write, which is most of what a delivery costs."""
+        give_up = time.perf_counter() + PASS_SECONDS
+        quiet = 0
+        while quiet < 2 and time.perf_counter() < give_up:
+            await trio.lowlevel.checkpoint()
+            quiet = 0 if trio.lowlevel.current_statistics().tasks_runnable else quiet + 1
 
     def _pass(self) -> None:
         self.now = self.clock()

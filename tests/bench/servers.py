@@ -88,7 +88,7 @@ def _node(ports: Sequence[int]) -> list[str]:
     return [environment.node(), str(environment.NODE / "server.mjs"), str(ports[0])]
 
 
-_SOCKETS: Final = frozenset({"fanout", "heartbeat", "heartbeat128", "connect", "memory"})
+_SOCKETS: Final = frozenset({"fanout", "fanout1", "heartbeat", "heartbeat128", "connect", "memory"})
 _WORK: Final = _SOCKETS | {"dispatch"}
 _ALL: Final = _WORK | {"flood", "crowd", "publish"}
 

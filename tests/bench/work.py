@@ -131,9 +131,12 @@ def _trigger(up: Up, channel: str) -> dict[str, Any]:
     return {"kind": "websocket", "url": up.url(), "body": body}
 
 
-def _fanout(up: Up, size: Size, core: int | None) -> dict[str, Any]:
-    order = _timed(up, size, clients=size.clients, in_flight=4, trigger=_trigger(up, "bench"))
-    return _load("fanout", order, core)
+def _fanout(publishers: int) -> Callable[[Up, Size, int | None], dict[str, Any]]:
+    def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+        order = _timed(up, size, clients=size.clients, in_flight=publishers, trigger=_trigger(up, "bench"))
+        return _load("fanout", order, core)
+
+    return measure
 
 
 def _heartbeat(payload: str) -> Callable[[Up, Size, int | None], dict[str, Any]]:
@@ -210,7 +213,8 @@ _FLOOD: Final = _bystanders("flood", lambda size: 4, False)
 _CROWD: Final = _bystanders("hold", lambda size: size.crowd, True)
 
 ROWS: Final = (
-    Row("fanout", "fan-out: one push to 1,000 clients", "deliveries", _fanout),
+    Row("fanout", "fan-out: one push to 1,000 clients", "deliveries", _fanout(4)),
+    Row("fanout1", "fan-out, one push at a time", "deliveries", _fanout(1)),
     Row("heartbeat", "heartbeat round trips, 50 connections", "round trips", _heartbeat(HEARTBEAT)),
     Row("heartbeat128", "the same with 128 bytes in", "round trips", _heartbeat(_long_heartbeat())),
     Row("dispatch", "worker dispatch, 8 workers, 64 in flight", "requests", _dispatch),

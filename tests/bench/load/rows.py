@@ -19,14 +19,15 @@ Result = dict[str, Any]
 
 
 async def _measured(order: Order, work: Callable[[], int]) -> Result:
+    spinning = usage.Spinning()
     await asyncio.sleep(order["warm_up"])
-    start = usage.Reading.now(work(), order["server_pid"])
+    start = usage.Reading.now(work(), order["server_pid"], spinning)
     await asyncio.sleep(order["seconds"])
-    return usage.Reading.now(work(), order["server_pid"]).since(start)
+    return usage.Reading.now(work(), order["server_pid"], spinning).since(start)
 
 
 async def _trigger(order: Order) -> Callable[[], Awaitable[object]]:
-    """What makes the server push once to everybody."""
+    """What makes the server push once to everybody: a publisher with a connection of its own."""
     how = order["trigger"]
     if how["kind"] == "http":
         caller = await links.http_caller(how["port"])
@@ -41,17 +42,21 @@ async def _trigger(order: Order) -> Callable[[], Awaitable[object]]:
 
 
 async def fanout(order: Order) -> Result:
-    """Pushes to everybody, a few under way at a time; counts deliveries."""
+    """Pushes to everybody by a few publishers, of whose pushes as many are under way at a time; counts deliveries.
+
+    `reads` is how many reads they came in: a server may join what it has for one connection.
+    """
     clients: int = order["clients"]
     everybody = await links.crowd(order["url"], clients, socketio=order["socketio"])
-    push = await _trigger(order)
     got = 0
     size = 0
+    reads = 0
     room = asyncio.Semaphore(order["in_flight"])
 
     def on_text(link: Link, frame: Any) -> None:
-        nonlocal got, size
+        nonlocal got, size, reads
         got += 1
+        reads += frame.last_in_buffer
         if got % clients == 0:
             size = frame.payload_size
             room.release()
@@ -59,17 +64,18 @@ async def fanout(order: Order) -> Result:
     for link in everybody:
         link.on_text = on_text
 
-    async def publish() -> None:
+    async def publish(push: Callable[[], Awaitable[object]]) -> None:
         while True:
             await room.acquire()
             await push()
 
-    publishing = asyncio.create_task(publish())
+    publishers = [asyncio.create_task(publish(await _trigger(order))) for _ in range(order["in_flight"])]
     result = await _measured(order, lambda: got)
-    if publishing.done():
-        publishing.result()
-    publishing.cancel()
-    return {**result, "bytes": size}
+    for publisher in publishers:
+        if publisher.done():
+            publisher.result()
+        publisher.cancel()
+    return {**result, "bytes": size, "got": got, "reads": reads}
 
 
 async def heartbeat(order: Order) -> Result:
