@@ -46,6 +46,9 @@ class Peer(Protocol):
     def allow_message_size(self, size: int) -> None:
         """From the next message on accept messages of up to `size` bytes (0: no limit)."""
 
+    def lift_rate_limit(self) -> None:
+        """From the next message on accept as many a second as come, and as many bytes."""
+
 
 class Receiver(Protocol):
     """What a transport hands a connection's messages to. The core's Session is one; an echo in tests another.

@@ -71,6 +71,10 @@ class WorkerGate:
                 close=CloseCode.NOT_AUTHENTICATED,
             )
 
+    def proven(self, token: str | None, trusted: bool) -> bool:
+        """Whether it has shown a secret, which nobody has to in development."""
+        return trusted or self._is_one_of(token or "", [key for key in (self._handshake_key, *self._api_keys) if key])
+
     @staticmethod
     def _is_one_of(given: str, secrets: Collection[str]) -> bool:
         # Every secret is compared, and in constant time, so that timing tells nothing.

@@ -175,7 +175,7 @@ class AsgiTransport:
         self._counts.bytes_in += len(payload)
         if connection.limit and len(payload) > connection.limit:
             connection.close(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.meaning)
-        elif not connection.allowance.take(len(payload), trio.current_time()):
+        elif connection.allowance is not None and not connection.allowance.take(len(payload), trio.current_time()):
             connection.close(CloseCode.RATE_LIMITED, CloseCode.RATE_LIMITED.meaning)
         elif not self._contained(connection, receiver.receive, payload, text is not None):
             connection.close(CloseCode.INTERNAL, CloseCode.INTERNAL.meaning)
@@ -199,7 +199,7 @@ class _Connection:
         self, scope: Scope, send: Send, address: str, outbound_limit: int, allowance: Allowance, counts: TransportCounts
     ) -> None:
         self.address = address
-        self.allowance = allowance
+        self.allowance: Allowance | None = allowance
         self.limit = 0
         self.closing: tuple[CloseCode, str] | None = None
         self.patience = trio.CancelScope()
@@ -244,6 +244,10 @@ class _Connection:
         self.limit = size
         if self._tell_limit is not None:
             self._tell_limit(size)
+
+    def lift_rate_limit(self) -> None:
+        """From the next message on accept as many a second as come; see `Peer`."""
+        self.allowance = None
 
     # ---- the transport's side
 

@@ -120,6 +120,10 @@ class Connection(Inbound):
         """From the next message on accept messages of up to `size` bytes (0: no limit)."""
         self.limit = size or UNLIMITED
 
+    def lift_rate_limit(self) -> None:
+        """From the next message on accept as many a second as come."""
+        self.allowance = None
+
     # Readiness, told by the reactor.
 
     def readable(self) -> None:

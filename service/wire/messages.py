@@ -71,13 +71,40 @@ class Target(Struct, frozen=True):
 EVERYBODY: Final = Target("all")
 
 
+def stream_of(target: Target) -> str:
+    """The name of the stream that keeps a target's durable events: `user:u1`, `channel:ch1`, `all`, …"""
+    return "all" if target.kind == "all" else f"{target.kind.removesuffix('_id')}:{target.value}"
+
+
+def target_of(stream: str) -> Target | None:
+    """The target whose stream has this name; None where no target's has."""
+    if stream == "all":
+        return EVERYBODY
+    kind, colon, value = stream.partition(":")
+    return Target(f"{kind}_id", value) if colon and f"{kind}_id" in ADDRESS_FIELDS else None
+
+
+def targets_of(identity: Identity) -> list[Target]:
+    """All the targets that somebody of this identity belongs to."""
+    targets = [EVERYBODY]
+    for kind in ADDRESS_FIELDS:
+        value: str | None = getattr(identity, kind)
+        if value is not None:
+            targets.append(Target(kind, value))
+    return targets
+
+
 class Event(Struct, frozen=True):
-    """One push. `data` is a JSON object as it came; `stream` and `offset` are set for durable ones only."""
+    """One push. `data` is a JSON object as it came; `stream` and `offset` are set for durable ones only.
+
+    `plain` is for one that came from another program over Redis: what the user dialect passes on unchanged.
+    """
 
     type: str
     data: Raw = EMPTY_OBJECT
     stream: str | None = None
     offset: int | None = None
+    plain: bytes | None = None
 
 
 def flat(event: Event) -> bytes:

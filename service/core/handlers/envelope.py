@@ -113,6 +113,8 @@ class EnvelopeHandler:
             self._unproven.add(session)
             self._expect(session, self._registration_timeout)
         else:
+            if session.trusted:
+                session.peer.lift_rate_limit()
             self._arriving.add(session)
             self._employ(session, None, 0, 1.0)
             self._expect(session, GRACE)
@@ -205,7 +207,7 @@ class EnvelopeHandler:
             identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
         if connect.role == "worker" or (connect.role is None and on_worker_path):
             self._gate.check_token(connect.token, session.trusted)
-            self._proven(session)
+            self._accepted(session, connect.token)
             self._register(session, identity)
             self._greet(session)
             capacity = self._worker_capacity if connect.capacity is None else connect.capacity
@@ -221,10 +223,11 @@ class EnvelopeHandler:
             session.send(self.push(self._logins.auto_login(login)))
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
-        self._gate.check_handshake(wire.handshake_of(envelope).handshake_key, session.trusted)
+        key = wire.handshake_of(envelope).handshake_key
+        self._gate.check_handshake(key, session.trusted)
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
-        self._proven(session)
+        self._accepted(session, key)
         if session.state is not State.REGISTERED:
             self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
         data = {
@@ -240,11 +243,14 @@ class EnvelopeHandler:
         if new:
             self._employ(session, None, self._worker_capacity, 1.0)
 
-    def _proven(self, session: Session) -> None:
+    def _accepted(self, session: Session, token: str | None) -> None:
         self._unproven.discard(session)
         self._arriving.discard(session)
         self._expect(session, None)
         session.peer.allow_message_size(self._worker_message_size)
+        if self._gate.proven(token, session.trusted):
+            # It answers as fast as everybody together asks, which says nothing of its manners.
+            session.peer.lift_rate_limit()
 
     def _dismiss(self, session: Session) -> None:
         self._unproven.discard(session)

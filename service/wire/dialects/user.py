@@ -14,8 +14,8 @@ def echo(text: bytes) -> Frame:
 
 
 def push(event: Event) -> Frame:
-    """A push in this dialect."""
-    return Frame(flat(event))
+    """A push in this dialect: what another program published over Redis, as it came."""
+    return Frame(flat(event) if event.plain is None else event.plain)
 
 
 def error(fault: PeerFault) -> Frame:

@@ -1,0 +1,172 @@
+"""The backplane of one process: everything happens at once, in plain calls.
+
+A World holds what nodes share: one node in production, several in tests, where it stands for a deployment. Promises
+what `service.core.backplane` does; what is kept ends with the process, so each World is an epoch of its own.
+"""
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
+from typing import Final
+
+from service.core.backplane import Done, Inbound, Joined, NodeState, Order, Published, Resume
+from service.core.ports import Monotonic
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.messages import Event, Target, stream_of
+
+from .history import History
+
+HISTORY_LIMIT: Final = 64 << 20
+"""Bytes of history, over all streams."""
+REMEMBER_SECONDS: Final = 300.0
+MAX_REMEMBERED: Final = 100_000
+
+
+class World:
+    """What the nodes of one process share. `length` and `ttl` (seconds) bound the history of each stream."""
+
+    def __init__(
+        self, *, now: Monotonic, length: int = 1000, ttl: float = 86_400.0, limit: int = HISTORY_LIMIT
+    ) -> None:
+        self.epoch = os.urandom(8).hex()
+        self.now = now
+        self.history = History(now=now, length=length, ttl=ttl, limit=limit)
+        self.nodes: dict[str, MemoryBackplane] = {}
+        self.known: OrderedDict[str, tuple[float, Published]] = OrderedDict()
+
+    def forget_old(self) -> None:
+        """Drop what is too old. For a ticker."""
+        self.history.expire()
+        now = self.now()
+        while self.known and next(iter(self.known.values()))[0] <= now:
+            self.known.popitem(last=False)
+
+
+class MemoryBackplane:
+    """One node's place in a World."""
+
+    trouble: Final = None
+
+    def __init__(self, world: World, node: str, make_id: Callable[[], str]) -> None:
+        if node in world.nodes:
+            raise ValueError(f"there is a node {node!r} already; each needs a name of its own")
+        self.node = node
+        self._world = world
+        self._make_id = make_id
+        self._inbound: Inbound
+        self._joined: Counter[Target] = Counter()
+        self._state = NodeState(node, "combined", None, False, 0, b"{}")
+        world.nodes[node] = self
+
+    @property
+    def epoch(self) -> str:
+        """This process's."""
+        return self._world.epoch
+
+    def attach(self, inbound: Inbound) -> None:
+        """Say who is told."""
+        self._inbound = inbound
+        self._changed()
+
+    # Pushes and history
+
+    def publish(self, order: Order, done: Done) -> None:
+        """Push to all nodes, at once."""
+        try:
+            published = self._publish(order)
+        except PeerFault as fault:
+            done(fault)
+        else:
+            done(published)
+
+    def _publish(self, order: Order) -> Published:
+        world = self._world
+        if order.id is not None:
+            known = world.known.get(order.id)
+            if known is not None and known[0] > world.now():
+                return known[1]._replace(repeated=True)
+        event = order.event
+        if order.durable:
+            if len(bytes(event.data)) > HISTORY_LIMIT // 4:
+                raise PeerFault(ErrorCode.TOO_LARGE, "The event is too large to be kept; push it live.", field="data")
+            event = world.history.append(stream_of(order.target), event, order.ttl)
+        if len(world.nodes) == 1:
+            matched, queued = self._inbound.arrived(order.target, event)
+        else:
+            counts = [node._inbound.arrived(order.target, event) for node in world.nodes.values()]
+            matched, queued = sum(m for m, _ in counts), sum(q for _, q in counts)
+        # A name that we gave cannot come again, and is not worth remembering.
+        if order.id is None:
+            return Published(self._make_id(), event.stream, event.offset, matched, queued)
+        published = Published(order.id, event.stream, event.offset, matched, queued)
+        world.known.pop(order.id, None)
+        world.known[order.id] = (world.now() + REMEMBER_SECONDS, published)
+        if len(world.known) > MAX_REMEMBERED:
+            world.known.popitem(last=False)
+        return published
+
+    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+        """One more connection here belongs to these targets."""
+        if len(self._world.nodes) > 1:
+            self._joined.update(targets)
+        history = self._world.history
+        offsets = {stream: history.position(stream) for stream in map(stream_of, targets)}
+        missed: dict[str, list[Event]] = {}
+        lost: list[str] = []
+        if resume is not None:
+            for stream, offset in resume.offsets.items():
+                if stream not in offsets:
+                    continue  # not its own any more
+                events = history.since(stream, offset) if resume.epoch == self.epoch else None
+                if events is None:
+                    lost.append(stream)
+                elif events:
+                    missed[stream] = events
+        done(Joined(self.epoch, offsets, missed, lost, not lost))
+
+    def leave(self, targets: Collection[Target]) -> None:
+        """One connection less belongs to these targets."""
+        if self._joined:
+            self._joined.subtract(targets)
+
+    # Among nodes
+
+    def tell(self, node: str, kind: str, body: bytes) -> None:
+        """Send a message to one node."""
+        other = self._world.nodes.get(node)
+        if other is not None and other is not self:
+            other._inbound.heard(self.node, kind, body)
+
+    def tell_all(self, kind: str, body: bytes) -> None:
+        """Send a message to every other node."""
+        for node in list(self._world.nodes):
+            self.tell(node, kind, body)
+
+    def tell_holders(self, target: Target, kind: str, body: bytes, done: Callable[[int], None] | None = None) -> None:
+        """Send a message to every other node that has joined a target."""
+        holders = [name for name, other in self._world.nodes.items() if other is not self and other._joined[target] > 0]
+        if done is not None:
+            done(len(holders))
+        for name in holders:
+            self.tell(name, kind, body)
+
+    def nodes(self) -> Collection[NodeState]:
+        """The nodes that live."""
+        return [node._state for node in self._world.nodes.values()]
+
+    def announce(self, state: NodeState) -> None:
+        """What the others are to know of this node."""
+        self._state = state
+        self._changed()
+
+    def leave_world(self) -> None:
+        """This node is gone."""
+        del self._world.nodes[self.node]
+        for other in list(self._world.nodes.values()):
+            other._inbound.node_left(self.node)
+        self._changed()
+
+    def _changed(self) -> None:
+        for other in list(self._world.nodes.values()):
+            other._inbound.nodes_changed()
