@@ -52,6 +52,7 @@ class MemoryPeer:
         self.closes: list[tuple[CloseCode, str]] = []
         self.sent_after_close = 0
         self.message_size: int | None = None
+        self.rate_limited = True
 
     def send(self, frame: Frame) -> None:
         """Keep a frame; after a close only count it, as a transport would drop it."""
@@ -68,6 +69,10 @@ class MemoryPeer:
     def allow_message_size(self, size: int) -> None:
         """Keep the size."""
         self.message_size = size
+
+    def lift_rate_limit(self) -> None:
+        """Keep that there is no limit any more."""
+        self.rate_limited = False
 
     @property
     def texts(self) -> list[str]:

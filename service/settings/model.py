@@ -169,14 +169,14 @@ class Settings(BaseSettings):
     max_messages_per_second: forms.Count = setting(
         LIMITS,
         "Messages a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default "
-        "leaves room for a back end that sends its requests in bulk.",
+        "leaves room for a back end that sends its requests in bulk. Workers that have shown a secret are exempt.",
         derive=defaults.by_environment(0, 1000),
         shown="0 in development, 1000 in production",
     )
     max_bytes_per_second: forms.Count = setting(
         LIMITS,
         "Bytes a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default lets "
-        "the largest message of a worker through in one burst.",
+        "the largest message of a worker through in one burst. Workers that have shown a secret are exempt.",
         derive=defaults.by_environment(0, 4 * MIB),
         shown=f"0 in development, {4 * MIB} in production",
     )

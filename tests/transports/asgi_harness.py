@@ -30,7 +30,7 @@ class Lines:
 
 
 def make_app(
-    gate: ScriptGate, counts: Counts, log: Log, *, outbound_limit: int, trusted: tuple[str, ...] = ()
+    gate: ScriptGate, counts: Counts, log: Log, *, outbound_limit: int, rate: float = 0, trusted: tuple[str, ...] = ()
 ) -> QuartTrio:
     """A Quart app with a page, a page that is slow in coming, and `gate` behind every WebSocket."""
     app = QuartTrio("harness")
@@ -51,7 +51,15 @@ def make_app(
     async def broken() -> str:
         raise RuntimeError("a bug\x1b[31m of ours\r\nand a second line")
 
-    register(app, gate, counts, outbound_limit=outbound_limit, resolve=ProxyRules(trusted).resolve, log=log)
+    register(
+        app,
+        gate,
+        counts,
+        outbound_limit=outbound_limit,
+        resolve=ProxyRules(trusted).resolve,
+        log=log,
+        max_messages_per_second=rate,
+    )
     return app
 
 
@@ -86,7 +94,8 @@ class AsgiHarness:
     async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
         """See the contract's Harness."""
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout)
-        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)
+        rate = options.max_messages_per_second
+        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit, rate=rate)
         async with serving(app, door) as address:
             yield address
 
@@ -115,6 +124,7 @@ class DoorHarness:
             handshake_timeout=options.handshake_timeout,
             ping_interval=25.0,
             pong_timeout=10.0,
+            max_messages_per_second=options.max_messages_per_second,
         )
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
         app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)

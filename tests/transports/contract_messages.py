@@ -171,6 +171,25 @@ class MessageContract:
             await client.send(frame(TEXT, b"x" * 4001))
             assert (await client.closed())[0] == 1009
 
+    async def test_the_rate_limit_can_be_lifted(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
+        def script(recorder: Recorder, payload: bytes) -> None:
+            if payload == b"lift":
+                recorder.peer.lift_rate_limit()
+            recorder.peer.send(Frame(payload))
+
+        gate.make = scripted(script)
+        async with (
+            harness.serve(gate, counts, Options(max_messages_per_second=10)) as address,
+            await RawClient.open(address) as lifted,
+            await RawClient.open(address) as other,
+        ):
+            await lifted.send(frame(TEXT, b"lift") + frame(TEXT, b"x") * 1000)
+            assert [await lifted.message() for _ in range(1001)] == ["lift"] + ["x"] * 1000
+            await other.send(frame(TEXT, b"x") * 1000)
+            assert (await other.closed())[0] == 4029
+            await lifted.say("still here")
+            assert await lifted.message() == "still here"
+
     @pytest.mark.parametrize(
         "frames",
         [

@@ -24,10 +24,11 @@ from .script import Counts, Recorder, ScriptGate
 
 @dataclass(frozen=True)
 class Options:
-    """What a server under test is started with. Sizes in bytes, times in seconds."""
+    """What a server under test is started with. Sizes in bytes, times in seconds; a rate of 0 is none."""
 
     outbound_limit: int = 256 * 1024
     handshake_timeout: float = 5.0
+    max_messages_per_second: float = 0
 
 
 class Harness(Protocol):

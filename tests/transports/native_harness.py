@@ -30,7 +30,8 @@ class NativeHarness:
 
     def make(self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any) -> Reactor:
         """A Reactor that doesn't run yet; `settings` are its own."""
-        settings = {"ping_interval": 25.0, "pong_timeout": 10.0} | settings
+        rate = options.max_messages_per_second
+        settings = {"ping_interval": 25.0, "pong_timeout": 10.0, "max_messages_per_second": rate} | settings
         return Reactor(
             gate,
             plain_http,

@@ -131,6 +131,8 @@ def test_a_client_gets_automatic_logins_too() -> None:
 # Who may be a worker
 
 KEY = {"handshake_key": "key"}
+API: dict[str, Any] = {"api_keys": ("api",)}
+BEARER = {"authorization": "Bearer api"}
 
 
 def handshake_message(key: str | None) -> dict[str, Any]:
@@ -168,6 +170,36 @@ def test_handshake(rules: dict[str, Any], key: str | None, accepted: bool, path:
         assert found[0]["data"] == {"error": "Invalid handshake", "code": "HANDSHAKE_ERROR", "msg_id": "m7"}
         assert peer.close_code == 4001
         assert house.gateway.dispatcher.workers() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/worker"])
+@pytest.mark.parametrize(
+    ("rules", "headers", "message", "limited"),
+    [
+        ({}, None, handshake_message("whatever"), True),
+        (KEY, None, handshake_message("key"), False),
+        (KEY, None, {"type": "connect", "data": {"role": "worker"}}, True),
+        ({"production": True, **KEY}, None, {"type": "connect", "data": {"role": "worker", "token": "key"}}, False),
+        ({"production": True, **API}, None, {"type": "connect", "data": {"role": "worker", "token": "api"}}, False),
+        ({"production": True, **API}, BEARER, {"type": "connect", "data": {"role": "worker"}}, False),
+        ({"production": True, **API}, BEARER, handshake_message(None), False),
+    ],
+)
+def test_only_who_showed_a_secret_may_answer_faster_than_the_rate(
+    rules: dict[str, Any], headers: dict[str, str] | None, message: dict[str, Any], limited: bool, path: str
+) -> None:
+    house = stage(**rules)
+    session, peer = house.connect(path, headers=headers)
+    assert house.ask(session, message)[0]["type"] != "error"
+    assert peer.rate_limited is limited
+
+
+def test_who_bore_an_api_key_on_the_worker_path_need_say_nothing_for_it() -> None:
+    house = stage(production=True, **API)
+    _, peer = house.connect("/worker", headers=BEARER)
+    assert not peer.rate_limited
+    _, client = house.connect("/ws", headers=BEARER)
+    assert client.rate_limited, "only workers are exempt"
 
 
 def test_a_handshake_does_not_forget_what_a_worker_serves() -> None:
