@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_JOBS ?= 2
-SYSTEM_PACKAGES := nodejs chromium nginx
+SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check format lock docs system clean autobahn bench adversity soak

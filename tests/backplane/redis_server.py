@@ -1,0 +1,224 @@
+"""A real Redis for tests: a process of its own on a free loopback port; and a proxy that spoils the way to it.
+
+Neither knows what the tests do with it. Nothing outlives the test run: where the kernel can, it ends the server with
+us, even if we are killed.
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from tests.gateways import free_ports
+
+UP_LIMIT: Final = 20.0
+"""Seconds for a server to answer, however busy the machine is."""
+_STARTS: Final = 5
+_CHUNK: Final = 65_536
+
+
+class RedisServer:
+    """A redis-server and what can be done to it. Its port stays the same for life."""
+
+    def __init__(self, folder: Path, *, aof: bool = False, **options: object) -> None:
+        """`options`: Redis' own, with underscores for hyphens (`maxmemory="1mb"`)."""
+        self.folder = folder
+        self.port = 0
+        chosen: dict[str, object] = {"save": "", "appendonly": "yes" if aof else "no", "appendfsync": "always"}
+        chosen.update((name.replace("_", "-"), value) for name, value in options.items())
+        self._options = chosen
+        self._process: subprocess.Popen[bytes] | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a password."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None, "this Redis isn't running"
+        return self._process.pid
+
+    def start(self, *, emptied: bool = False) -> None:
+        """Start it, where it was before if it was; `emptied`: with nothing of what it had written down."""
+        assert self._process is None, "this Redis is running"
+        if emptied:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+        for attempt in range(1, _STARTS + 1):
+            port = self.port or free_ports(1)[0]
+            self._process = subprocess.Popen(self._command(port), stdout=subprocess.DEVNULL, cwd=self.folder)
+            if self._answers(port):
+                self.port = port
+                return
+            self.kill()
+            # A port that was free a moment ago may have been taken, for a moment too: by a client of something else.
+            time.sleep(0.1 * attempt)
+        raise RuntimeError(f"redis-server did not come up:\n{(self.folder / 'redis.log').read_text(errors='replace')}")
+
+    def kill(self) -> None:
+        """SIGKILL: it has no time for anything. Fine also if it is stopped, or has ended."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def stop(self) -> None:
+        """SIGSTOP: it hangs, with its connections open and its port still accepting, until `cont`."""
+        self._signal(signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> bytes:
+        """Ask it something over a connection of its own, and get the raw start of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=UP_LIMIT) as link:
+            encoded = [word.encode() for word in words]
+            link.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in encoded))
+            return link.recv(_CHUNK)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "this Redis isn't running"
+        self._process.send_signal(number)
+
+    def _command(self, port: int) -> list[str]:
+        # The kernel kills it when we end, even by SIGKILL; no preexec_fn, which isn't safe beside threads.
+        tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        place = {"bind": "127.0.0.1", "port": port, "dir": ".", "logfile": "redis.log", "daemonize": "no"}
+        flags = [word for name, value in {**place, **self._options}.items() for word in _option(name, value)]
+        return [*tether, "redis-server", *flags]
+
+    def _answers(self, port: int) -> bool:
+        """Wait until this very process answers (any answer will do: it may ask for a password)."""
+        assert self._process is not None
+        until = time.monotonic() + UP_LIMIT
+        while time.monotonic() < until and self._process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as link:
+                link.sendall(b"PING\r\n")
+                answer = link.recv(_CHUNK)
+                if answer.startswith((b"+PONG", b"-NOAUTH")):
+                    return self._process.poll() is None
+            time.sleep(0.01)
+        return False
+
+
+@contextmanager
+def redis_server(folder: Path, *, aof: bool = False, **options: object) -> Iterator[RedisServer]:
+    """A Redis while the block runs, with its files in `folder`; see `RedisServer`. Start it from the main thread: the
+    kernel ends it with the thread that it was started from."""
+    server = RedisServer(folder, aof=aof, **options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def _option(name: str, value: object) -> list[str]:
+    words = str(value).split(" ") if name == "client-output-buffer-limit" else [str(value)]
+    return [f"--{name}", *words]
+
+
+class TcpProxy:
+    """A way to a port that can be cut, closed, stalled and slowed. `port`: where it listens."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.delay = 0.0
+        """Seconds that each piece of traffic is held up, in both directions."""
+        self.refusing = False
+        """Whether new connections are cut at once."""
+        self.accepted = 0
+        self._flowing = trio.Event()
+        self._flowing.set()
+        self._open: set[trio.SocketStream] = set()
+
+    @property
+    def url(self) -> str:
+        """Redis by this way, without a password."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._open) // 2
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are welcome unless `refusing`."""
+        streams, self._open = self._open, set()
+        for stream in streams:
+            _reset(stream)
+
+    def stall(self) -> None:
+        """From now on nothing gets through either way, nor is anything closed; new connections are made and hang."""
+        if self._flowing.is_set():
+            self._flowing = trio.Event()
+
+    def resume(self) -> None:
+        """What was stalled flows on, nothing lost."""
+        self._flowing.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Forward until cancelled."""
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listener.socket.getsockname()[1]
+        async with listener, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, self._handle, [listener])
+            task_status.started()
+
+    async def _handle(self, near: trio.SocketStream) -> None:
+        self.accepted += 1
+        if self.refusing:
+            return _reset(near)
+        try:
+            far = await trio.open_tcp_stream("127.0.0.1", self.target)
+        except OSError:
+            return _reset(near)
+        both = {near, far}
+        self._open |= both
+        try:
+            async with near, far, trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, near, far, nursery.cancel_scope)
+                nursery.start_soon(self._pump, far, near, nursery.cancel_scope)
+        finally:
+            self._open -= both
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, pair: trio.CancelScope) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while data := await source.receive_some(_CHUNK):
+                if self.delay:
+                    await trio.sleep(self.delay)
+                await self._flowing.wait()
+                await sink.send_all(data)
+        # An end, too, is traffic.
+        await self._flowing.wait()
+        pair.cancel()
+
+
+def _reset(stream: trio.SocketStream) -> None:
+    with suppress(OSError):
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    stream.socket.close()
+
+
+@asynccontextmanager
+async def tcp_proxy(target: int) -> AsyncIterator[TcpProxy]:
+    """A TcpProxy to a loopback port while the block runs."""
+    proxy = TcpProxy(target)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        try:
+            yield proxy
+        finally:
+            nursery.cancel_scope.cancel()
