@@ -1,26 +1,18 @@
 """Forms: what the HTTP API takes and gives, as msgspec structs.
 
 The one source of what is accepted, of what goes out, and of the schemas in /openapi.json. What is only passed on
-stays the bytes that came (`msgspec.Raw`).
+stays the bytes that came (`msgspec.Raw`). The form of a push is the core's (`service/core/orders.py`), since not all
+pushes come by HTTP.
 """
 
-from typing import Annotated, Final
+from typing import Annotated
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from service.core.orders import DAY, Address, Ttl
 from service.core.pending import WorkerStatus
 
-DAY: Final = 86_400
-LONGEST_TTL: Final = 30 * DAY
-
 Anything = Annotated[Raw, Meta(description="any JSON value")]
-AnObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
-ClientAddress = Annotated[str, Meta(min_length=1, max_length=128)]
-Address = Annotated[str, Meta(min_length=1, max_length=256)]
-EventType = Annotated[str, Meta(min_length=1, max_length=128)]
-EventId = Annotated[str, Meta(min_length=1, max_length=128)]
-Ttl = Annotated[float, Meta(gt=0, le=LONGEST_TTL, description="seconds")]
 Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]
 Command = Annotated[str, Meta(min_length=1, max_length=128)]
 ShortText = Annotated[str, Meta(max_length=256)]
@@ -38,30 +30,6 @@ class Refusal(Struct):
     """The body of every answer that refuses something."""
 
     error: Problem
-
-
-class PushTarget(Struct):
-    """Whom a push is for: exactly one of these."""
-
-    client_id: ClientAddress | None = None
-    user_id: Address | None = None
-    node_id: Address | None = None
-    domain_id: Address | None = None
-    cluster_id: Address | None = None
-    channel_id: Address | None = None
-    all: bool | None = None
-
-
-class Notification(Struct):
-    """An event to push. The same `id` twice within 5 minutes is delivered once. `durable` and `ttl` are for events
-    that clients can catch up on."""
-
-    target: PushTarget
-    type: EventType
-    data: AnObject | UnsetType = UNSET
-    id: EventId | None = None
-    durable: bool = False
-    ttl: Ttl | None = None
 
 
 class NewLogin(Struct):
@@ -256,8 +224,3 @@ class GatewayInfo(Struct):
 
     success: bool
     b_client_info: GatewayPlaces
-
-
-def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
-    """The names of a form's fields, quoted as `strict_json.check_keys` wants them."""
-    return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))

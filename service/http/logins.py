@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from service.core.gateway import Gateway
 from service.core.logins import Ending, Login
+from service.core.orders import DAY
 from service.core.ports import HttpAnswer
 from service.wire import strict_json
 from service.wire.codes import ErrorCode
@@ -16,7 +17,7 @@ from service.wire.messages import check_name
 from . import body
 from .answers import json_answer
 from .asking import Asking, Handler
-from .forms import DAY, EndedLogin, NewLogin, fields_of
+from .forms import EndedLogin, NewLogin
 
 DEFAULT_TTL: Final = DAY
 MAX_LOGIN: Final = 256 << 10
@@ -24,7 +25,7 @@ MAX_LOGIN: Final = 256 << 10
 
 _new = msgspec.json.Decoder(NewLogin)
 _object = msgspec.json.Decoder(dict[str, Raw])
-_KEYS: Final = fields_of(NewLogin)
+_KEYS: Final = strict_json.fields_of(NewLogin)
 _OWN: Final = frozenset(NewLogin.__struct_fields__)
 _REASONS: Final[dict[str, Ending]] = {"logout": "logout", "revoked": "revoked"}
 

@@ -10,27 +10,25 @@ from typing import Final
 
 import msgspec
 import trio
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from service.core.delivery import Delivery, Receipt
 from service.core.gateway import Gateway
+from service.core.orders import order_of
 from service.core.ports import HttpAnswer
 from service.wire import strict_json
 from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
-from service.wire.messages import ADDRESS_FIELDS, EMPTY_OBJECT, EVERYBODY, Event, Target, check_name
 
 from .answers import json_answer, refusal
 from .asking import Asking, Handler
 from .body import MAX_BODY
-from .forms import Notification, PushTarget, Refusal, fields_of
+from .forms import Refusal
 
 MAX_BATCH: Final = 10_000
 """Items that a batch may have."""
 WAIT_AFTER: Final = 200
 
-_KEYS: Final = fields_of(Notification) + fields_of(PushTarget)
-_notification = msgspec.json.Decoder(Notification)
 _batch = msgspec.json.Decoder(list[Raw])
 
 
@@ -44,54 +42,16 @@ class _Publisher:
 
     def publish(self, payload: bytes, check_numbers: bool) -> Receipt:
         """Push one item. Raises PeerFault, and then nothing was done."""
-        item = strict_json.decode(_notification, payload)
-        data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
-        passed_on = bytes(data)
-        if passed_on[:1] != b"{":
-            raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
-        # Most events are a target with its one field, type, data and id: as many colons, and no key came twice.
-        # Else keys are looked at. Data may have any of them, so it is cut out (or the same text that stands
-        # elsewhere before it, and then that of data is looked at).
-        expected = 3 + (item.data is not UNSET) + (item.id is not None)
-        if payload.count(b":") - passed_on.count(b":") > expected:
-            strict_json.check_keys(payload.replace(passed_on, b"0", 1), _KEYS)
-        if check_numbers:
-            strict_json.check_numbers(payload)
-        target = _target(item.target)
-        check_name(item.type, "type")
-        if item.durable:
+        order = order_of(payload, check_numbers=check_numbers)
+        if order.durable:
             raise PeerFault(
                 ErrorCode.UNAVAILABLE,
                 "Durable events come with a later version; leave 'durable' out to push this one live.",
                 field="durable",
             )
-        receipt = self._delivery.publish(target, Event(item.type, data), item.id)
+        receipt = self._delivery.publish(order.target, order.event, order.id)
         self._latency.observe(monotonic() - self._started)
         return receipt
-
-
-def _target(given: PushTarget) -> Target:
-    found = None
-    for kind in ADDRESS_FIELDS:
-        value: str | None = getattr(given, kind)
-        if value is not None:
-            if found is not None:
-                raise _bad_target()
-            found = Target(kind, value)
-    if given.all is None and found is not None:
-        return found
-    if given.all and found is None:
-        return EVERYBODY
-    raise _bad_target()
-
-
-def _bad_target() -> PeerFault:
-    kinds = ", ".join(ADDRESS_FIELDS)
-    return PeerFault(
-        ErrorCode.BAD_FIELD,
-        f"The field 'target' must have exactly one of {kinds}, or be {{\"all\": true}}.",
-        field="target",
-    )
 
 
 def notifications_room(gateway: Gateway) -> dict[str, Handler]:

@@ -17,6 +17,7 @@ from service.core.dispatch import Outcome, OutcomeKind, Request
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
 from service.core.session import Session
+from service.wire import strict_json
 from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
 from service.wire.messages import Target
@@ -24,15 +25,15 @@ from service.wire.messages import Target
 from . import body
 from .answers import json_answer
 from .asking import Asking, Handler
-from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest, fields_of
+from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest
 
 MAX_REQUEST: Final = 1 << 20
 """Bytes that the body may have, as for a request over a WebSocket."""
 
 _worker_request = msgspec.json.Decoder(WorkerRequest)
 _client_request = msgspec.json.Decoder(ClientRequest)
-_WORKER_KEYS: Final = fields_of(WorkerRequest)
-_CLIENT_KEYS: Final = fields_of(ClientRequest)
+_WORKER_KEYS: Final = strict_json.fields_of(WorkerRequest)
+_CLIENT_KEYS: Final = strict_json.fields_of(ClientRequest)
 
 STATUS: Final = {
     OutcomeKind.OK: 200,

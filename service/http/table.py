@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.core import orders
 from service.core.delivery import Receipt
 
 from . import forms
@@ -100,7 +101,7 @@ ROUTES: Final = (
         "/api/notifications",
         "Push an event, or a list of them. A list is answered by receipts and errors in the same order.",
         {202: OneOf(Receipt, ListOf(OneOf(Receipt, forms.Refusal))), 503: forms.Refusal},
-        body=OneOf(forms.Notification, ListOf(forms.Notification)),
+        body=OneOf(orders.Notification, ListOf(orders.Notification)),
     ),
     Route(
         "startLogin",

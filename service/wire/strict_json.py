@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from .codes import ErrorCode
 from .faults import PeerFault
@@ -102,6 +102,11 @@ def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) 
     if len(found) == len(set(found)) and (b"\\" not in payload or not _ESCAPED_LETTER.search(payload)):
         return
     _check_keys_exactly(payload, {key[1:-1].decode() for key in quoted}, inside)
+
+
+def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
+    """The names of a form's fields, quoted as `check_keys` wants them."""
+    return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))
 
 
 @cache
