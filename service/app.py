@@ -94,6 +94,7 @@ class Node:
             pong_timeout=settings.pong_timeout,
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
+            compression=settings.compression,
         )
         self.app: QuartTrio = create_http(
             self.gateway, self.places, resolver=proxies.resolve, ready=self.unready, broke=self._broke
@@ -117,6 +118,7 @@ class Node:
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
+            compression=settings.compression,
         )
         front_door.install(self.app, self.door)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from service.core.ports import HttpAnswer
 from service.transports.allowance import Allowance
+from service.transports.deflate import negotiate
 from service.transports.head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
 from service.transports.inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame, skip_to_close
 from service.transports.outbound import write_queue
@@ -93,7 +94,7 @@ class Connection(Inbound):
         if self.state != OPEN:
             return
         self.counts.messages_out += 1
-        wire = frame.wire
+        wire = frame.deflated(self.deflate) if self.deflate else frame.wire
         queue = self._queue
         if queue is None:
             self._queue = wire
@@ -285,12 +286,21 @@ class Connection(Inbound):
         self.limit = admission.max_message_size or UNLIMITED
         if reactor.metered:
             self.allowance = Allowance(reactor.max_messages_per_second, reactor.max_bytes_per_second, reactor.now)
-        self._put(switching(request.accept, admission.subprotocol))
+        self._put(switching(request.accept, admission.subprotocol, self._agree(request)))
         self.state = OPEN
         self.listening = True
         reactor.wheel.drop(self)
         reactor.schedule_ping(self)
         self.receiver = reactor.gate.opened(self, admission)
+
+    def _agree(self, request: Upgrade) -> str | None:
+        """Settle whether messages may be compressed; what to answer to the offer, if anything."""
+        offers = request.head.headers.get("sec-websocket-extensions") if self.reactor.compression else None
+        agreement = negotiate(offers) if offers else None
+        if agreement is None:
+            return None
+        self.deflate = agreement.window_bits
+        return agreement.header
 
     def _answer(self, response: bytes) -> None:
         self._put(response)
@@ -339,7 +349,8 @@ class Connection(Inbound):
         self._put(close_frame(code, reason))
         self.state = CLOSING
         self.listening = False
-        self._need = 0
+        # Of a compressed frame that is half here nothing was kept: the rest of it is passed over.
+        self._need = 0 if self._assembly is None else self._assembly.missing
         self._assembly = None
         self._over(code, reason)
         self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)

@@ -42,6 +42,7 @@ class Door:
     `ping_interval`: the longest time between a pong and the next ping, 80 % of it the shortest (0: no pings);
     `pong_timeout`: how long their answer may take.
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
+    `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     """
 
     counts: TransportCounts
@@ -53,6 +54,7 @@ class Door:
     ping_interval: float = 25.0
     pong_timeout: float = 10.0
     max_head: int = 8192
+    compression: bool = False
 
 
 def safe_text(text: str) -> str:

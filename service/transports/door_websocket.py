@@ -4,8 +4,9 @@ Hypercorn keeps the handshake's conversation with the app; the frames are read a
 Sans-I/O core as the native transport's. So what Hypercorn 0.18 by itself gets wrong is right here: a
 handshake with bytes beyond ASCII, a wrong version or key, or a body is refused instead of ending the server;
 frames that come before the answer are kept; a broken frame gets its Close (1002, 1007, 1009) and the
-connection ends; messages are bounded as they come; compression, which costs 33 KiB a connection and lets 1 MiB
-unfold to 750, is not negotiated; pongs are waited for; and the app is told the true close code.
+connection ends; messages are bounded as they come; compression, which Hypercorn would always agree to, at 33 KiB a
+connection and with 1 MiB that unfolds to 750, is negotiated where the door says so, keeps nothing between
+messages and is bounded like them; pongs are waited for; and the app is told the true close code.
 
 It talks plain ASGI to the app, plus one extension in the scope (`door.EXTENSION`). Subclasses a class that is
 not Hypercorn's public API: only `front_door` decides whether it is used.
@@ -14,6 +15,7 @@ not Hypercorn's public API: only `front_door` decides whether it is used.
 import base64
 import binascii
 import random
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -25,15 +27,20 @@ from hypercorn.protocol.events import Body, Data, EndBody, EndData, Event, Reque
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.utils import UnexpectedMessageError
 from websockets.exceptions import InvalidState, PayloadTooBig
-from websockets.frames import Frame, Opcode
+from websockets.extensions import Extension
+from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
+from websockets.typing import ExtensionName
 
+from service.transports.deflate import Agreement, Inflater, Unfit, negotiate
 from service.transports.door import EXTENSION, Door
 from service.wire.codes import ABNORMAL, CloseCode
+from service.wire.frame import Frame as OutgoingFrame
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0
 _DEFAULT_LIMIT: Final = 1024 * 1024
+_EXTENSIONS: Final = b"sec-websocket-extensions"
 
 
 class _Protocol(Protocol):
@@ -45,6 +52,38 @@ class _Protocol(Protocol):
         super().recv_frame(frame)
 
 
+class _Inflating(Extension):
+    """The library's place for permessage-deflate, filled with our own inflating: bounded, and nothing kept."""
+
+    name = ExtensionName("permessage-deflate")
+
+    def __init__(self) -> None:
+        self._inflater: Inflater | None = None
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        """Inflate what is compressed; frames that break a rule go on as they are, to be refused."""
+        if frame.opcode is Opcode.CONT:
+            if self._inflater is None or frame.rsv1:
+                return frame
+        elif frame.opcode in CTRL_OPCODES or not frame.rsv1:
+            return frame
+        else:
+            self._inflater = Inflater()
+        data = bytearray()
+        limit = sys.maxsize if max_size is None else max_size
+        try:
+            self._inflater.take(frame.data, data, limit)
+            if frame.fin:
+                self._inflater.end(data, limit)
+                self._inflater = None
+        except Unfit as unfit:
+            if unfit.code is CloseCode.TOO_LARGE:
+                raise PayloadTooBig(None, limit) from None
+            # What the library closes with 1007 for.
+            raise UnicodeDecodeError("deflate", b"", 0, 0, unfit.reason) from None
+        return replace(frame, data=data, rsv1=False)
+
+
 class DoorWebsocket(WSStream):
     """One WebSocket, between Hypercorn's connection and the ASGI app."""
 
@@ -54,6 +93,7 @@ class DoorWebsocket(WSStream):
         self._door = door
         self._protocol = _Protocol(Side.SERVER, max_size=_DEFAULT_LIMIT)
         self._answered = trio.Event()  # the upgrade was, or never will be
+        self._agreement: Agreement | None = None
         self._parts: list[bytes] = []
         self._text = False
         self._ponged = trio.Event()
@@ -86,7 +126,10 @@ class DoorWebsocket(WSStream):
             await self._refuse(request, *refusal)
             return
         # Unknown to Hypercorn is not negotiated by Hypercorn.
-        headers = [field for field in request.headers if field[0].lower() != b"sec-websocket-extensions"]
+        headers = [field for field in request.headers if field[0].lower() != _EXTENSIONS]
+        offers = [value.decode("ascii") for name, value in request.headers if name.lower() == _EXTENSIONS]
+        if offers and self._door.compression:
+            self._agreement = negotiate(", ".join(offers))
         await super().handle(replace(request, headers=headers))
 
     async def _refuse(self, request: Request, status: int, sentence: bytes) -> None:
@@ -223,8 +266,13 @@ class DoorWebsocket(WSStream):
         # gone yet.
         if not self._close_written:
             text, data = message.get("text"), message.get("bytes")
-            frame = Frame(Opcode.BINARY, data) if text is None else Frame(Opcode.TEXT, text.encode())
-            await self.send(Data(stream_id=self.stream_id, data=frame.serialize(mask=False)))
+            await self.send(Data(stream_id=self.stream_id, data=self._framed(text, data)))
+
+    def _framed(self, text: str | None, data: bytes) -> bytes:
+        if text is None:
+            return Frame(Opcode.BINARY, data).serialize(mask=False)
+        frame = OutgoingFrame(text.encode())
+        return frame.wire if self._agreement is None else frame.deflated(self._agreement.window_bits)
 
     async def _close(self, code: int, reason: str) -> None:
         self.state = ASGIWebsocketState.CLOSED
@@ -234,6 +282,10 @@ class DoorWebsocket(WSStream):
             await self.send(EndData(stream_id=self.stream_id))
 
     async def _accept(self, message: Any) -> None:
+        if self._agreement is not None:
+            answer = (_EXTENSIONS, self._agreement.header.encode())
+            message = {**message, "headers": [*message.get("headers", ()), answer]}
+            self._protocol.extensions = [_Inflating()]
         await super()._accept(message)
         if self._door.ping_interval:
             self.task_group.spawn(self._keep_alive)

@@ -157,7 +157,7 @@ def accept_key(head: Head) -> str:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
 
 
-def switching(accept: str, subprotocol: str | None) -> bytes:
+def switching(accept: str, subprotocol: str | None, extensions: str | None = None) -> bytes:
     """The answer that opens a WebSocket."""
     head = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -165,6 +165,8 @@ def switching(accept: str, subprotocol: str | None) -> bytes:
     )
     if subprotocol is not None:
         head += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    if extensions is not None:
+        head += f"Sec-WebSocket-Extensions: {extensions}\r\n"
     return (head + "\r\n").encode()
 
 

@@ -3,7 +3,8 @@
 The commonest frames (a whole, unfragmented text or binary message; ping; pong) are cut and unmasked here, since
 that costs a fifth of what a general parser does. Everything else (fragments, Close, whatever breaks
 a rule) goes to `websockets`' Sans-I/O Protocol, made when it is needed and dropped when it isn't: an idle
-connection has none. The tests fuzz the two against each other.
+connection has none. The tests fuzz the two against each other. Compressed messages, where they were agreed on, are
+inflated here as they come.
 
 Promises: messages in order, text checked to be UTF-8; a bounded number of frames a call, so that no
 connection takes more than its turn; what is kept between calls is bounded by the message size limit.
@@ -24,6 +25,7 @@ except ImportError:  # a build without the C extension
 
 from service.core.ports import Receiver, TransportCounts
 from service.transports.allowance import Allowance
+from service.transports.deflate import Inflater, Unfit
 from service.wire.codes import CloseCode
 
 FRAMES_A_TURN: Final = 32
@@ -42,6 +44,9 @@ _WHOLE_CLOSE: Final = 0x88
 _COMMON_CLOSES: Final = (1000, 1001)
 _WHOLE_PING: Final = 0x89
 _WHOLE_PONG: Final = 0x8A
+_FIN: Final = 0x80
+_COMPRESSED: Final = (0xC1, 0xC2, 0x41, 0x42)
+_CONTINUED: Final = (0x00, 0x80)
 
 # The library's own lines tell nothing that the gateway doesn't, and quote what the peer sent.
 _SILENT = logging.getLogger("service.transports.websockets")
@@ -87,6 +92,8 @@ class Assembly:
 
     __slots__ = ("buffer", "decoder", "limit", "protocol")
 
+    missing: Final = 0
+
     def __init__(self, limit: int) -> None:
         # The connection's limit may change meanwhile; a message is held to the one it began under.
         self.limit = limit
@@ -100,10 +107,52 @@ class Assembly:
         self.decoder: codecs.IncrementalDecoder | None = None
 
 
+class Inflation:
+    """A compressed message on its way in. Its frames are inflated as they come, never kept as they are."""
+
+    __slots__ = ("_inflater", "_mask", "buffer", "final", "limit", "missing", "text")
+
+    def __init__(self, text: bool, limit: int) -> None:
+        self.text = text
+        self.limit = limit
+        self.buffer = bytearray()
+        self.missing = 0  # bytes of the present frame that are yet to come
+        self.final = False
+        self._mask = b""
+        self._inflater = Inflater()
+
+    def begin(self, size: int, mask: bytes, final: bool) -> None:
+        """Its next frame. Raises Unfit."""
+        # What can't be made smaller is a little bigger when compressed.
+        if size > self.limit + self.limit // 8 + 64:
+            raise Unfit(CloseCode.TOO_LARGE, "frame too large")
+        self.missing = size
+        self.final = final
+        self._mask = mask
+
+    def take(self, masked: memoryview) -> None:
+        """What has come of the frame. Raises Unfit."""
+        size = len(masked)
+        self.missing -= size
+        self._inflater.take(apply_mask(masked, self._mask), self.buffer, self.limit)
+        turned = size % 4
+        self._mask = self._mask[turned:] + self._mask[:turned]
+
+    def end(self) -> bytes:
+        """The whole message. Raises Unfit."""
+        self._inflater.end(self.buffer, self.limit)
+        if self.text and not self.buffer.isascii():
+            try:
+                self.buffer.decode()
+            except UnicodeDecodeError:
+                raise Unfit(CloseCode.NOT_UTF8, "text is UTF-8") from None
+        return bytes(self.buffer)
+
+
 class Inbound:
     """One connection's incoming frames. A subclass says what to do with what they ask for."""
 
-    __slots__ = ("_assembly", "_inbox", "_need", "allowance", "counts", "limit", "listening", "receiver")
+    __slots__ = ("_assembly", "_inbox", "_need", "allowance", "counts", "deflate", "limit", "listening", "receiver")
 
     def __init__(self, counts: TransportCounts) -> None:
         self.counts = counts
@@ -112,9 +161,11 @@ class Inbound:
         # Messages are handed on; False from the moment that a Close went either way.
         self.listening = False
         self.limit = UNLIMITED
+        # The window in bits with which messages may go out compressed; then they may come so, too. 0: neither.
+        self.deflate = 0
         self._inbox: bytes | bytearray = b""
         self._need = 0
-        self._assembly: Assembly | None = None
+        self._assembly: Assembly | Inflation | None = None
 
     # What a subclass does.
 
@@ -175,7 +226,9 @@ class Inbound:
         turn = FRAMES_A_TURN
         receiver = self.receiver
         assert receiver is not None
-        while position < end:
+        if self._assembly is not None and self._assembly.missing:
+            position = self._inflate(data, 0)
+        while position < end and self.listening:
             if not turn:
                 self._keep(data, position, 0)
                 return True
@@ -187,6 +240,12 @@ class Inbound:
             if size >= 126:
                 start = position + (8 if size == 126 else 14)
                 size = int.from_bytes(data[position + 2 : start - 4], "big") if start - 4 <= end else 0
+            if self.deflate and size >= 0 and self._goes_on_compressed(first):
+                if start > end:
+                    break
+                turn -= 1
+                position = self._inflate_frame(data, position, start, size)
+                continue
             stop = start + size
             room = self.limit if self._assembly is None else self._room(first)
             if size < 0 or size > room or (stop > end and first & 0x0F not in _OPCODES):
@@ -230,8 +289,7 @@ class Inbound:
                     self._assembly = None
                 self._hand_over(bytes(data[position:stop]))
             position = stop
-            if not self.listening:
-                break  # after our own Close theirs is still looked for in what is left
+        # After our own Close theirs is still looked for in what is left.
         if position != end:
             self._keep(data, position, 0)
         return False
@@ -255,6 +313,47 @@ class Inbound:
             return self.limit
         return assembly.limit - len(assembly.buffer)
 
+    def _goes_on_compressed(self, first: int) -> bool:
+        """Whether a frame that begins so is compressed, where that was agreed on and nothing is wrong with it."""
+        if self._assembly is None:
+            return first in _COMPRESSED
+        return first in _CONTINUED and isinstance(self._assembly, Inflation)
+
+    def _inflate_frame(self, data: bytes | bytearray, position: int, start: int, size: int) -> int:
+        """Begin with a compressed frame; returns where what is there of it ends."""
+        first = data[position]
+        inflation = self._assembly
+        if not isinstance(inflation, Inflation):
+            inflation = self._assembly = Inflation(first & 0x0F == TEXT, self.limit)
+        try:
+            inflation.begin(size, bytes(data[start - 4 : start]), first & _FIN != 0)
+        except Unfit as unfit:
+            self.fault(unfit.code, unfit.reason)
+            return start
+        return self._inflate(data, start)
+
+    def _inflate(self, data: bytes | bytearray, start: int) -> int:
+        """Go on with a compressed frame, whose next bytes are those from `start`; returns where they end."""
+        inflation = self._assembly
+        assert isinstance(inflation, Inflation)
+        stop = min(start + inflation.missing, len(data))
+        try:
+            with memoryview(data) as view, view[start:stop] as masked:
+                inflation.take(masked)
+            self._need = inflation.missing
+            if inflation.missing or not inflation.final:
+                return stop
+            payload = inflation.end()
+        except Unfit as unfit:
+            self.fault(unfit.code, unfit.reason)
+            return stop
+        self._assembly = None
+        if self.allowance is None or self.allowed(len(payload)):
+            self.counts.messages_in += 1
+            assert self.receiver is not None
+            self.receiver.receive(payload, inflation.text)
+        return stop
+
     def _keep(self, data: bytes | bytearray, position: int, need: int) -> None:
         self._inbox = data[position:] if position else data
         self._need = need
@@ -264,6 +363,10 @@ class Inbound:
         assembly = self._assembly
         if assembly is None:
             assembly = self._assembly = Assembly(self.limit)
+        elif isinstance(assembly, Inflation):
+            # Nothing that gets here may come between a compressed message's frames: the library says why not.
+            assembly = Assembly(self.limit)
+            assembly.protocol.current_size = 0
         protocol = assembly.protocol
         protocol.receive_data(data)
         for event in protocol.events_received():

@@ -47,7 +47,8 @@ class Reactor:
     `gate` decides on handshakes and gives the Receivers; `plain_http` answers what is no upgrade;
     `resolve_origin` says who asks, trusted proxies taken into account. `outbound_limit` in bytes,
     times in seconds, rates per second and connection; 0 turns `ping_interval` and the rates off. Pings
-    go out at random moments of 0.8 to 1.0 times the interval after the last pong.
+    go out at random moments of 0.8 to 1.0 times the interval after the last pong. `compression`: agree to
+    permessage-deflate where it is offered.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Reactor:
         pong_timeout: float,
         max_messages_per_second: float = 0,
         max_bytes_per_second: float = 0,
+        compression: bool = False,
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.gate = gate
@@ -77,6 +79,7 @@ class Reactor:
         self.pong_timeout = pong_timeout
         self.max_messages_per_second = max_messages_per_second
         self.max_bytes_per_second = max_bytes_per_second
+        self.compression = compression
         self.metered = bool(max_messages_per_second or max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.

@@ -93,7 +93,12 @@ class AsgiHarness:
     @asynccontextmanager
     async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
         """See the contract's Harness."""
-        door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout)
+        door = Door(
+            counts=counts,
+            log=self.lines,
+            handshake_timeout=options.handshake_timeout,
+            compression=options.compression,
+        )
         rate = options.max_messages_per_second
         app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit, rate=rate)
         async with serving(app, door) as address:
@@ -122,6 +127,7 @@ class DoorHarness:
             log=self.lines,
             outbound_limit=options.outbound_limit,
             handshake_timeout=options.handshake_timeout,
+            compression=options.compression,
             ping_interval=25.0,
             pong_timeout=10.0,
             max_messages_per_second=options.max_messages_per_second,

@@ -28,6 +28,7 @@ class Options:
 
     outbound_limit: int = 256 * 1024
     handshake_timeout: float = 5.0
+    compression: bool = False
     max_messages_per_second: float = 0
 
 

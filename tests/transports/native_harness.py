@@ -40,6 +40,7 @@ class NativeHarness:
             log=self.note,
             outbound_limit=options.outbound_limit,
             handshake_timeout=options.handshake_timeout,
+            compression=options.compression,
             **settings,
         )
 
