@@ -23,9 +23,10 @@ import trio
 from quart_trio import QuartTrio
 
 from service.background import Background
+from service.backplane.memory import MemoryBackplane, World
 from service.collector import settle_collector
 from service.core.discovery import Places
-from service.core.gateway import Gateway, Rules
+from service.core.gateway import Gateway, Rules, make_id
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.plain import plain_http
@@ -59,14 +60,18 @@ class Node:
         self.state = "starting"
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
+        self._speaks_tls = False
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
+        self.world = World(now=time.monotonic, length=settings.history_length, ttl=settings.history_ttl)
+        self.backplane = MemoryBackplane(self.world, settings.name, make_id)
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
             wall=time.time,
             defer=lambda call: self.reactor.defer(call),
             journal=LogJournal(self.log),
+            backplane=self.backplane,
         )
         try:
             extend(self.gateway, settings.extensions)
@@ -119,6 +124,7 @@ class Node:
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
             compression=settings.compression,
+            tls=_tls_files(settings),
         )
         front_door.install(self.app, self.door)
 
@@ -150,15 +156,37 @@ class Node:
         Raises StartError.
         """
         settings = self.settings
+        if self._speaks_tls:
+            # The reactor's own ports don't, and those that nobody asked for would be open by surprise.
+            self.places.websocket_port = None
+            return
         if settings.websocket_port is not None:
             self._websocket_sockets = await _listen(settings.host, settings.websocket_port, "WEBSOCKET_PORT")
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
         if settings.worker_port is not None:
             self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
 
-    async def prepare(self, workers: int) -> None:
-        """`bind`, for one of Hypercorn's `workers`, where nobody catches a StartError: says it, raises SystemExit."""
+    def will_speak_tls(self, *, by_hypercorn: bool = False) -> None:
+        """Whoever serves the app has what it takes for TLS, where that is set. Call it before `bind`.
+
+        `by_hypercorn`: with a certificate that Hypercorn was given. Raises StartError.
+        """
+        ours = self.door.tls is not None
+        if ours and by_hypercorn:
+            raise StartError(
+                "Hypercorn has a certificate (--certfile), and PORTICO_TLS_CERT is set too: leave one of them out."
+            )
+        if by_hypercorn and (plain := self.settings.plain_ports()):
+            raise StartError(" ".join(plain))
+        self._speaks_tls = ours or by_hypercorn
+
+    async def prepare(self, workers: int, tls: bool) -> None:
+        """`bind`, for one of Hypercorn's `workers`, where nobody catches a StartError: says it, raises SystemExit.
+
+        `tls`: Hypercorn was given a certificate of its own.
+        """
         try:
+            self.will_speak_tls(by_hypercorn=tls)
             if workers > 1:
                 raise StartError(
                     f"--workers {workers} would be {workers} gateways that don't know of each other's clients, and "
@@ -171,6 +199,12 @@ class Node:
             raise SystemExit(2) from None
 
     async def _start(self) -> None:
+        if self.door.tls is not None and not self._speaks_tls:
+            raise StartError(
+                "PORTICO_TLS_CERT is set, but this server can't be told of it and would speak plain HTTP: start the "
+                "gateway with portico serve, or give the server the certificate itself (hypercorn --certfile … "
+                "--keyfile …) and unset PORTICO_TLS_CERT and PORTICO_TLS_KEY."
+            )
         if self._websocket_sockets is None and self._worker_sockets is None:
             await self.bind()
         await self.app.nursery.start(self.run)
@@ -216,6 +250,7 @@ class Node:
         while True:
             await trio.sleep(self.settings.cleanup_interval)
             self.gateway.dispatcher.drop_statistics()
+            self.world.forget_old()
 
     async def drain(self) -> None:
         """Tell everybody that the node goes, then close each connection at a random moment within the drain's window,
@@ -251,6 +286,7 @@ def serve(settings: Settings) -> int:
 
 async def _serve(node: Node) -> int:
     settings = node.settings
+    node.will_speak_tls()
     await node.bind()
     sockets = await _listen(settings.host, settings.port, "PORT")
     node.places.http_port = sockets[0].getsockname()[1]
@@ -300,7 +336,7 @@ def _banner(node: Node) -> str:
     host = "localhost" if settings.host in ("0.0.0.0", "::", "") else settings.host
     if ":" in host:
         host = f"[{host}]"
-    base = f"http://{host}:{node.places.http_port}"
+    base = f"{'http' if node.door.tls is None else 'https'}://{host}:{node.places.http_port}"
     lines = [f"Portico {VERSION} is running ({settings.environment}).", ""]
     lines.append(f"  HTTP and WebSocket   {base}   (a page to try it, the API, discovery)")
     for name, port in node.ports().items():
@@ -317,6 +353,13 @@ def _banner(node: Node) -> str:
         "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _tls_files(settings: Settings) -> tuple[str, str] | None:
+    """The certificate and its key, or None where the port speaks plain HTTP."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return settings.tls_cert, settings.tls_key
 
 
 def _rules(settings: Settings) -> Rules:

@@ -15,12 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.core.gateway import Gateway, Rules
+from service.backplane.memory import MemoryBackplane, World
+from service.core.backplane import Order
+from service.core.delivery import Receipt
+from service.core.gateway import Gateway, Rules, make_id
 from service.core.ports import HttpAnswer
 from service.core.session import Session
 from service.wire.codes import CloseCode
 from service.wire.faults import PeerFault
 from service.wire.frame import Frame
+from service.wire.messages import Event, Target
 
 START = 1_732_000_000.0
 """What a ManualClock's wall shows at first."""
@@ -220,6 +224,7 @@ class Stage:
     clock: ManualClock
     defer: FifoDefer
     journal: RecordingJournal
+    world: World
     peers: dict[Session, MemoryPeer] = field(default_factory=dict)
 
     def connect(
@@ -288,13 +293,40 @@ class Stage:
 
 
 def stage(**rules: Any) -> Stage:
-    """A Stage whose Gateway has these Rules; chance is seeded."""
+    """A Stage whose Gateway has these Rules; chance is seeded. It is alone in its world."""
+    return stages(1, **rules)[0]
+
+
+def stages(count: int, **rules: Any) -> list[Stage]:
+    """Some Stages that are nodes of one deployment, with one clock: `node-1`, `node-2`, …; `node` for one alone."""
     clock = ManualClock()
-    defer = FifoDefer()
-    journal = RecordingJournal()
-    rules.setdefault("random", random.Random(7))
-    gateway = Gateway(Rules(**rules), now=clock.now, wall=clock.wall, defer=defer, journal=journal)
-    return Stage(gateway, clock, defer, journal)
+    world = World(now=clock.now)
+    made = []
+    for number in range(1, count + 1):
+        defer = FifoDefer()
+        journal = RecordingJournal()
+        mine = {"random": random.Random(6 + number), **rules}
+        mine.setdefault("node", "node" if count == 1 else f"node-{number}")
+        gateway = Gateway(
+            Rules(**mine),
+            now=clock.now,
+            wall=clock.wall,
+            defer=defer,
+            journal=journal,
+            backplane=MemoryBackplane(world, mine["node"], make_id),
+        )
+        made.append(Stage(gateway, clock, defer, journal, world))
+    return made
+
+
+def publish(stage: Stage, target: Target, event: Event, event_id: str | None = None, **more: Any) -> Receipt:
+    """Push through a stage's gateway. Raises the PeerFault that it is refused with."""
+    results: list[Receipt | PeerFault] = []
+    stage.gateway.publish(Order(target, event, event_id, **more), results.append)
+    (result,) = results
+    if isinstance(result, PeerFault):
+        raise result
+    return result
 
 
 def refusal(answer: object) -> tuple[int, Any]:

@@ -107,6 +107,9 @@ def c_clients(talk: Conversation) -> None:
     push = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"items": 3, "type": "x"}, "id": "n-1"}
     assert talk.call("POST", "/api/notifications", push)["id"] == "n-1"
     talk.hear(client)
+    kept = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"items": 4}, "durable": True}
+    assert talk.call("POST", "/api/notifications", kept)["stream"] == "user:u1"
+    talk.hear(client)
     talk.say(client, {"type": "heartbeat"})
     talk.say(client, {"type": "nope"})
     talk.say(client, {"type": "c_client_register", "user_id": 5})

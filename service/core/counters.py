@@ -46,6 +46,7 @@ class Counters:
         self.pushes: Counter[str] = Counter()  # by target kind
         self.pushes_repeated = 0
         self.push_deliveries = 0
+        self.streams_broken = 0
         self.requests: Counter[str] = Counter()  # by outcome
         self.requests_retried = 0
         self.late_answers = 0

@@ -1,15 +1,14 @@
-"""Delivery: a target and an event → the sessions, one Frame per dialect → a receipt.
+"""Delivery: a target and an event → the sessions of this node, one Frame per dialect.
 
 Synchronous. A push to more than SLICE sessions is cut into slices with everything else in between, because
 10,000 sends at once would hold up the loop for 60 ms; later pushes to the same target wait behind it, so order
 per target holds. What waits like that is bounded: past MAX_WAITING_SENDS a push is refused, never dropped.
-Idempotency: the receipts of the last 5 minutes by their id, at most MAX_REMEMBERED of them.
 
 Source: protocol reference, "HTTP API" and "What is promised".
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -21,13 +20,11 @@ from service.wire.messages import Event, Target
 
 from .counters import Counters
 from .hub import Hub
-from .ports import Defer, Monotonic
+from .ports import Defer
 from .session import Handler, Session, State
 
 SLICE: Final = 1000
 MAX_WAITING_SENDS: Final = 5_000_000
-MAX_REMEMBERED: Final = 100_000
-REMEMBER_SECONDS: Final = 300.0
 _REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs more than the comparison
 
 
@@ -62,16 +59,11 @@ class Delivery:
         hub: Hub,
         counters: Counters,
         *,
-        now: Monotonic,
         defer: Defer,
-        make_id: Callable[[], str],
     ) -> None:
         self._hub = hub
         self._counters = counters
-        self._now = now
         self._defer = defer
-        self._make_id = make_id
-        self._receipts: OrderedDict[str, tuple[float, Receipt]] = OrderedDict()
         self._lines: dict[Target, deque[_Broadcast]] = {}
         self._waiting = 0
 
@@ -80,43 +72,13 @@ class Delivery:
         """Sends that stand in line for their slice."""
         return self._waiting
 
-    def publish(self, target: Target, event: Event, event_id: str | None = None) -> Receipt:
-        """Push once per `event_id` within 5 minutes; a repeated one gets the first receipt.
-
-        Raises PeerFault `unavailable` when more is waiting than may wait.
-        """
-        now = self._now()
-        # A name that we gave cannot come again, and is not worth remembering.
-        if event_id is not None:
-            known = self._receipts.get(event_id)
-            if known is not None and known[0] > now:
-                self._counters.pushes_repeated += 1
-                return known[1]
-            matched, queued = self.deliver(target, event)
-            receipt = Receipt(event_id, event.stream, event.offset, matched, queued)
-            self._remember(receipt, now)
-            return receipt
-        matched, queued = self.deliver(target, event)
-        return Receipt(self._make_id(), event.stream, event.offset, matched, queued)
-
-    def _remember(self, receipt: Receipt, now: float) -> None:
-        receipts = self._receipts
-        receipts.pop(receipt.id, None)
-        receipts[receipt.id] = (now + REMEMBER_SECONDS, receipt)
-        if len(receipts) > MAX_REMEMBERED:
-            receipts.popitem(last=False)
-
-    def forget_old(self) -> None:
-        """Drop the receipts that are older than 5 minutes. For a ticker."""
-        now = self._now()
-        while self._receipts:
-            oldest = next(iter(self._receipts))
-            if self._receipts[oldest][0] > now:
-                return
-            del self._receipts[oldest]
+    def check_room(self, target: Target) -> None:
+        """Raises PeerFault `unavailable` when more is waiting than may wait, with what this target would add."""
+        if self._waiting and self._waiting + len(self._hub.find(target)) > MAX_WAITING_SENDS:
+            raise _full()
 
     def deliver(self, target: Target, event: Event, skip: Session | None = None) -> tuple[int, int]:
-        """Push without a receipt. Returns how many sessions matched, and how many were handed the event.
+        """Push to the sessions of this node. Returns how many sessions matched, and how many were handed the event.
 
         `skip` is left out. Raises PeerFault `unavailable` when more is waiting than may wait.
         """
@@ -130,7 +92,7 @@ class Delivery:
         if not waiting:
             return 0, 0
         if self._waiting + len(waiting) > MAX_WAITING_SENDS:
-            raise PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes are waiting to go out; try again in a moment.")
+            raise _full()
         self._waiting += len(waiting)
         if line is None:
             line = self._lines[target] = deque()
@@ -163,18 +125,28 @@ class Delivery:
         spoken: Handler | None = None  # nearly all of a crowd speak one dialect, and are registered
         frame: Frame | None = None
         for session in sessions:
-            if session is skip or (session.state is not _REGISTERED and session.over):
+            if session is skip:
                 continue
             handler = session.handler
             if handler is not spoken:
                 if handler not in frames:
                     frames[handler] = _encode(session, event)
                 spoken, frame = handler, frames[handler]
-            if frame is not None:
+            if frame is None:
+                continue
+            if session.state is _REGISTERED:
                 session.peer.send(frame)
-                sent += 1
+            elif session.over:
+                continue
+            else:
+                session.hold(frame, event.stream, event.offset)
+            sent += 1
         self._counters.push_deliveries += sent
         return sent
+
+
+def _full() -> PeerFault:
+    return PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes are waiting to go out; try again in a moment.")
 
 
 def _encode(session: Session, event: Event) -> Frame | None:

@@ -4,22 +4,26 @@ Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
+from msgspec import Raw
+
 from service.wire.codes import CloseCode
 from service.wire.dialects.negotiate import dialect_of
 from service.wire.faults import PeerFault
-from service.wire.messages import Identity
+from service.wire.messages import Event, Identity, Target, encode, stream_of
 
 from .actions import Actions, add_own
 from .admission import UNDECIDED, Doorkeeper, Ticket
+from .backplane import Backplane, Order, Published
 from .counters import Counters
 from .deadlines import DeadlineWheel
-from .delivery import Delivery
+from .delivery import Delivery, Receipt
 from .dispatch import Dispatcher
+from .enrolment import Enrolment
 from .handlers.c_client import CClientHandler, DuplicatePolicy
 from .handlers.envelope import EnvelopeHandler
 from .handlers.requester import RequesterHandler
@@ -30,7 +34,7 @@ from .limits import ConnectionLimits
 from .logins import Logins
 from .origins import OriginPolicy
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
-from .session import Handler, Session, State
+from .session import Handler, Session
 from .worker_gate import WorkerGate
 
 
@@ -81,9 +85,11 @@ class Rules:
 class Gateway:
     """The whole core of one node (the transports' Gate, the sessions' House)."""
 
-    def __init__(self, rules: Rules, *, now: Monotonic, wall: Wall, defer: Defer, journal: Journal) -> None:
+    def __init__(
+        self, rules: Rules, *, now: Monotonic, wall: Wall, defer: Defer, journal: Journal, backplane: Backplane
+    ) -> None:
         self.rules = rules
-        self.epoch = make_id()
+        self.backplane = backplane
         self._now = now
         self._wall = wall
         self._journal = journal
@@ -91,7 +97,8 @@ class Gateway:
         self.sessions: dict[Session, None] = {}
         self.counters = Counters()
         self.hub = Hub()
-        self.delivery = Delivery(self.hub, self.counters, now=now, defer=defer, make_id=make_id)
+        self.delivery = Delivery(self.hub, self.counters, defer=defer)
+        self.enrolment = Enrolment(self.hub, backplane)
         self.logins = Logins(self.delivery, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
         add_own(self.actions, self.hub, wall)
@@ -127,16 +134,16 @@ class Gateway:
         )
         self.c_clients = CClientHandler(
             self.hub,
+            self.enrolment,
             self.logins,
             node=rules.node,
-            epoch=self.epoch,
             heartbeat_interval=rules.heartbeat_interval,
             duplicates=rules.duplicates,
             make_id=make_id,
             registered=self._registered,
         )
         self.envelopes = EnvelopeHandler(
-            self.hub,
+            self.enrolment,
             self.logins,
             self.actions,
             self.dispatcher,
@@ -158,6 +165,7 @@ class Gateway:
         self.handlers[UNDECIDED] = self._undecided = UndecidedHandler(
             self.handlers, lambda payload: dialect_of(payload).value
         )
+        backplane.attach(self)
 
     def add_dialect(self, handler: Handler, *, path: str | None = None, subprotocol: str | None = None) -> None:
         """Add a dialect: connections on `path`, or that ask for `subprotocol` on a path for all dialects, are its.
@@ -203,8 +211,7 @@ class Gateway:
         if entrance.worker:
             self.envelopes.worker_arrived(session)
         elif admission.user_id is not None:
-            session.move(State.REGISTERED)
-            self.hub.add(session, Identity(user_id=admission.user_id))
+            self.enrolment.enroll(session, Identity(user_id=admission.user_id))
             self._registered(session)
         elif entrance.dialect == self.c_clients.name:
             self._expect(session, self.rules.registration_timeout)
@@ -214,7 +221,7 @@ class Gateway:
     def left(self, session: Session, code: int, reason: str) -> None:
         """A session is over: forget it."""
         self._deadlines.discard(session)
-        self.hub.remove(session)
+        self.enrolment.forget(session)
         self.sessions.pop(session, None)
         self.limits.went(session.address)
         self.counters.connections_closed[str(code)] += 1
@@ -240,6 +247,49 @@ class Gateway:
         if seconds is not None:
             self._deadlines.add(session, self._now() + seconds)
 
+    # Pushes
+
+    def publish(self, order: Order, done: Callable[[Receipt | PeerFault], None]) -> None:
+        """Push to whoever the order's target means, on whatever node. `done` may be called before this returns."""
+        try:
+            self.delivery.check_room(order.target)
+        except PeerFault as fault:
+            done(fault)
+            return
+
+        def published(result: Published | PeerFault) -> None:
+            if isinstance(result, PeerFault):
+                done(result)
+                return
+            if result.repeated:
+                self.counters.pushes_repeated += 1
+            done(Receipt(result.id, result.stream, result.offset, result.matched, result.queued))
+
+        self.backplane.publish(order, published)
+
+    # What the backplane tells (its Inbound)
+
+    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+        """A push, from whatever node."""
+        try:
+            return self.delivery.deliver(target, event)
+        except PeerFault:
+            return len(self.hub.find(target)), 0
+
+    def lost(self, target: Target) -> None:
+        """Events of a target's stream may be gone: its clients are told, and may ask their back end for what is."""
+        self.counters.streams_broken += 1
+        self.arrived(target, Event("stream_gap", Raw(encode({"streams": [stream_of(target)]}))))
+
+    def heard(self, sender: str, kind: str, body: bytes) -> None:
+        """A message of another node's."""
+
+    def node_left(self, node: str) -> None:
+        """A node is gone."""
+
+    def nodes_changed(self) -> None:
+        """Nodes came, went, or tell something else of themselves."""
+
     # What the app does now and then
 
     def tick(self) -> None:
@@ -254,7 +304,6 @@ class Gateway:
                     self.broke(session, error)
         self.dispatcher.expire(now)
         self.logins.expire(now)
-        self.delivery.forget_old()
 
     def kick(self, session: Session, reason: str) -> None:
         """Close a connection for the operator."""

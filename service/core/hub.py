@@ -26,6 +26,9 @@ class Hub:
     def __len__(self) -> int:
         return len(self._everybody)
 
+    def __contains__(self, session: Session) -> bool:
+        return session in self._everybody
+
     def __iter__(self) -> Iterator[Session]:
         return iter(self._everybody)
 
@@ -48,11 +51,13 @@ class Hub:
             else:
                 holder[session] = None
 
-    def remove(self, session: Session) -> None:
-        """Forget a session; one that isn't there is ignored."""
-        if session in self._everybody:
-            del self._everybody[session]
-            self._unlink(session)
+    def remove(self, session: Session) -> bool:
+        """Forget a session; False if it isn't there."""
+        if session not in self._everybody:
+            return False
+        del self._everybody[session]
+        self._unlink(session)
+        return True
 
     def _unlink(self, session: Session) -> None:
         for kind, holders in self._by.items():

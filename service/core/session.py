@@ -2,13 +2,14 @@
 
 A session is opened by a transport after the upgrade and is in one state at a time:
 
-    OPENED ──first message, path or subprotocol──▶ SPEAKING ──says who it is──▶ REGISTERED
-       └──────────────────────────┴──────────────────────┴────▶ CLOSING ────▶ CLOSED
+    OPENED ──first message, path or subprotocol──▶ SPEAKING ──says who it is──▶ JOINING ⇄ REGISTERED
+       └──────────────────────────┴─────────────────────────────┴──────┴────▶ CLOSING ────▶ CLOSED
 
 OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SPEAKING: the dialect is known,
-nobody can address it yet. REGISTERED: it is in the hub. CLOSING: a Close was queued; what still comes is not
-read. CLOSED: the transport has said so. Everything that depends on the dialect is its Handler's; handlers are
-shared by all sessions and hold no state of one.
+nobody can address it yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet; what is
+sent to it is held. REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED:
+the transport has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all
+sessions and hold no state of one.
 """
 
 from enum import Enum
@@ -31,6 +32,7 @@ class State(Enum):
 
     OPENED = "opened"
     SPEAKING = "speaking"
+    JOINING = "joining"
     REGISTERED = "registered"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -38,12 +40,18 @@ class State(Enum):
 
 MOVES: Final[dict[State, frozenset[State]]] = {
     State.OPENED: frozenset({State.SPEAKING, State.CLOSING, State.CLOSED}),
-    State.SPEAKING: frozenset({State.REGISTERED, State.CLOSING, State.CLOSED}),
-    State.REGISTERED: frozenset({State.REGISTERED, State.CLOSING, State.CLOSED}),
+    State.SPEAKING: frozenset({State.JOINING, State.CLOSING, State.CLOSED}),
+    State.JOINING: frozenset({State.JOINING, State.REGISTERED, State.CLOSING, State.CLOSED}),
+    State.REGISTERED: frozenset({State.JOINING, State.CLOSING, State.CLOSED}),
     State.CLOSING: frozenset({State.CLOSED}),
     State.CLOSED: frozenset(),
 }
 _OVER: Final = (State.CLOSING, State.CLOSED)
+MAX_HELD: Final = 10_000
+"""Messages that may be held for a session that is joining; with more it is closed, to come back and resume."""
+
+Held = tuple[Frame, str | None, int | None]
+"""A message, and of a durable event its stream and offset."""
 
 NOBODY: Final = Identity()
 
@@ -97,7 +105,19 @@ class Session:
     """One connection, from the upgrade to the end. The Receiver of its transport's messages, the Caller of
     its requests."""
 
-    __slots__ = ("address", "handler", "house", "id", "identity", "opened_at", "peer", "state", "trusted", "worker")
+    __slots__ = (
+        "address",
+        "handler",
+        "held",
+        "house",
+        "id",
+        "identity",
+        "opened_at",
+        "peer",
+        "state",
+        "trusted",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -117,6 +137,7 @@ class Session:
         self.address = peer.address
         self.identity: Identity = NOBODY
         self.state = State.OPENED
+        self.held: list[Held] | None = None  # what waits until it has joined
         self.trusted = trusted  # its handshake bore an API key
         self.worker: Worker | None = None
 
@@ -139,13 +160,31 @@ class Session:
 
     def send(self, frame: Frame) -> None:
         """Queue one message; on a session that is over this does nothing."""
-        if self.state not in _OVER:
+        if self.held is not None:
+            self.hold(frame)
+        elif self.state not in _OVER:
             self.peer.send(frame)
+
+    def hold(self, frame: Frame, stream: str | None = None, offset: int | None = None) -> None:
+        """Keep a message until the session has joined; once there is too much, it is closed."""
+        held = self.held
+        if held is None:
+            self.send(frame)
+        elif len(held) < MAX_HELD:
+            held.append((frame, stream, offset))
+        else:
+            self.close(CloseCode.TOO_SLOW, "too much came while joining; resume")
+
+    def released(self) -> list[Held]:
+        """What was held; nothing is any more."""
+        held, self.held = self.held, None
+        return held or []
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close after what is queued; a session that is over is left alone."""
         if self.state not in _OVER:
             self.move(State.CLOSING)
+            self.held = None
             # Not only when the peer has answered our Close: until then a worker would be sent more requests.
             self._over()
             self.peer.close(code, reason)
@@ -190,6 +229,7 @@ class Session:
             return
         told = self.state is State.CLOSING
         self.move(State.CLOSED)
+        self.held = None
         if not told:
             self._over()
         self.house.left(self, code, reason)

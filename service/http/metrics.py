@@ -32,6 +32,7 @@ _PLAIN: Final = {
     "mute_closed": ("mute_connections_closed", "Connections closed because they answered no ping."),
     "pushes_repeated": ("pushes_repeated", "Pushes under an id that had been used within 5 minutes."),
     "push_deliveries": ("push_deliveries", "Pushes handed to a connection."),
+    "streams_broken": ("streams_broken", "Streams of which events may have been missed; their clients were told."),
     "requests_retried": ("requests_retried", "Requests that were sent to another worker."),
     "late_answers": ("late_answers", "Answers of workers to requests that were over."),
 }

@@ -12,7 +12,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
-from service.core.delivery import Delivery, Receipt
+from service.core.delivery import Receipt
 from service.core.gateway import Gateway
 from service.core.orders import order_of
 from service.core.ports import HttpAnswer
@@ -23,7 +23,6 @@ from service.wire.faults import PeerFault
 from .answers import json_answer, refusal
 from .asking import Asking, Handler
 from .body import MAX_BODY
-from .forms import Refusal
 
 MAX_BATCH: Final = 10_000
 """Items that a batch may have."""
@@ -33,25 +32,46 @@ _batch = msgspec.json.Decoder(list[Raw])
 
 
 class _Publisher:
-    """Publishes the items of one body; `started` is when the body was there, on the monotonic clock."""
+    """Publishes the items of one body; `started` is when the body was there, on the monotonic clock.
+
+    `results` are in the order of the items; an item of which nothing has been heard yet has None.
+    """
 
     def __init__(self, gateway: Gateway, started: float) -> None:
-        self._delivery: Delivery = gateway.delivery
+        self._publish = gateway.publish
         self._latency = gateway.counters.push_latency
         self._started = started
+        self._unheard = 0
+        self._heard: trio.Event | None = None
+        self.results: list[Receipt | PeerFault | None] = []
 
-    def publish(self, payload: bytes, check_numbers: bool) -> Receipt:
-        """Push one item. Raises PeerFault, and then nothing was done."""
-        order = order_of(payload, check_numbers=check_numbers)
-        if order.durable:
-            raise PeerFault(
-                ErrorCode.UNAVAILABLE,
-                "Durable events come with a later version; leave 'durable' out to push this one live.",
-                field="durable",
-            )
-        receipt = self._delivery.publish(order.target, order.event, order.id)
-        self._latency.observe(monotonic() - self._started)
-        return receipt
+    def publish(self, payload: bytes, check_numbers: bool) -> None:
+        """Push one item."""
+        results = self.results
+        place = len(results)
+        results.append(None)
+        self._unheard += 1
+
+        def done(result: Receipt | PeerFault) -> None:
+            results[place] = result
+            self._unheard -= 1
+            if not isinstance(result, PeerFault):
+                self._latency.observe(monotonic() - self._started)
+            if self._heard is not None and not self._unheard:
+                self._heard.set()
+
+        try:
+            order = order_of(payload, check_numbers=check_numbers)
+        except PeerFault as fault:
+            done(fault)
+        else:
+            self._publish(order, done)
+
+    async def heard(self) -> None:
+        """Wait for the results of all; where the backplane answers at once there is nothing to wait for."""
+        if self._unheard:
+            self._heard = trio.Event()
+            await self._heard.wait()
 
 
 def notifications_room(gateway: Gateway) -> dict[str, Handler]:
@@ -81,17 +101,20 @@ def notifications_room(gateway: Gateway) -> dict[str, Handler]:
     async def publish_batch(publisher: _Publisher, body: bytes) -> HttpAnswer:
         items = items_of(body)
         suspect = numbers_are_suspect(body)
-        results: list[Receipt | Refusal] = []
         with trio.CancelScope(shield=True):
             for index, item in enumerate(items, 1):
-                try:
-                    results.append(publisher.publish(bytes(item), suspect))
-                except PeerFault as fault:
-                    faults["http", fault.code.value] += 1
-                    results.append(refusal(fault))
+                publisher.publish(bytes(item), suspect)
                 if index % WAIT_AFTER == 0:
                     await trio.lowlevel.checkpoint()
-        return json_answer(202, results)
+            await publisher.heard()
+        answers: list[object] = []
+        for result in publisher.results:
+            if isinstance(result, PeerFault):
+                faults["http", result.code.value] += 1
+                answers.append(refusal(result))
+            else:
+                answers.append(result)
+        return json_answer(202, answers)
 
     async def publish(asking: Asking) -> HttpAnswer:
         asking.check_query()
@@ -99,6 +122,12 @@ def notifications_room(gateway: Gateway) -> dict[str, Handler]:
         publisher = _Publisher(gateway, monotonic())
         if body.lstrip()[:1] == b"[":
             return await publish_batch(publisher, body)
-        return json_answer(202, publisher.publish(body, check_numbers=True))
+        publisher.publish(body, check_numbers=True)
+        with trio.CancelScope(shield=True):
+            await publisher.heard()
+        (result,) = publisher.results
+        if isinstance(result, PeerFault):
+            raise result
+        return json_answer(202, result)
 
     return {"publishNotifications": publish}

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.settings import defaults, forms
 from service.settings.problems import in_words
-from service.settings.rules import contradictions, warnings
+from service.settings.rules import contradictions, plain_ports, warnings
 from service.settings.shown import Row, rows
 from service.settings.sources import Origin, SettingsError, collect, env_name
 
@@ -103,17 +103,27 @@ class Settings(BaseSettings):
         derive=defaults.port,
         shown="8000 (8001 for `SERVICE_ROLE=websocket`)",
     )
+    tls_cert: forms.FilePath = setting(
+        WHERE,
+        "The certificate, in PEM form, with which `PORT` speaks HTTPS and wss, and nothing else: first the server's "
+        "own, then those that lead to the authority's. It is read once, at start.",
+    )
+    tls_key: forms.FilePath = setting(
+        WHERE, "The key of that certificate, in PEM form and without a password. Set both, or neither."
+    )
     websocket_port: forms.PortOrSame = setting(
         WHERE,
-        "A second port for WebSockets; same means that `PORT` is the only one.",
+        "A second port for WebSockets; same means that `PORT` is the only one. It speaks no TLS, so with "
+        "`PORTICO_TLS_CERT` there is none.",
         derive=defaults.websocket_port,
-        shown="8766 in development, `PORT` + 1 in production, same where `DYNO` is set",
+        shown="8766 in development, `PORT` + 1 in production, same where `DYNO` or `PORTICO_TLS_CERT` is set",
     )
     worker_port: forms.PortOrOff = setting(
         WHERE,
-        "A port where every connection is a worker, whatever its path. Empty is the same as off.",
+        "A port where every connection is a worker, whatever its path. Empty is the same as off. It speaks no TLS, so "
+        "with `PORTICO_TLS_CERT` there is none.",
         derive=defaults.worker_port,
-        shown="8765 in development, off in production",
+        shown="8765 in development, off in production and where `PORTICO_TLS_CERT` is set",
     )
     public_websocket_url: forms.WebSocketUrl = setting(
         WHERE, "What discovery tells clients to connect to, instead of what it makes of the request's own host."
@@ -246,6 +256,10 @@ class Settings(BaseSettings):
         shown="info (debug with `DEBUG=true`)",
     )
 
+    history_length: forms.Positive = setting(
+        OTHERS, "Durable events that are kept for each stream, at most.", 1000
+    )
+    history_ttl: forms.Seconds = setting(OTHERS, "How long a durable event is kept, in seconds, at most.", 86400.0)
     redis_host: forms.OptionalHost = setting(OTHERS, "The host of Redis, if `REDIS_URL` is unset.")
     redis_port: forms.RedisPort = setting(OTHERS, "The port of Redis, beside `REDIS_HOST`.", 6379)
     redis_url: forms.RedisUrl = setting(
@@ -338,6 +352,10 @@ class Settings(BaseSettings):
     def origin(self, field: str) -> Origin:
         """Where the value of a field (by its name here, such as `port`) comes from."""
         return self._origins[env_name(field)]
+
+    def plain_ports(self) -> list[str]:
+        """The ports that were asked for and speak no TLS, as sentences: what to tell whoever wants TLS."""
+        return list(plain_ports(self))
 
     def warnings(self) -> list[str]:
         """What is allowed but worth a line at start: one sentence each."""

@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from service.backplane import memory
+from service.backplane.memory import REMEMBER_SECONDS
 from service.core import delivery
-from service.core.delivery import REMEMBER_SECONDS, SLICE
+from service.core.delivery import SLICE
 from service.core.session import Session
 from service.wire.faults import PeerFault
 from service.wire.messages import EVERYBODY, Event, Target
 
-from ..fakes import MemoryPeer, Stage, stage
+from ..fakes import MemoryPeer, Stage, publish, stage
 
 WHO = {"client_id": "c", "user_id": "u", "node_id": "n", "domain_id": "d", "cluster_id": "k", "channel_id": "h"}
 
@@ -22,11 +24,11 @@ def test_every_kind_of_target(kind: str) -> None:
     house = stage()
     _, hit = house.client(**WHO)
     _, miss = house.client(**{name: f"{value}2" for name, value in WHO.items()})
-    receipt = house.gateway.delivery.publish(Target(kind, WHO[kind]), Event("e", Raw(b'{"a":1}')), "id-1")
+    receipt = publish(house, Target(kind, WHO[kind]), Event("e", Raw(b'{"a":1}')), "id-1")
     assert hit.take() == [{"type": "e", "a": 1}]
     assert miss.take() == []
     assert (receipt.id, receipt.stream, receipt.offset, receipt.matched, receipt.queued) == ("id-1", None, None, 1, 1)
-    nobody = house.gateway.delivery.publish(Target(kind, "x"), Event("e"))
+    nobody = publish(house, Target(kind, "x"), Event("e"))
     assert (nobody.matched, nobody.queued) == (0, 0)
     assert nobody.id
     assert house.gateway.counters.pushes == {kind: 2}
@@ -54,7 +56,7 @@ def test_to_all_in_one_encoding_per_dialect(count: int, monkeypatch: pytest.Monk
         house.connect("/requester")
         house.connect("/")
     calls = count_encodings(house, monkeypatch)
-    house.gateway.delivery.publish(EVERYBODY, Event("e"))
+    publish(house, EVERYBODY, Event("e"))
     house.defer.run()
     assert calls == {"c_client": 1, "user": 1, "envelope": 1}
     got = Counter(
@@ -76,16 +78,16 @@ def test_slices_of_a_thousand_in_order_per_target(monkeypatch: pytest.MonkeyPatc
     calls = count_encodings(house, monkeypatch)
     channel = Target("channel_id", "ch")
     push = house.gateway.delivery
-    first = push.publish(channel, Event("first"))
+    first = publish(house, channel, Event("first"))
     assert (first.matched, first.queued) == (2 * SLICE + 1, 2 * SLICE + 1)
     assert not any(peer.take() for _, peer in people), "the caller is not kept waiting"
-    push.publish(channel, Event("second"))
+    publish(house, channel, Event("second"))
     assert push.waiting == 4 * SLICE + 2
     # Another target is not held up, and one that has come meanwhile gets only what came after.
-    push.publish(Target("client_id", "c0"), Event("aside"))
+    publish(house, Target("client_id", "c0"), Event("aside"))
     assert [message["type"] for message in people[0][1].take()] == ["aside"]
     late, late_peer = house.client(client_id="late", channel_id="ch")
-    push.publish(channel, Event("third"))
+    publish(house, channel, Event("third"))
     sizes: list[int] = []
     before = 0
     while house.defer.step():
@@ -104,7 +106,7 @@ def test_slices_of_a_thousand_in_order_per_target(monkeypatch: pytest.MonkeyPatc
 def test_those_that_left_meanwhile_are_passed_over() -> None:
     house = stage()
     people = crowd(house, SLICE + 10)
-    house.gateway.delivery.publish(EVERYBODY, Event("e"))
+    publish(house, EVERYBODY, Event("e"))
     for session, _ in people[:5]:
         house.close(session)
     house.gateway.kick(people[5][0], "kicked")
@@ -117,13 +119,13 @@ def test_too_much_waiting_is_refused_and_not_dropped(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(delivery, "MAX_WAITING_SENDS", 2 * SLICE)
     house = stage()
     people = crowd(house, SLICE + 1)
-    house.gateway.delivery.publish(EVERYBODY, Event("e"))
+    publish(house, EVERYBODY, Event("e"))
     with pytest.raises(PeerFault) as caught:
-        house.gateway.delivery.publish(EVERYBODY, Event("f"), "id")
+        publish(house, EVERYBODY, Event("f"), "id")
     assert caught.value.code == "unavailable"
     house.defer.run()
     assert all(len(peer.take()) == 1 for _, peer in people)
-    house.gateway.delivery.publish(EVERYBODY, Event("f"), "id")
+    publish(house, EVERYBODY, Event("f"), "id")
     house.defer.run()
     assert all([m["type"] for m in peer.take()] == ["f"] for _, peer in people)
 
@@ -131,36 +133,34 @@ def test_too_much_waiting_is_refused_and_not_dropped(monkeypatch: pytest.MonkeyP
 def test_the_same_id_within_five_minutes_is_delivered_once() -> None:
     house = stage()
     _, peer = house.client(client_id="c")
-    push = house.gateway.delivery
-    first = push.publish(EVERYBODY, Event("e"), "id")
+    first = publish(house, EVERYBODY, Event("e"), "id")
     house.client(client_id="d")
     house.clock.move(REMEMBER_SECONDS - 1)
-    push.forget_old()
-    assert push.publish(EVERYBODY, Event("other"), "id") == first
-    assert push.publish(EVERYBODY, Event("e"), "id-2").matched == 2
+    house.world.forget_old()
+    assert publish(house, EVERYBODY, Event("other"), "id") == first
+    assert publish(house, EVERYBODY, Event("e"), "id-2").matched == 2
     assert [message["type"] for message in peer.take()] == ["e", "e"]
     assert house.gateway.counters.pushes_repeated == 1
     house.clock.move(2)
-    again = push.publish(EVERYBODY, Event("e"), "id")
+    again = publish(house, EVERYBODY, Event("e"), "id")
     assert again.matched == 2
     assert len(peer.take()) == 1
 
 
 def test_only_named_pushes_are_remembered_and_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(memory, "MAX_REMEMBERED", 3)
     house = stage()
-    push = house.gateway.delivery
-    push.publish(EVERYBODY, Event("e"), "kept")
+    publish(house, EVERYBODY, Event("e"), "kept")
     for _ in range(10):
-        push.publish(EVERYBODY, Event("e"))
-    push.publish(EVERYBODY, Event("e"), "kept")
+        publish(house, EVERYBODY, Event("e"))
+    publish(house, EVERYBODY, Event("e"), "kept")
     assert house.gateway.counters.pushes_repeated == 1
     for number in range(3):
-        push.publish(EVERYBODY, Event("e"), str(number))
-    assert list(push._receipts) == ["0", "1", "2"]
+        publish(house, EVERYBODY, Event("e"), str(number))
+    assert list(house.world.known) == ["0", "1", "2"]
     house.clock.move(REMEMBER_SECONDS + 1)
-    push.forget_old()
-    assert not push._receipts
+    house.world.forget_old()
+    assert not house.world.known
 
 
 def test_skip_leaves_out_one() -> None:

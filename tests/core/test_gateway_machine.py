@@ -16,7 +16,7 @@ from service.core.ports import HttpAnswer
 from service.core.session import Session, State
 from service.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 
-from ..fakes import MemoryPeer, Stage, handshake, stage
+from ..fakes import MemoryPeer, Stage, handshake, publish, stage
 from ..wire.mutations import mutated
 
 IDS = st.sampled_from([None, "a", "b"])
@@ -156,7 +156,7 @@ class GatewayMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from([*ADDRESS_FIELDS, "all"]), value=st.sampled_from(["a", "b", "u1"]))
     def push(self, kind: str, value: str) -> None:
         target = EVERYBODY if kind == "all" else Target(kind, value)
-        receipt = self.gateway.delivery.publish(target, Event("e", Raw(b'{"a":1}')))
+        receipt = publish(self.stage, target, Event("e", Raw(b'{"a":1}')))
         assert receipt.queued <= receipt.matched == len(self.gateway.hub.find(target))
 
     @rule(user=st.sampled_from(["a", "b", "u1"]), ttl=st.sampled_from([1.0, 100.0]))
@@ -237,7 +237,8 @@ class GatewayMachine(RuleBasedStateMachine):
         assert len(gateway.logins) == 0
         assert not gateway.logins._by_user
         assert len(gateway.logins._deadlines) == 0
-        assert not gateway.delivery._receipts
+        self.stage.world.forget_old()
+        assert not self.stage.world.known
 
 
 class _Nobody:

@@ -6,7 +6,7 @@ from service.core.session import MOVES, Session, State
 from service.wire.codes import CloseCode, ErrorCode
 from service.wire.faults import PeerFault
 from service.wire.frame import Frame
-from service.wire.messages import EVERYBODY, Event
+from service.wire.messages import EVERYBODY, Event, Identity
 
 from ..fakes import stage
 
@@ -14,10 +14,14 @@ ALLOWED = {
     ("opened", "speaking"),
     ("opened", "closing"),
     ("opened", "closed"),
-    ("speaking", "registered"),
+    ("speaking", "joining"),
     ("speaking", "closing"),
     ("speaking", "closed"),
-    ("registered", "registered"),
+    ("joining", "joining"),
+    ("joining", "registered"),
+    ("joining", "closing"),
+    ("joining", "closed"),
+    ("registered", "joining"),
     ("registered", "closing"),
     ("registered", "closed"),
     ("closing", "closed"),
@@ -101,8 +105,7 @@ def test_a_dialect_s_bugs_are_its_own() -> None:
     house.gateway.add_dialect(Broken("opened"), path="/broken")
     session, peer = house.connect("/broken")
     _, well = house.client(client_id="c")
-    session.move(State.REGISTERED)
-    house.gateway.hub.add(session, session.identity)
+    house.gateway.enrolment.enroll(session, Identity())
     house.say(session, "hello")
     assert house.gateway.delivery.deliver(EVERYBODY, Event("e")) == (2, 1)
     house.gateway.announce_drain(5)

@@ -114,7 +114,6 @@ BAD_ITEMS = [
     (but(ttl="1h"), "bad_field", "ttl"),
     (but(ttl=31 * 86_400), "bad_field", "ttl"),
     (but(durable="yes"), "bad_field", "durable"),
-    (but(durable=True), "unavailable", "durable"),
     (but(data={"n": 0}).replace(b" 0}", b" 1e999}"), "bad_json", None),
     (but(data={"n": 0}).replace(b" 0}", b" " + b"7" * 400 + b"}"), "bad_json", None),
     (but(type="x").replace(b'"type": "x"', b'"type": "x", "type": "y"'), "bad_json", "type"),

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.core.delivery import Delivery
+from service.core.gateway import Gateway
 from service.core.logins import Logins
 from service.http.pages import PAGE_ROUTES
 from service.http.rooms import create_http
@@ -66,7 +66,7 @@ async def test_a_bug_is_500_without_details_and_is_told(monkeypatch: pytest.Monk
     def publish(*_: object) -> None:
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr(Delivery, "publish", publish)
+    monkeypatch.setattr(Gateway, "publish", publish)
     answer = await at.call("POST", "/api/notifications", json={"target": {"all": True}, "type": "t"})
     assert problem(answer) == (500, "internal", None)
     assert "secret" not in answer.text

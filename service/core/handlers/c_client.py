@@ -11,6 +11,8 @@ from service.wire.faults import PeerFault
 from service.wire.frame import Frame
 from service.wire.messages import Event, Identity, identity_of
 
+from ..backplane import Joined, Resume
+from ..enrolment import Enrolment
 from ..hub import Hub
 from ..logins import Logins
 from ..session import Session, State
@@ -31,19 +33,19 @@ class CClientHandler:
     def __init__(
         self,
         hub: Hub,
+        enrolment: Enrolment,
         logins: Logins,
         *,
         node: str,
-        epoch: str,
         heartbeat_interval: float,
         duplicates: DuplicatePolicy,
         make_id: Callable[[], str],
         registered: Callable[[Session], None],
     ) -> None:
         self._hub = hub
+        self._enrolment = enrolment
         self._logins = logins
         self._node = node
-        self._epoch = epoch
         self._heartbeat_interval = heartbeat_interval
         self._duplicates: Final = duplicates
         self._make_id = make_id
@@ -81,7 +83,7 @@ class CClientHandler:
 
     def _heartbeat(self, session: Session, _: bytes) -> None:
         _need_registration(session)
-        session.peer.send(wire.HEARTBEAT)
+        session.send(wire.HEARTBEAT)
 
     def _register(self, session: Session, payload: bytes) -> None:
         try:
@@ -109,19 +111,25 @@ class CClientHandler:
             return
         if older and self._duplicates == "replace":
             for other in older:
-                self._hub.remove(other)
+                self._enrolment.forget(other)
                 other.close(CloseCode.REPLACED, "replaced by a newer connection of this client")
-        session.move(State.REGISTERED)
-        self._hub.add(session, identity)
+        named = register.resume
+        resume = None if named is None else Resume(named.epoch, named.offsets)
+        self._enrolment.enroll(session, identity, resume, lambda joined: self._joined(session, identity, joined))
         self._registered(session)
-        # Without a history there is nothing to resume: a client that asks is told which streams it lost.
-        resume: dict[str, object] = {"epoch": self._epoch, "offsets": {}, "recovered": register.resume is None}
-        if register.resume is not None:
-            resume["lost"] = sorted(register.resume.offsets)
+
+    def _joined(self, session: Session, identity: Identity, joined: Joined) -> None:
+        """It gets every push from now on: say so, with what it missed right behind."""
+        resume: dict[str, object] = {"epoch": joined.epoch, "offsets": joined.offsets, "recovered": joined.recovered}
+        if joined.lost:
+            resume["lost"] = sorted(joined.lost)
         session.send(wire.registration_success(identity, session.id, self._node, self._heartbeat_interval, resume))
         login = self._logins.current(identity.user_id)
         if login is not None:
             session.send(wire.push(self._logins.auto_login(login)))
+        for events in joined.missed.values():
+            for event in events:
+                session.send(wire.push(event))
 
     def _feedback(self, session: Session, payload: bytes) -> None:
         _need_registration(session)
@@ -152,5 +160,5 @@ class CClientHandler:
 
 
 def _need_registration(session: Session) -> None:
-    if session.state is not State.REGISTERED:
+    if session.state is not State.REGISTERED and session.state is not State.JOINING:
         raise PeerFault(ErrorCode.NOT_REGISTERED, f"Register first, with a {wire.REGISTER}.")

@@ -21,7 +21,7 @@ from service.wire.messages import Event, Identity, encode, identity_of
 
 from ..actions import ActionError, Actions, Call
 from ..dispatch import Dispatcher
-from ..hub import Hub
+from ..enrolment import Enrolment
 from ..logins import Logins
 from ..pending import Outcome, Request, Verdict
 from ..ports import Wall
@@ -42,7 +42,7 @@ class EnvelopeHandler:
 
     def __init__(
         self,
-        hub: Hub,
+        enrolment: Enrolment,
         logins: Logins,
         actions: Actions,
         dispatcher: Dispatcher,
@@ -57,7 +57,7 @@ class EnvelopeHandler:
         registered: Callable[[Session], None],
         expect: Callable[[Session, float | None], None],
     ) -> None:
-        self._hub = hub
+        self._enrolment = enrolment
         self._logins = logins
         self._actions = actions
         self._dispatcher = dispatcher
@@ -134,8 +134,7 @@ class EnvelopeHandler:
                 self._dispatcher.change(session.worker, capacity=self._worker_capacity)
 
     def _register(self, session: Session, identity: Identity) -> None:
-        session.move(State.REGISTERED)
-        self._hub.add(session, identity)
+        self._enrolment.enroll(session, identity)
         self._registered(session)
 
     def _employ(self, session: Session, commands: list[str] | None, capacity: int, weight: float) -> None:
@@ -228,7 +227,7 @@ class EnvelopeHandler:
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
         self._accepted(session, key)
-        if session.state is not State.REGISTERED:
+        if session.state is State.SPEAKING:
             self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
         data = {
             "event": "handshake",

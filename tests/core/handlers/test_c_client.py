@@ -27,7 +27,11 @@ def test_registration() -> None:
         "connection_id": session.id,
         "node": "node-7",
         "heartbeat_interval": 20,
-        "resume": {"epoch": house.gateway.epoch, "offsets": {}, "recovered": True},
+        "resume": {
+            "epoch": house.world.epoch,
+            "offsets": {"all": 0, "client:c1": 0, "user:u1": 0, "node:n1": 0},
+            "recovered": True,
+        },
     }
     assert session.state is State.REGISTERED
     house.pass_time(10_000)
