@@ -83,6 +83,10 @@ class _Inflating(Extension):
             raise UnicodeDecodeError("deflate", b"", 0, 0, unfit.reason) from None
         return replace(frame, data=data, rsv1=False)
 
+    def encode(self, frame: Frame) -> Frame:
+        """As it is: the protocol sends nothing but control frames."""
+        return frame
+
 
 class DoorWebsocket(WSStream):
     """One WebSocket, between Hypercorn's connection and the ASGI app."""

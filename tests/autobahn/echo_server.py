@@ -1,4 +1,4 @@
-"""An echo behind each transport, for the fuzzing client: `python -m tests.autobahn.echo_server`.
+"""An echo behind each transport, for the fuzzing client: `python -m tests.autobahn.echo_server [--compression]`.
 
 One process, three ports on loopback, told as one line of JSON on standard output; it serves until it is ended.
 Knows the transports by their ports only. The core sends text; an echo has to send binary messages too, so its
@@ -67,20 +67,20 @@ def _gate(make: Callable[[Peer, Any], Recorder]) -> ScriptGate:
     return ScriptGate(make=make, admission=Admitted(max_message_size=LARGEST))
 
 
-async def main() -> None:
-    """Serve until cancelled."""
-    options = Options(outbound_limit=LARGEST)
+async def main(compression: bool) -> None:
+    """Serve until cancelled; `compression`: agree to permessage-deflate."""
+    options = Options(outbound_limit=LARGEST, compression=compression)
     lines = Lines()
     app = make_app(_gate(MarkedEcho), counts := Counts(), lines, outbound_limit=LARGEST)
     app.asgi_app = unmarked(app.asgi_app)  # type: ignore[assignment, method-assign]  # as middleware is added
     async with AsyncExitStack() as stack:
         native = await stack.enter_async_context(NativeHarness().serve(_gate(Echo), Counts(), options))
         door = await stack.enter_async_context(DoorHarness(lines).serve(_gate(Echo), Counts(), options))
-        asgi = await stack.enter_async_context(serving(app, Door(counts=counts, log=lines)))
+        asgi = await stack.enter_async_context(serving(app, Door(counts=counts, log=lines, compression=compression)))
         sys.stdout.write(json.dumps(dict(zip(TRANSPORTS, (native[1], door[1], asgi[1]), strict=True))) + "\n")
         sys.stdout.flush()
         await trio.sleep_forever()
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, "--compression" in sys.argv)

@@ -20,7 +20,8 @@ from .environment import ROOT
 
 FINE: Final = frozenset({"OK", "NON-STRICT", "INFORMATIONAL"})
 COMPRESSION: Final = ("12.*", "13.*")
-"""The cases of permessage-deflate, which no transport offers."""
+"""The cases of permessage-deflate."""
+CASES: Final = 517
 CASES_WITHOUT_COMPRESSION: Final = 301
 
 
@@ -41,10 +42,10 @@ class Verdict:
 
 
 @contextmanager
-def echo_ports() -> Iterator[dict[str, int]]:
+def echo_ports(compression: bool) -> Iterator[dict[str, int]]:
     """The echo server while the block runs: its port for each transport."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.autobahn.echo_server"],
+        [sys.executable, "-m", "tests.autobahn.echo_server", *(["--compression"] if compression else [])],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -60,11 +61,13 @@ def echo_ports() -> Iterator[dict[str, int]]:
         process.wait()
 
 
-def run(wstest: Path, folder: Path, cases: Sequence[str], *, exclude: Sequence[str] = ()) -> list[Verdict]:
+def run(
+    wstest: Path, folder: Path, cases: Sequence[str], *, exclude: Sequence[str] = (), compression: bool = False
+) -> list[Verdict]:
     """Run `cases` (patterns such as `2.*`) against every transport; the report is in `folder`, emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with echo_ports() as ports:
+    with echo_ports(compression) as ports:
         specification = {
             "outdir": str(folder / "report"),
             "servers": [{"agent": name, "url": f"ws://127.0.0.1:{ports[name]}"} for name in TRANSPORTS],

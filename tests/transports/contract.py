@@ -6,6 +6,7 @@ traits that a Harness states about itself. Real sockets throughout.
 
 import pytest
 
+from .contract_compression import CompressionContract
 from .contract_crowd import CrowdContract
 from .contract_ending import EndingContract
 from .contract_handshake import HandshakeContract
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-class TransportContract(MessageContract, EndingContract, CrowdContract, HandshakeContract):
+class TransportContract(MessageContract, CompressionContract, EndingContract, CrowdContract, HandshakeContract):
     """The suite. Fixtures: `harness` (yours), `gate` and `counts` (a fresh one each)."""
 
     @pytest.fixture

@@ -23,6 +23,7 @@ class Received(NamedTuple):
     opcode: int
     payload: bytes
     fin: bool
+    compressed: bool = False
 
 
 class Answer(NamedTuple):
@@ -161,7 +162,8 @@ class RawClient:
             size, start = int.from_bytes(data[2:10], "big"), 10
         if len(data) < start or len(data) < start + size:
             return None
-        received = Received(data[0] & 0x0F, bytes(data[start : start + size]), bool(data[0] & 0x80))
+        first, payload = data[0], bytes(data[start : start + size])
+        received = Received(first & 0x0F, payload, bool(first & 0x80), bool(first & 0x40))
         del data[: start + size]
         return received
 
