@@ -141,11 +141,7 @@ class LogJournal:
                 problem=fault.message,
             )
 
-    def broke(self, session: Session, error: Exception) -> None:
+    def broke(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
-        self._log.error(
-            "internal error",
-            connection=session.id,
-            dialect=session.handler.name,
-            trace="".join(traceback.format_exception(error)),
-        )
+        whose = {} if session is None else {"connection": session.id, "dialect": session.handler.name}
+        self._log.error("internal error", **whose, trace="".join(traceback.format_exception(error)))

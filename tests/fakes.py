@@ -171,7 +171,7 @@ class RecordingJournal:
         """A message was refused."""
         self.entries.append(("faulted", session, fault))
 
-    def broke(self, session: Session, error: Exception) -> None:
+    def broke(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
         self.entries.append(("broke", session, error))
         self.broken.append(error)

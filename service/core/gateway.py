@@ -32,6 +32,7 @@ from .handlers.user import UserHandler
 from .hub import Hub
 from .limits import ConnectionLimits
 from .logins import Logins
+from .neighbours import Neighbours
 from .origins import OriginPolicy
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .session import Handler, Session
@@ -53,8 +54,8 @@ class Journal(Protocol):
     def faulted(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
 
-    def broke(self, session: Session, error: Exception) -> None:
-        """A bug of ours came up."""
+    def broke(self, session: Session | None, error: Exception) -> None:
+        """A bug of ours came up, while something of a session's was handled, or of another node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Gateway:
         self.hub = Hub()
         self.delivery = Delivery(self.hub, self.counters, defer=defer)
         self.enrolment = Enrolment(self.hub, backplane)
+        self.neighbours = Neighbours(backplane, now=now, make_id=make_id, broke=lambda error: self.broke(None, error))
         self.logins = Logins(self.delivery, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
         add_own(self.actions, self.hub, wall)
@@ -232,7 +234,7 @@ class Gateway:
         self.counters.faults[session.handler.name, fault.code.value] += 1
         self._journal.faulted(session, fault)
 
-    def broke(self, session: Session, error: Exception) -> None:
+    def broke(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
         self.counters.internal_errors += 1
         self._journal.broke(session, error)
@@ -283,9 +285,11 @@ class Gateway:
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's."""
+        self.neighbours.heard(sender, kind, body)
 
     def node_left(self, node: str) -> None:
         """A node is gone."""
+        self.neighbours.node_left(node)
 
     def nodes_changed(self) -> None:
         """Nodes came, went, or tell something else of themselves."""
@@ -304,6 +308,7 @@ class Gateway:
                     self.broke(session, error)
         self.dispatcher.expire(now)
         self.logins.expire(now)
+        self.neighbours.tick()
 
     def kick(self, session: Session, reason: str) -> None:
         """Close a connection for the operator."""
