@@ -1,0 +1,85 @@
+"""The login sessions of one process: in memory, at once, gone with the process.
+
+Promises what `service.core.login_store` does. Several nodes of one process may share one.
+"""
+
+from service.core import login_store
+from service.core.deadlines import DeadlineWheel
+from service.core.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
+from service.core.ports import Monotonic
+
+
+class MemoryLoginStore:
+    """Login sessions by id and by user."""
+
+    def __init__(self, *, now: Monotonic) -> None:
+        self._now = now
+        self._by_id: dict[str, Login] = {}
+        self._by_user: dict[str, dict[str, Login]] = {}
+        self._deadlines: DeadlineWheel[str] = DeadlineWheel(1.0)
+
+    @property
+    def active(self) -> int:
+        """How many sessions there are."""
+        return len(self._by_id)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all is held; for tests of what is left behind."""
+        return not (self._by_id or self._by_user or len(self._deadlines))
+
+    def start(self, login: Login, ttl: float, done: Kept) -> None:
+        """Keep a session."""
+        if len(self._by_id) >= login_store.LIMIT:
+            done(too_many())
+            return
+        self._by_id[login.session_id] = login
+        self._by_user.setdefault(login.user_id, {})[login.session_id] = login
+        self._deadlines.add(login.session_id, self._now() + ttl)
+        done(None)
+
+    def get(self, session_id: str, done: Found) -> None:
+        """The session of that id."""
+        done(self._by_id.get(session_id))
+
+    def of_user(self, user_id: str, done: Listed) -> None:
+        """A user's sessions, oldest first."""
+        done(list(self._by_user.get(user_id, {}).values()))
+
+    def current(self, user_id: str, done: Found) -> None:
+        """A user's session that was started last."""
+        done(self._current(user_id))
+
+    def _current(self, user_id: str) -> Login | None:
+        logins = self._by_user.get(user_id)
+        return next(reversed(logins.values())) if logins else None
+
+    def end(self, session_id: str, done: Found) -> None:
+        """Forget a session."""
+        done(self._forget(session_id))
+
+    def _forget(self, session_id: str) -> Login | None:
+        login = self._by_id.pop(session_id, None)
+        if login is None:
+            return None
+        self._deadlines.discard(session_id)
+        of_user = self._by_user[login.user_id]
+        del of_user[session_id]
+        if not of_user:
+            del self._by_user[login.user_id]
+        return login
+
+    def report(self, user_id: str, session_id: str | None, feedback: Feedback, done: Recorded) -> None:
+        """Record feedback."""
+        login = self._current(user_id) if session_id is None else self._by_id.get(session_id)
+        if login is None or login.user_id != user_id:
+            done(None)
+            return
+        login.feedback.append(feedback)
+        del login.feedback[:-FEEDBACK_KEPT]
+        done(login.session_id)
+
+    def expired(self, done: Listed) -> None:
+        """Forget sessions whose time is over."""
+        over = [self._forget(session_id) for session_id in self._deadlines.expire(self._now())]
+        done([login for login in over if login is not None])
