@@ -1,14 +1,18 @@
 """The cutting of frames, fuzzed against `websockets`' own protocol: same bytes, same messages, same end."""
 
+import zlib
+
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from websockets.exceptions import PayloadTooBig
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.frames import Opcode as Opcodes
 from websockets.protocol import OPEN, Protocol, Side
 
 from service.transports.inbound import FRAMES_A_TURN, Inbound, close_frame, skip_to_close
 
+from .contract_compression import RSV1, compressed, deflated, in_fragments
 from .raw import BINARY, CLOSE, CONT, PING, PONG, frame
 from .raw import TEXT as TEXT_OPCODE
 from .raw import close_frame as client_close
@@ -20,9 +24,10 @@ LIMIT = 300
 class Heard(Inbound):
     """An Inbound that writes down what it makes of its bytes."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, deflate: int = 0) -> None:
         super().__init__(Counts())
         self.limit = limit
+        self.deflate = deflate
         self.receiver = self
         self.listening = True
         self.messages: list[tuple[bytes, bool]] = []
@@ -66,9 +71,11 @@ class Heard(Inbound):
 Outcome = tuple[list[tuple[bytes, bool]], list[bytes], int | None]
 
 
-def by_the_library(data: bytes, limit: int) -> Outcome:
+def by_the_library(data: bytes, limit: int, *, deflate: bool = False) -> Outcome:
     """What `websockets` makes of it, with the UTF-8 check that it leaves to its users."""
     protocol = Protocol(Side.SERVER, state=OPEN, max_size=limit)
+    if deflate:
+        protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
     messages: list[tuple[bytes, bool]] = []
     pongs: list[bytes] = []
     parts: list[Frame] = []
@@ -99,6 +106,12 @@ def by_the_library(data: bytes, limit: int) -> Outcome:
                 # The library counts a control frame as part of the message that it interrupts; we don't.
                 reject()
             assert protocol.close_sent is not None
+            if deflate and isinstance(protocol.parser_exc, PayloadTooBig) and protocol.parser_exc.size is not None:
+                # The library holds a frame's compressed bytes to the limit; we hold what they inflate to.
+                reject()
+            if isinstance(protocol.parser_exc and protocol.parser_exc.__cause__, zlib.error):
+                # A deviation that is meant: data that is no deflate breaks no rule of the framing.
+                return messages, pongs, 1007
             return messages, pongs, protocol.close_sent.code
     return messages, pongs, None
 
@@ -143,6 +156,26 @@ def test_frames_are_cut_as_the_library_cuts_them(data: bytes, chunks: list[int])
     assert heard.messages == messages
     assert heard.pongs == pongs
     assert heard.end == end
+
+
+plain = st.one_of(st.text(max_size=40).map(str.encode), st.just(b"y" * LIMIT), st.just(b"z" * (LIMIT + 1)))
+with_compressed = st.one_of(
+    frames,
+    st.builds(compressed, texts.filter(lambda payload: len(payload) < 100 or len(set(payload)) == 1)),
+    st.builds(compressed, plain, st.sampled_from([BINARY, CONT, PING])),
+    st.builds(in_fragments, st.builds(deflated, plain), st.integers(1, 9), st.sampled_from([b"", frame(PING, b"p")])),
+    st.builds(frame, opcodes, st.builds(deflated, plain), fin=st.booleans(), rsv=st.sampled_from([0, RSV1, RSV1])),
+    st.builds(frame, st.just(TEXT_OPCODE), st.just(b"\xff\xff\xff"), rsv=st.just(RSV1)),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(with_compressed, max_size=12).map(b"".join), chunkings)
+def test_compressed_messages_are_read_as_the_library_reads_them(data: bytes, chunks: list[int]) -> None:
+    heard = Heard(LIMIT, deflate=15)
+    heard.hear(data, chunks)
+    messages, pongs, end = by_the_library(data, LIMIT, deflate=True)
+    assert (heard.messages, heard.pongs, heard.end) == (messages, pongs, end)
 
 
 @settings(max_examples=200, deadline=None)
