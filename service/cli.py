@@ -7,6 +7,7 @@ only: what is going on is told on standard error.
 """
 
 import signal
+import ssl
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -21,9 +22,10 @@ from service.client.background import background_nursery
 from service.client.backoff import Backoff
 from service.client.errors import BadAddress, ClientError, ConnectionLost, RequestFailed, SentAway, printable
 from service.client.events import Connected, Connecting, Event
+from service.client.link import LinkOptions
 from service.client.reference_worker import COMMANDS
 from service.client.requester import Answer, Requester
-from service.client.worker import Worker
+from service.client.worker import MAX_MESSAGE, Worker
 from service.settings import Settings, SettingsError
 
 FAILED: Final = 1
@@ -61,7 +63,13 @@ def _run(program: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 def _where(command: Callable[..., None]) -> Callable[..., None]:
-    """The two ways to say where the gateway is."""
+    """The two ways to say where the gateway is, and how to know that it is the one."""
+    command = click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Certificates, in PEM form, to trust over https and wss; those of the system if absent.",
+    )(command)
     command = click.option(
         "--base-url",
         metavar="URL",
@@ -83,6 +91,15 @@ def _address(url: str | None, base_url: str | None) -> _Address:
     if url is not None:
         return {"url": url}
     return {"base_url": base_url or DEFAULT_BASE_URL}
+
+
+def _trusted(ca_file: str | None) -> ssl.SSLContext | None:
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError:  # ssl.SSLError is one
+        _fail(WRONG, f"{printable(repr(ca_file))} holds no certificates in PEM form: give --ca-file a file that does.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -153,6 +170,7 @@ def check() -> None:
 def worker(
     url: str | None,
     base_url: str | None,
+    ca_file: str | None,
     name: str | None,
     capacity: int,
     commands: str | None,
@@ -171,6 +189,7 @@ def worker(
         known = ", ".join(COMMANDS)
         raise click.UsageError(f"There is no command {printable(unknown[0])!r}; known are: {known}.")
     address = _address(url, base_url)
+    trusted = _trusted(ca_file)
 
     async def program() -> int:
         serving = Worker(
@@ -180,6 +199,7 @@ def worker(
             capacity=capacity,
             token=handshake_key,
             drain_seconds=drain_seconds,
+            options=LinkOptions(max_message=MAX_MESSAGE, ssl_context=trusted),
             on_event=_tell,
         )
         async with background_nursery() as nursery:
@@ -220,6 +240,7 @@ def request(
     data: str | None,
     url: str | None,
     base_url: str | None,
+    ca_file: str | None,
     timeout: float | None,
     stream: bool,
     count: int,
@@ -243,11 +264,13 @@ def request(
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         _fail(WRONG, f'The data must be JSON, such as \'{{"message": "hi"}}\': {printable(str(error))}.')
     address = _address(url, base_url)
+    trusted = _trusted(ca_file)
 
     async def program() -> int:
         requester = Requester(
             **address,
             backoff=Backoff(max_attempts=attempts),
+            options=LinkOptions(ssl_context=trusted),
             on_event=_tell_trouble,
             max_in_flight=concurrency,
         )

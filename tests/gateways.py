@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.certificates import Certificate
 
 ROOT: Final = Path(__file__).parent.parent
 BIN: Final = Path(sys.executable).parent
@@ -96,11 +99,13 @@ def gateway(
     host: str = "127.0.0.1",
     port: int | None = None,
     settings: Mapping[str, object] | None = None,
+    certificate: Certificate | None = None,
     exit_code: int | None = 0,
 ) -> Iterator[Running]:
     """A gateway while the block runs; then SIGTERM, and it has to end with `exit_code` (None: any).
 
-    `folder` is its working directory, where nothing may be a `.env`, and where its log is. RuntimeError, with the
+    `folder` is its working directory, where nothing may be a `.env`, and where its log is. With a `certificate` it
+    speaks TLS, and has one port. RuntimeError, with the
     log, if it doesn't come up or doesn't end as it should.
     """
     log = folder / "gateway.log"
@@ -116,6 +121,8 @@ def gateway(
         }
         environment["PORTICO_DRAIN_SECONDS"] = 0.3
         environment["WEBSOCKET_PORT"] = "same" if mode == "integrated" else websocket
+        if certificate is not None:
+            environment |= {"WEBSOCKET_PORT": "same", "WORKER_PORT": "off", **certificate.settings}
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command(server, host, http),
@@ -127,15 +134,16 @@ def gateway(
                 start_new_session=True,
             )
         name = f"[{host}]" if ":" in host else host
+        s = "" if certificate is None else "s"
         running = Running(
-            f"http://{name}" if http == 80 else f"http://{name}:{http}",
-            f"ws://{name}:{http if mode == 'integrated' else websocket}",
+            f"http://{name}" if http == 80 else f"http{s}://{name}:{http}",
+            f"ws{s}://{name}:{http if mode == 'integrated' or certificate else websocket}",
             f"ws://{name}:{worker}",
             process,
             log,
         )
         try:
-            if not _came_up(running):
+            if not _came_up(running, None if certificate is None else certificate.trusted()):
                 if attempt < _STARTS:
                     continue
                 raise RuntimeError("the gateway did not come up")
@@ -163,11 +171,11 @@ def end(process: "subprocess.Popen[bytes]") -> int | None:
         return None
 
 
-def _came_up(running: Running) -> bool:
+def _came_up(running: Running, tls: ssl.SSLContext | None) -> bool:
     deadline = time.monotonic() + UP_LIMIT
     while time.monotonic() < deadline and running.process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=5, context=tls) as answer:
                 if answer.status == 200:
                     return True
         except (urllib.error.URLError, OSError):

@@ -61,6 +61,8 @@ DEVELOPMENT_DEFAULTS = {
     "http_port": 8000,
     "websocket_port": 8766,
     "worker_port": 8765,
+    "tls_cert": None,
+    "tls_key": None,
     "public_websocket_url": None,
     "trusted_proxies": (),
     "allowed_origins": None,
@@ -176,7 +178,7 @@ def test_the_ports(environ: dict[str, str], ports: tuple[int, int | None, int | 
     ],
 )
 def test_what_a_role_implies(role: str | None, given_type: str | None, derived: tuple[object, ...]) -> None:
-    known: dict[str, object] = {"environment": "development", "dyno": None, "service_role": role}
+    known: dict[str, object] = {"environment": "development", "dyno": None, "tls_cert": None, "service_role": role}
     known["api_type"] = given_type or api_type(known)
     known["port"] = port(known)
     assert (known["api_type"], known["port"], websocket_port(known), worker_port(known)) == derived
@@ -251,6 +253,8 @@ REFUSALS = [
     ({"PORTICO_NAME": "a" * 129}, "PORTICO_NAME must be"),
     ({"PORTICO_DUPLICATE_CLIENT": "drop"}, "PORTICO_DUPLICATE_CLIENT must be replace, keep or allow, but it is 'drop'"),
     ({"PORTICO_LB_STRATEGY": "best"}, "PORTICO_LB_STRATEGY must be least_loaded, round_robin, random or weighted"),
+    ({"PORTICO_TLS_CERT": "/cert.pem"}, "PORTICO_TLS_CERT is set without PORTICO_TLS_KEY: set both, or neither."),
+    ({"PORTICO_TLS_KEY": "/key.pem"}, "PORTICO_TLS_KEY is set without PORTICO_TLS_CERT: set both, or neither."),
     ({"PORTICO_LOG_FORMAT": "xml"}, "PORTICO_LOG_FORMAT must be json or console, but it is 'xml'."),
     ({"PORTICO_LOG_LEVEL": "loud"}, "PORTICO_LOG_LEVEL must be debug, info, warning, error or critical"),
 ]

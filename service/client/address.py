@@ -86,7 +86,7 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         ) as http:
             answer = await http.get(asked)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        why = printable(str(error)) or type(error).__name__
+        why = printable(_reason(error)) or type(error).__name__
         raise DiscoveryFailed(f"No answer from {printable(asked)}: {why}.") from error
     if answer.status_code != 200:
         raise DiscoveryFailed(
@@ -98,6 +98,14 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         return websocket_address(url)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadAddress) as error:
         raise DiscoveryFailed(f"{printable(asked)} answered without a usable websocket_url.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in the words of whoever has some: of a certificate that isn't trusted only the cause tells."""
+    found: BaseException | None = error
+    while found is not None and not str(found):
+        found = found.__cause__ or found.__context__
+    return str(found or "")
 
 
 def locate(

@@ -22,7 +22,7 @@ def port(known: Known) -> int:
 
 
 def websocket_port(known: Known) -> int | None:
-    if known["dyno"] or known["api_type"] != "combined":
+    if known["dyno"] or known["tls_cert"] or known["api_type"] != "combined":
         return None
     if known["environment"] == "development":
         return 8766
@@ -31,7 +31,9 @@ def websocket_port(known: Known) -> int | None:
 
 
 def worker_port(known: Known) -> int | None:
-    return 8765 if known["environment"] == "development" and known["api_type"] == "combined" else None
+    if known["tls_cert"] or known["api_type"] != "combined":
+        return None
+    return 8765 if known["environment"] == "development" else None
 
 
 def redis_url(known: Known) -> SecretStr | None:

@@ -303,6 +303,7 @@ NodeName = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}$"),
     Form("1 to 128 letters, digits, dots, hyphens or underscores"),
 ]
+FilePath = Annotated[str | None, Form("the path of a file")]
 PlatformText = Annotated[str | None, Form("what the platform sets it to")]
 Secret = Annotated[SecretStr | None, BeforeValidator(_utf8_secret), Form("a secret text")]
 HeaderSecret = Annotated[SecretStr | None, BeforeValidator(_printable_secret), Form("a secret text")]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
+from service.settings.certificates import CERT, KEY, certificate_problems
 from service.settings.forms import quoted
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Contradiction = tuple[frozenset[str], str]
 
 _MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
 _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
+_TLS: Final = frozenset({CERT, KEY})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
 _BURST_SECONDS: Final = 2
 
@@ -26,6 +28,9 @@ def contradictions(settings: "Settings") -> Iterator[Contradiction]:
     """Whatever cannot be served as it is set."""
     yield from ((_MODE, sentence) for sentence in _mode(settings))
     yield from ((_PORTS, sentence) for sentence in _ports(settings))
+    yield from ((_TLS, sentence) for sentence in certificate_problems(settings.tls_cert, settings.tls_key))
+    if settings.tls_cert is not None:
+        yield from ((_PORTS | _TLS, sentence) for sentence in plain_ports(settings))
 
 
 def _mode(settings: "Settings") -> Iterator[str]:
@@ -60,6 +65,18 @@ def _ports(settings: "Settings") -> Iterator[str]:
         yield f"{one} and {other} are both {number}{note}: set another port, or {remedy[other]}."
 
 
+def plain_ports(settings: "Settings") -> Iterator[str]:
+    """A sentence for each port that somebody asked for and that speaks no TLS."""
+    for field, right in (("websocket_port", "same"), ("worker_port", "off")):
+        number = getattr(settings, field)
+        if number is not None and settings.origin(field) not in ("default", "derived"):
+            name = field.upper()
+            yield (
+                f"{name}={number} would be a port without TLS, which only PORT speaks: set {name}={right}, or leave it "
+                "unset."
+            )
+
+
 def warnings(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
     """What is allowed, but worth a line at start. `values`: what the sources hold, by variable."""
     yield from _read_otherwise(settings, values)
@@ -70,6 +87,8 @@ def warnings(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
             "PORTICO_TRUSTED_PROXIES trusts every address, so anyone can forge where a request comes from: "
             "list the proxies' own addresses."
         )
+    if settings.dyno and settings.tls_cert is not None:
+        yield f"{CERT} is set, but the platform's routers speak plain HTTP to PORT and end TLS by themselves: unset it."
     if settings.dyno:
         for name, number, right in (
             ("WEBSOCKET_PORT", settings.websocket_port, "same"),

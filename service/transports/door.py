@@ -43,6 +43,7 @@ class Door:
     `pong_timeout`: how long their answer may take.
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
+    `tls`: the files with the certificate and its key, where the port is to speak TLS only.
     """
 
     counts: TransportCounts
@@ -55,6 +56,7 @@ class Door:
     pong_timeout: float = 10.0
     max_head: int = 8192
     compression: bool = False
+    tls: tuple[str, str] | None = None
 
 
 def safe_text(text: str) -> str:

@@ -22,9 +22,9 @@ from service.transports.listener import BACKLOG
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
 
-Prepare = Callable[[int], Awaitable[None]]
-"""(how many workers there are): get what has to be had before anything starts, ports say. SystemExit raised here
-ends the process without a traceback."""
+Prepare = Callable[[int, bool], Awaitable[None]]
+"""(how many workers there are, whether Hypercorn was given a certificate): get what has to be had before anything
+starts, ports say. SystemExit raised here ends the process without a traceback."""
 
 _doors: Final[WeakKeyDictionary[Any, Door]] = WeakKeyDictionary()
 _drains: Final[WeakKeyDictionary[Any, tuple[Door, Drain, Prepare]]] = WeakKeyDictionary()
@@ -58,7 +58,7 @@ def install(app: Any, door: Door) -> bool:
     return True
 
 
-async def _nothing(_: int) -> None:
+async def _nothing(_: int, __: bool) -> None:
     await trio.lowlevel.checkpoint()
 
 
@@ -67,7 +67,8 @@ def install_drain(app: Any, door: Door, drain: Drain, prepare: Prepare = _nothin
 
     On SIGTERM or SIGINT, or when Hypercorn's master says so, `drain` is awaited while HTTP is still served,
     then the server ends with the app's lifespan shutdown; further signals change nothing. Also applies
-    `configure` to the server's settings. False, and a line in the log, if this Hypercorn has no such place.
+    `configure` to the server's settings, the door's certificate among them. False, and a line in the log, if
+    this Hypercorn has no such place.
     """
     try:
         _fill(_WORKER, _draining)
@@ -113,8 +114,12 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             await original(app, config, sockets=sockets, shutdown_trigger=shutdown_trigger, task_status=task_status)
             return
         door, drain, prepare = installed
-        await prepare(config.workers)
+        await prepare(config.workers, config.ssl_enabled)
         configure(config, door, announce=True)
+        if sockets is not None and door.tls is not None:
+            # They were bound when Hypercorn knew of no TLS yet.
+            sockets.secure_sockets += sockets.insecure_sockets
+            sockets.insecure_sockets = []
         if sockets is not None:
             for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
                 sock.listen(BACKLOG)

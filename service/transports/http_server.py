@@ -27,7 +27,7 @@ _SAME_PAUSE: Final = 1.0
 
 
 class ServerConfig(Config):
-    """Hypercorn's settings for sockets that are bound already."""
+    """Hypercorn's settings for sockets that are bound already; all speak TLS if any does."""
 
     def __init__(self, sockets: Sequence[socket.socket]) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class ServerConfig(Config):
 
     def create_sockets(self) -> Sockets:
         """The sockets as they are; Hypercorn listens on them and closes them."""
-        return Sockets(secure_sockets=[], insecure_sockets=self._sockets, quic_sockets=[])
+        secure, insecure = (self._sockets, []) if self.ssl_enabled else ([], self._sockets)
+        return Sockets(secure_sockets=secure, insecure_sockets=insecure, quic_sockets=[])
 
 
 def configure(config: Config, door: Door, *, announce: bool) -> None:
@@ -43,6 +44,8 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     config.graceful_timeout = 0.3
     config.keep_alive_timeout = 5.0
     config.ssl_handshake_timeout = door.handshake_timeout
+    if door.tls is not None:
+        config.certfile, config.keyfile = door.tls
     config.backlog = BACKLOG
     # One less than the door reads ahead: a head that fills it is too long.
     config.h11_max_incomplete_size = door.max_head - 1

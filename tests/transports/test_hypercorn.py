@@ -2,7 +2,6 @@
 
 import os
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
+
+from tests.certificates import make_certificate
 
 from .contract import send_what_is_taken, until
 from .raw import TEXT, Address, RawClient, close_frame, frame, upgrade
@@ -116,20 +117,10 @@ async def test_plain_hypercorn_survives_every_vector(tmp_path: Path) -> None:
 
 @pytest.mark.live
 async def test_tls_by_hypercorn(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-days", "2", "-nodes"]
-    try:
-        await trio.run_process(
-            [*command, "-keyout", str(key), "-out", str(certificate)], capture_stdout=True, capture_stderr=True
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl makes the certificate")
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    async with plain_hypercorn(tmp_path, "--certfile", str(certificate), "--keyfile", str(key)) as server:
+    made = make_certificate(tmp_path)
+    async with plain_hypercorn(tmp_path, "--certfile", str(made.file), "--keyfile", str(made.key)) as server:
         plain = await trio.open_tcp_stream(*server.address)
-        async with trio.SSLStream(plain, context, https_compatible=True) as stream:
+        async with trio.SSLStream(plain, made.trusted(), server_hostname="localhost", https_compatible=True) as stream:
             with trio.fail_after(20):
                 await stream.send_all(upgrade() + frame(TEXT, b"under cover"))
                 received = b""

@@ -1,0 +1,76 @@
+"""Whether a certificate and its key, in files, are what TLS can be served with.
+
+Knows PEM files and what OpenSSL says of them; nothing of who serves. What is wrong becomes a sentence, never an
+exception, and no sentence quotes what is in a file.
+"""
+
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from service.settings.forms import quoted
+
+CERT: Final = "PORTICO_TLS_CERT"
+KEY: Final = "PORTICO_TLS_KEY"
+
+_BEGINS: Final = {CERT: b"-----BEGIN CERTIFICATE-----", KEY: b"PRIVATE KEY-----"}
+_HOLDS: Final = {CERT: "certificate", KEY: "private key"}
+
+
+class _Encrypted(Exception):
+    """The key wants a password."""
+
+
+def certificate_problems(certificate: str | None, key: str | None) -> Iterator[str]:
+    """A sentence for everything that keeps the two files from being used; nothing if neither is given."""
+    if certificate is None or key is None:
+        if certificate is not None:
+            yield f"{CERT} is set without {KEY}: set both, or neither."
+        elif key is not None:
+            yield f"{KEY} is set without {CERT}: set both, or neither."
+        return
+    unusable = [sentence for name, path in ((CERT, certificate), (KEY, key)) for sentence in _unusable(name, path)]
+    yield from unusable or _mismatch(certificate, key)
+
+
+def _unusable(name: str, path: str) -> Iterator[str]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a usable path"
+        yield (
+            f"{name} is {quoted(path)}, which cannot be read ({reason}): set it to the path of a file that the "
+            "gateway may read."
+        )
+        return
+    if _BEGINS[name] not in content:
+        what = _HOLDS[name]
+        yield f"{name} is {quoted(path)}, which holds no {what} in PEM form: set it to the file with the {what}."
+
+
+def _mismatch(certificate: str, key: str) -> Iterator[str]:
+    def ask() -> str:
+        raise _Encrypted
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=ask)
+    except _Encrypted:
+        yield (
+            f"{KEY} is {quoted(key)}, which is encrypted, and nobody is there to type its password at every start: "
+            "set it to a file that holds the key without one."
+        )
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            yield (
+                f"{KEY} is {quoted(key)}, which is not the key of the certificate in {CERT} ({quoted(certificate)}): "
+                "set the two that were made together; the server's own certificate comes first in its file."
+            )
+        else:
+            reason = (error.reason or "damaged").replace("_", " ").lower()
+            yield (
+                f"{CERT} ({quoted(certificate)}) and {KEY} ({quoted(key)}) cannot be used ({reason}): "
+                "set them to a certificate and its key in PEM form, as your certificate authority gave them."
+            )
+    except OSError as error:  # gone since it was read
+        yield f"{CERT} and {KEY} cannot be read ({error.strerror}): set them to files that the gateway may read."

@@ -1,0 +1,43 @@
+"""Certificates for tests: made by OpenSSL's command for this machine's loopback, signed by themselves."""
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The files of a certificate for `localhost` and 127.0.0.1, and its key. `file` is its CA file too."""
+
+    file: Path
+    key: Path
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What makes a gateway speak TLS with it."""
+        return {"PORTICO_TLS_CERT": self.file, "PORTICO_TLS_KEY": self.key}
+
+    def trusted(self, *protocols: str) -> ssl.SSLContext:
+        """What a client verifies it with; `protocols` are what it offers by ALPN."""
+        context = ssl.create_default_context(cafile=self.file)
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        return context
+
+
+def make_certificate(folder: Path, name: str = "server") -> Certificate:
+    """A fresh one. Skips the test where there is no `openssl`."""
+    made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
+    extensions = ("subjectAltName=DNS:localhost,IP:127.0.0.1", "keyUsage=critical,digitalSignature,keyCertSign")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-days", "2", "-keyout", str(made.key), "-out", str(made.file)]
+    for extension in extensions:
+        command += ["-addext", extension]
+    try:
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        pytest.skip("openssl makes the certificate")
+    return made

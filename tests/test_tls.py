@@ -1,0 +1,244 @@
+"""A gateway that speaks TLS by itself: with the settings under both servers, and with Hypercorn's own certificate."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h2.config
+import h2.connection
+import h2.events
+import httpx
+import pytest
+import trio
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from service.client.link import LinkOptions
+from service.client.requester import Requester
+from tests.certificates import Certificate, make_certificate
+from tests.gateways import ROOT, SERVERS, Running, clean_environment, command, free_ports, gateway
+from tests.transports.raw import TEXT, close_frame, frame
+
+pytestmark = pytest.mark.live
+
+REGISTER = json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@contextmanager
+def open_client(running: Running, made: Certificate, number: int = 0) -> Iterator[ClientConnection]:
+    with connect(running.websocket_url, ssl=made.trusted(), open_timeout=30, proxy=None) as client:
+        client.send(json.dumps({"type": "c_client_register", "client_id": f"c{number}"}))
+        assert json.loads(client.recv(30))["type"] == "registration_success"
+        yield client
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_https_and_wss_on_one_port_and_nothing_beside_it(tmp_path: Path, made: Certificate, server: str) -> None:
+    with gateway(tmp_path, server=server, certificate=made) as running:
+        port = urlsplit(running.base_url).port
+        with httpx.Client(base_url=running.base_url, verify=made.trusted(), trust_env=False) as http:
+            found = http.get("/api/b-client/websocket-info").json()
+            assert found["websocket_url"] == f"wss://127.0.0.1:{port}/api/websocket"
+            assert (found["websocket_port"], found["http_port"]) == (port, port)
+            with connect(found["websocket_url"], ssl=made.trusted(), proxy=None) as client:
+                client.send(REGISTER)
+                assert json.loads(client.recv(30))["type"] == "registration_success"
+        # Whoever speaks no TLS gets no answer in plain text.
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
+            plain.sendall(b"GET /livez HTTP/1.1\r\nHost: gw\r\n\r\n")
+            assert b"HTTP/" not in read_all(plain)
+        assert listening_ports(running) == {port}
+
+
+def read_all(sock: socket.socket) -> bytes:
+    received = b""
+    try:
+        while data := sock.recv(4096):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def listening_ports(running: Running) -> set[int]:
+    """The TCP ports that the processes of a gateway listen on."""
+    group = os.getpgid(running.process.pid)
+    inodes = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(process.name)) == group:
+                inodes |= {os.readlink(link) for link in (process / "fd").iterdir()}
+        except (OSError, ProcessLookupError):
+            continue  # another's, or gone meanwhile
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_drain_tells_everybody(tmp_path: Path, made: Certificate, server: str) -> None:
+    with gateway(tmp_path, server=server, certificate=made) as running, ExitStack() as stack:
+        clients = [stack.enter_context(open_client(running, made, number)) for number in range(20)]
+        # Hypercorn's master ends with 0 whatever happens; portico serve would say so.
+        running.process.terminate()
+        for client in clients:
+            assert json.loads(client.recv(30))["type"] == "server_draining"
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(30)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "retry_within_ms=300")
+        assert running.process.wait(30) == 0
+
+
+async def test_a_websocket_over_http_2(tmp_path: Path, made: Certificate) -> None:
+    with gateway(tmp_path, certificate=made) as running, trio.fail_after(60):
+        plain = await trio.open_tcp_stream("127.0.0.1", urlsplit(running.base_url).port or 0)
+        async with trio.SSLStream(
+            plain, made.trusted("h2", "http/1.1"), server_hostname="127.0.0.1", https_compatible=True
+        ) as stream:
+            await stream.do_handshake()
+            assert stream.selected_alpn_protocol() == "h2"
+            connection = h2.connection.H2Connection(h2.config.H2Configuration())
+            connection.initiate_connection()
+            connection.send_headers(
+                1,
+                [
+                    (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"),
+                    (":path", "/ws"), (":authority", "localhost"), ("sec-websocket-version", "13"),
+                ],
+            )  # fmt: skip
+            await stream.send_all(connection.data_to_send())
+            received = b""
+            while b"bye" not in received:
+                for event in connection.receive_data(bytes(await stream.receive_some())):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        assert dict(event.headers)[b":status"] == b"200"
+                        connection.send_data(1, frame(TEXT, REGISTER.encode()) + close_frame(1000, b"bye"))
+                    elif isinstance(event, h2.events.DataReceived):
+                        received += event.data
+                await stream.send_all(connection.data_to_send())
+    assert b"registration_success" in received
+
+
+async def test_the_sdk_and_the_command_line(tmp_path: Path, made: Certificate) -> None:
+    with gateway(tmp_path, certificate=made) as running, trio.fail_after(60):
+        where = ["--base-url", running.base_url]
+        trusting = [*where, "--ca-file", str(made.file)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_portico, tmp_path, "worker", *trusting)
+            requester = Requester(base_url=running.base_url, options=LinkOptions(ssl_context=made.trusted()))
+            async with requester:
+                while (await requester.ask("get_time")).error == "No available workers":  # noqa: ASYNC110
+                    await trio.sleep(0.05)  # another process has no event for us
+            asked = await run_portico(tmp_path, "request", "echo", '{"message": "hi"}', *trusting)
+            assert (asked.returncode, json.loads(asked.stdout)["data"]) == (0, "Echo: hi")
+            nursery.cancel_scope.cancel()
+        stranger = await run_portico(tmp_path, "request", "get_time", *where, "--attempts", "1")
+        assert stranger.returncode == 3
+        assert b"certificate" in stranger.stderr.lower()
+
+
+async def run_portico(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    return await trio.run_process(
+        [sys.executable, "-m", "service.cli", *arguments],
+        cwd=folder,
+        env=clean_environment(),
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+
+
+def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("no certificate\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "service.cli", "request", "get_time", "--ca-file", str(nothing)],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "holds no certificates in PEM form" in ended.stderr
+
+
+def test_existing_clients_connect(tmp_path: Path, made: Certificate) -> None:
+    with gateway(tmp_path, certificate=made) as running:
+        # How programs that know nothing of Portico are told whom to trust.
+        trust = {"SSL_CERT_FILE": str(made.file), "NODE_EXTRA_CA_CERTS": str(made.file)}
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "compat",
+                "--base-url",
+                running.base_url,
+                "--only",
+                "register,kick",
+            ],
+            cwd=ROOT,
+            env={**clean_environment(), **trust},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "failed" not in ran.stdout.splitlines()[-1].replace("0 failed", "")
+
+
+def run_briefly(folder: Path, arguments: list[str], **settings: object) -> "subprocess.CompletedProcess[str]":
+    """A start that is expected to fail."""
+    return subprocess.run(
+        arguments,
+        cwd=folder,
+        env=clean_environment(HOST="127.0.0.1", **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_files_that_cannot_be_used_are_said_in_a_sentence(tmp_path: Path, made: Certificate, server: str) -> None:
+    arguments = list(command(server, "127.0.0.1", free_ports(1)[0]))
+    ended = run_briefly(tmp_path, arguments, PORTICO_TLS_CERT=made.file, PORTICO_TLS_KEY="missing.key")
+    assert ended.returncode == (2 if server == "portico serve" else 0)
+    assert "PORTICO_TLS_KEY is 'missing.key', which cannot be read" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "settings", "sentence"),
+    [
+        (True, {}, "leave one of them out"),
+        (False, {"WORKER_PORT": "9001"}, "WORKER_PORT=9001 would be a port without TLS"),
+    ],
+)
+def test_what_contradicts_hypercorns_own_certificate(
+    tmp_path: Path, made: Certificate, ours: bool, settings: dict[str, object], sentence: str
+) -> None:
+    arguments = [*command("hypercorn", "127.0.0.1", free_ports(1)[0]), "--certfile", str(made.file)]
+    ended = run_briefly(
+        tmp_path, [*arguments, "--keyfile", str(made.key)], **settings, **(made.settings if ours else {})
+    )
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
