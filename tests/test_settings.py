@@ -54,6 +54,7 @@ DEVELOPMENT_DEFAULTS = {
     "environment": "development",
     "service_role": None,
     "api_type": "combined",
+    "workers": 1,
     "debug": False,
     "dyno": None,
     "host": "0.0.0.0",
@@ -94,6 +95,7 @@ DEVELOPMENT_DEFAULTS = {
     "redis_host": None,
     "redis_port": 6379,
     "redis_url": None,
+    "redis_prefix": "portico:",
     "open_api_key": None,
     "open_api_base_url": "https://api.openai.com/v1",
 }
@@ -184,6 +186,25 @@ def test_what_a_role_implies(role: str | None, given_type: str | None, derived: 
     assert (known["api_type"], known["port"], websocket_port(known), worker_port(known)) == derived
 
 
+API = {"SERVICE_ROLE": "api", "REDIS_URL": "redis://r"}
+WEBSOCKET = {"SERVICE_ROLE": "websocket", "REDIS_HOST": "r"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "ports"),
+    [
+        (API, (8000, None, None)),
+        (WEBSOCKET, (8001, None, None)),
+        ({**API, "PORT": "9000", "WEBSOCKET_PORT": "9000", "WORKER_PORT": "9001"}, (9000, None, None)),
+        ({**WEBSOCKET, "PORT": "9000", "WEBSOCKET_PORT": "9000", "WORKER_PORT": "9001"}, (9000, None, 9001)),
+        ({"API_TYPE": "http", "REDIS_URL": "unix:///run/redis"}, (8000, None, None)),
+    ],
+)
+def test_the_ports_of_a_part(environ: dict[str, str], ports: tuple[object, ...]) -> None:
+    settings = Settings.load(environ)
+    assert (settings.port, settings.websocket_port, settings.worker_port) == ports
+
+
 def test_the_api_role_with_both_kinds_is_one_process() -> None:
     settings = Settings.load({"SERVICE_ROLE": "api", "API_TYPE": "combined"})
     assert (settings.api_type, settings.port, settings.websocket_port) == ("combined", 8000, 8766)
@@ -193,12 +214,16 @@ REFUSALS = [
     ({"SERVICE_ROLE": "websocket", "API_TYPE": "http"}, "SERVICE_ROLE=websocket contradicts API_TYPE=http"),
     ({"SERVICE_ROLE": "websocket", "API_TYPE": "combined"}, "SERVICE_ROLE=websocket contradicts API_TYPE=combined"),
     ({"SERVICE_ROLE": "api", "API_TYPE": "websocket"}, "SERVICE_ROLE=api contradicts API_TYPE=websocket"),
-    ({"SERVICE_ROLE": "api"}, "SERVICE_ROLE=api would split the gateway"),
-    ({"SERVICE_ROLE": "API"}, "SERVICE_ROLE=api would split the gateway"),
+    ({"SERVICE_ROLE": "api"}, "SERVICE_ROLE=api makes this process a part of a gateway, whose parts find one another"),
+    ({"SERVICE_ROLE": "API"}, "set REDIS_URL, or leave SERVICE_ROLE and API_TYPE unset."),
     ({"PORTICO_EXTENSIONS": "a,b c"}, "PORTICO_EXTENSIONS has 'b c': write the name of a Python module"),
-    ({"SERVICE_ROLE": "websocket"}, "this version runs as one process with API_TYPE=combined"),
-    ({"API_TYPE": "http"}, "API_TYPE=http would split the gateway"),
-    ({"API_TYPE": "websocket"}, "API_TYPE=websocket would split the gateway"),
+    ({"SERVICE_ROLE": "websocket"}, "SERVICE_ROLE=websocket makes this process a part of a gateway"),
+    ({"API_TYPE": "http"}, "API_TYPE=http makes this process a part of a gateway"),
+    ({"API_TYPE": "websocket"}, "API_TYPE=websocket makes this process a part of a gateway"),
+    ({"PORTICO_WORKERS": "0"}, "PORTICO_WORKERS must be a whole number from 1 to 256, but it is '0'."),
+    ({"PORTICO_WORKERS": "257"}, "PORTICO_WORKERS must be a whole number from 1 to 256"),
+    ({"PORTICO_REDIS_PREFIX": "a b"}, "PORTICO_REDIS_PREFIX must be 1 to 64 letters, digits, colons, dots, hyphens"),
+    ({"PORTICO_REDIS_PREFIX": "notifications:x"}, "PORTICO_REDIS_PREFIX must not begin with notifications:, which"),
     ({"SERVICE_ROLE": "web"}, "SERVICE_ROLE must be api or websocket, but it is 'web'."),
     ({"API_TYPE": "both"}, "API_TYPE must be combined, http or websocket, but it is 'both'."),
     ({"PORT": "65535"}, "PORT=65535 leaves no port above it for WebSockets"),
@@ -326,6 +351,8 @@ def test_every_variable_that_can_be_refused_is_in_the_table() -> None:
         ("REDIS_URL", "unix:///run/redis.sock", "redis_url", SecretStr("unix:///run/redis.sock")),
         ("REDIS_HOST", "redis", "redis_url", SecretStr("redis://redis:6379/0")),
         ("REDIS_HOST", "::1", "redis_url", SecretStr("redis://[::1]:6379/0")),
+        ("PORTICO_REDIS_PREFIX", "shop.gw:", "redis_prefix", "shop.gw:"),
+        ("PORTICO_WORKERS", "4", "workers", 4),
         ("PORTICO_DUPLICATE_CLIENT", "Keep", "duplicate_client", "keep"),
         ("PORTICO_LB_STRATEGY", "weighted_random", "lb_strategy", "weighted_random"),
         ("PORTICO_LOG_FORMAT", "json", "log_format", "json"),
@@ -505,8 +532,10 @@ LOCKED = {**PRODUCTION, "PORTICO_API_KEYS": KEY}
         ({**PRODUCTION, "WEBSOCKET_HANDSHAKE_KEY": "x"}, ["PORTICO_API_KEYS is not set"]),
         ({**LOCKED, "PORTICO_ALLOWED_ORIGINS": "*"}, ["every web page may connect"]),
         ({**LOCKED, "DEBUG": "true"}, ["DEBUG is on in production"]),
-        ({"REDIS_URL": "redis://:geheim@r"}, ["REDIS_URL is set, but this version"]),
-        ({"REDIS_HOST": "r"}, ["REDIS_HOST is set, but this version"]),
+        ({"REDIS_URL": "redis://:geheim@r"}, []),
+        ({"REDIS_HOST": "r"}, []),
+        ({**API, "WEBSOCKET_PORT": "9000", "WORKER_PORT": "9001"}, ["WEBSOCKET_PORT is ignored", "WORKER_PORT is ig"]),
+        ({**WEBSOCKET, "WEBSOCKET_PORT": "8001", "WORKER_PORT": "9001"}, ["ignored where API_TYPE is websocket: it ta"]),
         ({"REDIS_PORT": "7000"}, ["REDIS_PORT is set without REDIS_HOST"]),
         ({"ENVIRONMENT": "prod"}, ["ENVIRONMENT is 'prod', which counts as development"]),
         ({"PORTICO_TRUSTED_PROXIES": "::/0"}, ["PORTICO_TRUSTED_PROXIES trusts every address"]),

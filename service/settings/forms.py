@@ -110,6 +110,12 @@ def _utf8_secret(value: object) -> object:
     return value
 
 
+def _redis_prefix(value: object) -> object:
+    if isinstance(value, str) and value.startswith("notifications:"):
+        raise Wrong("must not begin with notifications:, which is where other programs publish")
+    return value
+
+
 def _printable_ascii(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
@@ -269,6 +275,7 @@ RedisPort = Annotated[int, Field(ge=1, le=65535), Form("a port from 1 to 65535")
 Flag = Annotated[bool, Form("true or false")]
 Count = Annotated[int, Field(ge=0, le=10**9), Form(f"{_WHOLE} from 0 to 1000000000")]
 Positive = Annotated[int, Field(ge=1, le=10**6), Form(f"{_WHOLE} from 1 to 1000000")]
+Workers = Annotated[int, Field(ge=1, le=256), Form(f"{_WHOLE} from 1 to 256")]
 Size = Annotated[int, Field(ge=1, le=2**30), Form(f"{_WHOLE} of bytes from 1 to {2**30}")]
 Seconds = Annotated[
     float,
@@ -304,6 +311,12 @@ NodeName = Annotated[
     Form("1 to 128 letters, digits, dots, hyphens or underscores"),
 ]
 FilePath = Annotated[str | None, Form("the path of a file")]
+RedisPrefix = Annotated[
+    str,
+    BeforeValidator(_redis_prefix),
+    StringConstraints(pattern=r"^[A-Za-z0-9:._-]{1,64}$"),
+    Form("1 to 64 letters, digits, colons, dots, hyphens or underscores"),
+]
 PlatformText = Annotated[str | None, Form("what the platform sets it to")]
 Secret = Annotated[SecretStr | None, BeforeValidator(_utf8_secret), Form("a secret text")]
 HeaderSecret = Annotated[SecretStr | None, BeforeValidator(_printable_secret), Form("a secret text")]

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from service.settings import defaults, forms
 from service.settings.problems import in_words
-from service.settings.rules import contradictions, plain_ports, warnings
+from service.settings.rules import contradictions, ignored_ports, plain_ports, warnings
 from service.settings.shown import Row, rows
 from service.settings.sources import Origin, SettingsError, collect, env_name
 
@@ -81,13 +81,21 @@ class Settings(BaseSettings):
         shown="production if the process environment (not `.env`) has `PORT`, else development",
     )
     service_role: forms.Role = setting(
-        MODE, "What this process does in a deployment split over several. Leave it unset: this version is one process."
+        MODE,
+        "What this process does where HTTP and WebSockets are processes of their own, which share Redis: api answers "
+        "HTTP, websocket serves WebSockets on its `PORT`. Unset: both.",
     )
     api_type: forms.ApiType = setting(
         MODE,
-        "Whether this process answers HTTP, WebSockets or both. This version does both: combined.",
+        "Whether this process answers HTTP, WebSockets or both (combined). http and websocket want `REDIS_URL`.",
         derive=defaults.api_type,
         shown="combined (http for `SERVICE_ROLE=api`, websocket for `SERVICE_ROLE=websocket`)",
+    )
+    workers: forms.Workers = setting(
+        MODE,
+        "How many processes `portico serve` runs on the same ports, a core for each. Without `REDIS_URL` they share a "
+        "Redis of their own, if `redis-server` is installed. Hypercorn has an option for this: `--workers`.",
+        1,
     )
     debug: forms.Flag = setting(MODE, "Log at level debug, unless `PORTICO_LOG_LEVEL` says otherwise.", False)
     dyno: forms.PlatformText = setting(
@@ -264,9 +272,15 @@ class Settings(BaseSettings):
     redis_port: forms.RedisPort = setting(OTHERS, "The port of Redis, beside `REDIS_HOST`.", 6379)
     redis_url: forms.RedisUrl = setting(
         OTHERS,
-        "Where Redis is. This version accepts it and doesn't use it.",
+        "Where the Redis is that joins several processes into one gateway. Unset: this process is alone.",
         derive=defaults.redis_url,
         shown="made from `REDIS_HOST` and `REDIS_PORT`, if the host is set",
+    )
+    redis_prefix: forms.RedisPrefix = setting(
+        OTHERS,
+        "What the names of everything in Redis begin with, but for the channels `notifications:{user_id}`. "
+        "Deployments that share a Redis have one each.",
+        "portico:",
     )
     open_api_key: forms.HeaderSecret = setting(OTHERS, "The key for an API in the style of OpenAI's.")
     open_api_base_url: forms.HttpUrl = setting(OTHERS, "Where that API is.", "https://api.openai.com/v1")
@@ -293,6 +307,12 @@ class Settings(BaseSettings):
         if info.data.get("dyno") and PLATFORM_ROUTER not in networks:
             return (*networks, PLATFORM_ROUTER)
         return networks
+
+    @field_validator("websocket_port", "worker_port")
+    @classmethod
+    def _only_what_is_opened(cls, port: int | None, info: ValidationInfo) -> int | None:
+        name = env_name(str(info.field_name))
+        return None if name in ignored_ports(info.data.get("api_type", "combined")) else port
 
     @classmethod
     def load(

@@ -29,8 +29,8 @@ what is wrong with them.
 - `PORT`, `WEBSOCKET_PORT` and `WORKER_PORT` must differ, except that each may be 0: the system then picks a free
   port.
 - Sizes are in bytes, times in seconds. Where 0 switches something off, the table says so.
-- This version is one process that answers both HTTP and WebSockets (`API_TYPE=combined`). `SERVICE_ROLE`, and any
-  other `API_TYPE`, is refused at start.
+- A gateway can be several processes that share a Redis (`REDIS_URL`): alike, by `PORTICO_WORKERS`, or split in parts,
+  by `SERVICE_ROLE`.
 """
 
 

@@ -18,6 +18,7 @@ Contradiction = tuple[frozenset[str], str]
 """The variables involved, and the sentence."""
 
 _MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
+_PARTS: Final = frozenset({"REDIS_URL", "REDIS_HOST", *_MODE})
 _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
 _TLS: Final = frozenset({CERT, KEY})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
@@ -27,6 +28,7 @@ _BURST_SECONDS: Final = 2
 def contradictions(settings: "Settings") -> Iterator[Contradiction]:
     """Whatever cannot be served as it is set."""
     yield from ((_MODE, sentence) for sentence in _mode(settings))
+    yield from ((_PARTS, sentence) for sentence in _parts(settings))
     yield from ((_PORTS, sentence) for sentence in _ports(settings))
     yield from ((_TLS, sentence) for sentence in certificate_problems(settings.tls_cert, settings.tls_key))
     if settings.tls_cert is not None:
@@ -39,16 +41,15 @@ def _mode(settings: "Settings") -> Iterator[str]:
     if kind not in allowed:
         right = " or ".join(allowed)
         yield f"SERVICE_ROLE={role} contradicts API_TYPE={kind}: leave API_TYPE unset, or set it to {right}."
-        return
-    if kind == "combined":
-        return
-    told = [f"SERVICE_ROLE={role}"] if role else []
-    if settings.origin("api_type") != "derived":
-        told.append(f"API_TYPE={kind}")
-    if told:
+
+
+def _parts(settings: "Settings") -> Iterator[str]:
+    if settings.api_type != "combined" and settings.redis_url is None:
+        role = settings.service_role
+        told = f"SERVICE_ROLE={role}" if role else f"API_TYPE={settings.api_type}"
         yield (
-            f"{' and '.join(told)} would split the gateway over several processes, but this version runs as one "
-            "process with API_TYPE=combined: leave SERVICE_ROLE and API_TYPE unset."
+            f"{told} makes this process a part of a gateway, whose parts find one another through Redis: set REDIS_URL, "
+            "or leave SERVICE_ROLE and API_TYPE unset."
         )
 
 
@@ -111,11 +112,18 @@ def _read_otherwise(settings: "Settings", values: Mapping[str, str]) -> Iterator
             f"ENVIRONMENT is {quoted(word)}, which counts as development, with nothing locked: "
             "set ENVIRONMENT=production where others can reach the gateway."
         )
-    if settings.redis_url is not None:
-        name = "REDIS_URL" if "REDIS_URL" in values else "REDIS_HOST"
-        yield f"{name} is set, but this version runs as one process and doesn't use Redis."
-    elif "REDIS_PORT" in values:
+    if settings.redis_url is None and "REDIS_PORT" in values:
         yield "REDIS_PORT is set without REDIS_HOST and means nothing by itself: set REDIS_HOST, or REDIS_URL."
+    for name in ignored_ports(settings.api_type):
+        if name in values:
+            ours = "it takes WebSockets on PORT" if settings.api_type == "websocket" else "it takes no WebSockets"
+            yield f"{name} is ignored where API_TYPE is {settings.api_type}: {ours}."
+
+
+def ignored_ports(api_type: str) -> tuple[str, ...]:
+    """The variables of ports that a process of this type doesn't open, whatever they say. Parts of one gateway may
+    well be given the same variables."""
+    return {"http": ("WEBSOCKET_PORT", "WORKER_PORT"), "websocket": ("WEBSOCKET_PORT",)}.get(api_type, ())
 
 
 def _open_or_shut(settings: "Settings") -> Iterator[str]:
