@@ -32,7 +32,9 @@ class Affinity:
         key: _Key
         for key in ((affinity, request.command), affinity):
             worker = self._workers.get(key)
-            if worker is not None and worker.alive and worker.serves(request.command):
+            if worker is None or not worker.alive or not worker.serves(request.command):
+                continue
+            if not (request.guest and worker.remote):  # which would be sent from node to node
                 self._workers.move_to_end(key)
                 return worker
         return None

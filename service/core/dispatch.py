@@ -6,6 +6,9 @@ worker is never sent more than its capacity; a request that is not idempotent, o
 is never sent twice; new requests are refused when `queue_limit` wait already (one that its worker lost comes
 back into the queue whatever waits there: it was accepted once).
 
+Workers of other nodes (`remote`) come after the ones here that have room and before the queue. A guest, which another
+node sent here, is that node's: it gets one attempt at a worker here, is never sent on, and is not counted.
+
     submit ──room──▶ at a worker ──answer, error, time──▶ over
        └──no room──▶ in the queue ──room──▶ (at a worker)   worker lost ──▶ (another worker, or the queue)
 
@@ -14,7 +17,7 @@ command, and waits for it if need be. Bookkeeping is done before anybody is told
 may call back at once. Source: protocol reference, "Requester dialect" and "Envelope dialect".
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 from random import Random
 from typing import Final
@@ -41,7 +44,8 @@ from .pending import (
     WorkerStatus,
 )
 from .ports import Monotonic
-from .roster import STRATEGIES
+from .remote_workers import RemoteWorker, RemoteWorkers
+from .roster import STRATEGIES, Watch
 
 __all__ = [
     "UNCHANGED",
@@ -116,6 +120,7 @@ class Dispatcher:
         self._counters = counters
         self._roster = STRATEGIES[strategy](random)
         self._workers: dict[Worker, None] = {}
+        self.remote: Final = RemoteWorkers()
         self._asked: dict[WorkerLink, Worker] = {}
         self._by_caller: dict[Caller, dict[Request, None]] = {}
         self._queue = FairQueue()
@@ -168,12 +173,16 @@ class Dispatcher:
         return link in self._asked
 
     def drain(self) -> None:
-        """Send workers nothing more, for good: what waits is refused, what they have they may finish."""
+        """Send the workers here nothing more, for good: what they have they may finish, what waits is refused, unless
+        another node takes it at once."""
         self._draining = True
+        if self._roster.watch is not None:
+            self._roster.watch()
+        now = self._now()
         for line in self._queue.lines():
             for request in self._queue.drop(line):
                 if not request.over:
-                    self._refuse(request)
+                    self._place(request, now)
 
     # Workers
 
@@ -243,19 +252,80 @@ class Dispatcher:
             if len(self._gone) >= GONE_LIMIT:
                 del self._gone[next(iter(self._gone))]
             self._gone[worker.client_id] = worker.statistics
-        had = list(worker.requests.values())
-        bound = self._queue.drop(worker)
-        worker.requests.clear()
-        for request in had:
-            request.worker = None
-        again = [request for request in had if not request.over and self._may_retry(request, worker, now)]
-        for request in reversed(again):  # each goes before those that wait
-            if not request.over:
-                self._place(request, now, accepted=True)
-        for request in bound:
-            if not request.over:
-                self._place(request, now, accepted=True)
+        self._scatter(worker, now)
         self._refuse_unserved()
+
+    # Workers of other nodes
+
+    def watch(self, changed: Watch | None) -> None:
+        """Have somebody told when there may be something else in `room`; None: nobody."""
+        self._roster.watch = changed
+
+    def room(self) -> dict[frozenset[str] | None, int]:
+        """For each set of commands that somebody here serves (None: every one), how many requests more they take."""
+        room: dict[frozenset[str] | None, int] = {}
+        if not self._draining:
+            for worker in self._workers:
+                free = max(0, worker.capacity - len(worker.requests))
+                room[worker.commands] = room.get(worker.commands, 0) + free
+        return room
+
+    def offered(self, workers: Iterable[RemoteWorker]) -> None:
+        """Other nodes may take more than they did."""
+        now = self._now()
+        for worker in workers:
+            self._feed_remote(worker, now)
+
+    def withdrawn(self, workers: Collection[RemoteWorker]) -> None:
+        """Nothing more is to be sent there; what they have they may finish."""
+        now = self._now()
+        for worker in workers:
+            worker.alive = False
+            self.remote.remove(worker)
+        for worker in workers:
+            for request in self._queue.drop(worker):
+                if not request.over:
+                    self._place(request, now, accepted=True)
+        self._refuse_unserved()
+
+    def vanished(self, workers: Collection[RemoteWorker]) -> None:
+        """A node is gone: what its workers had goes to others, or is lost."""
+        now = self._now()
+        for worker in workers:
+            worker.alive = False
+            worker.link = GONE
+            self.remote.remove(worker)
+        for worker in workers:
+            self._scatter(worker, now)
+        self._refuse_unserved()
+
+    def lost(self, request: Request, client_id: str | None) -> None:
+        """Another node says that the worker which had the request is gone."""
+        worker = self._take_back(request)
+        now = self._now()
+        if self._may_retry(request, client_id, now):
+            self._place(request, now, accepted=True)
+        self._released(worker, now)
+
+    def returned(self, request: Request) -> None:
+        """Another node sends back what it could pass on to no worker: that was no attempt."""
+        worker = self._take_back(request)
+        now = self._now()
+        request.attempt -= 1
+        if isinstance(worker, RemoteWorker):
+            worker.has_none()
+        if request.direct:
+            self._end(request, _LOST)
+        else:
+            self._place(request, now, accepted=True)
+        self._released(worker, now)
+
+    def _take_back(self, request: Request) -> Worker:
+        worker = request.worker
+        assert worker is not None  # whoever sends it back had it
+        del worker.requests[request.id]
+        request.worker = None
+        return worker
 
     def drop_statistics(self) -> None:
         """Forget how workers did that are gone, and which keys were theirs."""
@@ -287,6 +357,31 @@ class Dispatcher:
         self._place(request, now)
         return request
 
+    def submit_guest(
+        self,
+        caller: Caller,
+        token: str,
+        command: str,
+        data: Raw,
+        *,
+        timeout: float,
+        stream: bool,
+        affinity: str | None,
+        attempt: int,
+        tried: tuple[str, ...],
+    ) -> Request:
+        """A request of another node's, for one attempt (its `attempt`-th) at a worker of this one. It waits for a
+        worker with room if it must. Its caller has no requests that are not guests."""
+        now = self._now()
+        self._issued += 1
+        request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, False, now)
+        request.guest = True
+        request.attempt = request.retries = attempt - 1
+        request.tried = tried
+        self._accept(request)
+        self._place(request, now)
+        return request
+
     def ask(
         self,
         link: WorkerLink,
@@ -296,15 +391,18 @@ class Dispatcher:
         params: Raw,
         timeout: float | None = None,
         client_id: str | None = None,
+        *,
+        guest: bool = False,
     ) -> Request:
         """A request for one client and no other. `client_id`: who is named as having processed it. At most
-        `queue_limit` at a time; `abandon` the link when its connection is over."""
+        `queue_limit` at a time; `abandon` the link when its connection is over. `guest`: another node asks."""
         now = self._now()
         if timeout is None:
             timeout = self._worker_timeout
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now)
         request.direct = True
+        request.guest = guest
         self._accept(request)
         asked = self._asked.get(link)
         if asked is None:
@@ -355,8 +453,10 @@ class Dispatcher:
         result: Raw | None = None,
         error: str | None = None,
         partial: bool = False,
+        processed_by: str | None = None,
     ) -> Verdict:
-        """What a worker, or the link of a client that was asked, answered. Nothing here trusts `request_id`."""
+        """What a worker, or the link of a client that was asked, answered. Nothing here trusts `request_id`.
+        `processed_by`: whose answer it is, where it isn't the worker's own."""
         request = worker.requests.get(request_id) if isinstance(worker, Worker) else None
         if request is None:
             link = worker.link if isinstance(worker, Worker) else worker
@@ -366,19 +466,21 @@ class Dispatcher:
                 return self._stray(link, request_id)
         at = request.worker
         assert at is not None  # what a worker has is at that worker
+        by = at.client_id if processed_by is None else processed_by
         if success:
-            outcome = Outcome(OutcomeKind.OK, success=True, data=result, processed_by=at.client_id, partial=partial)
+            outcome = Outcome(_OK, success=True, data=result, processed_by=by, partial=partial)
         else:
             if error is None:
                 error = "The worker gave no reason" if result is None or result == NULL else as_text(result)
-            outcome = Outcome(_ERROR, error=error, processed_by=at.client_id, partial=partial)
+            outcome = Outcome(_ERROR, error=error, processed_by=by, partial=partial)
         if partial:
             if request.stream:
                 request.partial_sent = True
                 request.caller.answer(request, outcome)
             return _ACCEPTED
         now = self._now()
-        self._counters.request_latency.observe(now - request.submitted_at)
+        if not request.guest:
+            self._counters.request_latency.observe(now - request.submitted_at)
         self._record(at, now, now - request.sent_at, not success)
         self._close(request, outcome.kind)
         request.caller.answer(request, outcome)
@@ -418,21 +520,27 @@ class Dispatcher:
     def _place(self, request: Request, now: float, *, accepted: bool = False) -> None:
         """Send a request that is nowhere yet, or let it wait, or refuse it; never for want of room in the queue
         if it was `accepted` before."""
-        if self._draining:
-            self._refuse(request)
-            return
         bound = self._affinity.find(request)
         worker: Worker | None
         line: Line
+        if self._draining:
+            worker = None if request.guest else self._pick_remote(request, bound)
+            if worker is None:
+                self._refuse(request)
+            else:
+                self._send(request, worker, now)
+            return
         if bound is not None:
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
         else:
             worker = self._pick_other(request) if request.tried else self._roster.pick(request.command)
             line = request.command
+        if worker is None and self.remote and not request.guest:
+            worker = self._pick_remote(request, bound)
         if worker is not None:
             self._send(request, worker, now)
-        elif bound is None and not self._roster.serves(request.command):
+        elif bound is None and not self._serves(request):
             self._refuse(request)
         elif accepted or len(self._queue) < self._queue_limit:
             self._queue.push(request, line, front=request.attempt > 0)
@@ -443,9 +551,19 @@ class Dispatcher:
         had_it = [worker for worker in self._workers if worker.client_id in request.tried]
         return self._roster.pick_avoiding(request.command, had_it)
 
+    def _pick_remote(self, request: Request, bound: Worker | None) -> RemoteWorker | None:
+        command = request.command
+        if bound is None:
+            return self.remote.pick(command, wait=self._draining or not self._roster.serves(command))
+        return bound if isinstance(bound, RemoteWorker) and bound.takes(wait=True) else None
+
+    def _serves(self, request: Request) -> bool:
+        return self._roster.serves(request.command) or (not request.guest and self.remote.serves(request.command))
+
     def _send(self, request: Request, worker: Worker, now: float) -> None:
         request.attempt += 1
-        if request.attempt > 1:
+        if request.attempt - 1 > request.retries:
+            request.retries += 1
             self._counters.requests_retried += 1
         request.worker = worker
         request.sent_at = now
@@ -458,6 +576,8 @@ class Dispatcher:
         """A worker has room that it hadn't."""
         if worker.pool is not None:
             self._feed(worker, now)
+        elif isinstance(worker, RemoteWorker):
+            self._feed_remote(worker, now)
         elif not worker.requests and self._asked.get(worker.link) is worker:
             del self._asked[worker.link]
 
@@ -467,35 +587,75 @@ class Dispatcher:
             request = self._queue.take(worker)
             if request is None:
                 break
-            if request.deadline <= now:
-                self._end(request, _TIMEOUT)
-                continue
-            bound = self._affinity.find(request)
-            if bound is None or bound is worker:
-                self._send(request, worker, now)
-            else:  # its key was bound to another while it waited
-                self._place(request, now, accepted=True)
+            self._send_taken(request, worker, now)
         self._roster.refresh(worker)
 
-    def _may_retry(self, request: Request, worker: Worker, now: float) -> bool:
+    def _feed_remote(self, worker: RemoteWorker, now: float) -> None:
+        """Send another node what waits, as long as it takes it."""
+        while self._queue.length and worker.alive and worker.takes(wait=True):
+            room = worker.takes(wait=False)
+            lines: list[Line] = [
+                command
+                for command in self._queue.commands()
+                if worker.serves(command) and (room or not self._roster.serves(command))
+            ]
+            request = self._queue.take_own([worker, *lines])
+            if request is None:
+                break
+            self._send_taken(request, worker, now)
+
+    def _send_taken(self, request: Request, worker: Worker, now: float) -> None:
+        if request.deadline <= now:
+            self._end(request, _TIMEOUT)
+            return
+        bound = self._affinity.find(request)
+        if bound is None or bound is worker:
+            self._send(request, worker, now)
+        else:  # its key was bound to another while it waited
+            self._place(request, now, accepted=True)
+
+    def _scatter(self, worker: Worker, now: float) -> None:
+        """What a worker had, and what waits for it alone, goes elsewhere or is lost."""
+        had = list(worker.requests.values())
+        bound = self._queue.drop(worker)
+        worker.requests.clear()
+        for request in had:
+            request.worker = None
+        again = [request for request in had if not request.over and self._may_retry(request, worker.client_id, now)]
+        for request in reversed(again):  # each goes before those that wait
+            if not request.over:
+                self._place(request, now, accepted=True)
+        for request in bound:
+            if not request.over:
+                self._place(request, now, accepted=True)
+
+    def _may_retry(self, request: Request, client_id: str | None, now: float) -> bool:
         """True if another worker may get what this one lost; ends the request otherwise."""
+        if request.guest:  # its own node decides, and would not try this worker again
+            self._end(request, Outcome(OutcomeKind.LOST, error="Worker lost", processed_by=client_id))
+            return False
         if not request.idempotent or request.partial_sent or request.attempt >= self._max_attempts:
             self._end(request, _LOST)
             return False
         if request.deadline <= now:
             self._end(request, _TIMEOUT)
             return False
-        if worker.client_id is not None:
-            request.tried += (worker.client_id,)
+        if client_id is not None:
+            request.tried += (client_id,)
         return True
 
     def _refuse_unserved(self) -> None:
         """Nobody is left for some of those who wait."""
         for command in self._queue.commands():
-            if not self._roster.serves(command):
-                for request in self._queue.drop(command):
-                    if not request.over:
-                        self._refuse(request)
+            if self._roster.serves(command):
+                continue
+            elsewhere = self.remote.serves(command)
+            for request in self._queue.guests(command) if elsewhere else self._queue.drop(command):
+                if not request.over:
+                    self._refuse(request)
+            if elsewhere:
+                for worker in self.remote.serving(command):
+                    self._feed_remote(worker, self._now())
 
     def _record(self, worker: Worker, now: float, seconds: float, failed: bool) -> None:
         worker.statistics.record(now, seconds, failed)
@@ -503,8 +663,8 @@ class Dispatcher:
             worker.sick = worker.statistics.sick(now)
 
     def _refuse(self, request: Request) -> None:
-        """Nobody can be sent it, or not again."""
-        self._end(request, _LOST if request.attempt else _NO_WORKERS)
+        """Nobody can be sent it, or not again. (A guest's attempts are its own node's.)"""
+        self._end(request, _LOST if request.attempt and not request.guest else _NO_WORKERS)
 
     def _end(self, request: Request, outcome: Outcome) -> None:
         self._close(request, outcome.kind)
@@ -513,7 +673,8 @@ class Dispatcher:
     def _close(self, request: Request, kind: OutcomeKind) -> None:
         """Take a request off every table. Nobody is told."""
         request.over = True
-        self._counters.requests[kind] += 1
+        if not request.guest:
+            self._counters.requests[kind] += 1
         self._deadlines.discard(request)
         requests = self._by_caller[request.caller]
         del requests[request]

@@ -2,13 +2,14 @@
 
 Knows who asked, in which line a request waits, and the order; not why it waits, nor for how long it may.
 A line is a command's (anybody who serves it may take from it) or one worker's own (for requests that are bound
-to it). Promises: a worker takes from the callers in turn, whatever they wait for, so neither one caller's
-backlog nor one command's holds up another; of one caller it takes from the lines in turn, and within a line the
-oldest first. Taking costs no more when many wait. The bound on how many may wait is the dispatcher's.
+to it). Guests, which other nodes sent here, wait among the rest, but only for workers of this node. Promises: a worker
+takes from the callers in turn, whatever they wait for, so neither one caller's backlog nor one command's holds up
+another; of one caller it takes from the lines in turn, and within a line the oldest first. Taking costs no more when
+many wait. The bound on how many may wait is the dispatcher's.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .pending import Caller, Request, Worker
 
@@ -16,12 +17,13 @@ Line = str | Worker
 
 
 class _Turnstile:
-    """One caller's waiting requests. `turn`: when it was last served, or came."""
+    """One caller's waiting requests. `turn`: when it was last served, or came. All of a guest's are guests."""
 
-    __slots__ = ("caller", "lines", "shared", "turn")
+    __slots__ = ("caller", "guest", "lines", "shared", "turn")
 
-    def __init__(self, caller: Caller, turn: int) -> None:
+    def __init__(self, caller: Caller, guest: bool, turn: int) -> None:
         self.caller = caller
+        self.guest = guest
         self.turn = turn
         self.lines: OrderedDict[Line, OrderedDict[Request, None]] = OrderedDict()
         self.shared = 0  # how many of the lines are commands'
@@ -59,7 +61,7 @@ class FairQueue:
         caller = self._callers.get(request.caller)
         if caller is None:
             self._turn += 1
-            caller = self._callers[request.caller] = _Turnstile(request.caller, self._turn)
+            caller = self._callers[request.caller] = _Turnstile(request.caller, request.guest, self._turn)
         waiting = caller.lines.get(line)
         if waiting is None:
             waiting = caller.lines[line] = OrderedDict()
@@ -82,9 +84,22 @@ class FairQueue:
         commands = worker.commands
         for line in caller.lines:
             if line is worker or (isinstance(line, str) and (commands is None or line in commands)):
-                break
-        else:
-            raise AssertionError("a caller in the ring of a line waits in that line")
+                return self._take(caller, line)
+        raise AssertionError("a caller in the ring of a line waits in that line")
+
+    def take_own(self, lines: Collection[Line]) -> Request | None:
+        """The next request in any of these lines that is no guest: those may not be sent on."""
+        best: _Turnstile | None = None
+        for line in lines:
+            ring = self._rings.get(line)
+            caller = None if ring is None else _front_own(ring)
+            if caller is not None and (best is None or caller.turn < best.turn):
+                best = caller
+        if best is None:
+            return None
+        return self._take(best, next(line for line in best.lines if line in lines))
+
+    def _take(self, caller: _Turnstile, line: Line) -> Request:
         request = next(iter(caller.lines[line]))
         caller.lines.move_to_end(line)
         self._turn += 1
@@ -108,6 +123,11 @@ class FairQueue:
         del waiting[request]
         if not waiting:
             self._close(caller, line)
+
+    def guests(self, line: Line) -> list[Request]:
+        """The guests that wait in a line."""
+        ring = self._rings.get(line, ())
+        return [request for caller in ring if caller.guest for request in caller.lines[line]]
 
     def drop(self, line: Line) -> list[Request]:
         """Take out a whole line, in the order in which its callers would have had their turns."""
@@ -166,6 +186,15 @@ def _front(ring: _Ring) -> _Turnstile:
     while True:
         caller, turn = next(iter(ring.items()))
         if turn == caller.turn:
+            return caller
+        _to_the_end(ring, caller)
+
+
+def _front_own(ring: _Ring) -> _Turnstile | None:
+    """Like `_front`, with the guests passed over. (There are never many: other nodes keep what has to wait long.)"""
+    while True:
+        caller = next((caller for caller in ring if not caller.guest), None)
+        if caller is None or caller.turn == ring[caller]:
             return caller
         _to_the_end(ring, caller)
 

@@ -7,7 +7,7 @@ answer, a link whoever passes a request on to a worker.
 from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from msgspec import Raw, Struct
 
@@ -108,6 +108,7 @@ class Request:
 
     `token` is the caller's own name for it; `data` the parameters as JSON. `attempt` counts how often it was
     sent. Exactly one of three holds while it lives: it is at a `worker`, in a `line` of the queue, or `over`.
+    A `guest` belongs to another node, which sent it here for one attempt at a worker of this node.
     """
 
     __slots__ = (
@@ -118,11 +119,13 @@ class Request:
         "data",
         "deadline",
         "direct",
+        "guest",
         "id",
         "idempotent",
         "line",
         "over",
         "partial_sent",
+        "retries",
         "sent_at",
         "stream",
         "submitted_at",
@@ -158,7 +161,9 @@ class Request:
         self.deadline = now + timeout
         self.sent_at = now
         self.attempt = 0
+        self.retries = 0  # attempts that were counted as such
         self.direct = False  # for one client and no other
+        self.guest = False
         self.partial_sent = False
         self.over = False
         self.worker: Worker | None = None
@@ -230,6 +235,9 @@ class Statistics:
 
 class Worker:
     """Somebody who answers requests. `commands`: None for every one; `capacity` requests at a time."""
+
+    remote: ClassVar[bool] = False
+    """True for what stands for workers of another node."""
 
     __slots__ = (
         "alive",

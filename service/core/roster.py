@@ -13,6 +13,9 @@ from typing import Final, Generic, Protocol
 from .balancing import AnyByWeight, AnyOne, LeastLoaded, P, RoundRobin, Strategy
 from .pending import Worker
 
+Watch = Callable[[], None]
+"""Told at once when a worker gets room or has none any more, comes, or goes. Must not call back."""
+
 
 class _Group(Generic[P]):
     __slots__ = ("members", "pool")
@@ -24,6 +27,9 @@ class _Group(Generic[P]):
 
 class Roster(Protocol):
     """The workers that are there, by what they serve."""
+
+    watch: Watch | None
+    """Who wants to know what there is room for; None: nobody."""
 
     def add(self, worker: Worker) -> None:
         """It is there from now on."""
@@ -48,6 +54,7 @@ class StrategicRoster(Generic[P]):
     """The Roster for one strategy."""
 
     def __init__(self, strategy: Strategy[P]) -> None:
+        self.watch: Watch | None = None
         self._strategy = strategy
         self._groups: dict[frozenset[str] | None, _Group[P]] = {}
         self._by_command: dict[str, list[P]] = {}  # the commands that somebody named
@@ -68,6 +75,8 @@ class StrategicRoster(Generic[P]):
         group.members += 1
         worker.pool = group.pool
         self.refresh(worker)
+        if self.watch is not None:
+            self.watch()
 
     def remove(self, worker: Worker) -> None:
         """See Roster."""
@@ -77,6 +86,8 @@ class StrategicRoster(Generic[P]):
             worker.offered = False
         worker.pool = None
         group.members -= 1
+        if self.watch is not None:
+            self.watch()
         if group.members:
             return
         del self._groups[worker.commands]
@@ -99,12 +110,16 @@ class StrategicRoster(Generic[P]):
         if len(worker.requests) < worker.capacity:
             if worker.offered:
                 pool.touch(worker)
-            else:
-                worker.offered = True
-                pool.add(worker)
+                return
+            worker.offered = True
+            pool.add(worker)
         elif worker.offered:
             worker.offered = False
             pool.remove(worker)
+        else:
+            return
+        if self.watch is not None:
+            self.watch()
 
     def serves(self, command: str) -> bool:
         """See Roster."""

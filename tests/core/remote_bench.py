@@ -1,0 +1,124 @@
+"""Nodes of one deployment, as far as dispatch goes: each a dispatcher bench with a place in a World of memory."""
+
+from service.backplane.memory import MemoryBackplane, World
+from service.core.backplane import NodeState
+from service.core.dispatch import Worker
+from service.core.neighbours import Neighbours
+from service.core.pending import WorkerLink
+from service.core.remote import RemoteDispatch
+from service.wire.messages import Event, Target
+from tests.fakes import FifoDefer
+
+from .dispatch_bench import Bench
+
+
+class Cable(MemoryBackplane):
+    """A backplane that can be cut off: then whatever is told goes nowhere. `told` are the kinds, in order."""
+
+    trouble: str | None = None  # type: ignore[misc]
+
+    def __init__(self, world: World, node: str) -> None:
+        self.told: list[str] = []
+        self.lose: set[str] = set()
+        super().__init__(world, node, lambda: f"id-{node}")
+
+    def tell(self, node: str, kind: str, body: bytes) -> None:
+        """Tell, or lose it on the way."""
+        if node != self.node:
+            self.told.append(kind)
+        if kind not in self.lose:
+            super().tell(node, kind, body)
+
+
+class Node(Bench):
+    """One node. `clients` are those that can be asked here."""
+
+    def __init__(self, world: World, name: str, **rules: int) -> None:
+        super().__init__(**rules)  # type: ignore[arg-type]
+        self.name = name
+        self.defer = FifoDefer()
+        self.clients: dict[str, WorkerLink] = {}
+        self.cable = Cable(world, name)
+        self.broken: list[Exception] = []
+        self.neighbours = Neighbours(self.cable, now=lambda: self.time, make_id=lambda: "q", broke=self.broken.append)
+        self.remote = RemoteDispatch(
+            self.dispatcher,
+            self.neighbours,
+            now=lambda: self.time,
+            defer=self.defer,
+            counters=self.counters,
+            find_client=self.clients.get,
+        )
+        self.heard = self.neighbours.heard
+        self.node_left = self.neighbours.node_left
+        self.nodes_changed = self.remote.nodes_changed
+        self.cable.attach(self)
+
+    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+        """No pushes here."""
+        return 0, 0
+
+    def lost(self, target: Target) -> None:
+        """Nor durable ones."""
+
+    def dies(self) -> None:
+        """Its connections end without a word of its own, and the others learn of it."""
+        self.cable.lose = {"workers", "request", "cancel", "response"}
+        self.cable.leave_world()
+
+    def knows(self) -> dict[str, int]:
+        """The room that it sees at the others."""
+        rooms: dict[str, int] = {}
+        for worker in self.dispatcher.remote:
+            rooms[worker.node] = rooms.get(worker.node, 0) + worker.room
+        return rooms
+
+    def is_empty(self) -> bool:
+        """Whether nothing is under way, between nodes either."""
+        return super().is_empty() and not self.remote.sent and not self.remote.guests
+
+
+class Deployment:
+    """Some nodes, `n1`, `n2`, …, with one clock."""
+
+    def __init__(self, count: int, **rules: int) -> None:
+        self.world = World(now=lambda: 0.0)
+        self.nodes = [Node(self.world, f"n{number}", **rules) for number in range(1, count + 1)]
+        self.settle()
+
+    def settle(self) -> None:
+        """Let happen what was deferred, and let every node say what there is to say."""
+        self.run()
+        for node in self.nodes:
+            node.remote.tick()
+        self.run()
+
+    def run(self) -> None:
+        """Let happen what was deferred."""
+        while any(len(node.defer) for node in self.nodes):
+            for node in self.nodes:
+                node.defer.run()
+        for node in self.nodes:
+            assert node.broken == []
+
+    def passes(self, seconds: float) -> None:
+        """Let time pass, and every node tick."""
+        for node in self.nodes:
+            node.time += seconds
+        for node in self.nodes:
+            node.dispatcher.expire(node.time)
+        self.settle()
+
+    def is_empty(self) -> bool:
+        """Whether nothing is under way anywhere."""
+        return all(node.is_empty() for node in self.nodes)
+
+
+def states(node: Node) -> list[NodeState]:
+    """The nodes as one of them sees them."""
+    return list(node.cable.nodes())
+
+
+def room_at(worker: Worker) -> int:
+    """How many more a worker takes."""
+    return worker.capacity - worker.outstanding
