@@ -3,7 +3,8 @@
 Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows nothing of how a
 connection is kept; `reconnecting` does. Promises:
 - pushes come out in the order in which they came in, each once;
-- a connection that was lost is registered again with the identity of the moment;
+- a connection that was lost is registered again with the identity of the moment, and resumed: durable
+  events that were missed come first, and if any are gone, a push of type `stream_gap` names their streams;
 - a push that the program has no time for waits in a bounded buffer; when that is full the client
   stops reading, so that the gateway, and not our memory, decides what becomes of the rest.
 """
@@ -23,6 +24,7 @@ from service.client.backoff import Backoff
 from service.client.errors import ClientError, ConnectionLost, NoGreeting, RegistrationRejected
 from service.client.events import BadMessage, Connected, Report, log_event
 from service.client.link import Link, LinkOptions
+from service.client.positions import Positions
 from service.client.reconnecting import SYSTEM_RANDOM, stay_connected
 from service.client.standing import Standing
 from service.wire.codes import ABNORMAL, ErrorCode
@@ -95,6 +97,7 @@ class Client:
         self._outstanding: deque[_Registration] = deque()
         self._asking = trio.Lock()
         self._registered = False
+        self._positions = Positions()
         self._standing = Standing(self._finish)
         self._ended: ClientError | None = None
         self._scope: AbstractAsyncContextManager[None] | None = None
@@ -172,7 +175,7 @@ class Client:
         try:
             async with background_nursery() as nursery:
                 with trio.move_on_after(self._options.connect_timeout):
-                    await self._ask(link, self._wanted)
+                    await self._ask(link, self._wanted, self._positions.resume)
                     while not self._registered:
                         await self._take(link, await link.receive())
                 if not self._registered:
@@ -187,7 +190,7 @@ class Client:
                 if registration is not self._wanted:  # and so nobody will ask for it again
                     registration.finish(ConnectionLost(ABNORMAL, "a later identity has taken its place"))
 
-    async def _ask(self, link: Link, registration: _Registration) -> None:
+    async def _ask(self, link: Link, registration: _Registration, resume: dict[str, Any] | None = None) -> None:
         identity = registration.identity
         message: dict[str, Any] = {
             "type": "c_client_register",
@@ -201,6 +204,8 @@ class Client:
         }
         if self._token is not None:
             message["token"] = self._token
+        if resume is not None:
+            message["resume"] = resume
         # Answers come in the order of the questions, so that order must be the queue's.
         async with self._asking:
             self._outstanding.append(registration)
@@ -213,7 +218,10 @@ class Client:
     async def _take(self, link: Link, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "registration_success":
+                lost = self._positions.registered(message)
                 self._agreed(link, message)
+                if lost:
+                    await self._pass_on({"type": "stream_gap", "streams": lost})
             case "registration_rejected":
                 await self._disagreed(link, message)
             case "heartbeat":
@@ -221,8 +229,12 @@ class Client:
             case "error":
                 self._report(BadMessage(f"{message.get('code')}: {message.get('message')}"))
             case _:
-                with suppress(trio.ClosedResourceError):  # the program left while we waited for room
-                    await self._pushes.send(message)
+                if self._positions.is_new(message):
+                    await self._pass_on(message)
+
+    async def _pass_on(self, push: dict[str, Any]) -> None:
+        with suppress(trio.ClosedResourceError):  # the program left while we waited for room
+            await self._pushes.send(push)
 
     def _agreed(self, link: Link, message: dict[str, Any]) -> None:
         registration = self._outstanding.popleft() if self._outstanding else self._wanted

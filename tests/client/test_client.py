@@ -345,3 +345,27 @@ async def test_after_its_block_it_is_closed() -> None:
             await anext(c)
         with pytest.raises(NotRunning):
             await c.register(ANN)
+
+
+async def test_it_resumes_where_it_left_off_and_says_what_is_lost() -> None:
+    asked: list[Any] = []
+
+    def resume(**more: object) -> dict[str, Any]:
+        return {"resume": {"epoch": "e1", "offsets": {"user:ann": 1, "all": 1}, "recovered": True} | more}
+
+    async def script(peer: Peer) -> None:
+        if not asked:
+            asked.append((await admit(peer, **resume())).get("resume"))
+            await peer.say({"type": "e", "stream": "user:ann", "offset": 4})
+            return
+        asked.append((await admit(peer, **resume(recovered=False, lost=["all"]))).get("resume"))
+        await peer.say({"type": "e", "stream": "user:ann", "offset": 4})
+        await peer.say({"type": "e", "stream": "user:ann", "offset": 5})
+        await peer.forever()
+
+    async with fake_gateway(script) as gateway, client(gateway.url) as c:
+        pushes = [await anext(c) for _ in range(3)]
+    assert asked == [None, {"epoch": "e1", "offsets": {"user:ann": 4, "all": 1}}]
+    assert pushes[0]["offset"] == 4
+    assert pushes[1] == {"type": "stream_gap", "streams": ["all"]}
+    assert pushes[2]["offset"] == 5
