@@ -146,6 +146,7 @@ class Node:
         say(event, **fields)
 
     def _task_failed(self, name: str, error: Exception) -> None:
+        self.gateway.counters.background_restarts[name] += 1
         self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
 
     # Start and stop

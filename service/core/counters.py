@@ -40,6 +40,10 @@ class Counters:
         self.internal_errors = 0
         self.slow_closed = 0
         self.mute_closed = 0
+        self.handshakes_timed_out = 0
+        self.accept_pauses = 0
+        self.refused_by_limit: Counter[str] = Counter()  # by limit
+        self.background_restarts: Counter[str] = Counter()  # by task
         self.connections_opened: Counter[str] = Counter()  # by transport
         self.connections_closed: Counter[str] = Counter()  # by close code
         self.faults: Counter[tuple[str, str]] = Counter()  # by dialect and error code

@@ -126,6 +126,7 @@ class Gateway:
             total=rules.max_connections,
             per_address=rules.max_connections_per_address,
             handshakes_per_second=rules.max_handshakes_per_second,
+            refused=self.counters.refused_by_limit,
         )
         self.doorkeeper = Doorkeeper(
             self.origins,

@@ -18,7 +18,17 @@ _FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
 class ConnectionLimits:
     """Counts connections, and says when there are too many."""
 
-    def __init__(self, *, now: Monotonic, total: int, per_address: int, handshakes_per_second: float) -> None:
+    def __init__(
+        self,
+        *,
+        now: Monotonic,
+        total: int,
+        per_address: int,
+        handshakes_per_second: float,
+        refused: Counter[str] | None = None,
+    ) -> None:
+        # Where each refusal is counted, by the limit.
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._now = now
         self._total = total
         self._per_address = per_address
@@ -41,11 +51,14 @@ class ConnectionLimits:
             self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
             self._filled_at = now
             if self._tokens < 1:
+                self._refused["handshakes"] += 1
                 return _refuse("too many handshakes per second")
             self._tokens -= 1
         if self._total and self._open >= self._total:
+            self._refused["connections"] += 1
             return _refuse(_FULL)
         if self._per_address and self._by_address[address] >= self._per_address:
+            self._refused["address"] += 1
             return _refuse(_FULL_FOR_ADDRESS)
         return None
 
@@ -55,8 +68,12 @@ class ConnectionLimits:
         if self._per_address:
             self._by_address[address] += 1
             if self._by_address[address] > self._per_address:
+                self._refused["address"] += 1
                 return _FULL_FOR_ADDRESS
-        return _FULL if self._total and self._open > self._total else None
+        if self._total and self._open > self._total:
+            self._refused["connections"] += 1
+            return _FULL
+        return None
 
     def went(self, address: str) -> None:
         """A connection is over."""

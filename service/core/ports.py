@@ -138,3 +138,5 @@ class TransportCounts(Protocol):
     contained_errors: int
     slow_closed: int
     mute_closed: int
+    handshakes_timed_out: int
+    accept_pauses: int

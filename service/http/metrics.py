@@ -25,6 +25,8 @@ _PLAIN: Final = {
     "messages_out": ("messages_sent", "Messages sent over WebSockets."),
     "bytes_out": ("sent_bytes", "Bytes of messages sent over WebSockets."),
     "handshakes_refused": ("handshakes_refused", "WebSocket handshakes refused."),
+    "handshakes_timed_out": ("handshakes_timed_out", "Connections whose first request or TLS did not come in time."),
+    "accept_pauses": ("accept_pauses", "Times that accepting paused, for want of descriptors or memory."),
     "protocol_errors": ("protocol_errors", "Connections that broke the WebSocket protocol."),
     "contained_errors": ("contained_errors", "Errors of single connections that were kept from the rest."),
     "internal_errors": ("internal_errors", "Bugs of the gateway that came up while handling a message or request."),
@@ -39,6 +41,8 @@ _PLAIN: Final = {
 _LABELLED: Final = {
     "connections_opened": ("connections_opened", "Connections accepted.", ("transport",)),
     "connections_closed": ("connections_closed", "Connections that are over, by close code.", ("code",)),
+    "refused_by_limit": ("connections_refused", "Connections refused, by the limit that was reached.", ("limit",)),
+    "background_restarts": ("background_restarts", "Background tasks that failed and were restarted.", ("task",)),
     "faults": ("faults", "Messages and requests refused, by dialect (or http) and error code.", ("dialect", "code")),
     "pushes": ("pushes", "Pushes accepted, by kind of target.", ("target",)),
     "requests": ("requests", "Requests to workers and clients that are over.", ("outcome",)),
@@ -91,6 +95,7 @@ class _Numbers(Collector):
             ("requests_outstanding", "Requests at workers and clients.", gateway.dispatcher.outstanding),
             ("logins", "Active login sessions.", len(gateway.logins)),
             ("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting),
+            ("draining", "1 while connections are told to go.", int(gateway.doorkeeper.draining)),
             ("ready", "1 if this node may be sent traffic.", int(self._ready)),
         ):
             yield GaugeMetricFamily(f"portico_{name}", text, value=value)

@@ -228,6 +228,7 @@ class Connection(Inbound):
         if state == OPEN:
             self._keep_alive(now)
         elif state == HEAD:
+            self.counts.handshakes_timed_out += 1
             if self._inbox:
                 self.counts.handshakes_refused += 1
             self.gone()

@@ -85,7 +85,7 @@ class ContainedServer(TCPServer):
         """Serve the connection until its end. Raises nothing but cancellation."""
         try:
             _tune(self.stream)
-            if not await self._handed_over():
+            if not await self._handed_over() and await self._speaks():
                 await super().run()
         except BaseExceptionGroup as group:
             ours, others = group.split(Exception)
@@ -112,6 +112,8 @@ class ContainedServer(TCPServer):
         head = b""
         with trio.move_on_after(self._door.handshake_timeout) as patience:
             head = await self._read_head(stream)
+        if patience.cancelled_caught:
+            self._door.counts.handshakes_timed_out += 1
         if patience.cancelled_caught or not head:
             await trio.aclose_forcefully(stream)
             return True
@@ -126,6 +128,19 @@ class ContainedServer(TCPServer):
             taken.close()
             raise
         return True
+
+    async def _speaks(self) -> bool:
+        """Whether TLS, where it is wanted, came to be in time."""
+        if not isinstance(self.stream, trio.SSLStream):
+            return True
+        with trio.move_on_after(self._door.handshake_timeout) as patience:
+            try:
+                await self.stream.do_handshake()
+            except trio.BrokenResourceError:
+                return False
+        if patience.cancelled_caught:
+            self._door.counts.handshakes_timed_out += 1
+        return not patience.cancelled_caught
 
     async def _read_head(self, stream: trio.SocketStream) -> bytes:
         """What comes up to the end of the head; less, as soon as it can't be an upgrade. Empty at an early end."""

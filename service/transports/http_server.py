@@ -59,7 +59,7 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     # Where trio, which accepts for Hypercorn, tells of it: a traceback ten times a second.
     accepting = logging.getLogger("trio.serve_listeners")
     accepting.propagate = False
-    accepting.handlers = [_AcceptPauses(door.log)]
+    accepting.handlers = [_AcceptPauses(door)]
 
 
 async def serve_http(
@@ -105,16 +105,17 @@ class _Report(trio.TaskStatus[list[str]]):
 class _AcceptPauses(logging.Handler):
     """Says that accepting pauses for want of descriptors or memory, once for a pause of any length."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, door: Door) -> None:
         super().__init__()
-        self._log = log
+        self._door = door
         self._told_at = -inf
 
     def emit(self, record: logging.LogRecord) -> None:
         """A line, unless the last was about the same. What goes wrong here must not end the accepting."""
         if record.created - self._told_at > _SAME_PAUSE:
+            self._door.counts.accept_pauses += 1
             with suppress(Exception):
-                self._log("accept_paused", error=safe_text(record.getMessage()))
+                self._door.log("accept_paused", error=safe_text(record.getMessage()))
         self._told_at = record.created
 
 

@@ -426,6 +426,7 @@ class Reactor:
             # Those that wait stay in the queue until descriptors are free.
             listener.paused_until = self.clock() + _ACCEPT_PAUSE
             self.poller.unregister(listener.fd)
+            self.counts.accept_pauses += 1
             self.log("accept_paused", port=listener.address[1], error=error.strerror)
 
     def _admit(self, fd: int, address: str, kind: Kind) -> Connection:

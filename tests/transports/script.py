@@ -22,6 +22,8 @@ class Counts:
     contained_errors: int = 0
     slow_closed: int = 0
     mute_closed: int = 0
+    handshakes_timed_out: int = 0
+    accept_pauses: int = 0
 
 
 @dataclass
