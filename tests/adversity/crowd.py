@@ -163,12 +163,25 @@ class Client(Socket):
     if the connection just ended, or the HTTP status if it was not let in; `reason` likewise.
     """
 
-    __slots__ = ("_in", "_status", "answers_pings", "code", "first", "hits", "path", "reason", "registered", "texts")
+    __slots__ = (
+        "_in",
+        "_status",
+        "answers_pings",
+        "code",
+        "first",
+        "hits",
+        "offer",
+        "path",
+        "reason",
+        "registered",
+        "texts",
+    )
 
     def __init__(self, crowd: "Crowd", first: str | None = None, path: str = "/", *, source: str | None = None) -> None:
         super().__init__(crowd, source)
         self.first = first
         self.path = path
+        self.offer = b""  # a header more in the handshake
         self.answers_pings = True
         self.code = 0
         self.reason = ""
@@ -189,7 +202,7 @@ class Client(Socket):
 
     def on_open(self) -> None:
         """Ask for the upgrade."""
-        self.send(upgrade(self.path))
+        self.send(upgrade(self.path, extra=self.offer))
 
     def on_text(self, payload: bytes) -> None:
         """One message."""

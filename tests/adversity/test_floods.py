@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.gateways import Running, gateway
+from tests.transports.contract_compression import OFFER, RSV1, bomb
 from tests.transports.raw import BINARY, CONT, TEXT, Address, close_frame, frame, upgrade
 
 from .crowd import Attacker, BusyClient, Client, Crowd, LateClient, register
@@ -105,6 +106,33 @@ def test_a_message_without_end(tmp_path: Path, transport: str, sends: Callable[[
         crowd.until(ended, 30, "TCP closed")
         assert [client.code for client in clients] == [1009] * 3
         # Beside what a message may have, and again for the copy that is decoded: the allocator's own slack.
+        assert most - before < len(clients) * 2 * MIB + 6 * MIB
+
+
+@pytest.mark.parametrize("transport", DOORS)
+def test_a_little_that_unfolds_to_very_much(tmp_path: Path, transport: str) -> None:
+    door, kind = DOORS[transport]
+    settings = {**QUICK, "PORTICO_COMPRESSION": "true"}
+    with gateway(tmp_path, settings=settings) as running, Crowd(at(running, door)) as crowd:
+        clients = [kind(crowd, register(f"c{n}")) for n in range(3)]
+        for client in clients:
+            client.offer = OFFER
+            crowd.join(client)
+        crowd.until(lambda: all(client.let_in for client in clients), 30, "everybody in")
+        before = memory(serving_pid(running))
+        data = frame(TEXT, bomb(MIB - 1), rsv=RSV1)
+        for client in clients:
+            client.send(data)
+        most = 0
+
+        def ended() -> bool:
+            nonlocal most
+            most = max(most, memory(serving_pid(running)))
+            return all(client.ended for client in clients)
+
+        crowd.until(ended, 30, "TCP closed")
+        assert [client.code for client in clients] == [1009] * 3
+        # As above: each of them unfolds to 1 GiB.
         assert most - before < len(clients) * 2 * MIB + 6 * MIB
 
 
