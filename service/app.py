@@ -24,6 +24,7 @@ from quart_trio import QuartTrio
 
 from service.background import Background
 from service.backplane.memory import MemoryBackplane, World
+from service.backplane.memory_logins import MemoryLoginStore
 from service.collector import settle_collector
 from service.core.discovery import Places
 from service.core.gateway import Gateway, Rules, make_id
@@ -72,6 +73,7 @@ class Node:
             defer=lambda call: self.reactor.defer(call),
             journal=LogJournal(self.log),
             backplane=self.backplane,
+            login_store=MemoryLoginStore(now=time.monotonic),
         )
         try:
             extend(self.gateway, settings.extensions)

@@ -15,10 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Raw
+
 from service.backplane.memory import MemoryBackplane, World
+from service.backplane.memory_logins import MemoryLoginStore
 from service.core.backplane import Order
 from service.core.delivery import Receipt
 from service.core.gateway import Gateway, Rules, make_id
+from service.core.login_store import Login
+from service.core.logins import Ending
 from service.core.ports import HttpAnswer
 from service.core.session import Session
 from service.wire.codes import CloseCode
@@ -301,6 +306,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
     """Some Stages that are nodes of one deployment, with one clock: `node-1`, `node-2`, …; `node` for one alone."""
     clock = ManualClock()
     world = World(now=clock.now)
+    login_store = MemoryLoginStore(now=clock.now)
     made = []
     for number in range(1, count + 1):
         defer = FifoDefer()
@@ -314,6 +320,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             defer=defer,
             journal=journal,
             backplane=MemoryBackplane(world, mine["node"], make_id),
+            login_store=login_store,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made
@@ -323,6 +330,34 @@ def publish(stage: Stage, target: Target, event: Event, event_id: str | None = N
     """Push through a stage's gateway. Raises the PeerFault that it is refused with."""
     results: list[Receipt | PeerFault] = []
     stage.gateway.publish(Order(target, event, event_id, **more), results.append)
+    (result,) = results
+    if isinstance(result, PeerFault):
+        raise result
+    return result
+
+
+def start_login(
+    stage: Stage,
+    user_id: str,
+    username: str | None = "ann",
+    ttl: float = 60,
+    *,
+    data: bytes = b"{}",
+    extra: Mapping[str, Raw] | None = None,
+) -> Login:
+    """Start a login session at a stage. Raises the PeerFault that it is refused with."""
+    results: list[Login | PeerFault] = []
+    stage.gateway.logins.start(user_id, username, Raw(data), ttl, extra or {}, results.append)
+    (result,) = results
+    if isinstance(result, PeerFault):
+        raise result
+    return result
+
+
+def end_login(stage: Stage, session_id: str, reason: Ending = "logout") -> Login | None:
+    """End a login session at a stage. Raises the PeerFault that it is refused with."""
+    results: list[Login | PeerFault | None] = []
+    stage.gateway.logins.end(session_id, reason, results.append)
     (result,) = results
     if isinstance(result, PeerFault):
         raise result

@@ -31,11 +31,13 @@ from .handlers.undecided import UndecidedHandler
 from .handlers.user import UserHandler
 from .hub import Hub
 from .limits import ConnectionLimits
+from .login_store import LoginStore
 from .logins import Logins
 from .neighbours import Neighbours
 from .origins import OriginPolicy
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .session import Handler, Session
+from .user_push import UserPush
 from .worker_gate import WorkerGate
 
 
@@ -87,7 +89,15 @@ class Gateway:
     """The whole core of one node (the transports' Gate, the sessions' House)."""
 
     def __init__(
-        self, rules: Rules, *, now: Monotonic, wall: Wall, defer: Defer, journal: Journal, backplane: Backplane
+        self,
+        rules: Rules,
+        *,
+        now: Monotonic,
+        wall: Wall,
+        defer: Defer,
+        journal: Journal,
+        backplane: Backplane,
+        login_store: LoginStore,
     ) -> None:
         self.rules = rules
         self.backplane = backplane
@@ -101,7 +111,8 @@ class Gateway:
         self.delivery = Delivery(self.hub, self.counters, defer=defer)
         self.enrolment = Enrolment(self.hub, backplane)
         self.neighbours = Neighbours(backplane, now=now, make_id=make_id, broke=lambda error: self.broke(None, error))
-        self.logins = Logins(self.delivery, now=now, wall=wall, make_id=make_id)
+        user_push = UserPush(self.delivery, self.neighbours, self.publish)
+        self.logins = Logins(login_store, user_push, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
         add_own(self.actions, self.hub, wall)
         self.dispatcher = Dispatcher(

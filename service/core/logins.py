@@ -1,28 +1,30 @@
 """Login sessions: a back end says that a user is logged in, and the user's clients log in by themselves.
 
-Starting one pushes `auto_login` to the user's clients, ending one `logout_notification`; what a client
-reports of its own login is recorded and pushed on to the user's other clients. Kept in memory, at most LIMIT of
-them; what each keeps of feedback is bounded too. Source: protocol reference, "C-Client dialect" (the pushes) and
+Starting one pushes `auto_login` to the user's clients, ending one `logout_notification`; what a client reports of its
+own login is recorded and pushed on to the user's other clients. Where they are kept is the store's affair, and how
+pushes get to clients on any node is `push`'s. Like these, nothing here waits: what comes of a call is told by a
+callback, called once, in one process before the call returns.
+
+A client that registers in the very moment in which its user is logged in may be sent the same `auto_login` twice: as
+one of the user's clients, and as one that comes. Source: protocol reference, "C-Client dialect" (the pushes) and
 "HTTP API" (the rest).
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
-from service.wire.messages import Event, Target, encode
+from service.wire.messages import Event, encode
 
-from .deadlines import DeadlineWheel
-from .delivery import Delivery
+from .login_store import Feedback, Found, Listed, Login, LoginStore
 from .ports import Monotonic, Wall
 from .session import Session
 
-LIMIT: Final = 100_000
-FEEDBACK_KEPT: Final = 50
+SWEEP: Final = 1.0
+"""Seconds between two looks for sessions that have expired."""
 
 Ending = Literal["logout", "expired", "revoked"]
 _MESSAGES: Final[dict[Ending, str]] = {
@@ -31,43 +33,26 @@ _MESSAGES: Final[dict[Ending, str]] = {
     "revoked": "Your session was revoked",
 }
 
-
-class Feedback(Struct, frozen=True):
-    """What one client reported of its automatic login. `timestamp` in seconds since the epoch."""
-
-    client_id: str | None
-    success: bool
-    message: str | None
-    timestamp: float
-
-
-class Login(Struct):
-    """One login session. Times in seconds since the epoch; `extra` is passed on in `auto_login` as it came."""
-
-    session_id: str
-    user_id: str
-    username: str | None
-    session_data: Raw
-    created_at: float
-    expires_at: float
-    extra: dict[str, Raw]
-    feedback: list[Feedback] = []
+Push = Callable[[str, Event, Session | None, Callable[[PeerFault | None], None]], None]
+"""(user, event, a connection to leave out, done) → pushed to the user's clients on all nodes."""
 
 
 class Logins:
-    """The active login sessions of this gateway."""
+    """The active login sessions, as one node deals with them."""
 
-    def __init__(self, delivery: Delivery, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]) -> None:
-        self._delivery = delivery
+    def __init__(
+        self, store: LoginStore, push: Push, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]
+    ) -> None:
+        self.store: Final = store
+        self._push = push
         self._now = now
         self._wall = wall
         self._make_id = make_id
-        self._by_id: dict[str, Login] = {}
-        self._by_user: dict[str, dict[str, Login]] = {}
-        self._deadlines: DeadlineWheel[str] = DeadlineWheel(1.0)
+        self._sweeping = False
+        self._next_sweep = 0.0
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return self.store.active
 
     def start(
         self,
@@ -76,49 +61,61 @@ class Logins:
         session_data: Raw,
         ttl: float,
         extra: Mapping[str, Raw],
-    ) -> Login:
+        done: Callable[[Login | PeerFault], None],
+    ) -> None:
         """Begin a session of `ttl` seconds and push `auto_login` to the user's clients.
 
-        Raises PeerFault `unavailable` where there are LIMIT sessions already, or too many pushes waiting.
+        PeerFault `unavailable` where there are too many sessions already, or too many pushes waiting, or the store or
+        the other nodes are out of reach: then there is none (unless Redis has kept what it could not answer).
         """
-        if len(self._by_id) >= LIMIT:
-            raise PeerFault(
-                ErrorCode.UNAVAILABLE, f"There are {LIMIT} login sessions already; end some or shorten ttl."
-            )
         created = self._wall()
         login = Login(self._make_id(), user_id, username, session_data, created, created + ttl, dict(extra))
-        self._by_id[login.session_id] = login
-        self._by_user.setdefault(user_id, {})[login.session_id] = login
-        self._deadlines.add(login.session_id, self._now() + ttl)
-        try:
-            self._delivery.deliver(Target("user_id", user_id), self.auto_login(login))
-        except PeerFault:
-            self._forget(login)
-            raise
-        return login
 
-    def get(self, session_id: str) -> Login | None:
+        def kept(fault: PeerFault | None) -> None:
+            if fault is None:
+                self._push(user_id, self.auto_login(login), None, pushed)
+            else:
+                done(fault)
+
+        def pushed(fault: PeerFault | None) -> None:
+            if fault is None:
+                done(login)
+            else:
+                self.store.end(login.session_id, lambda _: done(fault))
+
+        self.store.start(login, ttl, kept)
+
+    def get(self, session_id: str, done: Found) -> None:
         """The active session of that id."""
-        return self._by_id.get(session_id)
+        self.store.get(session_id, done)
 
-    def of_user(self, user_id: str) -> list[Login]:
+    def of_user(self, user_id: str, done: Listed) -> None:
         """The user's active sessions, oldest first."""
-        return list(self._by_user.get(user_id, {}).values())
+        self.store.of_user(user_id, done)
 
-    def current(self, user_id: str | None) -> Login | None:
-        """The user's current session: the one that was started last."""
-        logins = self._by_user.get(user_id) if user_id is not None else None
-        return next(reversed(logins.values())) if logins else None
+    def current(self, user_id: str | None, done: Callable[[Login | None], None]) -> None:
+        """The user's current session: the one that was started last. None also where the store is out of reach."""
+        if user_id is None:
+            done(None)
+        else:
+            self.store.current(user_id, lambda found: done(found if isinstance(found, Login) else None))
 
-    def end(self, session_id: str, reason: Ending) -> Login | None:
+    def end(self, session_id: str, reason: Ending, done: Found) -> None:
         """End a session and push `logout_notification`; None if there is no such session.
 
-        Raises PeerFault `unavailable` where too many pushes wait; the session is over all the same.
+        PeerFault `unavailable` where too many pushes wait; the session is over all the same. Or where the store is
+        out of reach.
         """
-        login = self._by_id.get(session_id)
-        if login is None:
-            return None
-        self._forget(login)
+
+        def ended(found: Login | PeerFault | None) -> None:
+            if isinstance(found, Login):
+                self._push(found.user_id, self._logout(found, reason), None, lambda fault: done(fault or found))
+            else:
+                done(found)
+
+        self.store.end(session_id, ended)
+
+    def _logout(self, login: Login, reason: Ending) -> Event:
         data = {
             "session_id": login.session_id,
             "user_id": login.user_id,
@@ -127,24 +124,26 @@ class Logins:
             "message": _MESSAGES[reason],
             "timestamp": self._wall(),
         }
-        event = Event("logout_notification", Raw(encode(data)))
-        self._delivery.deliver(Target("user_id", login.user_id), event)
-        return login
-
-    def _forget(self, login: Login) -> None:
-        del self._by_id[login.session_id]
-        self._deadlines.discard(login.session_id)
-        of_user = self._by_user[login.user_id]
-        del of_user[login.session_id]
-        if not of_user:
-            del self._by_user[login.user_id]
+        return Event("logout_notification", Raw(encode(data)))
 
     def expire(self, now: float) -> None:
-        """End the sessions whose time is over. For a ticker; `now` on the monotonic clock."""
-        for session_id in self._deadlines.expire(now):
-            # One notice that finds no room must not keep the other sessions alive.
-            with suppress(PeerFault):
-                self.end(session_id, "expired")
+        """End the sessions whose time is over, once a second. For a ticker; `now` on the monotonic clock."""
+        if self._sweeping or now < self._next_sweep:
+            return
+        self._sweeping = True
+
+        def expired(found: list[Login] | PeerFault) -> None:
+            self._sweeping = False
+            if isinstance(found, PeerFault) or not found:
+                return
+            # There may be more.
+            self._next_sweep = now
+            for login in found:
+                # One notice that finds no room must not keep the other sessions alive.
+                self._push(login.user_id, self._logout(login, "expired"), None, lambda _: None)
+
+        self._next_sweep = now + SWEEP
+        self.store.expired(expired)
 
     def auto_login(self, login: Login) -> Event:
         """The push that logs a client in."""
@@ -160,25 +159,42 @@ class Logins:
         }
         return Event("auto_login", Raw(encode(data)))
 
-    def report(self, session: Session, session_id: str | None, success: bool, message: str | None) -> None:
+    def report(
+        self,
+        session: Session,
+        session_id: str | None,
+        success: bool,
+        message: str | None,
+        refused: Callable[[PeerFault], None],
+    ) -> None:
         """A client says how its automatic login went: recorded, and pushed to the user's other clients.
 
-        Raises PeerFault `not_found` if its user has no such session.
+        `refused` is called with a PeerFault `not_found` if its user has no such session, or `unavailable`.
         """
         user_id = session.identity.user_id
-        login = self.current(user_id) if session_id is None else self._by_id.get(session_id)
-        if login is None or login.user_id != user_id:
-            raise PeerFault(ErrorCode.NOT_FOUND, "Your user has no such login session.", field="session_id")
         feedback = Feedback(session.identity.client_id, success, message, self._wall())
-        login.feedback.append(feedback)
-        del login.feedback[:-FEEDBACK_KEPT]
-        data = {
-            "session_id": login.session_id,
-            "user_id": user_id,
-            "client_id": feedback.client_id,
-            "success": success,
-            "message": message,
-            "timestamp": feedback.timestamp,
-        }
-        event = Event("session_feedback", Raw(encode(data)))
-        self._delivery.deliver(Target("user_id", login.user_id), event, skip=session)
+
+        def pushed(fault: PeerFault | None) -> None:
+            if fault is not None:
+                refused(fault)
+
+        def recorded(found: str | PeerFault | None) -> None:
+            if isinstance(found, PeerFault):
+                refused(found)
+            elif found is None or user_id is None:
+                refused(PeerFault(ErrorCode.NOT_FOUND, "Your user has no such login session.", field="session_id"))
+            else:
+                data = {
+                    "session_id": found,
+                    "user_id": user_id,
+                    "client_id": feedback.client_id,
+                    "success": success,
+                    "message": message,
+                    "timestamp": feedback.timestamp,
+                }
+                self._push(user_id, Event("session_feedback", Raw(encode(data))), session, pushed)
+
+        if user_id is None:
+            recorded(None)
+        else:
+            self.store.report(user_id, session_id, feedback, recorded)

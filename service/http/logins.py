@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Raw
 
 from service.core.gateway import Gateway
-from service.core.logins import Ending, Login
+from service.core.login_store import Login
+from service.core.logins import Ending
 from service.core.orders import DAY
 from service.core.ports import HttpAnswer
 from service.wire import strict_json
@@ -18,6 +19,7 @@ from . import body
 from .answers import json_answer
 from .asking import Asking, Handler
 from .forms import EndedLogin, NewLogin
+from .waiting import answer_of
 
 DEFAULT_TTL: Final = DAY
 MAX_LOGIN: Final = 256 << 10
@@ -59,9 +61,9 @@ def logins_room(gateway: Gateway) -> dict[str, Handler]:
         check_name(new.user_id, "user_id")
         check_name(new.username, "username")
         extra = {name: value.copy() for name, value in strict_json.decode(_object, payload).items() if name not in _OWN}
-        login = logins.start(
-            new.user_id, new.username, body.given(new.session_data), DEFAULT_TTL if new.ttl is None else new.ttl, extra
-        )
+        data = body.given(new.session_data)
+        ttl = DEFAULT_TTL if new.ttl is None else new.ttl
+        login: Login = await answer_of(lambda done: logins.start(new.user_id, new.username, data, ttl, extra, done))
         return json_answer(201, view(login), [("location", f"/api/logins/{login.session_id}")])
 
     async def of_user(asking: Asking) -> HttpAnswer:
@@ -69,11 +71,12 @@ def logins_room(gateway: Gateway) -> dict[str, Handler]:
         user_id = asking.query.get("user_id")
         if not user_id:
             raise PeerFault(ErrorCode.MISSING_FIELD, "Say whose sessions: /api/logins?user_id=…", field="user_id")
-        return json_answer(200, {"logins": [view(login) for login in logins.of_user(user_id)]})
+        found: list[Login] = await answer_of(lambda done: logins.of_user(user_id, done))
+        return json_answer(200, {"logins": [view(login) for login in found]})
 
     async def get(asking: Asking) -> HttpAnswer:
         asking.check_query()
-        login = logins.get(asking.parameters["session_id"])
+        login: Login | None = await answer_of(lambda done: logins.get(asking.parameters["session_id"], done))
         if login is None:
             raise _not_found()
         return json_answer(200, view(login))
@@ -83,7 +86,7 @@ def logins_room(gateway: Gateway) -> dict[str, Handler]:
         reason = _REASONS.get(asking.query.get("reason", "logout"))
         if reason is None:
             raise PeerFault(ErrorCode.BAD_FIELD, "The reason must be logout or revoked.", field="reason")
-        login = logins.end(asking.parameters["session_id"], reason)
+        login: Login | None = await answer_of(lambda done: logins.end(asking.parameters["session_id"], reason, done))
         if login is None:
             raise _not_found()
         return json_answer(200, EndedLogin(login.session_id, login.user_id, reason))

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import Raw
 
+from service.backplane.memory_logins import MemoryLoginStore
 from service.core.ports import HttpAnswer
 from service.core.session import Session, State
 from service.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 
-from ..fakes import MemoryPeer, Stage, handshake, publish, stage
+from ..fakes import MemoryPeer, Stage, handshake, publish, stage, start_login
 from ..wire.mutations import mutated
 
 IDS = st.sampled_from([None, "a", "b"])
@@ -161,7 +162,7 @@ class GatewayMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(["a", "b", "u1"]), ttl=st.sampled_from([1.0, 100.0]))
     def log_in(self, user: str, ttl: float) -> None:
-        self.gateway.logins.start(user, None, Raw(b"{}"), ttl, {})
+        start_login(self.stage, user, None, ttl)
 
     @rule(session=connections, timeout=st.sampled_from([0.2, 5.0]))
     def ask(self, session: Session | None, timeout: float) -> None:
@@ -235,8 +236,8 @@ class GatewayMachine(RuleBasedStateMachine):
         assert not gateway.delivery._lines
         self.stage.pass_time(1000.0)
         assert len(gateway.logins) == 0
-        assert not gateway.logins._by_user
-        assert len(gateway.logins._deadlines) == 0
+        assert isinstance(gateway.logins.store, MemoryLoginStore)
+        assert gateway.logins.store.empty
         self.stage.world.forget_old()
         assert not self.stage.world.known
 

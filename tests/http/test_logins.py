@@ -1,10 +1,13 @@
 """Login sessions, as a back end sees them."""
 
 import json
+from typing import Any
 
 import pytest
 
 from service.http.logins import MAX_LOGIN
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
 from tests.fakes import START
 
 from .stage import house, problem
@@ -129,3 +132,24 @@ async def test_what_would_be_kept_too_long_is_too_large() -> None:
 )
 async def test_whose_sessions_must_be_said(query: str, code: str, field: str | None) -> None:
     assert problem(await house().call("GET", f"/api/logins{query}")) == (400, code, field)
+
+
+async def test_without_the_store_the_answer_is_503_and_nothing_is_pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = house()
+    store = at.stage.gateway.logins.store
+    _, peer = at.stage.client(client_id="c1", user_id="u1")
+
+    def away(*words: Any) -> None:
+        words[-1](PeerFault(ErrorCode.UNAVAILABLE, "Away."))
+
+    for method in ("start", "get", "of_user", "end"):
+        monkeypatch.setattr(store, method, away)
+    for how, path in (
+        ("POST", "/api/logins"),
+        ("GET", "/api/logins?user_id=u1"),
+        ("GET", "/api/logins/x"),
+        ("DELETE", "/api/logins/x"),
+    ):
+        body = {"user_id": "u1"} if how == "POST" else None
+        assert problem(await at.call(how, path, json=body)) == (503, "unavailable", None)
+    assert peer.take() == []

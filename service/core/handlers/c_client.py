@@ -14,6 +14,7 @@ from service.wire.messages import Event, Identity, identity_of
 from ..backplane import Joined, Resume
 from ..enrolment import Enrolment
 from ..hub import Hub
+from ..login_store import Login
 from ..logins import Logins
 from ..session import Session, State
 
@@ -124,9 +125,12 @@ class CClientHandler:
         if joined.lost:
             resume["lost"] = sorted(joined.lost)
         session.send(wire.registration_success(identity, session.id, self._node, self._heartbeat_interval, resume))
-        login = self._logins.current(identity.user_id)
-        if login is not None:
-            session.send(wire.push(self._logins.auto_login(login)))
+
+        def current(login: Login | None) -> None:
+            if login is not None and session.identity is identity:
+                session.send(wire.push(self._logins.auto_login(login)))
+
+        self._logins.current(identity.user_id, current)
         for events in joined.missed.values():
             for event in events:
                 session.send(wire.push(event))
@@ -134,7 +138,7 @@ class CClientHandler:
     def _feedback(self, session: Session, payload: bytes) -> None:
         _need_registration(session)
         feedback = wire.feedback_of(payload)
-        self._logins.report(session, feedback.session_id, feedback.success, feedback.message)
+        self._logins.report(session, feedback.session_id, feedback.success, feedback.message, session.refuse)
 
     def refusal(self, fault: PeerFault) -> Frame:
         """The answer to a fault."""

@@ -22,6 +22,7 @@ from service.wire.messages import Event, Identity, encode, identity_of
 from ..actions import ActionError, Actions, Call
 from ..dispatch import Dispatcher
 from ..enrolment import Enrolment
+from ..login_store import Login
 from ..logins import Logins
 from ..pending import Outcome, Request, Verdict
 from ..ports import Wall
@@ -217,9 +218,12 @@ class EnvelopeHandler:
         self._expect(session, None)
         self._register(session, identity)
         self._greet(session)
-        login = self._logins.current(identity.user_id)
-        if login is not None:
-            session.send(self.push(self._logins.auto_login(login)))
+
+        def current(login: Login | None) -> None:
+            if login is not None and session.identity is identity:
+                session.send(self.push(self._logins.auto_login(login)))
+
+        self._logins.current(identity.user_id, current)
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         key = wire.handshake_of(envelope).handshake_key

@@ -10,7 +10,7 @@ from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
 from service.wire.messages import Event, Target
 
-from ...fakes import START, stage
+from ...fakes import START, end_login, stage, start_login
 
 ME = {"client_id": "c1", "user_id": "u1", "username": "ann", "node_id": "n1"}
 
@@ -84,7 +84,7 @@ def test_a_rejection_repeats_the_identity(field: str, value: object) -> None:
 def test_a_new_registration_replaces_the_identity() -> None:
     house = stage()
     session, peer = house.client(**ME, channel_id="ch1")
-    house.gateway.logins.start("u2", "bob", Raw(b"{}"), 60, {})
+    start_login(house, "u2", "bob")
     success, login = house.ask(session, {"type": "c_client_register", "client_id": "c1", "user_id": "u2"})
     assert (success["type"], success["user_id"]) == ("registration_success", "u2")
     assert (login["type"], login["user_id"]) == ("auto_login", "u2")
@@ -227,7 +227,7 @@ def test_a_login_reaches_the_user_s_clients_and_those_that_come() -> None:
     _, first = house.client(client_id="a", user_id="u1")
     _, stranger = house.client(client_id="b", user_id="u2")
     extra = {"website_config": Raw(b'{"theme":"dark"}'), "user_id": Raw(b'"forged"'), "type": Raw(b'"x"')}
-    login = house.gateway.logins.start("u1", "ann", Raw(b'{"k":1}'), 60, extra)
+    login = start_login(house, "u1", data=b'{"k":1}', extra=extra)
     expected = {
         "type": "auto_login",
         "website_config": {"theme": "dark"},
@@ -252,13 +252,13 @@ def test_a_login_reaches_the_user_s_clients_and_those_that_come() -> None:
 def test_the_end_of_a_login(reason: Any) -> None:
     house = stage()
     _, peer = house.client(client_id="a", user_id="u1")
-    login = house.gateway.logins.start("u1", "ann", Raw(b"{}"), 60, {})
+    login = start_login(house, "u1")
     peer.take()
-    house.gateway.logins.end(login.session_id, reason)
+    end_login(house, login.session_id, reason)
     (notice,) = peer.take()
     assert list(notice) == ["type", "session_id", "user_id", "username", "reason", "message", "timestamp"]
     assert (notice["type"], notice["reason"]) == ("logout_notification", reason)
-    assert house.gateway.logins.end(login.session_id, reason) is None
+    assert end_login(house, login.session_id, reason) is None
     assert peer.take() == []
     session, _ = house.connect("/ws")
     assert len(house.ask(session, {"type": "c_client_register", "user_id": "u1"})) == 1
@@ -267,7 +267,7 @@ def test_the_end_of_a_login(reason: Any) -> None:
 def test_a_login_expires_by_the_clock() -> None:
     house = stage()
     _, peer = house.client(client_id="a", user_id="u1")
-    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {})
+    start_login(house, "u1", None)
     peer.take()
     house.pass_time(59)
     assert peer.take() == []
@@ -283,7 +283,7 @@ def test_feedback_is_recorded_and_pushed_to_the_others_only() -> None:
     _, other = house.client(client_id="b", user_id="u1")
     _, stranger = house.client(client_id="c", user_id="u2")
     _, listener = house.connect("/ws/u1")
-    login = house.gateway.logins.start("u1", "ann", Raw(b"{}"), 60, {})
+    login = start_login(house, "u1")
     for peer in (own, other, listener):
         peer.take()
     expected = {
@@ -307,7 +307,7 @@ def test_nobody_reports_on_another_user_s_login() -> None:
     house = stage()
     session, _ = house.client(client_id="a", user_id="u1")
     nameless, _ = house.client(client_id="b")
-    login = house.gateway.logins.start("u2", "bob", Raw(b"{}"), 60, {})
+    login = start_login(house, "u2", "bob")
     for who in (session, nameless):
         (answer,) = house.ask(who, {"type": "session_feedback", "session_id": login.session_id, "success": True})
         assert answer["code"] == "not_found"
@@ -317,7 +317,7 @@ def test_nobody_reports_on_another_user_s_login() -> None:
 def test_feedback_without_a_session_is_on_the_latest() -> None:
     house = stage()
     session, _ = house.client(client_id="a", user_id="u1")
-    older, newer = (house.gateway.logins.start("u1", name, Raw(b"{}"), 60, {}) for name in ("x", "y"))
+    older, newer = (start_login(house, "u1", name) for name in ("x", "y"))
     house.say(session, {"type": "session_feedback", "success": True})
     assert (len(older.feedback), len(newer.feedback)) == (0, 1)
 
@@ -325,7 +325,7 @@ def test_feedback_without_a_session_is_on_the_latest() -> None:
 def test_what_is_kept_of_feedback_is_bounded() -> None:
     house = stage()
     session, _ = house.client(client_id="a", user_id="u1")
-    login = house.gateway.logins.start("u1", "x", Raw(b"{}"), 60, {})
+    login = start_login(house, "u1", "x")
     for number in range(60):
         house.say(session, {"type": "session_feedback", "success": True, "message": str(number)})
     assert [found.message for found in login.feedback] == [str(number) for number in range(10, 60)]

@@ -11,7 +11,7 @@ from service.core.pending import Outcome, Request
 from service.core.session import Session
 from service.wire.messages import EVERYBODY, Event
 
-from ...fakes import START, MemoryPeer, Stage, stage
+from ...fakes import START, MemoryPeer, Stage, stage, start_login
 
 
 def submit(house: Stage, command: str = "echo", **more: Any) -> tuple[Session, MemoryPeer]:
@@ -122,7 +122,7 @@ def test_a_worker_that_becomes_a_client_gives_its_work_back() -> None:
 
 def test_a_client_gets_automatic_logins_too() -> None:
     house = stage()
-    house.gateway.logins.start("u1", "ann", Raw(b"{}"), 60, {})
+    start_login(house, "u1")
     session, _ = house.connect("/ws")
     _, login = house.ask(session, {"type": "connect", "data": {"user_id": "u1"}})
     assert (login["type"], login["data"]["event"]) == ("notification", "auto_login")

@@ -1,0 +1,31 @@
+"""Waiting: how a handler gets what the core tells by a callback."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from service.wire.faults import PeerFault
+
+T = TypeVar("T")
+
+
+async def answer_of(ask: Callable[[Callable[[T | PeerFault], None]], None]) -> T:
+    """What `ask` tells the callback that it is given; returns at once, with no other task between, where that was told
+    at once. Raises PeerFault. Cancelling is safe, and takes back nothing of what was asked."""
+    answers: list[T | PeerFault] = []
+    heard: trio.Event | None = None
+
+    def done(answer: T | PeerFault) -> None:
+        answers.append(answer)
+        if heard is not None:
+            heard.set()
+
+    ask(done)
+    if not answers:
+        heard = trio.Event()
+        await heard.wait()
+    (answer,) = answers
+    if isinstance(answer, PeerFault):
+        raise answer
+    return answer
