@@ -1,0 +1,204 @@
+"""Publishing: a node's orders on their way through Redis, until they have a receipt.
+
+Knows the commands, and whose acknowledgements are missing; not who is connected. A push goes out as one command: a
+plain PUBLISH, or the script where it has an id or is kept. Redis says how many nodes it reached; when as many have
+acknowledged it, or after PATIENCE with what is known then, it has a receipt. Acknowledgements may come before
+Redis's own answer.
+
+A push with an id: whoever publishes first writes the receipt down once it is known; who comes later gets it, and
+waits for it at most PATIENCE. If the first publisher was cut off in between, the counts are not known and are 0.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+import structlog
+import trio
+
+from service.core.backplane import PATIENCE, Done, Order, Published
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.messages import stream_of
+
+from .commands import Commands, Refusal
+from .names import Names
+from .payloads import Ack, body_of, live, pending_offset, read_receipt, receipt
+from .scripts import PUSH
+from .subscription import LARGEST_MESSAGE
+
+REMEMBER_SECONDS: Final = 300
+MAX_PUSH: Final = LARGEST_MESSAGE - 64
+"""Bytes of one push, a little less than what a node reads."""
+MAX_UNDERWAY: Final = 100_000
+LINGER: Final = 3600
+"""Seconds that the keys of a stream outlive its last event's time."""
+
+
+class _Underway:
+    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "order", "queued")
+
+    def __init__(self, number: int, order: Order, done: Done, born: float) -> None:
+        self.number = number
+        self.order = order
+        self.done = done
+        self.born = born
+        self.needed: int | None = None
+        self.offset: int | None = None
+        self.acks = self.matched = self.queued = 0
+
+
+class Publisher:
+    """The pushes of one node. `length` events and `ttl` seconds of each stream are kept; `floor` gives an offset that
+    new ones must pass, `make_id` a name for a push that has none."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        names: Names,
+        node: str,
+        *,
+        length: int,
+        ttl: float,
+        floor: Callable[[], int],
+        make_id: Callable[[], str],
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._commands = commands
+        self._names = names
+        self._node = node
+        self._length = length
+        self._ttl = ttl
+        self._floor = floor
+        self._make_id = make_id
+        self._log = log
+        # A node that comes again under its name must not take the acknowledgements of the one before for its own.
+        self._number = int.from_bytes(os.urandom(4)) << 24
+        self._underway: dict[int, _Underway] = {}
+        self._asking: list[_Underway] = []
+        self.published = 0
+        self.refused = 0
+        self.acks_late = 0
+
+    @property
+    def underway(self) -> int:
+        """Pushes that wait for their receipt."""
+        return len(self._underway) + len(self._asking)
+
+    def publish(self, order: Order, done: Done) -> None:
+        """Push to all nodes; see the port."""
+        self._number += 1
+        body = body_of(order.event, self._node, self._number)
+        if len(body) > MAX_PUSH:
+            done(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
+            return
+        if self.underway >= MAX_UNDERWAY:
+            self.refused += 1
+            done(PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes wait for their receipts; try again in a moment."))
+            return
+        self.published += 1
+        underway = _Underway(self._number, order, done, trio.current_time())
+        self._underway[underway.number] = underway
+        channel = self._names.channel(order.target)
+        if order.id is None and not order.durable:
+            self._commands.send("PUBLISH", channel, live(body), done=partial(self._live, underway))
+            return
+        stream = stream_of(order.target)
+        PUSH.send(
+            self._commands,
+            (self._names.id(order.id or ""), self._names.meta(stream), self._names.history(stream)),
+            (
+                channel,
+                body,
+                REMEMBER_SECONDS if order.id is not None else 0,
+                self._length if order.durable else 0,
+                int(self._ttl * 1e6),
+                0 if order.ttl is None else max(1, int(order.ttl * 1e6)),
+                self._floor(),
+                int(self._ttl) + LINGER,
+            ),
+            partial(self._scripted, underway),
+        )
+
+    def acknowledged(self, acks: Iterable[Ack]) -> None:
+        """What nodes did with pushes of this one."""
+        for ack in acks:
+            underway = self._underway.get(ack.number)
+            if underway is not None:
+                underway.acks += 1
+                underway.matched += ack.matched
+                underway.queued += ack.queued
+                if underway.acks == underway.needed:
+                    self._finish(underway)
+
+    def look(self, now: float) -> None:
+        """Give receipts to what has waited too long, and ask again for those that others are to write. For a ticker."""
+        for underway in list(self._underway.values()):
+            if underway.born > now - PATIENCE:
+                break
+            if underway.needed is not None:
+                self.acks_late += 1
+                self._finish(underway)
+        asking, self._asking = self._asking, []
+        for underway in asking:
+            assert underway.order.id is not None
+            key = self._names.id(underway.order.id)
+            self._commands.send("GET", key, done=partial(self._known, underway))
+
+    def _live(self, underway: _Underway, answer: object) -> None:
+        if isinstance(answer, int):
+            self._reached(underway, answer)
+        else:
+            self._fail(underway, answer)
+
+    def _scripted(self, underway: _Underway, answer: object) -> None:
+        match answer:
+            case [0, int(nodes), bytes(offset)]:
+                underway.offset = int(offset) or None
+                self._reached(underway, nodes)
+            case [1, bytes(value)]:
+                self._underway.pop(underway.number, None)
+                self._known(underway, value)
+            case _:
+                self._fail(underway, answer)
+
+    def _reached(self, underway: _Underway, nodes: int) -> None:
+        if underway.number not in self._underway:
+            return
+        underway.needed = nodes
+        if underway.acks >= nodes:
+            self._finish(underway)
+
+    def _known(self, underway: _Underway, value: object) -> None:
+        order = underway.order
+        if not isinstance(value, bytes) or order.id is None:
+            self._fail(underway, value)
+        elif (published := read_receipt(order.id, value)) is not None:
+            underway.done(published)
+        elif trio.current_time() - underway.born < PATIENCE:
+            self._asking.append(underway)
+        else:
+            offset = pending_offset(value)
+            stream = None if offset is None else stream_of(order.target)
+            underway.done(Published(order.id, stream, offset, 0, 0, True))
+
+    def _finish(self, underway: _Underway) -> None:
+        del self._underway[underway.number]
+        order, offset = underway.order, underway.offset
+        stream = None if offset is None else stream_of(order.target)
+        order_id = self._make_id() if order.id is None else order.id
+        published = Published(order_id, stream, offset, underway.matched, underway.queued)
+        if order.id is not None:
+            self._commands.send("SET", self._names.id(order.id), receipt(published), "XX", "KEEPTTL")
+        underway.done(published)
+
+    def _fail(self, underway: _Underway, answer: object) -> None:
+        self._underway.pop(underway.number, None)
+        self.refused += 1
+        if isinstance(answer, Refusal):
+            self._log.warning("Redis refused a push", answer=str(answer))
+            sentence = f"Redis refused the push ({answer.word}); try again later, with the same id."
+        else:
+            sentence = "Redis is out of reach, and the push may not have been made; try again, with the same id."
+        underway.done(PeerFault(ErrorCode.UNAVAILABLE, sentence))
