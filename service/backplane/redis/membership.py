@@ -1,0 +1,434 @@
+"""Membership: which nodes live, and what they say of themselves, by leases in Redis.
+
+A node lives while it holds its lease: a key that runs out unless it is renewed, with what the others are to know of the
+node as its value. An index names all that hold one, so that nobody must search for leases. Changes are told to the
+others at once as well; leases are the truth, messages only make it known sooner.
+
+What it promises:
+- A node that stops without a word is known to be gone within one lease, and each node is told once.
+- Its users are reported as left once, by one of the others (`Surroundings.left`).
+- While Redis is out of reach nobody is thought to be gone: the last view stays. Afterwards whoever was not seen since
+  has a full lease to come back.
+- A name has one node: who finds its name taken goes by another, the name with a suffix.
+- One that was frozen, and buried meanwhile, comes back as somebody new, with all its clients.
+
+Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from service.core.backplane import NodeState
+
+from .commands import Refusal, Unreachable
+from .registry import KEPT, Ask, Present, Registry, pop, registry_key
+
+NODE: Final = "node"
+"""A message: what a node says of itself."""
+BYE: Final = "bye"
+"""A message: the node stops. Its body is its instance."""
+KINDS: Final = (NODE, BYE)
+
+SOON: Final = 0.05
+"""Seconds in which changes are gathered before the others are told."""
+LATER: Final = 0.25
+"""The same, where only the load has changed."""
+_HELD: Final = 0.95
+"""How much of the lease a key is kept: with the time to notice, one is gone within the whole of it."""
+_REAPING: Final = 30
+"""Seconds after which somebody else may go on with what a reaper has begun."""
+_AGAIN: Final = 0.25
+"""Seconds between two tries while Redis is out of reach; connecting has its own back-off."""
+_FAREWELL: Final = 1.0
+_MAX_BYES: Final = 1000
+
+# 1: renewed. 0: somebody else's. 2: there is none.
+_RENEW: Final = """
+local held = redis.call('GET', KEYS[1])
+if not held then return 2 end
+if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SADD', KEYS[2], ARGV[4])
+redis.call('EXPIRE', KEYS[3], ARGV[5])
+return 1
+"""
+# For each member of the index: the member, its lease (or false), and the milliseconds that are left of it.
+_LOOK: Final = """
+local found = {}
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    local key = ARGV[1] .. string.match(member, ' (.*)$')
+    found[#found + 1] = {member, redis.call('GET', key), redis.call('PTTL', key)}
+end
+return found
+"""
+# Only who has no lease is buried, and by one only.
+_BURY: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then return 0 end
+return redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) and 1 or 0
+"""
+_GIVE_UP: Final = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+_FAULTS: Final = (Refusal, Unreachable, trio.TooSlowError)
+
+
+class Surroundings(Protocol):
+    """What a membership needs of its backplane. No call may wait or raise."""
+
+    def tell_all(self, kind: str, body: bytes) -> None:
+        """Send a message to every other node; there it is given to `Membership.heard`."""
+
+    def node_left(self, node: str) -> None:
+        """A node is gone."""
+
+    def nodes_changed(self) -> None:
+        """`nodes()` gives something else than before."""
+
+    def left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+        """Somebody was connected at a node that is lost. Told on one node only."""
+
+    def renamed(self, node: str) -> None:
+        """This node has this name from now on: messages for it come under it."""
+
+    def present(self) -> Iterable[Present]:
+        """Everybody who is connected here now."""
+
+    def note(self, event: str, /, **fields: object) -> None:
+        """Something that operators should know."""
+
+
+class _Word(msgspec.Struct, array_like=True, frozen=True):
+    """What a lease says: of versions of one instance, the highest holds."""
+
+    version: int
+    state: NodeState
+
+
+_word = msgspec.json.Decoder(_Word).decode
+
+
+@dataclass(slots=True)
+class _Seen:
+    instance: str
+    word: _Word
+    at: float
+    """When it was last known to live."""
+    until: float
+    """When its lease runs out."""
+
+
+class Membership:
+    """This node's place among the others."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        around: Surroundings,
+        *,
+        name: str,
+        prefix: str,
+        lease: float,
+    ) -> None:
+        """`lease` in seconds."""
+        self._ask = ask
+        self._around = around
+        self._prefix = prefix
+        self._lease = lease
+        self._instance = _new_instance()
+        self._version = 0
+        self._wanted = name
+        self._state = NodeState(name, "combined", None, False, 0, b"{}")
+        self._view: dict[str, _Seen] = {}
+        self._said_bye: OrderedDict[str, None] = OrderedDict()
+        self._index = f"{prefix}members"
+        self._held = False  # ever
+        self._since = 0.0  # from when on what we see of Redis is whole
+        self._tell_at: float | None = None
+        self._stirred = trio.Event()
+        self._scope = trio.CancelScope()
+        self.registry: Final = Registry(prefix, around.present)
+        self.settled: Final = trio.Event()
+        """Set when the lease was taken for the first time, and the name is sure."""
+        self.trouble: str | None = "This node has not reached Redis yet."
+        """Why this node's lease cannot be renewed, or None."""
+        self.nodes_lost = 0
+        """Nodes that this one has found gone and reported."""
+        self.clients_left = 0
+        """Who was connected there."""
+
+    @property
+    def node(self) -> str:
+        """This node's name."""
+        return self._state.node
+
+    def nodes(self) -> list[NodeState]:
+        """The nodes that live, by name, this one among them."""
+        states = [self._state, *(seen.word.state for seen in self._view.values())]
+        return sorted(states, key=lambda state: state.node)
+
+    def announce(self, state: NodeState) -> None:
+        """What the others are to know from now on. The name stays."""
+        state = state._replace(node=self.node)
+        if state == self._state:
+            return
+        only_load = state._replace(load=self._state.load) == self._state
+        self._state = state
+        self._version += 1
+        at = trio.current_time() + (LATER if only_load else SOON)
+        if self._tell_at is None or at < self._tell_at:
+            self._tell_at = at
+            self._stirred.set()
+        self._around.nodes_changed()
+
+    def heard(self, sender: str, kind: str, body: bytes) -> None:
+        """A message of another's membership; one that makes no sense is ignored, the leases will tell."""
+        if kind == BYE:
+            instance = body.decode("ascii", "replace")
+            # What was read of its lease a moment ago may come afterwards.
+            self._said_bye[instance] = None
+            if len(self._said_bye) > _MAX_BYES:
+                self._said_bye.popitem(last=False)
+            seen = self._view.get(sender)
+            if seen is not None and seen.instance == instance:
+                del self._view[sender]
+                self._around.node_left(sender)
+                self._around.nodes_changed()
+            return
+        now = trio.current_time()
+        found = _read(body, now, now + self._lease)
+        if found is not None and found.word.state.node == sender and self._merge(found):
+            self._around.nodes_changed()
+
+    # Its life
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the lease and watch those of the others, whatever becomes of Redis, until `leave`.
+
+        Cancelled, it ends without a word, and the others find that out by its lease.
+        """
+        task_status.started()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_at, self._heartbeat)
+                await self.settled.wait()
+                nursery.start_soon(self._keep_at, partial(self.registry.write, self._ask))
+
+    async def leave(self) -> None:
+        """Give up the lease, and say goodbye. Waits a second at most; fine also where Redis is away."""
+        self._scope.cancel()
+        try:
+            with trio.fail_after(_FAREWELL, shield=True):
+                await self._ask("SREM", self._index, self._member())
+                await self._ask("EVAL", _GIVE_UP, 1, self._key(), self._instance + " ")
+                await self._ask("DEL", registry_key(self._prefix, self._instance))
+        except _FAULTS as error:
+            self._around.note("the node leaves without goodbye", error=str(error))
+        self._around.tell_all(BYE, self._instance.encode())
+
+    async def _keep_at(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Do it until it fails, and again."""
+        while True:
+            # Who wasn't seen since now may have been as cut off as we were.
+            self._since = trio.current_time()
+            try:
+                await task()
+            except _FAULTS as error:
+                self._failed(error)
+            self.registry.rewrite()
+            await trio.sleep(_AGAIN)
+
+    def _failed(self, error: Exception) -> None:
+        if self.trouble is None:
+            self._around.note("the lease cannot be renewed", node=self.node, error=str(error))
+        self.trouble = f"Redis cannot be used: {error or type(error).__name__}"
+
+    async def _heartbeat(self) -> None:
+        while True:
+            untold, self._tell_at = self._tell_at, None
+            try:
+                with trio.fail_after(self._lease / 3):
+                    # Before every look, since it tells whether Redis is still the one that we knew.
+                    await self._hold()
+            except BaseException:
+                self._tell_at = untold
+                raise
+            if self.trouble is not None:
+                self._around.note("the lease is held", node=self.node)
+                self.trouble = None
+            if untold is not None:
+                self._around.tell_all(NODE, self._text())
+            with trio.fail_after(self._lease / 3):
+                dead = await self._look()
+            for instance, node in dead:
+                await self._reap(instance, node)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the lease is to be renewed, another runs out, or there is something to tell."""
+        now = trio.current_time()
+        due = now + self._lease / 3
+        for seen in self._view.values():
+            until = seen.until if seen.at >= self._since else self._since + self._lease
+            if until > now:
+                due = min(due, until + 0.01)
+        while (tell_at := self._tell_at) is None or trio.current_time() < tell_at:
+            self._stirred = trio.Event()
+            with trio.move_on_at(due if tell_at is None else min(due, tell_at)):
+                await self._stirred.wait()
+            if trio.current_time() >= due:
+                return
+
+    # The lease
+
+    def _key(self) -> str:
+        return f"{self._prefix}node:{self.node}"
+
+    def _member(self) -> str:
+        return f"{self._instance} {self.node}"
+
+    def _text(self) -> bytes:
+        return f"{self._instance} ".encode() + msgspec.json.encode(_Word(self._version, self._state))
+
+    @property
+    def _milliseconds(self) -> int:
+        return max(1, int(self._lease * 1000 * _HELD))
+
+    async def _hold(self) -> None:
+        """Renew the lease; take it where there is none."""
+        if self._held:
+            keys = (self._key(), self._index, registry_key(self._prefix, self._instance))
+            words = (self._instance + " ", self._text(), self._milliseconds, self._member(), KEPT)
+            renewed = await self._ask("EVAL", _RENEW, len(keys), *keys, *words)
+            if renewed == 1:
+                return
+            # It ran out: we were frozen or cut off, or Redis has lost what it had. So may the others' have.
+            self._since = trio.current_time()
+            await self._return()
+        else:
+            await self._take()
+            self._held = True
+        self.registry.begin(self._instance)
+        self._around.tell_all(NODE, self._text())
+        self.settled.set()
+
+    async def _return(self) -> None:
+        """Take the lease again: as the one that this node was, unless somebody has buried that one."""
+        grave = _grave(self._prefix, self._instance)
+        old = self._member()
+        free = await self._ask("SET", grave, self._instance, "NX", "EX", _REAPING)
+        buried = not free and await self._ask("GET", grave) != self._instance.encode()
+        if buried:
+            self._instance = _new_instance()
+        self._around.note("the lease had run out", node=self.node, buried=buried)
+        await self._take()
+        if not buried:
+            if old != self._member():
+                await self._ask("SREM", self._index, old)
+            await self._ask("DEL", grave)
+
+    async def _take(self) -> None:
+        while not await self._ask("SET", self._key(), self._text(), "NX", "PX", self._milliseconds):
+            holder = await self._ask("GET", self._key())
+            if not isinstance(holder, bytes):
+                continue  # it ran out just now
+            if holder.startswith(f"{self._instance} ".encode()):
+                break  # an earlier try of ours, whose answer was lost
+            taken = self.node
+            self._state = self._state._replace(node=f"{self._wanted}-{os.urandom(2).hex()}")
+            self._around.note("the node's name is taken by another", name=taken, renamed=self.node)
+            self._around.renamed(self.node)
+        # After the lease: whoever is in the index without a lease is dead.
+        await self._ask("SADD", self._index, self._member())
+
+    # The others
+
+    async def _look(self) -> list[tuple[str, str]]:
+        """See who lives. Returns the instances that are dead, with the names of their nodes."""
+        started = trio.current_time()
+        answer = await self._ask("EVAL", _LOOK, 1, self._index, f"{self._prefix}node:")
+        assert isinstance(answer, list)
+        now = trio.current_time()
+        found: dict[str, _Seen] = {}
+        dead: list[tuple[str, str]] = []
+        for member, text, left in answer:
+            instance, _, name = member.decode().partition(" ")
+            seen = None if text is None else _read(text, started, now + max(0, left) / 1000)
+            if seen is not None and seen.instance == instance:
+                found[name] = seen
+            elif instance != self._instance:
+                dead.append((instance, name))
+        gone: set[str] = set()
+        changed = False
+        for name, seen in found.items():
+            if name != self.node:
+                changed |= self._merge(seen)
+        again = self._since + self._lease
+        for name, known in list(self._view.items()):
+            # One that was heard of while we looked may have come since. One that was not seen since Redis is back
+            # has a lease's time.
+            if name not in found and known.at < started and (known.at >= self._since or now >= again):
+                del self._view[name]
+                gone.add(name)
+                self._around.node_left(name)
+                changed = True
+        if changed:
+            self._around.nodes_changed()
+        return [(instance, name) for instance, name in dead if now >= again or name in gone]
+
+    def _merge(self, found: _Seen) -> bool:
+        """Take what was seen of a node into the view. Returns whether that changes it."""
+        name = found.word.state.node
+        if name == self.node or found.instance in self._said_bye:
+            return False
+        known = self._view.get(name)
+        if known is None or known.instance != found.instance:
+            self._view[name] = found
+            if known is not None:
+                self._around.node_left(name)
+            return True
+        known.at = max(known.at, found.at)
+        known.until = max(known.until, found.until)
+        if found.word.version <= known.word.version:
+            return False
+        known.word = found.word
+        return True
+
+    async def _reap(self, instance: str, node: str) -> None:
+        """Report the users of a node that is lost, unless another does."""
+        keys = [f"{self._prefix}node:{node}", _grave(self._prefix, instance)]
+        if await self._ask("EVAL", _BURY, len(keys), *keys, instance + " ", self._instance, _REAPING) != 1:
+            return
+        left = 0
+        while names := await pop(self._ask, self._prefix, instance):
+            left += len(names)
+            for client_id, user_id in names:
+                self._around.left(node, client_id, user_id)
+        await self._ask("SREM", self._index, f"{instance} {node}")
+        self.nodes_lost += 1
+        self.clients_left += left
+        self._around.note("a node is lost", node=node, clients=left)
+
+
+def _new_instance() -> str:
+    return os.urandom(8).hex()
+
+
+def _grave(prefix: str, instance: str) -> str:
+    return f"{prefix}reap:{instance}"
+
+
+def _read(text: bytes, at: float, until: float) -> _Seen | None:
+    instance, _, word = text.partition(b" ")
+    try:
+        return _Seen(instance.decode("ascii"), _word(word), at, until)
+    except (msgspec.MsgspecError, ValueError):
+        return None

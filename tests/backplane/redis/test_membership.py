@@ -1,0 +1,350 @@
+"""Nodes that come, die, freeze and say goodbye, over a real Redis; each lives in tasks of its own."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from service.backplane.redis.address import read_url
+from service.backplane.redis.commands import Commands
+from service.backplane.redis.membership import Membership
+from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
+from service.core.backplane import NodeState
+from service.observe import make_log
+from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
+
+LEASE = 1.0
+LIMIT = 20.0
+"""Seconds for what should take one, on a busy machine."""
+
+Left = tuple[str, str | None, str | None]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+class Node:
+    """A membership, and all that it says."""
+
+    def __init__(self, town: "Town", name: str, url: str) -> None:
+        self.town = town
+        self.commands = Commands(read_url(url).dial, prepare=(), log=make_log("json", "error"))
+        self.here: dict[str, Present] = {}
+        self.gone: list[str] = []
+        self.left_users: list[Left] = []
+        self.names: list[str] = []
+        self.notes: list[str] = []
+        self.changes = 0
+        self.scope = trio.CancelScope()
+        self.membership = Membership(self.commands.ask, self, name=name, prefix="test:", lease=LEASE)
+
+    @property
+    def seen(self) -> list[str]:
+        """The names of the nodes that it knows of."""
+        return [state.node for state in self.membership.nodes()]
+
+    async def run(self) -> None:
+        """Until it is killed."""
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.commands.run)
+                await nursery.start(self.membership.run)
+
+    async def leave(self) -> None:
+        """A clean end."""
+        await self.membership.leave()
+        self.scope.cancel()
+
+    def kill(self) -> None:
+        """All ends at once; nothing is said."""
+        self.scope.cancel()
+
+    def client(self, session: str, client_id: str | None = None, user_id: str | None = None) -> None:
+        """Somebody connects."""
+        one = self.here[session] = Present(session, client_id, user_id)
+        self.membership.registry.came(one)
+
+    # Its surroundings
+
+    def tell_all(self, kind: str, body: bytes) -> None:
+        for other in self.town.nodes:
+            if other is not self and not self.town.mute:
+                other.membership.heard(self.membership.node, kind, body)
+
+    def node_left(self, node: str) -> None:
+        self.gone.append(node)
+
+    def nodes_changed(self) -> None:
+        self.changes += 1
+
+    def left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+        self.left_users.append((node, client_id, user_id))
+
+    def renamed(self, node: str) -> None:
+        self.names.append(node)
+
+    def present(self) -> Iterable[Present]:
+        return self.here.values()
+
+    def note(self, event: str, /, **fields: object) -> None:
+        self.notes.append(event)
+
+
+class Town:
+    """The nodes of a test. `mute`: their messages are lost, only leases tell."""
+
+    def __init__(self, nursery: trio.Nursery, redis: RedisServer) -> None:
+        self.nursery = nursery
+        self.redis = redis
+        self.nodes: list[Node] = []
+        self.mute = False
+
+    async def node(self, name: str, url: str | None = None) -> Node:
+        """One more, as soon as it has its lease."""
+        node = Node(self, name, url or self.redis.url)
+        self.nodes.append(node)
+        self.nursery.start_soon(node.run)
+        with trio.fail_after(LIMIT):
+            await node.membership.settled.wait()
+        return node
+
+    def members(self) -> int:
+        """How many the index in Redis names."""
+        return int(self.redis.command("SCARD", "test:members")[1:])
+
+
+@asynccontextmanager
+async def town(redis: RedisServer) -> AsyncIterator[Town]:
+    async with trio.open_nursery() as nursery:
+        yield Town(nursery, redis)
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
+    """Wait until it holds; what it waits for happens in Redis or in tasks, so it looks again and again."""
+    with trio.fail_after(limit):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def written(node: Node) -> None:
+    """Until the registry is."""
+    registry = node.membership.registry
+    await until(lambda: not registry.pending and int(_count(node)[1:]) == len(node.here))
+
+
+def _count(node: Node) -> bytes:
+    key = f"test:on:{node.membership._instance}"
+    return node.town.redis.command("HLEN", key).strip()
+
+
+@pytest.mark.parametrize("mute", [False, True])
+async def test_nodes_see_one_another_and_what_they_announce(redis: RedisServer, mute: bool) -> None:
+    async with town(redis) as at:
+        at.mute = mute
+        a, b = await at.node("a"), await at.node("b")
+        await until(lambda: a.seen == ["a", "b"] == b.seen)
+        state = NodeState("x", "websocket", "ws://box:8001", False, 3, json.dumps({"v": 1}).encode())
+        changes = b.changes
+        a.membership.announce(state)
+        assert a.membership.nodes()[0] == state._replace(node="a")
+        await until(lambda: b.membership.nodes()[0] == state._replace(node="a"))
+        a.membership.announce(state._replace(load=4))
+        a.membership.announce(state._replace(draining=True))
+        await until(lambda: b.membership.nodes()[0].draining)
+        assert b.changes > changes
+        assert not a.gone + b.gone
+
+
+async def test_a_node_that_says_nothing_any_more_is_gone_within_a_lease_and_its_users_left_once(
+    redis: RedisServer,
+) -> None:
+    async with town(redis) as at:
+        a, b, c = await at.node("a"), await at.node("b"), await at.node("c")
+        for n in range(2 * CHUNK + 10):
+            c.client(f"s{n}", f"c{n}", "u1" if n % 2 else None)
+        await written(c)
+        del c.here["s0"]
+        c.membership.registry.went("s0")
+        await written(c)
+        await until(lambda: a.seen == ["a", "b", "c"] == b.seen)
+        at.nodes.remove(c)
+        c.kill()
+        killed = trio.current_time()
+        await until(lambda: a.seen == ["a", "b"] == b.seen)
+        # Within one lease, and what a busy machine takes.
+        assert trio.current_time() - killed < 2 * LEASE
+        await until(lambda: at.members() == 2)
+        assert a.gone == b.gone == ["c"]
+        left = a.left_users + b.left_users
+        assert sorted(left) == sorted(("c", f"c{n}", "u1" if n % 2 else None) for n in range(1, 2 * CHUNK + 10))
+        lost = sorted([(a.membership.nodes_lost, a.membership.clients_left), (b.membership.nodes_lost, 0)])
+        assert lost[-1][0] == 1
+        assert a.membership.clients_left + b.membership.clients_left == 2 * CHUNK + 9
+
+
+async def test_who_says_goodbye_is_gone_at_once_and_nobody_is_reported(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, b = await at.node("a"), await at.node("b")
+        await until(lambda: a.seen == ["a", "b"])
+        b.client("s1", "c1", "u1")
+        await written(b)
+        await b.leave()
+        assert (a.seen, a.gone) == (["a"], ["b"])
+        at.nodes.remove(b)
+        # The name is free at once.
+        again = await at.node("b")
+        await until(lambda: a.seen == ["a", "b"])
+        assert again.membership.node == "b"
+        assert a.gone == ["b"]
+        assert a.left_users == []
+
+
+async def test_a_goodbye_that_was_lost_is_seen_by_the_lease(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, b = await at.node("a"), await at.node("b")
+        await until(lambda: a.seen == ["a", "b"])
+        b.client("s1", "c1", "u1")
+        at.mute = True
+        await b.leave()
+        await until(lambda: a.seen == ["a"])
+        assert a.gone == ["b"]
+        assert a.left_users == []
+
+
+async def test_one_name_has_one_node(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, other = await at.node("a"), await at.node("a")
+        assert other.membership.node.startswith("a-")
+        assert other.names == [other.membership.node]
+        assert "the node's name is taken by another" in other.notes
+        await until(lambda: a.seen == ["a", other.membership.node] == other.seen)
+        assert a.names == []
+
+
+async def test_while_redis_is_away_nobody_is_thought_gone(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, b, c = await at.node("a"), await at.node("b"), await at.node("c")
+        for node in (a, b, c):
+            node.client(f"s-{node.membership.node}", node.membership.node, "u1")
+            await written(node)
+        await until(lambda: a.seen == ["a", "b", "c"] == b.seen)
+        redis.kill()
+        await until(lambda: a.membership.trouble and b.membership.trouble)
+        at.nodes.remove(c)
+        c.kill()
+        await trio.sleep(1.5 * LEASE)
+        assert a.seen == ["a", "b", "c"] == b.seen
+        # It has lost everything.
+        redis.start()
+        await until(lambda: not (a.membership.trouble or b.membership.trouble))
+        await written(a)
+        await written(b)
+        await until(lambda: a.seen == ["a", "b"] == b.seen)
+        assert a.gone == b.gone == ["c"]
+        # What Redis lost of the dead node nobody can tell; of the living, nobody has left.
+        assert a.left_users == b.left_users == []
+        assert (a.membership.node, b.membership.node) == ("a", "b")
+
+
+async def test_a_redis_that_hangs_for_longer_than_a_lease_buries_nobody(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, b = await at.node("a"), await at.node("b")
+        a.client("s1", "c1", "u1")
+        b.client("s2", "c2", "u2")
+        await written(a)
+        await written(b)
+        await until(lambda: a.seen == ["a", "b"] == b.seen)
+        redis.stop()
+        await until(lambda: a.membership.trouble and b.membership.trouble)
+        await trio.sleep(LEASE)
+        redis.cont()
+        await until(lambda: not (a.membership.trouble or b.membership.trouble))
+        since = trio.current_time()
+        await until(lambda: trio.current_time() > since + 1.5 * LEASE)
+        assert (a.gone, a.left_users, a.seen) == ([], [], ["a", "b"])
+        assert (b.gone, b.left_users, b.seen) == ([], [], ["a", "b"])
+
+
+async def test_one_that_was_cut_off_and_buried_comes_back_with_its_clients(redis: RedisServer) -> None:
+    async with town(redis) as at, tcp_proxy(redis.port) as way:
+        a, b = await at.node("a"), await at.node("b", way.url)
+        b.client("s1", "c1", "u1")
+        await written(b)
+        await until(lambda: a.seen == ["a", "b"] == b.seen)
+        first = b.membership._instance
+        way.stall()
+        await until(lambda: a.left_users)
+        assert (a.gone, a.left_users) == (["b"], [("b", "c1", "u1")])
+        # It doesn't know of anything, and believes in the others.
+        await until(lambda: b.membership.trouble)
+        assert b.seen == ["a", "b"]
+        way.cut()
+        way.resume()
+        await until(lambda: a.seen == ["a", "b"])
+        assert b.membership._instance != first
+        await written(b)
+        assert (b.gone, b.left_users) == ([], [])
+        # And when it dies for good, that is told again.
+        at.nodes.remove(b)
+        b.kill()
+        await until(lambda: len(a.left_users) == 2)
+        assert (a.gone, a.left_users) == (["b", "b"], [("b", "c1", "u1")] * 2)
+
+
+async def test_a_node_that_finds_only_the_dead_reports_them(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a = await at.node("a")
+        a.client("s1", "c1", "u1")
+        await written(a)
+        at.nodes.remove(a)
+        a.kill()
+        await until(lambda: redis.command("EXISTS", "test:node:a") == b":0\r\n")
+        b = await at.node("b")
+        await until(lambda: b.left_users)
+        assert (b.left_users, b.gone, b.seen) == ([("a", "c1", "u1")], [], ["b"])
+        await until(lambda: at.members() == 1)
+
+
+async def test_without_redis_at_the_start_it_waits(redis: RedisServer) -> None:
+    redis.kill()
+    async with town(redis) as at:
+        node = Node(at, "a", redis.url)
+        at.nodes.append(node)
+        node.client("s1", "c1", "u1")
+        at.nursery.start_soon(node.run)
+        await until(lambda: node.commands.trouble and "reached yet" not in node.commands.trouble)
+        assert node.membership.trouble
+        assert node.seen == ["a"]
+        assert not node.membership.settled.is_set()
+        redis.start()
+        await until(node.membership.settled.is_set)
+        await written(node)
+        await until(lambda: node.membership.trouble is None)
+
+
+async def test_changes_that_wait_are_bounded(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a = await at.node("a")
+        for n in range(MAX_PENDING + 10):
+            a.client(f"s{n}")
+            a.membership.registry.went(f"s{n}")
+            del a.here[f"s{n}"]
+        assert a.membership.registry.pending <= MAX_PENDING
+        a.client("last", "c1")
+        await written(a)
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b'x {"', b'x [0,["b","combined",null,false,"many",""]]', b"\xff []"])
+async def test_words_that_make_no_sense_are_ignored(redis: RedisServer, body: bytes) -> None:
+    async with town(redis) as at:
+        a = await at.node("a")
+        for kind in ("node", "bye"):
+            a.membership.heard("b", kind, body)
+        assert (a.seen, a.gone) == (["a"], [])
