@@ -80,7 +80,7 @@ class Commands:
         self,
         dial: Dial,
         *,
-        prepare: Callable[[AskAll], Awaitable[None]],
+        prepare: Callable[[AskAll], Awaitable[None]] | None = None,
         log: structlog.typing.FilteringBoundLogger,
         max_commands: int = MAX_COMMANDS,
         max_bytes: int = MAX_BYTES,
@@ -96,7 +96,9 @@ class Commands:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._heard = 0.0
-        self.trouble: str | None = "Redis has not been reached yet."
+        self.tried = trio.Event()
+        """Set when the first connection was made, or was tried in vain."""
+        self.trouble: str | None = "This node has not reached Redis yet."
         self.pending = 0
         self.pending_bytes = 0
         self.refused = 0
@@ -137,12 +139,11 @@ class Commands:
         """Keep a connection until cancelled; `started` once the first was tried. What is in the outbox then is sent
         and answered within FLUSH_SECONDS."""
         inside = trio.CancelScope(shield=True)
-        tried = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_connected, inside, tried)
-            await tried.wait()
-            task_status.started()
+            nursery.start_soon(self._keep_connected, inside)
             try:
+                await self.tried.wait()
+                task_status.started()
                 await self._watch()
             finally:
                 with trio.move_on_after(FLUSH_SECONDS, shield=True):
@@ -151,13 +152,13 @@ class Commands:
                         await self._idle.wait()
                 inside.cancel()
 
-    async def _keep_connected(self, inside: trio.CancelScope, tried: trio.Event) -> None:
+    async def _keep_connected(self, inside: trio.CancelScope) -> None:
         delay = FIRST_DELAY
         with inside:
             while True:
                 why = ENDING
                 try:
-                    await self._connect_and_converse(tried)
+                    await self._connect_and_converse()
                 except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
                     why = str(error) or "it doesn't answer in time"
                 except (Refusal, Unreachable) as error:
@@ -166,19 +167,19 @@ class Commands:
                     if self.trouble is None:
                         delay = FIRST_DELAY
                     self._lost(why)
-                    tried.set()
+                    self.tried.set()
                 self.reconnects += 1
                 await trio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, LONGEST_DELAY)
 
-    async def _connect_and_converse(self, tried: trio.Event) -> None:
+    async def _connect_and_converse(self) -> None:
         with trio.fail_after(PATIENCE):
             stream = await self._dial()
         try:
             with trio.fail_after(PATIENCE):
                 reader = await self._open(stream)
             self.trouble = None
-            tried.set()
+            self.tried.set()
             await self._converse(stream, reader)
         finally:
             await trio.aclose_forcefully(stream)
@@ -200,7 +201,8 @@ class Commands:
                     answers.append(answer)
             return answers
 
-        await self._prepare(ask_all)
+        if self._prepare is not None:
+            await self._prepare(ask_all)
         return reader
 
     async def _converse(self, stream: trio.abc.Stream, reader: hiredis.Reader) -> None:

@@ -177,7 +177,7 @@ class Following:
     ) -> None:
         self._commands = commands
         self._names = names
-        self._inbox = names.inbox(node)
+        self.node = node
         self._want = want
         self._unwant = unwant
         self._doubtful = doubtful
@@ -480,7 +480,7 @@ class Following:
             )
         self._commands.send("TIME", done=clock)
         self._commands.send("HGET", self._names.epoch, "name", done=epoch)
-        self._commands.send("PUBLISH", self._inbox, fence(self._fence), done=sent)
+        self._commands.send("PUBLISH", self._names.inbox(self.node), fence(self._fence), done=sent)
         with trio.move_on_after(PATIENCE):
             await round_.over.wait()
         self._round = None

@@ -1,29 +1,32 @@
 """RedisBackplane: what joins the nodes of a deployment, over one Redis.
 
 Joins its parts and knows little itself: `commands` sends, `subscription` hears, `publishing` has receipts to give,
-`following` knows how far each stream has come. Promises what `service.core.backplane` does. What comes on a channel
-may be anybody's: what cannot be read is dropped and counted, and nothing of it is raised or logged.
+`following` knows how far each stream has come, `membership` who lives. Promises what `service.core.backplane` does.
+What comes on a channel may be anybody's: what cannot be read is dropped and counted, and nothing of it is raised or
+logged.
 
 Redis is trusted with what it has accepted as long as its process lives, and after a restart where it keeps an
 append-only file; otherwise a restart begins a new epoch: whoever resumes is told that something may be lost.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final
 
 import structlog
 import trio
 
-from service.core.backplane import Done, Inbound, Joined, Order, Resume
+from service.core.backplane import Done, Inbound, Joined, NodeState, Order, Resume
 from service.wire.faults import PeerFault
 from service.wire.messages import Event, Target
 
 from .commands import AskAll, Callback, Commands, Refusal, Word
 from .following import Counts, Following
+from .membership import KINDS, Membership
 from .names import ORDINARY, Names
 from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
 from .publishing import Publisher
+from .registry import Present
 from .scripts import ALL, EPOCH
 from .subscription import LARGEST_MESSAGE, Subscription
 
@@ -31,14 +34,21 @@ TICK: Final = 0.05
 """Seconds between two looks at what has waited too long."""
 
 
+def _nobody(node: str, client_id: str | None, user_id: str | None) -> None:
+    """Where nobody asks who left with a node."""
+
+
 class RedisBackplane:
     """One node's place among those that share a Redis.
 
     `dial` makes a connection, `greeting` is what is said first on it; `prefix` of everything of ours in Redis;
-    `length` events and `ttl` seconds of each stream are kept; `make_id` names pushes that have no id.
+    `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds after its last
+    sign of life; `make_id` names pushes that have no id. `present` gives all who are connected here; `left` is told
+    who was connected at a node that died (the node, client_id, user_id), on one node only.
 
-    For metrics: the attributes of `commands`, `publisher`, `following` and `subscription`, and `malformed`,
-    `ordinary_dropped`.
+    For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
+    `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
+    that could not be sent).
     """
 
     def __init__(
@@ -50,13 +60,14 @@ class RedisBackplane:
         prefix: str = "portico:",
         length: int = 1000,
         ttl: float = 86_400.0,
+        lease: float = 10.0,
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
+        present: Callable[[], Iterable[Present]] = tuple,
+        left: Callable[[str, str | None, str | None], None] = _nobody,
     ) -> None:
-        self.node = node
         self._log = log
         self.names = Names(prefix)
-        self._inbox = self.names.inbox(node)
         self._greeting = greeting
         self._run: tuple[Word, ...] = (b"", 0)
         self.commands = Commands(
@@ -68,10 +79,10 @@ class RedisBackplane:
             dial,
             greeting=greeting,
             probe=self._probe,
-            canary=self._inbox + b":canary",
+            canary=self.names.inbox(os.urandom(8).hex()),
             on_message=self._heard,
             on_read=self._acknowledge_all,
-            on_gap=self._resubscribed,
+            on_gap=self._whole_again,
             log=log,
         )
         self.following = Following(
@@ -96,12 +107,20 @@ class RedisBackplane:
             make_id=make_id,
             log=log,
         )
+        self.membership = Membership(
+            self.commands.ask, _Around(self, present, left, log), name=node, prefix=prefix, lease=lease
+        )
         self._acks: dict[str, list[Ack]] = {}
-        self._inbound: Inbound
+        self.inbound: Inbound
         self.malformed = 0
         self.ordinary_dropped = 0
         self.untold = 0
-        self.subscription.want([self._inbox, self.names.all_nodes])
+        self.subscription.want([self.names.inbox(node), self.names.all_nodes])
+
+    @property
+    def node(self) -> str:
+        """This node's name; another than it was given, from the first moments on, if that was taken."""
+        return self.membership.node
 
     @property
     def epoch(self) -> str:
@@ -111,22 +130,35 @@ class RedisBackplane:
     @property
     def trouble(self) -> str | None:
         """Why this node is cut off from the others, or None."""
-        return self.commands.trouble or self.subscription.trouble
+        return self.commands.trouble or self.subscription.trouble or self.membership.trouble
 
     def attach(self, inbound: Inbound) -> None:
         """Say who is told."""
-        self._inbound = inbound
+        self.inbound = inbound
         self.following.attach(inbound)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep this node joined to the others until cancelled; `started` once Redis was tried, whether or not it is
-        there. What was published before the end is still sent, within a second."""
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self.commands.run)
-            nursery.start_soon(self.subscription.run)
-            nursery.start_soon(self.following.run)
-            nursery.start_soon(self._tick)
-            task_status.started()
+        there. At the end it says goodbye, and what was published before is still sent: two seconds at most."""
+        ending = trio.CancelScope(shield=True)
+
+        async def command() -> None:
+            with ending:
+                await self.commands.run()
+
+        async with trio.open_nursery() as outer:
+            outer.start_soon(command)
+            try:
+                async with trio.open_nursery() as nursery:
+                    await self.commands.tried.wait()
+                    nursery.start_soon(self.subscription.run)
+                    nursery.start_soon(self.following.run)
+                    nursery.start_soon(self.membership.run)
+                    nursery.start_soon(self._tick)
+                    task_status.started()
+            finally:
+                await self.membership.leave()
+                ending.cancel()
 
     # Pushes and history
 
@@ -163,6 +195,19 @@ class RedisBackplane:
 
         self._tell(self.names.channel(target), kind, body, reached)
 
+    def nodes(self) -> Collection[NodeState]:
+        """The nodes that live."""
+        return self.membership.nodes()
+
+    def announce(self, state: NodeState) -> None:
+        """What the others are to know of this node."""
+        self.membership.announce(state)
+
+    def renamed(self, node: str) -> None:
+        """The name was another's: this node has a new one, and hears under that."""
+        self.subscription.want([self.names.inbox(node)])
+        self.publisher.node = self.following.node = node
+
     def _tell(self, channel: bytes, kind: str, body: bytes, done: Callback | None = None) -> None:
         def sent(answer: object) -> None:
             if isinstance(answer, Exception):
@@ -192,8 +237,12 @@ class RedisBackplane:
     def _heard_here(self, payload: bytes) -> None:
         match read_inbox(payload):
             case Told(sender, kind, body):
-                if sender != self.node:
-                    self._inbound.heard(sender, kind, body)
+                if sender == self.node:
+                    return
+                if kind in KINDS:
+                    self.membership.heard(sender, kind, body)
+                else:
+                    self.inbound.heard(sender, kind, body)
             case int(number):
                 self.following.fence_heard(number)
             case list(some):
@@ -211,7 +260,7 @@ class RedisBackplane:
                     "a notification from another program was dropped", reason=fault.message, count=self.ordinary_dropped
                 )
         else:
-            self._inbound.arrived(target, event)
+            self.inbound.arrived(target, event)
 
     def _acknowledge(self, push: Push, counts: Counts) -> None:
         ack = Ack(push.number, *counts)
@@ -267,8 +316,44 @@ class RedisBackplane:
         if isinstance(answer, bytes):
             self.following.epoch = answer.decode()
 
-    def _resubscribed(self) -> None:
+    def _whole_again(self) -> None:
         self.following.subscribed_anew()
+
+
+class _Around:
+    """What surrounds the membership of a node."""
+
+    def __init__(
+        self,
+        plane: RedisBackplane,
+        present: Callable[[], Iterable[Present]],
+        left: Callable[[str, str | None, str | None], None],
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._plane = plane
+        self._log = log
+        self.present = present
+        self.left = left
+
+    def tell_all(self, kind: str, body: bytes) -> None:
+        """Send a message to every other node."""
+        self._plane.tell_all(kind, body)
+
+    def renamed(self, node: str) -> None:
+        """This node has this name from now on."""
+        self._plane.renamed(node)
+
+    def node_left(self, node: str) -> None:
+        """A node is gone."""
+        self._plane.inbound.node_left(node)
+
+    def nodes_changed(self) -> None:
+        """The nodes are others than before."""
+        self._plane.inbound.nodes_changed()
+
+    def note(self, event: str, /, **fields: object) -> None:
+        """Something that operators should know."""
+        self._log.warning(event, **fields)
 
 
 def _field(info: bytes, name: bytes) -> bytes:

@@ -67,7 +67,7 @@ class Publisher:
     ) -> None:
         self._commands = commands
         self._names = names
-        self._node = node
+        self.node = node
         self._length = length
         self._ttl = ttl
         self._floor = floor
@@ -89,7 +89,7 @@ class Publisher:
     def publish(self, order: Order, done: Done) -> None:
         """Push to all nodes; see the port."""
         self._number += 1
-        body = body_of(order.event, self._node, self._number)
+        body = body_of(order.event, self.node, self._number)
         if len(body) > MAX_PUSH:
             done(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
             return
