@@ -460,6 +460,7 @@ async def test_out_of_descriptors_accepting_pauses_and_resumes(
         assert (await client.answer()).status == 101
         await client.aclose()
     assert [event for event, _ in harness.log if event == "accept_resumed"]
+    assert counts.accept_pauses == [event for event, _ in harness.log].count("accept_paused")
 
 
 async def test_the_answer_of_a_refusal_is_the_gates(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
