@@ -29,12 +29,16 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+async def nothing_first(_: object) -> None:
+    """A connection needs no preparation here."""
+
+
 class Node:
     """A membership, and all that it says."""
 
     def __init__(self, town: "Town", name: str, url: str) -> None:
         self.town = town
-        self.commands = Commands(read_url(url).dial, prepare=(), log=make_log("json", "error"))
+        self.commands = Commands(read_url(url).dial, prepare=nothing_first, log=make_log("json", "error"))
         self.here: dict[str, Present] = {}
         self.gone: list[str] = []
         self.left_users: list[Left] = []
