@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Final
 
 import trio
@@ -34,15 +35,18 @@ from service.http.plain import plain_http
 from service.http.rooms import create_http
 from service.observe import LogJournal, make_log
 from service.settings import Settings
+from service.supervision.link import Supervised
 from service.transports import asgi, front_door
 from service.transports.door import Door
 from service.transports.http_server import serve_http
-from service.transports.listener import open_listeners
+from service.transports.listener import deafen, open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.version import VERSION
 
 TICK: Final = 0.1
+LATECOMERS: Final = 0.5
+"""Seconds that who was accepted just before a successor took over has for its handshake."""
 
 
 class StartError(Exception):
@@ -169,6 +173,13 @@ class Node:
         if settings.worker_port is not None:
             self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
 
+    def take(self, sockets: Mapping[str, list[socket.socket]]) -> None:
+        """`bind`, where a supervisor has bound them."""
+        self._websocket_sockets = sockets.get("websocket")
+        self._worker_sockets = sockets.get("worker")
+        if self._websocket_sockets is not None:
+            self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
+
     def will_speak_tls(self, *, by_hypercorn: bool = False) -> None:
         """Whoever serves the app has what it takes for TLS, where that is set. Call it before `bind`.
 
@@ -277,28 +288,37 @@ def create_app(settings: Settings) -> QuartTrio:
     return node.app
 
 
-def serve(settings: Settings) -> int:
-    """`portico serve`: run a node until SIGINT or SIGTERM; a second signal stops it at once. Returns the exit code."""
+def serve(settings: Settings, supervised: Supervised | None = None) -> int:
+    """`portico serve`: run a node until SIGINT or SIGTERM; a second signal stops it at once. Returns the exit code.
+
+    `supervised`: the link to the supervisor, where it is one process of several.
+    """
     try:
         node = Node(settings)
-        return trio.run(_serve, node)
+        return trio.run(_serve, node, supervised)
     except StartError as error:
         sys.stderr.write(f"portico: {error}\n")
+        if supervised is not None:
+            supervised.say("failed", str(error))
         return 2
 
 
-async def _serve(node: Node) -> int:
+async def _serve(node: Node, supervised: Supervised | None) -> int:
     settings = node.settings
     node.will_speak_tls()
-    await node.bind()
-    sockets = await _listen(settings.host, settings.port, "PORT")
+    if supervised is None:
+        await node.bind()
+        sockets = await _listen(settings.host, settings.port, "PORT")
+    else:
+        node.take(supervised.sockets)
+        sockets = supervised.sockets["http"]
     node.places.http_port = sockets[0].getsockname()[1]
     settle_collector()
     shutdown = trio.Event()
+    ending = False
     code = 0
 
     async def heed_signals() -> None:
-        nonlocal code
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             heard = 0
             async for _ in signals:
@@ -306,12 +326,36 @@ async def _serve(node: Node) -> int:
                 if heard == 1:
                     nursery.start_soon(end)
                 else:
-                    node.log.warning("stopping at once")
-                    code = 1
-                    nursery.cancel_scope.cancel()
+                    stop()
                     return
 
+    def stop() -> None:
+        nonlocal code
+        node.log.warning("stopping at once")
+        code = 1
+        nursery.cancel_scope.cancel()
+
+    async def obey(supervised: Supervised) -> None:
+        async for order in supervised.orders():
+            if order == "stop":
+                stop()
+            elif order == "drain":
+                nursery.start_soon(end)
+            else:
+                nursery.start_soon(hand_over)
+
+    async def hand_over() -> None:
+        for sock in sockets:
+            deafen(sock)
+        node.reactor.stop_accepting(leave=True)
+        await trio.sleep(LATECOMERS)
+        await end()
+
     async def end() -> None:
+        nonlocal ending
+        if ending:
+            return
+        ending = True
         code_if_broken = 1 if node.state == "broken" else 0
         await node.drain()
         nonlocal code
@@ -326,12 +370,22 @@ async def _serve(node: Node) -> int:
             nursery.cancel_scope.cancel()
 
         await nursery.start(serve_until_shutdown)
-        if settings.log_format == "console":
+        if supervised is not None:
+            supervised.say("started")
+            nursery.start_soon(obey, supervised)
+            nursery.start_soon(_tell_when_ready, node, supervised)
+        if supervised is None and settings.log_format == "console":
             sys.stdout.write(_banner(node))
             sys.stdout.flush()
         else:
             node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
     return code
+
+
+async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
+    while node.unready() is not None:  # noqa: ASYNC110 — readiness is a question, not an event
+        await trio.sleep(TICK)
+    supervised.say("ready")
 
 
 def _banner(node: Node) -> str:

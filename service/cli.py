@@ -116,22 +116,87 @@ def main() -> None:
 @click.option("--port", type=_PORT, help="The port of HTTP; overrides PORT.")
 @click.option("--websocket-port", metavar="PORT|same", help="Overrides WEBSOCKET_PORT.")
 @click.option("--worker-port", metavar="PORT|off", help="Overrides WORKER_PORT.")
-def serve(host: str | None, port: int | None, websocket_port: str | None, worker_port: str | None) -> None:
+@click.option("--workers", metavar="N", help="Processes on the same ports, a core for each; overrides PORTICO_WORKERS.")
+@click.option("--supervised", hidden=True, help="What the supervisor hands to a process of its.")
+def serve(
+    host: str | None,
+    port: int | None,
+    websocket_port: str | None,
+    worker_port: str | None,
+    workers: str | None,
+    supervised: str | None,
+) -> None:
     """Run the gateway.
 
-    Settings come from the environment and a .env file; the options override four of them, and say
+    Settings come from the environment and a .env file; the options override five of them, and say
     nothing about the environment being production. `portico check` shows what is in force.
+
+    With several workers, SIGHUP replaces them one after another, and one that dies is brought back.
     """
-    overrides = {
-        "HOST": host,
-        "PORT": None if port is None else str(port),
-        "WEBSOCKET_PORT": websocket_port,
-        "WORKER_PORT": worker_port,
+    options = {
+        "--host": ("HOST", host),
+        "--port": ("PORT", None if port is None else str(port)),
+        "--websocket-port": ("WEBSOCKET_PORT", websocket_port),
+        "--worker-port": ("WORKER_PORT", worker_port),
     }
-    settings = _settings({name: value for name, value in overrides.items() if value is not None})
+    given = {option: (name, value) for option, (name, value) in options.items() if value is not None}
+    overrides = dict(given.values())
+    if supervised is not None:
+        sys.exit(_serve_supervised(supervised, overrides))
+    settings = _settings(overrides | ({} if workers is None else {"PORTICO_WORKERS": workers}))
+    if settings.workers > 1:
+        sys.exit(_supervise(settings, [part for option, (_, value) in given.items() for part in (option, value)]))
     from service.app import serve as run_gateway  # the other commands start faster without the gateway
 
     sys.exit(run_gateway(settings))
+
+
+def _serve_supervised(place: str, overrides: dict[str, str]) -> int:
+    """Be one process of several."""
+    from service.supervision.link import Supervised
+
+    try:
+        link = Supervised(place)
+    except ValueError as error:
+        raise click.UsageError(f"--supervised: {error}.") from error
+    try:
+        settings = Settings.load(overrides=overrides | {"PORTICO_NAME": link.name})
+    except SettingsError as error:
+        link.say("failed", *error.problems)
+        _fail(WRONG, *error.problems)
+    from service.app import serve as run_gateway
+
+    return run_gateway(settings, link)
+
+
+def _supervise(settings: Settings, options: list[str]) -> int:
+    """Run several processes. The gateway itself is not imported here: it would be one more in memory."""
+    from service.observe import make_log
+    from service.supervision.ports import Ports
+    from service.supervision.private_redis import PrivateRedis
+    from service.supervision.supervisor import Supervisor
+
+    numbers = {"http": settings.port, "websocket": settings.websocket_port, "worker": settings.worker_port}
+    redis = None
+    if settings.redis_url is None:
+        try:
+            redis = PrivateRedis()
+        except FileNotFoundError as error:
+            _fail(WRONG, str(error))
+    supervisor = Supervisor(
+        workers=settings.workers,
+        name=settings.name,
+        options=options,
+        ports=Ports(
+            settings.host,
+            {kind: number for kind, number in numbers.items() if number is not None},
+            {"http": "PORT", "websocket": "WEBSOCKET_PORT", "worker": "WORKER_PORT"},
+        ),
+        redis=redis,
+        drain_seconds=settings.drain_seconds,
+        log=make_log(settings.log_format, settings.log_level),
+    )
+    return trio.run(supervisor.run)
 
 
 def _settings(overrides: dict[str, str] | None = None) -> Settings:

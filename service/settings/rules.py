@@ -48,8 +48,8 @@ def _parts(settings: "Settings") -> Iterator[str]:
         role = settings.service_role
         told = f"SERVICE_ROLE={role}" if role else f"API_TYPE={settings.api_type}"
         yield (
-            f"{told} makes this process a part of a gateway, whose parts find one another through Redis: set REDIS_URL, "
-            "or leave SERVICE_ROLE and API_TYPE unset."
+            f"{told} makes this process a part of a gateway, whose parts find one another through Redis: set "
+            "REDIS_URL, or leave SERVICE_ROLE and API_TYPE unset."
         )
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import trio
@@ -60,10 +61,13 @@ def accepted_address(address: Any) -> str:
     return sys.intern(mapped if mapped.count(".") == 3 else host)
 
 
-async def open_listeners(host: str | None, port: int, reuse_port: bool = False) -> list[socket.socket]:
+async def open_listeners(
+    host: str | None, port: int, reuse_port: bool = False, *, listening: bool = True
+) -> list[socket.socket]:
     """Bind every address that `host` stands for (None: all, IPv4 and IPv6), on one port.
 
-    Port 0 takes any. Raises OSError, with a sentence and the errno. Cancelling is safe.
+    Port 0 takes any. `reuse_port`: shared with others that ask for the same. Not `listening`: bound only.
+    Raises OSError, with a sentence and the errno. Cancelling is safe.
     """
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -83,6 +87,8 @@ async def open_listeners(host: str | None, port: int, reuse_port: bool = False) 
             if port == 0 and len(sockets) > 1:
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             _bind(sock, address, alone=len(found) == 1, reuse_port=reuse_port)
+            if listening:
+                sock.listen(BACKLOG)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -100,4 +106,17 @@ def _bind(sock: socket.socket, address: Any, *, alone: bool, reuse_port: bool) -
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(address)
-    sock.listen(BACKLOG)
+
+
+def deafen(sock: socket.socket) -> None:
+    """Have a listening socket, which other processes share, accept nobody any more in this one.
+
+    Whoever is accepting from it goes on waiting, for ever; the others get all who connect. For those who accept in
+    our place and cannot be told to stop, such as Hypercorn before it ends.
+    """
+    with TemporaryDirectory(prefix="portico-") as folder, socket.socket(socket.AF_UNIX) as silent:
+        # It has to listen, or accepting would be an error; nobody can find it.
+        silent.bind(os.path.join(folder, "nobody"))
+        silent.listen(1)
+        silent.setblocking(False)
+        os.dup2(silent.fileno(), sock.fileno(), inheritable=False)

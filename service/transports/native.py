@@ -179,10 +179,12 @@ class Reactor:
         self._deferred.append(call)
         self.wake()
 
-    def stop_accepting(self) -> None:
-        """Close all listeners, having accepted whoever is in their queues."""
+    def stop_accepting(self, *, leave: bool = False) -> None:
+        """Close all listeners, having accepted whoever is in their queues; `leave` them to another process that has
+        the same sockets."""
         for listener in list(self._listeners.values()):
-            self._accept(listener, everything=True)
+            if not leave:
+                self._accept(listener, everything=True)
             self._stop(listener)
 
     async def drain(self, seconds: float, code: CloseCode = CloseCode.RESTARTING, reason: str | None = None) -> None:
