@@ -7,24 +7,23 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.address import read_url
-from service.backplane.redis.commands import Commands
 from service.backplane.redis.logins import RedisLoginStore
 from service.core.backplane import PATIENCE
 from service.wire.faults import PeerFault
 
 from ..login_contract import LoginContract, Scene, answer, login, said
 from ..redis_server import RedisServer, redis_server
+from .links import link
 
 
 @asynccontextmanager
 async def stores(redis: RedisServer, count: int) -> AsyncIterator[list[RedisLoginStore]]:
     """So many nodes' stores."""
-    links = [Commands(read_url(redis.url).dial) for _ in range(count)]
+    links = [link(redis.url) for _ in range(count)]
     async with trio.open_nursery() as nursery:
-        for link in links:
-            await nursery.start(link.run)
-        yield [RedisLoginStore(link.send, "test:") for link in links]
+        for each in links:
+            await nursery.start(each.run)
+        yield [RedisLoginStore(each.send, "test:") for each in links]
         nursery.cancel_scope.cancel()
 
 
