@@ -17,18 +17,21 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
 import trio
 from quart_trio import QuartTrio
 
 from service.background import Background
-from service.backplane.memory import MemoryBackplane, World
-from service.backplane.memory_logins import MemoryLoginStore
+from service.backplane.redis.address import read_url
 from service.collector import settle_collector
+from service.core.backplane import Order
 from service.core.discovery import Places
-from service.core.gateway import Gateway, Rules, make_id
+from service.core.gateway import Gateway, Rules
+from service.core.session import Session
+from service.deployment import Alone, Deployment, OverRedis
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.plain import plain_http
@@ -43,10 +46,27 @@ from service.transports.listener import deafen, open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.version import VERSION
+from service.wire.faults import PeerFault
 
 TICK: Final = 0.1
 LATECOMERS: Final = 0.5
 """Seconds that who was accepted just before a successor took over has for its handshake."""
+
+
+class _NodeJournal(LogJournal):
+    """Also tells the deployment who is here."""
+
+    def __init__(self, log: structlog.typing.FilteringBoundLogger, deployment: Deployment) -> None:
+        super().__init__(log)
+        self._deployment = deployment
+
+    def registered(self, session: Session) -> None:
+        super().registered(session)
+        self._deployment.came(session)
+
+    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+        super().closed(session, code, reason, seconds)
+        self._deployment.went(session)
 
 
 class StartError(Exception):
@@ -68,16 +88,15 @@ class Node:
         self._speaks_tls = False
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
-        self.world = World(now=time.monotonic, length=settings.history_length, ttl=settings.history_ttl)
-        self.backplane = MemoryBackplane(self.world, settings.name, make_id)
+        self.deployment = self._deployment()
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
             wall=time.time,
             defer=lambda call: self.reactor.defer(call),
-            journal=LogJournal(self.log),
-            backplane=self.backplane,
-            login_store=MemoryLoginStore(now=time.monotonic),
+            journal=_NodeJournal(self.log, self.deployment),
+            backplane=self.deployment.backplane,
+            login_store=self.deployment.login_store,
         )
         try:
             extend(self.gateway, settings.extensions)
@@ -134,6 +153,29 @@ class Node:
         )
         front_door.install(self.app, self.door)
 
+    def _deployment(self) -> Deployment:
+        settings = self.settings
+        if settings.redis_url is None:
+            return Alone(node=settings.name, length=settings.history_length, ttl=settings.history_ttl)
+        try:
+            address = read_url(settings.redis_url.get_secret_value())
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        return OverRedis(
+            address,
+            node=settings.name,
+            prefix=settings.redis_prefix,
+            length=settings.history_length,
+            ttl=settings.history_ttl,
+            lease=settings.node_lease,
+            publish=self._publish,
+            present=lambda: self.gateway.hub,
+            log=self.log,
+        )
+
+    def _publish(self, order: Order, done: Callable[[PeerFault | None], None]) -> None:
+        self.gateway.publish(order, lambda result: done(result if isinstance(result, PeerFault) else None))
+
     # How it is
 
     def unready(self) -> str | None:
@@ -141,7 +183,9 @@ class Node:
         if self.state != "running":
             return self.state
         down = self.background.down
-        return None if down is None else f"the task {down} is down"
+        if down is not None:
+            return f"the task {down} is down"
+        return self.deployment.backplane.trouble
 
     def _broke(self, error: Exception) -> None:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))
@@ -240,11 +284,14 @@ class Node:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.reactor.run)
+                await nursery.start(self.deployment.run)
                 for kind, sockets in (("websocket", self._websocket_sockets), ("worker", self._worker_sockets)):
                     if sockets:
                         await nursery.start(self.reactor.accept_from, sockets, kind)
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
                 nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
+                if self.settings.ingress:
+                    nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
                 task_status.started()
                 await self._stop.wait()
@@ -264,7 +311,7 @@ class Node:
         while True:
             await trio.sleep(self.settings.cleanup_interval)
             self.gateway.dispatcher.drop_statistics()
-            self.world.forget_old()
+            self.deployment.forget_old()
 
     async def drain(self) -> None:
         """Tell everybody that the node goes, then close each connection at a random moment within the drain's window,

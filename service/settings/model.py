@@ -276,6 +276,17 @@ class Settings(BaseSettings):
         derive=defaults.redis_url,
         shown="made from `REDIS_HOST` and `REDIS_PORT`, if the host is set",
     )
+    node_lease: forms.Seconds = setting(
+        OTHERS,
+        "Seconds within which a node that died is known to be gone. Each says three times in that time that it lives.",
+        5.0,
+    )
+    ingress: forms.Flag = setting(
+        OTHERS,
+        "Whether this node publishes what other programs put on the ingress stream of Redis.",
+        derive=lambda known: known["service_role"] != "websocket",
+        shown="true (false for `SERVICE_ROLE=websocket`)",
+    )
     redis_prefix: forms.RedisPrefix = setting(
         OTHERS,
         "What the names of everything in Redis begin with, but for the channels `notifications:{user_id}`. "

@@ -1,0 +1,161 @@
+"""How a process is joined to the others of its deployment: alone, in memory, or over Redis.
+
+Made from single values, and knows no settings. `Alone` and `OverRedis` have the same surface (`Deployment`): the
+backplane and the login store that the core is given, and what has to run beside it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from service.backplane.memory import MemoryBackplane, World
+from service.backplane.memory_logins import MemoryLoginStore
+from service.backplane.redis.address import Address
+from service.backplane.redis.commands import AskAll, Commands, Refusal
+from service.backplane.redis.ingress import Ingress, Publish
+from service.backplane.redis.logins import RedisLoginStore
+from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.registry import Present
+from service.core.backplane import Backplane
+from service.core.gateway import make_id
+from service.core.login_store import LoginStore
+from service.core.orders import order_of
+from service.core.session import Session
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+class Deployment(Protocol):
+    """What a node is given of its deployment."""
+
+    @property
+    def backplane(self) -> Backplane:
+        """What joins it to the others."""
+
+    @property
+    def login_store(self) -> LoginStore:
+        """Where login sessions are kept."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep it joined until cancelled. At the end it says goodbye."""
+
+    async def take_in(self) -> None:
+        """Publish what other programs put on the ingress stream, until cancelled."""
+
+    def came(self, session: Session) -> None:
+        """Somebody is connected, or is somebody else now."""
+
+    def went(self, session: Session) -> None:
+        """Somebody isn't any more."""
+
+    def forget_old(self) -> None:
+        """Drop what is too old. To be called now and then."""
+
+
+class Alone:
+    """One process without Redis: everything is in its memory, and ends with it."""
+
+    def __init__(self, *, node: str, length: int, ttl: float) -> None:
+        self._world = World(now=time.monotonic, length=length, ttl=ttl)
+        self.backplane: Final = MemoryBackplane(self._world, node, make_id)
+        self.login_store: Final = MemoryLoginStore(now=time.monotonic)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """There is nobody to be joined to."""
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def take_in(self) -> None:
+        """There is no stream."""
+        await trio.sleep_forever()
+
+    def came(self, session: Session) -> None:
+        """Nobody else asks."""
+
+    def went(self, session: Session) -> None:
+        """Nobody else asks."""
+
+    def forget_old(self) -> None:
+        """Drop what is too old."""
+        self._world.forget_old()
+
+
+class OverRedis:
+    """One of several nodes that share a Redis.
+
+    `publish` is where what comes by the ingress stream goes; `present` gives everybody who is connected here; `lease`
+    in seconds: how soon a node that died is known to be gone.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        node: str,
+        prefix: str,
+        length: int,
+        ttl: float,
+        lease: float,
+        publish: Publish,
+        present: Callable[[], Iterable[Session]],
+        log: Log,
+    ) -> None:
+        self._log = log
+        greeting = self._greeting = address.greeting("portico")
+        self.backplane: Final = RedisBackplane(
+            address.dial,
+            node=node,
+            greeting=greeting,
+            prefix=prefix,
+            length=length,
+            ttl=ttl,
+            lease=lease,
+            make_id=make_id,
+            log=log,
+            present=lambda: [_present(session) for session in present()],
+            left=self._left,
+        )
+        self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
+        # Reading holds a connection up, so it has one of its own.
+        self._reading = Commands(address.dial, prepare=self._greet, log=log)
+        self.ingress: Final = Ingress(
+            self._reading.ask, publish, order_of, node=node, prefix=prefix, lease=lease, log=log
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep it joined until cancelled."""
+        await self.backplane.run(task_status=task_status)
+
+    async def take_in(self) -> None:
+        """Publish what other programs put on the ingress stream, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reading.run)
+            await self.ingress.run()
+
+    def came(self, session: Session) -> None:
+        """Somebody is connected, or is somebody else now."""
+        self.backplane.membership.registry.came(_present(session))
+
+    def went(self, session: Session) -> None:
+        """Somebody isn't any more."""
+        self.backplane.membership.registry.went(session.id)
+
+    def forget_old(self) -> None:
+        """Redis does that."""
+
+    def _left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+        self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")
+
+    async def _greet(self, ask_all: AskAll) -> None:
+        try:
+            await ask_all(self._greeting)
+        except Refusal as refusal:
+            # What Redis says of AUTH may repeat the password.
+            raise Refusal(f"{refusal.word}: it refuses the user, the password or the database") from None
+
+
+def _present(session: Session) -> Present:
+    return Present(session.id, session.identity.client_id, session.identity.user_id)

@@ -1,0 +1,265 @@
+"""The account: what was accepted, and what of it each client got, live or replayed, once, in order.
+
+Publishers push durable events with ids, and push again under the same id whatever was not accepted. Clients come back
+to another node as soon as they lose theirs, and say where they left off. At the end everything that was accepted must
+be with everybody that it was for: what is missing without the client having been told so is *lost*, what came a second
+time is *doubled*, what came before something older is *out of order*. (Events are numbered, so one publisher serves a user.)
+"""
+
+import http.client
+import json
+import queue
+import random
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+from tests.adversity.crowd import Client, Crowd
+from tests.transports.raw import Address
+
+_COME_BACK: Final = (0.05, 0.5)
+_RETRY: Final = 0.1
+
+
+@dataclass
+class Account:
+    """The figures. `sent` events were accepted, each for one user; `expected` deliveries follow from them."""
+
+    sent: int = 0
+    refused: int = 0
+    expected: int = 0
+    delivered: int = 0
+    replayed: int = 0
+    lost: int = 0
+    doubled: int = 0
+    disordered: int = 0
+    told_lost: int = 0
+    reconnected: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost in silence, nothing doubled, nothing out of order."""
+        return not (self.lost or self.doubled or self.disordered)
+
+    def __str__(self) -> str:
+        rows = (
+            ("events sent (accepted)", self.sent),
+            ("refused with 503, and sent again", self.refused),
+            ("deliveries expected", self.expected),
+            ("delivered live", self.delivered - self.replayed),
+            ("replayed to clients that came back", self.replayed),
+            ("clients told that something is lost", self.told_lost),
+            ("clients that came back", self.reconnected),
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("out of order", self.disordered),
+        )
+        return "\n".join(f"  {name:<38}{number:>10,}" for name, number in rows)
+
+
+class Resumer:
+    """A client that comes back: to the next of `addresses`, from where it left off."""
+
+    def __init__(self, crowd: Crowd, addresses: Callable[[], Sequence[Address]], number: int, user: str) -> None:
+        self._crowd = crowd
+        self._addresses = addresses
+        self._client: _Connection | None = None
+        self._turn = number
+        self.number = number
+        self.user = user
+        self.stream = f"user:{user}"
+        self.registered = False
+        self.stays = True
+        self.epoch: str | None = None
+        self.offset = 0
+        self.got: list[tuple[int, int, int]] = []  # offset, event, registration after which it came
+        self.replayed = 0
+        self.registrations = 0
+        self.told: list[int] = []  # how much it had got each time that it was told of a loss
+        self.codes: list[int] = []
+
+    def come(self) -> None:
+        """Connect, to another node than the last time."""
+        self._turn += 1
+        addresses = self._addresses()
+        self._client = self._crowd.join(_Connection(self._crowd, self), address=addresses[self._turn % len(addresses)])
+
+    def leave(self) -> None:
+        """Hang up, rudely, and come back."""
+        if self._client is not None:
+            self._client.hang_up(reset=True)
+
+    def first(self) -> dict[str, Any]:
+        """What it says first."""
+        message: dict[str, Any] = {
+            "type": "c_client_register",
+            "client_id": f"c{self.number}",
+            "user_id": self.user,
+        }
+        if self.epoch is not None:
+            message["resume"] = {"epoch": self.epoch, "offsets": {self.stream: self.offset}}
+        return message
+
+    def heard(self, message: dict[str, Any]) -> None:
+        """One message of the gateway's."""
+        kind = message.get("type")
+        if kind == "registration_success":
+            self.registered = True
+            self.registrations += 1
+            resume = message["resume"]
+            if not resume["recovered"] and self.epoch is not None:
+                self.told.append(len(self.got))
+            if self.stream in resume["offsets"]:
+                if self.epoch != resume["epoch"] or not resume["recovered"]:
+                    self.offset = resume["offsets"][self.stream]
+                self._upto = resume["offsets"][self.stream]
+                self.epoch = resume["epoch"]
+        elif kind == "stream_gap":
+            self.told.append(len(self.got))
+        elif message.get("stream") == self.stream:
+            offset = message["offset"]
+            self.got.append((offset, message["n"], self.registrations))
+            if offset <= self._upto:
+                self.replayed += 1
+            self.offset = max(self.offset, offset)
+
+    def gone(self, code: int) -> None:
+        """Its connection is over."""
+        self.codes.append(code)
+        self.registered = False
+        if self.stays:
+            self._crowd.later(random.uniform(*_COME_BACK), self.come)
+
+
+class _Connection(Client):
+    """One connection of a Resumer's."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, crowd: Crowd, of: Resumer) -> None:
+        super().__init__(crowd, json.dumps(of.first()), "/ws")
+        self._of = of
+
+    def on_text(self, payload: bytes) -> None:
+        """One message."""
+        super().on_text(payload)
+        self._of.heard(json.loads(payload))
+
+    def on_end(self) -> None:
+        """It is over."""
+        super().on_end()
+        self._of.gone(self.code)
+
+
+class Publisher(threading.Thread):
+    """Pushes durable events to users in turn, `rate` a second, until it is told to stop; each until it is accepted."""
+
+    def __init__(self, address: Address, users: Sequence[str], rate: float, prefix: str = "e") -> None:
+        super().__init__(daemon=True)
+        self._address = address
+        self._users = users
+        self._pause = 1 / rate
+        self._prefix = prefix
+        self._stop = threading.Event()
+        self._faults: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.accepted: dict[str, list[int]] = {user: [] for user in users}
+        self.refused = 0
+        self.slowest = 0.0
+
+    def stop(self) -> None:
+        """Send no more, once what is under way was accepted."""
+        self._stop.set()
+
+    def finish(self, seconds: float = 60.0) -> None:
+        """Stop, and wait for it. AssertionError if something was answered that should not be."""
+        self.stop()
+        self.join(seconds)
+        assert not self.is_alive(), "the publisher does not get its last event accepted"
+        assert self._faults.empty(), self._faults.get()
+
+    def run(self) -> None:
+        """The thread's work."""
+        connection: http.client.HTTPConnection | None = None
+        number = 0
+        while not self._stop.is_set():
+            user = self._users[number % len(self._users)]
+            number += 1
+            body = json.dumps(
+                {
+                    "target": {"user_id": user},
+                    "type": "counted",
+                    "data": {"n": number},
+                    "id": f"{self._prefix}-{number}",
+                    "durable": True,
+                }
+            )
+            began = time.monotonic()
+            while True:
+                try:
+                    if connection is None:
+                        connection = http.client.HTTPConnection(*self._address, timeout=10)
+                    connection.request("POST", "/api/notifications", body, {"Content-Type": "application/json"})
+                    answer = connection.getresponse()
+                    said = answer.read()
+                except (OSError, http.client.HTTPException):
+                    if connection is not None:
+                        connection.close()
+                    connection = None
+                    self.refused += 1
+                else:
+                    if answer.status == 202:
+                        break
+                    self.refused += 1
+                    if answer.status != 503:
+                        self._faults.put(f"{answer.status}: {said[:300]!r}")
+                        return
+                time.sleep(_RETRY)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.accepted[user].append(number)
+            time.sleep(self._pause)
+        if connection is not None:
+            connection.close()
+
+
+def settled(clients: Sequence[Resumer], publisher: Publisher) -> bool:
+    """Whether everybody has the last event of its user, or was told that it missed something after that."""
+    for client in clients:
+        accepted = publisher.accepted.get(client.user)
+        if not client.registered:
+            return False
+        if accepted and not any(event == accepted[-1] for _, event, _ in client.got[-3:]):
+            return False
+    return True
+
+
+def draw_up(clients: Sequence[Resumer], publishers: Sequence[Publisher]) -> Account:
+    """The account of what these publishers sent and these clients got."""
+    account = Account()
+    account.sent = sum(len(numbers) for publisher in publishers for numbers in publisher.accepted.values())
+    account.refused = sum(publisher.refused for publisher in publishers)
+    for client in clients:
+        accepted = [n for publisher in publishers for n in publisher.accepted.get(client.user, [])]
+        account.expected += len(accepted)
+        account.delivered += len(client.got)
+        account.replayed += client.replayed
+        account.told_lost += len(client.told)
+        account.reconnected += max(0, client.registrations - 1)
+        offsets = [offset for offset, _, _ in client.got]
+        events = [event for _, event, _ in client.got]
+        doubled = len(events) - len(set(events))
+        account.doubled += doubled
+        account.disordered += sum(later <= earlier for earlier, later in pairwise(offsets))
+        # A loss excuses what is missing at the place where the client was told of it, and nothing else.
+        missing = [n for n in sorted(set(accepted) - set(events)) if bisect_left(events, n) not in client.told]
+        account.lost += len(missing)
+        if (doubled or missing) and len(account.examples) < 5:
+            account.examples.append(
+                f"{client.stream}: missing {missing[:10]}, doubled {doubled}, told {client.told}, "
+                f"closed with {client.codes[-10:]}"
+            )
+    return account
