@@ -18,11 +18,13 @@ from service.wire.messages import Event, Identity, Target, encode, stream_of
 
 from .actions import Actions, add_own
 from .admission import UNDECIDED, Doorkeeper, Ticket
+from .askable import Askable
 from .backplane import Backplane, Order, Published
 from .counters import Counters
 from .deadlines import DeadlineWheel
 from .delivery import Delivery, Receipt
 from .dispatch import Dispatcher
+from .duplicates import Duplicates
 from .enrolment import Enrolment
 from .handlers.c_client import CClientHandler, DuplicatePolicy
 from .handlers.envelope import EnvelopeHandler
@@ -36,7 +38,10 @@ from .logins import Logins
 from .neighbours import Neighbours
 from .origins import OriginPolicy
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
+from .presence import Presence
+from .remote import RemoteDispatch
 from .session import Handler, Session
+from .user_limit import UserLimit
 from .user_push import UserPush
 from .worker_gate import WorkerGate
 
@@ -76,6 +81,7 @@ class Rules:
     max_worker_message_size: int = 5 << 20
     max_connections: int = 0
     max_connections_per_address: int = 0
+    max_connections_per_user: int = 0
     max_handshakes_per_second: float = 0.0
     worker_capacity: int = 16
     worker_timeout: float = 30.0
@@ -109,8 +115,16 @@ class Gateway:
         self.counters = Counters()
         self.hub = Hub()
         self.delivery = Delivery(self.hub, self.counters, defer=defer)
-        self.enrolment = Enrolment(self.hub, backplane)
+        self.enrolment = Enrolment(self.hub, backplane, wall=wall, enrolled=self._enrolled)
         self.neighbours = Neighbours(backplane, now=now, make_id=make_id, broke=lambda error: self.broke(None, error))
+        self.user_limit = UserLimit(self.hub, self.neighbours, rules.max_connections_per_user)
+        self.duplicates = Duplicates(
+            self.hub,
+            self.neighbours,
+            wall=wall,
+            concerns=lambda session: rules.duplicates == "replace" and session.handler is self.c_clients,
+            forget=self.enrolment.forget,
+        )
         user_push = UserPush(self.delivery, self.neighbours, self.publish)
         self.logins = Logins(login_store, user_push, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
@@ -125,6 +139,7 @@ class Gateway:
             default_capacity=rules.worker_capacity,
             counters=self.counters,
         )
+        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.neighbours, now=now)
         self.worker_gate = WorkerGate(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
         )
@@ -153,6 +168,7 @@ class Gateway:
             node=rules.node,
             heartbeat_interval=rules.heartbeat_interval,
             duplicates=rules.duplicates,
+            user_limit=self.user_limit,
             make_id=make_id,
             registered=self._registered,
         )
@@ -171,7 +187,9 @@ class Gateway:
             registered=self._registered,
             expect=self._expect,
         )
-        self.users = UserHandler(self.hub)
+        self.users = UserHandler(self.hub, self.neighbours)
+        self.remote = RemoteDispatch(self.dispatcher, self.neighbours, now=now, defer=defer, counters=self.counters)
+        self.askable = Askable(self.hub, self.envelopes, self.neighbours, self.remote)
         self.handlers: dict[str, Handler] = {
             handler.name: handler
             for handler in (self.c_clients, self.envelopes, self.users, RequesterHandler(self.dispatcher))
@@ -256,6 +274,10 @@ class Gateway:
             self._expect(session, None)
         self._journal.registered(session)
 
+    def _enrolled(self, session: Session) -> None:
+        self.duplicates.claim(session)
+        self.user_limit.check(session)
+
     def _expect(self, session: Session, seconds: float | None) -> None:
         self._deadlines.discard(session)
         if seconds is not None:
@@ -305,6 +327,7 @@ class Gateway:
 
     def nodes_changed(self) -> None:
         """Nodes came, went, or tell something else of themselves."""
+        self.remote.nodes_changed()
 
     # What the app does now and then
 
@@ -321,6 +344,7 @@ class Gateway:
         self.dispatcher.expire(now)
         self.logins.expire(now)
         self.neighbours.tick()
+        self.remote.tick()
 
     def kick(self, session: Session, reason: str) -> None:
         """Close a connection for the operator."""

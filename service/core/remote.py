@@ -13,8 +13,8 @@ Synchronous, and with no clock of its own; nothing here is called while no other
 reference, "Requester dialect".
 """
 
-from collections.abc import Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from msgspec import Raw
 
@@ -45,11 +45,8 @@ SILENCE: Final = 8.0
 _UNREACHED: Final = (OutcomeKind.NO_WORKERS, OutcomeKind.BUSY)
 
 
-class FindClient(Protocol):
-    """Where a client of this node is asked."""
-
-    def __call__(self, client_id: str) -> WorkerLink | None:
-        """The link of the newest connection of this client that can be asked, None if there is none."""
+FindClient = Callable[[str], WorkerLink | None]
+"""The link by which a client of this node is asked, by its id; None if it isn't here, or cannot be asked."""
 
 
 class RemoteDispatch:
@@ -64,15 +61,14 @@ class RemoteDispatch:
         now: Monotonic,
         defer: Defer,
         counters: Counters,
-        find_client: FindClient | None = None,
     ) -> None:
-        """`find_client`: for requests that other nodes have for clients here."""
+        self.find_client: FindClient | None = None
+        """Where requests that other nodes have for clients here are to go."""
         self._dispatcher = dispatcher
         self._backplane: Backplane = neighbours.backplane
         self._now = now
         self._defer = defer
         self._counters = counters
-        self._find_client = find_client
         self._nodes: dict[str, _Node] = {}
         self._offers = Offers(dispatcher, self._backplane, now=now, defer=defer, guests=self._guests)
         neighbours.on(WORKERS, self._offered)
@@ -252,7 +248,7 @@ class RemoteDispatch:
                 tried=call.tried,
             )
         else:
-            link = None if self._find_client is None else self._find_client(call.client_id)
+            link = None if self.find_client is None else self.find_client(call.client_id)
             if link is None:
                 self._reply(sender, Reply(call.name, OutcomeKind.LOST, False, None, None, None))
                 return

@@ -1,4 +1,5 @@
-"""Requests: back ends without a WebSocket ask workers, or one connected client, and wait for the answer.
+"""Requests: back ends without a WebSocket ask workers, or one connected client, and wait for the answer. Workers and
+clients may be connected to any node.
 
 A caller that hangs up cancels its request. All requests from one address share a Desk, so that in the queue, which
 is fair between callers, a back end with a thousand requests counts as one.
@@ -7,25 +8,23 @@ Source: HTTP API reference, "Requests".
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Final
 
 import msgspec
 import trio
 
-from service.core.dispatch import Outcome, OutcomeKind, Request
+from service.core.dispatch import Outcome, OutcomeKind, Request, WorkerLink
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
-from service.core.session import Session
 from service.wire import strict_json
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import Target
 
 from . import body
 from .answers import json_answer
 from .asking import Asking, Handler
 from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest
+from .waiting import answer_of
 
 MAX_REQUEST: Final = 1 << 20
 """Bytes that the body may have, as for a request over a WebSocket."""
@@ -132,11 +131,11 @@ def requests_room(gateway: Gateway) -> dict[str, Handler]:
         asking.check_query()
         client_id = asking.parameters["client_id"]
         asked = body.decode(_client_request, await asking.read(MAX_REQUEST), _CLIENT_KEYS)
-        session = _answering(gateway, client_id)
+        link: WorkerLink = await answer_of(partial(gateway.askable.find, client_id))
         request, outcome = await desks.ask(
             asking.origin.address,
             lambda desk, token: dispatcher.ask(
-                gateway.envelopes.link(session),
+                link,
                 desk,
                 token,
                 asked.action,
@@ -149,19 +148,3 @@ def requests_room(gateway: Gateway) -> dict[str, Handler]:
         return json_answer(STATUS[outcome.kind], answer)
 
     return {"askWorkers": ask_workers, "askClient": ask_client}
-
-
-def _answering(gateway: Gateway, client_id: str) -> Session:
-    """The newest connection of a client that can be asked. Raises PeerFault `not_found` or `unknown_dialect`."""
-    sessions = [session for session in gateway.hub.find(Target("client_id", client_id)) if not session.over]
-    if not sessions:
-        raise PeerFault(ErrorCode.NOT_FOUND, "No client of this id is connected.", field="client_id")
-    for session in reversed(sessions):
-        if session.handler is gateway.envelopes:
-            return session
-    raise PeerFault(
-        ErrorCode.UNKNOWN_DIALECT,
-        f"This client speaks the dialect {sessions[-1].handler.name}, which has no answers; "
-        f"only clients of the dialect {gateway.envelopes.name} can be asked.",
-        field="client_id",
-    )

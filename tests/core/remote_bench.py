@@ -1,8 +1,8 @@
 """Nodes of one deployment, as far as dispatch goes: each a dispatcher bench with a place in a World of memory."""
 
+from collections import deque
+
 from service.backplane.memory import MemoryBackplane, World
-from service.core.backplane import NodeState
-from service.core.dispatch import Worker
 from service.core.neighbours import Neighbours
 from service.core.pending import WorkerLink
 from service.core.remote import RemoteDispatch
@@ -13,21 +13,41 @@ from .dispatch_bench import Bench
 
 
 class Cable(MemoryBackplane):
-    """A backplane that can be cut off: then whatever is told goes nowhere. `told` are the kinds, in order."""
-
-    trouble: str | None = None  # type: ignore[misc]
+    """A backplane whose messages can be lost, kept on their way, and cut off. `told` are the kinds, in order; `lose`
+    those that are lost. While `slow`, messages wait in `on_their_way`, by receiver, for `deliver`."""
 
     def __init__(self, world: World, node: str) -> None:
         self.told: list[str] = []
         self.lose: set[str] = set()
+        self.slow = False
+        self.on_their_way: dict[str, deque[tuple[str, bytes]]] = {}
         super().__init__(world, node, lambda: f"id-{node}")
 
+    def cut_off(self, trouble: str | None) -> None:
+        """Be cut off from the others, or not any more."""
+        self.__dict__["trouble"] = trouble
+
     def tell(self, node: str, kind: str, body: bytes) -> None:
-        """Tell, or lose it on the way."""
-        if node != self.node:
-            self.told.append(kind)
-        if kind not in self.lose:
+        """Tell, or lose it on the way, or let it take its time."""
+        if node == self.node:
+            return
+        self.told.append(kind)
+        if kind in self.lose or self.trouble is not None:
+            return
+        if self.slow:
+            self.on_their_way.setdefault(node, deque()).append((kind, body))
+        else:
             super().tell(node, kind, body)
+
+    def deliver(self, node: str) -> None:
+        """Let the first message to a node arrive."""
+        waiting = self.on_their_way[node]
+        kind, body = waiting.popleft()
+        if not waiting:
+            del self.on_their_way[node]
+        receiver = self._world.nodes.get(node)
+        if receiver is not None:
+            receiver._inbound.heard(self.node, kind, body)
 
 
 class Node(Bench):
@@ -47,8 +67,8 @@ class Node(Bench):
             now=lambda: self.time,
             defer=self.defer,
             counters=self.counters,
-            find_client=self.clients.get,
         )
+        self.remote.find_client = lambda client_id: self.clients.get(client_id)
         self.heard = self.neighbours.heard
         self.node_left = self.neighbours.node_left
         self.nodes_changed = self.remote.nodes_changed
@@ -63,7 +83,7 @@ class Node(Bench):
 
     def dies(self) -> None:
         """Its connections end without a word of its own, and the others learn of it."""
-        self.cable.lose = {"workers", "request", "cancel", "response"}
+        self.cable.cut_off("it is dead")
         self.cable.leave_world()
 
     def knows(self) -> dict[str, int]:
@@ -112,13 +132,3 @@ class Deployment:
     def is_empty(self) -> bool:
         """Whether nothing is under way anywhere."""
         return all(node.is_empty() for node in self.nodes)
-
-
-def states(node: Node) -> list[NodeState]:
-    """The nodes as one of them sees them."""
-    return list(node.cable.nodes())
-
-
-def room_at(worker: Worker) -> int:
-    """How many more a worker takes."""
-    return worker.capacity - worker.outstanding

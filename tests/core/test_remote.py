@@ -370,12 +370,12 @@ def test_a_node_that_is_cut_off_keeps_its_own_until_it_is_back() -> None:
     here, there = all_of_us.nodes
     _, link = there.worker("w")
     all_of_us.settle()
-    here.cable.trouble = "Redis does not answer"
+    here.cable.cut_off("Redis does not answer")
     here.remote.tick()
     someone = Someone()
     here.submit(someone, "a")
     assert (someone.told, here.dispatcher.queue_length) == ([], 1)
-    here.cable.trouble = None
+    here.cable.cut_off(None)
     all_of_us.passes(REPEAT)
     assert len(link.sent) == 1
 

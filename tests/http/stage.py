@@ -90,7 +90,11 @@ class House:
 
 def house(resolver: Any = no_proxies, **rules: Any) -> House:
     """A House whose gateway has these Rules."""
-    made = stage(**rules)
+    return house_of(stage(**rules), resolver)
+
+
+def house_of(made: Stage, resolver: Any = no_proxies) -> House:
+    """The House of a gateway that is on a stage already."""
     places = Places("development", "box-1", "10.0.0.5", 8000, 8766, None)
     not_ready: list[str] = []
     broken: list[Exception] = []

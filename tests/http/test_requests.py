@@ -9,9 +9,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from service.wire.frame import Frame
-from tests.fakes import MemoryPeer
+from tests.fakes import MemoryPeer, Stage, stages
 
-from .stage import BEARER, KEY, LOCAL, OUTSIDE, House, house, problem
+from .stage import BEARER, KEY, LOCAL, OUTSIDE, House, house, house_of, problem
 
 
 class Call:
@@ -244,3 +244,67 @@ async def test_who_cannot_be_asked() -> None:
     answer = await at.call("POST", "/api/clients/c1/requests", json=call)
     assert problem(answer) == (409, "unknown_dialect", "client_id")
     assert "c_client" in answer.json()["error"]["message"]
+
+
+def envelope_client(stage: Stage, client_id: str) -> tuple[Any, MemoryPeer]:
+    """A client that can be asked; what it was sent for connecting has been taken."""
+    session, peer = stage.connect("/ws")
+    stage.say(session, {"type": "connect", "data": {"client_id": client_id}})
+    peer.take()
+    return session, peer
+
+
+async def test_workers_and_clients_of_other_nodes_are_asked() -> None:
+    first, second = stages(2)
+    at = house_of(first)
+    worker, worker_peer = second.worker("w1")
+    client, client_peer = envelope_client(second, "c1")
+    second.pass_time(0.1)
+    to_worker, to_client = Call(), Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(to_worker.run, at, "/api/requests", {"command": "echo"})
+        [request] = await asked(worker_peer)
+        nursery.start_soon(to_client.run, at, "/api/clients/c1/requests", {"action": "beep", "params": [1]})
+        [question] = await asked(client_peer)
+        assert (question["data"]["action"], question["data"]["params"]) == ("beep", [1])
+        second.say(worker, done(request, success=True, result="Echo"))
+        second.say(client, done(question, success=True, result="beeped"))
+    assert to_worker.result[0] == to_client.result[0] == 200
+    assert to_worker.result[1]["processed_by"] == "w1"
+    assert to_client.result[1]["result"] == "beeped"
+
+
+async def test_a_client_of_another_node_that_goes_is_lost_and_one_in_another_dialect_is_not_asked() -> None:
+    first, second, third = stages(3)
+    at = house_of(first)
+    client, client_peer = envelope_client(second, "c1")
+    third.client(client_id="c2")
+    call = Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, at, "/api/clients/c1/requests", {"action": "beep"})
+        await asked(client_peer)
+        second.close(client)
+    assert (call.result[0], call.result[1]["error"]) == (502, "Worker lost")
+    answer = await at.call("POST", "/api/clients/c2/requests", json={"action": "beep"})
+    assert problem(answer) == (409, "unknown_dialect", "client_id")
+    answer = await at.call("POST", "/api/clients/c3/requests", json={"action": "beep"})
+    assert problem(answer) == (404, "not_found", "client_id")
+
+
+async def test_where_a_node_does_not_say_whether_it_has_the_client_the_caller_may_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = stages(2)
+    at = house_of(first)
+    envelope_client(second, "c1")
+    monkeypatch.setattr(second.gateway.neighbours, "heard", lambda *_: None)
+    answers: list[httpx.Response] = []
+
+    async def ask() -> None:
+        answers.append(await at.call("POST", "/api/clients/c1/requests", json={"action": "beep"}))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked(0.01)
+        first.pass_time(1.2)
+    assert problem(answers[0]) == (503, "unavailable", None)

@@ -1,7 +1,10 @@
-"""What the gateway does with /ws/{user_id}: echoes to all of the user's connections in this dialect, and pushes.
+"""What the gateway does with /ws/{user_id}: echoes to all of the user's connections in this dialect, on every node, and
+pushes.
 Source: protocol reference, "User dialect"."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from service.wire.dialects import user as wire
 from service.wire.dialects.negotiate import Dialect
@@ -10,10 +13,16 @@ from service.wire.frame import Frame
 from service.wire.messages import Event, Target
 
 from ..hub import Hub
+from ..neighbours import Neighbours
 from ..session import Session
 
 if TYPE_CHECKING:
     from ..pending import Outcome, Request
+
+ECHO: Final = "echo"
+"""The message among nodes: a user, and what one of the user's connections said."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 
 class UserHandler:
@@ -21,8 +30,10 @@ class UserHandler:
 
     name = Dialect.USER.value
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, neighbours: Neighbours) -> None:
         self._hub = hub
+        self._backplane = neighbours.backplane
+        neighbours.on(ECHO, lambda _, body: self._echo(*_decode(body)))
 
     def opened(self, session: Session) -> None:
         """The gateway has registered the session; it only listens from here."""
@@ -32,6 +43,10 @@ class UserHandler:
         user_id = session.identity.user_id
         if user_id is None:
             return
+        self._echo(user_id, payload)
+        self._backplane.tell_holders(Target("user_id", user_id), ECHO, _encode((user_id, payload)))
+
+    def _echo(self, user_id: str, payload: bytes) -> None:
         frame = wire.echo(payload)
         for other in self._hub.find(Target("user_id", user_id)):
             if other.handler is self:

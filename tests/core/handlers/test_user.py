@@ -5,7 +5,7 @@ from msgspec import Raw
 
 from service.wire.messages import EVERYBODY, Event, Target
 
-from ...fakes import stage
+from ...fakes import stage, stages
 
 
 @pytest.mark.parametrize("text", ["hello", "", "5", '{"type":"c_client_register"}', "not {json", "häl\u202elo"])
@@ -52,3 +52,15 @@ def test_after_all_have_left_nobody_is_found() -> None:
     for session in sessions:
         house.close(session)
     assert not house.gateway.hub.find(Target("user_id", "u1"))
+
+
+def test_an_echo_reaches_the_user_s_connections_on_all_nodes() -> None:
+    first, second, third = stages(3)
+    session, own = first.connect("/ws/u1")
+    _, other = second.connect("/ws/u1")
+    _, client = second.client(client_id="c", user_id="u1")
+    _, stranger = third.connect("/ws/u2")
+    first.say(session, "h\u00e4llo")
+    assert own.texts == other.texts == ["Echo: h\u00e4llo"]
+    assert stranger.texts == []
+    assert client.take() == []
