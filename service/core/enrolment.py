@@ -11,6 +11,7 @@ from service.wire.messages import Identity, stream_of, targets_of
 
 from .backplane import Backplane, Joined, Resume
 from .hub import Hub
+from .ports import Wall
 from .session import NOBODY, Session, State
 
 OnJoined = Callable[[Joined], None]
@@ -20,9 +21,12 @@ OnJoined = Callable[[Joined], None]
 class Enrolment:
     """The way into the hub and out of it."""
 
-    def __init__(self, hub: Hub, backplane: Backplane) -> None:
+    def __init__(self, hub: Hub, backplane: Backplane, *, wall: Wall, enrolled: Callable[[Session], None]) -> None:
+        """`enrolled` is told of each that has joined, after everything that was held for it was sent."""
         self._hub = hub
         self._backplane = backplane
+        self._wall = wall
+        self._enrolled = enrolled
 
     def enroll(
         self, session: Session, identity: Identity, resume: Resume | None = None, then: OnJoined | None = None
@@ -32,6 +36,7 @@ class Enrolment:
         before = session.identity if session in self._hub else NOBODY
         had = targets_of(before) if before is not NOBODY else []
         session.move(State.JOINING)
+        session.registered_at = None
         if session.held is None:
             session.held = []
         self._hub.add(session, identity)
@@ -44,11 +49,14 @@ class Enrolment:
             kept = set() if resume is not None else {stream_of(target) for target in had}
             held = session.released()
             session.move(State.REGISTERED)
+            session.registered_at = self._wall()
             if then is not None:
                 then(found)
             for frame, stream, offset in held:
                 if stream is None or offset is None or stream in kept or offset > found.offsets.get(stream, 0):
                     session.send(frame)
+            if session.registered_at is not None and not session.over:
+                self._enrolled(session)
 
         self._backplane.join(targets_of(identity), resume, joined)
         # After the join: a target that it had and has is joined all the time.

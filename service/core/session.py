@@ -114,6 +114,7 @@ class Session:
         "identity",
         "opened_at",
         "peer",
+        "registered_at",
         "state",
         "trusted",
         "worker",
@@ -138,6 +139,7 @@ class Session:
         self.identity: Identity = NOBODY
         self.state = State.OPENED
         self.held: list[Held] | None = None  # what waits until it has joined
+        self.registered_at: float | None = None  # by the wall's clock; None while it is nobody, or joining
         self.trusted = trusted  # its handshake bore an API key
         self.worker: Worker | None = None
 

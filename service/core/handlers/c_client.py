@@ -12,11 +12,13 @@ from service.wire.frame import Frame
 from service.wire.messages import Event, Identity, identity_of
 
 from ..backplane import Joined, Resume
+from ..duplicates import REPLACED
 from ..enrolment import Enrolment
 from ..hub import Hub
 from ..login_store import Login
 from ..logins import Logins
 from ..session import Session, State
+from ..user_limit import TOO_MANY, UserLimit
 
 if TYPE_CHECKING:
     from ..pending import Outcome, Request
@@ -40,6 +42,7 @@ class CClientHandler:
         node: str,
         heartbeat_interval: float,
         duplicates: DuplicatePolicy,
+        user_limit: UserLimit,
         make_id: Callable[[], str],
         registered: Callable[[Session], None],
     ) -> None:
@@ -49,6 +52,7 @@ class CClientHandler:
         self._node = node
         self._heartbeat_interval = heartbeat_interval
         self._duplicates: Final = duplicates
+        self._user_limit = user_limit
         self._make_id = make_id
         self._registered = registered
         self._on: dict[str, OnMessage] = {
@@ -113,11 +117,20 @@ class CClientHandler:
         if older and self._duplicates == "replace":
             for other in older:
                 self._enrolment.forget(other)
-                other.close(CloseCode.REPLACED, "replaced by a newer connection of this client")
+                other.close(CloseCode.REPLACED, REPLACED)
+        if self._user_limit.full_here(session, identity.user_id):
+            self._refuse_for_now(session, payload)
+            return
         named = register.resume
         resume = None if named is None else Resume(named.epoch, named.offsets)
         self._enrolment.enroll(session, identity, resume, lambda joined: self._joined(session, identity, joined))
         self._registered(session)
+
+    def _refuse_for_now(self, session: Session, payload: bytes) -> None:
+        limit = self._user_limit.limit
+        message = f"This user is at the limit of {limit} connections; close one of them first."
+        session.send(wire.registration_rejected(ErrorCode.RATE_LIMITED, message, payload))
+        session.close(CloseCode.TRY_LATER, TOO_MANY)
 
     def _joined(self, session: Session, identity: Identity, joined: Joined) -> None:
         """It gets every push from now on: say so, with what it missed right behind."""
