@@ -35,8 +35,10 @@ from service.deployment import Alone, Deployment, OverRedis
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.plain import plain_http
+from service.http.plain_app import create_plain_app
 from service.http.rooms import create_http
 from service.observe import LogJournal, make_log
+from service.roles import HttpOnly
 from service.settings import Settings
 from service.supervision.link import Supervised
 from service.transports import asgi, front_door
@@ -112,9 +114,11 @@ class Node:
             public_url=settings.public_websocket_url,
         )
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
+        gate = HttpOnly() if settings.api_type == "http" else self.gateway
+        plain = plain_http(self.gateway, self.places, self.unready)
         self.reactor = Reactor(
-            self.gateway,
-            plain_http(self.gateway, self.places, self.unready),
+            gate,
+            plain,
             self.gateway.counters,
             resolve_origin=proxies.resolve,
             log=self._note,
@@ -126,14 +130,16 @@ class Node:
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
         )
-        self.app: QuartTrio = create_http(
-            self.gateway, self.places, resolver=proxies.resolve, ready=self.unready, broke=self._broke
+        self.app: QuartTrio = (
+            create_plain_app(plain, resolver=proxies.resolve)
+            if settings.api_type == "websocket"
+            else create_http(self.gateway, self.places, resolver=proxies.resolve, ready=self.unready, broke=self._broke)
         )
         self.app.before_serving(self._start)
         self.app.after_serving(self._end)
         asgi.register(
             self.app,
-            self.gateway,
+            gate,
             self.gateway.counters,
             outbound_limit=settings.outbound_limit,
             resolve=proxies.resolve,
@@ -201,10 +207,10 @@ class Node:
 
     # Start and stop
 
-    async def bind(self) -> None:
+    async def bind(self, *, reuse_port: bool = False) -> None:
         """Take the ports of the reactor's own, so that a port that is taken is found out before anything starts.
 
-        Raises StartError.
+        `reuse_port`: share them with the other processes of the same gateway. Raises StartError.
         """
         settings = self.settings
         if self._speaks_tls:
@@ -212,10 +218,12 @@ class Node:
             self.places.websocket_port = None
             return
         if settings.websocket_port is not None:
-            self._websocket_sockets = await _listen(settings.host, settings.websocket_port, "WEBSOCKET_PORT")
+            self._websocket_sockets = await _listen(
+                settings.host, settings.websocket_port, "WEBSOCKET_PORT", reuse_port
+            )
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
         if settings.worker_port is not None:
-            self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT")
+            self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT", reuse_port)
 
     def take(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """`bind`, where a supervisor has bound them."""
@@ -246,15 +254,24 @@ class Node:
         try:
             self.will_speak_tls(by_hypercorn=tls)
             if workers > 1:
-                raise StartError(
-                    f"--workers {workers} would be {workers} gateways that don't know of each other's clients, and "
-                    "this version can't join them: run one worker."
-                )
-            await self.bind()
+                self._check_joined(workers)
+            await self.bind(reuse_port=workers > 1)
             settle_collector()
         except StartError as error:
             sys.stderr.write(f"portico: {error}\n")
             raise SystemExit(2) from None
+
+    def _check_joined(self, workers: int) -> None:
+        settings = self.settings
+        if settings.redis_url is None:
+            raise StartError(
+                f"--workers {workers} would be {workers} gateways that don't know of each other's clients: set "
+                "REDIS_URL, or run portico serve --workers, which brings a Redis of its own, or one worker."
+            )
+        if settings.origin("name") != "derived":
+            raise StartError(
+                f"--workers {workers} would be {workers} nodes of the name {settings.name}: leave PORTICO_NAME unset."
+            )
 
     async def _start(self) -> None:
         if self.door.tls is not None and not self._speaks_tls:
@@ -435,6 +452,13 @@ async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
     supervised.say("ready")
 
 
+_SERVED: Final = {
+    "combined": ("HTTP and WebSocket", "a page to try it, the API, discovery"),
+    "http": ("HTTP", "a page to try it, the API, discovery"),
+    "websocket": ("WebSocket", "health and discovery by plain HTTP"),
+}
+
+
 def _banner(node: Node) -> str:
     settings = node.settings
     host = "localhost" if settings.host in ("0.0.0.0", "::", "") else settings.host
@@ -442,7 +466,8 @@ def _banner(node: Node) -> str:
         host = f"[{host}]"
     base = f"{'http' if node.door.tls is None else 'https'}://{host}:{node.places.http_port}"
     lines = [f"Portico {VERSION} is running ({settings.environment}).", ""]
-    lines.append(f"  HTTP and WebSocket   {base}   (a page to try it, the API, discovery)")
+    what, more = _SERVED[settings.api_type]
+    lines.append(f"  {what:<20} {base}   ({more})")
     for name, port in node.ports().items():
         what = {"websocket": "WebSocket", "worker": "Workers"}[name]
         lines.append(f"  {what:<20} ws://{host}:{port}")
@@ -490,9 +515,9 @@ def _rules(settings: Settings) -> Rules:
     )
 
 
-async def _listen(host: str, port: int, setting: str) -> list[socket.socket]:
+async def _listen(host: str, port: int, setting: str, reuse_port: bool = False) -> list[socket.socket]:
     try:
-        return await open_listeners(host, port)
+        return await open_listeners(host, port, reuse_port)
     except OSError as error:
         raise _taken(setting, host, port, error) from error
 

@@ -1,7 +1,8 @@
 """Rooms: the HTTP API as a Quart-trio app, made from the route table and the rooms' handlers.
 
-The only module here that knows Quart, besides `quart_body`. It promises that every answer is JSON (but for Prometheus'
-text and the files of the page), errors of Quart and bugs of ours included, and that a route that isn't open is guarded.
+The only module here that knows Quart, besides `plain_app` and `quart_body`. It promises that every answer is JSON (but
+for Prometheus' text and the files of the page), errors of Quart and bugs of ours included, and that a route that isn't
+open is guarded.
 """
 
 import logging
@@ -36,6 +37,7 @@ from .notifications import notifications_room
 from .openapi import openapi_room
 from .pages import PAGE_ROUTES, pages_room
 from .quart_body import read_body
+from .quart_headers import headers_of, peer_of
 from .requests import requests_room
 from .table import ROUTES, Route
 
@@ -162,13 +164,8 @@ class _FrontDesk:
 
     def _asking(self, parameters: Mapping[str, str]) -> Asking:
         request = request_ctx.request
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in request.scope["headers"]:
-            name, value = raw_name.decode("latin1").lower(), raw_value.decode("latin1")
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
-        # The socket's own peer: a header that is called Remote-Addr is the caller's invention.
-        client = request.scope.get("client")
-        peer = client[0] if client else ""
+        headers = headers_of(request.scope)
+        peer = peer_of(request.scope)
         scheme = "https" if request.scheme == "https" else "http"
         return Asking(
             self._resolver(peer, headers, scheme),

@@ -70,7 +70,7 @@ class Slot:
 
 
 class Supervisor:
-    """Runs, once, `workers` processes of `portico serve` with `options`, which share `ports`, and a Redis if one is given."""
+    """Runs, once, `workers` processes of `portico serve` with `options`. They share `ports`, and `redis` if given."""
 
     def __init__(
         self,
