@@ -264,9 +264,7 @@ class Settings(BaseSettings):
         shown="info (debug with `DEBUG=true`)",
     )
 
-    history_length: forms.Positive = setting(
-        OTHERS, "Durable events that are kept for each stream, at most.", 1000
-    )
+    history_length: forms.Positive = setting(OTHERS, "Durable events that are kept for each stream, at most.", 1000)
     history_ttl: forms.Seconds = setting(OTHERS, "How long a durable event is kept, in seconds, at most.", 86400.0)
     redis_host: forms.OptionalHost = setting(OTHERS, "The host of Redis, if `REDIS_URL` is unset.")
     redis_port: forms.RedisPort = setting(OTHERS, "The port of Redis, beside `REDIS_HOST`.", 6379)
