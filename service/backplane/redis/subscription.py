@@ -100,6 +100,7 @@ class Subscription:
         self._log = log
         self._limit = limit
         self._wanted: set[bytes] = {canary}
+        self._linked = False
         self._standing: dict[bytes, _Standing] = {}
         # Channels whose standing may not be what is wanted; looked at by the writer.
         self._unsettled: dict[bytes, None] = {}
@@ -201,10 +202,8 @@ class Subscription:
                 raise MalformedReply("an answer other than OK")
 
     async def _hear(self, stream: trio.abc.Stream, replies: Replies) -> str:
-        self._standing.clear()
-        self.subscribed = 0
+        self._linked = True
         self._resuming = set(self._wanted)
-        self._unsettled.clear()
         self._unsettle(self._wanted)
         self._sent.clear()
         self._heard_at = trio.current_time()
@@ -227,7 +226,10 @@ class Subscription:
                 nursery.start_soon(until_lost, self._await_canaries)
         finally:
             # From here on nothing counts as subscribed; whoever wants something now waits for the next link.
+            self._linked = False
             self._standing.clear()
+            self._unsettled.clear()
+            self._resuming.clear()
             self.subscribed = 0
             self._gap = True
             self._deaf = None
@@ -308,6 +310,8 @@ class Subscription:
     # Writing
 
     def _unsettle(self, channels: Iterable[bytes]) -> None:
+        if not self._linked:
+            return  # the next link begins with all that is wanted then
         self._unsettled.update(dict.fromkeys(channels))
         if self._unsettled:
             self._wake.set()
@@ -416,7 +420,9 @@ def _reason(error: Exception) -> str:
             return f"what answers there is not Redis, or out of step ({error})"
         case trio.TooSlowError():
             return f"it did not answer within {DIAL_LIMIT:g} s"
-        case trio.BrokenResourceError() | trio.ClosedResourceError():
+        case trio.BrokenResourceError(__cause__=OSError() as cause):
+            return _reason(cause)
+        case trio.BrokenResourceError():
             return "the connection broke"
         case OSError():
             return error.strerror or str(error) or type(error).__name__

@@ -16,6 +16,8 @@ from service.backplane.redis.address import Address, read_url
 from service.backplane.redis.subscription import Subscription
 from service.observe import make_log
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
+from tests.certificates import make_certificate
+from tests.gateways import free_ports
 
 LIMIT = 10.0
 CANARY = b"portico:n:test:canary"
@@ -260,6 +262,41 @@ async def test_what_is_wanted_during_an_outage_is_subscribed_after_it(redis: Red
             assert subscribed(redis) == {b"a", b"b", b"d"}
 
 
+async def test_giving_up_during_an_outage_does_not_end_it() -> None:
+    class OnceConnected(Ear):
+        here, there = trio.testing.memory_stream_pair()
+
+        async def dial(self) -> trio.abc.Stream:
+            if not ended:
+                return self.here
+            raise OSError("nobody there")
+
+    async def drop(channel: bytes, payload: bytes) -> None:
+        pass
+
+    ended = False
+    ear = OnceConnected(at(1), drop)
+    await ear.there.send_all(b"+OK\r\n")
+    ear.link.want([b"a"])
+    async with listening(ear, connected=False):
+        await ear.until(lambda: ear.link._heard_at > 0)
+        # All but one is subscribed when the link is lost.
+        await ear.there.send_all(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(CANARY), CANARY))
+        await ear.until(lambda: ear.link.subscribed == 1)
+        ended = True
+        await ear.there.aclose()
+        await ear.until(lambda: "nobody there" in str(ear.link.trouble))
+        ear.link.unwant([b"a"])
+        assert ear.link.trouble is not None
+        assert ear.gaps == 0
+        # What comes and goes meanwhile leaves nothing behind.
+        for number in range(100):
+            ear.link.want([b"%d" % number])
+            ear.link.unwant([b"%d" % number])
+        assert not ear.link._unsettled
+        assert not ear.link._waiters
+
+
 async def test_thousands_of_channels(redis: RedisServer) -> None:
     async with tcp_proxy(redis.port) as way, listening(Ear(at(way.port))) as ear:
         channels = [b"channel:%d" % number for number in range(5000)]
@@ -432,3 +469,21 @@ async def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
         async with listening(Ear(read_url(f"unix://{tmp_path}/r.sock"))) as ear:
             await ear.wanted(b"a")
             await ear.hears(b"a", b"b")
+
+
+async def test_redis_by_tls(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    [port] = free_ports(1)
+    options = {"tls_cert_file": certificate.file, "tls_key_file": certificate.key, "tls_auth_clients": "no"}
+    with redis_server(tmp_path / "redis", aof=False, tls_port=port, **options) as redis:
+        ear = Ear(read_url(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate.file}"))
+        async with listening(ear):
+            await ear.wanted(b"a")
+            await ear.publish(b"a", *[b"x" * 1000] * 500)
+            await ear.hears(b"a", b"last")
+            redis.kill()
+            await ear.until(lambda: ear.link.trouble is not None)
+            redis.start()
+            await ear.until(lambda: ear.gaps == 1, limit=2)
+        async with listening(Ear(read_url(f"rediss://localhost:{port}/0")), connected=False) as ear:
+            await ear.until(lambda: "certificate" in str(ear.link.trouble))
