@@ -13,8 +13,11 @@ node sent here, is that node's: it gets one attempt at a worker here, is never s
        └──no room──▶ in the queue ──room──▶ (at a worker)   worker lost ──▶ (another worker, or the queue)
 
 A request with an affinity goes to the worker that had this key first, while that one lives and serves the
-command, and waits for it if need be. Bookkeeping is done before anybody is told anything, so callers and links
-may call back at once. Source: protocol reference, "Requester dialect" and "Envelope dialect".
+command, and waits for it if need be. With other nodes there, which node's worker that is depends on the key alone, so
+that all nodes find the same one; only a key that nodes meet first before and after workers came may have two.
+
+Bookkeeping is done before anybody is told anything, so callers and links may call back at once. Source: protocol
+reference, "Requester dialect" and "Envelope dialect".
 """
 
 from collections.abc import Collection, Iterable
@@ -261,13 +264,15 @@ class Dispatcher:
         """Have somebody told when there may be something else in `room`; None: nobody."""
         self._roster.watch = changed
 
-    def room(self) -> dict[frozenset[str] | None, int]:
-        """For each set of commands that somebody here serves (None: every one), how many requests more they take."""
-        room: dict[frozenset[str] | None, int] = {}
+    def room(self) -> dict[frozenset[str] | None, tuple[int, int]]:
+        """For each set of commands that somebody here serves (None: every one), how many requests more they take, and
+        how many in all."""
+        room: dict[frozenset[str] | None, tuple[int, int]] = {}
         if not self._draining:
             for worker in self._workers:
-                free = max(0, worker.capacity - len(worker.requests))
-                room[worker.commands] = room.get(worker.commands, 0) + free
+                free, capacity = room.get(worker.commands, (0, 0))
+                free += max(0, worker.capacity - len(worker.requests))
+                room[worker.commands] = free, capacity + worker.capacity
         return room
 
     def offered(self, workers: Iterable[RemoteWorker]) -> None:
@@ -530,6 +535,8 @@ class Dispatcher:
             else:
                 self._send(request, worker, now)
             return
+        if bound is None and request.affinity is not None and self.remote and not request.guest:
+            bound = self._settle(request)
         if bound is not None:
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
@@ -552,10 +559,23 @@ class Dispatcher:
         return self._roster.pick_avoiding(request.command, had_it)
 
     def _pick_remote(self, request: Request, bound: Worker | None) -> RemoteWorker | None:
+        if isinstance(bound, RemoteWorker):
+            return bound if bound.takes(wait=True) else None
+        if bound is not None and not self._draining:
+            return None
+        return self.remote.pick(request.command, wait=self._draining or not self._roster.serves(request.command))
+
+    def _settle(self, request: Request) -> Worker | None:
+        """Bind a new key where all nodes would, room or not; None if nobody takes anything."""
         command = request.command
-        if bound is None:
-            return self.remote.pick(command, wait=self._draining or not self._roster.serves(command))
-        return bound if isinstance(bound, RemoteWorker) and bound.takes(wait=True) else None
+        here = [worker for worker in self._workers if worker.capacity and worker.serves(command)]
+        worker: Worker | None = self.remote.home(request.affinity or "", command, here=bool(here))
+        if worker is None and here:
+            worker = self._pick_other(request) if request.tried else self._roster.pick(command)
+            worker = worker or min(here, key=_load)
+        if worker is not None:
+            self._affinity.bind(request, worker)
+        return worker
 
     def _serves(self, request: Request) -> bool:
         return self._roster.serves(request.command) or (not request.guest and self.remote.serves(request.command))
@@ -697,6 +717,10 @@ class Dispatcher:
             return Verdict.UNKNOWN
         self._counters.late_answers += 1
         return Verdict.LATE
+
+
+def _load(worker: Worker) -> float:
+    return len(worker.requests) / worker.weight
 
 
 def _is_sent(request: Request) -> bool:

@@ -65,6 +65,7 @@ class RemoteDispatch:
         self.find_client: FindClient | None = None
         """Where requests that other nodes have for clients here are to go."""
         self._dispatcher = dispatcher
+        dispatcher.remote.here = neighbours.backplane.node
         self._backplane: Backplane = neighbours.backplane
         self._now = now
         self._defer = defer
@@ -140,7 +141,7 @@ class RemoteDispatch:
                 commands = None if workers.commands is None else frozenset(workers.commands)
                 worker = RemoteWorker(sender, workers.number, _Link(self, node, None), commands)
                 remote.add(worker)
-            worker.has(workers.room + workers.has.get(self._backplane.node, 0))
+            worker.has(workers.room + workers.has.get(self._backplane.node, 0), workers.capacity)
             offered.append(worker)
         if before:
             self._dispatcher.withdrawn(list(before.values()))

@@ -22,11 +22,12 @@ LARGEST: Final = 16 << 20
 
 class Offered(Struct, array_like=True, frozen=True):
     """The workers here that serve the same commands (None: every one). `number` names them; `room`: how many requests
-    more they take; `has`: how many of each other node's they are working on."""
+    more they take, of `capacity` in all; `has`: how many of each other node's they are working on."""
 
     number: int
     commands: list[str] | None
     room: int
+    capacity: int
     has: dict[str, int]
 
 

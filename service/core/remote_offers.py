@@ -106,7 +106,7 @@ class Offers:
                 self._numbered += 1
                 self._numbers[commands] = self._numbered
         return [
-            Offered(number, None if commands is None else sorted(commands), room[commands], dict(has[commands]))
+            Offered(number, None if commands is None else sorted(commands), *room[commands], dict(has[commands]))
             for commands, number in self._numbers.items()
         ]
 

@@ -6,6 +6,7 @@ messages and clocks: `remote` keeps this up to date, and `dispatch` picks.
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import ClassVar, Final
 
 from .pending import Statistics, Worker, WorkerLink
@@ -20,13 +21,14 @@ class RemoteWorker(Worker):
 
     remote: ClassVar[bool] = True
 
-    __slots__ = ("ahead", "node", "number")
+    __slots__ = ("ahead", "node", "number", "total")
 
     def __init__(self, node: str, number: int, link: WorkerLink, commands: frozenset[str] | None) -> None:
         super().__init__(link, None, commands, 0, 1.0, Statistics())
         self.node = node
         self.number = number
         self.ahead = AHEAD
+        self.total = 0  # what these workers take, of anybody's
 
     @property
     def room(self) -> int:
@@ -42,18 +44,20 @@ class RemoteWorker(Worker):
         self.capacity = len(self.requests)
         self.ahead = 0
 
-    def has(self, capacity: int) -> None:
-        """Its node says what it takes of ours in all."""
+    def has(self, capacity: int, total: int) -> None:
+        """Its node says what it takes of ours in all, and of anybody's."""
         self.capacity = capacity
+        self.total = total
         self.ahead = AHEAD
 
 
 class RemoteWorkers:
     """The workers of all other nodes. Looking for one takes as long as there are nodes, times sets of commands."""
 
-    __slots__ = ("_by_node",)
+    __slots__ = ("_by_node", "here")
 
     def __init__(self) -> None:
+        self.here = ""  # the name of this node
         self._by_node: dict[str, dict[int, RemoteWorker]] = {}
 
     def __bool__(self) -> bool:
@@ -100,6 +104,21 @@ class RemoteWorkers:
             patient = [worker for worker in self if worker.takes(wait=True) and worker.serves(command)]
             best = max(patient, key=_room, default=None)
         return best
+
+    def home(self, key: str, command: str, *, here: bool) -> RemoteWorker | None:
+        """Where a key belongs, of all nodes whose workers take this command at all (`here`: this one's do): the same
+        on each node, whatever room there is. None: here, or nowhere."""
+        nodes = {worker.node for worker in self if worker.total and worker.serves(command)}
+        if here:
+            nodes.add(self.here)
+        home = max(nodes, key=lambda node: _rank(key, node), default=self.here)
+        takes = [worker for worker in self.of(home).values() if worker.total and worker.serves(command)]
+        return max(takes, key=_room, default=None)
+
+
+def _rank(key: str, node: str) -> bytes:
+    """Rendezvous hashing: a node that comes or goes moves no key but its own."""
+    return blake2b(f"{node}\n{key}".encode(), digest_size=8).digest()
 
 
 def _room(worker: RemoteWorker) -> int:

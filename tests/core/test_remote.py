@@ -262,6 +262,19 @@ def test_a_node_that_drains_is_sent_nothing_and_sends_its_own_elsewhere() -> Non
     assert here.remote.sent == 2
 
 
+def test_a_node_that_drains_sends_its_keys_elsewhere_too() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own")
+    someone = Someone()
+    here.submit(someone, "a", affinity="k")
+    _, link = there.worker("w")
+    all_of_us.settle()
+    here.dispatcher.drain()
+    here.submit(someone, "b", affinity="k")
+    assert len(link.sent) == 1
+
+
 def test_what_waits_at_a_node_that_drains_comes_back_and_goes_elsewhere() -> None:
     all_of_us = Deployment(3)
     here, second, third = all_of_us.nodes
@@ -329,6 +342,41 @@ def test_the_same_key_has_the_same_worker_from_another_node() -> None:
     for number in range(6):
         here.submit(someone, str(number), affinity="k")
     assert sorted(len(link.sent) for _, link in workers) == [0, 0, 6]
+
+
+def test_the_same_key_has_the_same_worker_whichever_node_is_asked() -> None:
+    all_of_us = Deployment(3)
+    places = [(node, *node.worker(f"w{number}", capacity=2)) for node in all_of_us.nodes for number in range(2)]
+    all_of_us.settle()
+    someone = Someone()
+    for key in range(20):
+        before = [len(link.sent) for _, _, link in places]
+        for node in all_of_us.nodes * 2:
+            node.submit(someone, "t", affinity=f"k{key}")
+        # Its capacity is 2: the others wait for it, although there is room elsewhere.
+        assert sorted(len(link.sent) - had for (_, _, link), had in zip(places, before, strict=True)) == [0] * 5 + [2]
+        for _ in range(3):
+            for node, worker, _ in places:
+                for request in list(worker.requests.values()):
+                    node.done(worker, request)
+        assert sorted(len(link.sent) - had for (_, _, link), had in zip(places, before, strict=True)) == [0] * 5 + [6]
+    assert len(someone.told) == 120
+    assert sum(bool(link.sent) for _, _, link in places) > 3
+
+
+def test_a_key_whose_worker_went_with_its_node_gets_another_one() -> None:
+    all_of_us = Deployment(3)
+    here, *others = all_of_us.nodes
+    links = [node.worker("w")[1] for node in others]
+    all_of_us.settle()
+    someone = Someone()
+    for _ in range(3):
+        here.submit(someone, "t", affinity="k")
+    first, second = sorted(links, key=lambda link: -len(link.sent))
+    assert (len(first.sent), len(second.sent)) == (3, 0)
+    others[links.index(first)].dies()
+    here.submit(someone, "t", affinity="k")
+    assert len(second.sent) == 4
 
 
 def test_a_request_is_sent_on_once_only() -> None:
