@@ -14,3 +14,4 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 pytest.register_assert_rewrite(
     *(f"tests.transports.contract_{part}" for part in ("messages", "ending", "crowd", "handshake"))
 )
+pytest.register_assert_rewrite("tests.backplane.contract")

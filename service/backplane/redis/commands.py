@@ -81,7 +81,7 @@ class Commands:
         dial: Dial,
         *,
         prepare: Callable[[AskAll], Awaitable[None]] | None = None,
-        log: structlog.typing.FilteringBoundLogger,
+        log: structlog.typing.FilteringBoundLogger | None = None,
         max_commands: int = MAX_COMMANDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -272,7 +272,7 @@ class Commands:
                     self._refuse(asked, "Redis doesn't answer")
 
     def _lost(self, why: str) -> None:
-        if self.trouble is None and why != ENDING:
+        if self._log is not None and self.trouble is None and why != ENDING:
             self._log.warning("the connection for commands was lost", reason=why)
         self.trouble = f"Redis cannot be reached: {why}"
         flight, self._flight = self._flight, deque()
@@ -294,7 +294,8 @@ class Commands:
         try:
             done(answer)
         except Exception:
-            self._log.exception("an answer of Redis was not handled")
+            if self._log is not None:
+                self._log.exception("an answer of Redis was not handled")
 
 
 def _pack(words: Sequence[Word]) -> bytes:

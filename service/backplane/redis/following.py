@@ -52,9 +52,21 @@ Acknowledge = Callable[[Push, Counts], None]
 
 class _Followed:
     """One target that this node has joined. `position` None: not known yet; `held` None: nothing is held back; `log`:
-    what arrived since a reading began."""
+    what arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others."""
 
-    __slots__ = ("epoch", "held", "held_bytes", "joined", "joins", "known", "log", "position", "stream", "subscribed")
+    __slots__ = (
+        "epoch",
+        "held",
+        "held_bytes",
+        "joined",
+        "joins",
+        "known",
+        "log",
+        "position",
+        "stream",
+        "subscribed",
+        "watched",
+    )
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -67,6 +79,7 @@ class _Followed:
         self.log: list[Event] | None = None
         self.joins: list[tuple[_Join, int | None]] = []
         self.known: dict[int, Counts] = {}
+        self.watched: dict[_Join, None] = {}
 
     def forget_answered(self) -> None:
         """Let go of the joins that wait for this stream no more."""
@@ -76,7 +89,7 @@ class _Followed:
 class _Join:
     """One join that has not been answered yet. `open`: streams that are still to be found out about."""
 
-    __slots__ = ("born", "done", "finished", "lost", "missed", "offsets", "open", "resume")
+    __slots__ = ("born", "done", "finished", "lost", "missed", "offsets", "open", "resume", "settled")
 
     def __init__(self, resume: Resume | None, done: Callable[[Joined], None], born: float) -> None:
         self.resume = resume
@@ -86,10 +99,25 @@ class _Join:
         self.offsets: dict[str, int] = {}
         self.missed: dict[str, list[Event]] = {}
         self.lost: list[str] = []
+        self.settled: list[_Followed] = []
         self.finished = False
+
+    def settle(self, followed: _Followed) -> None:
+        """This stream is found out about; what comes of it before the others are is the client's too."""
+        self.settled.append(followed)
+        followed.watched[self] = None
+
+    def went_on(self, stream: str, event: Event) -> None:
+        """An event came that whoever joins has not been in time for."""
+        assert event.offset is not None
+        self.offsets[stream] = event.offset
+        if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:
+            self.missed.setdefault(stream, []).append(event)
 
     def finish(self, epoch: str, recovered: bool) -> None:
         self.finished = True
+        for followed in self.settled:
+            followed.watched.pop(self, None)
         self.done(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))
 
 
@@ -215,18 +243,21 @@ class Following:
     def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
         """One more connection here belongs to these targets; see the port."""
         join = _Join(resume, done, trio.current_time())
-        fresh: list[Target] = []
+        fresh: dict[Target, _Followed] = {}
         for target in targets:
             followed = self._followed.get(target)
             if followed is None:
                 followed = self._followed[target] = _Followed(stream_of(target))
-                fresh.append(target)
+                fresh[target] = followed
             followed.joined += 1
             self._find_out(target, followed, join)
         if fresh:
             self._want([name for t in fresh for name in self._channels(t)], partial(self._subscribed, fresh))
         if join.open:
             self._joining[join] = None
+            for target in targets:
+                if self._followed[target].stream not in join.open:
+                    join.settle(self._followed[target])
         else:
             join.finish(self.epoch, True)
 
@@ -289,10 +320,9 @@ class Following:
             self._joining.pop(join, None)
             join.finish(self.epoch, True)
 
-    def _subscribed(self, targets: list[Target]) -> None:
-        for target in targets:
-            followed = self._followed.get(target)
-            if followed is not None and not followed.subscribed:
+    def _subscribed(self, fresh: dict[Target, _Followed]) -> None:
+        for target, followed in fresh.items():
+            if self._followed.get(target) is followed:
                 followed.subscribed = True
                 self._read_soon(target)
 
@@ -354,6 +384,8 @@ class Following:
         self.seen = max(self.seen, event.offset)
         if followed.log is not None:
             followed.log.append(event)
+        for join in followed.watched:
+            join.went_on(followed.stream, event)
         return self._deliver(target, event)
 
     def _deliver(self, target: Target, event: Event) -> Counts:
@@ -514,6 +546,7 @@ class Following:
                     if missed:
                         join.missed[stream] = missed
                     join.offsets[stream] = max(position, offset)
+            join.settle(followed)
             self._found(join, stream)
         followed.forget_answered()
 
