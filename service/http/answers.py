@@ -4,7 +4,7 @@ Knows neither Quart nor a socket, so that the same answer goes out through Quart
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from service.core.ports import HttpAnswer
 from service.wire.codes import ErrorCode
@@ -56,3 +56,8 @@ def refusal(fault: PeerFault) -> Refusal:
 def fault_answer(fault: PeerFault, status: int | None = None, headers: Sequence[tuple[str, str]] = ()) -> HttpAnswer:
     """The answer to what cannot be accepted; `status` where the fault's code doesn't decide it."""
     return json_answer(STATUS[fault.code] if status is None else status, refusal(fault), headers)
+
+
+def missing(nodes: list[str] | None) -> dict[str, Any]:
+    """What is added to an answer that some nodes have no part in; nothing where `nodes` is None."""
+    return {} if nodes is None else {"incomplete": True, "missing_nodes": nodes}

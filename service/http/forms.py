@@ -116,8 +116,16 @@ class ClientAnswer(Struct):
     error: str | None
 
 
+class Together(Struct, kw_only=True):
+    """What was put together from the answers of several nodes. Where some did not answer in time, `incomplete` is true
+    and `missing_nodes` names them; else both are left out."""
+
+    incomplete: bool | UnsetType = UNSET
+    missing_nodes: list[str] | UnsetType = UNSET
+
+
 class ClientView(Struct):
-    """One connection. `connected_at` in seconds since the epoch."""
+    """One connection, and the node that it is on. `connected_at` in seconds since the epoch."""
 
     client_id: str | None
     user_id: str | None
@@ -131,11 +139,12 @@ class ClientView(Struct):
     role: str
     connection_id: str
     connected_at: float
+    node: str
 
 
-class ClientPage(Struct):
-    """Some of the connections that were asked for, in the order of their arrival. `next_offset` is null on the
-    last page."""
+class ClientPage(Together):
+    """Some of the connections that were asked for: node by node, in the order of their arrival. `next_offset` is null
+    on the last page."""
 
     clients: list[ClientView]
     total: int
@@ -144,17 +153,23 @@ class ClientPage(Struct):
     next_offset: int | None
 
 
-class Kicked(Struct):
+class Kicked(Together):
     """How many connections of a client were closed."""
 
     client_id: str
     kicked: int
 
 
-class WorkerList(Struct):
-    """The workers of this node."""
+class WorkerView(WorkerStatus, frozen=True):
+    """A worker, and the node that it is connected to."""
 
-    workers: list[WorkerStatus]
+    node: str
+
+
+class WorkerList(Together):
+    """The workers, node by node."""
+
+    workers: list[WorkerView]
 
 
 class Health(Struct):
@@ -174,8 +189,8 @@ class Probe(Struct):
     reason: str | None
 
 
-class Status(Struct):
-    """Who is connected. `registered` have said who they are; `total` counts all connections."""
+class Status(Together):
+    """Who is connected, on all nodes. `registered` have said who they are; `total` counts all connections."""
 
     status: str
     total: int

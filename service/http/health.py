@@ -6,14 +6,16 @@ Open to everybody, so nothing here names a client or a user.
 from collections import Counter
 from dataclasses import dataclass
 
+from service.core import presence
 from service.core.discovery import Places
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer, Wall
 
-from .answers import json_answer
+from .answers import json_answer, missing
 from .asking import Asking, Handler, Ready
 from .forms import Health, Probe, Status
 from .metrics import metrics_answer
+from .waiting import answer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +45,28 @@ class Doctor:
             return json_answer(200, Probe("ok", None))
         return json_answer(503, Probe("unavailable", reason), [("retry-after", "1")])
 
-    def status(self) -> HttpAnswer:
-        """`GET /api/c-client/status`: who is connected, as totals."""
-        gateway = self.gateway
-        total = len(gateway.sessions)
-        by_dialect: Counter[str] = Counter()
-        by_transport: Counter[str] = Counter()
-        for (dialect, transport), count in connections(gateway).items():
-            by_dialect[dialect] += count
-            by_transport[transport] += count
+    async def status(self) -> HttpAnswer:
+        """`GET /api/c-client/status`: who is connected, as totals over all nodes."""
+        return self._status(await answer_of(self.gateway.presence.status))
+
+    def status_now(self) -> HttpAnswer:
+        """The same where nothing can be waited for: of other nodes what they said a moment ago."""
+        return self._status(self.gateway.presence.status_now())
+
+    def _status(self, found: presence.Status) -> HttpAnswer:
+        totals = found.totals
         return json_answer(
             200,
             Status(
                 "ok",
-                total,
-                len(gateway.hub),
-                len(gateway.dispatcher.workers()),
-                by_dialect,
-                by_transport,
-                {gateway.rules.node: total},
+                totals.total,
+                totals.registered,
+                totals.workers,
+                totals.by_dialect,
+                totals.by_transport,
+                found.by_node,
                 self.wall(),
+                **missing(found.missing),
             ),
         )
 
@@ -89,7 +93,7 @@ def health_room(doctor: Doctor) -> dict[str, Handler]:
         return doctor.readyz()
 
     async def get_status(_: Asking) -> HttpAnswer:
-        return doctor.status()
+        return await doctor.status()
 
     async def get_metrics(_: Asking) -> HttpAnswer:
         return doctor.metrics()

@@ -35,7 +35,7 @@ def plain_http(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = t
         "/api/b-client/websocket-info": lambda handshake: discovery.websocket_info(places, asked(handshake)),
         "/api/b-client/info": lambda handshake: discovery.info(places, asked(handshake)),
         "/api/health": lambda _: doctor.health(),
-        "/api/c-client/status": lambda _: doctor.status(),
+        "/api/c-client/status": lambda _: doctor.status_now(),
         "/livez": lambda _: doctor.livez(),
         "/readyz": lambda _: doctor.readyz(),
         "/metrics": lambda _: doctor.metrics(),

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from service.core import orders
 from service.core.delivery import Receipt
+from service.core.presence import FILTERS
 
 from . import forms
-from .clients import DEFAULT_LIMIT, FILTERS, MAX_LIMIT
+from .clients import DEFAULT_LIMIT, MAX_LIMIT
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -161,7 +162,7 @@ ROUTES: Final = (
         "listClients",
         "GET",
         "/api/clients",
-        "Who is connected and has said who they are, in the order of their arrival; all filters must hold.",
+        "Who is connected and has said who they are, node by node, in the order of arrival; all filters must hold.",
         {200: forms.ClientPage},
         query=(
             *(Query(name, f"only connections with this {name}") for name in FILTERS),
@@ -175,8 +176,8 @@ ROUTES: Final = (
         "kickClient",
         "DELETE",
         "/api/clients/{client_id}",
-        "Close all connections of a client, with code 4010.",
-        {200: forms.Kicked, 404: forms.Refusal},
+        "Close all connections of a client, on every node, with code 4010.",
+        {200: forms.Kicked, 404: forms.Refusal, 503: forms.Refusal},
     ),
     Route("listWorkers", "GET", "/api/workers", "The workers, and how they are doing.", {200: forms.WorkerList}),
 )

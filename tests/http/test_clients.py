@@ -1,10 +1,14 @@
 """Who is there: filters, pages, kicking, workers."""
 
+from typing import Any
+
 import pytest
+import trio
+import trio.testing
 
-from tests.fakes import START
+from tests.fakes import START, stages
 
-from .stage import House, house, problem
+from .stage import House, house, house_of, problem
 
 
 def crowd() -> House:
@@ -37,6 +41,7 @@ async def test_a_connection_is_described() -> None:
                     "role": "client",
                     "connection_id": session.id,
                     "connected_at": START,
+                    "node": "node",
                 }
             ],
             "total": 1,
@@ -129,6 +134,57 @@ async def test_workers_and_how_they_do() -> None:
                 "error_share": 0.0,
                 "average_ms": 0.0,
                 "healthy": True,
+                "node": "node",
             }
         ]
     }
+
+
+def two_nodes() -> tuple[House, House]:
+    one, other = stages(2)
+    return house_of(one), house_of(other)
+
+
+async def test_over_two_nodes_everything_is_put_together() -> None:
+    one, other = two_nodes()
+    one.stage.client(client_id="c1", user_id="u1")
+    _, second = other.stage.client(client_id="c2", user_id="u1")
+    other.stage.worker("w1")
+    for at in (one, other):
+        page = (await at.call("GET", "/api/clients?user_id=u1")).json()
+        assert [(client["client_id"], client["node"]) for client in page["clients"]] == [
+            ("c1", "node-1"),
+            ("c2", "node-2"),
+        ]
+        assert set(page) == {"clients", "total", "offset", "limit", "next_offset"}
+        [worker] = (await at.call("GET", "/api/workers")).json()["workers"]
+        assert (worker["client_id"], worker["node"]) == ("w1", "node-2")
+        status = (await at.call("GET", "/api/c-client/status")).json()
+        assert (status["total"], status["by_node"]) == (3, {"node-1": 1, "node-2": 2})
+    assert (await one.call("DELETE", "/api/clients/c2")).json() == {"client_id": "c2", "kicked": 1}
+    assert second.close_code == 4010
+    assert problem(await one.call("DELETE", "/api/clients/c2")) == (404, "not_found", "client_id")
+
+
+async def test_a_node_that_says_nothing_is_named_in_the_answer() -> None:
+    one, other = two_nodes()
+    one.stage.client(client_id="c1")
+    other.stage.client(client_id="c2")
+    other.stage.gateway.neighbours.heard = lambda *_: None  # type: ignore[method-assign]
+    found: dict[str, Any] = {}
+
+    async def ask(method: str, path: str) -> None:
+        found[path] = await one.call(method, path)
+
+    paths = [("GET", path) for path in ("/api/clients", "/api/workers", "/api/c-client/status")]
+    async with trio.open_nursery() as nursery:
+        for method, path in (*paths, ("DELETE", "/api/clients/c2")):
+            nursery.start_soon(ask, method, path)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not found
+        one.stage.pass_time(2)
+    for _, path in paths:
+        body = found[path].json()
+        assert (body["incomplete"], body["missing_nodes"]) == (True, ["node-2"])
+    # Maybe it is there: that it isn't would be a lie.
+    assert problem(found["/api/clients/c2"]) == (503, "unavailable", None)

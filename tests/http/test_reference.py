@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from service.core import orders
+from service.core import orders, presence
 from service.http import body, clients, logins, notifications, requests
 from service.http.table import ROUTES
 
@@ -21,7 +21,7 @@ def test_the_limits_are_those_of_the_app() -> None:
     assert f"of up to {notifications.MAX_BATCH:,}" in PAGE
     assert f"up to {orders.LONGEST_TTL // orders.DAY} days" in PAGE
     assert f"`limit` ({clients.DEFAULT_LIMIT}; up to {clients.MAX_LIMIT})" in PAGE
-    assert all(f"`{name}`" in PAGE for name in clients.FILTERS)
+    assert all(f"`{name}`" in PAGE for name in presence.FILTERS)
 
 
 def test_every_status_is_explained() -> None:
