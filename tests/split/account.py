@@ -165,7 +165,7 @@ class Publisher(threading.Thread):
         self._users = users
         self._pause = 1 / rate
         self._prefix = prefix
-        self._stop = threading.Event()
+        self._enough = threading.Event()
         self._faults: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.accepted: dict[str, list[int]] = {user: [] for user in users}
         self.refused = 0
@@ -173,7 +173,7 @@ class Publisher(threading.Thread):
 
     def stop(self) -> None:
         """Send no more, once what is under way was accepted."""
-        self._stop.set()
+        self._enough.set()
 
     def finish(self, seconds: float = 60.0) -> None:
         """Stop, and wait for it. AssertionError if something was answered that should not be."""
@@ -186,7 +186,7 @@ class Publisher(threading.Thread):
         """The thread's work."""
         connection: http.client.HTTPConnection | None = None
         number = 0
-        while not self._stop.is_set():
+        while not self._enough.is_set():
             user = self._users[number % len(self._users)]
             number += 1
             body = json.dumps(
