@@ -1,0 +1,211 @@
+"""The cores of two nodes that share a real Redis: what they share besides pushes.
+
+Clients, clocks and ticks are in the test's hands; what is between the nodes is real.
+"""
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from msgspec import Raw
+
+from service.backplane.memory import World
+from service.backplane.redis.address import read_url
+from service.backplane.redis.ingress import Ingress
+from service.backplane.redis.logins import RedisLoginStore
+from service.backplane.redis.plane import RedisBackplane
+from service.core.backplane import PATIENCE, Order
+from service.core.gateway import Gateway, Rules, make_id
+from service.core.login_store import Login
+from service.core.orders import order_of
+from service.core.session import Session
+from service.observe import make_log
+from service.wire.faults import PeerFault
+from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
+
+from ..redis_server import RedisServer, redis_server
+from .links import link
+
+PATIENT = 15.0
+LOG = make_log("json", "critical")
+PREFIX = "test:"
+
+
+@asynccontextmanager
+async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
+    """One node, joined to the others."""
+    address = read_url(redis.url)
+    plane = RedisBackplane(address.dial, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
+    clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
+    gateway = Gateway(
+        Rules(node=name, random=random.Random(7)),
+        now=clock.now,
+        wall=clock.wall,
+        defer=defer,
+        journal=journal,
+        backplane=plane,
+        login_store=RedisLoginStore(plane.commands.send, PREFIX),
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(plane.run)
+        await until(lambda: plane.trouble is None)
+        yield Stage(gateway, clock, defer, journal, World(now=clock.now))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def two(redis: RedisServer) -> AsyncIterator[tuple[Stage, Stage]]:
+    async with AsyncExitStack() as stack:
+        one, other = [await stack.enter_async_context(node(redis, name)) for name in ("n1", "n2")]
+        yield one, other
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something on its way."""
+    with trio.fail_after(PATIENT):
+        while not holds():  # noqa: ASYNC110 - peers are plain objects
+            await trio.sleep(0.005)
+
+
+async def came(peer: MemoryPeer, *types: str) -> list[Any]:
+    """What a client was sent; it must be of these types."""
+    await until(lambda: len(peer.frames) - peer.taken >= len(types))
+    messages = peer.take()
+    assert [message["type"] for message in messages] == list(types)
+    return messages
+
+
+async def client(house: Stage, client_id: str, *then: str) -> tuple[Session, MemoryPeer]:
+    """A client of u1's that has registered, and was sent messages of the types `then`."""
+    session, peer = house.connect("/ws")
+    house.say(session, {"type": "c_client_register", "client_id": client_id, "user_id": "u1"})
+    await came(peer, "registration_success", *then)
+    return session, peer
+
+
+async def answer(ask: Callable[..., None], *words: object) -> Any:
+    """What a call tells its callback; a fault is raised."""
+    answers: list[Any] = []
+    ask(*words, answers.append)
+    await until(lambda: bool(answers))
+    (result,) = answers
+    if isinstance(result, PeerFault):
+        raise result
+    return result
+
+
+async def start(house: Stage, ttl: float = 60.0) -> Login:
+    """Log u1 in."""
+    login: Login = await answer(house.gateway.logins.start, "u1", "ann", Raw(b"{}"), ttl, {})
+    return login
+
+
+async def test_a_login_on_one_node_is_one_on_all(two: tuple[Stage, Stage]) -> None:
+    one, other = two
+    _, here = await client(one, "a")
+    session, there = await client(other, "b")
+    login = await start(one)
+    assert await came(here, "auto_login") == await came(there, "auto_login")
+    _, late = await client(other, "c", "auto_login")
+    other.say(session, {"type": "session_feedback", "success": True, "message": "in"})
+    for peer in (here, late):
+        (feedback,) = await came(peer, "session_feedback")
+        assert (feedback["client_id"], feedback["session_id"]) == ("b", login.session_id)
+    assert (await answer(one.gateway.logins.get, login.session_id)).feedback[0].message == "in"
+    await answer(other.gateway.logins.end, login.session_id, "revoked")
+    for peer in (here, there, late):
+        (notice,) = await came(peer, "logout_notification")
+        assert notice["reason"] == "revoked"
+    await client(one, "d")
+    await trio.sleep(0.05)
+    assert [peer.take() for peer in (here, there, late)] == [[], [], []]
+
+
+async def test_an_end_by_the_clock_is_told_once(two: tuple[Stage, Stage]) -> None:
+    one, other = two
+    _, here = await client(one, "a")
+    _, there = await client(other, "b")
+    await start(one, 0.01)
+    for peer in (here, there):
+        await came(peer, "auto_login")
+    await trio.sleep(0.01)
+    for _ in range(2):
+        for house in two:
+            house.pass_time(1.1)
+    for peer in (here, there):
+        (notice,) = await came(peer, "logout_notification")
+        assert notice["reason"] == "expired"
+    await trio.sleep(0.05)
+    assert here.take() == there.take() == []
+    await until(lambda: len(one.gateway.logins) == len(other.gateway.logins) == 0)
+
+
+async def test_without_redis_a_login_is_refused_in_time(redis: RedisServer, two: tuple[Stage, Stage]) -> None:
+    one, _ = two
+    _, here = await client(one, "a")
+    redis.stop()
+    began = trio.current_time()
+    with pytest.raises(PeerFault) as caught:
+        await start(one)
+    assert caught.value.code == "unavailable"
+    _, peer = one.connect("/ws")
+    session = next(session for session, known in one.peers.items() if known is peer)
+    one.say(session, {"type": "c_client_register", "client_id": "late", "user_id": "u1"})
+    await came(peer, "registration_success")
+    assert trio.current_time() - began < 2 * PATIENCE + 1
+    assert here.take() == []
+
+
+async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once(
+    redis: RedisServer, two: tuple[Stage, Stage]
+) -> None:
+    one, other = two
+    _, here = await client(one, "a")
+    _, there = await client(other, "b")
+    accepted = trio.Event()
+
+    def publish_and_die(order: Order, done: Callable[[object], None]) -> None:
+        one.gateway.publish(order, lambda _: accepted.set())
+
+    receipts: list[object] = []
+
+    def publish(order: Order, done: Callable[[object], None]) -> None:
+        def published(result: object) -> None:
+            receipts.append(result)
+            done(result)
+
+        other.gateway.publish(order, published)
+
+    event = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"n": 1}}
+    redis.command("XADD", f"{PREFIX}ingress", "*", "json", json.dumps(event))
+    async with trio.open_nursery() as nursery:
+        first = link(redis.url)
+        await nursery.start(first.run)
+        dying = Ingress(first.ask, publish_and_die, order_of, node="n1", prefix=PREFIX, lease=0.2, log=LOG)
+        nursery.start_soon(dying.run)
+        with trio.fail_after(PATIENT):
+            await accepted.wait()
+        nursery.cancel_scope.cancel()
+    for peer in (here, there):
+        await came(peer, "cart_updated")
+    async with trio.open_nursery() as nursery:
+        second = link(redis.url)
+        await nursery.start(second.run)
+        living = Ingress(second.ask, publish, order_of, node="n2", prefix=PREFIX, lease=0.2, log=LOG)
+        nursery.start_soon(living.run)
+        await until(lambda: living.accepted == 1)
+        await until(lambda: redis.command("XLEN", f"{PREFIX}ingress") == b":0\r\n")
+        nursery.cancel_scope.cancel()
+    assert len(receipts) == 1
+    assert here.take() == there.take() == []
