@@ -88,7 +88,7 @@ class Commands:
         self._dial = dial
         self._prepare = prepare
         self._log = log
-        self._max_commands = max_commands
+        self.max_commands = max_commands
         self._max_bytes = max_bytes
         self._outbox: deque[_Asked] = deque()
         self._flight: deque[_Asked] = deque()
@@ -112,7 +112,7 @@ class Commands:
         self.pending += 1
         self.pending_bytes += size
         # One command of any size is let through, so that a large one isn't refused for ever.
-        if self.pending > self._max_commands or size < self.pending_bytes > self._max_bytes:
+        if self.pending > self.max_commands or size < self.pending_bytes > self._max_bytes:
             self._refuse(asked, "too much waits for Redis already")
             return
         self._outbox.append(asked)

@@ -33,9 +33,11 @@ from .scripts import READ
 
 BATCH: Final = 500
 """Targets that are read at once."""
-READ_BYTES: Final = 16 << 20
-"""Bytes of history that one batch reads in one go, and of one stream altogether: who has missed more has lost it."""
+STREAM_BYTES: Final = 16 << 20
+"""Bytes that are read of one stream's history: who has missed more has lost it."""
+ROUND_BYTES: Final = 16 << 20
 SMALLEST_PIECE: Final = 32 << 10
+"""What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""
 MAX_HELD: Final = 1000
 MAX_HELD_BYTES: Final = 4 << 20
 """What is held back for one target. What comes then: the gap is given up (`lost`), and what was held is delivered."""
@@ -145,7 +147,7 @@ class _Kept:
                 entries = list(zip(map(int, words[::3]), map(int, words[1::3]), words[2::3], strict=True))
                 self.entries += entries
                 self.size += sum(len(body) for _, _, body in entries)
-                self.overflow = bool(more) and self.size >= READ_BYTES
+                self.overflow = bool(more) and self.size >= STREAM_BYTES
                 self.more = bool(more) and not self.overflow
                 if entries:
                     self.after = entries[-1][0]
@@ -286,7 +288,8 @@ class Following:
                 break
             del self._joining[join]
             if join.resume is not None:
-                join.lost += [stream for stream in join.open if stream in join.resume.offsets]
+                named = [stream for stream in join.open if stream in join.resume.offsets]
+                join.lost += [stream for stream in named if stream not in join.lost]
             given_up.update(join.open)
             join.finish(self.epoch, False)
         for followed in given_up.values():
@@ -481,7 +484,7 @@ class Following:
         """One round trip for all of these, and the fence; None if it came to nothing."""
         self._fence += 1
         round_ = self._round = _Round(len(asking) + 4)
-        piece = max(SMALLEST_PIECE, READ_BYTES // max(1, len(asking)))
+        piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
 
         def read(kept: _Kept, answer: object) -> None:
             round_.step() if kept.take(answer) else round_.fail()

@@ -31,19 +31,22 @@ from .subscription import LARGEST_MESSAGE
 REMEMBER_SECONDS: Final = 300
 MAX_PUSH: Final = LARGEST_MESSAGE - 64
 """Bytes of one push, a little less than what a node reads."""
+SLACK: Final = 0.2
+"""Seconds that a receipt may be late in Redis."""
 MAX_UNDERWAY: Final = 100_000
 LINGER: Final = 3600
 """Seconds that the keys of a stream outlive its last event's time."""
 
 
 class _Underway:
-    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "order", "queued")
+    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "order", "queued", "until")
 
     def __init__(self, number: int, order: Order, done: Done, born: float) -> None:
         self.number = number
         self.order = order
         self.done = done
         self.born = born
+        self.until = born + PATIENCE
         self.needed: int | None = None
         self.offset: int | None = None
         self.acks = self.matched = self.queued = 0
@@ -157,8 +160,11 @@ class Publisher:
             case [0, int(nodes), bytes(offset)]:
                 underway.offset = int(offset) or None
                 self._reached(underway, nodes)
-            case [1, bytes(value)]:
+            case [1, bytes(value), int(left)]:
                 self._underway.pop(underway.number, None)
+                # Whoever was first has had its time from when this was written down.
+                age = REMEMBER_SECONDS - left / 1000
+                underway.until = min(underway.until, trio.current_time() + PATIENCE + SLACK - age)
                 self._known(underway, value)
             case _:
                 self._fail(underway, answer)
@@ -176,7 +182,7 @@ class Publisher:
             self._fail(underway, value)
         elif (published := read_receipt(order.id, value)) is not None:
             underway.done(published)
-        elif trio.current_time() - underway.born < PATIENCE:
+        elif trio.current_time() < underway.until:
             self._asking.append(underway)
         else:
             offset = pending_offset(value)

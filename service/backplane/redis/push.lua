@@ -4,13 +4,14 @@
 -- ARGV  1 channel   2 body   3 seconds to remember the id (0: it has none)
 --       4 events to keep (0: not durable)   5 microseconds to keep them   6 microseconds that this one is worth
 --       something (0: as long as it is kept)   7 offset that must be passed   8 seconds that the keys live
--- Returns {1, what the id holds} if it was known; else {0, nodes that got it, offset} (offset 0: not durable).
+-- Returns {1, what the id holds, for how many milliseconds more} if it was known; else {0, nodes that got it, offset}
+-- (offset 0: not durable).
 local function text(number) return string.format("%.0f", number) end
 
 local remember, length = tonumber(ARGV[3]), tonumber(ARGV[4])
 if remember > 0 then
   local known = redis.call("GET", KEYS[1])
-  if known then return {1, known} end
+  if known then return {1, known, redis.call("PTTL", KEYS[1])} end
 end
 
 local offset = 0

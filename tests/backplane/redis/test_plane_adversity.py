@@ -1,0 +1,348 @@
+"""What befalls Redis and the way to it, and what nodes promise all the same."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from service.core.backplane import PATIENCE, Order, Published, Resume
+from service.wire.codes import ErrorCode
+from service.wire.faults import PeerFault
+from service.wire.messages import EVERYBODY, Target
+
+from ..contract import ANN, LENGTH, PATIENT, ROOM, Client, event
+from ..redis_server import RedisServer, redis_server, tcp_proxy
+from .test_plane import RedisNode, node
+
+MOMENT = 1.0
+"""Beyond PATIENCE, on a busy machine."""
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> RedisServer:  # type: ignore[misc]
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+async def ready(*nodes: RedisNode) -> None:
+    """Wait until all are joined to one another."""
+    for one in nodes:
+        await one.ready()
+
+
+async def publish_surely(one: RedisNode, order: Order) -> tuple[Published, int]:
+    """A push with an id, asked for again until it is accepted; and how often it was refused."""
+    assert order.id is not None
+    refused = 0
+    while True:
+        try:
+            [published] = await one.publish_all([order])
+        except PeerFault as fault:
+            if fault.code is not ErrorCode.UNAVAILABLE:
+                raise
+            refused += 1
+        else:
+            return published, refused
+
+
+async def back(one: RedisNode, *targets: Target, resume: Resume) -> Client:
+    """Somebody comes back, until it is told something of a Redis that is in reach."""
+    with trio.fail_after(PATIENT):
+        while True:
+            client = await one.join(*targets, resume=resume)
+            if client.at.offsets:
+                return client
+            client.leave()
+
+
+class TestOrdinary:
+    """What other programs publish."""
+
+    async def test_a_notification_reaches_the_user_on_every_node(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            clients = [await a.join(ANN, EVERYBODY), await b.join(ANN)]
+            other = await a.join(Target("user_id", "other"))
+            for text in ('{"type": "cart", "n": 1e2}', ' {"x": [1]}', '{"type": 5}'):
+                redis.command("PUBLISH", "notifications:ann", text)
+            for client, one in zip(clients, (a, b), strict=True):
+                await one.until(lambda client=client: len(client.events) == 3)  # type: ignore[misc]
+                assert [(e.type, bytes(e.data)) for e in client.events] == [
+                    ("cart", b'{"type": "cart", "n": 1e2}'),
+                    ("notification", b' {"x": [1]}'),
+                    ("notification", b'{"type": 5}'),
+                ]
+                assert [e.plain for e in client.events] == [bytes(e.data) for e in client.events]
+            assert other.events == []
+
+    async def test_what_is_no_object_is_dropped_and_counted(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            bad = ["", "null", "[1]", "{", '"x"', '{"a":NaN}', '{"a":1e999}', '{"a":"' + "x" * (1 << 20) + '"}']
+            for text in bad:
+                redis.command("PUBLISH", "notifications:ann", text)
+            redis.command("PUBLISH", "notifications:ann", '{"n":1}')
+            await a.until(lambda: bool(client.events))
+            assert len(client.events) == 1
+            assert a.plane.ordinary_dropped == len(bad)
+
+    async def test_nothing_on_our_channels_can_do_harm(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            bad = ["", "x", "\x01", "\x02", "\x02\x00\x00", "\x03", "\x03\x01", "\x04\x03", "\x05", "\x7f", "\x01\x15"]
+            for channel in ("portico:t:user_id:ann", f"portico:n:{a.plane.node}", "portico:nodes"):
+                for text in bad:
+                    redis.command("PUBLISH", channel, text)
+            assert (await a.publish(ANN, event(1), durable=True)).matched == 1
+            assert client.numbers == [1]
+            assert a.plane.malformed == 3 * len(bad)
+
+
+class TestOutOfReach:
+    """Redis is away, or says nothing."""
+
+    async def test_everything_is_answered_where_redis_never_was(self, tmp_path: Path) -> None:
+        with redis_server(tmp_path / "redis") as server:
+            server.kill()
+            async with node(server.url, "a") as a:
+                started = trio.current_time()
+                client = a.connect(ANN, resume=Resume("e", {"user:ann": 5}))
+                plain = a.connect(ROOM)
+                with pytest.raises(PeerFault) as refused:
+                    await a.publish(ANN, event(1))
+                assert refused.value.code is ErrorCode.UNAVAILABLE
+                assert await a.tell_holders(ANN, "x", b"") == 0
+                await client.told.wait()
+                await plain.told.wait()
+                assert trio.current_time() - started < 2 * PATIENCE + MOMENT
+                assert (client.at.recovered, list(client.at.lost)) == (False, ["user:ann"])
+                assert (plain.at.recovered, list(plain.at.lost), plain.at.offsets) == (False, [], {})
+                assert a.plane.trouble is not None
+                server.start()
+                await ready(a)
+                with trio.fail_after(PATIENT):
+                    while not (await a.publish(ANN, event(2))).matched:
+                        pass
+                assert set(client.numbers) == {2}
+                later = await a.join(ANN)
+                assert later.at.recovered
+
+    async def test_a_frozen_redis_is_noticed_and_nothing_comes_twice(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN)
+            await a.publish(ANN, event(0), id="id-0", durable=True)
+            redis.stop()
+            started = trio.current_time()
+            orders = [Order(ANN, event(n), f"id-{n}", n % 2 == 0) for n in range(1, 5)]
+            with pytest.raises(PeerFault) as refused:
+                await a.publish_all(orders)
+            assert refused.value.code is ErrorCode.UNAVAILABLE
+            assert trio.current_time() - started < PATIENCE + MOMENT
+            redis.cont()
+            await ready(a, b)
+            for order in orders:
+                await publish_surely(a, order)
+            await publish_surely(a, Order(ANN, event(5), "id-5", True))
+            await b.until(lambda: 5 in client.numbers)
+            # Live ones may have come while nobody was listening, durable ones are read then; none comes twice.
+            assert [n for n in client.numbers if n % 2 == 0] == [0, 2, 4]
+            assert sorted(set(client.numbers)) == sorted(client.numbers)
+            assert b.lost_targets == []
+
+    async def test_a_full_outbox_refuses_at_once(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            redis.stop()
+            answers: list[object] = []
+            for n in range(a.plane.commands.max_commands + 10):
+                a.plane.publish(Order(ANN, event(n)), answers.append)
+            refused = [answer for answer in answers if isinstance(answer, PeerFault)]
+            assert len(refused) == len(answers) >= 10
+            assert {fault.code for fault in refused} == {ErrorCode.UNAVAILABLE}
+            redis.cont()
+            with trio.fail_after(PATIENT):
+                while len(answers) < a.plane.commands.max_commands + 10:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.01)
+            assert a.plane.commands.pending_bytes < 10_000
+
+    async def test_what_was_published_before_the_end_is_sent(self, redis: RedisServer) -> None:
+        async with node(redis.url, "b") as b:
+            async with node(redis.url, "a") as a:
+                await ready(a, b)
+                client = await b.join(ANN)
+                for n in range(1000):
+                    a.plane.publish(Order(ANN, event(n)), lambda _: None)
+            await b.until(lambda: len(client.numbers) == 1000)
+
+
+class TestCutOff:
+    """Connections break, and Redis ends and comes back."""
+
+    async def test_who_was_cut_off_is_given_what_it_missed(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN, ROOM)
+            for round_ in range(3):
+                start = round_ * 10
+                await a.publish(ANN, event(start), durable=True)
+                await b.until(lambda start=start: start in client.numbers)  # type: ignore[misc]
+                proxy.refusing = True
+                proxy.cut()
+                for n in range(start + 1, start + 9):
+                    await a.publish(ANN, event(n), durable=True)
+                proxy.refusing = False
+                await a.publish(ANN, event(start + 9), durable=True)
+                await b.until(lambda start=start: start + 9 in client.numbers)  # type: ignore[misc]
+            assert client.numbers == list(range(30))
+            assert b.lost_targets == []
+            assert b.plane.following.resubscribed
+
+    async def test_what_cannot_be_read_again_is_said_to_be_lost(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN, ROOM)
+            await a.publish(ANN, event(0), durable=True)
+            await b.until(lambda: bool(client.numbers))
+            proxy.refusing = True
+            proxy.cut()
+            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(1, LENGTH + 5)])
+            proxy.refusing = False
+            await b.until(lambda: bool(b.lost_targets))
+            await a.publish(ANN, event(100), durable=True)
+            await b.until(lambda: 100 in client.numbers)
+            assert client.numbers == [0, 100]
+            assert b.lost_targets == [ANN]
+
+    async def test_pushes_while_connections_are_killed(self, redis: RedisServer) -> None:
+        """Every durable event comes once and in order, whatever becomes of the links; every push is answered."""
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b, node(redis.url, "c") as c:
+            await ready(a, b, c)
+            clients = [await one.join(ANN, ROOM) for one in (b, c)]
+            total = LENGTH - 5
+            for n in range(total):
+                if n % 10 == 5:
+                    redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+                if n % 10 == 8:
+                    redis.command("CLIENT", "KILL", "TYPE", "normal")
+                await publish_surely(a, Order(ANN, event(n), f"id-{n}", durable=True))
+            for client, one in zip(clients, (b, c), strict=True):
+                await one.until(lambda client=client: total - 1 in client.numbers)  # type: ignore[misc]
+                assert client.numbers == list(range(total))
+                assert one.lost_targets == []
+
+    async def test_killed_and_started_again_with_a_log(self, tmp_path: Path) -> None:
+        with redis_server(tmp_path / "redis", aof=True) as redis:
+            async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+                await ready(a, b)
+                here = await a.join(ANN)
+                left = await b.join(ANN)
+                left.leave()
+                total, receipts = LENGTH - 5, []
+                refused = 0
+
+                async def publish() -> None:
+                    nonlocal refused
+                    for n in range(total):
+                        receipt, times = await publish_surely(b, Order(ANN, event(n), f"id-{n}", durable=True))
+                        receipts.append(receipt)
+                        refused += times
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(publish)
+                    await a.until(lambda: len(here.numbers) >= 10)
+                    redis.kill()
+                    await trio.sleep(0.3)
+                    redis.start()
+                await a.until(lambda: total - 1 in here.numbers)
+                assert here.numbers == list(range(total))
+                assert a.lost_targets == []
+                assert [receipt.offset for receipt in receipts] == [one.offset for one in here.events]
+                await ready(a, b)
+                returned = await back(b, ANN, resume=left.resume())
+                assert returned.at.recovered
+                assert returned.numbers == list(range(total))
+
+    @pytest.mark.parametrize("empty", ["restart", "flush"])
+    async def test_a_redis_that_has_forgotten_everything(self, redis: RedisServer, empty: str) -> None:
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            client = await a.join(ANN)
+            await b.publish(ANN, event(1), durable=True)
+            seen = client.resume()
+            await b.publish(ANN, event(2), durable=True)
+            client.leave()
+            if empty == "restart":
+                redis.kill()
+                redis.start(emptied=True)
+                await trio.sleep(0.2)
+                await ready(a, b)
+            else:
+                redis.command("FLUSHALL")
+            for one in (b, a):
+                returned = await back(one, ANN, resume=seen)
+                assert (returned.at.recovered, list(returned.at.lost), returned.events) == (False, ["user:ann"], [])
+                assert returned.at.epoch != seen.epoch
+                returned.leave()
+            last = await a.join(ANN)
+            receipt, _ = await publish_surely(b, Order(ANN, event(3), "three", durable=True))
+            await a.until(lambda: bool(last.events))
+            assert (receipt.offset or 0) > seen.offsets["user:ann"]
+            last.leave()
+            again = await b.join(ANN, resume=Resume(last.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            assert again.at.recovered
+            assert again.numbers == [3]
+
+    async def test_scripts_that_redis_has_forgotten(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            redis.command("SCRIPT", "FLUSH")
+            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(5)])
+            assert client.numbers == list(range(5))
+
+    async def test_a_message_that_redis_cuts_links_for(self, redis: RedisServer) -> None:
+        """33 MB at once is more than Redis holds for a subscriber: every link is cut. Nobody is left deaf."""
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            clients = [await one.join(ANN) for one in (a, b)]
+            await a.publish(ANN, event(0), durable=True)
+            redis.command("PUBLISH", "notifications:ann", "x" * 33_000_000)
+            for n in range(1, 5):
+                await publish_surely(a, Order(ANN, event(n), f"id-{n}", durable=True))
+            for client, one in zip(clients, (a, b), strict=True):
+                await one.until(lambda client=client: 4 in client.numbers)  # type: ignore[misc]
+                assert client.numbers == list(range(5))
+
+    async def test_more_than_is_read_at_once_is_read_in_pieces(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.backplane.redis.following.SMALLEST_PIECE", 200)
+        monkeypatch.setattr("service.backplane.redis.following.ROUND_BYTES", 200)
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            client.leave()
+            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(40)])
+            returned = await a.join(ANN, resume=client.resume())
+            assert returned.numbers == list(range(40))
+
+
+class TestRefusals:
+    """Redis says no."""
+
+    async def test_a_redis_without_memory(self, tmp_path: Path) -> None:
+        with redis_server(tmp_path / "redis") as redis:
+            async with node(redis.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                redis.command("CONFIG", "SET", "maxmemory", "1")
+                with pytest.raises(PeerFault) as refused:
+                    await a.publish(ANN, event(1), durable=True)
+                assert refused.value.code is ErrorCode.UNAVAILABLE
+                assert "OOM" in refused.value.message
+                redis.command("CONFIG", "SET", "maxmemory", "0")
+                await a.publish(ANN, event(2), durable=True)
+                assert client.numbers == [2]
