@@ -70,7 +70,7 @@ class RemoteDispatch:
         self._now = now
         self._defer = defer
         self._counters = counters
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, OtherNode] = {}
         self._offers = Offers(dispatcher, self._backplane, now=now, defer=defer, guests=self._guests)
         neighbours.on(WORKERS, self._offered)
         neighbours.on(REQUEST, self._asked)
@@ -120,10 +120,10 @@ class RemoteDispatch:
 
     # What others have
 
-    def _node(self, name: str) -> "_Node":
+    def _node(self, name: str) -> "OtherNode":
         node = self._nodes.get(name)
         if node is None:
-            node = self._nodes[name] = _Node(name, self._now())
+            node = self._nodes[name] = OtherNode(name, self._now())
         return node
 
     def _offered(self, sender: str, body: bytes) -> None:
@@ -170,7 +170,7 @@ class RemoteDispatch:
 
     # This node's requests at others
 
-    def send(self, node: "_Node", request: Request, deadline_ms: int, client_id: str | None) -> None:
+    def send(self, node: "OtherNode", request: Request, deadline_ms: int, client_id: str | None) -> None:
         """Have another node make an attempt (for its links)."""
         data = bytes(request.data)
         if len(data) > LARGEST:
@@ -194,7 +194,7 @@ class RemoteDispatch:
         )
         self._backplane.tell(node.name, REQUEST, encode(call))
 
-    def send_cancel(self, node: "_Node", request: Request) -> None:
+    def send_cancel(self, node: "OtherNode", request: Request) -> None:
         """Tell another node that the answer is no longer wanted (for its links)."""
         name = _name(request)
         if node.sent.pop(name, None) is not None:
@@ -274,7 +274,7 @@ class RemoteDispatch:
             node.over(body.decode())
             self._dispatcher.cancel(request)
 
-    def guest_answered(self, node: "_Node", request: Request, outcome: Outcome) -> None:
+    def guest_answered(self, node: "OtherNode", request: Request, outcome: Outcome) -> None:
         """What came of a guest (for its caller)."""
         name = request.token
         assert name is not None  # it was submitted under its name
@@ -304,7 +304,7 @@ def _name(request: Request) -> str:
     return f"{request.id}.{request.attempt}"
 
 
-class _Node:
+class OtherNode:
     """Another node: what it has of ours, what we have of its, and who asks there."""
 
     __slots__ = ("callers", "guests", "heard_at", "name", "sent")
@@ -344,7 +344,7 @@ class _Guest:
 
     __slots__ = ("_node", "_remote", "key", "open")
 
-    def __init__(self, remote: RemoteDispatch, node: _Node, key: int) -> None:
+    def __init__(self, remote: RemoteDispatch, node: OtherNode, key: int) -> None:
         self._remote = remote
         self._node = node
         self.key = key
@@ -360,7 +360,7 @@ class _Link:
 
     __slots__ = ("_client_id", "_node", "_remote")
 
-    def __init__(self, remote: RemoteDispatch, node: _Node, client_id: str | None) -> None:
+    def __init__(self, remote: RemoteDispatch, node: OtherNode, client_id: str | None) -> None:
         self._remote = remote
         self._node = node
         self._client_id = client_id

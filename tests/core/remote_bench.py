@@ -4,8 +4,8 @@ from collections import deque
 
 from service.backplane.memory import MemoryBackplane, World
 from service.core.neighbours import Neighbours
-from service.core.pending import WorkerLink
-from service.core.remote import RemoteDispatch
+from service.core.pending import Request, WorkerLink
+from service.core.remote import OtherNode, RemoteDispatch
 from service.wire.messages import Event, Target
 from tests.fakes import FifoDefer
 
@@ -50,6 +50,15 @@ class Cable(MemoryBackplane):
             receiver._inbound.heard(self.node, kind, body)
 
 
+class OnceOnly(RemoteDispatch):
+    """A RemoteDispatch that sees to it that no request is sent from node to node to node."""
+
+    def send(self, node: OtherNode, request: Request, deadline_ms: int, client_id: str | None) -> None:
+        """Check, and send."""
+        assert not request.guest
+        super().send(node, request, deadline_ms, client_id)
+
+
 class Node(Bench):
     """One node. `clients` are those that can be asked here."""
 
@@ -61,7 +70,7 @@ class Node(Bench):
         self.cable = Cable(world, name)
         self.broken: list[Exception] = []
         self.neighbours = Neighbours(self.cable, now=lambda: self.time, make_id=lambda: "q", broke=self.broken.append)
-        self.remote = RemoteDispatch(
+        self.remote = OnceOnly(
             self.dispatcher,
             self.neighbours,
             now=lambda: self.time,

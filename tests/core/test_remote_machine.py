@@ -65,6 +65,11 @@ class Counting:
             assert bytes(outcome.data) == bytes(request.data)
         if outcome.kind in (OutcomeKind.NO_WORKERS, OutcomeKind.BUSY):
             assert number not in machine.sends
+        if outcome.kind is OutcomeKind.LOST and machine.calm:
+            sends = machine.sends.get(number, 0)
+            assert sends == MAX_ATTEMPTS or (sends and (request.partial_sent or not request.idempotent))
+        if outcome.kind is OutcomeKind.TIMEOUT:
+            assert self.node.time >= request.deadline
 
 
 class Crossing(RuleBasedStateMachine):
@@ -81,6 +86,7 @@ class Crossing(RuleBasedStateMachine):
         self.sends: dict[int, int] = {}
         self.finals: dict[int, OutcomeKind] = {}
         self.cancelled: set[int] = set()
+        self.calm = True  # no node has gone so far, and no message
         self.drained: set[Node] = set()
         for number, room in enumerate(rooms):  # the first node has none at first
             self.join(1 + number % (count - 1), f"w{number}", None, room)
@@ -192,6 +198,7 @@ class Crossing(RuleBasedStateMachine):
     def a_message_is_lost(self, which: int) -> None:
         ways = [(node, to) for node in self.nodes for to in node.cable.on_their_way]
         if ways:
+            self.calm = False
             node, to = ways[which % len(ways)]
             node.cable.on_their_way[to].popleft()
             if not node.cable.on_their_way[to]:
@@ -211,6 +218,7 @@ class Crossing(RuleBasedStateMachine):
             self.a_node_drains(which)
 
     def a_node_dies(self, which: int) -> None:
+        self.calm = False
         dead = self.nodes.pop(which % len(self.nodes))
         dead.dies()
         self.workers = [(node, worker) for node, worker in self.workers if node is not dead]
@@ -224,6 +232,7 @@ class Crossing(RuleBasedStateMachine):
                     receiver.heard(dead.name, kind, body)
 
     def a_node_is_out_of_sight(self, which: int, other: int) -> None:
+        self.calm = False
         node = self.nodes[which % len(self.nodes)]
         lost = self.nodes[other % len(self.nodes)]
         if node is not lost:
@@ -265,6 +274,7 @@ class Crossing(RuleBasedStateMachine):
         assert numbers <= set(self.finals) | self.cancelled
         for node in self.nodes:
             assert node.is_empty(), (node.name, node.tables(), node.remote.sent, node.remote.guests)
+            assert sum(node.counters.requests.values()) == sum(there is node for there, _ in self.requests)
 
 
 Crossing.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
