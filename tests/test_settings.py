@@ -90,6 +90,11 @@ DEVELOPMENT_DEFAULTS = {
     "lb_strategy": "least_loaded",
     "cleanup_interval": 60.0,
     "extensions": (),
+    "compression": False,
+    "history_length": 1000,
+    "history_ttl": 86400.0,
+    "node_lease": 5.0,
+    "ingress": True,
     "log_format": "console",
     "log_level": "info",
     "redis_host": None,
@@ -283,7 +288,8 @@ REFUSALS = [
     ({"PORTICO_LOG_FORMAT": "xml"}, "PORTICO_LOG_FORMAT must be json or console, but it is 'xml'."),
     ({"PORTICO_LOG_LEVEL": "loud"}, "PORTICO_LOG_LEVEL must be debug, info, warning, error or critical"),
 ]
-for _name in ("HANDSHAKE_TIMEOUT", "REGISTRATION_TIMEOUT", "PING_INTERVAL", "PONG_TIMEOUT", "WORKER_TIMEOUT"):
+_SECONDS = ("HANDSHAKE_TIMEOUT", "REGISTRATION_TIMEOUT", "PING_INTERVAL", "PONG_TIMEOUT", "WORKER_TIMEOUT")
+for _name in (*_SECONDS, "HISTORY_TTL", "NODE_LEASE"):
     REFUSALS += [
         ({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be a number of seconds, more than 0 and at most 86400")
         for bad in ("0", "-1", "86401", "nan", "inf", "1e999", "5s", "1,5")
@@ -293,7 +299,10 @@ for _name in ("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "MAX_HANDSHAKES_
         ({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be a whole number from 0")
         for bad in ("-1", "1.5", "many", "1" + 400 * "0")
     ]
+for _name in ("COMPRESSION", "INGRESS"):
+    REFUSALS += [({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be true or false") for bad in ("maybe", "2")]
 REFUSALS += [
+    ({"PORTICO_HISTORY_LENGTH": "0"}, "PORTICO_HISTORY_LENGTH must be a whole number from 1"),
     ({"PORTICO_CLEANUP_INTERVAL": "0"}, "PORTICO_CLEANUP_INTERVAL must be a number of seconds"),
     ({"PORTICO_DRAIN_SECONDS": "-1"}, "PORTICO_DRAIN_SECONDS must be a number of seconds from 0 to 3600"),
     ({"PORTICO_DRAIN_SECONDS": "3601"}, "PORTICO_DRAIN_SECONDS must be a number of seconds from 0 to 3600"),
@@ -687,7 +696,8 @@ def test_the_environment_is_read_here_and_nowhere_else() -> None:
             and {"environ", "getenv"} & {a.name for a in node.names}
         )
     }
-    assert readers == {"service/settings/sources.py"}
+    # The supervisor reads nothing of it: it hands all of it on to its children.
+    assert readers == {"service/settings/sources.py", "service/supervision/child.py"}
 
 
 def test_the_command_line_wins_and_a_port_typed_there_is_no_platform_s(tmp_path: Path) -> None:
