@@ -220,7 +220,7 @@ def test_on_port_80_all_three_ways_to_build_the_address_work(tmp_path: Path, ser
                 assert json.loads(client.recv())["type"] == "registration_success"
 
 
-def test_several_workers_of_hypercorn_are_refused(tmp_path: Path) -> None:
+def test_several_workers_of_hypercorn_are_refused_without_a_redis(tmp_path: Path) -> None:
     ended = subprocess.run(
         [*command("hypercorn", "127.0.0.1", free_ports(1)[0]), "--workers", "2"],
         cwd=tmp_path,
@@ -230,5 +230,5 @@ def test_several_workers_of_hypercorn_are_refused(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "run one worker" in ended.stderr
+    assert "set REDIS_URL, or run portico serve --workers" in ended.stderr
     assert "Traceback" not in ended.stderr
