@@ -213,6 +213,13 @@ class WebSocketInfo(Struct):
     timestamp: int
 
 
+class NoPlace(Struct):
+    """Nobody takes WebSockets now. `success` is false."""
+
+    success: bool
+    error: str
+
+
 class WebSocketPlace(Struct):
     """The WebSocket endpoint, in the older form."""
 

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Final
 from urllib.parse import urlsplit
 
-from service.core.discovery import Asked, Places, endpoint
+from service.core.discovery import Asked, Places, endpoints
 from service.core.ports import HttpAnswer, Wall
 
 from .asking import Asking, Handler
@@ -81,12 +81,13 @@ def socket_source(url: str) -> str:
     return f"{scheme}://{host}" if parts.port is None else f"{scheme}://{host}:{parts.port}"
 
 
-def content_security_policy(url: str) -> str:
-    """The policy of a page whose WebSocket is at `url`: nothing from elsewhere, nothing inline, no HTML from text."""
+def content_security_policy(*urls: str) -> str:
+    """The policy of a page whose WebSocket is at one of `urls`: nothing from elsewhere, nothing inline, no HTML from
+    text."""
     return "; ".join(
         (
             "default-src 'self'",
-            f"connect-src 'self' {socket_source(url)}",
+            " ".join(("connect-src 'self'", *map(socket_source, urls))),
             "object-src 'none'",
             "base-uri 'none'",
             # Forms are sent by script. Should that fail, nothing that was typed may end up in a URL.
@@ -103,12 +104,12 @@ def pages_room(places: Places, wall: Wall) -> dict[str, Handler]:
 
     def handler(page: Page) -> Handler:
         async def get(asking: Asking) -> HttpAnswer:
-            # The same endpoint that discovery will name to the page, since both are asked in the same way.
-            found = endpoint(places, Asked(asking.origin.host, asking.origin.scheme, wall()))
+            # Discovery will name one of these to the page, since both are asked in the same way.
+            found = endpoints(places, Asked(asking.origin.host, asking.origin.scheme, wall()))
             headers = (
                 ("content-type", page.content_type),
                 ("etag", page.etag),
-                ("content-security-policy", content_security_policy(found.url)),
+                ("content-security-policy", content_security_policy(*(place.url for place in found))),
                 *_CONFINED,
             )
             if _is_known(asking.headers.get("if-none-match", ""), page.etag):

@@ -72,7 +72,7 @@ ROUTES: Final = (
         "GET",
         "/api/b-client/websocket-info",
         "Where to connect by WebSocket, as seen from where the question comes.",
-        {200: forms.WebSocketInfo},
+        {200: forms.WebSocketInfo, 503: forms.NoPlace},
         open=True,
     ),
     Route(
@@ -80,7 +80,7 @@ ROUTES: Final = (
         "GET",
         "/api/b-client/info",
         "The same in the older form.",
-        {200: forms.GatewayInfo},
+        {200: forms.GatewayInfo, 503: forms.NoPlace},
         open=True,
     ),
     Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, open=True),

@@ -1,9 +1,11 @@
 """Discovery over HTTP: the same question from different places."""
 
 from collections.abc import Mapping
+from random import Random
 
 import httpx
 
+from service.core.elsewhere import Elsewhere, Listening, announcement
 from tests.fakes import START
 
 from .stage import behind_proxy, house
@@ -75,3 +77,31 @@ async def test_several_headers_of_one_name_are_one() -> None:
     headers = [("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-For", "203.0.113.9")]
     await at.call("GET", INFO, headers=headers)
     assert seen[0]["x-forwarded-for"].replace(" ", "") == "198.51.100.1,203.0.113.9"
+
+
+async def test_where_nobody_takes_websockets_both_forms_say_so() -> None:
+    at = house()
+    at.places.elsewhere = Elsewhere(list, Random(7))
+    for path in (INFO, "/api/b-client/info"):
+        answer = await at.call("GET", path)
+        assert answer.status_code == 503
+        assert set(answer.json()) == {"success", "error"}
+        assert answer.json()["success"] is False
+        assert answer.headers["retry-after"] == "1"
+    # The page is there all the same, and may connect to its own host.
+    page = await at.call("GET", "/")
+    assert page.status_code == 200
+    assert "connect-src 'self';" in page.headers["content-security-policy"]
+
+
+async def test_the_page_may_connect_to_every_node_that_may_be_named() -> None:
+    at = house()
+    states = [
+        announcement(name, "websocket", Listening(port, ip, name), public_url=None, draining=False, load=0)
+        for name, ip, port in (("box-1", "10.0.0.5", 8001), ("box-2", "10.0.0.6", 8001))
+    ]
+    at.places.elsewhere = Elsewhere(lambda: states, Random(7))
+    policy = (await at.call("GET", "/")).headers["content-security-policy"]
+    assert "connect-src 'self' ws://gw.example.com:8001 ws://10.0.0.6:8001;" in policy
+    named = {(await at.call("GET", INFO)).json()["websocket_url"] for _ in range(20)}
+    assert named == {"ws://gw.example.com:8001", "ws://10.0.0.6:8001"}
