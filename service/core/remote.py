@@ -7,7 +7,7 @@ to one other at most, and never round in circles.
 
 What a node tells of its workers (`remote_offers`) may be out of date when it arrives: then a request waits at the other
 node, or comes back. A node that has said nothing for SILENCE seconds is sent nothing. Messages arrive at most once:
-whatever is lost, a request ends when its time is up.
+what is lost with one is noticed soon (`remote_checks`), and a request ends when its time is up, whatever happens.
 
 Synchronous, and with no clock of its own; nothing here is called while no other node lives. Source: protocol
 reference, "Requester dialect".
@@ -24,6 +24,7 @@ from .dispatch import Dispatcher
 from .neighbours import Neighbours
 from .pending import Outcome, OutcomeKind, Request, WorkerLink
 from .ports import Defer, Monotonic
+from .remote_checks import Checks
 from .remote_messages import (
     CANCEL,
     LARGEST,
@@ -72,6 +73,7 @@ class RemoteDispatch:
         self._counters = counters
         self._nodes: dict[str, OtherNode] = {}
         self._offers = Offers(dispatcher, self._backplane, now=now, defer=defer, guests=self._guests)
+        self._checks = Checks(neighbours, now=now, sent_to=self._sent_to, guests_of=self._guests_of, gone=self._gone)
         neighbours.on(WORKERS, self._offered)
         neighbours.on(REQUEST, self._asked)
         neighbours.on(CANCEL, self._cancelled)
@@ -114,6 +116,7 @@ class RemoteDispatch:
             self._offers.misled()
         else:
             self._offers.tick()
+            self._checks.tick(self._nodes)
 
     def _guests(self) -> Iterator[tuple[str, Request]]:
         return ((name, request) for name, node in self._nodes.items() for request in node.guests.values())
@@ -225,7 +228,21 @@ class RemoteDispatch:
                 processed_by=reply.processed_by,
             )
 
+    def _sent_to(self, name: str) -> dict[str, Request]:
+        return self._nodes[name].sent
+
+    def _gone(self, sender: str, name: str) -> None:
+        """What was sent there isn't there, and its answer was lost if there was one."""
+        node = self._nodes.get(sender)
+        request = None if node is None else node.sent.pop(name, None)
+        if request is not None and request.worker is not None:
+            self._dispatcher.lost(request, None)
+
     # Other nodes' requests here
+
+    def _guests_of(self, name: str) -> dict[str, Request]:
+        node = self._nodes.get(name)
+        return {} if node is None else node.guests
 
     def _asked(self, sender: str, body: bytes) -> None:
         """Another node's request."""

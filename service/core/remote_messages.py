@@ -14,7 +14,9 @@ WORKERS: Final = "workers"
 REQUEST: Final = "request"
 CANCEL: Final = "cancel"
 RESPONSE: Final = "response"
-"""The kinds. A CANCEL is the request's name, as UTF-8."""
+CHECK: Final = "check"
+GONE: Final = "gone"
+"""The kinds. A CANCEL is the request's name, as UTF-8; CHECK and GONE have lists of names."""
 
 LARGEST: Final = 16 << 20
 """Bytes of parameters, or of a result, that are passed between nodes."""
@@ -63,3 +65,4 @@ encode: Final = Encoder().encode
 decode_offer: Final = Decoder(list[Offered]).decode
 decode_call: Final = Decoder(Call).decode
 decode_reply: Final = Decoder(Reply).decode
+decode_names: Final = Decoder(list[str]).decode
