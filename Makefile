@@ -7,7 +7,7 @@ PYTEST_JOBS ?= 2
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs system clean autobahn bench adversity soak
+.PHONY: help setup run test check format lock docs system clean autobahn bench bench-redis adversity soak
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +55,10 @@ lock: setup ## Resolve the dependencies anew: requirements.lock, and requirement
 bench: setup ## Portico and its peers side by side (ROWS=fanout,heartbeat SERVERS=portico,node ROUNDS=3 SECONDS=4 QUICK=1)
 	$(BIN)/python -m tests.bench $(if $(ROWS),--rows $(ROWS)) $(if $(SERVERS),--servers $(SERVERS)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
+
+bench-redis: setup ## What a deployment with Redis costs (ROWS=unicast,resume ROUNDS=3 QUICK=1)
+	$(BIN)/python -m tests.bench.redis $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(QUICK),--quick)
 
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn

@@ -60,16 +60,18 @@ def _command(row: str, order: dict[str, Any]) -> list[str]:
     return [str(PYTHON), "-m", "load", row, json.dumps(order)]
 
 
-def _load(row: str, order: dict[str, Any], core: int | None) -> dict[str, Any]:
-    with _started(row, order, core) as load:
+def run_load(row: str, order: dict[str, Any], core: int | None) -> dict[str, Any]:
+    """Let the load do a row's work. Raises Failed."""
+    with started(row, order, core) as load:
         try:
             said, errors = load.communicate(timeout=_LOAD_LIMIT)
         except subprocess.TimeoutExpired:
             raise Failed(f"the load of {row} took more than {_LOAD_LIMIT:.0f} s") from None
-    return _result(row, load, said, errors)
+    return result_of(row, load, said, errors)
 
 
-def _result(row: str, load: "subprocess.Popen[str]", said: str, errors: str) -> dict[str, Any]:
+def result_of(row: str, load: "subprocess.Popen[str]", said: str, errors: str) -> dict[str, Any]:
+    """What a load that has ended said last. Raises Failed."""
     if load.returncode:
         raise Failed(f"the load of {row} failed: {(errors.strip().splitlines() or ['it says nothing'])[-1]}")
     result: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
@@ -77,7 +79,8 @@ def _result(row: str, load: "subprocess.Popen[str]", said: str, errors: str) -> 
 
 
 @contextmanager
-def _started(row: str, order: dict[str, Any], core: int | None) -> Iterator["subprocess.Popen[str]"]:
+def started(row: str, order: dict[str, Any], core: int | None) -> Iterator["subprocess.Popen[str]"]:
+    """A load at its work, while the block runs."""
     load = subprocess.Popen(
         _command(row, order),
         cwd=_HERE,
@@ -111,7 +114,7 @@ def _post(up: Up, path: str, body: object) -> dict[str, Any]:
     return {"kind": "http", "port": up.http_port, "path": path, "headers": headers, "body": json.dumps(body)}
 
 
-def _push(text: str) -> dict[str, str]:
+def push(text: str) -> dict[str, str]:
     """A push that is PAYLOAD bytes of compact JSON when it arrives."""
     message = {"type": "price", "text": text}
     room = PAYLOAD - len(json.dumps(message, separators=(",", ":")))
@@ -119,7 +122,7 @@ def _push(text: str) -> dict[str, str]:
 
 
 def _trigger(up: Up, channel: str) -> dict[str, Any]:
-    message = _push("")
+    message = push("")
     if up.server.portico:
         data = {"text": message["text"]}
         return _post(up, "/api/notifications", {"target": {"channel_id": channel}, "type": "price", "data": data})
@@ -134,7 +137,7 @@ def _trigger(up: Up, channel: str) -> dict[str, Any]:
 def _fanout(publishers: int) -> Callable[[Up, Size, int | None], dict[str, Any]]:
     def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
         order = _timed(up, size, clients=size.clients, in_flight=publishers, trigger=_trigger(up, "bench"))
-        return _load("fanout", order, core)
+        return run_load("fanout", order, core)
 
     return measure
 
@@ -142,7 +145,7 @@ def _fanout(publishers: int) -> Callable[[Up, Size, int | None], dict[str, Any]]
 def _heartbeat(payload: str) -> Callable[[Up, Size, int | None], dict[str, Any]]:
     def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
         said = f'42["heartbeat",{payload}]' if up.server.socketio else payload
-        return _load("heartbeat", _timed(up, size, clients=50, payload=said), core)
+        return run_load("heartbeat", _timed(up, size, clients=50, payload=said), core)
 
     return measure
 
@@ -164,15 +167,15 @@ def _dispatch(up: Up, size: Size, core: int | None) -> dict[str, Any]:
         worker_headers=headers,
         requester_url=up.url("/requester"),
     )
-    return _load("dispatch", order, core)
+    return run_load("dispatch", order, core)
 
 
 def _connect(up: Up, size: Size, core: int | None) -> dict[str, Any]:
-    return _load("connect", _timed(up, size, clients=32, path=up.server.path, port=up.port), core)
+    return run_load("connect", _timed(up, size, clients=32, path=up.server.path, port=up.port), core)
 
 
 def _memory(up: Up, size: Size, core: int | None) -> dict[str, Any]:
-    return _load("memory", _timed(up, size, few=size.few, many=size.many), core)
+    return run_load("memory", _timed(up, size, few=size.few, many=size.many), core)
 
 
 def _bystanders(
@@ -180,17 +183,17 @@ def _bystanders(
 ) -> Callable[[Up, Size, int | None], dict[str, Any]]:
     def measure(up: Up, size: Size, core: int | None) -> dict[str, Any]:
         order = _timed(up, size, clients=20, pause=0.001, payload=HEARTBEAT)
-        quiet = _load("bystanders", order, core)
-        with _started(disturbance, _timed(up, size, clients=clients(size)), core) as disturber:
+        quiet = run_load("bystanders", order, core)
+        with started(disturbance, _timed(up, size, clients=clients(size)), core) as disturber:
             assert disturber.stdout is not None
             if disturber.stdout.readline().strip() != "ready":
                 _, errors = disturber.communicate(timeout=10)
                 raise Failed(f"the load of {disturbance} failed: {errors.strip().splitlines()[-1:]}")
             if triggered:
                 order |= {"trigger": _trigger(up, "crowd"), "pushes": size.pushes, "rest": 0.2}
-            disturbed = _load("bystanders", order, core)
+            disturbed = run_load("bystanders", order, core)
             said, errors = disturber.communicate("", timeout=60)
-            result = _result(disturbance, disturber, said, errors)
+            result = result_of(disturbance, disturber, said, errors)
         return {**disturbed, "quiet_p99_ms": quiet["p99_ms"], disturbance: result}
 
     return measure
@@ -206,7 +209,7 @@ def _publish(up: Up, size: Size, core: int | None) -> dict[str, Any]:
             events.append({"user_id": user, "type": "price", "data": data})
     path = "/api/notifications" if up.server.portico else "/publish-batch"
     trigger = {**_post(up, path, events), "events": len(events)}
-    return _load("publish", _timed(up, size, users=size.users, in_flight=2, trigger=trigger), core)
+    return run_load("publish", _timed(up, size, users=size.users, in_flight=2, trigger=trigger), core)
 
 
 _FLOOD: Final = _bystanders("flood", lambda size: 4, False)

@@ -99,10 +99,12 @@ async def connect(
     registering: bytes | None = None,
     headers: dict[str, str] | None = None,
     source: str | None = None,
+    make: Callable[[], Link] | None = None,
 ) -> Link:
-    """A link that is ready. Raises OSError or picows' WSError where it can't be had."""
+    """A link that is ready, one that `make` gives if that is said. Raises OSError or picows' WSError where it can't
+    be had."""
     _, link = await ws_connect(
-        lambda: _with(Link(socketio), registering),
+        make or (lambda: _with(Link(socketio), registering)),
         url,
         extra_headers=headers,
         socket_factory=None if source is None else lambda _: _from(source),

@@ -18,7 +18,8 @@ Order = dict[str, Any]
 Result = dict[str, Any]
 
 
-async def _measured(order: Order, work: Callable[[], int]) -> Result:
+async def measured(order: Order, work: Callable[[], int]) -> Result:
+    """What `work` counts, and what it cost, in the order's seconds; its warm-up is left out."""
     spinning = usage.Spinning()
     await asyncio.sleep(order["warm_up"])
     start = usage.Reading.now(work(), order["server_pid"], spinning)
@@ -26,7 +27,7 @@ async def _measured(order: Order, work: Callable[[], int]) -> Result:
     return usage.Reading.now(work(), order["server_pid"], spinning).since(start)
 
 
-async def _trigger(order: Order) -> Callable[[], Awaitable[object]]:
+async def trigger(order: Order) -> Callable[[], Awaitable[object]]:
     """What makes the server push once to everybody: a publisher with a connection of its own."""
     how = order["trigger"]
     if how["kind"] == "http":
@@ -69,8 +70,8 @@ async def fanout(order: Order) -> Result:
             await room.acquire()
             await push()
 
-    publishers = [asyncio.create_task(publish(await _trigger(order))) for _ in range(order["in_flight"])]
-    result = await _measured(order, lambda: got)
+    publishers = [asyncio.create_task(publish(await trigger(order))) for _ in range(order["in_flight"])]
+    result = await measured(order, lambda: got)
     for publisher in publishers:
         if publisher.done():
             publisher.result()
@@ -92,7 +93,7 @@ async def heartbeat(order: Order) -> Result:
     for link in everybody:
         link.on_text = on_text
         link.send(payload)
-    return await _measured(order, lambda: got)
+    return await measured(order, lambda: got)
 
 
 async def dispatch(order: Order) -> Result:
@@ -111,7 +112,7 @@ async def dispatch(order: Order) -> Result:
     for _ in range(order["in_flight"]):
         asking.ask()
     asking.write()
-    result = await _measured(order, lambda: asking.answered)
+    result = await measured(order, lambda: asking.answered)
     if asking.failed:
         raise RuntimeError(f"{asking.failed} requests failed, such as {asking.example!r}")
     return result
@@ -276,7 +277,7 @@ async def connect(order: Order) -> Result:
                 failed.append("cut off")
 
     visitors = [asyncio.create_task(visitor(number)) for number in range(order["clients"])]
-    result = await _measured(order, lambda: registered)
+    result = await measured(order, lambda: registered)
     going = False
     await asyncio.wait(visitors, timeout=10)
     return {**result, "failed": len(failed), "example": failed[:1]}
@@ -377,7 +378,7 @@ async def _a_while(order: Order) -> list[tuple[float, float]]:
 
 
 async def _pushes(order: Order) -> list[tuple[float, float]]:
-    push = await _trigger(order)
+    push = await trigger(order)
     witness = await links.connect(order["url"], registering=links.registration(400_000, False, "crowd"))
     told = asyncio.Event()
     witness.on_text = lambda link, frame: told.set()
@@ -414,7 +415,7 @@ async def publish(order: Order) -> Result:
             answered += how["events"]
 
     calls = [asyncio.create_task(call()) for _ in range(order["in_flight"])]
-    result = await _measured(order, lambda: answered)
+    result = await measured(order, lambda: answered)
     for each in calls:
         if each.done():
             each.result()
