@@ -1,16 +1,13 @@
 """Following: the targets that this node has joined, and how far it has come in each one's stream.
 
-Knows positions, what is held back and who waits; Redis it knows only by the commands it sends. A target's pushes go
-to the node in the order in which they were published, durable ones each once. A durable event names the one before
+Knows positions, what is held back and who waits; of Redis nothing but that its history can be read. A target's pushes
+go to the node in the order in which they were published, durable ones each once. A durable event names the one before
 it, so a gap is seen at once: then what comes for this target is held until the gap was read from the history.
 
-Reading goes in batches, one at a time: the scripts that read, then Redis's time, then the epoch's name, then a fence,
-a message of this node to itself. Redis does one thing after the other, so
-
-- when the fence is heard, everything that was published before the reading has come, if it comes at all: what is held
-  tells up to where the history must be taken (what the first held event names as the one before it), and no event
-  overtakes another;
-- an epoch that still has its name means that nothing was wiped before the reading.
+Reading goes in batches, one at a time (`reading`). It ends with a fence, a message of this node to itself: when that
+is heard, everything that was published before the reading has come, if it comes at all. So what is held tells up to
+where the history must be taken (what the first held event names as the one before it), and no event overtakes
+another.
 
 A position is a moment in microseconds, as offsets are: a target that nobody resumes needs no reading to have one.
 """
@@ -27,17 +24,13 @@ from service.core.backplane import PATIENCE, Inbound, Joined, Resume
 from service.wire.messages import Event, Target, stream_of
 
 from .commands import Commands
+from .joining import Counts, Followed, Join
 from .names import Names, ordinary
-from .payloads import Arrival, Push, event_of, fence, read_kept
-from .scripts import READ
+from .payloads import Arrival, Push, event_of
+from .reading import Kept, Moment, Reader
 
 BATCH: Final = 500
 """Targets that are read at once."""
-STREAM_BYTES: Final = 16 << 20
-"""Bytes that are read of one stream's history: who has missed more has lost it."""
-ROUND_BYTES: Final = 16 << 20
-SMALLEST_PIECE: Final = 32 << 10
-"""What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""
 MAX_HELD: Final = 1000
 MAX_HELD_BYTES: Final = 4 << 20
 """What is held back for one target. What comes then: the gap is given up (`lost`), and what was held is delivered."""
@@ -48,142 +41,7 @@ JITTER: Final = 0.5
 STEP_BACK: Final = 100_000
 """Microseconds by which Redis's clock may go back unnoticed."""
 
-Counts = tuple[int, int]
 Acknowledge = Callable[[Push, Counts], None]
-
-
-class _Followed:
-    """One target that this node has joined. `position` None: not known yet; `held` None: nothing is held back; `log`:
-    what arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others."""
-
-    __slots__ = (
-        "epoch",
-        "held",
-        "held_bytes",
-        "joined",
-        "joins",
-        "known",
-        "log",
-        "position",
-        "stream",
-        "subscribed",
-        "watched",
-    )
-
-    def __init__(self, stream: str) -> None:
-        self.stream = stream
-        self.joined = 0
-        self.subscribed = False
-        self.position: int | None = None
-        self.epoch = ""
-        self.held: list[Arrival] | None = []
-        self.held_bytes = 0
-        self.log: list[Event] | None = None
-        self.joins: list[tuple[_Join, int | None]] = []
-        self.known: dict[int, Counts] = {}
-        self.watched: dict[_Join, None] = {}
-
-    def forget_answered(self) -> None:
-        """Let go of the joins that wait for this stream no more."""
-        self.joins = [waits for waits in self.joins if not waits[0].finished and self.stream in waits[0].open]
-
-
-class _Join:
-    """One join that has not been answered yet. `open`: streams that are still to be found out about."""
-
-    __slots__ = ("born", "done", "finished", "lost", "missed", "offsets", "open", "resume", "settled")
-
-    def __init__(self, resume: Resume | None, done: Callable[[Joined], None], born: float) -> None:
-        self.resume = resume
-        self.done = done
-        self.born = born
-        self.open: dict[str, _Followed] = {}
-        self.offsets: dict[str, int] = {}
-        self.missed: dict[str, list[Event]] = {}
-        self.lost: list[str] = []
-        self.settled: list[_Followed] = []
-        self.finished = False
-
-    def settle(self, followed: _Followed) -> None:
-        """This stream is found out about; what comes of it before the others are is the client's too."""
-        self.settled.append(followed)
-        followed.watched[self] = None
-
-    def went_on(self, stream: str, event: Event) -> None:
-        """An event came that whoever joins has not been in time for."""
-        assert event.offset is not None
-        self.offsets[stream] = event.offset
-        if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:
-            self.missed.setdefault(stream, []).append(event)
-
-    def finish(self, epoch: str, recovered: bool) -> None:
-        self.finished = True
-        for followed in self.settled:
-            followed.watched.pop(self, None)
-        self.done(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))
-
-
-class _Kept:
-    """What was read of a stream's history."""
-
-    __slots__ = ("after", "dropped", "entries", "last", "more", "overflow", "size")
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-        self.last: int | None = None
-        self.dropped = 0
-        self.entries: list[tuple[int, int, bytes]] = []
-        self.size = 0
-        self.more = False
-        self.overflow = False
-
-    def take(self, answer: object) -> bool:
-        """What the script gave; False if that cannot be read."""
-        match answer:
-            case [bytes(last), bytes(dropped), int(more), *rest]:
-                self.last = int(last) if last else None
-                self.dropped = int(dropped or 0)
-                words = [word for word in rest if isinstance(word, bytes)]
-                entries = list(zip(map(int, words[::3]), map(int, words[1::3]), words[2::3], strict=True))
-                self.entries += entries
-                self.size += sum(len(body) for _, _, body in entries)
-                self.overflow = bool(more) and self.size >= STREAM_BYTES
-                self.more = bool(more) and not self.overflow
-                if entries:
-                    self.after = entries[-1][0]
-                return True
-        return False
-
-    def proves(self, offset: int, now: int, ttl: int) -> bool:
-        """Whether nothing after this offset is gone."""
-        if self.overflow or offset > max(now, self.last or 0) or offset < 0:
-            return False
-        if self.last is None:
-            # Whatever was kept after that offset would have left its trace until now.
-            return offset >= now - ttl
-        return offset >= self.dropped and not any(
-            entry > offset and (entry < now - ttl or 0 < until <= now) for entry, until, _ in self.entries
-        )
-
-
-class _Round:
-    """The answers to one batch of commands, as they come."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.failed = False
-        self.over = trio.Event()
-        self.now = 0
-        self.epoch = b""
-
-    def step(self) -> None:
-        self.left -= 1
-        if not self.left:
-            self.over.set()
-
-    def fail(self) -> None:
-        self.failed = True
-        self.over.set()
 
 
 class Following:
@@ -207,7 +65,7 @@ class Following:
     ) -> None:
         self._commands = commands
         self._names = names
-        self.node = node
+        self._reader = Reader(commands, names, node)
         self._want = want
         self._unwant = unwant
         self._doubtful = doubtful
@@ -216,17 +74,19 @@ class Following:
         self._log = log
         self._ttl = int(ttl * 1e6)
         self._inbound: Inbound
-        self._followed: dict[Target, _Followed] = {}
-        self._joining: dict[_Join, None] = {}
+        self._followed: dict[Target, Followed] = {}
+        self._joining: dict[Join, None] = {}
         self._due: dict[Target, None] = {}
         self._wake = trio.Event()
-        self._round: _Round | None = None
-        self._fence = 0
         self._gap = False
         self.epoch = ""
         self.seen = 0
         """The greatest moment of Redis's clock, and offset, that this node has seen."""
-        self.gaps = self.resubscribed = self.replayed = self.doubles = self.lost = self.malformed = 0
+        self.gaps = self.resubscribed = self.replayed = self.doubles = self.lost = 0
+
+    def renamed(self, node: str) -> None:
+        """This node hears itself under another name."""
+        self._reader.node = node
 
     def attach(self, inbound: Inbound) -> None:
         """Say who is told."""
@@ -244,12 +104,12 @@ class Following:
 
     def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
         """One more connection here belongs to these targets; see the port."""
-        join = _Join(resume, done, trio.current_time())
-        fresh: dict[Target, _Followed] = {}
+        join = Join(resume, done, trio.current_time())
+        fresh: dict[Target, Followed] = {}
         for target in targets:
             followed = self._followed.get(target)
             if followed is None:
-                followed = self._followed[target] = _Followed(stream_of(target))
+                followed = self._followed[target] = Followed(stream_of(target))
                 fresh[target] = followed
             followed.joined += 1
             self._find_out(target, followed, join)
@@ -282,7 +142,7 @@ class Following:
 
     def look(self, now: float) -> None:
         """Answer the joins that have waited too long. For a ticker."""
-        given_up: dict[str, _Followed] = {}
+        given_up: dict[str, Followed] = {}
         for join in list(self._joining):
             if join.born > now - PATIENCE:
                 break
@@ -301,7 +161,7 @@ class Following:
             channels.append(ordinary(target.value))
         return channels
 
-    def _find_out(self, target: Target, followed: _Followed, join: _Join) -> None:
+    def _find_out(self, target: Target, followed: Followed, join: Join) -> None:
         """Say where a stream is and what was missed of it, now or when that was read."""
         resume, stream = join.resume, followed.stream
         offset = None if resume is None else resume.offsets.get(stream)
@@ -316,14 +176,14 @@ class Following:
         if followed.subscribed:
             self._read_soon(target)
 
-    def _found(self, join: _Join, stream: str) -> None:
+    def _found(self, join: Join, stream: str) -> None:
         """A stream more of which is known what this join is to be told."""
         join.open.pop(stream, None)
         if not join.open and not join.finished:
             self._joining.pop(join, None)
             join.finish(self.epoch, True)
 
-    def _subscribed(self, fresh: dict[Target, _Followed]) -> None:
+    def _subscribed(self, fresh: dict[Target, Followed]) -> None:
         for target, followed in fresh.items():
             if self._followed.get(target) is followed:
                 followed.subscribed = True
@@ -337,31 +197,28 @@ class Following:
         if followed is None:
             self._acknowledge(arrival.push, (0, 0))
         else:
+            if followed.held is None and self._doubtful():
+                # The link is being made whole: what was missed comes before this.
+                followed.hold()
+                self._read_soon(target)
             self._arrived(target, followed, arrival, size)
 
     def fence_heard(self, number: int) -> None:
         """The fence came: whatever was published before it has come."""
-        if self._round is not None and number == self._fence:
-            self._round.step()
+        self._reader.fence_heard(number)
 
     def subscribed_anew(self) -> None:
         """The link was cut, and is whole again: anything may have been missed."""
         self.resubscribed += 1
         for target, followed in self._followed.items():
             if followed.subscribed:
-                if followed.held is None:
-                    followed.held, followed.held_bytes = [], 0
+                followed.hold()
                 self._due[target] = None
         self._gap = True
         self._wake.set()
-        if self._round is not None:
-            self._round.fail()
+        self._reader.give_up()
 
-    def _arrived(self, target: Target, followed: _Followed, arrival: Arrival, size: int) -> None:
-        if followed.held is None and self._doubtful():
-            # The link is being made whole: what was missed comes before this.
-            followed.held, followed.held_bytes = [], 0
-            self._read_soon(target)
+    def _arrived(self, target: Target, followed: Followed, arrival: Arrival, size: int) -> None:
         if followed.held is not None:
             self._hold(target, followed, arrival, size)
             return
@@ -375,13 +232,13 @@ class Following:
             self._acknowledge(push, followed.known.pop(offset, (0, 0)))
         elif previous > followed.position:
             self.gaps += 1
-            followed.held, followed.held_bytes = [], 0
+            followed.hold()
             self._hold(target, followed, arrival, size)
             self._read_soon(target)
         else:
             self._acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
 
-    def _advance(self, target: Target, followed: _Followed, event: Event) -> Counts:
+    def _advance(self, target: Target, followed: Followed, event: Event) -> Counts:
         assert event.offset is not None
         followed.position = event.offset
         self.seen = max(self.seen, event.offset)
@@ -398,7 +255,7 @@ class Following:
             self._log.exception("a push was not delivered")
             return 0, 0
 
-    def _hold(self, target: Target, followed: _Followed, arrival: Arrival, size: int) -> None:
+    def _hold(self, target: Target, followed: Followed, arrival: Arrival, size: int) -> None:
         assert followed.held is not None
         followed.held.append(arrival)
         followed.held_bytes += size
@@ -410,7 +267,7 @@ class Following:
         followed.position = max(followed.position or 0, self.seen if first is None else first.previous)
         self._release(target, followed)
 
-    def _release(self, target: Target, followed: _Followed) -> None:
+    def _release(self, target: Target, followed: Followed) -> None:
         """Deliver what was held; from another gap on it is held again."""
         held, followed.held = followed.held or [], None
         for arrival in held:
@@ -443,90 +300,55 @@ class Following:
                 await trio.sleep(random.uniform(0.05, 0.15))
 
     async def _read_batch(self) -> bool:
+        """Read the history of what is due, and have what comes meanwhile logged; False if it is to be read again."""
         batch = {target: self._followed[target] for target, _ in zip(self._due, range(BATCH), strict=False)}
-        reads: dict[Target, _Kept] = {}
+        waiting = {target: list(followed.joins) for target, followed in batch.items()}
+        reads: dict[Target, Kept] = {}
         for target, followed in batch.items():
             del self._due[target]
             followed.log = []
             followed.known.clear()
             after = [] if followed.position is None or followed.held is None else [followed.position]
-            after += [offset for _, offset in followed.joins if offset is not None and offset >= 0]
+            after += [offset for _, offset in waiting[target] if offset is not None and offset >= 0]
             if after:
-                reads[target] = _Kept(min(after))
-        waiting = {target: list(followed.joins) for target, followed in batch.items()}
-        asking = reads
-        while (round_ := await self._ask(asking)) is not None:
-            asking = {target: kept for target, kept in asking.items() if kept.more}
-            if not asking:
-                break
-        if round_ is None:
-            for target, followed in batch.items():
-                followed.log = None
-                if self._followed.get(target) is followed:
-                    self._due[target] = None
-            return False
-        now = round_.now
-        if round_.epoch != self.epoch.encode() or now < self.seen - STEP_BACK:
-            self._renew(self.epoch if round_.epoch else "")
-            for target, followed in batch.items():
-                followed.log = None
-                if self._followed.get(target) is followed:
-                    self._due[target] = None
-            return False
-        self.seen = max(self.seen, now)
+                reads[target] = Kept(followed.stream, min(after))
+        moment = await self._reader.read(reads.values())
+        sound = moment is not None and self._same_epoch(moment)
         for target, followed in batch.items():
             if self._followed.get(target) is followed:
-                self._conclude(target, followed, reads.get(target), waiting[target], now)
+                if moment is not None and sound:
+                    self._conclude(target, followed, reads.get(target), waiting[target], moment.now)
+                else:
+                    self._due[target] = None
             followed.log = None
-        return True
+        return sound
 
-    async def _ask(self, asking: dict[Target, _Kept]) -> _Round | None:
-        """One round trip for all of these, and the fence; None if it came to nothing."""
-        self._fence += 1
-        round_ = self._round = _Round(len(asking) + 4)
-        piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
-
-        def read(kept: _Kept, answer: object) -> None:
-            round_.step() if kept.take(answer) else round_.fail()
-
-        def clock(answer: object) -> None:
-            match answer:
-                case [bytes(seconds), bytes(micros)]:
-                    round_.now = int(seconds) * 1_000_000 + int(micros)
-                    round_.step()
-                case _:
-                    round_.fail()
-
-        def epoch(answer: object) -> None:
-            round_.epoch = answer if isinstance(answer, bytes) else b""
-            round_.fail() if isinstance(answer, Exception) else round_.step()
-
-        def sent(answer: object) -> None:
-            # Nobody hears it: this node's own channel isn't subscribed at the moment.
-            round_.step() if answer else round_.fail()
-
-        for target, kept in asking.items():
-            stream = stream_of(target)
-            READ.send(
-                self._commands,
-                (self._names.meta(stream), self._names.history(stream)),
-                (kept.after, piece),
-                partial(read, kept),
-            )
-        self._commands.send("TIME", done=clock)
-        self._commands.send("HGET", self._names.epoch, "name", done=epoch)
-        self._commands.send("PUBLISH", self._names.inbox(self.node), fence(self._fence), done=sent)
-        with trio.move_on_after(PATIENCE):
-            await round_.over.wait()
-        self._round = None
-        return None if round_.failed or round_.left else round_
+    def _same_epoch(self, moment: Moment) -> bool:
+        """Whether what was read is of the epoch that this node knows; if not, it begins anew."""
+        if moment.now < self.seen - STEP_BACK:
+            # Offsets are moments: new ones may be below positions, and would be taken for doubles.
+            self._log.error("the clock of Redis went back", microseconds=self.seen - moment.now)
+            self._renew(self.epoch)
+            self.seen = moment.now
+            for target, followed in self._followed.items():
+                if followed.position is not None:
+                    followed.position = None
+                    followed.hold()
+                    self._lose(target)
+                    self._due[target] = None
+            return False
+        self.seen = max(self.seen, moment.now)
+        if moment.epoch == self.epoch:
+            return True
+        self._renew("")
+        return False
 
     def _conclude(
         self,
         target: Target,
-        followed: _Followed,
-        kept: _Kept | None,
-        joins: list[tuple[_Join, int | None]],
+        followed: Followed,
+        kept: Kept | None,
+        joins: list[tuple[Join, int | None]],
         now: int,
     ) -> None:
         """What was read, and heard meanwhile, is put together."""
@@ -553,7 +375,7 @@ class Following:
             self._found(join, stream)
         followed.forget_answered()
 
-    def _catch_up(self, target: Target, followed: _Followed, kept: _Kept | None, now: int) -> None:
+    def _catch_up(self, target: Target, followed: Followed, kept: Kept | None, now: int) -> None:
         """Bring what is held up to date: first what the history has, up to where what was held begins."""
         assert followed.held is not None
         first = next((held for held in followed.held if held.offset is not None), None)
@@ -565,7 +387,7 @@ class Following:
             self._lose(target)
         else:
             recent = now - int(PATIENCE * 1e6)
-            for event in self._events(kept, followed, followed.position, end):
+            for event in kept.events(followed.position, end):
                 self.replayed += 1
                 counts = self._advance(target, followed, event)
                 if event.offset is not None and event.offset > recent:
@@ -573,20 +395,9 @@ class Following:
         followed.position = max(followed.position, end)
         self._release(target, followed)
 
-    def _between(self, followed: _Followed, kept: _Kept, after: int, end: int) -> list[Event]:
+    def _between(self, followed: Followed, kept: Kept, after: int, end: int) -> list[Event]:
         """What happened after one offset and up to another, read or heard."""
-        events = self._events(kept, followed, after, end)
+        events = kept.events(after, end)
         after = max(after, kept.after)
         events += (event for event in followed.log or () if event.offset is not None and after < event.offset <= end)
-        return events
-
-    def _events(self, kept: _Kept, followed: _Followed, after: int, end: int) -> list[Event]:
-        events = []
-        for offset, _, body in kept.entries:
-            if after < offset <= end:
-                push = read_kept(body)
-                if push is None:
-                    self.malformed += 1
-                else:
-                    events.append(event_of(push, followed.stream, offset))
         return events

@@ -21,7 +21,8 @@ from service.wire.faults import PeerFault
 from service.wire.messages import Event, Target
 
 from .commands import AskAll, Callback, Commands, Refusal, Word
-from .following import Counts, Following
+from .following import Following
+from .joining import Counts
 from .membership import KINDS, Membership
 from .names import ORDINARY, Names
 from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
@@ -206,7 +207,8 @@ class RedisBackplane:
     def renamed(self, node: str) -> None:
         """The name was another's: this node has a new one, and hears under that."""
         self.subscription.want([self.names.inbox(node)])
-        self.publisher.node = self.following.node = node
+        self.publisher.node = node
+        self.following.renamed(node)
 
     def _tell(self, channel: bytes, kind: str, body: bytes, done: Callback | None = None) -> None:
         def sent(answer: object) -> None:

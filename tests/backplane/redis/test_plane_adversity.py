@@ -10,7 +10,7 @@ from service.wire.codes import ErrorCode
 from service.wire.faults import PeerFault
 from service.wire.messages import EVERYBODY, Target
 
-from ..contract import ANN, LENGTH, PATIENT, ROOM, Client, event
+from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
 from .test_plane import RedisNode, node
 
@@ -265,6 +265,28 @@ class TestCutOff:
                 assert returned.at.recovered
                 assert returned.numbers == list(range(total))
 
+    async def test_killed_and_started_again_from_an_old_copy(self, tmp_path: Path) -> None:
+        """What Redis has accepted since it last saved is gone, and nothing that is left shows it but its new run."""
+        with redis_server(tmp_path / "redis") as redis:
+            async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+                await ready(a, b)
+                client = await a.join(ANN)
+                await b.publish(ANN, event(1), durable=True)
+                redis.command("SAVE")
+                receipt = await b.publish(ANN, event(2), durable=True)
+                away = client.resume(**{"user:ann": client.events[0].offset or 0})
+                redis.kill()
+                redis.start()
+                await a.until(lambda: bool(a.lost_targets))
+                assert a.lost_targets == [ANN]
+                await ready(a, b)
+                returned = await back(b, ANN, resume=away)
+                assert (returned.at.recovered, returned.events) == (False, [])
+                again, _ = await publish_surely(b, Order(ANN, event(3), "three", durable=True))
+                assert (again.offset or 0) > (receipt.offset or 0)
+                await a.until(lambda: 3 in client.numbers)
+                assert client.numbers == [1, 2, 3]
+
     @pytest.mark.parametrize("empty", ["restart", "flush"])
     async def test_a_redis_that_has_forgotten_everything(self, redis: RedisServer, empty: str) -> None:
         async with node(redis.url, "a") as a, node(redis.url, "b") as b:
@@ -319,8 +341,8 @@ class TestCutOff:
     async def test_more_than_is_read_at_once_is_read_in_pieces(
         self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("service.backplane.redis.following.SMALLEST_PIECE", 200)
-        monkeypatch.setattr("service.backplane.redis.following.ROUND_BYTES", 200)
+        monkeypatch.setattr("service.backplane.redis.reading.SMALLEST_PIECE", 200)
+        monkeypatch.setattr("service.backplane.redis.reading.ROUND_BYTES", 200)
         async with node(redis.url, "a") as a:
             await ready(a)
             client = await a.join(ANN)
@@ -346,3 +368,70 @@ class TestRefusals:
                 redis.command("CONFIG", "SET", "maxmemory", "0")
                 await a.publish(ANN, event(2), durable=True)
                 assert client.numbers == [2]
+
+
+class TestOddities:
+    """What should not be, and must not matter."""
+
+    async def test_a_clock_that_goes_back_begins_a_new_epoch(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN, ROOM)
+            # As if Redis had said a time from the future before: positions are moments, new offsets are below them.
+            ahead = 3600 * 1_000_000
+            a.plane.following.seen += ahead
+            other = await a.join(BOB, resume=Resume(client.at.epoch, {"user:b:o}b {ü": client.at.offsets["user:ann"]}))
+            assert other.at.epoch != client.at.epoch
+            assert other.at.lost == ["user:b:o}b {ü"]
+            assert sorted(lost.kind for lost in a.lost_targets) == ["channel_id", "user_id"]
+            await a.publish(ANN, event(1), durable=True)
+            assert client.numbers == [1]
+
+    async def test_keys_of_another_kind_spoil_only_their_own_stream(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN, ROOM)
+            client.leave()
+            await a.publish(ROOM, event(1), durable=True)
+            redis.command("SET", "portico:m:{user:ann}", "x")
+            returned = await a.join(ANN, ROOM, resume=client.resume())
+            assert (list(returned.at.lost), returned.numbers) == (["user:ann"], [1])
+            with pytest.raises(PeerFault):
+                await a.publish(ANN, event(2), durable=True)
+            assert (await a.publish(ANN, event(3))).matched == 1
+
+    async def test_too_much_to_hold_back_is_lost_but_nothing_after_it(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.backplane.redis.following.MAX_HELD", 3)
+        # The node begins to read what it missed only after everything has come.
+        monkeypatch.setattr("service.backplane.redis.following.JITTER", 1e9)
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN)
+            proxy.refusing = True
+            proxy.cut()
+            await a.publish(ANN, event(0), durable=True)
+            proxy.refusing = False
+            resubscribed = b.plane.following.resubscribed
+            with trio.fail_after(PATIENT):
+                while b.plane.following.resubscribed == resubscribed:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.01)
+            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(1, 8)])
+            await b.until(lambda: 7 in client.numbers)
+            assert b.lost_targets == [ANN]
+            assert client.numbers == list(range(1, 8))
+
+    async def test_a_name_that_is_taken(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            async with node(redis.url, "a") as other:
+                await ready(other)
+                assert other.plane.node != "a"
+                client = await other.join(ANN, resume=Resume(other.plane.epoch, {"user:ann": 0}))
+                assert (await other.publish(ANN, event(1))).matched == 1
+                assert (await a.publish(ANN, event(2), durable=True)).matched == 1
+                assert client.numbers == [1, 2]
+                a.plane.tell(other.plane.node, "x", b"")
+                await other.until(lambda: bool(other.messages))
+                assert a.messages == []

@@ -1,0 +1,90 @@
+"""Joining: one target that a node follows, and one join that is not answered yet; the two know each other.
+
+Plain state without decisions; `following` moves it.
+"""
+
+from collections.abc import Callable
+
+from service.core.backplane import Joined, Resume
+from service.wire.messages import Event
+
+from .payloads import Arrival
+
+Counts = tuple[int, int]
+"""How many a push matched, and to how many it was handed."""
+
+
+class Followed:
+    """One target that this node has joined. `position` None: not known yet; `held` None: nothing is held back; `log`:
+    what arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others."""
+
+    __slots__ = (
+        "epoch",
+        "held",
+        "held_bytes",
+        "joined",
+        "joins",
+        "known",
+        "log",
+        "position",
+        "stream",
+        "subscribed",
+        "watched",
+    )
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.joined = 0
+        self.subscribed = False
+        self.position: int | None = None
+        self.epoch = ""
+        self.held: list[Arrival] | None = []
+        self.held_bytes = 0
+        self.log: list[Event] | None = None
+        self.joins: list[tuple[Join, int | None]] = []
+        self.known: dict[int, Counts] = {}
+        self.watched: dict[Join, None] = {}
+
+    def hold(self) -> None:
+        """From now on nothing is delivered until it is released."""
+        if self.held is None:
+            self.held, self.held_bytes = [], 0
+
+    def forget_answered(self) -> None:
+        """Let go of the joins that wait for this stream no more."""
+        self.joins = [waits for waits in self.joins if not waits[0].finished and self.stream in waits[0].open]
+
+
+class Join:
+    """One join that has not been answered yet. `open`: streams that are still to be found out about."""
+
+    __slots__ = ("born", "done", "finished", "lost", "missed", "offsets", "open", "resume", "settled")
+
+    def __init__(self, resume: Resume | None, done: Callable[[Joined], None], born: float) -> None:
+        self.resume = resume
+        self.done = done
+        self.born = born
+        self.open: dict[str, Followed] = {}
+        self.offsets: dict[str, int] = {}
+        self.missed: dict[str, list[Event]] = {}
+        self.lost: list[str] = []
+        self.settled: list[Followed] = []
+        self.finished = False
+
+    def settle(self, followed: Followed) -> None:
+        """This stream is found out about; what comes of it before the others are is the client's too."""
+        self.settled.append(followed)
+        followed.watched[self] = None
+
+    def went_on(self, stream: str, event: Event) -> None:
+        """An event came that whoever joins has not been in time for."""
+        assert event.offset is not None
+        self.offsets[stream] = event.offset
+        if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:
+            self.missed.setdefault(stream, []).append(event)
+
+    def finish(self, epoch: str, recovered: bool) -> None:
+        self.finished = True
+        for followed in self.settled:
+            followed.watched.pop(self, None)
+        self.done(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))

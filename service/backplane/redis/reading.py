@@ -1,0 +1,191 @@
+"""Reading: the history of many streams in one round trip, and what that says about the moment.
+
+Knows the script that reads and Redis's order of doing things; not what a node follows. A round is the scripts, then
+Redis's time, then the epoch's name, then a fence: a message of this node to itself. Redis does one thing after the
+other, so
+
+- when the fence is heard, everything that was published before the reading has come, if it comes at all;
+- an epoch that still has its name means that nothing was wiped before the reading.
+
+What one round brings is bounded, and shared by the streams; whose history is longer takes several, and more than
+STREAM_BYTES is not read: nothing is proved then.
+"""
+
+from collections.abc import Collection
+from functools import partial
+from typing import Final, NamedTuple
+
+import trio
+
+from service.core.backplane import PATIENCE
+from service.wire.messages import Event
+
+from .commands import Commands, Unreachable
+from .names import Names
+from .payloads import event_of, fence, read_kept
+from .scripts import READ
+
+STREAM_BYTES: Final = 16 << 20
+"""Bytes that are read of one stream's history: who has missed more has lost it."""
+ROUND_BYTES: Final = 16 << 20
+SMALLEST_PIECE: Final = 32 << 10
+"""What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""
+
+
+class Moment(NamedTuple):
+    """Redis's time (microseconds) and the epoch's name (empty: it has none), when something was read."""
+
+    now: int
+    epoch: str
+
+
+class Kept:
+    """What was read of a stream's history. `after`: up to which offset it was read; `beyond`: there is more than may be
+    read, or it cannot be read."""
+
+    __slots__ = ("after", "beyond", "dropped", "entries", "last", "more", "size", "stream")
+
+    def __init__(self, stream: str, after: int) -> None:
+        self.stream = stream
+        self.after = after
+        self.last: int | None = None
+        self.dropped = 0
+        self.entries: list[tuple[int, int, bytes]] = []
+        self.size = 0
+        self.more = False
+        self.beyond = False
+
+    def take(self, answer: object) -> None:
+        """What the script gave. What cannot be read proves nothing."""
+        match answer:
+            case [bytes(last), bytes(dropped), int(more), *rest]:
+                words = [word for word in rest if isinstance(word, bytes)]
+                try:
+                    self.last = int(last) if last else None
+                    self.dropped = int(dropped or 0)
+                    entries = list(zip(map(int, words[::3]), map(int, words[1::3]), words[2::3], strict=True))
+                except ValueError:
+                    self.beyond, self.more = True, False
+                    return
+                self.entries += entries
+                self.size += sum(len(body) for _, _, body in entries)
+                self.beyond = bool(more) and self.size >= STREAM_BYTES
+                self.more = bool(more) and not self.beyond
+                if entries:
+                    self.after = entries[-1][0]
+            case _:
+                self.beyond, self.more = True, False
+
+    def proves(self, offset: int, now: int, ttl: int) -> bool:
+        """Whether nothing after this offset is gone."""
+        if self.beyond or offset > max(now, self.last or 0) or offset < 0:
+            return False
+        if self.last is None:
+            # Whatever was kept after that offset would have left its trace until now.
+            return offset >= now - ttl
+        return offset >= self.dropped and not any(
+            entry > offset and (entry < now - ttl or 0 < until <= now) for entry, until, _ in self.entries
+        )
+
+    def events(self, after: int, end: int) -> list[Event]:
+        """Those after one offset and up to another."""
+        events = []
+        for offset, _, body in self.entries:
+            if after < offset <= end and (push := read_kept(body)) is not None:
+                events.append(event_of(push, self.stream, offset))
+        return events
+
+
+class Reader:
+    """One node's way to read. `node` is whose own channel the fence goes to."""
+
+    def __init__(self, commands: Commands, names: Names, node: str) -> None:
+        self._commands = commands
+        self._names = names
+        self.node = node
+        self._fence = 0
+        self._round: _Round | None = None
+
+    def fence_heard(self, number: int) -> None:
+        """The fence came."""
+        if self._round is not None and number == self._fence:
+            self._round.step()
+
+    def give_up(self) -> None:
+        """The fence may not come, or what it stands for isn't so."""
+        if self._round is not None:
+            self._round.fail()
+
+    async def read(self, what: Collection[Kept]) -> Moment | None:
+        """Read all of these; the moment is that of the last round. None: it came to nothing, within PATIENCE a round.
+        One at a time."""
+        asking = list(what)
+        while (moment := await self._ask(asking)) is not None:
+            asking = [kept for kept in asking if kept.more]
+            if not asking:
+                break
+        return moment
+
+    async def _ask(self, asking: list[Kept]) -> Moment | None:
+        self._fence += 1
+        round_ = self._round = _Round(len(asking) + 4)
+        piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
+        for kept in asking:
+            keys = (self._names.meta(kept.stream), self._names.history(kept.stream))
+            READ.send(self._commands, keys, (kept.after, piece), partial(round_.read, kept))
+        self._commands.send("TIME", done=round_.clock)
+        self._commands.send("HGET", self._names.epoch, "name", done=round_.name)
+        self._commands.send("PUBLISH", self._names.inbox(self.node), fence(self._fence), done=round_.sent)
+        with trio.move_on_after(PATIENCE):
+            await round_.over.wait()
+        self._round = None
+        return None if round_.failed or round_.left else Moment(round_.now, round_.epoch)
+
+
+class _Round:
+    """The answers to one batch of commands, as they come. `left`: how many are to come, the fence among them."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.failed = False
+        self.over = trio.Event()
+        self.now = 0
+        self.epoch = ""
+
+    def step(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.over.set()
+
+    def fail(self) -> None:
+        self.failed = True
+        self.over.set()
+
+    def read(self, kept: Kept, answer: object) -> None:
+        if isinstance(answer, Unreachable):
+            self.fail()
+        else:
+            kept.take(answer)
+            self.step()
+
+    def clock(self, answer: object) -> None:
+        match answer:
+            case [bytes(seconds), bytes(micros)]:
+                self.now = int(seconds) * 1_000_000 + int(micros)
+                self.step()
+            case _:
+                self.fail()
+
+    def name(self, answer: object) -> None:
+        if isinstance(answer, Exception):
+            self.fail()
+        else:
+            self.epoch = answer.decode() if isinstance(answer, bytes) else ""
+            self.step()
+
+    def sent(self, answer: object) -> None:
+        # 0: this node's own channel isn't subscribed at the moment, and nobody will hear it.
+        if isinstance(answer, int) and answer:
+            self.step()
+        else:
+            self.fail()
