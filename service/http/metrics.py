@@ -93,6 +93,8 @@ class _Numbers(Collector):
             ("workers", "Workers connected.", len(gateway.dispatcher.workers())),
             ("requests_queued", "Requests that wait for a worker.", gateway.dispatcher.queue_length),
             ("requests_outstanding", "Requests at workers and clients.", gateway.dispatcher.outstanding),
+            ("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent),
+            ("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests),
             ("logins", "Active login sessions.", len(gateway.logins)),
             ("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting),
             ("draining", "1 while connections are told to go.", int(gateway.doorkeeper.draining)),

@@ -6,7 +6,7 @@ from msgspec import Raw
 from service.core.dispatch import OutcomeKind, Verdict
 from service.core.remote import SILENCE
 from service.core.remote_messages import LARGEST, RESPONSE, Reply, encode
-from service.core.remote_offers import REPEAT
+from service.core.remote_offers import BRIEF, REPEAT
 from service.core.remote_workers import AHEAD
 
 from .dispatch_bench import NULL, Link, Someone
@@ -522,3 +522,48 @@ def test_a_client_at_another_node_that_cannot_answer_is_lost(how: str) -> None:
         assert client.cancelled == client.sent
     assert someone.told == ([] if how == "cancelled" else [("q", "Worker lost")])
     assert here.is_empty()
+
+
+def test_the_next_attempt_avoids_the_client_that_was_lost_on_whatever_node() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, _ = there.worker("w1", capacity=1)
+    all_of_us.settle()
+    here.submit(Someone(), "a")
+    _, same_again = there.worker("w1")
+    _, other = there.worker("w2")
+    there.dispatcher.leave(worker)
+    assert (same_again.attempts, other.attempts) == ([], [2])
+
+
+def test_a_key_that_is_thought_to_be_at_home_where_it_comes_from_stays() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = here.worker("w1")
+    all_of_us.settle()
+    there.submit(Someone(), "a", affinity="k")
+    here.done(worker, link.sent[0])
+    here.cable.lose = {"workers"}
+    here.dispatcher.leave(worker)
+    _, other = there.worker("w2")
+    all_of_us.settle()
+    here.submit(Someone(), "b", affinity="k")
+    assert len(other.sent) == 1
+
+
+def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    there.worker("v", capacity=1)
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 2}, ["workers"])
+    there.time += BRIEF
+    for number in range(2):
+        there.submit(Someone(), str(number))
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 0}, ["workers"] * 2)
+    there.time += BRIEF
+    there.done(worker, link.sent[0])
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 1}, ["workers"] * 3)

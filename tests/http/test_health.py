@@ -90,6 +90,8 @@ async def test_metrics_say_what_happened() -> None:
         ("portico_ready", ()): 1,
         ("portico_requests_queued", ()): 0,
         ("portico_requests_outstanding", ()): 0,
+        ("portico_requests_sent_on", ()): 0,
+        ("portico_requests_taken_in", ()): 0,
         ("portico_messages_received_total", ()): 7,
         ("portico_pushes_total", (("target", "user_id"),)): 2,
         ("portico_push_deliveries_total", ()): 1,
