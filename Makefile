@@ -69,6 +69,12 @@ adversity: setup ## The tests of what must not bring a gateway down, at their fu
 soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
 	$(BIN)/python -m tests.adversity.soak
 
+demo-split: setup ## Redis, an API node and three WebSocket nodes; a node and then Redis are killed: what became of it all
+	$(BIN)/python -m tests.split
+
+accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
+	ADVERSITY=full $(BIN)/pytest tests/split
+
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)
 

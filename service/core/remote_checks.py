@@ -1,4 +1,4 @@
-"""Checks: requests that are at another node for long are asked about, lest a message that was lost costs their whole time.
+"""Checks: requests that are at another node for long are asked about, lest a lost message costs them all their time.
 
 Messages among nodes arrive at most once: with a link to Redis that breaks, a request or its answer may be gone. So a
 node names to each other one, every CHECK_EVERY seconds, what it has had there for at least that long, and is told what

@@ -3,7 +3,8 @@
 Publishers push durable events with ids, and push again under the same id whatever was not accepted. Clients come back
 to another node as soon as they lose theirs, and say where they left off. At the end everything that was accepted must
 be with everybody that it was for: what is missing without the client having been told so is *lost*, what came a second
-time is *doubled*, what came before something older is *out of order*. (Events are numbered, so one publisher serves a user.)
+time is *doubled*, what came before something older is *out of order*. (Events are numbered by their publisher, so a
+user has one publisher only.)
 """
 
 import http.client
@@ -226,15 +227,36 @@ class Publisher(threading.Thread):
             connection.close()
 
 
-def settled(clients: Sequence[Resumer], publisher: Publisher) -> bool:
-    """Whether everybody has the last event of its user, or was told that it missed something after that."""
+def settled(clients: Sequence[Resumer], publishers: Sequence[Publisher]) -> bool:
+    """Whether everybody has the last event of its user, or was told of a loss after everything that it has."""
+    last = {user: numbers[-1] for one in publishers for user, numbers in one.accepted.items() if numbers}
     for client in clients:
-        accepted = publisher.accepted.get(client.user)
         if not client.registered:
             return False
-        if accepted and not any(event == accepted[-1] for _, event, _ in client.got[-3:]):
+        event = last.get(client.user)
+        if event is None or any(event == got for _, got, _ in client.got[-3:]):
+            continue
+        if len(client.got) not in client.told:
             return False
     return True
+
+
+def publish(address: Address, users: Sequence[str], rate: float, threads: int = 4) -> list[Publisher]:
+    """Publishers that are at work, each for a part of the users; `rate` events a second of all of them, if they can."""
+    parts = [users[number::threads] for number in range(threads)]
+    publishers = [Publisher(address, part, rate / threads, f"p{n}") for n, part in enumerate(parts) if part]
+    for publisher in publishers:
+        publisher.start()
+    return publishers
+
+
+def finish(crowd: Crowd, publishers: Sequence[Publisher]) -> None:
+    """Let everything that is under way be accepted, and nothing more be sent. The crowd goes on meanwhile."""
+    for publisher in publishers:
+        publisher.stop()
+    crowd.until(lambda: not any(publisher.is_alive() for publisher in publishers), 60, "all of it is accepted")
+    for publisher in publishers:
+        publisher.finish()
 
 
 def draw_up(clients: Sequence[Resumer], publishers: Sequence[Publisher]) -> Account:
