@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Final
 
 import structlog
@@ -27,8 +28,9 @@ from quart_trio import QuartTrio
 from service.background import Background
 from service.backplane.redis.address import read_url
 from service.collector import settle_collector
-from service.core.backplane import Order
+from service.core.backplane import NodeState, Order
 from service.core.discovery import Places
+from service.core.elsewhere import Elsewhere, Listening, announcement
 from service.core.gateway import Gateway, Rules
 from service.core.session import Session
 from service.deployment import Alone, Deployment, OverRedis
@@ -112,7 +114,9 @@ class Node:
             http_port=settings.port,
             websocket_port=settings.websocket_port,
             public_url=settings.public_websocket_url,
+            elsewhere=Elsewhere(self.deployment.backplane.nodes, Random()) if settings.api_type == "http" else None,
         )
+        self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate = HttpOnly() if settings.api_type == "http" else self.gateway
         plain = plain_http(self.gateway, self.places, self.unready)
@@ -322,7 +326,31 @@ class Node:
     async def _tick(self) -> None:
         while True:
             self.gateway.tick()
+            self._announce()
             await trio.sleep(TICK)
+
+    def _announce(self) -> None:
+        """Let the other nodes know how this one is, if that has changed."""
+        settings, places = self.settings, self.places
+        anywhere = settings.host in ("0.0.0.0", "::")
+        listening = Listening(
+            port=places.websocket_port or places.http_port,
+            ip=places.local_ip if anywhere else settings.host,
+            machine=places.hostname,
+            host=settings.advertised_host,
+            tls=self._speaks_tls,
+        )
+        state = announcement(
+            self.deployment.backplane.node,
+            settings.service_role or "combined",
+            None if settings.api_type == "http" else listening,
+            public_url=settings.public_websocket_url,
+            draining=self.state != "running",
+            load=len(self.gateway.sessions),
+        )
+        if state != self._announced:
+            self._announced = state
+            self.deployment.backplane.announce(state)
 
     async def _clean_up(self) -> None:
         while True:
@@ -506,6 +534,7 @@ def _rules(settings: Settings) -> Rules:
         max_worker_message_size=settings.max_worker_message_size,
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
+        max_connections_per_user=settings.max_connections_per_user,
         max_handshakes_per_second=settings.max_handshakes_per_second,
         worker_capacity=settings.worker_capacity,
         worker_timeout=settings.worker_timeout,

@@ -136,6 +136,11 @@ class Settings(BaseSettings):
     public_websocket_url: forms.WebSocketUrl = setting(
         WHERE, "What discovery tells clients to connect to, instead of what it makes of the request's own host."
     )
+    advertised_host: forms.OptionalHost = setting(
+        WHERE,
+        "The host by which clients reach this node, where another process tells them where to connect. Unset: the host "
+        "that they asked for, if that process runs on this machine, else this machine's own address.",
+    )
     trusted_proxies: forms.Networks = setting(
         WHERE,
         "The proxies whose `X-Forwarded-For`, `-Host`, `-Proto` and `-Port` are believed.",
@@ -161,8 +166,8 @@ class Settings(BaseSettings):
     )
     duplicate_client: forms.Duplicates = setting(
         ENTRY,
-        "A client that is connected already connects again: replace closes the older connection, keep rejects "
-        "the newer, allow lets both be.",
+        "A client that is connected already connects again: replace closes the older connection, on whatever node; keep "
+        "rejects the newer, if both are on one node; allow lets both be.",
         "replace",
     )
 
@@ -177,6 +182,11 @@ class Settings(BaseSettings):
     max_connections_per_address: forms.Count = setting(
         LIMITS,
         "Connections at a time from one address; 0: no limit, since a whole office may share one.",
+        0,
+    )
+    max_connections_per_user: forms.Count = setting(
+        LIMITS,
+        "Connections at a time of one user, over all nodes; the newest is refused (`rate_limited`, 1013). 0: no limit.",
         0,
     )
     max_handshakes_per_second: forms.Count = setting(
