@@ -15,6 +15,7 @@ A position is a moment in microseconds, as offsets are: a target that nobody res
 import random
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 import structlog
@@ -143,9 +144,7 @@ class Following:
     def look(self, now: float) -> None:
         """Answer the joins that have waited too long. For a ticker."""
         given_up: dict[str, Followed] = {}
-        for join in list(self._joining):
-            if join.born > now - PATIENCE:
-                break
+        for join in list(takewhile(lambda join: join.born <= now - PATIENCE, self._joining)):
             del self._joining[join]
             if join.resume is not None:
                 named = [stream for stream in join.open if stream in join.resume.offsets]

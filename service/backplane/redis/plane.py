@@ -298,12 +298,9 @@ class RedisBackplane:
             except Refusal as refusal:
                 # What Redis says of AUTH may repeat the password.
                 raise Refusal(f"{refusal.word}: it refuses the user, the password or the database") from None
-        *_, server, persistence = await ask_all(
-            [*(script.load for script in ALL), ("INFO", "server"), ("INFO", "persistence")]
-        )
-        assert isinstance(server, bytes)
-        assert isinstance(persistence, bytes)
-        self._run = (_field(server, b"run_id"), int(_field(persistence, b"aof_enabled") == b"1"))
+        answers = await ask_all([*(script.load for script in ALL), ("INFO", "server"), ("INFO", "persistence")])
+        info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
+        self._run = (_field(info, b"run_id"), int(_field(info, b"aof_enabled") == b"1"))
         [name] = await ask_all([EPOCH.call((self.names.epoch,), self._epoch_words(""))])
         self._named(name)
 

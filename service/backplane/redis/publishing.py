@@ -12,6 +12,7 @@ waits for it at most PATIENCE. If the first publisher was cut off in between, th
 import os
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 import structlog
@@ -137,9 +138,8 @@ class Publisher:
 
     def look(self, now: float) -> None:
         """Give receipts to what has waited too long, and ask again for those that others are to write. For a ticker."""
-        for underway in list(self._underway.values()):
-            if underway.born > now - PATIENCE:
-                break
+        old = takewhile(lambda underway: underway.born <= now - PATIENCE, self._underway.values())
+        for underway in list(old):
             if underway.needed is not None:
                 self.acks_late += 1
                 self._finish(underway)
