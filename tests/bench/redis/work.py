@@ -193,9 +193,9 @@ def _marked(link: socket.socket, said: IO[str], batch: bytes) -> tuple[int, floa
 
 
 def join(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
-    """Each registration makes the node hear four channels of the client's own besides those that are shared."""
+    """Redis has the node's core: the load never sleeps, and a registration waits for Redis twice."""
     found: dict[str, Raw] = {}
-    with _split(folder / "join", 1, cores[0], cores[1]) as split:
+    with _split(folder / "join", 1, cores[0], cores[0]) as split:
         found["redis"] = _joined(split.nodes[0], size, cores)
     with _combined(folder / "alone", cores[0]) as node:
         found["combined"] = _joined(node, size, cores)
