@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -238,6 +239,7 @@ def test_processes_end_with_their_supervisor(tmp_path: Path) -> None:
         for client in clients.values():
             assert client.close_code() == 1012
         eventually(lambda: not any(map(alive, everybody)))
+        shutil.rmtree(Path(str(redis["url"]).removeprefix("unix://")).parent)  # nobody was left to do it
 
 
 def test_it_gives_up_when_a_process_cannot_start(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A shared listening socket that one process gives up: whoever accepts there waits on, and the other gets who connects."""
+"""A shared listening socket that one process gives up: whoever accepts there waits on, the others get who comes."""
 
 import socket
 
