@@ -102,6 +102,7 @@ class Node:
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
         )
+        self.gateway.counters.others.append(self.deployment.figures)
         try:
             extend(self.gateway, settings.extensions)
         except ExtensionError as error:

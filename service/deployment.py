@@ -15,11 +15,13 @@ from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
 from service.backplane.redis.address import Address
 from service.backplane.redis.commands import AskAll, Commands, Refusal
+from service.backplane.redis.figures import backplane_figures, ingress_figures
 from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane
 from service.backplane.redis.registry import Present
 from service.core.backplane import Backplane
+from service.core.counters import Figure
 from service.core.gateway import make_id
 from service.core.login_store import LoginStore
 from service.core.orders import order_of
@@ -54,6 +56,9 @@ class Deployment(Protocol):
     def forget_old(self) -> None:
         """Drop what is too old. To be called now and then."""
 
+    def figures(self) -> Iterable[Figure]:
+        """What it counts, for metrics."""
+
 
 class Alone:
     """One process without Redis: everything is in its memory, and ends with it."""
@@ -81,6 +86,10 @@ class Alone:
     def forget_old(self) -> None:
         """Drop what is too old."""
         self._world.forget_old()
+
+    def figures(self) -> Iterable[Figure]:
+        """What the history takes."""
+        return [Figure("history_bytes", "Bytes of durable events that are kept.", self._world.history.bytes)]
 
 
 class OverRedis:
@@ -145,6 +154,10 @@ class OverRedis:
 
     def forget_old(self) -> None:
         """Redis does that."""
+
+    def figures(self) -> Iterable[Figure]:
+        """What all that goes through Redis comes to."""
+        return [*backplane_figures(self.backplane), *ingress_figures(self.ingress)]
 
     def _left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")

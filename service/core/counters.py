@@ -5,7 +5,8 @@ Nothing here knows Prometheus: `http.health` reads these when somebody asks for 
 
 from bisect import bisect_left
 from collections import Counter
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the latency buckets, in seconds."""
@@ -24,6 +25,15 @@ class Histogram:
         """Count one observation."""
         self.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         self.sum += seconds
+
+
+class Figure(NamedTuple):
+    """One number of a part that the core doesn't know. `counts`: it only grows, from the process's start on."""
+
+    name: str
+    text: str
+    value: float
+    counts: bool = False
 
 
 class Counters:
@@ -56,3 +66,5 @@ class Counters:
         self.late_answers = 0
         self.request_latency = Histogram()
         self.push_latency = Histogram()
+        self.others: list[Callable[[], Iterable[Figure]]] = []
+        """What other parts count: asked when somebody wants to know."""

@@ -81,6 +81,10 @@ class _Numbers(Collector):
             yield family
         for attribute, (name, text) in _HISTOGRAMS.items():
             yield _histogram(f"portico_{name}", text, getattr(counters, attribute))
+        for figures in counters.others:
+            for figure in figures():
+                kind = CounterMetricFamily if figure.counts else GaugeMetricFamily
+                yield kind(f"portico_{figure.name}", figure.text, value=figure.value)
 
     def _live(self) -> Iterator[Metric]:
         gateway = self._gateway

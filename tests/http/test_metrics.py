@@ -12,3 +12,23 @@ def test_a_restarted_background_task_is_counted_by_its_name() -> None:
     text = metrics_answer(node.gateway, {}, ready=True).body.decode()
     assert 'portico_background_restarts_total{task="cleanup"} 1.0' in text
     assert "portico_accept_pauses_total 1.0" in text
+
+
+def test_a_process_alone_tells_what_its_history_takes() -> None:
+    text = metrics_answer(Node(Settings.load({})).gateway, {}, ready=True).body.decode()
+    assert "portico_history_bytes 0.0" in text
+
+
+def test_what_goes_through_redis_is_counted_and_what_waits_there_is_told() -> None:
+    node = Node(Settings.load({"REDIS_URL": "redis://127.0.0.1:1"}))
+    text = metrics_answer(node.gateway, {}, ready=False).body.decode()
+    for line in (
+        "redis_connected 0.0",
+        "redis_channels_subscribed 0.0",
+        "redis_commands_pending_bytes 0.0",
+        "redis_commands_refused_total 0.0",
+        "stream_gaps_total 0.0",
+        "nodes 1.0",
+        "ingress_dead_total 0.0",
+    ):
+        assert f"\nportico_{line}" in text

@@ -58,7 +58,7 @@ class Errands:
 
 
 class Worker:
-    """A worker that answers `echo`, after some tenths of a second, and comes back. `given`: how often which request came."""
+    """A worker that answers `echo`, after some tenths of a second. `given`: how often which request came."""
 
     def __init__(
         self, crowd: Crowd, addresses: Callable[[], Sequence[Address]], number: int, given: Counter[int]
