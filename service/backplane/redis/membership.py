@@ -8,7 +8,7 @@ What it promises:
 - A node that stops without a word is known to be gone within one lease, and each node is told once.
 - Its users are reported as left once, by one of the others (`Surroundings.left`).
 - While Redis is out of reach nobody is thought to be gone: the last view stays. Afterwards whoever was not seen since
-  has a full lease to come back.
+  has a full lease to come back, and the time that it may sleep between two tries.
 - A name has one node: who finds its name taken goes by another, the name with a suffix.
 - One that was frozen, and buried meanwhile, comes back as somebody new, with all its clients.
 
@@ -27,7 +27,7 @@ import trio
 
 from service.core.backplane import NodeState
 
-from .commands import Refusal, Unreachable
+from .commands import LONGEST_DELAY, Refusal, Unreachable
 from .registry import KEPT, Ask, Present, Registry, pop, registry_key
 
 NODE: Final = "node"
@@ -143,6 +143,8 @@ class Membership:
         self._around = around
         self._prefix = prefix
         self._lease = lease
+        # The others, too, may sleep between two tries to reach Redis.
+        self._grace = lease + LONGEST_DELAY
         self._instance = _new_instance()
         self._version = 0
         self._wanted = name
@@ -277,7 +279,7 @@ class Membership:
         now = trio.current_time()
         due = now + self._lease / 3
         for seen in self._view.values():
-            until = seen.until if seen.at >= self._since else self._since + self._lease
+            until = seen.until if seen.at >= self._since else self._since + self._grace
             if until > now:
                 due = min(due, until + 0.01)
         while (tell_at := self._tell_at) is None or trio.current_time() < tell_at:
@@ -371,7 +373,7 @@ class Membership:
         for name, seen in found.items():
             if name != self.node:
                 changed |= self._merge(seen)
-        again = self._since + self._lease
+        again = self._since + self._grace
         for name, known in list(self._view.items()):
             # One that was heard of while we looked may have come since. One that was not seen since Redis is back
             # has a lease's time.
