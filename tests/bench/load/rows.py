@@ -284,15 +284,24 @@ async def connect(order: Order) -> Result:
 
 
 async def memory(order: Order) -> Result:
-    """Resident memory per registered, idle client."""
+    """Resident memory per registered, idle client, of the server and of what is beside it."""
     few, many = order["few"], order["many"]
+    beside: dict[str, int] = order.get("beside", {})
     held = await links.crowd(order["url"], few, socketio=order["socketio"])
     await asyncio.sleep(order["warm_up"])
     before = usage.resident_bytes(order["server_pid"])
+    beside_before = {name: usage.resident_bytes(pid) for name, pid in beside.items()}
     held += await links.crowd(order["url"], many - few, socketio=order["socketio"], first=few)
     await asyncio.sleep(order["warm_up"])
     after = usage.resident_bytes(order["server_pid"])
-    return {"bytes_per_client": (after - before) / (many - few), "few": before, "many": after, "held": len(held)}
+    grown = {name: usage.resident_bytes(pid) - beside_before[name] for name, pid in beside.items()}
+    return {
+        "bytes_per_client": (after - before) / (many - few),
+        "beside": {name: size / (many - few) for name, size in grown.items()},
+        "few": before,
+        "many": after,
+        "held": len(held),
+    }
 
 
 async def hold(order: Order) -> Result:

@@ -89,6 +89,14 @@ ROWS: Final = (
         _elsewhere,
     ),
     Row(
+        "memory",
+        "resident memory per registered, idle client, from 1,000 to 10,000",
+        "KB",
+        {"node": "WebSocket node", "combined": "one combined process, no Redis"},
+        lambda raw: figure("memory", raw),
+        lambda raw: ", ".join(f"{name} {size / 1024:.1f} KB a client" for name, size in raw["beside"].items()),
+    ),
+    Row(
         "resume",
         "10,000 clients back after their node was restarted, 20 missed events each: until the last has all",
         "s",

@@ -48,6 +48,8 @@ class Size:
     pushes: int = 200
     users: int = 2000
     visitors: int = 128
+    few: int = 1000
+    many: int = 10_000
     resuming: int = 10_000
     missed: int = 20
     batches: int = 40
@@ -55,7 +57,18 @@ class Size:
 
 FULL: Final = Size()
 QUICK: Final = Size(
-    seconds=0.3, warm_up=0.2, nodes=2, clients=20, pushes=5, users=40, visitors=16, resuming=60, missed=3, batches=2
+    seconds=0.3,
+    warm_up=0.2,
+    nodes=2,
+    clients=20,
+    pushes=5,
+    users=40,
+    visitors=16,
+    few=20,
+    many=60,
+    resuming=60,
+    missed=3,
+    batches=2,
 )
 
 
@@ -215,6 +228,18 @@ def _joined(node: Node, size: Size, cores: Cores) -> Raw:
     return run_load("connect", order, cores[1])
 
 
+def memory(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
+    """Clients that are there and idle, each with channels of its own and some that are shared."""
+    crowd = {"socketio": False, "few": size.few, "many": size.many, "warm_up": size.warm_up}
+    with _split(folder / "memory", 1, cores[0], cores[0]) as split:
+        [node] = split.nodes
+        order = {"url": _url(node), "server_pid": node.pid, "beside": {"Redis": split.redis.pid}}
+        held = run_load("memory", {**order, **crowd}, cores[1])
+    with _combined(folder / "alone", cores[0]) as node:
+        alone = run_load("memory", {"url": _url(node), "server_pid": node.pid, **crowd}, cores[1])
+    return {"node": held, "combined": alone}
+
+
 def resume(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
     """The node is ended by SIGTERM, and started again when everything was published that its clients miss."""
     with _split(folder / "resume", 1, cores[0], cores[1]) as split:
@@ -249,6 +274,6 @@ def _tell(load: "subprocess.Popen[str]", line: str) -> None:
 
 
 MEASURES: Final[dict[str, Callable[[Path, Size, Cores], dict[str, Raw]]]] = {
-    row.__name__: row for row in (across, unicast, join, resume)
+    row.__name__: row for row in (across, unicast, join, memory, resume)
 }
 """By row; the account is drawn up from what resumed."""
