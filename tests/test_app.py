@@ -41,7 +41,7 @@ def run_briefly(folder: Path, server: str = "portico serve", **settings: object)
     [
         ({"PORTICO_PING_INTERVALL": "5"}, "PORTICO_PING_INTERVAL"),
         ({"WEBSOCKET_PORT": "many"}, "WEBSOCKET_PORT"),
-        ({"SERVICE_ROLE": "websocket", "API_TYPE": "http"}, "contradicts"),
+        ({"SERVICE_ROLE": "websocket", "API_TYPE": "http", "REDIS_URL": "redis://localhost:1/0"}, "contradicts"),
         ({"PORTICO_EXTENSIONS": "no_such_module"}, "no_such_module"),
     ],
 )

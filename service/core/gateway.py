@@ -165,7 +165,7 @@ class Gateway:
             self.hub,
             self.enrolment,
             self.logins,
-            node=rules.node,
+            node=lambda: backplane.node,
             heartbeat_interval=rules.heartbeat_interval,
             duplicates=rules.duplicates,
             user_limit=self.user_limit,

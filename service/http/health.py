@@ -31,7 +31,7 @@ class Doctor:
         """`GET /api/health`: 200 for as long as anybody can answer at all."""
         gateway = self.gateway
         return json_answer(
-            200, Health("ok", gateway.rules.node, self.places.environment, len(gateway.sessions), self.wall())
+            200, Health("ok", gateway.backplane.node, self.places.environment, len(gateway.sessions), self.wall())
         )
 
     def livez(self) -> HttpAnswer:

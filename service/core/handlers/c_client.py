@@ -39,7 +39,7 @@ class CClientHandler:
         enrolment: Enrolment,
         logins: Logins,
         *,
-        node: str,
+        node: Callable[[], str],
         heartbeat_interval: float,
         duplicates: DuplicatePolicy,
         user_limit: UserLimit,
@@ -137,7 +137,7 @@ class CClientHandler:
         resume: dict[str, object] = {"epoch": joined.epoch, "offsets": joined.offsets, "recovered": joined.recovered}
         if joined.lost:
             resume["lost"] = sorted(joined.lost)
-        session.send(wire.registration_success(identity, session.id, self._node, self._heartbeat_interval, resume))
+        session.send(wire.registration_success(identity, session.id, self._node(), self._heartbeat_interval, resume))
 
         def current(login: Login | None) -> None:
             if login is not None and session.identity is identity:
