@@ -3,7 +3,7 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.core.counters import LATENCY_BOUNDS, Counters
+from service.core.counters import LATENCY_BOUNDS, Counters, Figure
 from tests.fakes import START
 
 from .stage import House, house
@@ -124,6 +124,8 @@ async def test_every_counter_is_shown() -> None:
             setattr(counters, attribute, 4711)
         elif attribute.endswith("latency"):
             counter.observe(4711)
+        elif attribute == "others":
+            counter.append(lambda: [Figure("of_another_part", "One.", 4711)])
         else:
             counter["a", "b" if attribute == "faults" else ""] = 4711
             if attribute != "faults":
