@@ -1,0 +1,120 @@
+"""How a node follows streams where messages get lost, come twice, or come between two answers; over a real Redis."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from service.backplane.redis.payloads import Arrival
+from service.core.backplane import Order
+from service.wire.messages import Target
+
+from ..contract import ANN, PATIENT, ROOM, event
+from ..redis_server import RedisServer, redis_server
+from .test_plane import RedisNode, node
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+async def one(redis: RedisServer) -> AsyncIterator[RedisNode]:
+    async with node(redis.url, "a") as a:
+        await a.ready()
+        yield a
+
+
+class Delayed:
+    """Subscriptions that are made at once, and told of when the test says so."""
+
+    def __init__(self, one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[Callable[[], None]] = []
+        want = one.plane.subscription.want
+
+        def delayed(channels: Collection[bytes], done: Callable[[], None]) -> None:
+            want(channels)
+            self.told.append(done)
+
+        monkeypatch.setattr(one.plane.following, "_want", delayed)
+
+
+async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    following = one.plane.following
+    arrived = following.arrived
+    lost = 3
+
+    def lossy(target: Target, arrival: Arrival, size: int) -> None:
+        nonlocal lost
+        if lost:
+            lost -= 1
+        else:
+            arrived(target, arrival, size)
+
+    monkeypatch.setattr(following, "arrived", lossy)
+    for n in range(1, 5):
+        one.plane.publish(Order(ANN, event(n), durable=True), lambda _: None)
+    one.plane.publish(Order(ANN, event(5)), lambda _: None)
+    one.plane.publish(Order(ANN, event(6), durable=True), lambda _: None)
+    await one.until(lambda: 6 in client.numbers)
+    assert client.numbers == list(range(7))
+    assert (following.gaps, following.replayed) == (1, 3)
+
+
+async def test_a_message_that_comes_twice_is_delivered_once(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await one.join(ANN)
+    following = one.plane.following
+    arrived = following.arrived
+
+    def twice(target: Target, arrival: Arrival, size: int) -> None:
+        arrived(target, arrival, size)
+        arrived(target, arrival, size)
+
+    monkeypatch.setattr(following, "arrived", twice)
+    for n in range(3):
+        await one.publish(ANN, event(n), durable=True)
+    assert client.numbers == [0, 1, 2]
+    assert following.doubles == 3
+
+
+async def test_what_comes_while_another_stream_is_found_out_about(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await one.join(ANN)
+    delayed = Delayed(one, monkeypatch)
+    back = one.connect(ANN, ROOM, resume=first.resume())
+    fresh = one.connect(ANN, ROOM)
+    receipt = await one.publish(ANN, event(1), durable=True)
+    assert not back.told.is_set()
+    for done in delayed.told:
+        done()
+    with trio.fail_after(PATIENT):
+        await back.told.wait()
+        await fresh.told.wait()
+    assert (back.numbers, fresh.numbers, first.numbers) == ([1], [], [1])
+    assert back.at.offsets["user:ann"] == fresh.at.offsets["user:ann"] == receipt.offset
+    await one.publish(ANN, event(2), durable=True)
+    assert (back.numbers, fresh.numbers, first.numbers) == ([1, 2], [2], [1, 2])
+
+
+async def test_an_old_answer_does_not_stand_for_a_new_subscription(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed = Delayed(one, monkeypatch)
+    gone = one.connect(ROOM)
+    gone.leave()
+    assert gone.answers == 1
+    again = one.connect(ROOM)
+    old, new = delayed.told
+    old()
+    assert not one.plane.following.subscribed_to(ROOM)
+    new()
+    with trio.fail_after(PATIENT):
+        await again.told.wait()
+    assert again.at.recovered
+    assert (gone.answers, again.answers) == (1, 1)
