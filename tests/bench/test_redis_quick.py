@@ -61,7 +61,7 @@ def test_latency_is_judged_by_its_ratio() -> None:
 
 def test_one_lost_event_is_one_too_many() -> None:
     [row] = [row for row in ROWS if row.name == "account"]
-    clean = {"lost": 0, "doubled": 0, "disordered": 0, "unrecovered": 0}
+    clean = {"lost": 0, "doubled": 0, "disordered": 0, "unrecovered": 0, "publishing_us": {}, "kept_bytes": 1}
     [good] = verdicts({"account": {"node": summary(row, [clean], [])}})
     [bad] = verdicts({"account": {"node": summary(row, [{**clean, "lost": 1}], [])}})
     [unknown] = verdicts({"account": {"node": summary(row, [], ["the load never said 'gone'"])}})

@@ -78,12 +78,13 @@ class _Side:
 
 async def across(order: Order) -> Result:
     """One push at a time, to each side in turn: the sides share whatever else happens on the machine."""
-    sides: dict[str, _Side] = {}
+    crowds: dict[str, list[Link]] = {}
     for name, side in order["sides"].items():
-        everybody: list[Link] = []
+        everybody = crowds[name] = []
         for url in side["urls"]:
             everybody += await links.crowd(url, side["clients"], first=len(everybody))
-        sides[name] = _Side(everybody, await trigger(side), side["pids"])
+    # Only now: while the crowds come, a connection that nobody uses would be closed.
+    sides = {name: _Side(crowds[name], await trigger(side), side["pids"]) for name, side in order["sides"].items()}
     usage.Spinning()
     for number in range(order["warm_up_pushes"] + order["pushes"]):
         if number == order["warm_up_pushes"]:
@@ -127,17 +128,20 @@ class _Arrivals:
 
 
 async def _unicast(order: Order, arrivals: _Arrivals) -> Result:
-    costs = {name: -usage.cpu_seconds(pid) for name, pid in order["beside"].items()}
-    reads, got = arrivals.reads, arrivals.got
+    before, reads, got = _costs(order), arrivals.reads, arrivals.got
     result = await measured(order, lambda: arrivals.got)
     # These include the warm-up: they say what a push costs elsewhere, and are no verdict.
-    elsewhere = {name: before + usage.cpu_seconds(order["beside"][name]) for name, before in costs.items()}
-    got = max(1, arrivals.got - got)
+    after, got = _costs(order), max(1, arrivals.got - got)
     return {
         **result,
         "reads_per_push": (arrivals.reads - reads) / got,
-        "elsewhere_us": {name: 1e6 * seconds / got for name, seconds in elsewhere.items()},
+        "elsewhere_us": {name: 1e6 * (after[name] - before[name]) / got for name in after},
     }
+
+
+def _costs(order: Order) -> dict[str, float]:
+    """CPU seconds so far of what stands beside the node."""
+    return {name: usage.cpu_seconds(pid) for name, pid in order["beside"].items()}
 
 
 class _Redis(asyncio.Protocol):
@@ -321,9 +325,14 @@ async def resume(order: Order) -> Result:
 
     await come()
     await _say("gone")
+    before, redis = _costs(order), order["beside"]["Redis"]
+    size = usage.resident_bytes(redis)
     caller = await links.http_caller(order["trigger"]["port"])
     for body in _missed(clients, missed):
         await caller.post(order["trigger"]["path"], body, order["trigger"]["headers"])
+    after = _costs(order)
+    kept = clients * missed
+    kept_bytes = (usage.resident_bytes(redis) - size) / kept
     if got:
         raise RuntimeError(f"{got} events came before anybody was back")
     node = int(await _say("ready"))
@@ -346,6 +355,8 @@ async def resume(order: Order) -> Result:
         "disordered": sum(each.events != sorted(each.events) for each in everybody),
         "unrecovered": sum(not each.recovered for each in everybody),
         "server_cpu": server,
+        "publishing_us": {name: 1e6 * (after[name] - before[name]) / kept for name in after},
+        "kept_bytes": kept_bytes,
     }
 
 

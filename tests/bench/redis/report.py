@@ -52,11 +52,16 @@ def _elsewhere(raw: Raw) -> str:
     return ", ".join((*said, *doubts(raw)))
 
 
-def _account(raw: Raw) -> str:
+def _resumed(raw: Raw) -> str:
     return (
-        f"{raw['clients']:,} clients, {raw['server_cpu']:.1f} s of the node's CPU, all registered after "
+        f"{raw['server_cpu']:.1f} s of the node's CPU for {raw['clients']:,} clients, all registered after "
         f"{raw['registered_seconds']:.1f} s"
     )
+
+
+def _kept(raw: Raw) -> str:
+    costs = ", ".join(f"{name} {micros:.0f} µs" for name, micros in raw["publishing_us"].items())
+    return f"to publish and keep one: {costs} and {raw['kept_bytes']:.0f} bytes of Redis"
 
 
 ROWS: Final = (
@@ -102,7 +107,7 @@ ROWS: Final = (
         "s",
         {"node": "WebSocket node"},
         lambda raw: float(raw["seconds"]),
-        _account,
+        _resumed,
     ),
     Row(
         "account",
@@ -110,6 +115,7 @@ ROWS: Final = (
         "events",
         {"node": "WebSocket node"},
         lambda raw: float(raw["lost"] + raw["doubled"] + raw["disordered"] + raw["unrecovered"]),
+        _kept,
     ),
 )
 

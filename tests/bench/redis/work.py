@@ -244,7 +244,13 @@ def resume(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
     """The node is ended by SIGTERM, and started again when everything was published that its clients miss."""
     with _split(folder / "resume", 1, cores[0], cores[1]) as split:
         [node] = split.nodes
-        order = {"url": _url(node), "clients": size.resuming, "missed": size.missed, "trigger": _http(split.api)}
+        order = {
+            "url": _url(node),
+            "beside": {"Redis": split.redis.pid, "the API node": split.api.pid},
+            "clients": size.resuming,
+            "missed": size.missed,
+            "trigger": _http(split.api),
+        }
         with started("resume", order, cores[1]) as load:
             _heed(load, "gone")
             node.end()
