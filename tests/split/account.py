@@ -16,7 +16,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, Final
 
 from tests.adversity.crowd import Client, Crowd
@@ -24,6 +24,7 @@ from tests.transports.raw import Address
 
 _COME_BACK: Final = (0.05, 0.5)
 _RETRY: Final = 0.1
+_publishers: Final = count()
 
 
 @dataclass
@@ -243,8 +244,9 @@ def settled(clients: Sequence[Resumer], publishers: Sequence[Publisher]) -> bool
 
 def publish(address: Address, users: Sequence[str], rate: float, threads: int = 4) -> list[Publisher]:
     """Publishers that are at work, each for a part of the users; `rate` events a second of all of them, if they can."""
-    parts = [users[number::threads] for number in range(threads)]
-    publishers = [Publisher(address, part, rate / threads, f"p{n}") for n, part in enumerate(parts) if part]
+    parts = [part for number in range(threads) if (part := users[number::threads])]
+    # What was published before under the same ids would not be published again.
+    publishers = [Publisher(address, part, rate / threads, f"{next(_publishers)}-e") for part in parts]
     for publisher in publishers:
         publisher.start()
     return publishers

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.live
 
 
 def test_nothing_is_lost_or_doubled_when_a_node_and_then_redis_are_killed(tmp_path: Path) -> None:
-    outcome = demonstrate(tmp_path) if FULL else demonstrate(tmp_path, clients=60, users=12, rate=100, leg=1.5)
+    outcome = demonstrate(tmp_path) if FULL else demonstrate(tmp_path, clients=60, users=13, rate=100, leg=1.5)
     assert outcome.clean, str(outcome)
     assert outcome.events.sent > 100
     assert outcome.events.replayed > 0

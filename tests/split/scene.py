@@ -1,0 +1,120 @@
+"""What the accounts of outages share: the crowd that resumes, the publishers, and what is asked of nodes meanwhile."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from tests.adversity.crowd import Crowd
+from tests.adversity.scene import sized
+
+from .account import Account, Publisher, Resumer, draw_up, finish, publish, settled
+from .deployment import Deployment, Node
+
+CLIENTS: Final = sized(300, 2000)
+USERS: Final = sized(61, 401)
+"""An odd number: the clients of a user are on all nodes."""
+RATE: Final = float(sized(100, 300))
+
+
+class Scene:
+    """A deployment with its clients, to whom is published all the time. `account` is there at the end."""
+
+    def __init__(
+        self, parts: Deployment, crowd: Crowd, clients: Sequence[Resumer], publishers: Sequence[Publisher]
+    ) -> None:
+        self.parts = parts
+        self.crowd = crowd
+        self.clients = clients
+        self.publishers = publishers
+        self.account = Account()
+
+    @property
+    def closed(self) -> int:
+        """How often a client has lost its connection."""
+        return sum(len(client.codes) for client in self.clients)
+
+    @property
+    def told(self) -> int:
+        """How often a client was told of a loss."""
+        return sum(len(client.told) for client in self.clients)
+
+    def pump(self, seconds: float) -> None:
+        """Let things happen for so long."""
+        self.crowd.pump(seconds)
+
+    def all_registered(self) -> None:
+        """Until every client is there."""
+        self.crowd.until(lambda: all(client.registered for client in self.clients), 30, "everybody is there")
+
+    def until_probed(self, status: int, seconds: float, nodes: Sequence[Node] | None = None) -> float:
+        """Until `/readyz` of these nodes (all) has this status. Returns how long it took."""
+        waiting = list(self.parts.all if nodes is None else nodes)
+        began = time.monotonic()
+        while waiting:
+            took = time.monotonic() - began
+            assert took < seconds, f"{[node.name for node in waiting]} not {status} in {seconds} s"
+            waiting = [node for node in waiting if node.probe() != status]
+            self.crowd.pump(0.05)
+        return time.monotonic() - began
+
+    def until_accepted(self) -> float:
+        """Until a push that is not one of the publishers' is accepted. Returns how long it took."""
+        began = time.monotonic()
+        while push(self.parts.api, {"client_id": "nobody"})[0] != 202:
+            assert time.monotonic() - began < 30, "nothing is accepted"
+            self.crowd.pump(0.05)
+        return time.monotonic() - began
+
+
+@contextmanager
+def scene(parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate: float = RATE) -> Iterator[Scene]:
+    """Clients on all nodes, and publishing, while the block runs. Then whatever was accepted has to be with everybody
+    that it was for, once, or they were told: AssertionError if not."""
+    for node in parts.all:
+        node.wait_ready(20)
+    names = [f"u{number}" for number in range(users)]
+    with Crowd(parts.nodes[0].address) as crowd:
+        resumers = [
+            Resumer(crowd, lambda: [node.address for node in parts.nodes], number, names[number % users])
+            for number in range(clients)
+        ]
+        for resumer in resumers:
+            resumer.come()
+        here = Scene(parts, crowd, resumers, [])
+        here.all_registered()
+        here.publishers = publish(parts.api.address, names, rate)
+        crowd.pump(0.5)
+        yield here
+        finish(crowd, here.publishers)
+        crowd.until(lambda: settled(resumers, here.publishers), 20, f"everybody has everything: {_behind(here)}")
+        crowd.pump(0.5)
+        for resumer in resumers:
+            resumer.stays = False
+        here.account = draw_up(resumers, here.publishers)
+        assert here.account.clean, f"\n{here.account}\n{here.account.examples}"
+        assert here.account.sent > 0
+
+
+def _behind(here: Scene) -> str:
+    return f"{sum(client.registered for client in here.clients)} of {len(here.clients)} are there"
+
+
+def push(node: Node, target: object, **fields: object) -> tuple[int, Any, float]:
+    """POST /api/notifications: the status, what was answered, and the seconds that it took."""
+    return call(node, "POST", "/api/notifications", {"target": target, "type": "ping", "data": {}, **fields})
+
+
+def call(node: Node, method: str, path: str, body: object = None) -> tuple[int, Any, float]:
+    """A call of a node's HTTP API: the status, the JSON that was answered, and the seconds that it took."""
+    began = time.monotonic()
+    connection = http.client.HTTPConnection(*node.address, timeout=20)
+    try:
+        connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+    finally:
+        connection.close()
+    return answer.status, json.loads(said), time.monotonic() - began
