@@ -44,17 +44,18 @@ class Enrolment:
         def joined(found: Joined) -> None:
             if session.state is not State.JOINING or session.identity is not identity:
                 return
-            # What a history that was read has in it is not given again. (One that was registered already, and
-            # doesn't say where it left off, goes on with its old streams without a break.)
-            kept = set() if resume is not None else {stream_of(target) for target in had}
             held = session.released()
             session.move(State.REGISTERED)
             session.registered_at = self._wall()
             if then is not None:
                 then(found)
-            for frame, stream, offset in held:
-                if stream is None or offset is None or stream in kept or offset > found.offsets.get(stream, 0):
-                    session.send(frame)
+            if held:
+                # What a history that was read has in it is not given again. (One that was registered already, and
+                # doesn't say where it left off, goes on with its old streams without a break.)
+                kept = set() if resume is not None else {stream_of(target) for target in had}
+                for frame, stream, offset in held:
+                    if stream is None or offset is None or stream in kept or offset > found.offsets.get(stream, 0):
+                        session.send(frame)
             if session.registered_at is not None and not session.over:
                 self._enrolled(session)
 

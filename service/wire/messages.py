@@ -73,7 +73,7 @@ EVERYBODY: Final = Target("all")
 
 def stream_of(target: Target) -> str:
     """The name of the stream that keeps a target's durable events: `user:u1`, `channel:ch1`, `all`, …"""
-    return "all" if target.kind == "all" else f"{target.kind.removesuffix('_id')}:{target.value}"
+    return "all" if target.kind == "all" else f"{target.kind[:-3]}:{target.value}"
 
 
 def target_of(stream: str) -> Target | None:
