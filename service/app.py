@@ -26,7 +26,7 @@ import trio
 from quart_trio import QuartTrio
 
 from service.background import Background
-from service.backplane.redis.address import read_url
+from service.backplane.redis.urls import read_url
 from service.collector import settle_collector
 from service.core.backplane import NodeState, Order
 from service.core.discovery import Places

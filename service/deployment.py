@@ -13,7 +13,7 @@ import trio
 
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
-from service.backplane.redis.address import Address
+from service.backplane.redis.address import Way
 from service.backplane.redis.commands import AskAll, Commands, Refusal
 from service.backplane.redis.figures import backplane_figures, ingress_figures
 from service.backplane.redis.ingress import Ingress, Publish
@@ -93,7 +93,7 @@ class Alone:
 
 
 class OverRedis:
-    """One of several nodes that share a Redis.
+    """One of several nodes that share a Redis; `way` leads there.
 
     `publish` is where what comes by the ingress stream goes; `present` gives everybody who is connected here; `lease`
     in seconds: how soon a node that died is known to be gone.
@@ -101,7 +101,7 @@ class OverRedis:
 
     def __init__(
         self,
-        address: Address,
+        way: Way,
         *,
         node: str,
         prefix: str,
@@ -113,11 +113,12 @@ class OverRedis:
         log: Log,
     ) -> None:
         self._log = log
-        greeting = self._greeting = address.greeting("portico")
+        greeting = self._greeting = way.greeting("portico")
         self.backplane: Final = RedisBackplane(
-            address.dial,
+            way.dial,
             node=node,
             greeting=greeting,
+            origin=way.origin,
             prefix=prefix,
             length=length,
             ttl=ttl,
@@ -129,7 +130,7 @@ class OverRedis:
         )
         self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
         # Reading holds a connection up, so it has one of its own.
-        self._reading = Commands(address.dial, prepare=self._greet, log=log)
+        self._reading = Commands(way.dial, prepare=self._greet, log=log)
         self.ingress: Final = Ingress(
             self._reading.ask, publish, order_of, node=node, prefix=prefix, lease=lease, log=log
         )

@@ -26,6 +26,8 @@ _ORIGIN = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
     re.ASCII,
 )
+_OF_SEVERAL = ("redis+sentinel", "rediss+sentinel")
+_SEVERAL = re.compile(r"rediss?\+sentinel://(?:[^@/?#]*@)?(?P<places>[^@/?#]+)/[^/?#]+(?:/[0-9]+)?/?(?:\?[^#]*)?")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -246,6 +248,18 @@ def _url(form: str, schemes: tuple[str, ...], *, secret: bool = False) -> Callab
     return read
 
 
+def _redis_url(value: object) -> object:
+    """One Redis, or several places to ask for it."""
+    if isinstance(value, str) and (found := _SEVERAL.fullmatch(value)) is not None:
+        places = [_split(f"//{place}") for place in found["places"].split(",")]
+        if not all(place is not None and is_host(place.hostname or "") for place in places):
+            raise Wrong(f"must be {_SENTINELS}")
+        return value
+    if isinstance(value, str) and value.partition("://")[0] in _OF_SEVERAL:
+        raise Wrong(f"must be {_SENTINELS}")
+    return _url(_REDIS_URL, ("redis", "rediss", "unix"), secret=True)(value)
+
+
 def _split(text: str) -> SplitResult | None:
     """The parts of a URL, or None where its text, brackets or port number make it none."""
     if not _printable_ascii(text):
@@ -260,7 +274,8 @@ def _split(text: str) -> SplitResult | None:
 
 _WEBSOCKET_URL = "a ws:// or wss:// URL with a host, such as wss://gw.example.com"
 _HTTP_URL = "an http:// or https:// URL with a host"
-_REDIS_URL = "a redis://, rediss:// or unix:// URL, such as redis://localhost:6379/0"
+_REDIS_URL = "a redis://, rediss://, unix:// or redis+sentinel:// URL, such as redis://localhost:6379/0"
+_SENTINELS = "a URL of sentinels and their master, such as redis+sentinel://s1:26379,s2:26379/mymaster"
 _WHOLE = "a whole number"
 
 Host = Annotated[str, BeforeValidator(_host), Form("an address or a host name")]
@@ -338,6 +353,6 @@ WebSocketUrl = Annotated[str | None, BeforeValidator(_url(_WEBSOCKET_URL, ("ws",
 HttpUrl = Annotated[str, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]
 RedisUrl = Annotated[
     SecretStr | None,
-    BeforeValidator(_url(_REDIS_URL, ("redis", "rediss", "unix"), secret=True)),
+    BeforeValidator(_redis_url),
     Form(_REDIS_URL),
 ]

@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -20,6 +20,8 @@ from tests.gateways import free_ports
 
 UP_LIMIT: Final = 20.0
 """Seconds for a server to answer, however busy the machine is."""
+MASTER: Final = "mymaster"
+"""What sentinels call the master that they watch."""
 _STARTS: Final = 5
 _CHUNK: Final = 65_536
 
@@ -27,10 +29,12 @@ _CHUNK: Final = 65_536
 class RedisServer:
     """A redis-server and what can be done to it. Its port stays the same for life."""
 
-    def __init__(self, folder: Path, *, aof: bool = False, **options: object) -> None:
-        """`options`: Redis' own, with underscores for hyphens (`maxmemory="1mb"`)."""
+    def __init__(self, folder: Path, *, aof: bool = False, configuration: str | None = None, **options: object) -> None:
+        """`options`: Redis' own, with underscores for hyphens (`maxmemory="1mb"`). With a `configuration` it is a
+        sentinel: the lines of its file, which it writes on in."""
         self.folder = folder
         self.port = 0
+        self._configuration = configuration
         chosen: dict[str, object] = {"save": "", "appendonly": "yes" if aof else "no", "appendfsync": "always"}
         chosen.update((name.replace("_", "-"), value) for name, value in options.items())
         self._options = chosen
@@ -95,6 +99,10 @@ class RedisServer:
         # The kernel kills it when we end, even by SIGKILL; no preexec_fn, which isn't safe beside threads.
         tether = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         place = {"bind": "127.0.0.1", "port": port, "dir": ".", "logfile": "redis.log", "daemonize": "no"}
+        if self._configuration is not None:
+            lines = [self._configuration, *(f"{name} {value}" for name, value in place.items())]
+            (self.folder / "sentinel.conf").write_text("\n".join(lines))
+            return [*tether, "redis-server", "sentinel.conf", "--sentinel"]
         flags = [word for name, value in {**place, **self._options}.items() for word in _option(name, value)]
         return [*tether, "redis-server", *flags]
 
@@ -112,16 +120,75 @@ class RedisServer:
         return False
 
 
+class Guarded:
+    """A master with a replica, and the sentinels that put the one in the place of the other."""
+
+    def __init__(self, master: RedisServer, replica: RedisServer, sentinels: list[RedisServer]) -> None:
+        self.master = master
+        self.replica = replica
+        self.sentinels = sentinels
+
+    @property
+    def url(self) -> str:
+        """The way to whoever is master."""
+        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/{MASTER}"
+
+    def watched(self) -> bool:
+        """Whether every sentinel knows the replica and the others."""
+        known = b"num-slaves\r\n$1\r\n1\r\n", b"num-other-sentinels\r\n$1\r\n%d\r\n" % (len(self.sentinels) - 1)
+        seen = [one.command("SENTINEL", "MASTER", MASTER) for one in self.sentinels]
+        return all(word in answer for word in known for answer in seen)
+
+    def follows(self) -> bool:
+        """Whether the replica has what the master has."""
+        return b"master_link_status:up" in self.replica.command("INFO", "replication")
+
+
 @contextmanager
-def redis_server(folder: Path, *, aof: bool = False, **options: object) -> Iterator[RedisServer]:
+def guarded_redis(folder: Path, *, sentinels: int = 1, aof: bool = False, after: int = 500) -> Iterator[Guarded]:
+    """A master, its replica and some sentinels while the block runs, which give up a master after so many
+    milliseconds. The replica follows, and they know it, when the block begins."""
+    with ExitStack() as stack:
+        more: dict[str, Any] = {"repl_diskless_sync_delay": 0, "repl_ping_replica_period": 1}
+        master = stack.enter_context(redis_server(folder / "master", aof=aof, **more))
+        replica = stack.enter_context(redis_server(folder / "replica", aof=aof, **more))
+        replica.command("REPLICAOF", "127.0.0.1", str(master.port))
+        lines = (
+            f"sentinel monitor {MASTER} 127.0.0.1 {master.port} {sentinels // 2 + 1}",
+            f"sentinel down-after-milliseconds {MASTER} {after}",
+            f"sentinel failover-timeout {MASTER} 2000",
+        )
+        guarded = Guarded(master, replica, [])
+        # Sentinels look for replicas at once, and then every 10 seconds.
+        _wait(guarded.follows)
+        guarded.sentinels += [
+            stack.enter_context(redis_server(folder / f"sentinel-{number}", configuration="\n".join(lines)))
+            for number in range(sentinels)
+        ]
+        _wait(guarded.watched)
+        yield guarded
+
+
+@contextmanager
+def redis_server(
+    folder: Path, *, aof: bool = False, configuration: str | None = None, **options: object
+) -> Iterator[RedisServer]:
     """A Redis while the block runs, with its files in `folder`; see `RedisServer`. Start it from the main thread: the
     kernel ends it with the thread that it was started from."""
-    server = RedisServer(folder, aof=aof, **options)
+    server = RedisServer(folder, aof=aof, configuration=configuration, **options)
     try:
         server.start()
         yield server
     finally:
         server.kill()
+
+
+def _wait(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + UP_LIMIT
+    while not holds():
+        if time.monotonic() > until:
+            raise RuntimeError(f"{holds.__name__}: not within {UP_LIMIT:g} s")
+        time.sleep(0.02)
 
 
 def _option(name: str, value: object) -> list[str]:

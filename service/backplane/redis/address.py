@@ -1,7 +1,7 @@
-"""Where Redis is, read from its URL, and how a connection to it begins.
+"""Where one Redis is, and how a connection to it begins.
 
-Knows URLs, sockets and TLS; nothing of what is said on the connection after its greeting. The password is in no repr
-and in no error.
+Knows sockets and TLS; nothing of what is said on the connection after its greeting. The password is in no repr and in
+no error. `Way` is what all ways to Redis have in common; `urls.py` reads them.
 """
 
 import socket
@@ -9,8 +9,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Final, Protocol
 
 import trio
 
@@ -20,7 +19,21 @@ DEFAULT_PORT: Final = 6379
 UNACKNOWLEDGED: Final = 5_000
 """Milliseconds after which the kernel gives up a connection on which what was sent is not acknowledged."""
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
-_VERIFY: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+VERIFY: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+class Way(Protocol):
+    """How to get to the Redis that is to be used now; printed, it says where that is, without user and password."""
+
+    async def dial(self) -> trio.abc.Stream:
+        """A new connection to it. Raises OSError or BrokenResourceError; the caller limits the time."""
+
+    def greeting(self, name: str) -> list[Command]:
+        """What a connection says first, each to be answered with OK; `name` is what CLIENT LIST shows."""
+
+    def origin(self, stream: trio.abc.Stream) -> str:
+        """What tells the server at the end of a connection from others that may take its place; empty where there are
+        none, or the way does not say."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Address:
         context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
         if "ssl_certfile" in options:
             context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-        verify = _VERIFY[options.get("ssl_cert_reqs", "required")]
+        verify = VERIFY[options.get("ssl_cert_reqs", "required")]
         # A certificate that isn't checked has no host name to check either.
         context.check_hostname = verify is ssl.CERT_REQUIRED and options.get("ssl_check_hostname") != "false"
         context.verify_mode = verify
@@ -65,6 +78,10 @@ class Address:
             commands.append([b"SELECT", b"%d" % self.db])
         commands.append([b"CLIENT", b"SETNAME", name.encode()])
         return commands
+
+    def origin(self, stream: trio.abc.Stream) -> str:
+        """Nobody else answers there, as far as its URL tells."""
+        return ""
 
     async def dial(self) -> trio.abc.Stream:
         """A new connection, TLS handshake and all. Raises OSError or BrokenResourceError; has no time limit of its
@@ -86,41 +103,13 @@ class Address:
         return secure
 
 
-def read_url(url: str) -> Address:
-    """The address in a `redis://`, `rediss://` or `unix://` URL. ValueError, without the URL in it, if it is none."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
-        raise ValueError("The URL of Redis has no valid host and port.") from None
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    username = unquote(parts.username) if parts.username else None
-    password = unquote(parts.password) if parts.password else None
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise ValueError("A unix:// URL names the socket of Redis: unix:///run/redis/redis.sock.")
-        return Address(
-            path=unquote(parts.path), username=username, password=password, db=_database(query.get("db", ""))
-        )
-    if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("The URL of Redis starts with redis://, rediss:// or unix://.")
-    if query.get("ssl_cert_reqs", "none") not in _VERIFY:
-        raise ValueError("ssl_cert_reqs, in the URL of Redis, is none, optional or required.")
-    tls_options = tuple((name, value) for name, value in query.items() if name.startswith("ssl_"))
-    return Address(
-        host=unquote(parts.hostname) if parts.hostname else "localhost",
-        port=port,
-        username=username,
-        password=password,
-        db=_database(query.get("db", parts.path.strip("/"))),
-        tls_options=tls_options if parts.scheme == "rediss" else None,
-    )
-
-
-def _database(text: str) -> int:
-    if text and not (text.isascii() and text.isdigit()):
-        raise ValueError("The URL of Redis ends in the number of a database, such as /0.")
-    return int(text or 0)
+def peer(stream: trio.abc.Stream) -> str:
+    """The other end of a TCP connection, as address and port."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    assert isinstance(stream, trio.SocketStream)
+    host, port, *_ = stream.socket.getpeername()
+    return f"{host} {port}"
 
 
 def _watch(stream: trio.SocketStream) -> None:

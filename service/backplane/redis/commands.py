@@ -8,7 +8,8 @@ retries would write twice besides. Nothing is ever sent twice here.
 Every callback is called once, within PATIENCE and a moment: with the answer, or with a Refusal (Redis said no) or
 Unreachable (it wasn't sent, or was and the answer is not known). The outbox is bounded in commands and bytes; what
 finds it full is Unreachable at once. Each new connection first runs `prepare`; nothing else is sent before that is
-answered. A connection that has been silent for PATIENCE with something to answer is cut: a frozen Redis is noticed.
+answered. A connection that has been silent for PATIENCE with something to answer is cut: a frozen Redis is noticed; and
+one to a Redis that has become a replica.
 """
 
 import random
@@ -185,24 +186,9 @@ class Commands:
             await trio.aclose_forcefully(stream)
 
     async def _open(self, stream: trio.abc.Stream) -> hiredis.Reader:
-        reader = hiredis.Reader(protocolError=Unreachable, replyError=Refusal)
-
-        async def ask_all(questions: Sequence[Sequence[Word]]) -> list[object]:
-            answers: list[object] = []
-            await stream.send_all(b"".join(map(_pack, questions)))
-            while len(answers) < len(questions):
-                data = await stream.receive_some(READ_SIZE)
-                if not data:
-                    raise Unreachable("Redis closed the connection.")
-                reader.feed(bytes(data))
-                while (answer := reader.gets()) is not False:
-                    if isinstance(answer, Exception):
-                        raise answer
-                    answers.append(answer)
-            return answers
-
+        reader = new_reader()
         if self._prepare is not None:
-            await self._prepare(ask_all)
+            await self._prepare(asking(stream, reader))
         return reader
 
     async def _converse(self, stream: trio.abc.Stream, reader: hiredis.Reader) -> None:
@@ -249,6 +235,8 @@ class Commands:
                     self.late += 1
                 else:
                     self._finish(asked, answer)
+                if answer.__class__ is Refusal and answer.word == "READONLY":
+                    raise Unreachable("it is a replica (now).")
             data = await stream.receive_some(READ_SIZE)
             if not data:
                 raise Unreachable("Redis closed the connection.")
@@ -296,6 +284,32 @@ class Commands:
         except Exception:
             if self._log is not None:
                 self._log.exception("an answer of Redis was not handled")
+
+
+def new_reader() -> hiredis.Reader:
+    """A parser of what Redis answers; an error is a Refusal among the answers."""
+    return hiredis.Reader(protocolError=Unreachable, replyError=Refusal)
+
+
+def asking(stream: trio.abc.Stream, reader: hiredis.Reader) -> AskAll:
+    """What asks several things at once over a connection that nothing else uses meanwhile. Raises Refusal at the first
+    error, and Unreachable."""
+
+    async def ask_all(questions: Sequence[Sequence[Word]]) -> list[object]:
+        answers: list[object] = []
+        await stream.send_all(b"".join(map(_pack, questions)))
+        while len(answers) < len(questions):
+            data = await stream.receive_some(READ_SIZE)
+            if not data:
+                raise Unreachable("Redis closed the connection.")
+            reader.feed(bytes(data))
+            while (answer := reader.gets()) is not False:
+                if isinstance(answer, Exception):
+                    raise answer
+                answers.append(answer)
+        return answers
+
+    return ask_all
 
 
 def _pack(words: Sequence[Word]) -> bytes:

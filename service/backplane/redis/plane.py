@@ -6,7 +6,8 @@ What comes on a channel may be anybody's: what cannot be read is dropped and cou
 logged.
 
 Redis is trusted with what it has accepted as long as its process lives, and after a restart where it keeps an
-append-only file; otherwise a restart begins a new epoch: whoever resumes is told that something may be lost.
+append-only file; otherwise a restart begins a new epoch: whoever resumes is told that something may be lost. So does
+a replica that has taken its place, which may lack what was accepted last.
 """
 
 import os
@@ -33,19 +34,26 @@ from .subscription import LARGEST_MESSAGE, Subscription
 
 TICK: Final = 0.05
 """Seconds between two looks at what has waited too long."""
+_ABOUT: Final = (("INFO", "server"), ("INFO", "persistence"), ("INFO", "replication"))
 
 
 def _nobody(node: str, client_id: str | None, user_id: str | None) -> None:
     """Where nobody asks who left with a node."""
 
 
+def _anywhere(stream: trio.abc.Stream) -> str:
+    """Where one server only is meant."""
+    return ""
+
+
 class RedisBackplane:
     """One node's place among those that share a Redis.
 
-    `dial` makes a connection, `greeting` is what is said first on it; `prefix` of everything of ours in Redis;
-    `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds after its last
-    sign of life; `make_id` names pushes that have no id. `present` gives all who are connected here; `left` is told
-    who was connected at a node that died (the node, client_id, user_id), on one node only.
+    `dial` makes a connection, `greeting` is what is said first on it, `origin` tells whose it is; `prefix` of
+    everything of ours in Redis; `length` events and `ttl` seconds of each stream are kept; a node is thought dead
+    `lease` seconds after its last sign of life; `make_id` names pushes that have no id. `present` gives all who are
+    connected here; `left` is told who was connected at a node that died (the node, client_id, user_id), on one node
+    only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
     `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
@@ -58,6 +66,7 @@ class RedisBackplane:
         *,
         node: str,
         greeting: Sequence[Sequence[bytes]] = (),
+        origin: Callable[[trio.abc.Stream], str] = _anywhere,
         prefix: str = "portico:",
         length: int = 1000,
         ttl: float = 86_400.0,
@@ -70,9 +79,12 @@ class RedisBackplane:
         self._log = log
         self.names = Names(prefix)
         self._greeting = greeting
+        self._dial = dial
+        self._origin = origin
+        self._at = ""
         self._run: tuple[Word, ...] = (b"", 0)
         self.commands = Commands(
-            dial,
+            self._dial_for_commands,
             prepare=self._prepare,
             log=log,
         )
@@ -287,8 +299,13 @@ class RedisBackplane:
             self.following.look(now)
             self._acknowledge_all()
 
-    async def _probe(self, channel: bytes, payload: bytes) -> None:
-        await self.commands.ask("PUBLISH", channel, payload)
+    async def _probe(self, channel: bytes, payload: bytes) -> object:
+        return await self.commands.ask("PUBLISH", channel, payload)
+
+    async def _dial_for_commands(self) -> trio.abc.Stream:
+        stream = await self._dial()
+        self._at = self._origin(stream)
+        return stream
 
     async def _prepare(self, ask_all: AskAll) -> None:
         """On a new connection, before anything is read or published: what Redis is this, and which epoch?"""
@@ -298,9 +315,11 @@ class RedisBackplane:
             except Refusal as refusal:
                 # What Redis says of AUTH may repeat the password.
                 raise Refusal(f"{refusal.word}: it refuses the user, the password or the database") from None
-        answers = await ask_all([*(script.load for script in ALL), ("INFO", "server"), ("INFO", "persistence")])
+        answers = await ask_all([*(script.load for script in ALL), *_ABOUT])
         info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
-        self._run = (_field(info, b"run_id"), int(_field(info, b"aof_enabled") == b"1"))
+        # The history of another Redis that it has gone on with, if it was that one's replica in this life of its.
+        another = _field(info, b"master_replid2").strip(b"0")
+        self._run = (_field(info, b"run_id"), int(_field(info, b"aof_enabled") == b"1" and not another))
         [name] = await ask_all([EPOCH.call((self.names.epoch,), self._epoch_words(""))])
         self._named(name)
 
@@ -309,7 +328,7 @@ class RedisBackplane:
         EPOCH.send(self.commands, (self.names.epoch,), self._epoch_words(over), self._named)
 
     def _epoch_words(self, over: str) -> tuple[Word, ...]:
-        return (*self._run, os.urandom(8).hex(), over)
+        return (*self._run, os.urandom(8).hex(), over, self._at)
 
     def _named(self, answer: object) -> None:
         if isinstance(answer, bytes):

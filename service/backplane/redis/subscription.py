@@ -67,11 +67,11 @@ class _Waiter:
 class Subscription:
     """One node's ear at Redis.
 
-    `dial` makes a connection and `greeting` is what is said first on it, each command to be answered OK (the
-    arguments of AUTH are shown to nobody); `probe` publishes a payload to a channel over another connection; `canary`
-    is a channel that only this node publishes to. `on_message(channel, payload)` is called for each message (also
-    still for channels that have just been given up), `on_read` after each batch of them, `on_gap` whenever all that is
-    wanted is subscribed again after a loss.
+    `dial` makes a connection and `greeting` is what is said first on it, each command to be answered OK (the arguments
+    of AUTH are shown to nobody); `probe` publishes a payload to a channel over another connection, and gives how many
+    heard it, if it knows; `canary` is a channel that only this node publishes to. `on_message(channel, payload)` is
+    called for each message (also still for channels that have just been given up), `on_read` after each batch of them,
+    `on_gap` whenever all that is wanted is subscribed again after a loss.
 
     For metrics: `messages`, `bytes`, `too_large`, `reconnects`, `callback_failures`, `wanted`, `subscribed`, and
     `canary_seconds`, the time that the last canary took.
@@ -82,7 +82,7 @@ class Subscription:
         dial: Callable[[], Awaitable[trio.abc.Stream]],
         *,
         greeting: Sequence[Command],
-        probe: Callable[[bytes, bytes], Awaitable[None]],
+        probe: Callable[[bytes, bytes], Awaitable[object]],
         canary: bytes,
         on_message: Callable[[bytes, bytes], None],
         on_read: Callable[[], None],
@@ -352,11 +352,16 @@ class Subscription:
             number += 1
             payload = b"%d-%d" % (number, random.getrandbits(64))
             self._sent[payload] = trio.current_time()
+            hears = self._standing.get(self._canary) is _Standing.HELD
+            reached: object = None
             with trio.move_on_after(CLOSED_AFTER):
                 try:
-                    await self._probe(self._canary, payload)
+                    reached = await self._probe(self._canary, payload)
                 except Exception as error:
                     self._log.debug("no canary sent", error=_reason(error))
+            if hears and reached == 0:
+                # It was a master, perhaps: then what it hears comes too late and is counted by nobody.
+                raise _Lost("it is another Redis than the one that this node publishes to")
             await trio.sleep(CANARY_EVERY)
 
     def _heard(self, payload: bytes) -> None:

@@ -1,7 +1,7 @@
 """Connections to a test's Redis, with nothing said on them beforehand."""
 
-from service.backplane.redis.address import read_url
 from service.backplane.redis.commands import AskAll, Commands
+from service.backplane.redis.urls import read_url
 from service.observe import make_log
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from service.backplane.redis.address import Address, read_url
+from service.backplane.redis.address import Address
+from service.backplane.redis.sentinel import Sentinels
+from service.backplane.redis.urls import read_address, read_url
 
 
 @pytest.mark.parametrize(
@@ -18,10 +20,25 @@ from service.backplane.redis.address import Address, read_url
         ("unix:///run/redis.sock", Address(path="/run/redis.sock")),
         ("unix://:pass@/run/redis.sock?db=1", Address(path="/run/redis.sock", password="pass", db=1)),
         ("rediss://cache", Address("cache", tls_options=())),
+        (
+            "redis+sentinel://a,b:5000/mymaster",
+            Sentinels([Address("a", 26379), Address("b", 5000)], "mymaster", Address()),
+        ),
+        (
+            "rediss+sentinel://u:p%40,s@a,[::1]:5000/my%2Fmaster/2?sentinel_username=w&sentinel_password=s%26&ssl_cert_reqs=none",
+            Sentinels(
+                [
+                    Address("a", 26379, username="w", password="s&", tls_options=(("ssl_cert_reqs", "none"),)),
+                    Address("::1", 5000, username="w", password="s&", tls_options=(("ssl_cert_reqs", "none"),)),
+                ],
+                "my/master",
+                Address(username="u", password="p@,s", db=2, tls_options=(("ssl_cert_reqs", "none"),)),
+            ),
+        ),
         ("rediss://cache?ssl_cert_reqs=none", Address("cache", tls_options=(("ssl_cert_reqs", "none"),))),
     ],
 )
-def test_what_a_url_means(url: str, address: Address) -> None:
+def test_what_a_url_means(url: str, address: Address | Sentinels) -> None:
     assert read_url(url) == address
 
 
@@ -34,6 +51,10 @@ def test_what_a_url_means(url: str, address: Address) -> None:
         "redis://:s3cret@cache/zero",
         "redis://:s3cret@[cache",
         "unix://",
+        "redis+sentinel://:s3cret@a,b",
+        "redis+sentinel://:s3cret@a,/mymaster",
+        "redis+sentinel://:s3cret@a:port/mymaster",
+        "redis+sentinel://:s3cret@a/mymaster/zero",
         "rediss://:s3cret@cache?ssl_cert_reqs=sometimes",
     ],
 )
@@ -56,14 +77,17 @@ def test_nobody_sees_the_password() -> None:
     assert "s3cret" not in repr(address)
     assert str(address) == "cache:6380"
     assert str(read_url("redis://:s3cret@[::1]")) == "[::1]:6379"
+    sentinels = read_url("redis+sentinel://:s3cret@a,b/mymaster?sentinel_password=s3cret")
+    assert "s3cret" not in repr(sentinels)
+    assert str(sentinels) == "mymaster (a:26379, b:26379)"
 
 
 def test_certificates_are_checked_unless_told_otherwise() -> None:
-    checked = read_url("rediss://cache").tls
+    checked = read_address("rediss://cache").tls
     assert checked is not None
     assert checked.check_hostname
     assert checked.verify_mode.name == "CERT_REQUIRED"
-    unchecked = read_url("rediss://cache?ssl_cert_reqs=none").tls
+    unchecked = read_address("rediss://cache?ssl_cert_reqs=none").tls
     assert unchecked is not None
     assert unchecked.verify_mode.name == "CERT_NONE"
-    assert read_url("redis://cache").tls is None
+    assert read_address("redis://cache").tls is None

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.address import read_url
 from service.backplane.redis.commands import AskAll, Commands, Refusal, Unreachable
+from service.backplane.redis.urls import read_url
 from service.core.backplane import PATIENCE
 
 from ..redis_server import RedisServer, redis_server, tcp_proxy

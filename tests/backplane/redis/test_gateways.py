@@ -15,10 +15,10 @@ import trio
 from msgspec import Raw
 
 from service.backplane.memory import World
-from service.backplane.redis.address import read_url
 from service.backplane.redis.ingress import Ingress
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.urls import read_url
 from service.core.backplane import PATIENCE, Order
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.login_store import Login

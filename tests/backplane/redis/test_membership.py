@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.address import read_url
 from service.backplane.redis.commands import Commands
 from service.backplane.redis.membership import Membership
 from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
+from service.backplane.redis.urls import read_url
 from service.core.backplane import NodeState
 from service.observe import make_log
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy

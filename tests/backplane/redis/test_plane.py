@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.address import read_url
 from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.urls import read_url
 from service.observe import make_log
 
 from ..contract import LENGTH, PATIENT, TTL, BackplaneContract, Node, Scene
@@ -38,6 +38,7 @@ async def node(url: str, name: str) -> AsyncIterator[RedisNode]:
         address.dial,
         node=name,
         greeting=address.greeting("test"),
+        origin=address.origin,
         length=LENGTH,
         ttl=TTL,
         make_id=lambda: f"made-{next(_made)}",

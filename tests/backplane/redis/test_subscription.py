@@ -6,14 +6,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from service.backplane.redis import subscription
-from service.backplane.redis.address import Address, read_url
+from service.backplane.redis.address import Address, Way
 from service.backplane.redis.subscription import Subscription
+from service.backplane.redis.urls import read_url
 from service.observe import make_log
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
 from tests.certificates import make_certificate
@@ -32,7 +34,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 class Ear:
     """A Subscription, and what it told us."""
 
-    def __init__(self, address: Address, probe: Callable[[bytes, bytes], Awaitable[None]] | None = None) -> None:
+    def __init__(self, address: Way, probe: Callable[[bytes, bytes], Awaitable[object]] | None = None) -> None:
         self.address = address
         self.heard: list[tuple[bytes, bytes]] = []
         self.gaps = 0
@@ -474,8 +476,8 @@ async def test_redis_on_a_unix_socket(tmp_path: Path) -> None:
 async def test_redis_by_tls(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     [port] = free_ports(1)
-    options = {"tls_cert_file": certificate.file, "tls_key_file": certificate.key, "tls_auth_clients": "no"}
-    with redis_server(tmp_path / "redis", aof=False, tls_port=port, **options) as redis:
+    files: dict[str, Any] = {"tls_cert_file": certificate.file, "tls_key_file": certificate.key}
+    with redis_server(tmp_path / "redis", aof=False, tls_port=port, tls_auth_clients="no", **files) as redis:
         ear = Ear(read_url(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate.file}"))
         async with listening(ear):
             await ear.wanted(b"a")
