@@ -30,6 +30,8 @@ class Scene:
         self.clients = clients
         self.publishers = publishers
         self.account = Account()
+        self.forgotten = False
+        """Set it where Redis was made to forget what it knew."""
 
     @property
     def closed(self) -> int:
@@ -93,7 +95,7 @@ def scene(parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate
         crowd.pump(0.5)
         for resumer in resumers:
             resumer.stays = False
-        here.account = draw_up(resumers, here.publishers)
+        here.account = draw_up(resumers, here.publishers, forgotten=here.forgotten)
         assert here.account.clean, f"\n{here.account}\n{here.account.examples}"
         assert here.account.sent > 0
 

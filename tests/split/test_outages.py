@@ -139,6 +139,7 @@ def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
         parts.redis.kill()
         here.until_probed(503, NOT_READY)
         parts.redis.start(emptied=True)
+        here.forgotten = True
         here.until_probed(200, BACK + BUSY)
         here.until_accepted()
         here.pump(3)
