@@ -52,11 +52,12 @@ def number(node: Node, name: str) -> float:
 def test_redis_is_killed_again_and_again(parts: Deployment) -> None:
     with scene(parts) as here:
         returns = []
-        for _ in range(sized(4, 10)):
+        # The last time long enough for the longest pauses between two tries to connect.
+        for down in [1] * sized(3, 9) + [sized(5, 15)]:
             here.parts.redis.kill()
             here.until_probed(503, NOT_READY)
             assert {node.probe("/livez") for node in parts.all} == {200}
-            here.pump(1)
+            here.pump(down)
             parts.redis.start()
             began = time.monotonic()
             here.until_probed(200, BACK + BUSY)
