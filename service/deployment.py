@@ -14,6 +14,7 @@ import trio
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
 from service.backplane.redis.address import Way
+from service.backplane.redis.cluster import Cluster, tagged
 from service.backplane.redis.commands import AskAll, Commands, Refusal
 from service.backplane.redis.figures import backplane_figures, ingress_figures
 from service.backplane.redis.ingress import Ingress, Publish
@@ -113,6 +114,10 @@ class OverRedis:
         log: Log,
     ) -> None:
         self._log = log
+        sharded = isinstance(way, Cluster)
+        if isinstance(way, Cluster):
+            prefix = tagged(prefix)
+            way = way.under(prefix)
         greeting = self._greeting = way.greeting("portico")
         self.backplane: Final = RedisBackplane(
             way.dial,
@@ -120,6 +125,7 @@ class OverRedis:
             greeting=greeting,
             origin=way.origin,
             prefix=prefix,
+            sharded=sharded,
             length=length,
             ttl=ttl,
             lease=lease,

@@ -26,8 +26,11 @@ _ORIGIN = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
     re.ASCII,
 )
-_OF_SEVERAL = ("redis+sentinel", "rediss+sentinel")
-_SEVERAL = re.compile(r"rediss?\+sentinel://(?:[^@/?#]*@)?(?P<places>[^@/?#]+)/[^/?#]+(?:/[0-9]+)?/?(?:\?[^#]*)?")
+_PLACES = r"://(?:[^@/?#]*@)?(?P<places>[^@/?#]+)"
+_OF_SEVERAL = {
+    "sentinel": re.compile(rf"{_PLACES}/[^/?#]+(?:/[0-9]+)?/?(?:\?[^#]*)?"),
+    "cluster": re.compile(rf"{_PLACES}(?:/0?)?(?:\?[^#]*)?"),
+}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -250,14 +253,17 @@ def _url(form: str, schemes: tuple[str, ...], *, secret: bool = False) -> Callab
 
 def _redis_url(value: object) -> object:
     """One Redis, or several places to ask for it."""
-    if isinstance(value, str) and (found := _SEVERAL.fullmatch(value)) is not None:
-        places = [_split(f"//{place}") for place in found["places"].split(",")]
-        if not all(place is not None and is_host(place.hostname or "") for place in places):
-            raise Wrong(f"must be {_SENTINELS}")
+    if not isinstance(value, str):
         return value
-    if isinstance(value, str) and value.partition("://")[0] in _OF_SEVERAL:
-        raise Wrong(f"must be {_SENTINELS}")
-    return _url(_REDIS_URL, ("redis", "rediss", "unix"), secret=True)(value)
+    scheme, _, rest = value.partition("://")
+    plain, _, kind = scheme.partition("+")
+    if plain not in ("redis", "rediss") or kind not in _OF_SEVERAL:
+        return _url(_REDIS_URL, ("redis", "rediss", "unix"), secret=True)(value)
+    found = _OF_SEVERAL[kind].fullmatch(f"://{rest}")
+    places = [] if found is None else [_split(f"//{place}") for place in found["places"].split(",")]
+    if not places or not all(place is not None and is_host(place.hostname or "") for place in places):
+        raise Wrong(f"must be {_SENTINELS if kind == 'sentinel' else _CLUSTER}")
+    return value
 
 
 def _split(text: str) -> SplitResult | None:
@@ -274,7 +280,10 @@ def _split(text: str) -> SplitResult | None:
 
 _WEBSOCKET_URL = "a ws:// or wss:// URL with a host, such as wss://gw.example.com"
 _HTTP_URL = "an http:// or https:// URL with a host"
-_REDIS_URL = "a redis://, rediss://, unix:// or redis+sentinel:// URL, such as redis://localhost:6379/0"
+_REDIS_URL = (
+    "a redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL, such as redis://localhost:6379/0"
+)
+_CLUSTER = "a URL of nodes of a cluster, such as redis+cluster://c1:6379,c2:6379"
 _SENTINELS = "a URL of sentinels and their master, such as redis+sentinel://s1:26379,s2:26379/mymaster"
 _WHOLE = "a whole number"
 

@@ -22,6 +22,7 @@ UP_LIMIT: Final = 20.0
 """Seconds for a server to answer, however busy the machine is."""
 MASTER: Final = "mymaster"
 """What sentinels call the master that they watch."""
+SLOTS: Final = 16_384
 _STARTS: Final = 5
 _CHUNK: Final = 65_536
 
@@ -37,7 +38,7 @@ class RedisServer:
         self._configuration = configuration
         chosen: dict[str, object] = {"save": "", "appendonly": "yes" if aof else "no", "appendfsync": "always"}
         chosen.update((name.replace("_", "-"), value) for name, value in options.items())
-        self._options = chosen
+        self.options = chosen
         self._process: subprocess.Popen[bytes] | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -103,7 +104,7 @@ class RedisServer:
             lines = [self._configuration, *(f"{name} {value}" for name, value in place.items())]
             (self.folder / "sentinel.conf").write_text("\n".join(lines))
             return [*tether, "redis-server", "sentinel.conf", "--sentinel"]
-        flags = [word for name, value in {**place, **self._options}.items() for word in _option(name, value)]
+        flags = [word for name, value in {**place, **self.options}.items() for word in _option(name, value)]
         return [*tether, "redis-server", *flags]
 
     def _answers(self, port: int) -> bool:
@@ -181,6 +182,94 @@ def redis_server(
         yield server
     finally:
         server.kill()
+
+
+class RedisCluster:
+    """Primaries that share the slots, and maybe a replica of the first."""
+
+    def __init__(self, primaries: list[RedisServer], replica: RedisServer | None) -> None:
+        self.primaries = primaries
+        self.replica = replica
+        self.ids = {one.port: _text(one.command("CLUSTER", "MYID")) for one in self.nodes}
+
+    @property
+    def nodes(self) -> list[RedisServer]:
+        """All of them."""
+        return [*self.primaries, *([self.replica] if self.replica is not None else [])]
+
+    @property
+    def url(self) -> str:
+        """The way into it."""
+        return f"redis+cluster://{','.join(f'127.0.0.1:{one.port}' for one in self.primaries)}"
+
+    def serves(self, slot: int) -> RedisServer:
+        """Whose slot it was at the beginning: the first has the lower third, and so on."""
+        return self.primaries[slot * len(self.primaries) // SLOTS]
+
+    def move(self, slot: int, to: RedisServer) -> None:
+        """Have another primary serve a slot, keys and all."""
+        source = self.serves(slot)
+        to.command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.ids[source.port])
+        source.command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.ids[to.port])
+        while keys := _words(source.command("CLUSTER", "GETKEYSINSLOT", str(slot), "100")):
+            source.command("MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *keys)
+        for one in (to, source, *(node for node in self.nodes if node not in (to, source))):
+            one.command("CLUSTER", "SETSLOT", str(slot), "NODE", self.ids[to.port])
+
+    def is_whole(self) -> bool:
+        """Whether every node sees all the others, and the replica follows."""
+        seen = all(
+            b"cluster_state:ok" in (info := one.command("CLUSTER", "INFO"))
+            and b"cluster_known_nodes:%d\r" % len(self.nodes) in info
+            and b"cluster_size:%d\r" % len(self.primaries) in info
+            for one in self.nodes
+        )
+        return seen and (
+            self.replica is None or b"master_link_status:up" in self.replica.command("INFO", "replication")
+        )
+
+
+@contextmanager
+def redis_cluster(folder: Path, *, replica: bool = False, aof: bool = False) -> Iterator[RedisCluster]:
+    """A cluster of three primaries while the block runs, which is whole when the block begins; with a `replica` of the
+    first, which takes its place a second or two after it died."""
+    with ExitStack() as stack:
+        names = ["one", "two", "three", *(["replica"] if replica else [])]
+        nodes = [
+            stack.enter_context(
+                redis_server(
+                    folder / name,
+                    aof=aof,
+                    cluster_enabled="yes",
+                    cluster_port=free_ports(1)[0],
+                    cluster_node_timeout=1000,
+                    repl_diskless_sync_delay=0,
+                )
+            )
+            for name in names
+        ]
+        cluster = RedisCluster(nodes[:3], nodes[3] if replica else None)
+        for number, one in enumerate(cluster.primaries):
+            first, end = (-(-SLOTS * n // 3) for n in (number, number + 1))
+            one.command("CLUSTER", "ADDSLOTSRANGE", str(first), str(end - 1))
+            one.command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        for one in nodes[1:]:
+            bus = str(one.options["cluster-port"])
+            nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(one.port), bus)
+        if cluster.replica is not None:
+            first_id = cluster.ids[nodes[0].port]
+            _wait(lambda: first_id.encode() in nodes[3].command("CLUSTER", "NODES"))
+            _wait(lambda: b"+OK" in nodes[3].command("CLUSTER", "REPLICATE", first_id))
+        _wait(cluster.is_whole)
+        yield cluster
+
+
+def _text(answer: bytes) -> str:
+    return answer.split(b"\r\n")[1].decode()
+
+
+def _words(answer: bytes) -> list[str]:
+    return [word.decode() for word in answer.split(b"\r\n")[2::2]]
 
 
 def _wait(holds: Callable[[], bool]) -> None:

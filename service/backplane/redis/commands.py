@@ -9,7 +9,7 @@ Every callback is called once, within PATIENCE and a moment: with the answer, or
 Unreachable (it wasn't sent, or was and the answer is not known). The outbox is bounded in commands and bytes; what
 finds it full is Unreachable at once. Each new connection first runs `prepare`; nothing else is sent before that is
 answered. A connection that has been silent for PATIENCE with something to answer is cut: a frozen Redis is noticed; and
-one to a Redis that has become a replica.
+one to a Redis that says that another is to be asked.
 """
 
 import random
@@ -31,10 +31,12 @@ READ_SIZE: Final = 256 << 10
 TICK: Final = 0.1
 """Seconds between two looks at what has waited too long."""
 FIRST_DELAY: Final = 0.05
-LONGEST_DELAY: Final = 2.0
+LONGEST_DELAY: Final = 1.0
 FLUSH_SECONDS: Final = 1.0
 """What is in the outbox at the end may take so long."""
 
+NOT_HERE: Final = frozenset({"READONLY", "MOVED", "CLUSTERDOWN"})
+"""What Redis refuses with when it is a replica now, serves something else, or is cut off from its cluster."""
 ENDING: Final = "this node is ending"
 
 Word = bytes | str | int
@@ -235,8 +237,8 @@ class Commands:
                     self.late += 1
                 else:
                     self._finish(asked, answer)
-                if answer.__class__ is Refusal and answer.word == "READONLY":
-                    raise Unreachable("it is a replica (now).")
+                if answer.__class__ is Refusal and answer.word in NOT_HERE:
+                    raise Unreachable(f"Redis says that another one is to be asked ({answer.word}).")
             data = await stream.receive_some(READ_SIZE)
             if not data:
                 raise Unreachable("Redis closed the connection.")

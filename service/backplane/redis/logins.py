@@ -202,7 +202,7 @@ class RedisLoginStore:
             done(result)
 
         # The script's text each time: Redis has it compiled, and after a restart of its there is nothing to mend.
-        self._send("EVAL", script, 0, self._prefix, *words, done=answered)
+        self._send("EVAL", script, 1, f"{self._prefix}logins", self._prefix, *words, done=answered)
 
 
 def _read_one(answer: object) -> Login | None:

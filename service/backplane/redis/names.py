@@ -1,8 +1,6 @@
 """What Portico's keys and channels in Redis are called: here and nowhere else.
 
-Knows the prefix. The keys of one stream share a hash tag, so that on a cluster they are in one slot. The one key
-that is beside them in a script is that of a publisher's id, which counts whatever the target: there a cluster
-needs a step of its own.
+Knows the prefix. On a cluster that holds a hash tag, so that all keys and channels are in one slot.
 """
 
 from typing import Final
@@ -14,10 +12,14 @@ ORDINARY: Final = b"notifications:"
 
 
 class Names:
-    """The names under one prefix, as the bytes that Redis gets."""
+    """The names under one prefix, as the bytes that Redis gets. `sharded`: what is published goes to the nodes of its
+    slot only, as on a cluster."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, sharded: bool = False) -> None:
         start = prefix.encode()
+        self._sharded = sharded
+        self.publish: Final = b"SPUBLISH" if sharded else b"PUBLISH"
+        """The command by which something is published on a channel of ours."""
         self._targets = start + b"t:"
         self._inboxes = start + b"n:"
         self._history = start + b"h:{"
@@ -25,6 +27,10 @@ class Names:
         self._ids = start + b"i:"
         self.all_nodes: Final = start + b"nodes"
         self.epoch: Final = start + b"epoch"
+
+    def is_sharded(self, channel: bytes) -> bool:
+        """Whether what is published there stays with those who serve its slot."""
+        return self._sharded and not channel.startswith(ORDINARY)
 
     def channel(self, target: Target) -> bytes:
         """Where the pushes for a target go."""

@@ -50,10 +50,10 @@ class RedisBackplane:
     """One node's place among those that share a Redis.
 
     `dial` makes a connection, `greeting` is what is said first on it, `origin` tells whose it is; `prefix` of
-    everything of ours in Redis; `length` events and `ttl` seconds of each stream are kept; a node is thought dead
-    `lease` seconds after its last sign of life; `make_id` names pushes that have no id. `present` gives all who are
-    connected here; `left` is told who was connected at a node that died (the node, client_id, user_id), on one node
-    only.
+    everything of ours in Redis, and whether it is published to one shard of a cluster only; `length` events and `ttl`
+    seconds of each stream are kept; a node is thought dead `lease` seconds after its last sign of life; `make_id` names
+    pushes that have no id. `present` gives all who are connected here; `left` is told who was connected at a node that
+    died (the node, client_id, user_id), on one node only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
     `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
@@ -68,6 +68,7 @@ class RedisBackplane:
         greeting: Sequence[Sequence[bytes]] = (),
         origin: Callable[[trio.abc.Stream], str] = _anywhere,
         prefix: str = "portico:",
+        sharded: bool = False,
         length: int = 1000,
         ttl: float = 86_400.0,
         lease: float = 10.0,
@@ -77,7 +78,7 @@ class RedisBackplane:
         left: Callable[[str, str | None, str | None], None] = _nobody,
     ) -> None:
         self._log = log
-        self.names = Names(prefix)
+        self.names = Names(prefix, sharded=sharded)
         self._greeting = greeting
         self._dial = dial
         self._origin = origin
@@ -92,6 +93,7 @@ class RedisBackplane:
             dial,
             greeting=greeting,
             probe=self._probe,
+            sharded=self.names.is_sharded,
             canary=self.names.inbox(os.urandom(8).hex()),
             on_message=self._heard,
             on_read=self._acknowledge_all,
@@ -233,7 +235,7 @@ class RedisBackplane:
         if len(message) > LARGEST_MESSAGE:
             sent(Refusal("ERR a message that no node would read"))
         else:
-            self.commands.send("PUBLISH", channel, message, done=sent)
+            self.commands.send(self.names.publish, channel, message, done=sent)
 
     # What is heard
 
@@ -287,7 +289,7 @@ class RedisBackplane:
         if self._acks:
             collected, self._acks = self._acks, {}
             for node, some in collected.items():
-                self.commands.send("PUBLISH", self.names.inbox(node), acks(some))
+                self.commands.send(self.names.publish, self.names.inbox(node), acks(some))
 
     # What lasts
 
@@ -300,7 +302,7 @@ class RedisBackplane:
             self._acknowledge_all()
 
     async def _probe(self, channel: bytes, payload: bytes) -> object:
-        return await self.commands.ask("PUBLISH", channel, payload)
+        return await self.commands.ask(self.names.publish, channel, payload)
 
     async def _dial_for_commands(self) -> trio.abc.Stream:
         stream = await self._dial()

@@ -106,7 +106,7 @@ class Publisher:
         self._underway[underway.number] = underway
         channel = self._names.channel(order.target)
         if order.id is None and not order.durable:
-            self._commands.send("PUBLISH", channel, live(body), done=partial(self._live, underway))
+            self._commands.send(self._names.publish, channel, live(body), done=partial(self._live, underway))
             return
         stream = stream_of(order.target)
         PUSH.send(
@@ -121,6 +121,7 @@ class Publisher:
                 0 if order.ttl is None else max(1, int(order.ttl * 1e6)),
                 self._floor(),
                 int(self._ttl) + LINGER,
+                self._names.publish,
             ),
             partial(self._scripted, underway),
         )

@@ -4,6 +4,7 @@
 -- ARGV  1 channel   2 body   3 seconds to remember the id (0: it has none)
 --       4 events to keep (0: not durable)   5 microseconds to keep them   6 microseconds that this one is worth
 --       something (0: as long as it is kept)   7 offset that must be passed   8 seconds that the keys live
+--       9 PUBLISH or SPUBLISH
 -- Returns {1, what the id holds, for how many milliseconds more} if it was known; else {0, nodes that got it, offset}
 -- (offset 0: not durable).
 local function text(number) return string.format("%.0f", number) end
@@ -49,4 +50,4 @@ end
 if remember > 0 then
   redis.call("SET", KEYS[1], "\0" .. struct.pack(">I8", offset), "EX", remember)
 end
-return {0, redis.call("PUBLISH", ARGV[1], message), text(offset)}
+return {0, redis.call(ARGV[9], ARGV[1], message), text(offset)}

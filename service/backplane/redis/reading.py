@@ -135,7 +135,7 @@ class Reader:
             READ.send(self._commands, keys, (kept.after, piece), partial(round_.read, kept))
         self._commands.send("TIME", done=round_.clock)
         self._commands.send("HGET", self._names.epoch, "name", done=round_.name)
-        self._commands.send("PUBLISH", self._names.inbox(self.node), fence(self._fence), done=round_.sent)
+        self._commands.send(self._names.publish, self._names.inbox(self.node), fence(self._fence), done=round_.sent)
         with trio.move_on_after(PATIENCE):
             await round_.over.wait()
         self._round = None

@@ -21,8 +21,11 @@ a status or error and None."""
 LONGEST_LINE: Final = 65_536
 """Bytes of a status, an error or a channel's name."""
 _MESSAGE_HEAD: Final = b"*3\r\n$7\r\nmessage\r\n$"
+_SHARDED_HEAD: Final = b"*3\r\n$8\r\nsmessage\r\n$"
 _HEAD_LENGTH: Final = len(_MESSAGE_HEAD)
-_KINDS: Final = {kind: kind for kind in (MESSAGE, SUBSCRIBED, UNSUBSCRIBED)}
+_SHARDED_LENGTH: Final = len(_SHARDED_HEAD)
+# To whoever hears it, what is published on one shard of a cluster is the same as any.
+_KINDS: Final = {more + kind: kind for kind in (MESSAGE, SUBSCRIBED, UNSUBSCRIBED) for more in (b"", b"s")}
 
 
 class MalformedReply(Exception):
@@ -61,15 +64,19 @@ class Replies:
         find, starts = data.find, data.startswith
         try:
             while at < end:
-                if not starts(_MESSAGE_HEAD, at):
+                if starts(_MESSAGE_HEAD, at):
+                    head = at + _HEAD_LENGTH
+                elif starts(_SHARDED_HEAD, at):
+                    head = at + _SHARDED_LENGTH
+                else:
                     reply, at = _other(data, at)
                     yield reply
                     continue
-                line = find(b"\r\n", at + _HEAD_LENGTH)
+                line = find(b"\r\n", head)
                 if line < 0:
                     raise _Unfinished
                 channel = line + 2
-                after = channel + int(data[at + _HEAD_LENGTH : line])
+                after = channel + int(data[head:line])
                 line = find(b"\r\n", after + 3)
                 if line < 0:
                     raise _Unfinished

@@ -59,15 +59,15 @@ class Sentinels:
         for sentinel in list(self._turn):
             try:
                 master = await self._ask(sentinel)
-            except _FAULTS as error:
-                reasons.append(f"{sentinel}: {_reason(error, SENTINEL_SECONDS)}")
+            except FAULTS as error:
+                reasons.append(f"{sentinel}: {reason(error, SENTINEL_SECONDS)}")
                 continue
             if master in in_vain:
                 continue
             try:
                 stream = await _dial_master(master)
-            except _FAULTS as error:
-                reasons.append(f"{sentinel} says {master}: {_reason(error, MASTER_SECONDS)}")
+            except FAULTS as error:
+                reasons.append(f"{sentinel} says {master}: {reason(error, MASTER_SECONDS)}")
                 in_vain.add(master)
             else:
                 self._turn.remove(sentinel)
@@ -79,7 +79,7 @@ class Sentinels:
         with trio.fail_after(SENTINEL_SECONDS):
             stream = await sentinel.dial()
             try:
-                questions: list[Sequence[Word]] = list(_login(sentinel))
+                questions: list[Sequence[Word]] = list(login(sentinel))
                 questions.append(("SENTINEL", "get-master-addr-by-name", self.name))
                 *_, answer = await asking(stream, new_reader())(questions)
             finally:
@@ -93,7 +93,7 @@ class Sentinels:
         return self.sentinels, self.name, self.master
 
 
-_FAULTS: Final = (OSError, trio.BrokenResourceError, trio.TooSlowError, Refusal, Unreachable, ValueError)
+FAULTS: Final = (OSError, trio.BrokenResourceError, trio.TooSlowError, Refusal, Unreachable, ValueError)
 
 
 async def _dial_master(address: Address) -> trio.abc.Stream:
@@ -101,7 +101,7 @@ async def _dial_master(address: Address) -> trio.abc.Stream:
         stream = await address.dial()
         try:
             # What INFO says is a right that is needed anyway; ROLE would be one more.
-            *_, info = await asking(stream, new_reader())([*_login(address), ("INFO", "replication")])
+            *_, info = await asking(stream, new_reader())([*login(address), ("INFO", "replication")])
             if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
                 raise Unreachable("it is no master (any more, or yet)")
         except BaseException:
@@ -110,11 +110,13 @@ async def _dial_master(address: Address) -> trio.abc.Stream:
     return stream
 
 
-def _login(address: Address) -> list[Command]:
+def login(address: Address) -> list[Command]:
+    """What a connection says first where nothing of ours is to be said."""
     return [command for command in address.greeting("") if command[0] == b"AUTH"]
 
 
-def _reason(error: Exception, seconds: float) -> str:
+def reason(error: Exception, seconds: float) -> str:
+    """Why somebody could not be asked, as a clause without passwords; `seconds` is what it had."""
     match error:
         case Refusal():
             # What Redis says of AUTH may repeat the password.

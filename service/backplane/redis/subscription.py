@@ -23,7 +23,16 @@ import structlog
 import trio
 
 from service.backplane.redis.address import Command
-from service.backplane.redis.replies import ERROR, MESSAGE, STATUS, SUBSCRIBED, MalformedReply, Replies, Reply
+from service.backplane.redis.replies import (
+    ERROR,
+    MESSAGE,
+    STATUS,
+    SUBSCRIBED,
+    UNSUBSCRIBED,
+    MalformedReply,
+    Replies,
+    Reply,
+)
 
 LARGEST_MESSAGE: Final = 8 << 20
 DIAL_LIMIT: Final = 3.0
@@ -73,6 +82,8 @@ class Subscription:
     called for each message (also still for channels that have just been given up), `on_read` after each batch of them,
     `on_gap` whenever all that is wanted is subscribed again after a loss.
 
+    `sharded` tells the channels that are of one shard of a cluster only, if there are such.
+
     For metrics: `messages`, `bytes`, `too_large`, `reconnects`, `callback_failures`, `wanted`, `subscribed`, and
     `canary_seconds`, the time that the last canary took.
     """
@@ -88,6 +99,7 @@ class Subscription:
         on_read: Callable[[], None],
         on_gap: Callable[[], None],
         log: structlog.typing.FilteringBoundLogger,
+        sharded: Callable[[bytes], bool] | None = None,
         limit: int = LARGEST_MESSAGE,
     ) -> None:
         self._dial = dial
@@ -98,6 +110,7 @@ class Subscription:
         self._on_read = on_read
         self._on_gap = on_gap
         self._log = log
+        self._sharded = sharded
         self._limit = limit
         self._wanted: set[bytes] = {canary}
         self._linked = False
@@ -286,6 +299,8 @@ class Subscription:
             del self._standing[channel]
             if channel in self._wanted:
                 self._unsettle([channel])
+        elif kind is UNSUBSCRIBED and asked is _Standing.HELD:
+            raise _Lost("it has given up a channel, whose slot another serves now")
         else:
             raise MalformedReply("an answer that nobody asked for")
 
@@ -341,8 +356,15 @@ class Subscription:
                 self._standing[channel] = _Standing.GIVEN_UP
                 self.subscribed -= 1
                 give_up.append(channel)
-        subscribe = encoded([b"SUBSCRIBE", *ask]) if ask else b""
-        return subscribe + (encoded([b"UNSUBSCRIBE", *give_up]) if give_up else b"")
+        return self._request(b"SUBSCRIBE", ask) + self._request(b"UNSUBSCRIBE", give_up)
+
+    def _request(self, verb: bytes, channels: list[bytes]) -> bytes:
+        there: list[bytes] = []
+        if self._sharded is not None:
+            there = [channel for channel in channels if self._sharded(channel)]
+            channels = [channel for channel in channels if not self._sharded(channel)]
+        command = encoded([verb, *channels]) if channels else b""
+        return command + (encoded([b"S" + verb, *there]) if there else b"")
 
     # Canaries
 

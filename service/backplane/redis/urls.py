@@ -5,19 +5,25 @@ there may be a password in it.
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .address import DEFAULT_PORT, VERIFY, Address
+from .cluster import Cluster
 from .sentinel import Sentinels
 
 SENTINEL_PORT: Final = 26379
 _SENTINEL: Final = ("redis+sentinel", "rediss+sentinel")
+_CLUSTER: Final = ("redis+cluster", "rediss+cluster")
 
 
-def read_url(url: str) -> Address | Sentinels:
-    """What a URL of Redis names: one Redis, or the sentinels of one."""
-    return _read_sentinels(url) if url.partition("://")[0] in _SENTINEL else read_address(url)
+def read_url(url: str) -> Address | Sentinels | Cluster:
+    """What a URL of Redis names: one Redis, the sentinels of one, or nodes of a cluster."""
+    scheme = url.partition("://")[0]
+    if scheme in _SENTINEL:
+        return _read_sentinels(url)
+    return _read_cluster(url) if scheme in _CLUSTER else read_address(url)
 
 
 def read_address(url: str) -> Address:
@@ -37,7 +43,9 @@ def read_address(url: str) -> Address:
             path=unquote(parts.path), username=username, password=password, db=_database(query.get("db", ""))
         )
     if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("The URL of Redis starts with redis://, rediss://, unix://, or redis+sentinel://.")
+        raise ValueError(
+            "The URL of Redis starts with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://."
+        )
     return Address(
         host=unquote(parts.hostname) if parts.hostname else "localhost",
         port=port,
@@ -51,42 +59,48 @@ def read_address(url: str) -> Address:
 def _read_sentinels(url: str) -> Sentinels:
     """`redis+sentinel://[user:password@]host[:port],…/master[/db][?sentinel_username=…&sentinel_password=…]`; with
     `rediss`, TLS to the sentinels as to the master."""
-    try:
-        scheme, _, rest = url.partition("://")
-        netloc = re.split("[/?#]", rest, maxsplit=1)[0]
-        user, _, hosts = netloc.rpartition("@")
-        parts = urlsplit("//sentinels" + rest[len(netloc) :])
-        # One host at a time, as it would stand in a URL of its own.
-        places = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        sentinels = [(unquote(place.hostname or ""), place.port or SENTINEL_PORT) for place in places]
-    except ValueError:
-        raise ValueError("The URL of the sentinels of Redis has no valid hosts and ports.") from None
-    name, _, db = parts.path.strip("/").partition("/")
-    if not name or not all(host for host, _ in sentinels):
-        raise ValueError("A URL of sentinels names them and their master: redis+sentinel://a:26379,b:26379/mymaster.")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    tls_options = _tls_options(query) if scheme == "rediss+sentinel" else None
+    common, places, path, query = _read_several(url, SENTINEL_PORT)
+    name, _, db = path.partition("/")
+    if not name:
+        raise ValueError("A URL of sentinels of Redis names their master: redis+sentinel://a:26379,b:26379/mymaster.")
+    ask = replace(common, username=query.get("sentinel_username"), password=query.get("sentinel_password"))
+    return Sentinels(
+        [replace(ask, host=host, port=port) for host, port in places],
+        unquote(name),
+        replace(common, db=_database(query.get("db", db))),
+    )
+
+
+def _read_cluster(url: str) -> Cluster:
+    """`redis+cluster://[user:password@]host[:port],…`; with `rediss`, TLS to all of them."""
+    common, places, path, _ = _read_several(url, DEFAULT_PORT)
+    if path not in ("", "0"):
+        raise ValueError("A Redis Cluster has only the database 0, and its URL ends with the hosts.")
+    return Cluster([replace(common, host=host, port=port) for host, port in places])
+
+
+def _read_several(url: str, default_port: int) -> tuple[Address, list[tuple[str, int]], str, dict[str, str]]:
+    """What is the same at all places that a URL names, the places, its path and its options."""
+    scheme, _, rest = url.partition("://")
+    netloc = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, _, hosts = netloc.rpartition("@")
     username, _, password = user.partition(":")
-    master = Address(
+    try:
+        parts = urlsplit("//several" + rest[len(netloc) :])
+        # One host at a time, as it would stand in a URL of its own.
+        each = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        places = [(unquote(one.hostname or ""), one.port or default_port) for one in each]
+    except ValueError:
+        places = []
+    if not places or not all(host for host, _ in places):
+        raise ValueError("The URL of Redis has no valid hosts and ports: it names them as a:6379,b:6379.")
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    common = Address(
         username=unquote(username) or None,
         password=unquote(password) or None,
-        db=_database(query.get("db", db)),
-        tls_options=tls_options,
+        tls_options=_tls_options(query) if scheme.startswith("rediss") else None,
     )
-    return Sentinels(
-        [
-            Address(
-                host,
-                port,
-                username=query.get("sentinel_username"),
-                password=query.get("sentinel_password"),
-                tls_options=tls_options,
-            )
-            for host, port in sentinels
-        ],
-        unquote(name),
-        master,
-    )
+    return common, places, parts.path.strip("/"), query
 
 
 def _tls_options(query: dict[str, str]) -> tuple[tuple[str, str], ...]:

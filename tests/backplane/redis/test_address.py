@@ -3,6 +3,7 @@
 import pytest
 
 from service.backplane.redis.address import Address
+from service.backplane.redis.cluster import Cluster
 from service.backplane.redis.sentinel import Sentinels
 from service.backplane.redis.urls import read_address, read_url
 
@@ -24,6 +25,11 @@ from service.backplane.redis.urls import read_address, read_url
             "redis+sentinel://a,b:5000/mymaster",
             Sentinels([Address("a", 26379), Address("b", 5000)], "mymaster", Address()),
         ),
+        ("redis+cluster://a,b:7000", Cluster([Address("a"), Address("b", 7000)])),
+        (
+            "rediss+cluster://u:p@a/0?ssl_cert_reqs=none",
+            Cluster([Address("a", username="u", password="p", tls_options=(("ssl_cert_reqs", "none"),))]),
+        ),
         (
             "rediss+sentinel://u:p%40,s@a,[::1]:5000/my%2Fmaster/2?sentinel_username=w&sentinel_password=s%26&ssl_cert_reqs=none",
             Sentinels(
@@ -38,7 +44,7 @@ from service.backplane.redis.urls import read_address, read_url
         ("rediss://cache?ssl_cert_reqs=none", Address("cache", tls_options=(("ssl_cert_reqs", "none"),))),
     ],
 )
-def test_what_a_url_means(url: str, address: Address | Sentinels) -> None:
+def test_what_a_url_means(url: str, address: Address | Sentinels | Cluster) -> None:
     assert read_url(url) == address
 
 
@@ -52,6 +58,8 @@ def test_what_a_url_means(url: str, address: Address | Sentinels) -> None:
         "redis://:s3cret@[cache",
         "unix://",
         "redis+sentinel://:s3cret@a,b",
+        "redis+cluster://:s3cret@a,b/1",
+        "redis+cluster://:s3cret@",
         "redis+sentinel://:s3cret@a,/mymaster",
         "redis+sentinel://:s3cret@a:port/mymaster",
         "redis+sentinel://:s3cret@a/mymaster/zero",

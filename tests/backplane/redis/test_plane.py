@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from service.backplane.redis.address import Way
+from service.backplane.redis.cluster import Cluster, tagged
 from service.backplane.redis.plane import RedisBackplane
 from service.backplane.redis.urls import read_url
 from service.observe import make_log
@@ -31,14 +33,19 @@ class RedisNode(Node):
 
 
 @asynccontextmanager
-async def node(url: str, name: str) -> AsyncIterator[RedisNode]:
+async def node(url: str, name: str, prefix: str = "portico:") -> AsyncIterator[RedisNode]:
     """One node, joined to the others where Redis is there."""
-    address = read_url(url)
+    way: Way = read_url(url)
+    if sharded := isinstance(way, Cluster):
+        prefix = tagged(prefix)
+        way = way.under(prefix)
     plane = RedisBackplane(
-        address.dial,
+        way.dial,
         node=name,
-        greeting=address.greeting("test"),
-        origin=address.origin,
+        greeting=way.greeting("test"),
+        origin=way.origin,
+        prefix=prefix,
+        sharded=sharded,
         length=LENGTH,
         ttl=TTL,
         make_id=lambda: f"made-{next(_made)}",

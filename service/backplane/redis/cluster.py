@@ -1,0 +1,147 @@
+"""A Redis Cluster: the way to the primary that holds what is a deployment's.
+
+All names of a deployment share a hash tag, so they are in one slot, and one primary does one thing after the other for
+all its nodes: what they promise of order, gaps and epochs rests on that. Deployments with other prefixes are in other
+slots. What is published for other programs' sake (`notifications:…`) comes to every node of the cluster.
+
+Asks the nodes of the cluster in turn who serves the slot, and believes it only from that one itself. A failover, or a
+slot that moves, is a connection that is lost, and the next one.
+"""
+
+import re
+from binascii import crc_hqx
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import trio
+
+from .address import Address, Command, peer
+from .commands import Unreachable, asking, new_reader
+from .sentinel import FAULTS, login, reason
+
+SLOTS: Final = 16_384
+NODE_SECONDS: Final = 0.5
+"""What one node has to say who serves the slot, and the one that does to say so."""
+MAX_KNOWN: Final = 32
+"""Nodes that are remembered besides those of the URL."""
+_TAG: Final = re.compile(rb"[^{]*\{([^}]+)\}")
+
+
+class Cluster:
+    """Some nodes of a cluster, by which the others are found; they want one user, password and TLS. `slot`: which is
+    served where the way leads."""
+
+    def __init__(self, nodes: Sequence[Address], slot: int = 0) -> None:
+        self.nodes: Final = tuple(nodes)
+        self.slot: Final = slot
+        # Who answered last comes first; then whoever else was seen, and those of the URL.
+        self._known: list[Address] = list(nodes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cluster) and (self.nodes, self.slot) == (other.nodes, other.slot)
+
+    def __hash__(self) -> int:
+        return hash((self.nodes, self.slot))
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.nodes!r}, {self.slot})"
+
+    def __str__(self) -> str:
+        return f"the cluster of {', '.join(map(str, self.nodes))}"
+
+    def under(self, prefix: str) -> "Cluster":
+        """The way to what begins with this prefix, which holds a hash tag (see `tagged`)."""
+        return Cluster(self.nodes, slot_of(prefix.encode()))
+
+    def greeting(self, name: str) -> list[Command]:
+        """What a connection to any of its nodes says first."""
+        return self.nodes[0].greeting(name)
+
+    def origin(self, stream: trio.abc.Stream) -> str:
+        """The primary's address."""
+        return peer(stream)
+
+    async def dial(self) -> trio.abc.Stream:
+        """A new connection to the primary that serves the slot. Raises OSError where none can be reached."""
+        reasons: list[str] = []
+        in_vain: set[Address] = set()
+        for node in list(self._known):
+            try:
+                primary, others = await self._ask(node)
+            except FAULTS as error:
+                reasons.append(f"{node}: {reason(error, NODE_SECONDS)}")
+                continue
+            if primary in in_vain:
+                continue
+            try:
+                stream = await self._dial_primary(primary)
+            except FAULTS as error:
+                reasons.append(f"{node} says {primary}: {reason(error, NODE_SECONDS)}")
+                in_vain.add(primary)
+            else:
+                self._remember([node, *others])
+                return stream
+        raise OSError(f"no node of the cluster knows a primary that can be used ({'; '.join(reasons)})")
+
+    def _remember(self, nodes: Iterable[Address]) -> None:
+        found = list(dict.fromkeys(nodes))[:MAX_KNOWN]
+        self._known = [*found, *(node for node in self.nodes if node not in found)]
+
+    async def _ask(self, node: Address) -> tuple[Address, list[Address]]:
+        """Who serves the slot, and the other nodes that this one knows."""
+        with trio.fail_after(NODE_SECONDS):
+            stream = await node.dial()
+            try:
+                *_, state, slots = await asking(stream, new_reader())(
+                    [*login(node), ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")]
+                )
+            finally:
+                await trio.aclose_forcefully(stream)
+        # One that is cut off from the others serves nothing, and knows nothing new.
+        if not isinstance(state, bytes) or b"cluster_state:ok" not in state or not isinstance(slots, list):
+            raise Unreachable("it is cut off from the cluster")
+        primary: Address | None = None
+        others: list[Address] = []
+        for first, last, *places in slots:
+            # A node that doesn't know its own host leaves that out.
+            addresses = [
+                replace(node, host=(host or b"").decode() or node.host, port=port) for host, port, *_ in places
+            ]
+            others += addresses
+            if first <= self.slot <= last:
+                primary = addresses[0]
+        if primary is None:
+            raise Unreachable("it knows nobody who serves the slot")
+        return primary, others
+
+    async def _dial_primary(self, address: Address) -> trio.abc.Stream:
+        with trio.fail_after(NODE_SECONDS):
+            stream = await address.dial()
+            try:
+                *_, state, info = await asking(stream, new_reader())(
+                    [*login(address), ("CLUSTER", "INFO"), ("INFO", "replication")]
+                )
+                if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
+                    raise Unreachable("it is no primary (any more, or yet)")
+                if not isinstance(state, bytes) or b"cluster_state:ok" not in state:
+                    raise Unreachable("it is cut off from the cluster")
+            except BaseException:
+                await trio.aclose_forcefully(stream)
+                raise
+        return stream
+
+
+def tagged(prefix: str) -> str:
+    """A prefix that puts all that begins with it into one slot; it still begins as before."""
+    if _TAG.match(prefix.encode()):
+        return prefix
+    if "{" in prefix:
+        return f"{{portico}}{prefix}"
+    return f"{prefix}{{{prefix.strip(':') or 'portico'}}}:"
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key or a channel (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/)."""
+    tag = _TAG.match(key)
+    return crc_hqx(tag[1] if tag else key, 0) % SLOTS
