@@ -53,7 +53,7 @@ _FORGET: Final = """
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     local is = {}
     for at = 1, #consumer, 2 do is[consumer[at]] = consumer[at + 1] end
-    if is.pending == 0 and is.idle > tonumber(ARGV[2]) then
+    if is.pending == 0 and is.idle > tonumber(ARGV[2]) and is.name ~= ARGV[3] then
         redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], is.name)
     end
 end
@@ -240,4 +240,4 @@ class Ingress:
             self._in_hand = self._in_hand or bool(ids)
             if start == b"0-0":
                 break
-        await self._ask("EVAL", _FORGET, 1, self._stream, GROUP, FORGOTTEN_AFTER)
+        await self._ask("EVAL", _FORGET, 1, self._stream, GROUP, FORGOTTEN_AFTER, self._node)

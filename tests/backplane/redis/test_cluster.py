@@ -1,6 +1,6 @@
 """A Redis Cluster: the contract over it, and what nodes promise when the primary that they share is another one."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,8 +10,11 @@ import trio
 from service.backplane.redis.cluster import Cluster, slot_of, tagged
 from service.backplane.redis.urls import read_url
 from service.core.backplane import Order
+from service.deployment import OverRedis
+from service.observe import make_log
 
-from ..contract import ANN, LENGTH, PATIENT, BackplaneContract, Scene, event
+from ..contract import ANN, LENGTH, PATIENT, BackplaneContract, Node, Scene, event
+from ..login_contract import answer, login
 from ..redis_server import RedisCluster, redis_cluster, redis_server
 from .test_plane import node, pass_time
 from .test_plane_adversity import back, publish_surely, ready
@@ -108,6 +111,48 @@ async def test_what_others_publish_on_any_node_comes_once(cluster: RedisCluster)
         ]
         ours = [PREFIX.encode() in one.command("PUBSUB", "CHANNELS") for one in cluster.primaries]
         assert not any(ours)
+
+
+async def test_all_of_a_deployment_is_in_its_slot(cluster: RedisCluster) -> None:
+    for primary in cluster.primaries:
+        primary.command("FLUSHALL")
+    orders: list[Order] = []
+
+    def publish(order: Order, done: Callable[[object], None]) -> None:
+        orders.append(order)
+        deployment.backplane.publish(order, done)
+
+    deployment = OverRedis(
+        read_url(cluster.url),
+        node="a",
+        prefix="portico:",
+        length=LENGTH,
+        ttl=60.0,
+        lease=10.0,
+        publish=publish,
+        present=tuple,
+        log=make_log("json", "critical"),
+    )
+    me = Node(deployment.backplane)
+    mine = cluster.serves(SLOT)
+    entry = '{"target": {"user_id": "ann"}, "type": "t", "data": {}, "durable": true}'
+    mine.command("XADD", "portico:{portico}:ingress", "*", "json", "nonsense")
+    mine.command("XADD", "portico:{portico}:ingress", "*", "json", entry)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(deployment.run)
+        nursery.start_soon(deployment.take_in)
+        await me.join(ANN)
+        await answer(deployment.login_store.start, login("s1"), 60.0)
+        found = await answer(deployment.login_store.current, "u1")
+        assert found.session_id == "s1"
+        with trio.fail_after(PATIENT):
+            while b":0\r\n" not in mine.command("XLEN", "portico:{portico}:ingress"):  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert [order.target for order in orders] == [ANN]
+        keys = [one.command("DBSIZE") for one in cluster.primaries]
+        assert [answer == b":0\r\n" for answer in keys] == [one is not mine for one in cluster.primaries]
+        assert b"portico:{portico}:ingress:dead" in mine.command("KEYS", "*")
+        nursery.cancel_scope.cancel()
 
 
 class TestChange:
