@@ -73,7 +73,7 @@ demo-split: setup ## Redis, an API node and three WebSocket nodes; a node and th
 	$(BIN)/python -m tests.split
 
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
-	ADVERSITY=full $(BIN)/pytest tests/split
+	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py
 
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)
