@@ -17,14 +17,15 @@ from typing import Final
 import trio
 
 from .address import Address, Command, peer
-from .commands import Unreachable, asking, new_reader
-from .sentinel import FAULTS, login, reason
+from .asking import FAULTS, ask, dial_if, reason
+from .commands import Unreachable
 
 SLOTS: Final = 16_384
 NODE_SECONDS: Final = 0.5
 """What one node has to say who serves the slot, and the one that does to say so."""
 MAX_KNOWN: Final = 32
 """Nodes that are remembered besides those of the URL."""
+_ABOUT: Final = (("CLUSTER", "INFO"), ("INFO", "replication"))
 _TAG: Final = re.compile(rb"[^{]*\{([^}]+)\}")
 
 
@@ -35,7 +36,7 @@ class Cluster:
     def __init__(self, nodes: Sequence[Address], slot: int = 0) -> None:
         self.nodes: Final = tuple(nodes)
         self.slot: Final = slot
-        # Who answered last comes first; then whoever else was seen, and those of the URL.
+        # Who answered last comes first; then whoever else was seen, and those of the URL; last who did not answer.
         self._known: list[Address] = list(nodes)
 
     def __eq__(self, other: object) -> bool:
@@ -67,6 +68,8 @@ class Cluster:
         reasons: list[str] = []
         in_vain: set[Address] = set()
         for node in list(self._known):
+            # Also where the caller's patience ends with this one: next time it begins with the others.
+            self._remember([one for one in self._known if one != node], node)
             try:
                 primary, others = await self._ask(node)
             except FAULTS as error:
@@ -75,7 +78,7 @@ class Cluster:
             if primary in in_vain:
                 continue
             try:
-                stream = await self._dial_primary(primary)
+                stream = await dial_if(primary, _ABOUT, _is_primary, seconds=NODE_SECONDS)
             except FAULTS as error:
                 reasons.append(f"{node} says {primary}: {reason(error, NODE_SECONDS)}")
                 in_vain.add(primary)
@@ -84,23 +87,18 @@ class Cluster:
                 return stream
         raise OSError(f"no node of the cluster knows a primary that can be used ({'; '.join(reasons)})")
 
-    def _remember(self, nodes: Iterable[Address]) -> None:
+    def _remember(self, nodes: Iterable[Address], last: Address | None = None) -> None:
         found = list(dict.fromkeys(nodes))[:MAX_KNOWN]
-        self._known = [*found, *(node for node in self.nodes if node not in found)]
+        found += (node for node in self.nodes if node not in found and node != last)
+        self._known = found if last is None else [*found, last]
 
     async def _ask(self, node: Address) -> tuple[Address, list[Address]]:
         """Who serves the slot, and the other nodes that this one knows."""
-        with trio.fail_after(NODE_SECONDS):
-            stream = await node.dial()
-            try:
-                *_, state, slots = await asking(stream, new_reader())(
-                    [*login(node), ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")]
-                )
-            finally:
-                await trio.aclose_forcefully(stream)
+        state, slots = await ask(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], seconds=NODE_SECONDS)
         # One that is cut off from the others serves nothing, and knows nothing new.
-        if not isinstance(state, bytes) or b"cluster_state:ok" not in state or not isinstance(slots, list):
-            raise Unreachable("it is cut off from the cluster")
+        _is_connected(state)
+        if not isinstance(slots, list):
+            raise Unreachable("it doesn't say who serves what")
         primary: Address | None = None
         others: list[Address] = []
         for first, last, *places in slots:
@@ -115,21 +113,17 @@ class Cluster:
             raise Unreachable("it knows nobody who serves the slot")
         return primary, others
 
-    async def _dial_primary(self, address: Address) -> trio.abc.Stream:
-        with trio.fail_after(NODE_SECONDS):
-            stream = await address.dial()
-            try:
-                *_, state, info = await asking(stream, new_reader())(
-                    [*login(address), ("CLUSTER", "INFO"), ("INFO", "replication")]
-                )
-                if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
-                    raise Unreachable("it is no primary (any more, or yet)")
-                if not isinstance(state, bytes) or b"cluster_state:ok" not in state:
-                    raise Unreachable("it is cut off from the cluster")
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-        return stream
+
+def _is_primary(answers: list[object]) -> None:
+    state, info = answers
+    if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
+        raise Unreachable("it is no primary (any more, or yet)")
+    _is_connected(state)
+
+
+def _is_connected(state: object) -> None:
+    if not isinstance(state, bytes) or b"cluster_state:ok" not in state:
+        raise Unreachable("it is cut off from the cluster")
 
 
 def tagged(prefix: str) -> str:

@@ -13,7 +13,8 @@ from typing import Final
 import trio
 
 from .address import Address, Command, peer
-from .commands import Refusal, Unreachable, Word, asking, new_reader
+from .asking import FAULTS, ask, dial_if, reason
+from .commands import Unreachable
 
 SENTINEL_SECONDS: Final = 0.5
 """What one sentinel has for its answer."""
@@ -29,8 +30,8 @@ class Sentinels:
         self.sentinels: Final = tuple(sentinels)
         self.name: Final = name
         self.master: Final = master
-        # Who answered last is asked first.
-        self._turn = deque(sentinels)
+        # Who answered last is asked first, who did not is asked last.
+        self._turn = deque(dict.fromkeys(sentinels))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sentinels) and self._key() == other._key()
@@ -57,6 +58,9 @@ class Sentinels:
         reasons: list[str] = []
         in_vain: set[Address] = set()
         for sentinel in list(self._turn):
+            # Also where the caller's patience ends with this one: next time it begins with the others.
+            self._turn.remove(sentinel)
+            self._turn.append(sentinel)
             try:
                 master = await self._ask(sentinel)
             except FAULTS as error:
@@ -65,7 +69,7 @@ class Sentinels:
             if master in in_vain:
                 continue
             try:
-                stream = await _dial_master(master)
+                stream = await dial_if(master, [("INFO", "replication")], _is_master, seconds=MASTER_SECONDS)
             except FAULTS as error:
                 reasons.append(f"{sentinel} says {master}: {reason(error, MASTER_SECONDS)}")
                 in_vain.add(master)
@@ -76,14 +80,8 @@ class Sentinels:
         raise OSError(f"no sentinel knows a master {self.name!r} that can be used ({'; '.join(reasons)})")
 
     async def _ask(self, sentinel: Address) -> Address:
-        with trio.fail_after(SENTINEL_SECONDS):
-            stream = await sentinel.dial()
-            try:
-                questions: list[Sequence[Word]] = list(login(sentinel))
-                questions.append(("SENTINEL", "get-master-addr-by-name", self.name))
-                *_, answer = await asking(stream, new_reader())(questions)
-            finally:
-                await trio.aclose_forcefully(stream)
+        question = ("SENTINEL", "get-master-addr-by-name", self.name)
+        [answer] = await ask(sentinel, [question], seconds=SENTINEL_SECONDS)
         match answer:
             case [bytes(host), bytes(port)]:
                 return replace(self.master, host=host.decode(), port=int(port))
@@ -93,38 +91,8 @@ class Sentinels:
         return self.sentinels, self.name, self.master
 
 
-FAULTS: Final = (OSError, trio.BrokenResourceError, trio.TooSlowError, Refusal, Unreachable, ValueError)
-
-
-async def _dial_master(address: Address) -> trio.abc.Stream:
-    with trio.fail_after(MASTER_SECONDS):
-        stream = await address.dial()
-        try:
-            # What INFO says is a right that is needed anyway; ROLE would be one more.
-            *_, info = await asking(stream, new_reader())([*login(address), ("INFO", "replication")])
-            if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
-                raise Unreachable("it is no master (any more, or yet)")
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-    return stream
-
-
-def login(address: Address) -> list[Command]:
-    """What a connection says first where nothing of ours is to be said."""
-    return [command for command in address.greeting("") if command[0] == b"AUTH"]
-
-
-def reason(error: Exception, seconds: float) -> str:
-    """Why somebody could not be asked, as a clause without passwords; `seconds` is what it had."""
-    match error:
-        case Refusal():
-            # What Redis says of AUTH may repeat the password.
-            return f"it refuses ({error.word})"
-        case trio.TooSlowError():
-            return f"no answer within {seconds:g} s"
-        case trio.BrokenResourceError():
-            return "the connection broke"
-        case OSError():
-            return error.strerror or str(error) or type(error).__name__
-    return str(error)
+def _is_master(answers: list[object]) -> None:
+    # What INFO says is a right that is needed anyway; ROLE would be one more.
+    [info] = answers
+    if not isinstance(info, bytes) or b"\nrole:master\r" not in info:
+        raise Unreachable("it is no master (any more, or yet)")

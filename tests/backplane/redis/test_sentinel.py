@@ -1,5 +1,7 @@
 """A Redis whose place a replica takes: the way to whoever is master, and what nodes promise over a failover."""
 
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import trio
 from service.backplane.redis.address import Address
 from service.backplane.redis.sentinel import Sentinels
 from service.backplane.redis.urls import read_url
-from service.core.backplane import Order
+from service.core.backplane import PATIENCE, Order
 
 from ..contract import ANN, LENGTH, PATIENT, event
 from ..redis_server import MASTER, Guarded, guarded_redis, redis_server, tcp_proxy
@@ -55,6 +57,17 @@ class TestTheWay:
                     assert way.origin(stream) == f"127.0.0.1 {true.master.port}"
                     await trio.aclose_forcefully(stream)
                 hung.cont()
+
+    async def test_many_that_hang_hold_nobody_up_for_ever(self, tmp_path: Path) -> None:
+        with ExitStack() as stack:
+            guarded = stack.enter_context(guarded_redis(tmp_path, after=NEVER))
+            hung = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+            silent = [place(one.getsockname()[1]) for one in hung]
+            way = Sentinels([*silent, place(guarded.sentinels[0].port)], MASTER, Address())
+            with pytest.raises(trio.TooSlowError), trio.fail_after(PATIENCE):
+                await way.dial()
+            with trio.fail_after(PATIENCE):
+                await trio.aclose_forcefully(await way.dial())
 
     async def test_why_there_is_no_master_is_told_without_passwords(self, tmp_path: Path) -> None:
         with guarded_redis(tmp_path, after=NEVER) as guarded:
