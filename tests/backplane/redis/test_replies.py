@@ -46,7 +46,9 @@ NAMES = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"*3\r\n$8\r\nsm
 SAID = st.one_of(
     st.tuples(NAMES, NAMES | st.just(b"p" * 200)).map(lambda m: message(*m)),
     st.tuples(NAMES, NAMES | st.just(b"p" * 200)).map(lambda m: sharded(*m)),
-    st.tuples(st.sampled_from([SUBSCRIBED, UNSUBSCRIBED, b"ssubscribe", b"sunsubscribe"]), NAMES).map(lambda a: acknowledged(*a)),
+    st.tuples(st.sampled_from([SUBSCRIBED, UNSUBSCRIBED, b"ssubscribe", b"sunsubscribe"]), NAMES).map(
+        lambda a: acknowledged(*a)
+    ),
     st.just(b"+OK\r\n"),
 )
 
