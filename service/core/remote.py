@@ -66,6 +66,7 @@ class RemoteDispatch:
         self.find_client: FindClient | None = None
         """Where requests that other nodes have for clients here are to go."""
         self._dispatcher = dispatcher
+        self._changes = dispatcher.remote_changes
         dispatcher.remote.here = neighbours.backplane.node
         self._backplane: Backplane = neighbours.backplane
         self._now = now
@@ -106,7 +107,7 @@ class RemoteDispatch:
             workers = list(self._dispatcher.remote.of(name).values())
             if node.heard_at + SILENCE <= now:
                 if workers:
-                    self._dispatcher.withdrawn(workers)
+                    self._changes.withdrawn(workers)
                 if node.is_idle:
                     del self._nodes[name]
             elif cut_off:
@@ -147,8 +148,8 @@ class RemoteDispatch:
             worker.has(workers.room + workers.has.get(self._backplane.node, 0), workers.capacity)
             offered.append(worker)
         if before:
-            self._dispatcher.withdrawn(list(before.values()))
-        self._dispatcher.offered(offered)
+            self._changes.withdrawn(list(before.values()))
+        self._changes.offered(offered)
         if new:
             self._offers.tell_one(sender)
 
@@ -163,7 +164,7 @@ class RemoteDispatch:
                 workers[request.worker] = None
             elif request.worker is not None:
                 self._dispatcher.abandon(request.worker.link)
-        self._dispatcher.vanished(workers)
+        self._changes.vanished(workers)
         # Should it live: what it has here is over. Those that wait first, lest they take the place of the others.
         guests = sorted(node.guests.items(), key=lambda item: item[1].worker is not None)
         for call, request in guests:
@@ -214,9 +215,9 @@ class RemoteDispatch:
         if not reply.partial:
             del node.sent[reply.name]
         if reply.kind is OutcomeKind.LOST:
-            self._dispatcher.lost(request, reply.processed_by)
+            self._changes.lost(request, reply.processed_by)
         elif reply.kind in _UNREACHED:
-            self._dispatcher.returned(request)
+            self._changes.returned(request)
         else:
             self._dispatcher.respond(
                 request.worker,
@@ -236,7 +237,7 @@ class RemoteDispatch:
         node = self._nodes.get(sender)
         request = None if node is None else node.sent.pop(name, None)
         if request is not None and request.worker is not None:
-            self._dispatcher.lost(request, None)
+            self._changes.lost(request, None)
 
     # Other nodes' requests here
 

@@ -119,12 +119,12 @@ class Bench:
         d = self.dispatcher
         return {
             "asked": len(d._asked),
-            "by caller": len(d._by_caller),
+            "by caller": len(d._requests._by_caller),
             "queue": len(d._queue),
             "queue, callers": len(d._queue._callers),
             "queue, rings": len(d._queue._rings),
             "queue, shared": len(d._queue._shared),
-            "deadlines": len(d._deadlines),
+            "deadlines": len(d._requests._deadlines),
             "at workers": sum(worker.outstanding for worker in d._workers),
         }
 

@@ -199,7 +199,8 @@ def test_what_has_ended_is_remembered_within_bounds() -> None:
         requests.append(bench.submit(caller, "t"))
     assert bench.done(worker, requests[-3000]) is Verdict.LATE
     assert bench.done(worker, requests[0]) is Verdict.UNKNOWN
-    assert len(bench.dispatcher._ended) + len(bench.dispatcher._ended_before) <= 8192
+    remembers = bench.dispatcher._requests
+    assert len(remembers._ended) + len(remembers._ended_before) <= 8192
 
 
 # Time

@@ -246,7 +246,7 @@ class Dispatching(RuleBasedStateMachine):
         dispatcher = self.dispatcher
         assert len(waiting) == len(dispatcher._queue) == dispatcher.queue_length
         assert dispatcher.outstanding == len(open_ones) - len(waiting)
-        assert len(dispatcher._deadlines) == len(open_ones)
+        assert len(dispatcher._requests._deadlines) == len(open_ones)
         for request in open_ones:
             assert not request.over
             assert (request.line is None) is (request.worker is not None)
@@ -254,7 +254,7 @@ class Dispatching(RuleBasedStateMachine):
                 assert request.worker.requests[request.id] is request
             else:
                 assert any(worker.serves(request.command) for worker in self.alive)
-        assert sum(map(len, dispatcher._by_caller.values())) == len(open_ones)
+        assert sum(map(len, dispatcher._requests._by_caller.values())) == len(open_ones)
 
     @invariant()
     def nobody_waits_for_a_worker_with_room(self) -> None:
@@ -284,9 +284,9 @@ class Dispatching(RuleBasedStateMachine):
         assert set(self.submitted) == set(self.finals) | self.cancelled
         dispatcher = self.dispatcher
         for table in (
-            dispatcher._by_caller,
+            dispatcher._requests._by_caller,
             dispatcher._asked,
-            dispatcher._deadlines,
+            dispatcher._requests._deadlines,
             dispatcher._queue,
             dispatcher._queue._callers,
             dispatcher._queue._rings,

@@ -201,7 +201,7 @@ class GatewayMachine(RuleBasedStateMachine):
         assert len(gateway.dispatcher.workers()) == len(employed)
         assert gateway.envelopes._arriving <= set(self.alive)
         assert gateway.envelopes._unproven <= set(self.alive) - set(employed)
-        for caller in gateway.dispatcher._by_caller:
+        for caller in gateway.dispatcher._requests._by_caller:
             assert isinstance(caller, _Nobody) or (caller in self.alive and not caller.over)
         assert set(gateway.envelopes._links) <= {session for session in self.alive if not session.over}
 
@@ -229,7 +229,7 @@ class GatewayMachine(RuleBasedStateMachine):
         dispatcher = gateway.dispatcher
         assert dispatcher.queue_length == dispatcher.outstanding == 0
         assert not dispatcher.workers()
-        assert not dispatcher._by_caller
+        assert not dispatcher._requests._by_caller
         assert not dispatcher._asked
         self.stage.defer.run()
         assert gateway.delivery.waiting == 0
