@@ -129,7 +129,7 @@ class _Arrivals:
 
 async def _unicast(order: Order, arrivals: _Arrivals) -> Result:
     before, reads, got = _costs(order), arrivals.reads, arrivals.got
-    result = await measured(order, lambda: arrivals.got)
+    result = await measured(order, lambda: arrivals.got, awake=True)
     # These include the warm-up: they say what a push costs elsewhere, and are no verdict.
     after, got = _costs(order), max(1, arrivals.got - got)
     return {

@@ -18,9 +18,14 @@ Order = dict[str, Any]
 Result = dict[str, Any]
 
 
-async def measured(order: Order, work: Callable[[], int]) -> Result:
-    """What `work` counts, and what it cost, in the order's seconds; its warm-up is left out."""
-    spinning = usage.Spinning()
+async def measured(order: Order, work: Callable[[], int], *, awake: bool = False) -> Result:
+    """What `work` counts, and what it cost, in the order's seconds; its warm-up is left out.
+
+    `awake`: the load never sleeps. For rows where the server writes to clients that only read. Where clients answer,
+    one that never sleeps would answer each message by itself as soon as it is written, as no peer across a network
+    does, and servers that handle together what comes together would be measured without that.
+    """
+    spinning = usage.Spinning() if awake else None
     await asyncio.sleep(order["warm_up"])
     start = usage.Reading.now(work(), order["server_pid"], spinning)
     await asyncio.sleep(order["seconds"])
@@ -71,7 +76,7 @@ async def fanout(order: Order) -> Result:
             await push()
 
     publishers = [asyncio.create_task(publish(await trigger(order))) for _ in range(order["in_flight"])]
-    result = await measured(order, lambda: got)
+    result = await measured(order, lambda: got, awake=True)
     for publisher in publishers:
         if publisher.done():
             publisher.result()

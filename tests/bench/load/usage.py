@@ -83,9 +83,10 @@ class Reading:
     wall: float
 
     @classmethod
-    def now(cls, work: int, server_pid: int, spinning: Spinning) -> "Reading":
+    def now(cls, work: int, server_pid: int, spinning: Spinning | None) -> "Reading":
         """Read all clocks."""
-        return cls(work, cpu_seconds(server_pid), time.process_time() - spinning.idle, time.monotonic())
+        idle = 0.0 if spinning is None else spinning.idle
+        return cls(work, cpu_seconds(server_pid), time.process_time() - idle, time.monotonic())
 
     def since(self, start: "Reading") -> dict[str, float]:
         """What happened between `start` and this."""
