@@ -166,8 +166,8 @@ class Settings(BaseSettings):
     )
     duplicate_client: forms.Duplicates = setting(
         ENTRY,
-        "A client that is connected already connects again: replace closes the older connection, on whatever node; keep "
-        "rejects the newer, if both are on one node; allow lets both be.",
+        "A client that is connected already connects again: replace closes the older connection, on whatever node; "
+        "keep rejects the newer, if both are on one node; allow lets both be.",
         "replace",
     )
 
