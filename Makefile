@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST_JOBS ?= 2
+# Much of a test is waiting for real processes and sockets: three at a time keep two cores busy.
+PYTEST_JOBS ?= 3
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
