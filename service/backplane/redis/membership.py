@@ -35,6 +35,8 @@ NODE: Final = "node"
 BYE: Final = "bye"
 """A message: the node stops. Its body is its instance."""
 KINDS: Final = (NODE, BYE)
+HELD: Final = "the lease is held"
+"""What is noted when all is well."""
 
 SOON: Final = 0.05
 """Seconds in which changes are gathered before the others are told."""
@@ -264,7 +266,7 @@ class Membership:
                 self._tell_at = untold
                 raise
             if self.trouble is not None:
-                self._around.note("the lease is held", node=self.node)
+                self._around.note(HELD, node=self.node)
                 self.trouble = None
             if untold is not None:
                 self._around.tell_all(NODE, self._text())

@@ -24,7 +24,7 @@ from service.wire.messages import Event, Target
 from .commands import AskAll, Callback, Commands, Refusal, Word
 from .following import Following
 from .joining import Counts
-from .membership import KINDS, Membership
+from .membership import HELD, KINDS, Membership
 from .names import ORDINARY, Names
 from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
 from .publishing import Publisher
@@ -372,8 +372,9 @@ class _Around:
         self._plane.inbound.nodes_changed()
 
     def note(self, event: str, /, **fields: object) -> None:
-        """Something that operators should know."""
-        self._log.warning(event, **fields)
+        """Something that operators should know; that all is well is no warning."""
+        say = self._log.info if event == HELD else self._log.warning
+        say(event, **fields)
 
 
 def _field(info: bytes, name: bytes) -> bytes:
