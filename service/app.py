@@ -25,21 +25,22 @@ import structlog
 import trio
 from quart_trio import QuartTrio
 
+from portico.wire.faults import PeerFault
 from service.background import Background
-from service.backplane.redis.urls import read_url
 from service.collector import settle_collector
-from service.core.backplane import NodeState, Order
-from service.core.discovery import Places
-from service.core.elsewhere import Elsewhere, Listening, announcement
+from service.core.cluster.backplane import NodeState, Publication
+from service.core.cluster.discovery import Places
+from service.core.cluster.node_selection import Listening, NodeSelection, announcement
+from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules
-from service.core.session import Session
 from service.deployment import Alone, Deployment, OverRedis
 from service.drain import drain
 from service.extensions import ExtensionError, extend
+from service.http.app import create_http
 from service.http.plain import plain_http
 from service.http.plain_app import create_plain_app
-from service.http.rooms import create_http
 from service.observe import LogJournal, make_log
+from service.redis.urls import read_url
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.supervision.link import Supervised
@@ -50,7 +51,6 @@ from service.transports.listener import deafen, open_listeners
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.version import VERSION
-from service.wire.faults import PeerFault
 
 TICK: Final = 0.1
 LATECOMERS: Final = 0.5
@@ -102,7 +102,7 @@ class Node:
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
         )
-        self.gateway.counters.others.append(self.deployment.figures)
+        self.gateway.counters.others.append(self.deployment.metrics)
         try:
             extend(self.gateway, settings.extensions)
         except ExtensionError as error:
@@ -115,7 +115,9 @@ class Node:
             http_port=settings.port,
             websocket_port=settings.websocket_port,
             public_url=settings.public_websocket_url,
-            elsewhere=Elsewhere(self.deployment.backplane.nodes, Random()) if settings.api_type == "http" else None,
+            node_selection=NodeSelection(self.deployment.backplane.nodes, Random())
+            if settings.api_type == "http"
+            else None,
         )
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
@@ -184,8 +186,8 @@ class Node:
             log=self.log,
         )
 
-    def _publish(self, order: Order, done: Callable[[PeerFault | None], None]) -> None:
-        self.gateway.publish(order, lambda result: done(result if isinstance(result, PeerFault) else None))
+    def _publish(self, publication: Publication, done: Callable[[PeerFault | None], None]) -> None:
+        self.gateway.publish(publication, lambda result: done(result if isinstance(result, PeerFault) else None))
 
     # How it is
 

@@ -18,14 +18,14 @@ import click
 import msgspec
 import trio
 
-from service.client.background import background_nursery
-from service.client.backoff import Backoff
-from service.client.errors import BadAddress, ClientError, ConnectionLost, RequestFailed, SentAway, printable
-from service.client.events import Connected, Connecting, Event
-from service.client.link import LinkOptions
-from service.client.reference_worker import COMMANDS
-from service.client.requester import Answer, Requester
-from service.client.worker import MAX_MESSAGE, Worker
+from portico.client.background import background_nursery
+from portico.client.backoff import Backoff
+from portico.client.errors import BadAddress, ClientError, ConnectionLost, RequestFailed, SentAway, printable
+from portico.client.events import Connected, Connecting, Event
+from portico.client.link import LinkOptions
+from portico.client.reference_worker import COMMANDS
+from portico.client.requester import Answer, Requester
+from portico.client.worker import MAX_MESSAGE, Worker
 from service.settings import Settings, SettingsError
 
 FAILED: Final = 1

@@ -13,20 +13,20 @@ import trio
 
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
-from service.backplane.redis.address import Way
-from service.backplane.redis.cluster import Cluster, tagged
-from service.backplane.redis.commands import AskAll, Commands, Refusal
-from service.backplane.redis.figures import backplane_figures, ingress_figures
 from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
+from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
 from service.backplane.redis.plane import RedisBackplane
 from service.backplane.redis.registry import Present
-from service.core.backplane import Backplane
-from service.core.counters import Figure
+from service.core.cluster.backplane import Backplane
+from service.core.connections.session import Session
+from service.core.counters import Metric
 from service.core.gateway import make_id
-from service.core.login_store import LoginStore
-from service.core.orders import order_of
-from service.core.session import Session
+from service.core.push.login_store import LoginStore
+from service.core.push.publications import publication_of
+from service.redis.address import Connector
+from service.redis.cluster import Cluster, tagged
+from service.redis.commands import AskAll, Commands, Refusal
 
 Log = structlog.typing.FilteringBoundLogger
 
@@ -57,7 +57,7 @@ class Deployment(Protocol):
     def forget_old(self) -> None:
         """Drop what is too old. To be called now and then."""
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """What it counts, for metrics."""
 
 
@@ -88,9 +88,9 @@ class Alone:
         """Drop what is too old."""
         self._world.forget_old()
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """What the history takes."""
-        return [Figure("history_bytes", "Bytes of durable events that are kept.", self._world.history.bytes)]
+        return [Metric("history_bytes", "Bytes of durable events that are kept.", self._world.history.bytes)]
 
 
 class OverRedis:
@@ -102,7 +102,7 @@ class OverRedis:
 
     def __init__(
         self,
-        way: Way,
+        way: Connector,
         *,
         node: str,
         prefix: str,
@@ -138,7 +138,7 @@ class OverRedis:
         # Reading holds a connection up, so it has one of its own.
         self._reading = Commands(way.dial, prepare=self._greet, log=log)
         self.ingress: Final = Ingress(
-            self._reading.ask, publish, order_of, node=node, prefix=prefix, lease=lease, log=log
+            self._reading.ask, publish, publication_of, node=node, prefix=prefix, lease=lease, log=log
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -162,9 +162,9 @@ class OverRedis:
     def forget_old(self) -> None:
         """Redis does that."""
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """What all that goes through Redis comes to."""
-        return [*backplane_figures(self.backplane), *ingress_figures(self.ingress)]
+        return [*backplane_metrics(self.backplane), *ingress_metrics(self.ingress)]
 
     def _left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")

@@ -10,9 +10,9 @@ from typing import Final
 
 import trio
 
+from portico.wire.codes import CloseCode
+from service.core.connections.session import Session
 from service.core.gateway import Gateway
-from service.core.session import Session
-from service.wire.codes import CloseCode
 
 LAST_CALL: Final = 1.0
 """Seconds after the window in which those that were told to go may still say goodbye."""

@@ -16,8 +16,8 @@ from typing import Any, Final, TextIO
 import msgspec
 import structlog
 
-from service.core.session import Session
-from service.wire.faults import PeerFault
+from portico.wire.faults import PeerFault
+from service.core.connections.session import Session
 
 FAULTS_PER_SECOND: Final = 20
 LONGEST: Final = 256

@@ -2,9 +2,9 @@
 
 from typing import NoReturn
 
+from portico.wire.codes import ErrorCode
+from portico.wire.messages import encode
 from service.core.ports import Admission, Handshake, HttpAnswer, Peer
-from service.wire.codes import ErrorCode
-from service.wire.messages import encode
 
 _SENTENCE = (
     "This process takes no WebSockets (SERVICE_ROLE=api): connect where GET /api/b-client/websocket-info says, to a "

@@ -17,19 +17,19 @@ from typing import Any
 
 from msgspec import Raw
 
+from portico.wire.codes import CloseCode
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
-from service.core.backplane import Order
-from service.core.delivery import Receipt
+from service.core.cluster.backplane import Publication
+from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
-from service.core.login_store import Login
-from service.core.logins import Ending
 from service.core.ports import HttpAnswer
-from service.core.session import Session
-from service.wire.codes import CloseCode
-from service.wire.faults import PeerFault
-from service.wire.frame import Frame
-from service.wire.messages import Event, Target
+from service.core.push.delivery import Receipt
+from service.core.push.login_store import Login
+from service.core.push.logins import Ending
 
 START = 1_732_000_000.0
 """What a ManualClock's wall shows at first."""
@@ -329,7 +329,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
 def publish(stage: Stage, target: Target, event: Event, event_id: str | None = None, **more: Any) -> Receipt:
     """Push through a stage's gateway. Raises the PeerFault that it is refused with."""
     results: list[Receipt | PeerFault] = []
-    stage.gateway.publish(Order(target, event, event_id, **more), results.append)
+    stage.gateway.publish(Publication(target, event, event_id, **more), results.append)
     (result,) = results
     if isinstance(result, PeerFault):
         raise result

@@ -12,7 +12,7 @@ import trio
 from click.testing import CliRunner
 
 from service.cli import main
-from tests.client.fake_gateway import Peer, fake_gateway, fake_http
+from tests.portico.client.fake_gateway import Peer, fake_gateway, fake_http
 
 PORTICO = [sys.executable, "-m", "service.cli"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from portico.wire.codes import CloseCode, ErrorCode
 from service.http.answers import STATUS
 from service.http.table import ROUTES
 from service.settings import Settings
 from service.settings.sources import env_name
 from service.transports import front_door
-from service.wire.codes import CloseCode, ErrorCode
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -8,8 +8,8 @@ from pathlib import Path
 import trio
 
 from service.backplane.redis.ingress import Ingress
-from service.core.backplane import Order
-from service.core.orders import order_of
+from service.core.cluster.backplane import Publication
+from service.core.push.publications import publication_of
 from service.observe import make_log
 from tests.backplane.redis.links import link
 from tests.backplane.redis_server import redis_server
@@ -30,12 +30,12 @@ def told(port: int, *commands: list[str]) -> list[bytes]:
 
 async def test_the_page(tmp_path: Path) -> None:
     publish, add, dead, user = map(shlex.split, LINES)
-    orders: list[Order] = []
+    publications: list[Publication] = []
     heard = trio.Event()
 
-    def accept(order: Order, done: object) -> None:
+    def accept(publication: Publication, done: object) -> None:
         assert callable(done)
-        orders.append(order)
+        publications.append(publication)
         done(None)
         heard.set()
 
@@ -48,7 +48,7 @@ async def test_the_page(tmp_path: Path) -> None:
         assert added.startswith(b"$")
         assert refused.startswith(b"-NOPERM")
         commands = link(redis.url)
-        ingress = Ingress(commands.ask, accept, order_of, node="n", lease=5, log=make_log("json", "critical"))
+        ingress = Ingress(commands.ask, accept, publication_of, node="n", lease=5, log=make_log("json", "critical"))
         async with trio.open_nursery() as nursery:
             await nursery.start(commands.run)
             nursery.start_soon(ingress.run)
@@ -56,5 +56,9 @@ async def test_the_page(tmp_path: Path) -> None:
                 await heard.wait()
             nursery.cancel_scope.cancel()
         assert told(redis.port, dead) == [b"*0\r\n"]
-    (order,) = orders
-    assert (order.target.value, order.event.type, bytes(order.event.data)) == ("u1", "cart_updated", b'{"items": 3}')
+    (publication,) = publications
+    assert (publication.target.value, publication.event.type, bytes(publication.event.data)) == (
+        "u1",
+        "cart_updated",
+        b'{"items": 3}',
+    )

@@ -11,10 +11,10 @@ import trio.testing
 from msgspec import Raw
 from trio.testing import MockClock
 
+from portico.wire.codes import CloseCode
+from service.core.connections.session import Session
 from service.core.ports import HttpAnswer
-from service.core.session import Session
 from service.drain import drain
-from service.wire.codes import CloseCode
 
 from .fakes import MemoryPeer, Stage, handshake, stage
 

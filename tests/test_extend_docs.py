@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
+from portico.wire.messages import Event, Target
 from service.extensions import ExtensionError, extend
-from service.wire.messages import Event, Target
 
 from .fakes import Refused, Stage, stage
 
@@ -107,9 +107,12 @@ def test_the_dialect_is_not_spoken_elsewhere(module_path: Path) -> None:
         ("extend = 5", "has no function extend"),
         ("def extend(gateway): gateway.actions.add('get_time', print)", "get_time"),
         ("def extend(gateway): gateway.c_clients.add('heartbeat', print)", "heartbeat"),
-        ("def extend(gateway): gateway.doorkeeper.add('x', path='/worker')", "/worker"),
-        ("def extend(gateway): gateway.doorkeeper.add('x', path='/ws/me')", "/ws/me"),
-        ("def extend(gateway): gateway.doorkeeper.add('x', subprotocol='portico.envelope.v1')", "portico.envelope.v1"),
+        ("def extend(gateway): gateway.admission_control.add('x', path='/worker')", "/worker"),
+        ("def extend(gateway): gateway.admission_control.add('x', path='/ws/me')", "/ws/me"),
+        (
+            "def extend(gateway): gateway.admission_control.add('x', subprotocol='portico.envelope.v1')",
+            "portico.envelope.v1",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_extension_is_said(module_path: Path, source: str | None, sentence: str) -> None:

@@ -6,9 +6,9 @@ import json
 import pytest
 import structlog
 
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.faults import PeerFault
 from service.observe import FAULTS_PER_SECOND, LONGEST, LogJournal, harmless, make_log
-from service.wire.codes import CloseCode, ErrorCode
-from service.wire.faults import PeerFault
 from tests.fakes import stage
 
 

@@ -19,8 +19,8 @@ import trio
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from service.client.link import LinkOptions
-from service.client.requester import Requester
+from portico.client.link import LinkOptions
+from portico.client.requester import Requester
 from tests.certificates import Certificate, make_certificate
 from tests.gateways import ROOT, SERVERS, Running, clean_environment, command, free_ports, gateway
 from tests.transports.raw import TEXT, close_frame, frame

@@ -11,8 +11,8 @@ promised".
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
+from portico.wire.messages import Event
 from service.core.ports import Monotonic
-from service.wire.messages import Event
 
 OVERHEAD: Final = 500
 """Bytes that an event is taken to cost besides its data."""

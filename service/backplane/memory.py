@@ -1,7 +1,7 @@
 """The backplane of one process: everything happens at once, in plain calls.
 
 A World holds what nodes share: one node in production, several in tests, where it stands for a deployment. Promises
-what `service.core.backplane` does; what is kept ends with the process, so each World is an epoch of its own.
+what `service.core.cluster.backplane` does; what is kept ends with the process, so each World is an epoch of its own.
 """
 
 import os
@@ -9,11 +9,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from typing import Final
 
-from service.core.backplane import Done, Inbound, Joined, NodeState, Order, Published, Resume
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Target, stream_of
+from service.core.cluster.backplane import Done, Inbound, Joined, NodeState, Publication, Published, Resume
 from service.core.ports import Monotonic
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import Event, Target, stream_of
 
 from .history import History
 
@@ -71,37 +71,37 @@ class MemoryBackplane:
 
     # Pushes and history
 
-    def publish(self, order: Order, done: Done) -> None:
+    def publish(self, publication: Publication, done: Done) -> None:
         """Push to all nodes, at once."""
         try:
-            published = self._publish(order)
+            published = self._publish(publication)
         except PeerFault as fault:
             done(fault)
         else:
             done(published)
 
-    def _publish(self, order: Order) -> Published:
+    def _publish(self, publication: Publication) -> Published:
         world = self._world
-        if order.id is not None:
-            known = world.known.get(order.id)
+        if publication.id is not None:
+            known = world.known.get(publication.id)
             if known is not None and known[0] > world.now():
                 return known[1]._replace(repeated=True)
-        event = order.event
-        if order.durable:
+        event = publication.event
+        if publication.durable:
             if len(bytes(event.data)) > HISTORY_LIMIT // 4:
                 raise PeerFault(ErrorCode.TOO_LARGE, "The event is too large to be kept; push it live.", field="data")
-            event = world.history.append(stream_of(order.target), event, order.ttl)
+            event = world.history.append(stream_of(publication.target), event, publication.ttl)
         if len(world.nodes) == 1:
-            matched, queued = self._inbound.arrived(order.target, event)
+            matched, queued = self._inbound.arrived(publication.target, event)
         else:
-            counts = [node._inbound.arrived(order.target, event) for node in world.nodes.values()]
+            counts = [node._inbound.arrived(publication.target, event) for node in world.nodes.values()]
             matched, queued = sum(m for m, _ in counts), sum(q for _, q in counts)
         # A name that we gave cannot come again, and is not worth remembering.
-        if order.id is None:
+        if publication.id is None:
             return Published(self._make_id(), event.stream, event.offset, matched, queued)
-        published = Published(order.id, event.stream, event.offset, matched, queued)
-        world.known.pop(order.id, None)
-        world.known[order.id] = (world.now() + REMEMBER_SECONDS, published)
+        published = Published(publication.id, event.stream, event.offset, matched, queued)
+        world.known.pop(publication.id, None)
+        world.known[publication.id] = (world.now() + REMEMBER_SECONDS, published)
         if len(world.known) > MAX_REMEMBERED:
             world.known.popitem(last=False)
         return published

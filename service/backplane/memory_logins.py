@@ -1,12 +1,12 @@
 """The login sessions of one process: in memory, at once, gone with the process.
 
-Promises what `service.core.login_store` does. Several nodes of one process may share one.
+Promises what `service.core.push.login_store` does. Several nodes of one process may share one.
 """
 
-from service.core import login_store
 from service.core.deadlines import DeadlineWheel
-from service.core.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
 from service.core.ports import Monotonic
+from service.core.push import login_store
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
 
 
 class MemoryLoginStore:

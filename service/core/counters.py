@@ -27,7 +27,7 @@ class Histogram:
         self.sum += seconds
 
 
-class Figure(NamedTuple):
+class Metric(NamedTuple):
     """One number of a part that the core doesn't know. `counts`: it only grows, from the process's start on."""
 
     name: str
@@ -66,5 +66,5 @@ class Counters:
         self.late_answers = 0
         self.request_latency = Histogram()
         self.push_latency = Histogram()
-        self.others: list[Callable[[], Iterable[Figure]]] = []
+        self.others: list[Callable[[], Iterable[Metric]]] = []
         """What other parts count: asked when somebody wants to know."""

@@ -11,39 +11,39 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from service.wire.codes import CloseCode
-from service.wire.dialects.negotiate import dialect_of
-from service.wire.faults import PeerFault
-from service.wire.messages import Event, Identity, Target, encode, stream_of
+from portico.wire.codes import CloseCode
+from portico.wire.dialects.negotiate import dialect_of
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Identity, Target, encode, stream_of
 
-from .actions import Actions, add_own
-from .admission import UNDECIDED, Doorkeeper, Ticket
-from .askable import Askable
-from .backplane import Backplane, Order, Published
+from .cluster.backplane import Backplane, Publication, Published
+from .cluster.cluster_messages import ClusterMessages
+from .connections.admission import UNDECIDED, AdmissionControl, Ticket
+from .connections.duplicates import Duplicates
+from .connections.enrolment import Enrolment
+from .connections.hub import Hub
+from .connections.limits import ConnectionLimits
+from .connections.origins import OriginPolicy
+from .connections.presence import Presence
+from .connections.session import Handler, Session
+from .connections.user_limit import UserLimit
+from .connections.worker_authentication import WorkerAuthentication
 from .counters import Counters
 from .deadlines import DeadlineWheel
-from .delivery import Delivery, Receipt
-from .dispatch import Dispatcher
-from .duplicates import Duplicates
-from .enrolment import Enrolment
-from .handlers.c_client import CClientHandler, DuplicatePolicy
-from .handlers.envelope import EnvelopeHandler
-from .handlers.requester import RequesterHandler
-from .handlers.undecided import UndecidedHandler
-from .handlers.user import UserHandler
-from .hub import Hub
-from .limits import ConnectionLimits
-from .login_store import LoginStore
-from .logins import Logins
-from .neighbours import Neighbours
-from .origins import OriginPolicy
+from .dialects.actions import Actions, add_own
+from .dialects.c_client import CClientHandler, DuplicatePolicy
+from .dialects.client_requests import ClientRequests
+from .dialects.envelope import EnvelopeHandler
+from .dialects.requester import RequesterHandler
+from .dialects.undecided import UndecidedHandler
+from .dialects.user import UserHandler
+from .dispatch.dispatcher import Dispatcher
+from .dispatch.remote_dispatch import RemoteDispatch
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
-from .presence import Presence
-from .remote import RemoteDispatch
-from .session import Handler, Session
-from .user_limit import UserLimit
-from .user_push import UserPush
-from .worker_gate import WorkerGate
+from .push.delivery import Delivery, Receipt
+from .push.login_store import LoginStore
+from .push.logins import Logins
+from .push.user_push import UserPush
 
 
 class Journal(Protocol):
@@ -92,7 +92,7 @@ class Rules:
 
 
 class Gateway:
-    """The whole core of one node (the transports' Gate, the sessions' House)."""
+    """The whole core of one node (the transports' Gate, the sessions' SessionOwner)."""
 
     def __init__(
         self,
@@ -116,16 +116,18 @@ class Gateway:
         self.hub = Hub()
         self.delivery = Delivery(self.hub, self.counters, defer=defer)
         self.enrolment = Enrolment(self.hub, backplane, wall=wall, enrolled=self._enrolled)
-        self.neighbours = Neighbours(backplane, now=now, make_id=make_id, broke=lambda error: self.broke(None, error))
-        self.user_limit = UserLimit(self.hub, self.neighbours, rules.max_connections_per_user)
+        self.cluster_messages = ClusterMessages(
+            backplane, now=now, make_id=make_id, broke=lambda error: self.broke(None, error)
+        )
+        self.user_limit = UserLimit(self.hub, self.cluster_messages, rules.max_connections_per_user)
         self.duplicates = Duplicates(
             self.hub,
-            self.neighbours,
+            self.cluster_messages,
             wall=wall,
             concerns=lambda session: rules.duplicates == "replace" and session.handler is self.c_clients,
             forget=self.enrolment.forget,
         )
-        user_push = UserPush(self.delivery, self.neighbours, self.publish)
+        user_push = UserPush(self.delivery, self.cluster_messages, self.publish)
         self.logins = Logins(login_store, user_push, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
         add_own(self.actions, self.hub, wall)
@@ -139,8 +141,8 @@ class Gateway:
             default_capacity=rules.worker_capacity,
             counters=self.counters,
         )
-        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.neighbours, now=now)
-        self.worker_gate = WorkerGate(
+        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages, now=now)
+        self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
         )
         self.origins = OriginPolicy(
@@ -154,10 +156,10 @@ class Gateway:
             handshakes_per_second=rules.max_handshakes_per_second,
             refused=self.counters.refused_by_limit,
         )
-        self.doorkeeper = Doorkeeper(
+        self.admission_control = AdmissionControl(
             self.origins,
             self.limits,
-            self.worker_gate,
+            self.worker_authentication,
             max_message_size=rules.max_message_size,
             max_worker_message_size=rules.max_worker_message_size,
         )
@@ -177,7 +179,7 @@ class Gateway:
             self.logins,
             self.actions,
             self.dispatcher,
-            self.worker_gate,
+            self.worker_authentication,
             wall=wall,
             heartbeat_interval=rules.heartbeat_interval,
             worker_capacity=rules.worker_capacity,
@@ -187,9 +189,11 @@ class Gateway:
             registered=self._registered,
             expect=self._expect,
         )
-        self.users = UserHandler(self.hub, self.neighbours)
-        self.remote = RemoteDispatch(self.dispatcher, self.neighbours, now=now, defer=defer, counters=self.counters)
-        self.askable = Askable(self.hub, self.envelopes, self.neighbours, self.remote)
+        self.users = UserHandler(self.hub, self.cluster_messages)
+        self.remote = RemoteDispatch(
+            self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
+        )
+        self.client_requests = ClientRequests(self.hub, self.envelopes, self.cluster_messages, self.remote)
         self.handlers: dict[str, Handler] = {
             handler.name: handler
             for handler in (self.c_clients, self.envelopes, self.users, RequesterHandler(self.dispatcher))
@@ -206,14 +210,14 @@ class Gateway:
         """
         if handler.name in self.handlers:
             raise ValueError(f"there is a dialect {handler.name!r} already; choose another name")
-        self.doorkeeper.add(handler.name, path=path, subprotocol=subprotocol)
+        self.admission_control.add(handler.name, path=path, subprotocol=subprotocol)
         self.handlers[handler.name] = handler
 
     # The transports' Gate
 
     def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
         """Decide on an upgrade. Never raises."""
-        return self.doorkeeper.admit(handshake)
+        return self.admission_control.admit(handshake)
 
     def opened(self, peer: Peer, admission: Admission) -> Session:
         """The upgrade was answered."""
@@ -248,7 +252,7 @@ class Gateway:
         elif entrance.dialect == self.c_clients.name:
             self._expect(session, self.rules.registration_timeout)
 
-    # The sessions' House
+    # The sessions' SessionOwner
 
     def left(self, session: Session, code: int, reason: str) -> None:
         """A session is over: forget it."""
@@ -285,10 +289,10 @@ class Gateway:
 
     # Pushes
 
-    def publish(self, order: Order, done: Callable[[Receipt | PeerFault], None]) -> None:
+    def publish(self, publication: Publication, done: Callable[[Receipt | PeerFault], None]) -> None:
         """Push to whoever the order's target means, on whatever node. `done` may be called before this returns."""
         try:
-            self.delivery.check_room(order.target)
+            self.delivery.check_room(publication.target)
         except PeerFault as fault:
             done(fault)
             return
@@ -301,7 +305,7 @@ class Gateway:
                 self.counters.pushes_repeated += 1
             done(Receipt(result.id, result.stream, result.offset, result.matched, result.queued))
 
-        self.backplane.publish(order, published)
+        self.backplane.publish(publication, published)
 
     # What the backplane tells (its Inbound)
 
@@ -319,11 +323,11 @@ class Gateway:
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's."""
-        self.neighbours.heard(sender, kind, body)
+        self.cluster_messages.heard(sender, kind, body)
 
     def node_left(self, node: str) -> None:
         """A node is gone."""
-        self.neighbours.node_left(node)
+        self.cluster_messages.node_left(node)
 
     def nodes_changed(self) -> None:
         """Nodes came, went, or tell something else of themselves."""
@@ -343,7 +347,7 @@ class Gateway:
                     self.broke(session, error)
         self.dispatcher.expire(now)
         self.logins.expire(now)
-        self.neighbours.tick()
+        self.cluster_messages.tick()
         self.remote.tick()
 
     def kick(self, session: Session, reason: str) -> None:
@@ -360,7 +364,7 @@ class Gateway:
 
     def announce_drain(self, retry_within_ms: int) -> None:
         """Tell everybody whose dialect has a place for it; admit nobody and send workers nothing any more."""
-        self.doorkeeper.draining = True
+        self.admission_control.draining = True
         self.dispatcher.drain()
         for session in self.sessions:
             try:

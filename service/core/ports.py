@@ -7,8 +7,8 @@ are in `tests/fakes.py`.
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from service.wire.codes import CloseCode
-from service.wire.frame import Frame
+from portico.wire.codes import CloseCode
+from portico.wire.frame import Frame
 
 Monotonic = Callable[[], float]
 """Seconds on a clock that never goes back; for deadlines and latencies."""

@@ -1,17 +1,17 @@
 """Access: who may use the routes for back ends.
 
 With keys configured: whoever bears one. With none: in development callers on this machine, in production nobody.
-Knows the keys only through the core's WorkerGate; never logs or repeats one.
+Knows the keys only through the core's WorkerAuthentication; never logs or repeats one.
 """
 
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 from .answers import fault_answer
 from .asking import Asking
@@ -23,7 +23,7 @@ class Access:
     """Decides who may."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gate = gateway.worker_gate
+        self._gate = gateway.worker_authentication
         self._origins = gateway.origins
         self._production = gateway.rules.production
         self._has_keys = bool(gateway.rules.api_keys)

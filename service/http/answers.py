@@ -6,10 +6,10 @@ Knows neither Quart nor a socket, so that the same answer goes out through Quart
 from collections.abc import Sequence
 from typing import Any, Final
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import encode
 from service.core.ports import HttpAnswer
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import encode
 
 from .forms import Problem, Refusal
 

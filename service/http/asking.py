@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.core.ports import HttpAnswer
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 
 class Origin(Protocol):

@@ -5,10 +5,10 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Raw, UnsetType
 
-from service.wire import strict_json
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import NULL
+from portico.wire import strict_json
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import NULL
 
 T = TypeVar("T")
 

@@ -4,12 +4,12 @@ from typing import Final
 
 from msgspec.structs import asdict
 
-from service.core import presence
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from service.core.connections import presence
+from service.core.connections.presence import FILTERS
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
-from service.core.presence import FILTERS
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 from .answers import json_answer, missing
 from .asking import Asking, Handler

@@ -6,7 +6,7 @@ No credentials are ever allowed: keys travel in `Authorization`, which a page mu
 from collections.abc import Collection
 from typing import Final
 
-from service.core.origins import OriginPolicy
+from service.core.connections.origins import OriginPolicy
 from service.core.ports import HttpAnswer
 
 from .answers import NOT_KEPT

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from service.core import discovery
-from service.core.discovery import Asked, Places
+from service.core.cluster import discovery
+from service.core.cluster.discovery import Asked, Places
 from service.core.ports import HttpAnswer, Wall
 
 from .answers import json_answer

@@ -1,16 +1,16 @@
 """Forms: what the HTTP API takes and gives, as msgspec structs.
 
 The one source of what is accepted, of what goes out, and of the schemas in /openapi.json. What is only passed on
-stays the bytes that came (`msgspec.Raw`). The form of a push is the core's (`service/core/orders.py`), since not all
-pushes come by HTTP.
+stays the bytes that came (`msgspec.Raw`). The form of a push is the core's (`core/push/publications.py`), since not
+all pushes come by HTTP.
 """
 
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from service.core.orders import DAY, Address, Ttl
-from service.core.pending import WorkerStatus
+from service.core.dispatch.model import WorkerStatus
+from service.core.push.publications import DAY, Address, Ttl
 
 Anything = Annotated[Raw, Meta(description="any JSON value")]
 Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]

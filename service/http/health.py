@@ -6,8 +6,8 @@ Open to everybody, so nothing here names a client or a user.
 from collections import Counter
 from dataclasses import dataclass
 
-from service.core import presence
-from service.core.discovery import Places
+from service.core.cluster.discovery import Places
+from service.core.connections import presence
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer, Wall
 
@@ -19,7 +19,7 @@ from .waiting import answer_of
 
 
 @dataclass(frozen=True, slots=True)
-class Doctor:
+class HealthCheck:
     """What the answers about health are made from."""
 
     gateway: Gateway
@@ -80,7 +80,7 @@ def connections(gateway: Gateway) -> Counter[tuple[str, str]]:
     return Counter((session.handler.name, session.peer.transport) for session in gateway.sessions)
 
 
-def health_room(doctor: Doctor) -> dict[str, Handler]:
+def health_room(doctor: HealthCheck) -> dict[str, Handler]:
     """The handlers of this room, by operation."""
 
     async def get_health(_: Asking) -> HttpAnswer:

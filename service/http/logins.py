@@ -5,15 +5,15 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from portico.wire import strict_json
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import check_name
 from service.core.gateway import Gateway
-from service.core.login_store import Login
-from service.core.logins import Ending
-from service.core.orders import DAY
 from service.core.ports import HttpAnswer
-from service.wire import strict_json
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import check_name
+from service.core.push.login_store import Login
+from service.core.push.logins import Ending
+from service.core.push.publications import DAY
 
 from . import body
 from .answers import json_answer

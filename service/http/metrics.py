@@ -101,7 +101,7 @@ class _Numbers(Collector):
             ("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests),
             ("logins", "Active login sessions.", len(gateway.logins)),
             ("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting),
-            ("draining", "1 while connections are told to go.", int(gateway.doorkeeper.draining)),
+            ("draining", "1 while connections are told to go.", int(gateway.admission_control.draining)),
             ("ready", "1 if this node may be sent traffic.", int(self._ready)),
         ):
             yield GaugeMetricFamily(f"portico_{name}", text, value=value)

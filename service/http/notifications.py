@@ -12,13 +12,13 @@ import msgspec
 import trio
 from msgspec import Raw
 
-from service.core.delivery import Receipt
+from portico.wire import strict_json
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.core.gateway import Gateway
-from service.core.orders import order_of
 from service.core.ports import HttpAnswer
-from service.wire import strict_json
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
+from service.core.push.delivery import Receipt
+from service.core.push.publications import publication_of
 
 from .answers import json_answer, refusal
 from .asking import Asking, Handler
@@ -61,7 +61,7 @@ class _Publisher:
                 self._heard.set()
 
         try:
-            order = order_of(payload, check_numbers=check_numbers)
+            order = publication_of(payload, check_numbers=check_numbers)
         except PeerFault as fault:
             done(fault)
         else:

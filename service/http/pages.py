@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Final
 from urllib.parse import urlsplit
 
-from service.core.discovery import Asked, Places, endpoints
+from service.core.cluster.discovery import Asked, Places, endpoints
 from service.core.ports import HttpAnswer, Wall
 
 from .asking import Asking, Handler

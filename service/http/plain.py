@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from service.core.discovery import Asked, Places
+from service.core.cluster.discovery import Asked, Places
 from service.core.gateway import Gateway
 from service.core.ports import Handshake, HttpAnswer, PlainHttp, Wall
 
@@ -16,7 +16,7 @@ from . import discovery
 from .answers import text_answer
 from .asking import Ready
 from .cors import cors_headers, preflight
-from .health import Doctor
+from .health import HealthCheck
 
 _METHODS: Final = ("GET", "HEAD")
 _SENTENCE: Final = (
@@ -26,7 +26,7 @@ _SENTENCE: Final = (
 
 def plain_http(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time) -> PlainHttp:
     """What answers plain HTTP on a port for WebSockets. `places` may still change, until the ports are bound."""
-    doctor = Doctor(gateway, places, ready, wall)
+    doctor = HealthCheck(gateway, places, ready, wall)
 
     def asked(handshake: Handshake) -> Asked:
         return Asked(handshake.host, handshake.scheme, wall())

@@ -9,8 +9,8 @@ from typing import Final
 import trio
 from quart import Request
 
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 
 from .body import too_large
 

@@ -1,8 +1,8 @@
 """Requests: back ends without a WebSocket ask workers, or one connected client, and wait for the answer. Workers and
 clients may be connected to any node.
 
-A caller that hangs up cancels its request. All requests from one address share a Desk, so that in the queue, which
-is fair between callers, a back end with a thousand requests counts as one.
+A caller that hangs up cancels its request. All requests from one address share an HttpCaller, so that in the queue,
+which is fair between callers, a back end with a thousand requests counts as one.
 Source: HTTP API reference, "Requests".
 """
 
@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 import trio
 
-from service.core.dispatch import Outcome, OutcomeKind, Request, WorkerLink
+from portico.wire import strict_json
+from service.core.dispatch.dispatcher import Outcome, OutcomeKind, Request, WorkerLink
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
-from service.wire import strict_json
 
 from . import body
 from .answers import json_answer
@@ -45,7 +45,7 @@ STATUS: Final = {
 """200: it was answered, if with an error; the rest: nobody answered."""
 
 
-class Desk:
+class HttpCaller:
     """Whoever asks from one address (dispatch's Caller)."""
 
     __slots__ = ("waiting",)
@@ -74,10 +74,10 @@ class Desks:
 
     def __init__(self, gateway: Gateway) -> None:
         self._dispatcher = gateway.dispatcher
-        self._desks: dict[str, Desk] = {}
+        self._desks: dict[str, HttpCaller] = {}
         self._tokens = count(1)
 
-    async def ask(self, address: str, make: Callable[[Desk, str], Request]) -> tuple[Request, Outcome]:
+    async def ask(self, address: str, make: Callable[[HttpCaller, str], Request]) -> tuple[Request, Outcome]:
         """Make a request with a desk and a token, and wait for its outcome. Cancelling cancels the request."""
         token = str(next(self._tokens))
         with self._seat(address, token) as (desk, waiting):
@@ -92,8 +92,8 @@ class Desks:
         return request, outcome
 
     @contextmanager
-    def _seat(self, address: str, token: str) -> Iterator[tuple[Desk, _Waiting]]:
-        desk = self._desks.setdefault(address, Desk())
+    def _seat(self, address: str, token: str) -> Iterator[tuple[HttpCaller, _Waiting]]:
+        desk = self._desks.setdefault(address, HttpCaller())
         waiting = desk.waiting[token] = _Waiting()
         try:
             yield desk, waiting
@@ -131,7 +131,7 @@ def requests_room(gateway: Gateway) -> dict[str, Handler]:
         asking.check_query()
         client_id = asking.parameters["client_id"]
         asked = body.decode(_client_request, await asking.read(MAX_REQUEST), _CLIENT_KEYS)
-        link: WorkerLink = await answer_of(partial(gateway.askable.find, client_id))
+        link: WorkerLink = await answer_of(partial(gateway.client_requests.find, client_id))
         request, outcome = await desks.ask(
             asking.origin.address,
             lambda desk, token: dispatcher.ask(

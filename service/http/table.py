@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.core import orders
-from service.core.delivery import Receipt
-from service.core.presence import FILTERS
+from service.core.connections.presence import FILTERS
+from service.core.push import publications as orders
+from service.core.push.delivery import Receipt
 
 from . import forms
 from .clients import DEFAULT_LIMIT, MAX_LIMIT

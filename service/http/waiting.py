@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import trio
 
-from service.wire.faults import PeerFault
+from portico.wire.faults import PeerFault
 
 T = TypeVar("T")
 

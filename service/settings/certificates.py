@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
-from service.settings.forms import quoted
+from .forms import quoted
 
 CERT: Final = "PORTICO_TLS_CERT"
 KEY: Final = "PORTICO_TLS_KEY"

@@ -20,11 +20,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.settings import defaults, forms
-from service.settings.problems import in_words
-from service.settings.rules import contradictions, ignored_ports, plain_ports, warnings
-from service.settings.shown import Row, rows
-from service.settings.sources import Origin, SettingsError, collect, env_name
+from . import defaults, forms
+from .problems import in_words
+from .rules import contradictions, ignored_ports, plain_ports, warnings
+from .shown import Row, rows
+from .sources import Origin, SettingsError, collect, env_name
 
 # Heroku's routers reach a dyno from these private addresses, and nothing else can reach it at all.
 PLATFORM_ROUTER: Final = IPv4Network("10.0.0.0/8")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from service.settings.forms import Form, Wrong, quoted
+from .forms import Form, Wrong, quoted
 
 
 def in_words(

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from service.settings.forms import Form
-from service.settings.model import Settings
-from service.settings.shown import in_text
-from service.settings.sources import env_name
+from .forms import Form
+from .model import Settings
+from .shown import in_text
+from .sources import env_name
 
 _INTRODUCTION: Final = """\
 <!-- Made by `python -m service.settings > docs/reference/settings.md`; changes belong in service/settings. -->

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
-from service.settings.certificates import CERT, KEY, certificate_problems
-from service.settings.forms import quoted
+from .certificates import CERT, KEY, certificate_problems
+from .forms import quoted
 
 if TYPE_CHECKING:
-    from service.settings.model import Settings
+    from .model import Settings
 
 Contradiction = tuple[frozenset[str], str]
 """The variables involved, and the sentence."""

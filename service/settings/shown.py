@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from service.settings.forms import quoted
-from service.settings.problems import is_secret
-from service.settings.sources import Origin, env_name
+from .forms import quoted
+from .problems import is_secret
+from .sources import Origin, env_name
 
 if TYPE_CHECKING:
-    from service.settings.model import Settings
+    from .model import Settings
 
 NOT_SET: Final = "(not set)"
 _MASK: Final = "******** (set)"

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from dotenv.parser import parse_stream
 
-from service.settings.forms import quoted
+from .forms import quoted
 
 Origin = Literal["command line", "environment", ".env", "default", "derived"]
 

@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 import trio
 
-from service.supervision.link import Order, Place, lines
-from service.supervision.ports import Sockets
-from service.supervision.process import Process
+from .link import Order, Place, lines
+from .ports import Sockets
+from .process import Process
 
 _LAST_WORDS: Final = 1.0
 """Seconds in which what a process said before its end is still heard."""

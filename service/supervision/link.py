@@ -16,7 +16,7 @@ from typing import Final, Literal, cast
 import msgspec
 import trio
 
-from service.supervision.ports import Sockets, take
+from .ports import Sockets, take
 
 Order = Literal["drain", "hand over", "stop"]
 _ORDERS: Final = ("drain", "hand over", "stop")

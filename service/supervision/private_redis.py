@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from service.supervision.process import Process
+from .process import Process
 
 MISSING: Final = (
     "several processes are one gateway only through Redis: set REDIS_URL, or install redis-server, or run one process."

@@ -16,10 +16,10 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from service.supervision.child import Child
-from service.supervision.ports import Ports, PortTaken, Sockets, close
-from service.supervision.private_redis import PrivateRedis
-from service.supervision.process import Process, how
+from .child import Child
+from .ports import Ports, PortTaken, Sockets, close
+from .private_redis import PrivateRedis
+from .process import Process, how
 
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 5.0

@@ -18,12 +18,13 @@ from typing import Any, Final
 import trio
 from quart_trio import QuartTrio
 
+from portico.wire.codes import ABNORMAL, CloseCode
+from portico.wire.frame import Frame
 from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
-from service.transports.allowance import Allowance
-from service.transports.door import EXTENSION, Log, describe
-from service.transports.proxies import Origin
-from service.wire.codes import ABNORMAL, CloseCode
-from service.wire.frame import Frame
+
+from .allowance import Allowance
+from .door import EXTENSION, Log, describe
+from .proxies import Origin
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

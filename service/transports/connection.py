@@ -18,18 +18,19 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
+from portico.wire.codes import ABNORMAL, CloseCode
+from portico.wire.frame import Frame
 from service.core.ports import HttpAnswer
-from service.transports.allowance import Allowance
-from service.transports.deflate import negotiate
-from service.transports.head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
-from service.transports.inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame, skip_to_close
-from service.transports.outbound import write_queue
-from service.transports.poller import NOTHING, READABLE, WRITABLE
-from service.wire.codes import ABNORMAL, CloseCode
-from service.wire.frame import Frame
+
+from .allowance import Allowance
+from .deflate import negotiate
+from .head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
+from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame, skip_to_close
+from .outbound import write_queue
+from .poller import NOTHING, READABLE, WRITABLE
 
 if TYPE_CHECKING:
-    from service.transports.native import Reactor
+    from .native import Reactor
 
 HEAD: Final = 0
 OPEN: Final = 1

@@ -22,8 +22,8 @@ import trio
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import TCPServer
 
-from service.transports.door import Door, describe
-from service.transports.request_head import asks_for_websocket, is_whole, may_be_get
+from .door import Door, describe
+from .request_head import asks_for_websocket, is_whole, may_be_get
 
 _READ: Final = 64 * 1024
 # What a client must take within the send timeout.

@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidHandshake, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import build_extension, parse_extension
 
-from service.wire.codes import CloseCode
+from portico.wire.codes import CloseCode
 
 _POLICY: Final = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 _EMPTY_BLOCK: Final = b"\x00\x00\xff\xff"

@@ -32,10 +32,11 @@ from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.typing import ExtensionName
 
-from service.transports.deflate import Agreement, Inflater, Unfit, negotiate
-from service.transports.door import EXTENSION, Door
-from service.wire.codes import ABNORMAL, CloseCode
-from service.wire.frame import Frame as OutgoingFrame
+from portico.wire.codes import ABNORMAL, CloseCode
+from portico.wire.frame import Frame as OutgoingFrame
+
+from .deflate import Agreement, Inflater, Unfit, negotiate
+from .door import EXTENSION, Door
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from service.transports.door import Door, describe
-from service.transports.http_server import configure
-from service.transports.listener import BACKLOG
+from .door import Door, describe
+from .http_server import configure
+from .listener import BACKLOG
 
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
@@ -45,8 +45,8 @@ def install(app: Any, door: Door) -> bool:
     """
     try:
         # Here and not above: they subclass what may be missing.
-        from service.transports.contained import ContainedServer
-        from service.transports.door_websocket import DoorWebsocket
+        from .contained import ContainedServer
+        from .door_websocket import DoorWebsocket
 
         _fill(_CONNECTION, lambda original: _by_app(ContainedServer, original))
         for place in _WEBSOCKETS:

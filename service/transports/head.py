@@ -18,7 +18,8 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from service.core.ports import HttpAnswer, PlainHttp
-from service.transports.proxies import Origin
+
+from .proxies import Origin
 
 HEAD_LIMIT: Final = 8192
 """Bytes that a head may have, with the empty line that ends it."""

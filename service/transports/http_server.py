@@ -17,8 +17,8 @@ from hypercorn.config import Config, Sockets
 from hypercorn.logging import Logger
 from hypercorn.trio import serve
 
-from service.transports.door import Door, Log, describe, safe_text
-from service.transports.listener import BACKLOG, open_listeners
+from .door import Door, Log, describe, safe_text
+from .listener import BACKLOG, open_listeners
 
 Address = tuple[str, int]
 

@@ -23,10 +23,11 @@ try:
 except ImportError:  # a build without the C extension
     from websockets.utils import apply_mask
 
+from portico.wire.codes import CloseCode
 from service.core.ports import Receiver, TransportCounts
-from service.transports.allowance import Allowance
-from service.transports.deflate import Inflater, Unfit
-from service.wire.codes import CloseCode
+
+from .allowance import Allowance
+from .deflate import Inflater, Unfit
 
 FRAMES_A_TURN: Final = 32
 """Frames that one connection gets handled before others have their turn."""

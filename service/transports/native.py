@@ -22,14 +22,15 @@ from typing import Final
 
 import trio
 
+from portico.wire.codes import CloseCode
 from service.core.ports import Gate, PlainHttp, TransportCounts
-from service.transports.connection import OPEN, Connection
-from service.transports.door import Log, describe
-from service.transports.head import ResolveOrigin
-from service.transports.listener import BACKLOG, Kind, Listener, open_listeners
-from service.transports.poller import READABLE, WRITABLE, Poller, make_poller
-from service.transports.wheel import TICK, Wheel
-from service.wire.codes import CloseCode
+
+from .connection import OPEN, Connection
+from .door import Log, describe
+from .head import ResolveOrigin
+from .listener import BACKLOG, Kind, Listener, open_listeners
+from .poller import READABLE, WRITABLE, Poller, make_poller
+from .wheel import TICK, Wheel
 
 PASS_SECONDS: Final = 0.002
 """What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
@@ -282,10 +283,10 @@ class Reactor:
                 finally:
                     self.parked = False
             if len(self.dirty) > _FLUSHES and not self._backlog:
-                await self._gather()
+                await self._survey()
             self._pass()
 
-    async def _gather(self) -> None:
+    async def _survey(self) -> None:
         """Before a big fan-out is written, let those tasks go on that may be about to push as well: what then goes
         to the same connection goes out in one write, which is most of what a delivery costs."""
         give_up = time.perf_counter() + PASS_SECONDS

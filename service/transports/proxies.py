@@ -133,7 +133,7 @@ def _address(text: str) -> _Address | None:
     return parsed
 
 
-@lru_cache(maxsize=4096)  # parsing costs a twentieth of a connection's handshake, and neighbours share addresses
+@lru_cache(maxsize=4096)  # parsing costs a twentieth of a connection's handshake, and cluster_messages share addresses
 def _peer(text: str) -> tuple[_Address | None, str]:
     """What the socket says of its other end, as an address and as plain text."""
     parsed = _address(text)

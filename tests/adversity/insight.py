@@ -2,7 +2,7 @@
 
 import trio
 
-from service.core.actions import Call
+from service.core.dialects.actions import Call
 from service.core.gateway import Gateway
 
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import trio
 
+from portico.wire.frame import Frame
 from service.core.ports import Peer
 from service.transports.door import Door
-from service.wire.frame import Frame
 from tests.transports.asgi_harness import DoorHarness, Lines, make_app, serving
 from tests.transports.contract import Options
 from tests.transports.native_harness import NativeHarness

@@ -12,10 +12,10 @@ import pytest
 import trio
 from msgspec import Raw
 
-from service.core.backplane import Backplane, Joined, Order, Published, Resume
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import EVERYBODY, Event, Target, stream_of
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import EVERYBODY, Event, Target, stream_of
+from service.core.cluster.backplane import Backplane, Joined, Publication, Published, Resume
 
 LENGTH = 50
 TTL = 3600.0
@@ -139,10 +139,10 @@ class Node:
 
     async def publish(self, target: Target, one: Event, **more: Any) -> Published:
         """A push; a fault is raised."""
-        [published] = await self.publish_all([Order(target, one, **more)])
+        [published] = await self.publish_all([Publication(target, one, **more)])
         return published
 
-    async def publish_all(self, orders: list[Order]) -> list[Published]:
+    async def publish_all(self, publications: list[Publication]) -> list[Published]:
         """Pushes, without waiting for one another; a fault is raised."""
         answers: list[Published | PeerFault] = []
         all_done = trio.Event()
@@ -153,17 +153,17 @@ class Node:
                 assert index not in by_order, "answered twice"
                 by_order[index] = answer
                 answers.append(answer)
-                if len(answers) == len(orders):
+                if len(answers) == len(publications):
                     all_done.set()
 
             return answered
 
-        for index, order in enumerate(orders):
-            self.plane.publish(order, done(index))
+        for index, publication in enumerate(publications):
+            self.plane.publish(publication, done(index))
         with trio.fail_after(PATIENT):
             await all_done.wait()
         published: list[Published] = []
-        for index in range(len(orders)):
+        for index in range(len(publications)):
             answer = by_order[index]
             if isinstance(answer, PeerFault):
                 raise answer
@@ -222,8 +222,10 @@ class PushContract:
 
     async def test_one_publisher_keeps_its_order(self, scene: Scene) -> None:
         clients = [await node.join(ANN) for node in (scene.a, scene.b)]
-        orders = [Order(ANN, event(n), id=f"id-{n}" if n % 3 == 0 else None, durable=n % 2 == 0) for n in range(300)]
-        receipts = await scene.a.publish_all(orders)
+        publications = [
+            Publication(ANN, event(n), id=f"id-{n}" if n % 3 == 0 else None, durable=n % 2 == 0) for n in range(300)
+        ]
+        receipts = await scene.a.publish_all(publications)
         for client in clients:
             assert client.numbers == list(range(300))
         assert {receipt.matched for receipt in receipts} == {2}
@@ -285,7 +287,7 @@ class IdContract:
         receipts: list[Published] = []
 
         async def publish(node: Node) -> None:
-            receipts.extend(await node.publish_all([Order(ANN, event(1), "one", durable)] * 5))
+            receipts.extend(await node.publish_all([Publication(ANN, event(1), "one", durable)] * 5))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish, scene.a)
@@ -336,7 +338,7 @@ class HistoryContract:
 
     async def test_nobody_is_given_part_of_it(self, scene: Scene) -> None:
         client = await scene.a.join(ANN, ROOM)
-        kept = await scene.a.publish_all([Order(ANN, event(n), durable=True) for n in range(LENGTH + 10)])
+        kept = await scene.a.publish_all([Publication(ANN, event(n), durable=True) for n in range(LENGTH + 10)])
         await scene.a.publish(ROOM, event(1), durable=True)
         offsets = [receipt.offset or 0 for receipt in kept]
         epoch = client.at.epoch
@@ -360,7 +362,7 @@ class HistoryContract:
     async def test_one_stream_lost_does_not_spoil_another(self, scene: Scene) -> None:
         client = await scene.a.join(ANN, ROOM)
         await scene.a.publish(ROOM, event(1), durable=True)
-        await scene.a.publish_all([Order(ANN, event(n), durable=True) for n in range(LENGTH + 1)])
+        await scene.a.publish_all([Publication(ANN, event(n), durable=True) for n in range(LENGTH + 1)])
         back = await scene.b.join(ANN, ROOM, resume=Resume(client.at.epoch, {**client.at.offsets, "user:nobody": 1}))
         assert (back.at.recovered, list(back.at.lost)) == (False, ["user:ann"])
         assert [number_of(one) for one in back.at.missed["channel:room"]] == [1]
@@ -379,7 +381,7 @@ class HistoryContract:
 
     @pytest.mark.parametrize("seed", range(3))
     async def test_coming_back_while_much_is_published(self, scene: Scene, seed: int) -> None:
-        """Who leaves and comes back, again and again and anywhere, has every event once and in order."""
+        """Who leaves and comes back, again and again and anywhere, has every event once and in publication."""
         nodes = [scene.a, scene.b, scene.c]
         first = await scene.a.join(ANN, EVERYBODY)
         beginning = first.resume()

@@ -11,9 +11,9 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from service.core import login_store
-from service.core.login_store import FEEDBACK_KEPT, Feedback, Login, LoginStore
-from service.wire.faults import PeerFault
+from portico.wire.faults import PeerFault
+from service.core.push import login_store
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, LoginStore
 
 PATIENT: float = 10.0
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from service.wire.codes import Advice, CloseCode
+from portico.wire.codes import Advice, CloseCode
 from tests.gateways import BIN, MODES, Running, clean_environment, gateway
 
 from .conftest import Start, Tab

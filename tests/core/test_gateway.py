@@ -2,8 +2,8 @@
 
 import pytest
 
+from portico.wire.messages import EVERYBODY, Event
 from service.core.gateway import make_id
-from service.wire.messages import EVERYBODY, Event
 
 from ..fakes import MemoryPeer, handshake, stage
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import Raw
 
+from portico.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 from service.backplane.memory_logins import MemoryLoginStore
+from service.core.connections.session import Session, State
 from service.core.ports import HttpAnswer
-from service.core.session import Session, State
-from service.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 
 from ..fakes import MemoryPeer, Stage, handshake, publish, stage, start_login
-from ..wire.mutations import mutated
+from ..portico.wire.mutations import mutated
 
 IDS = st.sampled_from([None, "a", "b"])
 COMMANDS = st.sampled_from(["echo", "sum"])

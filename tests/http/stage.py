@@ -11,8 +11,8 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 from quart_trio import QuartTrio
 
-from service.core.discovery import Places
-from service.http.rooms import create_http
+from service.core.cluster.discovery import Places
+from service.http.app import create_http
 from tests.fakes import Stage, stage
 
 LOCAL = ("127.0.0.1", 40000)
@@ -46,7 +46,7 @@ def behind_proxy(peer: str, headers: Mapping[str, str], scheme: str) -> Seen:
 
 
 @dataclass
-class House:
+class SessionOwner:
     """A gateway with its HTTP app. `not_ready` is what the app gives as the reason; `broken` what it was told of."""
 
     stage: Stage
@@ -88,13 +88,13 @@ class House:
                 over.set()
 
 
-def house(resolver: Any = no_proxies, **rules: Any) -> House:
-    """A House whose gateway has these Rules."""
+def house(resolver: Any = no_proxies, **rules: Any) -> SessionOwner:
+    """A SessionOwner whose gateway has these Rules."""
     return house_of(stage(**rules), resolver)
 
 
-def house_of(made: Stage, resolver: Any = no_proxies) -> House:
-    """The House of a gateway that is on a stage already."""
+def house_of(made: Stage, resolver: Any = no_proxies) -> SessionOwner:
+    """The SessionOwner of a gateway that is on a stage already."""
     places = Places("development", "box-1", "10.0.0.5", 8000, 8766, None)
     not_ready: list[str] = []
     broken: list[Exception] = []
@@ -106,7 +106,7 @@ def house_of(made: Stage, resolver: Any = no_proxies) -> House:
         wall=made.clock.wall,
         broke=broken.append,
     )
-    return House(made, app, places, not_ready, broken)
+    return SessionOwner(made, app, places, not_ready, broken)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str, str | None]:

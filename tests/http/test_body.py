@@ -9,10 +9,10 @@ from quart import Request
 from quart_trio.wrappers.request import TrioBody
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.http.body import MAX_BODY
 from service.http.quart_body import DISCARDED, SECONDS, read_body
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 from .stage import house, problem
 

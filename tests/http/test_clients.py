@@ -8,10 +8,10 @@ import trio.testing
 
 from tests.fakes import START, stages
 
-from .stage import House, house, house_of, problem
+from .stage import SessionOwner, house, house_of, problem
 
 
-def crowd() -> House:
+def crowd() -> SessionOwner:
     at = house()
     for n in range(5):
         at.stage.client(client_id=f"c{n}", user_id=f"u{n % 2}", channel_id="ch1", username="ann" if n == 3 else None)
@@ -140,7 +140,7 @@ async def test_workers_and_how_they_do() -> None:
     }
 
 
-def two_nodes() -> tuple[House, House]:
+def two_nodes() -> tuple[SessionOwner, SessionOwner]:
     one, other = stages(2)
     return house_of(one), house_of(other)
 
@@ -170,7 +170,7 @@ async def test_a_node_that_says_nothing_is_named_in_the_answer() -> None:
     one, other = two_nodes()
     one.stage.client(client_id="c1")
     other.stage.client(client_id="c2")
-    other.stage.gateway.neighbours.heard = lambda *_: None  # type: ignore[method-assign]
+    other.stage.gateway.cluster_messages.heard = lambda *_: None  # type: ignore[method-assign]
     found: dict[str, Any] = {}
 
     async def ask(method: str, path: str) -> None:

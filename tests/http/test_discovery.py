@@ -5,7 +5,7 @@ from random import Random
 
 import httpx
 
-from service.core.elsewhere import Elsewhere, Listening, announcement
+from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from tests.fakes import START
 
 from .stage import behind_proxy, house
@@ -81,7 +81,7 @@ async def test_several_headers_of_one_name_are_one() -> None:
 
 async def test_where_nobody_takes_websockets_both_forms_say_so() -> None:
     at = house()
-    at.places.elsewhere = Elsewhere(list, Random(7))
+    at.places.node_selection = NodeSelection(list, Random(7))
     for path in (INFO, "/api/b-client/info"):
         answer = await at.call("GET", path)
         assert answer.status_code == 503
@@ -100,7 +100,7 @@ async def test_the_page_may_connect_to_every_node_that_may_be_named() -> None:
         announcement(name, "websocket", Listening(port, ip, name), public_url=None, draining=False, load=0)
         for name, ip, port in (("box-1", "10.0.0.5", 8001), ("box-2", "10.0.0.6", 8001))
     ]
-    at.places.elsewhere = Elsewhere(lambda: states, Random(7))
+    at.places.node_selection = NodeSelection(lambda: states, Random(7))
     policy = (await at.call("GET", "/")).headers["content-security-policy"]
     assert "connect-src 'self' ws://gw.example.com:8001 ws://10.0.0.6:8001;" in policy
     named = {(await at.call("GET", INFO)).json()["websocket_url"] for _ in range(20)}

@@ -3,10 +3,10 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.core.counters import LATENCY_BOUNDS, Counters, Figure
+from service.core.counters import LATENCY_BOUNDS, Counters, Metric
 from tests.fakes import START
 
-from .stage import House, house
+from .stage import SessionOwner, house
 
 
 async def test_health_names_the_node() -> None:
@@ -56,7 +56,7 @@ async def test_who_is_connected() -> None:
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-async def metrics(at: House) -> Samples:
+async def metrics(at: SessionOwner) -> Samples:
     answer = await at.call("GET", "/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -125,7 +125,7 @@ async def test_every_counter_is_shown() -> None:
         elif attribute.endswith("latency"):
             counter.observe(4711)
         elif attribute == "others":
-            counter.append(lambda: [Figure("of_another_part", "One.", 4711)])
+            counter.append(lambda: [Metric("of_another_part", "One.", 4711)])
         else:
             counter["a", "b" if attribute == "faults" else ""] = 4711
             if attribute != "faults":

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.http.logins import MAX_LOGIN
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 from tests.fakes import START
 
 from .stage import house, problem

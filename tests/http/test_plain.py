@@ -8,7 +8,7 @@ from service.core.ports import HttpAnswer, PlainHttp
 from service.http.plain import plain_http
 from tests.fakes import handshake
 
-from .stage import House, house
+from .stage import SessionOwner, house
 
 PATHS = [
     "/api/b-client/websocket-info",
@@ -21,12 +21,12 @@ PATHS = [
 ]
 
 
-def plain(at: House) -> PlainHttp:
+def plain(at: SessionOwner) -> PlainHttp:
     ready = at.not_ready
     return plain_http(at.stage.gateway, at.places, lambda: ready[0] if ready else None, wall=at.stage.clock.wall)
 
 
-def ask(at: House, path: str, method: str = "GET", **more: object) -> tuple[HttpAnswer, dict[str, str]]:
+def ask(at: SessionOwner, path: str, method: str = "GET", **more: object) -> tuple[HttpAnswer, dict[str, str]]:
     more.setdefault("host", "gw.example.com:8000")
     answer = plain(at)(method, handshake(path, **more))  # type: ignore[arg-type]
     headers = dict(answer.headers)

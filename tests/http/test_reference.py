@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from service.core import orders, presence
+from service.core.connections import presence
+from service.core.push import publications as orders
 from service.http import body, clients, logins, notifications, requests
 from service.http.table import ROUTES
 

@@ -8,10 +8,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from service.wire.frame import Frame
+from portico.wire.frame import Frame
 from tests.fakes import MemoryPeer, Stage, stages
 
-from .stage import BEARER, KEY, LOCAL, OUTSIDE, House, house, house_of, problem
+from .stage import BEARER, KEY, LOCAL, OUTSIDE, SessionOwner, house, house_of, problem
 
 
 class Call:
@@ -20,7 +20,7 @@ class Call:
     def __init__(self) -> None:
         self.answer: httpx.Response | None = None
 
-    async def run(self, at: House, path: str, body: object, **more: Any) -> None:
+    async def run(self, at: SessionOwner, path: str, body: object, **more: Any) -> None:
         self.answer = await at.call("POST", path, json=body, **more)
 
     @property
@@ -297,7 +297,7 @@ async def test_where_a_node_does_not_say_whether_it_has_the_client_the_caller_ma
     first, second = stages(2)
     at = house_of(first)
     envelope_client(second, "c1")
-    monkeypatch.setattr(second.gateway.neighbours, "heard", lambda *_: None)
+    monkeypatch.setattr(second.gateway.cluster_messages, "heard", lambda *_: None)
     answers: list[httpx.Response] = []
 
     async def ask() -> None:

@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.http.waiting import answer_of
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 
 async def test_what_is_told_at_once_lets_nobody_in_between() -> None:

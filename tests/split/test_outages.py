@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from service.core.backplane import PATIENCE
+from service.core.cluster.backplane import PATIENCE
 from tests.adversity.crowd import Client, Crowd, register
 from tests.adversity.scene import metric, sized
 from tests.backplane.redis_server import redis_server

@@ -7,8 +7,8 @@ import pytest
 import trio
 from websockets.trio.client import connect
 
-from service.wire.codes import CloseCode
-from service.wire.frame import Frame
+from portico.wire.codes import CloseCode
+from portico.wire.frame import Frame
 
 from .harness import Harness, Options, send_what_is_taken, still_serves
 from .raw import BINARY, CONT, PING, PONG, TEXT, RawClient, close_frame, frame, upgrade

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from service.wire.frame import Frame
+from portico.wire.frame import Frame
 
 from .harness import (
     Harness,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.wire.codes import CloseCode
-from service.wire.frame import Frame
+from portico.wire.codes import CloseCode
+from portico.wire.frame import Frame
 
 from .harness import (
     Harness,

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio_websocket
 
-from service.wire.frame import Frame
+from portico.wire.frame import Frame
 
 from .harness import (
     Harness,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import trio
 
+from portico.wire.codes import CloseCode
 from service.transports.door import Door
 from service.transports.front_door import install, install_drain
-from service.wire.codes import CloseCode
 
 from .asgi_harness import make_app
 from .script import Counts, ScriptGate

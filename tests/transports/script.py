@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import trio
 
+from portico.wire.frame import Frame
 from service.core.ports import Admission, Handshake, HttpAnswer, Peer, Receiver
-from service.wire.frame import Frame
 
 
 @dataclass

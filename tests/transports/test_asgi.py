@@ -3,10 +3,10 @@
 import pytest
 from quart_trio import QuartTrio
 
+from portico.wire.codes import CloseCode
 from service.transports.asgi import register
 from service.transports.door import Door
 from service.transports.proxies import ProxyRules
-from service.wire.codes import CloseCode
 
 from .asgi_harness import AsgiHarness, DoorHarness, Lines, serving
 from .contract import TransportContract, scripted

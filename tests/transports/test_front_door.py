@@ -13,10 +13,10 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
+from portico.wire.frame import Frame
 from service.transports import front_door
 from service.transports.door import Door, describe, safe_text
 from service.transports.http_server import serve_http
-from service.wire.frame import Frame
 
 from .asgi_harness import Lines, make_app, serving
 from .contract import send_what_is_taken, until

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import trio
 
+from portico.wire.codes import CloseCode
+from portico.wire.frame import Frame
 from service.core.ports import Handshake, HttpAnswer, Peer
 from service.transports.poller import SelectorPoller
-from service.wire.codes import CloseCode
-from service.wire.frame import Frame
 
 from .contract import Options, TransportContract, scripted, still_serves, until
 from .native_harness import NativeHarness

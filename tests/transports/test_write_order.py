@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from portico.wire.frame import Frame
 from service.transports import native
 from service.transports.connection import Connection
-from service.wire.frame import Frame
 
 from .contract import Options
 from .native_harness import NativeHarness

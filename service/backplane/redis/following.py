@@ -21,10 +21,10 @@ from typing import Final
 import structlog
 import trio
 
-from service.core.backplane import PATIENCE, Inbound, Joined, Resume
-from service.wire.messages import Event, Target, stream_of
+from portico.wire.messages import Event, Target, stream_of
+from service.core.cluster.backplane import PATIENCE, Inbound, Joined, Resume
+from service.redis.commands import Commands
 
-from .commands import Commands
 from .joining import Counts, Followed, Join
 from .names import Names, ordinary
 from .payloads import Arrival, Push, event_of

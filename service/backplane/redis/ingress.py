@@ -23,11 +23,10 @@ from typing import Final, NamedTuple, Protocol
 import structlog
 import trio
 
-from service.core.backplane import Order
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-
-from .commands import Refusal, Unreachable
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from service.core.cluster.backplane import Publication
+from service.redis.commands import Refusal, Unreachable
 
 GROUP: Final = "portico"
 BATCH: Final = 64
@@ -59,8 +58,8 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 
-Publish = Callable[[Order, Callable[[object], None]], None]
-"""(order, done) → `done` is told what came of it: a PeerFault where it was refused."""
+Publish = Callable[[Publication, Callable[[object], None]], None]
+"""(publication, done) → `done` is told what came of it: a PeerFault where it was refused."""
 
 
 class Ask(Protocol):
@@ -78,14 +77,15 @@ class _Entry(NamedTuple):
 class Ingress:
     """One node's reading of the stream. For metrics: `accepted`, `dead`, `postponed` and `taken_over` entries.
 
-    `order_of` reads an entry's JSON, and raises PeerFault; `lease`, in seconds, is longer than publishing may take.
+    `publication_of` reads an entry's JSON, and raises PeerFault. `lease`, in seconds, is longer than publishing may
+    take.
     """
 
     def __init__(
         self,
         ask: Ask,
         publish: Publish,
-        order_of: Callable[[bytes], Order],
+        publication_of: Callable[[bytes], Publication],
         *,
         node: str,
         prefix: str = "portico:",
@@ -94,7 +94,7 @@ class Ingress:
     ) -> None:
         self._ask = ask
         self._publish = publish
-        self._order_of = order_of
+        self._publication_of = publication_of
         self._node = node
         self._stream = prefix + "ingress"
         self._dead = prefix + "ingress:dead"
@@ -173,24 +173,24 @@ class Ingress:
         outcomes: dict[bytes, object] = {}
         heard = trio.Event()
 
-        def publish(entry: _Entry, order: Order) -> None:
+        def publish(entry: _Entry, publication: Publication) -> None:
             def done(outcome: object) -> None:
                 outcomes[entry.id] = outcome
                 if len(outcomes) == len(entries):
                     heard.set()
 
-            self._publish(order, done)
+            self._publish(publication, done)
 
         for entry in entries:
             if entry.fields is None:
                 outcomes[entry.id] = None
                 continue
             try:
-                order = self._order(entry.id, entry.fields)
+                publication = self._publication(entry.id, entry.fields)
             except PeerFault as fault:
                 outcomes[entry.id] = fault
             else:
-                publish(entry, order)
+                publish(entry, publication)
         if len(outcomes) < len(entries):
             await heard.wait()
         settled: list[bytes] = []
@@ -205,7 +205,7 @@ class Ingress:
             settled.append(entry.id)
         return settled
 
-    def _order(self, entry_id: bytes, fields: list[bytes]) -> Order:
+    def _publication(self, entry_id: bytes, fields: list[bytes]) -> Publication:
         values = [value for name, value in zip(fields[::2], fields[1::2], strict=True) if name == b"json"]
         if len(values) != 1:
             raise PeerFault(
@@ -216,8 +216,8 @@ class Ingress:
         (payload,) = values
         if len(payload) > MAX_ENTRY:
             raise PeerFault(ErrorCode.TOO_LARGE, f"The field 'json' is too large; at most {MAX_ENTRY} bytes are taken.")
-        order = self._order_of(payload)
-        return order if order.id is not None else order._replace(id=f"ingress-{entry_id.decode()}")
+        publication = self._publication_of(payload)
+        return publication if publication.id is not None else publication._replace(id=f"ingress-{entry_id.decode()}")
 
     async def _bury(self, entry: _Entry, fault: PeerFault) -> None:
         fields = entry.fields or []

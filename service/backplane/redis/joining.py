@@ -5,8 +5,8 @@ Plain state without decisions; `following` moves it.
 
 from collections.abc import Callable
 
-from service.core.backplane import Joined, Resume
-from service.wire.messages import Event
+from portico.wire.messages import Event
+from service.core.cluster.backplane import Joined, Resume
 
 from .payloads import Arrival
 

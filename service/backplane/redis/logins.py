@@ -1,4 +1,4 @@
-"""The login sessions of a deployment, in Redis. Promises what `service.core.login_store` does.
+"""The login sessions of a deployment, in Redis. Promises what `service.core.push.login_store` does.
 
 Of each session there is a hash (its user, and what it is as JSON) and a list of the feedback on it; an index for each
 user, in the order of starting; and one over all, by the moment at which they expire, on Redis' own clock. Every call
@@ -12,11 +12,11 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from service.core import login_store
-from service.core.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import encode
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import encode
+from service.core.push import login_store
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
 
 CLAIMED_AT_ONCE: Final = 100
 """Expired sessions that one call takes."""

@@ -6,7 +6,7 @@ others at once as well; leases are the truth, messages only make it known sooner
 
 What it promises:
 - A node that stops without a word is known to be gone within one lease, and each node is told once.
-- Its users are reported as left once, by one of the others (`Surroundings.left`).
+- Its users are reported as left once, by one of the others (`MembershipEvents.left`).
 - While Redis is out of reach nobody is thought to be gone: the last view stays. Afterwards whoever was not seen since
   has a full lease to come back, and the time that it may sleep between two tries.
 - A name has one node: who finds its name taken goes by another, the name with a suffix.
@@ -25,9 +25,9 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from service.core.backplane import NodeState
+from service.core.cluster.backplane import NodeState
+from service.redis.commands import LONGEST_DELAY, Refusal, Unreachable
 
-from .commands import LONGEST_DELAY, Refusal, Unreachable
 from .registry import KEPT, Ask, Present, Registry, pop, registry_key
 
 NODE: Final = "node"
@@ -83,7 +83,7 @@ if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS
 _FAULTS: Final = (Refusal, Unreachable, trio.TooSlowError)
 
 
-class Surroundings(Protocol):
+class MembershipEvents(Protocol):
     """What a membership needs of its backplane. No call may wait or raise."""
 
     def tell_all(self, kind: str, body: bytes) -> None:
@@ -134,7 +134,7 @@ class Membership:
     def __init__(
         self,
         ask: Ask,
-        around: Surroundings,
+        around: MembershipEvents,
         *,
         name: str,
         prefix: str,

@@ -5,7 +5,7 @@ Knows the prefix. On a cluster that holds a hash tag, so that all keys and chann
 
 from typing import Final
 
-from service.wire.messages import ADDRESS_FIELDS, EVERYBODY, Target
+from portico.wire.messages import ADDRESS_FIELDS, EVERYBODY, Target
 
 ORDINARY: Final = b"notifications:"
 """What other programs publish on, for a user: never prefixed."""

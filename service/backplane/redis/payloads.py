@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from service.core.backplane import Published
-from service.wire import strict_json
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import Event
+from portico.wire import strict_json
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event
+from service.core.cluster.backplane import Published
 
 LIVE: Final = 1
 DURABLE: Final = 2
@@ -154,12 +154,12 @@ def receipt(published: Published) -> bytes:
     return b"\1" + _encode(_Receipt(published.stream, published.offset, published.matched, published.queued))
 
 
-def read_receipt(order_id: str, value: bytes) -> Published | None:
+def read_receipt(publication_id: str, value: bytes) -> Published | None:
     """What became of a push with an id; None while that isn't known."""
     try:
         if value[0] == _RECEIPT:
             known = _receipt.decode(memoryview(value)[1:])
-            return Published(order_id, known.stream, known.offset, known.matched, known.queued, True)
+            return Published(publication_id, known.stream, known.offset, known.matched, known.queued, True)
     except (*_unreadable, IndexError):
         pass
     return None

@@ -1,7 +1,8 @@
 """RedisBackplane: what joins the nodes of a deployment, over one Redis.
 
 Joins its parts and knows little itself: `commands` sends, `subscription` hears, `publishing` has receipts to give,
-`following` knows how far each stream has come, `membership` who lives. Promises what `service.core.backplane` does.
+`following` knows how far each stream has come, `membership` who lives. Promises what
+`service.core.cluster.backplane` does.
 What comes on a channel may be anybody's: what cannot be read is dropped and counted, and nothing of it is raised or
 logged.
 
@@ -17,11 +18,13 @@ from typing import Final
 import structlog
 import trio
 
-from service.core.backplane import Done, Inbound, Joined, NodeState, Order, Resume
-from service.wire.faults import PeerFault
-from service.wire.messages import Event, Target
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Target
+from service.backplane.redis.scripts import ALL, EPOCH
+from service.core.cluster.backplane import Done, Inbound, Joined, NodeState, Publication, Resume
+from service.redis.commands import AskAll, Callback, Commands, Refusal, Word
+from service.redis.subscription import LARGEST_MESSAGE, Subscription
 
-from .commands import AskAll, Callback, Commands, Refusal, Word
 from .following import Following
 from .joining import Counts
 from .membership import HELD, KINDS, Membership
@@ -29,8 +32,6 @@ from .names import ORDINARY, Names
 from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
 from .publishing import Publisher
 from .registry import Present
-from .scripts import ALL, EPOCH
-from .subscription import LARGEST_MESSAGE, Subscription
 
 TICK: Final = 0.05
 """Seconds between two looks at what has waited too long."""
@@ -177,9 +178,9 @@ class RedisBackplane:
 
     # Pushes and history
 
-    def publish(self, order: Order, done: Done) -> None:
+    def publish(self, publication: Publication, done: Done) -> None:
         """Push to all nodes."""
-        self.publisher.publish(order, done)
+        self.publisher.publish(publication, done)
 
     def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
         """One more connection here belongs to these targets."""

@@ -1,4 +1,4 @@
-"""Publishing: a node's orders on their way through Redis, until they have a receipt.
+"""Publishing: a node's publications on their way through Redis, until they have a receipt.
 
 Knows the commands, and whose acknowledgements are missing; not who is connected. A push goes out as one command: a
 plain PUBLISH, or the script where it has an id or is kept. Redis says how many nodes it reached; when as many have
@@ -18,16 +18,16 @@ from typing import Final
 import structlog
 import trio
 
-from service.core.backplane import PATIENCE, Done, Order, Published
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import stream_of
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import stream_of
+from service.backplane.redis.scripts import PUSH
+from service.core.cluster.backplane import PATIENCE, Done, Publication, Published
+from service.redis.commands import Commands, Refusal
+from service.redis.subscription import LARGEST_MESSAGE
 
-from .commands import Commands, Refusal
 from .names import Names
 from .payloads import Ack, body_of, live, pending_offset, read_receipt, receipt
-from .scripts import PUSH
-from .subscription import LARGEST_MESSAGE
 
 REMEMBER_SECONDS: Final = 300
 MAX_PUSH: Final = LARGEST_MESSAGE - 64
@@ -40,11 +40,11 @@ LINGER: Final = 3600
 
 
 class _Underway:
-    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "order", "queued", "until")
+    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "publication", "queued", "until")
 
-    def __init__(self, number: int, order: Order, done: Done, born: float) -> None:
+    def __init__(self, number: int, publication: Publication, done: Done, born: float) -> None:
         self.number = number
-        self.order = order
+        self.publication = publication
         self.done = done
         self.born = born
         self.until = born + PATIENCE
@@ -90,10 +90,10 @@ class Publisher:
         """Pushes that wait for their receipt."""
         return len(self._underway) + len(self._asking)
 
-    def publish(self, order: Order, done: Done) -> None:
+    def publish(self, publication: Publication, done: Done) -> None:
         """Push to all nodes; see the port."""
         self._number += 1
-        body = body_of(order.event, self.node, self._number)
+        body = body_of(publication.event, self.node, self._number)
         if len(body) > MAX_PUSH:
             done(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
             return
@@ -102,23 +102,23 @@ class Publisher:
             done(PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes wait for their receipts; try again in a moment."))
             return
         self.published += 1
-        underway = _Underway(self._number, order, done, trio.current_time())
+        underway = _Underway(self._number, publication, done, trio.current_time())
         self._underway[underway.number] = underway
-        channel = self._names.channel(order.target)
-        if order.id is None and not order.durable:
+        channel = self._names.channel(publication.target)
+        if publication.id is None and not publication.durable:
             self._commands.send(self._names.publish, channel, live(body), done=partial(self._live, underway))
             return
-        stream = stream_of(order.target)
+        stream = stream_of(publication.target)
         PUSH.send(
             self._commands,
-            (self._names.id(order.id or ""), self._names.meta(stream), self._names.history(stream)),
+            (self._names.id(publication.id or ""), self._names.meta(stream), self._names.history(stream)),
             (
                 channel,
                 body,
-                REMEMBER_SECONDS if order.id is not None else 0,
-                self._length if order.durable else 0,
+                REMEMBER_SECONDS if publication.id is not None else 0,
+                self._length if publication.durable else 0,
                 int(self._ttl * 1e6),
-                0 if order.ttl is None else max(1, int(order.ttl * 1e6)),
+                0 if publication.ttl is None else max(1, int(publication.ttl * 1e6)),
                 self._floor(),
                 int(self._ttl) + LINGER,
                 self._names.publish,
@@ -146,8 +146,8 @@ class Publisher:
                 self._finish(underway)
         asking, self._asking = self._asking, []
         for underway in asking:
-            assert underway.order.id is not None
-            key = self._names.id(underway.order.id)
+            assert underway.publication.id is not None
+            key = self._names.id(underway.publication.id)
             self._commands.send("GET", key, done=partial(self._known, underway))
 
     def _live(self, underway: _Underway, answer: object) -> None:
@@ -178,26 +178,26 @@ class Publisher:
             self._finish(underway)
 
     def _known(self, underway: _Underway, value: object) -> None:
-        order = underway.order
-        if not isinstance(value, bytes) or order.id is None:
+        publication = underway.publication
+        if not isinstance(value, bytes) or publication.id is None:
             self._fail(underway, value)
-        elif (published := read_receipt(order.id, value)) is not None:
+        elif (published := read_receipt(publication.id, value)) is not None:
             underway.done(published)
         elif trio.current_time() < underway.until:
             self._asking.append(underway)
         else:
             offset = pending_offset(value)
-            stream = None if offset is None else stream_of(order.target)
-            underway.done(Published(order.id, stream, offset, 0, 0, True))
+            stream = None if offset is None else stream_of(publication.target)
+            underway.done(Published(publication.id, stream, offset, 0, 0, True))
 
     def _finish(self, underway: _Underway) -> None:
         del self._underway[underway.number]
-        order, offset = underway.order, underway.offset
-        stream = None if offset is None else stream_of(order.target)
-        order_id = self._make_id() if order.id is None else order.id
-        published = Published(order_id, stream, offset, underway.matched, underway.queued)
-        if order.id is not None:
-            self._commands.send("SET", self._names.id(order.id), receipt(published), "XX", "KEEPTTL")
+        publication, offset = underway.publication, underway.offset
+        stream = None if offset is None else stream_of(publication.target)
+        publication_id = self._make_id() if publication.id is None else publication.id
+        published = Published(publication_id, stream, offset, underway.matched, underway.queued)
+        if publication.id is not None:
+            self._commands.send("SET", self._names.id(publication.id), receipt(published), "XX", "KEEPTTL")
         underway.done(published)
 
     def _fail(self, underway: _Underway, answer: object) -> None:

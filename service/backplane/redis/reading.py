@@ -17,13 +17,13 @@ from typing import Final, NamedTuple
 
 import trio
 
-from service.core.backplane import PATIENCE
-from service.wire.messages import Event
+from portico.wire.messages import Event
+from service.backplane.redis.scripts import READ
+from service.core.cluster.backplane import PATIENCE
+from service.redis.commands import Commands, Unreachable
 
-from .commands import Commands, Unreachable
 from .names import Names
 from .payloads import event_of, fence, read_kept
-from .scripts import READ
 
 STREAM_BYTES: Final = 16 << 20
 """Bytes that are read of one stream's history: who has missed more has lost it."""

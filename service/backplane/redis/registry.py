@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 import trio
 
-from .commands import Word
+from service.redis.commands import Word
 
 SOON: Final = 0.05
 CHUNK: Final = 1000

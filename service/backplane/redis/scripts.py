@@ -1,41 +1,10 @@
-"""The Lua scripts that Redis runs for a node, and what each needs and gives; the scripts say it themselves.
+"""The Lua scripts of a deployment on Redis. What each needs and gives stands at the top of its file."""
 
-Loaded on every new connection, so that a call sends a digest only; where Redis has forgotten a script meanwhile
-(SCRIPT FLUSH), it is sent whole.
-"""
-
-import hashlib
-from importlib import resources
 from typing import Final
 
-from .commands import Callback, Commands, Refusal, Word
+from service.redis.scripts import Script
 
-
-class Script:
-    """One script."""
-
-    def __init__(self, file: str) -> None:
-        self.text = resources.files(__package__).joinpath(file).read_bytes()
-        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
-        self.load: tuple[Word, ...] = ("SCRIPT", "LOAD", self.text)
-
-    def call(self, keys: tuple[Word, ...], arguments: tuple[Word, ...]) -> tuple[Word, ...]:
-        """The command that runs it, once it is loaded."""
-        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
-
-    def send(self, commands: Commands, keys: tuple[Word, ...], arguments: tuple[Word, ...], done: Callback) -> None:
-        """Run it in Redis, in its turn among the other commands."""
-
-        def answered(answer: object) -> None:
-            if isinstance(answer, Refusal) and answer.word == "NOSCRIPT":
-                commands.send("EVAL", self.text, len(keys), *keys, *arguments, done=done)
-            else:
-                done(answer)
-
-        commands.send(*self.call(keys, arguments), done=answered)
-
-
-PUSH: Final = Script("push.lua")
-READ: Final = Script("read.lua")
-EPOCH: Final = Script("epoch.lua")
+PUSH: Final = Script(__package__, "push.lua")
+READ: Final = Script(__package__, "read.lua")
+EPOCH: Final = Script(__package__, "epoch.lua")
 ALL: Final = (PUSH, READ, EPOCH)

@@ -1,8 +1,8 @@
 """Connections to a test's Redis, with nothing said on them beforehand."""
 
-from service.backplane.redis.commands import AskAll, Commands
-from service.backplane.redis.urls import read_url
 from service.observe import make_log
+from service.redis.commands import AskAll, Commands
+from service.redis.urls import read_url
 
 
 async def _nothing(_: AskAll) -> None:

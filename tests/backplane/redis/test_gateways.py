@@ -14,18 +14,18 @@ import pytest
 import trio
 from msgspec import Raw
 
+from portico.wire.faults import PeerFault
 from service.backplane.memory import World
 from service.backplane.redis.ingress import Ingress
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane
-from service.backplane.redis.urls import read_url
-from service.core.backplane import PATIENCE, Order
+from service.core.cluster.backplane import PATIENCE, Publication
+from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
-from service.core.login_store import Login
-from service.core.orders import order_of
-from service.core.session import Session
+from service.core.push.login_store import Login
+from service.core.push.publications import publication_of
 from service.observe import make_log
-from service.wire.faults import PeerFault
+from service.redis.urls import read_url
 from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
 
 from ..redis_server import RedisServer, redis_server
@@ -175,24 +175,24 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
     _, there = await client(other, "b")
     accepted = trio.Event()
 
-    def publish_and_die(order: Order, done: Callable[[object], None]) -> None:
-        one.gateway.publish(order, lambda _: accepted.set())
+    def publish_and_die(publication: Publication, done: Callable[[object], None]) -> None:
+        one.gateway.publish(publication, lambda _: accepted.set())
 
     receipts: list[object] = []
 
-    def publish(order: Order, done: Callable[[object], None]) -> None:
+    def publish(publication: Publication, done: Callable[[object], None]) -> None:
         def published(result: object) -> None:
             receipts.append(result)
             done(result)
 
-        other.gateway.publish(order, published)
+        other.gateway.publish(publication, published)
 
     event = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"n": 1}}
     redis.command("XADD", f"{PREFIX}ingress", "*", "json", json.dumps(event))
     async with trio.open_nursery() as nursery:
         first = link(redis.url)
         await nursery.start(first.run)
-        dying = Ingress(first.ask, publish_and_die, order_of, node="n1", prefix=PREFIX, lease=0.2, log=LOG)
+        dying = Ingress(first.ask, publish_and_die, publication_of, node="n1", prefix=PREFIX, lease=0.2, log=LOG)
         nursery.start_soon(dying.run)
         with trio.fail_after(PATIENT):
             await accepted.wait()
@@ -202,7 +202,7 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
     async with trio.open_nursery() as nursery:
         second = link(redis.url)
         await nursery.start(second.run)
-        living = Ingress(second.ask, publish, order_of, node="n2", prefix=PREFIX, lease=0.2, log=LOG)
+        living = Ingress(second.ask, publish, publication_of, node="n2", prefix=PREFIX, lease=0.2, log=LOG)
         nursery.start_soon(living.run)
         await until(lambda: living.accepted == 1)
         await until(lambda: redis.command("XLEN", f"{PREFIX}ingress") == b":0\r\n")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import trio
 
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
 from service.backplane.redis import ingress
 from service.backplane.redis.ingress import Ingress
-from service.core.backplane import Order
-from service.core.orders import order_of
+from service.core.cluster.backplane import Publication
+from service.core.push.publications import publication_of
 from service.observe import make_log
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
 
 from ..redis_server import RedisServer, redis_server
 from .links import link
@@ -26,20 +26,20 @@ PATIENT = 15.0
 
 
 class Backplane:
-    """What orders are published to: accepts them, unless told otherwise. `orders` are all that it was given."""
+    """What publications go to: accepts them, unless told otherwise. `publications` are all that it was given."""
 
     def __init__(self) -> None:
-        self.orders: list[Order] = []
-        self.outcome: Callable[[Order], object] = lambda order: None
+        self.publications: list[Publication] = []
+        self.outcome: Callable[[Publication], object] = lambda publication: None
         self.holding: list[Callable[[object], None]] | None = None
         self._stirred = trio.Event()
 
-    def publish(self, order: Order, done: Callable[[object], None]) -> None:
+    def publish(self, publication: Publication, done: Callable[[object], None]) -> None:
         """Publish."""
-        self.orders.append(order)
+        self.publications.append(publication)
         self._stirred.set()
         if self.holding is None:
-            done(self.outcome(order))
+            done(self.outcome(publication))
         else:
             self.holding.append(done)
 
@@ -48,18 +48,18 @@ class Backplane:
         self.holding = []
         return self.holding
 
-    async def saw(self, count: int) -> list[Order]:
-        """The orders, once there are so many."""
+    async def saw(self, count: int) -> list[Publication]:
+        """The publications, once there are so many."""
         with trio.fail_after(PATIENT):
-            while len(self.orders) < count:
+            while len(self.publications) < count:
                 self._stirred = trio.Event()
                 await self._stirred.wait()
-        return self.orders
+        return self.publications
 
     @property
     def types(self) -> list[str]:
         """The types of all events."""
-        return [order.event.type for order in self.orders]
+        return [publication.event.type for publication in self.publications]
 
 
 class Node:
@@ -71,7 +71,7 @@ class Node:
         self.ingress = Ingress(
             self.link.ask,
             self.backplane.publish,
-            order_of,
+            publication_of,
             node=name,
             prefix="test:",
             lease=lease,
@@ -183,7 +183,7 @@ async def test_what_cannot_be_published_now_is_tried_again_and_holds_up_what_fol
         await until(lambda: length(redis) == pending(redis) == 0)
         await until(lambda: node.ingress.trouble is None)
     assert node.backplane.types == ["first"] * (len(node.backplane.types) - 1) + ["second"]
-    assert len({order.id for order in node.backplane.orders}) == 2
+    assert len({publication.id for publication in node.backplane.publications}) == 2
     assert node.ingress.postponed >= 2
 
 
@@ -249,7 +249,9 @@ async def test_another_node_takes_over_what_one_that_died_had_in_hand(redis: Red
         await until(lambda: length(redis) == pending(redis) == 0)
         nursery.cancel_scope.cancel()
     # It may have been published by the one that died: with the same id, so once.
-    assert [order.id for node in (one, other) for order in node.backplane.orders] == [f"ingress-{entry}"] * 2
+    assert [publication.id for node in (one, other) for publication in node.backplane.publications] == [
+        f"ingress-{entry}"
+    ] * 2
     assert other.ingress.taken_over == 1
 
 
@@ -345,7 +347,9 @@ async def test_after_an_outage_reading_goes_on(tmp_path: Path, how: str) -> None
             await until(lambda: "after" in node.backplane.types)
             await until(lambda: length(redis) == pending(redis) == 0)
             await until(lambda: node.ingress.trouble is None)
-        assert {order.id for order in node.backplane.orders if order.event.type == "e"} == {f"ingress-{entry}"}
+        assert {publication.id for publication in node.backplane.publications if publication.event.type == "e"} == {
+            f"ingress-{entry}"
+        }
 
 
 async def test_a_stream_that_is_none_is_said_and_waited_for(redis: RedisServer) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from portico.wire.faults import PeerFault
 from service.backplane.redis.logins import RedisLoginStore
-from service.core.backplane import PATIENCE
-from service.wire.faults import PeerFault
+from service.core.cluster.backplane import PATIENCE
 
 from ..login_contract import LoginContract, Scene, answer, login, said
 from ..redis_server import RedisServer, redis_server

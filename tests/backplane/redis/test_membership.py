@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.commands import Commands
 from service.backplane.redis.membership import Membership
 from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
-from service.backplane.redis.urls import read_url
-from service.core.backplane import NodeState
+from service.core.cluster.backplane import NodeState
 from service.observe import make_log
+from service.redis.commands import Commands
+from service.redis.urls import read_url
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
 
 LEASE = 1.0

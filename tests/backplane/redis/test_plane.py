@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.address import Way
-from service.backplane.redis.cluster import Cluster, tagged
 from service.backplane.redis.plane import RedisBackplane
-from service.backplane.redis.urls import read_url
 from service.observe import make_log
+from service.redis.address import Connector
+from service.redis.cluster import Cluster, tagged
+from service.redis.urls import read_url
 
 from ..contract import LENGTH, PATIENT, TTL, BackplaneContract, Node, Scene
 from ..redis_server import RedisServer, redis_server
@@ -35,7 +35,7 @@ class RedisNode(Node):
 @asynccontextmanager
 async def node(url: str, name: str, prefix: str = "portico:") -> AsyncIterator[RedisNode]:
     """One node, joined to the others where Redis is there."""
-    way: Way = read_url(url)
+    way: Connector = read_url(url)
     if sharded := isinstance(way, Cluster):
         prefix = tagged(prefix)
         way = way.under(prefix)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.core.backplane import PATIENCE, Order, Published, Resume
-from service.wire.codes import ErrorCode
-from service.wire.faults import PeerFault
-from service.wire.messages import EVERYBODY, Target
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import EVERYBODY, Target
+from service.core.cluster.backplane import PATIENCE, Publication, Published, Resume
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
@@ -30,13 +30,13 @@ async def ready(*nodes: RedisNode) -> None:
         await one.ready()
 
 
-async def publish_surely(one: RedisNode, order: Order) -> tuple[Published, int]:
+async def publish_surely(one: RedisNode, publication: Publication) -> tuple[Published, int]:
     """A push with an id, asked for again until it is accepted; and how often it was refused."""
-    assert order.id is not None
+    assert publication.id is not None
     refused = 0
     while True:
         try:
-            [published] = await one.publish_all([order])
+            [published] = await one.publish_all([publication])
         except PeerFault as fault:
             if fault.code is not ErrorCode.UNAVAILABLE:
                 raise
@@ -136,16 +136,16 @@ class TestOutOfReach:
             await a.publish(ANN, event(0), id="id-0", durable=True)
             redis.stop()
             started = trio.current_time()
-            orders = [Order(ANN, event(n), f"id-{n}", n % 2 == 0) for n in range(1, 5)]
+            publications = [Publication(ANN, event(n), f"id-{n}", n % 2 == 0) for n in range(1, 5)]
             with pytest.raises(PeerFault) as refused:
-                await a.publish_all(orders)
+                await a.publish_all(publications)
             assert refused.value.code is ErrorCode.UNAVAILABLE
             assert trio.current_time() - started < PATIENCE + MOMENT
             redis.cont()
             await ready(a, b)
-            for order in orders:
-                await publish_surely(a, order)
-            await publish_surely(a, Order(ANN, event(5), "id-5", True))
+            for publication in publications:
+                await publish_surely(a, publication)
+            await publish_surely(a, Publication(ANN, event(5), "id-5", True))
             await b.until(lambda: 5 in client.numbers)
             # Live ones may have come while nobody was listening, durable ones are read then; none comes twice.
             assert [n for n in client.numbers if n % 2 == 0] == [0, 2, 4]
@@ -158,7 +158,7 @@ class TestOutOfReach:
             redis.stop()
             answers: list[object] = []
             for n in range(a.plane.commands.max_commands + 10):
-                a.plane.publish(Order(ANN, event(n)), answers.append)
+                a.plane.publish(Publication(ANN, event(n)), answers.append)
             refused = [answer for answer in answers if isinstance(answer, PeerFault)]
             assert len(refused) == len(answers) >= 10
             assert {fault.code for fault in refused} == {ErrorCode.UNAVAILABLE}
@@ -174,7 +174,7 @@ class TestOutOfReach:
                 await ready(a, b)
                 client = await b.join(ANN)
                 for n in range(1000):
-                    a.plane.publish(Order(ANN, event(n)), lambda _: None)
+                    a.plane.publish(Publication(ANN, event(n)), lambda _: None)
             await b.until(lambda: len(client.numbers) == 1000)
 
 
@@ -208,7 +208,7 @@ class TestCutOff:
             await b.until(lambda: bool(client.numbers))
             proxy.refusing = True
             proxy.cut()
-            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(1, LENGTH + 5)])
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(1, LENGTH + 5)])
             proxy.refusing = False
             await b.until(lambda: bool(b.lost_targets))
             await a.publish(ANN, event(100), durable=True)
@@ -227,7 +227,7 @@ class TestCutOff:
                     redis.command("CLIENT", "KILL", "TYPE", "pubsub")
                 if n % 10 == 8:
                     redis.command("CLIENT", "KILL", "TYPE", "normal")
-                await publish_surely(a, Order(ANN, event(n), f"id-{n}", durable=True))
+                await publish_surely(a, Publication(ANN, event(n), f"id-{n}", durable=True))
             for client, one in zip(clients, (b, c), strict=True):
                 await one.until(lambda client=client: total - 1 in client.numbers)  # type: ignore[misc]
                 assert client.numbers == list(range(total))
@@ -246,7 +246,7 @@ class TestCutOff:
                 async def publish() -> None:
                     nonlocal refused
                     for n in range(total):
-                        receipt, times = await publish_surely(b, Order(ANN, event(n), f"id-{n}", durable=True))
+                        receipt, times = await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=True))
                         receipts.append(receipt)
                         refused += times
 
@@ -282,7 +282,7 @@ class TestCutOff:
                 await ready(a, b)
                 returned = await back(b, ANN, resume=away)
                 assert (returned.at.recovered, returned.events) == (False, [])
-                again, _ = await publish_surely(b, Order(ANN, event(3), "three", durable=True))
+                again, _ = await publish_surely(b, Publication(ANN, event(3), "three", durable=True))
                 assert (again.offset or 0) > (receipt.offset or 0)
                 await a.until(lambda: 3 in client.numbers)
                 assert client.numbers == [1, 2, 3]
@@ -309,7 +309,7 @@ class TestCutOff:
                 assert returned.at.epoch != seen.epoch
                 returned.leave()
             last = await a.join(ANN)
-            receipt, _ = await publish_surely(b, Order(ANN, event(3), "three", durable=True))
+            receipt, _ = await publish_surely(b, Publication(ANN, event(3), "three", durable=True))
             await a.until(lambda: bool(last.events))
             assert (receipt.offset or 0) > seen.offsets["user:ann"]
             last.leave()
@@ -322,7 +322,7 @@ class TestCutOff:
             await ready(a)
             client = await a.join(ANN)
             redis.command("SCRIPT", "FLUSH")
-            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(5)])
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(5)])
             assert client.numbers == list(range(5))
 
     async def test_a_message_that_redis_cuts_links_for(self, redis: RedisServer) -> None:
@@ -333,7 +333,7 @@ class TestCutOff:
             await a.publish(ANN, event(0), durable=True)
             redis.command("PUBLISH", "notifications:ann", "x" * 33_000_000)
             for n in range(1, 5):
-                await publish_surely(a, Order(ANN, event(n), f"id-{n}", durable=True))
+                await publish_surely(a, Publication(ANN, event(n), f"id-{n}", durable=True))
             for client, one in zip(clients, (a, b), strict=True):
                 await one.until(lambda client=client: 4 in client.numbers)  # type: ignore[misc]
                 assert client.numbers == list(range(5))
@@ -347,7 +347,7 @@ class TestCutOff:
             await ready(a)
             client = await a.join(ANN)
             client.leave()
-            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(40)])
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(40)])
             returned = await a.join(ANN, resume=client.resume())
             assert returned.numbers == list(range(40))
 
@@ -417,7 +417,7 @@ class TestOddities:
             with trio.fail_after(PATIENT):
                 while b.plane.following.resubscribed == resubscribed:  # noqa: ASYNC110 - nothing tells of it
                     await trio.sleep(0.01)
-            await a.publish_all([Order(ANN, event(n), durable=True) for n in range(1, 8)])
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(1, 8)])
             await b.until(lambda: 7 in client.numbers)
             assert b.lost_targets == [ANN]
             assert client.numbers == list(range(1, 8))

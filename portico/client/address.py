@@ -1,0 +1,140 @@
+"""Where the gateway's WebSocket is: given as it is, or asked for over HTTP at every attempt.
+
+Knows the discovery call (`GET /api/b-client/websocket-info`) and the paths of the dialects; opens no
+WebSocket. Promises that what a `Locate` returns is a ws:// or wss:// URL with a host.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+import httpx
+import msgspec
+
+from .errors import BadAddress, DiscoveryFailed, printable
+
+DISCOVERY_PATH: Final = "/api/b-client/websocket-info"
+DISCOVERY_TIMEOUT: Final = 10.0
+
+# What a gateway's own URL may end in; a role's path takes its place, and a proxy's prefix stays.
+_DIALECT_PATHS: Final = ("/api/websocket", "/requester", "/worker", "/ws", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Locate:
+    """How to find the gateway: `where` says so to people, `find` is asked before every attempt."""
+
+    where: str
+    find: Callable[[], Awaitable[str]]
+
+
+class _Info(msgspec.Struct):
+    websocket_url: str
+
+
+def _split(url: str, schemes: tuple[str, str], example: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port_is_readable = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_readable = False
+        parts = SplitResult("", "", "", "", "")
+    if not port_is_readable or parts.scheme not in schemes or not parts.hostname:
+        raise BadAddress(f"{printable(url)!r} is not an address like {example}.")
+    if parts.username is not None or parts.password is not None:
+        raise BadAddress("An address must not contain a user name or password; give a token instead.")
+    return parts
+
+
+def websocket_address(url: str, role_path: str = "") -> str:
+    """A checked WebSocket URL; `role_path` (such as `/worker`) is used where the URL names no path.
+
+    Raises BadAddress.
+    """
+    parts = _split(url, ("ws", "wss"), "ws://localhost:8766")
+    path = parts.path if parts.path not in ("", "/") else (role_path or "/")
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def for_role(url: str, role_path: str) -> str:
+    """The URL that discovery gave, with its dialect's path replaced by a role's. Raises BadAddress."""
+    parts = _split(url, ("ws", "wss"), "ws://localhost:8766")
+    ending = next((p for p in _DIALECT_PATHS if parts.path.endswith(p)), "")
+    prefix = parts.path[: len(parts.path) - len(ending)] if ending else parts.path
+    return urlunsplit((parts.scheme, parts.netloc, prefix + role_path, parts.query, ""))
+
+
+async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) -> str:
+    """Ask a gateway where its WebSocket is.
+
+    `base_url`: its HTTP address, like http://localhost:8000. Raises BadAddress or DiscoveryFailed.
+    Cancelling is safe.
+    """
+    _split(base_url, ("http", "https"), "http://localhost:8000")
+    asked = base_url.rstrip("/") + DISCOVERY_PATH
+    secure = base_url.startswith("https")
+    try:
+        # The WebSocket goes straight to the gateway, so the question that finds it must too:
+        # through a proxy of the environment it would be answered for another point of view.
+        async with httpx.AsyncClient(
+            verify=(ssl_context or ssl.create_default_context()) if secure else False,
+            timeout=DISCOVERY_TIMEOUT,
+            trust_env=False,
+            follow_redirects=True,
+        ) as http:
+            answer = await http.get(asked)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        why = printable(_reason(error)) or type(error).__name__
+        raise DiscoveryFailed(f"No answer from {printable(asked)}: {why}.") from error
+    if answer.status_code != 200:
+        raise DiscoveryFailed(
+            f"{printable(asked)} answered {answer.status_code} instead of the WebSocket's address; "
+            "is this a gateway's HTTP address?"
+        )
+    try:
+        url = msgspec.json.decode(answer.content, type=_Info).websocket_url
+        return websocket_address(url)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadAddress) as error:
+        raise DiscoveryFailed(f"{printable(asked)} answered without a usable websocket_url.") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in the words of whoever has some: of a certificate that isn't trusted only the cause tells."""
+    found: BaseException | None = error
+    while found is not None and not str(found):
+        found = found.__cause__ or found.__context__
+    return str(found or "")
+
+
+def locate(
+    *,
+    url: str | None = None,
+    base_url: str | None = None,
+    role_path: str = "",
+    ssl_context: ssl.SSLContext | None = None,
+) -> Locate:
+    """How to find the gateway from what the program was given: a WebSocket `url`, or a `base_url`.
+
+    `role_path` empty: the path that discovery names is kept. Raises BadAddress unless exactly one of
+    the two is given.
+    """
+    if (url is None) == (base_url is None):
+        raise BadAddress("Give either url (ws://…) or base_url (http://…), not both and not neither.")
+    if url is not None:
+        address = websocket_address(url, role_path)
+
+        async def known() -> str:
+            return address
+
+        return Locate(address, known)
+    assert base_url is not None
+    asked = base_url
+    _split(asked, ("http", "https"), "http://localhost:8000")
+
+    async def ask() -> str:
+        found = await discover(asked, ssl_context=ssl_context)
+        return for_role(found, role_path) if role_path else found
+
+    return Locate(asked, ask)

@@ -1,0 +1,85 @@
+"""What an SDK program is told about its connection: one small value per happening, one line each.
+
+Knows nothing of sockets or terminals. Promises that `str(event)` is a single printable line.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import printable
+
+_log = logging.getLogger("portico.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """An attempt begins. `attempt` counts from 1 since the last connection that held."""
+
+    where: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"connecting to {self.where}" + (f" (attempt {self.attempt})" if self.attempt > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection stands, and where the dialect has names, the gateway knows ours."""
+
+    address: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        at = printable(self.address)
+        return f"registered as {printable(self.name)} at {at}" if self.name else f"connected to {at}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A connection ended, or an attempt failed."""
+
+    why: Exception
+
+    def __str__(self) -> str:
+        return f"lost: {printable(str(self.why), 500)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The next attempt follows after `delay` seconds."""
+
+    delay: float
+
+    def __str__(self) -> str:
+        return f"retry in {self.delay:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """We, or the gateway, are about to end in an orderly way."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True, slots=True)
+class BadMessage:
+    """The gateway sent something that cannot be read, or complained about what we sent; we go on."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"bad message: {printable(self.why)}"
+
+
+Event = Connecting | Connected | Lost | Retrying | Draining | BadMessage
+Report = Callable[[Event], None]
+
+
+def log_event(event: Event) -> None:
+    """The report that is used where none is given: the logger `portico.client`."""
+    level = logging.WARNING if isinstance(event, Lost | BadMessage) else logging.INFO
+    _log.log(level, "%s", event)

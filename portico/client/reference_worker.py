@@ -1,0 +1,89 @@
+"""The reference worker's commands: what `portico worker` serves, and an example to copy.
+
+Knows no connection: plain functions from a request's data to its result. Promises that nothing which
+comes over the network is ever evaluated or run.
+"""
+
+import math
+import os
+import platform
+import socket
+import time
+from datetime import datetime
+from typing import Any, Final
+
+from .handlers import CommandFailed, Handler
+
+_STARTED: Final = time.monotonic()
+
+
+async def get_time(_data: Any) -> str:
+    """The local time, as `2025-10-20 15:30:45`."""
+    return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+
+
+async def echo(data: Any) -> str:
+    """`Echo: ` and the `message` that was given. Raises CommandFailed without one."""
+    message = data.get("message") if isinstance(data, dict) else None
+    if not isinstance(message, str):
+        raise CommandFailed('echo needs {"message": "some text"}.')
+    return f"Echo: {message}"
+
+
+async def get_system_info(_data: Any) -> dict[str, Any]:
+    """Where this worker runs: host, platform, Python, processors, process and its age in seconds."""
+    return {
+        "hostname": socket.gethostname(),
+        "platform": platform.platform(),
+        "python_version": platform.python_version(),
+        "cpu_count": os.cpu_count(),
+        "pid": os.getpid(),
+        "uptime_seconds": round(time.monotonic() - _STARTED, 3),
+    }
+
+
+async def calculate(data: Any) -> int | float:
+    """`a op b` for the four operators. Raises CommandFailed for anything else."""
+    if not isinstance(data, dict):
+        raise CommandFailed('calculate needs {"a": number, "b": number, "op": "+"}.')
+    a, b, operator = _number(data, "a"), _number(data, "b"), data.get("op")
+    try:
+        match operator:
+            case "+":
+                result = a + b
+            case "-":
+                result = a - b
+            case "*":
+                result = a * b
+            case "/":
+                result = a / b
+            case _:
+                raise CommandFailed("op must be one of + - * /.")
+        if math.isfinite(result):
+            return result
+    except ZeroDivisionError:
+        raise CommandFailed("Division by zero.") from None
+    except OverflowError:
+        pass  # an integer that is no float any more, and of no use to a JSON reader either
+    raise CommandFailed("The result is too large.")
+
+
+def _number(data: dict[str, Any], name: str) -> int | float:
+    value = data.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CommandFailed(f"{name} must be a number.")
+    return value
+
+
+async def execute_command(_data: Any) -> None:
+    """Always refuses. Raises CommandFailed."""
+    raise CommandFailed("execute_command is refused: this worker runs nothing that comes over the network.")
+
+
+COMMANDS: Final[dict[str, Handler]] = {
+    "get_time": get_time,
+    "echo": echo,
+    "get_system_info": get_system_info,
+    "calculate": calculate,
+    "execute_command": execute_command,
+}

@@ -1,0 +1,304 @@
+"""Requester: calls to workers, many in flight over one connection, each answer to its own call.
+
+Speaks the requester dialect (the protocol reference, "Requester dialect"). Knows nothing of how a
+connection is kept; `reconnecting` does. Promises:
+- an answer reaches the call with its `request_id` or nobody: a cancelled call is forgotten, and its
+  late answer dropped and counted;
+- a call never hangs on a connection that is gone: it raises ConnectionLost, and is not repeated,
+  because only the caller knows whether repeating it is harmless;
+- calls made while there is no connection wait for the next one.
+"""
+
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import trio
+
+from .address import locate
+from .backoff import Backoff
+from .current_link import Standing
+from .errors import (
+    ClientError,
+    ConnectionLost,
+    RequestTimeout,
+    StreamOverrun,
+    request_failed,
+)
+from .events import BadMessage, Connected, Report, log_event
+from .link import Link, LinkOptions
+from .reconnecting import SYSTEM_RANDOM, stay_connected
+
+PATH: Final = "/requester"
+
+GRACE: Final = 1.0
+"""Seconds past a call's timeout that the gateway's own word on it is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it came: the five fields of the requester dialect, and whether more will follow."""
+
+    request_id: str
+    success: bool
+    data: Any
+    error: str | None
+    processed_by: str | None
+    partial: bool = False
+
+    def unwrap(self) -> Any:
+        """The data of a success. Raises RequestFailed, or its subclass for the cause."""
+        if self.success:
+            return self.data
+        raise request_failed(self.error or "unknown error", self.request_id, self.processed_by)
+
+
+class _Call:
+    """What one call waits on: a bounded buffer of answers, and after them the error that ended it."""
+
+    def __init__(self, request_id: str, stream: bool, buffer: int) -> None:
+        self.request_id = request_id
+        self.stream = stream
+        self._answers, self._received = trio.open_memory_channel[Answer](buffer)
+        self._error: ClientError | None = None
+
+    def put(self, answer: Answer) -> bool:
+        """Hand in an answer; False where nobody wants it any more."""
+        if self._error is not None or (answer.partial and not self.stream):
+            return False
+        try:
+            self._answers.send_nowait(answer)
+        except trio.WouldBlock:
+            self.fail(StreamOverrun("Partial answers came faster than they were read."))
+            return False
+        return True
+
+    def fail(self, error: ClientError) -> None:
+        """No more answers: what is in the buffer is read first, then `error` raised."""
+        if self._error is None:
+            self._error = error
+            self._answers.close()
+
+    async def next(self) -> Answer:
+        """The next answer. Raises the error that ended the call. Cancelling is safe."""
+        try:
+            return await self._received.receive()
+        except trio.EndOfChannel:
+            assert self._error is not None
+            # One error may end a thousand calls, and each raise would lengthen its traceback.
+            raise self._error.with_traceback(None) from None
+
+
+def _answer(message: dict[str, Any]) -> Answer:
+    error, by = message.get("error"), message.get("processed_by")
+    return Answer(
+        request_id=str(message.get("request_id")),
+        success=message.get("success") is True,
+        data=message.get("data"),
+        error=None if error is None else str(error),
+        processed_by=None if by is None else str(by),
+        partial=message.get("partial") is True,
+    )
+
+
+class Requester:
+    """Sends requests; used as `async with Requester(…) as r:`, which returns once connected.
+
+    `url`: a WebSocket address (ws://host:port), or `base_url`: the gateway's HTTP address, to be asked
+    where the WebSocket is. `max_in_flight`: calls that may wait for an answer at a time, further ones
+    wait for a place; `stream_buffer`: partial answers kept per stream that is read too slowly.
+
+    Entering raises SentAway, GaveUp, HandshakeRefused or BadAddress; when the connection ends for
+    good later, every call raises that.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        base_url: str | None = None,
+        backoff: Backoff | None = None,
+        options: LinkOptions | None = None,
+        on_event: Report = log_event,
+        max_in_flight: int = 1024,
+        stream_buffer: int = 1024,
+        source: Callable[[], float] = SYSTEM_RANDOM,
+    ) -> None:
+        self._options = options or LinkOptions()
+        self._locate = locate(url=url, base_url=base_url, role_path=PATH, ssl_context=self._options.ssl_context)
+        self._backoff = backoff or Backoff()
+        self._report = on_event
+        self._source = source
+        self._places = trio.Semaphore(max_in_flight)
+        self._stream_buffer = stream_buffer
+        self._calls: dict[str, _Call] = {}
+        self._standing = Standing(self._fail_all)
+        self._scope: AbstractAsyncContextManager[None] | None = None
+        self.dropped = 0
+        """Answers that came too late or for nobody."""
+
+    async def __aenter__(self) -> Self:
+        self._scope = self._standing.running(self._keep)
+        await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._scope is not None
+        try:
+            return await self._scope.__aexit__(kind, error, trace)
+        finally:
+            self._scope = None
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for an answer."""
+        return len(self._calls)
+
+    async def request(
+        self,
+        command: str,
+        data: Any = None,
+        *,
+        timeout: float | None = None,
+        affinity: str | None = None,
+        idempotent: bool = True,
+    ) -> Any:
+        """Ask a worker, and return the data of its answer.
+
+        `timeout`: seconds over all attempts and waiting (None: the gateway's default); `affinity`:
+        same key, same worker while it lives; `idempotent` False: never give it to a second worker.
+        Raises RequestFailed (or NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), ConnectionLost,
+        Unsendable, MessageTooLarge, or what ended the requester. Cancelling is safe: the call is
+        forgotten, though a worker may have begun with it.
+        """
+        answer = await self.ask(command, data, timeout=timeout, affinity=affinity, idempotent=idempotent)
+        return answer.unwrap()
+
+    async def ask(
+        self,
+        command: str,
+        data: Any = None,
+        *,
+        timeout: float | None = None,
+        affinity: str | None = None,
+        idempotent: bool = True,
+    ) -> Answer:
+        """Like `request`, but returns the whole answer, and an error answer too."""
+        message = _request(command, data, timeout, affinity, idempotent)
+        call = _Call(message["request_id"], stream=False, buffer=1)
+        try:
+            with trio.move_on_after(math.inf if timeout is None else timeout + GRACE):
+                await self._begin(call, message)
+                return await call.next()
+        finally:
+            self._forget(call)
+        raise _too_late(message)
+
+    async def stream(
+        self,
+        command: str,
+        data: Any = None,
+        *,
+        timeout: float | None = None,
+        affinity: str | None = None,
+        idempotent: bool = True,
+    ) -> AsyncGenerator[Any, None]:
+        """Ask a worker that answers in parts, and yield each part's data.
+
+        The last answer's data is a part too, unless it is null. Arguments and errors are those of
+        `request`, and StreamOverrun. Whoever leaves the loop early should close the generator
+        (`contextlib.aclosing`); the rest of the answer is then dropped.
+        """
+        message = _request(command, data, timeout, affinity, idempotent) | {"stream": True}
+        deadline = math.inf if timeout is None else trio.current_time() + timeout + GRACE
+        call = _Call(message["request_id"], stream=True, buffer=self._stream_buffer)
+        begun = False
+        try:
+            while True:
+                # The scope closes before the yield: one that stays open across it would
+                # cancel whatever the caller does between two parts.
+                answer: Answer | None = None
+                with trio.move_on_at(deadline):
+                    if not begun:
+                        await self._begin(call, message)
+                        begun = True
+                    answer = await call.next()
+                if answer is None:
+                    raise _too_late(message)
+                part = answer.unwrap()
+                if answer.partial or part is not None:
+                    yield part
+                if not answer.partial:
+                    return
+        finally:
+            self._forget(call)
+
+    async def _keep(self) -> None:
+        await stay_connected(
+            self._locate,
+            self._live,
+            options=self._options,
+            backoff=self._backoff,
+            report=self._report,
+            source=self._source,
+        )
+
+    async def _live(self, link: Link) -> None:
+        # No greeting in this dialect: a requester is one by its path, and the upgrade is the answer.
+        self._report(Connected(link.address))
+        self._standing.up(link)
+        try:
+            while True:
+                self._settle(_answer(await link.receive()))
+        except ConnectionLost as lost:
+            self._standing.down()
+            self._fail_all(lost)
+            raise
+
+    def _settle(self, answer: Answer) -> None:
+        call = self._calls.get(answer.request_id)
+        if call is None and not answer.success and answer.error:
+            self._report(BadMessage(answer.error))
+        if call is None or not call.put(answer):
+            self.dropped += 1
+
+    def _fail_all(self, error: ClientError) -> None:
+        for call in self._calls.values():
+            call.fail(error)
+
+    async def _begin(self, call: _Call, message: dict[str, Any]) -> None:
+        await self._places.acquire()
+        try:
+            link = await self._standing.link()
+            # Known only from here on: a link that was lost before has nothing to do with this call.
+            self._calls[call.request_id] = call
+            await link.send(message)
+        except BaseException:
+            self._calls.pop(call.request_id, None)
+            self._places.release()
+            raise
+
+    def _forget(self, call: _Call) -> None:
+        if self._calls.pop(call.request_id, None) is not None:
+            self._places.release()
+
+
+def _request(command: str, data: Any, timeout: float | None, affinity: str | None, idempotent: bool) -> dict[str, Any]:
+    message: dict[str, Any] = {"request_id": str(uuid4()), "command": command, "data": data}
+    if timeout is not None:
+        message["timeout"] = timeout
+    if affinity is not None:
+        message["affinity"] = affinity
+    if not idempotent:
+        message["idempotent"] = False
+    return message
+
+
+def _too_late(message: dict[str, Any]) -> RequestTimeout:
+    return RequestTimeout("Worker response timeout", request_id=message["request_id"])

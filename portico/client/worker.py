@@ -1,0 +1,327 @@
+"""Worker: serves commands, many at a time, for as long as it is wanted.
+
+Speaks the envelope dialect as a worker (the protocol reference, "Envelope dialect"). Knows nothing of
+how a connection is kept; `reconnecting` does. Promises:
+- every request that was taken is answered once: with the handler's result, or its exception's text;
+- a handler ends with the connection it was asked over, since its answer has nowhere to go and the
+  gateway has given the request to another worker;
+- being stopped or cancelled is orderly: no new requests are taken, what is in flight is finished
+  within a bound, and only then is the connection closed.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+from uuid import uuid4
+
+import trio
+
+from .address import locate
+from .background import background_nursery
+from .backoff import Backoff
+from .envelope import Call, call_of, data_of, message, response
+from .errors import ConnectionLost, MessageTooLarge, NoGreeting, Unsendable
+from .events import BadMessage, Connected, Draining, Report, log_event
+from .handlers import Handler, check_handlers, error_text, run_handler
+from .link import Link, LinkOptions
+from .reconnecting import SYSTEM_RANDOM, stay_connected
+
+PATH: Final = "/worker"
+MAX_MESSAGE: Final = 5 * 2**20
+DEFAULT_HEARTBEAT: Final = 25.0
+
+_log = logging.getLogger("portico.client")
+
+
+class Worker:
+    """Serves `commands` (name → handler) until stopped; `await worker.run()` does it.
+
+    `url`: a WebSocket address (ws://host:port), or `base_url`: the gateway's HTTP address, to be asked
+    where the WebSocket is. `name`: the worker's `client_id`, made up if absent; `capacity`: requests
+    handled at a time, at least 1; `weight`: its share where the gateway weighs, above 0; `token`: the
+    handshake key that a gateway in production wants; `drain_seconds`: how long requests in flight may
+    still take when the worker ends. A handler may be a plain function (it runs in a thread), an async
+    one, or an async generator (its values are partial answers).
+
+    Raises BadAddress, TypeError or ValueError.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        base_url: str | None = None,
+        commands: Mapping[str, Handler],
+        name: str | None = None,
+        capacity: int = 16,
+        weight: float = 1.0,
+        token: str | None = None,
+        drain_seconds: float = 10.0,
+        backoff: Backoff | None = None,
+        options: LinkOptions | None = None,
+        on_event: Report = log_event,
+        source: Callable[[], float] = SYSTEM_RANDOM,
+    ) -> None:
+        check_handlers(commands)
+        if capacity < 1:
+            raise ValueError("A worker's capacity must be at least 1.")
+        if weight <= 0:
+            raise ValueError("A worker's weight must be above 0.")
+        self.commands: Final = dict(commands)
+        self.name: Final = name or f"worker-{uuid4().hex[:8]}"
+        self.capacity: Final = capacity
+        self.weight: Final = weight
+        self.token: Final = token
+        self.drain_seconds: Final = drain_seconds
+        self.options: Final = options or LinkOptions(max_message=MAX_MESSAGE)
+        self.report: Final = on_event
+        # Threads that were abandoned by a cancelled handler count too, until they are done.
+        self.threads: Final = trio.CapacityLimiter(capacity)
+        self._locate = locate(url=url, base_url=base_url, role_path=PATH, ssl_context=self.options.ssl_context)
+        self._backoff = backoff or Backoff()
+        self._source = source
+        self.stopping = trio.Event()
+        self._session: _Session | None = None
+        self._waiting = trio.CancelScope()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were taken and not answered yet."""
+        return 0 if self._session is None else len(self._session.running)
+
+    async def run(self) -> None:
+        """Serve until `stop` is called, reconnecting as often as it takes. Once per worker.
+
+        Raises SentAway, GaveUp or HandshakeRefused when it cannot go on. Cancelling is safe and
+        orderly: it takes as long as `stop` does.
+        """
+        async with background_nursery() as nursery:
+            nursery.start_soon(self._stop_when_cancelled)
+            with trio.CancelScope(shield=True), self._waiting:
+                await stay_connected(
+                    self._locate,
+                    self._live,
+                    options=self.options,
+                    backoff=self._backoff,
+                    report=self.report,
+                    source=self._source,
+                )
+
+    def stop(self, *, now: bool = False) -> None:
+        """End in order: no new requests, finish what is in flight within `drain_seconds`, disconnect.
+
+        `now`: don't wait for what is in flight; it is cancelled, and the gateway moves it elsewhere.
+        """
+        if not self.stopping.is_set():
+            self.stopping.set()
+            if self.in_flight and not now:
+                self.report(Draining(f"finishing {self.in_flight} in flight, at most {self.drain_seconds:g} s"))
+        if self._session is None or not self._session.registered.is_set():
+            self._waiting.cancel()
+        elif now:
+            self._session.hurry.set()
+
+    async def _stop_when_cancelled(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.stop()
+
+    async def _live(self, link: Link) -> None:
+        self._session = _Session(self, link)
+        try:
+            await self._session.run()
+        except ConnectionLost:
+            if not self.stopping.is_set():
+                raise
+        finally:
+            self._session = None
+
+
+class _Session:
+    """A worker's life on one link: registered, serving, leaving."""
+
+    def __init__(self, worker: Worker, link: Link) -> None:
+        self._worker = worker
+        self._link = link
+        self._slots = trio.Semaphore(worker.capacity)
+        self._greetings = 0
+        self.registered = trio.Event()
+        self._heartbeat_interval = DEFAULT_HEARTBEAT
+        self._beats_sent = self._beats_answered = 0
+        self._beat = trio.Event()
+        self._reading = trio.CancelScope()
+        self._idle = trio.Event()
+        self._patience = trio.CancelScope()
+        self.running: dict[str, trio.CancelScope] = {}
+        self.hurry = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until the worker is stopped. Raises ConnectionLost or NoGreeting."""
+        worker = self._worker
+        async with background_nursery() as nursery:
+            await self._link.send(self._introduction())
+            with trio.move_on_after(worker.options.connect_timeout):
+                while not self.registered.is_set():
+                    self._take(await self._link.receive(), nursery)
+            if not self.registered.is_set():
+                raise NoGreeting("The gateway did not confirm the worker in time.")
+            nursery.start_soon(self._quietly, self._heartbeats)
+            nursery.start_soon(self._quietly, self._leave_when_stopped)
+            with self._reading:
+                while True:
+                    self._take(await self._link.receive(), nursery)
+
+    def _introduction(self) -> dict[str, Any]:
+        worker = self._worker
+        about: dict[str, Any] = {
+            "client_id": worker.name,
+            "role": "worker",
+            "commands": sorted(worker.commands),
+            "capacity": worker.capacity,
+            "weight": worker.weight,
+        }
+        if worker.token is not None:
+            about["token"] = worker.token
+        return message("connect", about)
+
+    def _take(self, envelope: dict[str, Any], nursery: trio.Nursery) -> None:
+        data = data_of(envelope)
+        match envelope.get("type"):
+            case "request":
+                call = call_of(envelope)
+                if call is None:
+                    self._worker.report(BadMessage("a request without an id or an action"))
+                else:
+                    nursery.start_soon(self._quietly, self._serve, call)
+            case "custom" if data.get("event") == "cancel":
+                scope = self.running.get(str(data.get("request_id")))
+                if scope is not None:
+                    scope.cancel()
+            case "connect":
+                self._greeted(data)
+            case "heartbeat":
+                self._beats_answered += 1
+                self._beat.set()
+                self._beat = trio.Event()
+            case "notification" if data.get("event") == "server_draining":
+                self._worker.report(Draining("the gateway is about to restart"))
+            case "error":
+                self._worker.report(BadMessage(str(data.get("error"))))
+            case _:
+                pass  # what a later gateway adds is not for us
+
+    def _greeted(self, data: dict[str, Any]) -> None:
+        # On /worker the gateway greets by itself and then answers our introduction; elsewhere it
+        # only answers. Either way the answer carries our name, unless it was given to another.
+        self._greetings += 1
+        interval = data.get("heartbeat_interval")
+        if isinstance(interval, int | float) and interval > 0:
+            self._heartbeat_interval = float(interval)
+        named = data.get("client_id")
+        if self.registered.is_set() or (named != self._worker.name and self._greetings < 2):
+            return
+        self.registered.set()
+        self._worker.report(Connected(self._link.address, str(named)))
+
+    async def _serve(self, call: Call) -> None:
+        worker = self._worker
+        earlier = self.running.get(call.request_id)
+        if earlier is not None and not earlier.cancel_called:
+            worker.report(BadMessage("a request that is in flight already"))
+            return
+        # A gateway that knows our capacity never sends more; one that was told too late may.
+        if len(self.running) >= 2 * worker.capacity:
+            await self._link.send(response(call, error="Worker at capacity"))
+            return
+        scope = self.running[call.request_id] = trio.CancelScope()
+        try:
+            with scope:
+                async with self._slots:
+                    answer = await self._answer(call)
+            if not scope.cancelled_caught:  # the gateway gave up on it and expects no answer
+                await self._deliver(call, answer)
+        finally:
+            # A request that was cancelled and asked again has another's scope there.
+            if self.running.get(call.request_id) is scope:
+                del self.running[call.request_id]
+            if not self.running:
+                self._idle.set()
+                self._idle = trio.Event()
+
+    async def _answer(self, call: Call) -> dict[str, Any]:
+        worker = self._worker
+        handler = worker.commands.get(call.command)
+        if handler is None:
+            return response(call, error=f"This worker does not serve {call.command!r}.")
+
+        gone: ConnectionLost | None = None
+
+        async def part(item: Any) -> None:
+            nonlocal gone
+            try:
+                await self._link.send(response(call, result=item, partial=True))
+            except ConnectionLost as lost:
+                gone = lost
+                raise
+
+        try:
+            result = await run_handler(
+                handler,
+                call,
+                part=part,
+                threads=worker.threads,
+                largest=worker.options.max_message,
+            )
+        except Exception as error:
+            if error is gone:  # and not some other connection that the handler uses
+                raise
+            _log.debug("The handler of %r failed.", call.command, exc_info=True)
+            return response(call, error=error_text(error))
+        return response(call, result=result)
+
+    async def _deliver(self, call: Call, answer: dict[str, Any]) -> None:
+        try:
+            await self._link.send(answer)
+        except (Unsendable, MessageTooLarge) as error:
+            await self._link.send(response(call, error=error_text(error)))
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await trio.sleep(self._heartbeat_interval)
+            await self._send_heartbeat()
+
+    async def _send_heartbeat(self) -> None:
+        self._beats_sent += 1
+        await self._link.send(message("heartbeat", {}))
+
+    async def _leave_when_stopped(self) -> None:
+        worker = self._worker
+        await worker.stopping.wait()
+        async with background_nursery() as nursery:
+            nursery.start_soon(self._stop_waiting)
+            self._patience.deadline = trio.current_time() + worker.drain_seconds
+            with self._patience:
+                await self._link.send(message("custom", {"event": "capacity", "capacity": 0}))
+                # The gateway answers in order: after this heartbeat's answer no request that was
+                # sent before it heard of capacity 0 can still be on its way.
+                await self._send_heartbeat()
+                while self._beats_answered < self._beats_sent:
+                    await self._beat.wait()
+                while self.running:
+                    await self._idle.wait()
+        for scope in self.running.values():
+            scope.cancel()
+        await self._link.send(message("disconnect", {}))
+        await trio.sleep(worker.options.close_timeout)
+        self._reading.cancel()
+
+    async def _stop_waiting(self) -> None:
+        await self.hurry.wait()
+        self._patience.cancel()
+
+    async def _quietly(self, task: Callable[..., Any], *arguments: Any) -> None:
+        """Run a task of this session; the lost link that ends it is reported by the reader."""
+        with suppress(ConnectionLost):
+            await task(*arguments)

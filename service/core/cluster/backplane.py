@@ -1,0 +1,158 @@
+"""Backplane: what joins the nodes of a deployment, as a port of the core's; one node alone has one too, in memory.
+
+Four things go through it: pushes, to whatever node has connections that they are for; the history of durable
+events, from which clients resume; messages of the nodes to one another; and what is shared, such as login sessions.
+Implementations live in `service/backplane`: `memory` for one process, `redis` for several. One contract suite
+(`tests/backplane/contract.py`) runs over both.
+
+Nothing here waits or raises. What takes a round trip ends in a callback, exactly one call of it, in the thread that
+trio runs in and maybe before the method has returned (in memory it always does). A callback must not raise. Whatever
+is asked of a backplane that is out of reach is refused with a PeerFault `unavailable` within PATIENCE seconds, and
+then nothing was done, or may have been done once: asking again with the same id is safe.
+
+What it promises to a node:
+- Pushes for one target from one publisher arrive in the order in which they were published; live ones at most once.
+- Events of one stream arrive in the order of their offsets, each once, with none left out; where that cannot be kept
+  (the history is gone), the node is told by `Inbound.lost`, never nothing.
+- Offsets of a stream only grow, but not by one. They are never used again, whatever happens to the store.
+- A node that has joined a target (`done` was called) gets every push to it that is accepted from then on, while the
+  backplane is in reach.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Target
+
+PATIENCE: Final = 2.0
+"""Seconds that something waits for a backplane that is out of reach, before it is refused."""
+
+
+class Publication(NamedTuple):
+    """A push to be published. `id`: the publisher's own, delivered once in 5 minutes (None: it has none);
+    `durable`: kept in the history of the target's stream, `ttl` seconds of it at most (None: as long as the
+    history keeps anything). Whoever comes back for it later than that is told that something is lost."""
+
+    target: Target
+    event: Event
+    id: str | None = None
+    durable: bool = False
+    ttl: float | None = None
+
+
+class Published(NamedTuple):
+    """What became of a publication, over all nodes. `repeated`: the id was known, and this is what came of it then."""
+
+    id: str
+    stream: str | None
+    offset: int | None
+    matched: int
+    queued: int
+    repeated: bool = False
+
+
+class Resume(NamedTuple):
+    """Where a client left off: of each stream, the offset of the last event that it has."""
+
+    epoch: str
+    offsets: Mapping[str, int]
+
+
+class Joined(NamedTuple):
+    """A node gets the pushes of some targets from now on.
+
+    `offsets`: where each of their streams is now. `missed`: what a resuming client has not had, by stream, in the
+    order of offsets and up to `offsets`. `lost`: the streams it named of which something is gone, or may be: nothing
+    of these is in `missed`. `recovered` is False also when the backplane is out of reach: then the targets are joined
+    as soon as it is back, and `offsets` may be empty.
+    """
+
+    epoch: str
+    offsets: Mapping[str, int]
+    missed: Mapping[str, list[Event]]
+    lost: Collection[str]
+    recovered: bool
+
+
+class Inbound(Protocol):
+    """What a backplane tells its node. No call may wait or raise."""
+
+    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+        """A push: deliver it to the connections here. Returns how many matched, how many were handed it."""
+
+    def lost(self, target: Target) -> None:
+        """Events of this target's stream may have been missed and cannot be read again: tell its connections."""
+
+    def heard(self, sender: str, kind: str, body: bytes) -> None:
+        """A message of another node's (never one's own)."""
+
+    def node_left(self, node: str) -> None:
+        """A node is gone: its lease ran out, or it said goodbye. Once for each that was seen."""
+
+    def nodes_changed(self) -> None:
+        """`nodes()` gives something else than before."""
+
+
+class NodeState(NamedTuple):
+    """A node as the others see it. `role` is `combined`, `api` or `websocket`; `websocket_url` where clients connect
+    to it (None: it takes none, or at the address of the question); `load` its connections; `about`, anything else
+    that it tells of itself, as JSON."""
+
+    node: str
+    role: str
+    websocket_url: str | None
+    draining: bool
+    load: int
+    about: bytes
+
+
+Done = Callable[[Published | PeerFault], None]
+
+
+class Backplane(Protocol):
+    """What joins this node to the others. See the module for what all of it promises."""
+
+    @property
+    def node(self) -> str:
+        """This node's name, unlike any other's that lives."""
+
+    @property
+    def epoch(self) -> str:
+        """Changes when the history was lost as a whole; offsets of another epoch mean nothing."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this node is cut off from the others (a sentence), or None. A node in trouble is not ready."""
+
+    def attach(self, inbound: Inbound) -> None:
+        """Say who is told; once, before anything else."""
+
+    # Pushes and history
+
+    def publish(self, publication: Publication, done: Done) -> None:
+        """Push to all nodes. `done` when the nodes that have connections for it have answered, within PATIENCE."""
+
+    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+        """One more connection here belongs to these targets, from now until as many `leave`s."""
+
+    def leave(self, targets: Collection[Target]) -> None:
+        """One connection less belongs to these targets. May come before `done` of its `join`."""
+
+    # Among nodes
+
+    def tell(self, node: str, kind: str, body: bytes) -> None:
+        """Send a message to one node. At most once; messages of one node to another arrive in their order."""
+
+    def tell_all(self, kind: str, body: bytes) -> None:
+        """Send a message to every other node."""
+
+    def tell_holders(self, target: Target, kind: str, body: bytes, done: Callable[[int], None] | None = None) -> None:
+        """Send a message to every other node that has joined a target; `done` is told how many these are (0 also where
+        the backplane is out of reach)."""
+
+    def nodes(self) -> Collection[NodeState]:
+        """The nodes that live, this one among them."""
+
+    def announce(self, state: NodeState) -> None:
+        """What the others are to know of this node from now on. Sent soon, several changes as one."""

@@ -1,0 +1,132 @@
+"""ClusterMessages: the other nodes, as the parts of the core see them: what they say, by kind, and what they answer.
+
+The one place that messages of other nodes come in by. Knows kinds of messages, never what is in them. Promises that
+whatever another node sends, and whatever goes wrong in handling it, nothing raises here: another node may run another
+version, and its faults must stay its own.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from portico.wire.messages import Target
+
+from ..ports import Monotonic
+from .backplane import Backplane
+from .survey import ANSWER, ASK, TIMEOUT, Answer, Done, Survey, answer_message, parse
+
+OnHeard = Callable[[str, bytes], None]
+"""Gets a message: the node that sent it, and its body. Must not wait."""
+Answering = Callable[[bytes], bytes]
+"""Answers a question at once."""
+
+
+class ClusterMessages:
+    """What this node hears of the others, and asks them."""
+
+    def __init__(
+        self,
+        backplane: Backplane,
+        *,
+        now: Monotonic,
+        make_id: Callable[[], str],
+        broke: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """`broke` is told of every exception that a handler, or an answer, raised."""
+        self.backplane: Final = backplane
+        self.survey: Final = Survey(backplane, now=now, make_id=make_id, broke=self._failed)
+        self.unknown = 0
+        """Messages and questions of a kind that nothing here handles; they are dropped."""
+        self._broke = broke
+        self._on: dict[str, OnHeard] = {ASK: self._asked, ANSWER: self.survey.answered}
+        self._answers: dict[str, Answering] = {}
+        self._on_left: list[Callable[[str], None]] = [self.survey.node_left]
+
+    # What is heard
+
+    def on(self, kind: str, handle: OnHeard) -> None:
+        """Have messages of a kind handled. ValueError where the kind is taken."""
+        if kind in self._on:
+            raise ValueError(f"messages of kind {kind!r} are handled already; choose another name")
+        self._on[kind] = handle
+
+    def on_left(self, handle: Callable[[str], None]) -> None:
+        """Have something done when a node is gone; in the order of adding, after its questions were given up."""
+        self._on_left.append(handle)
+
+    def answer_to(self, kind: str, answer: Answering) -> None:
+        """What this node answers when asked. ValueError where the kind is taken."""
+        if kind in self._answers:
+            raise ValueError(f"questions of kind {kind!r} are answered already; choose another name")
+        if " " in kind or "\n" in kind or not kind.isascii():
+            raise ValueError(f"the kind of a question is one word of ASCII, not {kind!r}")
+        self._answers[kind] = answer
+
+    def heard(self, sender: str, kind: str, body: bytes) -> None:
+        """A message of another node's. Never raises."""
+        handle = self._on.get(kind)
+        if handle is None:
+            self.unknown += 1
+            return
+        try:
+            handle(sender, body)
+        except Exception as error:
+            self._failed(error)
+
+    def node_left(self, node: str) -> None:
+        """A node is gone. Never raises."""
+        for handle in self._on_left:
+            try:
+                handle(node)
+            except Exception as error:
+                self._failed(error)
+
+    def tick(self) -> None:
+        """Give up what is past its time. To be called every 100 ms or so."""
+        self.survey.tick()
+
+    # What is asked
+
+    def tell(self, node: str, kind: str, body: bytes) -> None:
+        """Send a message to one node (to this one too)."""
+        if node == self.backplane.node:
+            self.heard(node, kind, body)
+        else:
+            self.backplane.tell(node, kind, body)
+
+    def ask_all(self, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask every other node. See `survey`."""
+        self.survey.ask_all(kind, body, done, timeout)
+
+    def ask_holders(self, target: Target, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask every other node that has connections which a target means. See `survey`."""
+        self.survey.ask_holders(target, kind, body, done, timeout)
+
+    def ask(self, node: str, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask one node; this one answers itself at once."""
+        if node == self.backplane.node:
+            answer = self._answer(kind, body)
+            done([] if answer is None else [Answer(node, answer)], answer is not None)
+        else:
+            self.survey.ask(node, kind, body, done, timeout)
+
+    def _asked(self, sender: str, message: bytes) -> None:
+        name, kind, body = parse(message)
+        answer = self._answer(kind, body)
+        # Without an answer the other gives up at its timeout, and knows that this node is missing.
+        if answer is not None:
+            self.backplane.tell(sender, ANSWER, answer_message(name, answer))
+
+    def _answer(self, kind: str, body: bytes) -> bytes | None:
+        answer = self._answers.get(kind)
+        if answer is None:
+            self.unknown += 1
+            return None
+        try:
+            return answer(body)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _failed(self, error: Exception) -> None:
+        if self._broke is not None:
+            self._broke(error)

@@ -1,0 +1,83 @@
+"""NodeSelection: which of the other nodes a client is sent to, where this one takes no WebSockets itself.
+
+Knows nodes by what they announce. Promises that nobody is sent to one that is gone or draining, and that a crowd that
+asks at once is spread: between two announcements each answer counts as a connection, and among nodes that are about
+equal chance decides, since there may be others that answer.
+"""
+
+from collections.abc import Callable, Collection
+from random import Random
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from portico.wire.messages import encode
+
+from .backplane import NodeState
+
+NEAR: Final = 0.05
+"""Nodes whose loads differ by no more than this share are equal…"""
+FEW: Final = 3
+"""…and those that differ by no more than so many connections."""
+
+
+class Listening(Struct, frozen=True):
+    """Where a node can be connected to. `host`: what its operator says, if anything; `ip`: its own address; `machine`:
+    the name of the machine that it runs on; `tls`: the port speaks TLS."""
+
+    port: int
+    ip: str
+    machine: str
+    host: str | None = None
+    tls: bool = False
+
+
+class _About(Struct):
+    websocket: Listening | None = None
+
+
+_about = msgspec.json.Decoder(_About).decode
+
+
+def announcement(
+    node: str, role: str, listening: Listening | None, *, public_url: str | None, draining: bool, load: int
+) -> NodeState:
+    """What a node tells the others of itself; `listening` None: it takes no WebSockets."""
+    return NodeState(node, role, public_url, draining, load, encode(_About(listening)))
+
+
+class NodeSelection:
+    """Chooses a node. `nodes` gives all that live."""
+
+    def __init__(self, nodes: Callable[[], Collection[NodeState]], random: Random) -> None:
+        self._nodes = nodes
+        self._random = random
+        self._sent: dict[tuple[str, int], int] = {}  # to each node, since it announced this load
+
+    def open_now(self) -> list[tuple[NodeState, Listening]]:
+        """Those that take WebSockets now."""
+        found = [(state, _listening(state)) for state in self._nodes() if not state.draining]
+        return [(state, listening) for state, listening in found if listening is not None]
+
+    def choose(self) -> tuple[NodeState, Listening] | None:
+        """The node for whoever asks now; None where nobody takes WebSockets."""
+        found = self.open_now()
+        if not found:
+            return None
+        sent = self._sent
+        # Those that were sent before are in a new number already.
+        self._sent = {(state.node, state.load): sent.get((state.node, state.load), 0) for state, _ in found}
+        loads = [state.load + self._sent[state.node, state.load] for state, _ in found]
+        least = min(loads)
+        near = [n for n, load in enumerate(loads) if load <= least + max(FEW, NEAR * least)]
+        state, listening = found[self._random.choice(near)]
+        self._sent[state.node, state.load] += 1
+        return state, listening
+
+
+def _listening(state: NodeState) -> Listening | None:
+    try:
+        return _about(state.about).websocket
+    except msgspec.MsgspecError:
+        return None

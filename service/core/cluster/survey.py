@@ -1,0 +1,173 @@
+"""Survey: ask other nodes something, and put their answers together.
+
+Knows nodes by name and questions as bytes; never what they mean. Promises: `done` is called exactly once for each
+question, maybe before the call that asked has returned: when every node that lives has answered, or at the timeout.
+A node that goes in between is not waited for. At most MAX_QUESTIONS may be open; one more is given up at once.
+
+What is complete: everybody who was asked, and still lives, has answered. Cut off from the others nobody can tell,
+so nothing is complete then.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from portico.wire.messages import Target
+
+from ..deadlines import DeadlineWheel
+from ..ports import Monotonic
+from .backplane import Backplane
+
+TIMEOUT: Final = 1.0
+"""Seconds that the others have for their answers."""
+MAX_QUESTIONS: Final = 1000
+
+ASK: Final = "ask"
+"""A message with a question: its id, a space, its kind, a line feed, and what is asked."""
+ANSWER: Final = "answer"
+"""A message with an answer: the question's id, a line feed, and what is answered."""
+
+
+class Answer(NamedTuple):
+    """What one node answered."""
+
+    node: str
+    body: bytes
+
+
+Done = Callable[[list[Answer], bool], None]
+"""Gets the answers, by the names of the nodes, and whether they are complete."""
+
+
+class _Question:
+    __slots__ = ("answers", "awaited", "count", "done")
+
+    def __init__(self, done: Done, awaited: set[str] | None) -> None:
+        self.done = done
+        self.awaited = awaited  # who still has to answer; None: whoever holds the target
+        self.count: int | None = None  # how many hold it, as soon as that is known
+        self.answers: dict[str, bytes] = {}
+
+
+class Survey:
+    """The questions of one node that are open."""
+
+    def __init__(
+        self, backplane: Backplane, *, now: Monotonic, make_id: Callable[[], str], broke: Callable[[Exception], None]
+    ) -> None:
+        """`broke` is told of what a `done` raised, which no other question suffers from."""
+        self._backplane = backplane
+        self._now = now
+        self._make_id = make_id
+        self._broke = broke
+        self._open: dict[str, _Question] = {}
+        self._deadlines: DeadlineWheel[str] = DeadlineWheel(0.1)
+        self.incomplete = 0
+        """Questions that somebody did not answer in time, or that could not be asked."""
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def ask_all(self, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask every other node. With none there is nothing to wait for."""
+        others = set(self._others())
+        if not others and self._backplane.trouble is None:
+            done([], True)
+        elif (message := self._question(kind, body, done, others, timeout)) is not None:
+            self._backplane.tell_all(ASK, message[1])
+
+    def ask_holders(self, target: Target, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask every other node that has connections which a target means."""
+        message = self._question(kind, body, done, None, timeout)
+        if message is not None:
+            name, text = message
+            self._backplane.tell_holders(target, ASK, text, lambda count: self._counted(name, count))
+
+    def ask(self, node: str, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+        """Ask one other node: no answer at all is complete if it is gone."""
+        message = self._question(kind, body, done, {node}, timeout)
+        if message is not None:
+            self._backplane.tell(node, ASK, message[1])
+
+    def answered(self, sender: str, message: bytes) -> None:
+        """An ANSWER came. One to a question that is over is dropped."""
+        name, _, body = message.partition(b"\n")
+        key = name.decode("ascii", "replace")
+        question = self._open.get(key)
+        if question is None:
+            return
+        question.answers.setdefault(sender, body)
+        if question.awaited is not None:
+            question.awaited.discard(sender)
+        self._finish_if_all(key, question)
+
+    def node_left(self, node: str) -> None:
+        """Nothing more will come of it. (Whatever it answered before stays.)"""
+        for name, question in list(self._open.items()):
+            if question.awaited is not None:
+                question.awaited.discard(node)
+            self._finish_if_all(name, question)
+
+    def tick(self) -> None:
+        """Give up what is past its time. To be called every 100 ms or so."""
+        for name in self._deadlines.expire(self._now()):
+            self._finish(name, complete=False)
+
+    def _question(
+        self, kind: str, body: bytes, done: Done, awaited: set[str] | None, timeout: float
+    ) -> tuple[str, bytes] | None:
+        if self._backplane.trouble is not None or len(self._open) >= MAX_QUESTIONS:
+            self.incomplete += 1
+            done([], False)
+            return None
+        name = self._make_id()
+        self._open[name] = _Question(done, awaited)
+        self._deadlines.add(name, self._now() + timeout)
+        return name, f"{name} {kind}\n".encode() + body
+
+    def _counted(self, name: str, count: int) -> None:
+        question = self._open.get(name)
+        if question is None:
+            return
+        question.count = count
+        if count == 0 and self._backplane.trouble is not None:
+            self._finish(name, complete=False)
+        else:
+            self._finish_if_all(name, question)
+
+    def _finish_if_all(self, name: str, question: _Question) -> None:
+        if question.awaited is not None:
+            if not question.awaited:
+                self._finish(name, complete=True)
+        elif question.count is not None:
+            # Which nodes hold the target is not known, only how many did; of these no more live than there are.
+            gone = question.answers.keys() - set(others := self._others())
+            if len(question.answers) >= min(question.count, len(others) + len(gone)):
+                self._finish(name, complete=True)
+
+    def _finish(self, name: str, *, complete: bool) -> None:
+        question = self._open.pop(name)
+        self._deadlines.discard(name)
+        if not complete:
+            self.incomplete += 1
+        try:
+            question.done([Answer(node, body) for node, body in sorted(question.answers.items())], complete)
+        except Exception as error:
+            self._broke(error)
+
+    def _others(self) -> list[str]:
+        own = self._backplane.node
+        return [state.node for state in self._backplane.nodes() if state.node != own]
+
+
+def parse(message: bytes) -> tuple[str, str, bytes]:
+    """A question's id, its kind, and what is asked. Raises ValueError for what is no ASK."""
+    head, line_feed, body = message.partition(b"\n")
+    name, space, kind = head.decode("ascii").partition(" ")
+    if not (line_feed and space):
+        raise ValueError("a question has an id, a kind and a body")
+    return name, kind, body
+
+
+def answer_message(name: str, body: bytes) -> bytes:
+    """The ANSWER to the question of this id."""
+    return name.encode() + b"\n" + body

@@ -1,0 +1,306 @@
+"""Presence: who is connected, over all nodes: totals, lists in pages, the workers, and closing somebody for good.
+
+Each node answers for its own sessions; whoever is asked puts the answers together, in the order of the nodes' names.
+Promises: alone, everything is answered at once; with others, within a second, and with the names of those that did not
+answer, so that half an answer is never taken for a whole one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import islice
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from portico.wire.codes import CloseCode
+from portico.wire.messages import ADDRESS_FIELDS, Target, encode
+
+from ..cluster.cluster_messages import ClusterMessages
+from ..cluster.survey import Answer
+from ..dialects.actions import describe
+from ..dispatch.dispatcher import Dispatcher
+from ..dispatch.model import WorkerStatus
+from ..ports import Monotonic
+from .hub import Hub
+from .session import Session
+
+FRESH: Final = 10.0
+"""Seconds for which what another node said is good enough for an answer that cannot wait."""
+KICKED: Final = "kicked by the operator"
+
+T = TypeVar("T")
+
+Missing = list[str] | None
+"""None if all nodes have answered, else the names of those known that did not."""
+
+_TESTS: Final[dict[str, Callable[[Session], str | None]]] = {
+    "client_id": lambda session: session.identity.client_id,
+    "user_id": lambda session: session.identity.user_id,
+    "node_id": lambda session: session.identity.node_id,
+    "domain_id": lambda session: session.identity.domain_id,
+    "cluster_id": lambda session: session.identity.cluster_id,
+    "channel_id": lambda session: session.identity.channel_id,
+    "username": lambda session: session.identity.username,
+    "dialect": lambda session: session.handler.name,
+    "transport": lambda session: session.peer.transport,
+    "role": lambda session: "client" if session.worker is None else "worker",
+}
+FILTERS: Final = tuple(_TESTS)
+
+
+class Totals(Struct, frozen=True):
+    """How many are connected at one node, or at several."""
+
+    total: int
+    registered: int
+    workers: int
+    by_dialect: dict[str, int]
+    by_transport: dict[str, int]
+
+
+class Status(NamedTuple):
+    """How many are connected, in all and at each node."""
+
+    totals: Totals
+    by_node: dict[str, int]
+    missing: Missing
+
+
+class Page(NamedTuple):
+    """Some clients of those that were asked for, each as JSON, and how many these are."""
+
+    clients: list[Raw]
+    total: int
+    missing: Missing
+
+
+class Workers(NamedTuple):
+    """The workers, with the nodes that they are connected to."""
+
+    workers: list[tuple[str, WorkerStatus]]
+    missing: Missing
+
+
+class Kicked(NamedTuple):
+    """How many connections were closed."""
+
+    connections: int
+    missing: Missing
+
+
+class _Wanted(Struct, array_like=True):
+    filters: dict[str, str]
+    offset: int = 0
+    limit: int = 0
+
+
+_totals = msgspec.json.Decoder(Totals).decode
+_wanted = msgspec.json.Decoder(_Wanted).decode
+_count = msgspec.json.Decoder(int).decode
+_rows = msgspec.json.Decoder(list[Raw]).decode
+_statuses = msgspec.json.Decoder(list[WorkerStatus]).decode
+
+
+class Presence:
+    """Who is connected, here and elsewhere."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Mapping[Session, None],
+        dispatcher: Dispatcher,
+        cluster_messages: ClusterMessages,
+        *,
+        now: Monotonic,
+    ) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._cluster_messages = cluster_messages
+        self._now = now
+        self._known: dict[str, Totals] = {}  # what the others said last
+        self._known_at: float | None = None
+        cluster_messages.answer_to("totals", lambda _: encode(self.here()))
+        cluster_messages.answer_to("count", lambda body: encode(self._count(_wanted(body))))
+        cluster_messages.answer_to("clients", lambda body: encode(self._rows(_wanted(body))))
+        cluster_messages.answer_to("workers", lambda _: encode(self._dispatcher.workers()))
+        cluster_messages.answer_to("kick", lambda body: encode(self._kick(body.decode())))
+
+    def here(self) -> Totals:
+        """How many are connected at this node."""
+        by_dialect: Counter[str] = Counter()
+        by_transport: Counter[str] = Counter()
+        for session in self._sessions:
+            by_dialect[session.handler.name] += 1
+            by_transport[session.peer.transport] += 1
+        return Totals(len(self._sessions), len(self._hub), len(self._dispatcher.workers()), by_dialect, by_transport)
+
+    # Over all nodes
+
+    def status(self, done: Callable[[Status], None]) -> None:
+        """How many are connected, everywhere."""
+
+        def gathered(parts: dict[str, Totals], missing: Missing) -> None:
+            self._known, self._known_at = parts, self._now()
+            done(_added(parts, missing))
+
+        self._ask_all("totals", b"", self.here(), _totals, gathered)
+
+    def status_now(self) -> Status:
+        """The same for an answer that cannot wait: of the others what they said within the last FRESH seconds."""
+        answered: list[Status] = []
+        self.status(answered.append)
+        if answered:
+            return answered[0]
+        parts = {self._own: self.here()}
+        if self._known_at is not None and self._now() - self._known_at <= FRESH:
+            alive = {state.node for state in self._cluster_messages.backplane.nodes()}
+            parts = {**{node: totals for node, totals in self._known.items() if node in alive}, **parts}
+        missing = self._missing(parts)
+        return _added(dict(sorted(parts.items())), missing or None)
+
+    def clients(self, filters: dict[str, str], offset: int, limit: int, done: Callable[[Page], None]) -> None:
+        """Who all of `filters` hold for (names from FILTERS): some of them, node by node, oldest first at each."""
+        body = encode(_Wanted(filters))
+
+        def counted(counts: dict[str, int], missing: Missing) -> None:
+            reading = _Reading(sum(counts.values()), missing, done)
+            skip, room = offset, limit
+            for node, count in counts.items():
+                here = min(max(0, count - skip), room)
+                if here:
+                    part = encode(_Wanted(filters, skip, here))
+                    reading.expect(node)
+                    self._cluster_messages.ask(node, "clients", part, partial(reading.read, node))
+                skip, room = max(0, skip - count), room - here
+            reading.all_asked()
+
+        self._ask_all("count", body, self._count(_Wanted(filters)), _count, counted)
+
+    def workers(self, done: Callable[[Workers], None]) -> None:
+        """The workers, node by node."""
+
+        def gathered(parts: dict[str, list[WorkerStatus]], missing: Missing) -> None:
+            done(Workers([(node, worker) for node, workers in parts.items() for worker in workers], missing))
+
+        self._ask_all("workers", b"", self._dispatcher.workers(), _statuses, gathered)
+
+    def kick(self, client_id: str, done: Callable[[Kicked], None]) -> None:
+        """Close all connections of a client, everywhere, with code 4010."""
+        here = self._kick(client_id)
+
+        def gathered(parts: dict[str, int], missing: Missing) -> None:
+            done(Kicked(sum(parts.values()), missing))
+
+        finish = self._gathered(here, _count, gathered)
+        self._cluster_messages.ask_holders(Target("client_id", client_id), "kick", client_id.encode(), finish)
+
+    # This node's part
+
+    def _selected(self, filters: Mapping[str, str]) -> Iterable[Session]:
+        """One address filter is looked up, not searched for; the others are tried on what remains."""
+        sessions: Iterable[Session] = self._hub
+        for kind in ADDRESS_FIELDS:
+            if kind in filters:
+                sessions = self._hub.find(Target(kind, filters[kind]))
+                break
+        tests = [(_TESTS[name], value) for name, value in filters.items()]
+        return (session for session in sessions if all(test(session) == value for test, value in tests))
+
+    def _count(self, wanted: _Wanted) -> int:
+        return sum(1 for _ in self._selected(wanted.filters)) if wanted.filters else len(self._hub)
+
+    def _rows(self, wanted: _Wanted) -> list[dict[str, object]]:
+        found = self._selected(wanted.filters) if wanted.filters else self._hub
+        page = islice(found, wanted.offset, wanted.offset + wanted.limit)
+        return [{**describe(session), "node": self._own} for session in page]
+
+    def _kick(self, client_id: str) -> int:
+        sessions = [s for s in self._hub.find(Target("client_id", client_id)) if not s.over]
+        for session in sessions:
+            session.close(CloseCode.KICKED, KICKED)
+        return len(sessions)
+
+    # Putting together
+
+    @property
+    def _own(self) -> str:
+        return self._cluster_messages.backplane.node
+
+    def _ask_all(
+        self,
+        kind: str,
+        body: bytes,
+        here: T,
+        decode: Callable[[bytes], T],
+        done: Callable[[dict[str, T], Missing], None],
+    ) -> None:
+        self._cluster_messages.ask_all(kind, body, self._gathered(here, decode, done))
+
+    def _gathered(
+        self, here: T, decode: Callable[[bytes], T], done: Callable[[dict[str, T], Missing], None]
+    ) -> Callable[[list[Answer], bool], None]:
+        def gathered(answers: list[Answer], complete: bool) -> None:
+            parts = {self._own: here}
+            for node, body in answers:
+                try:
+                    parts[node] = decode(body)
+                except msgspec.MsgspecError:  # another version's answer
+                    complete = False
+            done(dict(sorted(parts.items())), None if complete else self._missing(parts))
+
+        return gathered
+
+    def _missing(self, parts: Iterable[str]) -> list[str]:
+        return sorted({state.node for state in self._cluster_messages.backplane.nodes()}.difference(parts))
+
+
+class _Reading:
+    """A page that is read from several nodes."""
+
+    def __init__(self, total: int, missing: Missing, done: Callable[[Page], None]) -> None:
+        self._total = total
+        self._missing = missing
+        self._done = done
+        self._parts: dict[str, list[Raw] | None] = {}
+        self._waiting = 1  # for all having been asked
+
+    def expect(self, node: str) -> None:
+        """Some of it comes from this node, after what comes from those before."""
+        self._parts[node] = None
+        self._waiting += 1
+
+    def read(self, node: str, answers: list[Answer], _: bool) -> None:
+        """It came, or didn't."""
+        try:
+            self._parts[node] = _rows(answers[0].body) if answers else None
+        except msgspec.MsgspecError:
+            self._parts[node] = None
+        self.all_asked()
+
+    def all_asked(self) -> None:
+        """One thing less to wait for."""
+        self._waiting -= 1
+        if self._waiting == 0:
+            silent = [node for node, rows in self._parts.items() if rows is None]
+            missing = sorted({*silent, *(self._missing or ())}) if silent or self._missing is not None else None
+            clients = [row for rows in self._parts.values() if rows is not None for row in rows]
+            self._done(Page(clients, self._total, missing))
+
+
+def _added(parts: dict[str, Totals], missing: Missing) -> Status:
+    by_dialect: Counter[str] = Counter()
+    by_transport: Counter[str] = Counter()
+    for part in parts.values():
+        by_dialect.update(part.by_dialect)
+        by_transport.update(part.by_transport)
+    totals = Totals(
+        sum(part.total for part in parts.values()),
+        sum(part.registered for part in parts.values()),
+        sum(part.workers for part in parts.values()),
+        by_dialect,
+        by_transport,
+    )
+    return Status(totals, {node: part.total for node, part in parts.items()}, missing)

@@ -1,0 +1,243 @@
+"""One connection's life.
+
+A session is opened by a transport after the upgrade and is in one state at a time:
+
+    OPENED ──first message, path or subprotocol──▶ SPEAKING ──says who it is──▶ JOINING ⇄ REGISTERED
+       └──────────────────────────┴─────────────────────────────┴──────┴────▶ CLOSING ────▶ CLOSED
+
+OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SPEAKING: the dialect is known,
+nobody can address it yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet; what is
+sent to it is held. REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED:
+the transport has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all
+sessions and hold no state of one.
+"""
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event, Identity
+from portico.wire.strict_json import is_json
+
+from ..ports import Peer
+
+if TYPE_CHECKING:
+    from ..dispatch.model import Outcome, Request, Worker
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    OPENED = "opened"
+    SPEAKING = "speaking"
+    JOINING = "joining"
+    REGISTERED = "registered"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+MOVES: Final[dict[State, frozenset[State]]] = {
+    State.OPENED: frozenset({State.SPEAKING, State.CLOSING, State.CLOSED}),
+    State.SPEAKING: frozenset({State.JOINING, State.CLOSING, State.CLOSED}),
+    State.JOINING: frozenset({State.JOINING, State.REGISTERED, State.CLOSING, State.CLOSED}),
+    State.REGISTERED: frozenset({State.JOINING, State.CLOSING, State.CLOSED}),
+    State.CLOSING: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+_OVER: Final = (State.CLOSING, State.CLOSED)
+MAX_HELD: Final = 10_000
+"""Messages that may be held for a session that is joining; with more it is closed, to come back and resume."""
+
+Held = tuple[Frame, str | None, int | None]
+"""A message, and of a durable event its stream and offset."""
+
+NOBODY: Final = Identity()
+
+
+class Handler(Protocol):
+    """What a dialect does: one object for all its sessions. No call may wait; `receive` may raise PeerFault."""
+
+    @property
+    def name(self) -> str:
+        """The dialect's name in logs and metrics."""
+
+    def opened(self, session: "Session") -> None:
+        """The session speaks this dialect from now on."""
+
+    def receive(self, session: "Session", payload: bytes) -> None:
+        """One message, UTF-8. Raises PeerFault for what cannot be accepted."""
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """The answer to a fault."""
+
+    def push(self, event: Event) -> Frame | None:
+        """An event in this dialect; None where the dialect has no place for pushes."""
+
+    def answer(self, session: "Session", request: "Request", outcome: "Outcome") -> None:
+        """What came of a request of this session's."""
+
+    def draining(self, retry_within_ms: int) -> Frame | None:
+        """The notice before a drain; None where the dialect has no place for it."""
+
+    def expired(self, session: "Session") -> None:
+        """The session's deadline passed."""
+
+    def closed(self, session: "Session") -> None:
+        """The session is over (we closed it, or its connection ended): once, and still in the hub, if it was."""
+
+
+class SessionOwner(Protocol):
+    """What a session needs of the gateway that it belongs to."""
+
+    def left(self, session: "Session", code: int, reason: str) -> None:
+        """The session is over: forget it."""
+
+    def faulted(self, session: "Session", fault: PeerFault) -> None:
+        """A peer's message was refused."""
+
+    def broke(self, session: "Session", error: Exception) -> None:
+        """A bug of ours came up while handling a message."""
+
+
+class Session:
+    """One connection, from the upgrade to the end. The Receiver of its transport's messages, the Caller of
+    its requests."""
+
+    __slots__ = (
+        "address",
+        "handler",
+        "held",
+        "house",
+        "id",
+        "identity",
+        "opened_at",
+        "peer",
+        "registered_at",
+        "state",
+        "trusted",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        house: SessionOwner,
+        peer: Peer,
+        session_id: str,
+        handler: Handler,
+        opened_at: float,
+        *,
+        trusted: bool = False,
+    ) -> None:
+        self.house = house
+        self.peer = peer
+        self.id = session_id
+        self.handler = handler
+        self.opened_at = opened_at
+        self.address = peer.address
+        self.identity: Identity = NOBODY
+        self.state = State.OPENED
+        self.held: list[Held] | None = None  # what waits until it has joined
+        self.registered_at: float | None = None  # by the wall's clock; None while it is nobody, or joining
+        self.trusted = trusted  # its handshake bore an API key
+        self.worker: Worker | None = None
+
+    def move(self, state: State) -> None:
+        """Go to another state. A move that the table doesn't have is a bug of ours: RuntimeError."""
+        if state not in MOVES[self.state]:
+            raise RuntimeError(f"a session cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+    @property
+    def over(self) -> bool:
+        """True from the moment that a Close was queued."""
+        return self.state in _OVER
+
+    def speak(self, handler: Handler) -> None:
+        """The dialect is decided."""
+        self.move(State.SPEAKING)
+        self.handler = handler
+        handler.opened(self)
+
+    def send(self, frame: Frame) -> None:
+        """Queue one message; on a session that is over this does nothing."""
+        if self.held is not None:
+            self.hold(frame)
+        elif self.state not in _OVER:
+            self.peer.send(frame)
+
+    def hold(self, frame: Frame, stream: str | None = None, offset: int | None = None) -> None:
+        """Keep a message until the session has joined; once there is too much, it is closed."""
+        held = self.held
+        if held is None:
+            self.send(frame)
+        elif len(held) < MAX_HELD:
+            held.append((frame, stream, offset))
+        else:
+            self.close(CloseCode.TOO_SLOW, "too much came while joining; resume")
+
+    def released(self) -> list[Held]:
+        """What was held; nothing is any more."""
+        held, self.held = self.held, None
+        return held or []
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Close after what is queued; a session that is over is left alone."""
+        if self.state not in _OVER:
+            self.move(State.CLOSING)
+            self.held = None
+            # Not only when the peer has answered our Close: until then a worker would be sent more requests.
+            self._over()
+            self.peer.close(code, reason)
+
+    def receive(self, payload: bytes, text: bool) -> None:
+        """One message from the transport. A binary one is taken as text where it is UTF-8 JSON."""
+        if self.state in _OVER:
+            return
+        try:
+            if not text and not is_json(payload):
+                raise PeerFault(
+                    ErrorCode.BINARY_NOT_SUPPORTED,
+                    "A binary message must be UTF-8 JSON; send text, or JSON as bytes.",
+                )
+            self.handler.receive(self, payload)
+        except PeerFault as fault:
+            self.refuse(fault)
+        except Exception as error:
+            self.house.broke(self, error)
+            self.refuse(PeerFault(ErrorCode.INTERNAL, "Something went wrong here; the message was dropped."))
+
+    def refuse(self, fault: PeerFault) -> None:
+        """Answer a fault, and close where it says so."""
+        self.house.faulted(self, fault)
+        try:
+            self.send(self.handler.refusal(fault))
+        except Exception as error:
+            self.house.broke(self, error)
+        if fault.close is not None:
+            self.close(fault.close, fault.code)
+
+    def answer(self, request: "Request", outcome: "Outcome") -> None:
+        """What came of a request of ours (dispatch's Caller)."""
+        try:
+            self.handler.answer(self, request, outcome)
+        except Exception as error:
+            self.house.broke(self, error)
+
+    def closed(self, code: int, reason: str) -> None:
+        """The transport says that the connection is over."""
+        if self.state is State.CLOSED:
+            return
+        told = self.state is State.CLOSING
+        self.move(State.CLOSED)
+        self.held = None
+        if not told:
+            self._over()
+        self.house.left(self, code, reason)
+
+    def _over(self) -> None:
+        try:
+            self.handler.closed(self)
+        except Exception as error:
+            self.house.broke(self, error)

@@ -1,0 +1,86 @@
+"""Clients that can be asked something, on whatever node they are connected: whoever speaks the envelope dialect.
+
+Knows where a client is asked, not what. Those of this node come first; the others are asked for theirs.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Target
+
+from ..cluster.cluster_messages import ClusterMessages
+from ..cluster.survey import Answer
+from ..connections.hub import Hub
+from ..dispatch.model import WorkerLink
+from ..dispatch.remote_dispatch import RemoteDispatch
+from .envelope import EnvelopeHandler
+
+KIND: Final = "client_requests"
+"""The question among nodes: a client's id; answered with the name of its dialect, or nothing if it isn't there."""
+
+Found = Callable[[WorkerLink | PeerFault], None]
+
+
+class ClientRequests:
+    """Finds clients to ask."""
+
+    def __init__(
+        self, hub: Hub, envelopes: EnvelopeHandler, cluster_messages: ClusterMessages, remote: RemoteDispatch
+    ) -> None:
+        self._hub = hub
+        self._envelopes = envelopes
+        self._cluster_messages = cluster_messages
+        self._remote = remote
+        remote.find_client = self.here
+        cluster_messages.answer_to(KIND, lambda body: (self._dialect(body.decode()) or "").encode())
+
+    def here(self, client_id: str) -> WorkerLink | None:
+        """The link of a client's newest connection to this node that can be asked."""
+        sessions = self._hub.find(Target("client_id", client_id))
+        for session in reversed(list(sessions)):
+            if session.handler is self._envelopes and not session.over:
+                return self._envelopes.link(session)
+        return None
+
+    def find(self, client_id: str, done: Found) -> None:
+        """Find a client anywhere. `done` is called once, maybe before this returns, with its link (to be used at
+        once), or with why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` where not every node
+        could tell."""
+        link = self.here(client_id)
+        if link is not None:
+            done(link)
+            return
+        dialect = self._dialect(client_id)
+
+        def answered(answers: list[Answer], complete: bool) -> None:
+            done(self._found(client_id, dialect, answers, complete))
+
+        self._cluster_messages.ask_holders(Target("client_id", client_id), KIND, client_id.encode(), answered)
+
+    def _dialect(self, client_id: str) -> str | None:
+        """The dialect of a client of this node; the envelope's if it has several."""
+        names = [s.handler.name for s in self._hub.find(Target("client_id", client_id)) if not s.over]
+        return self._envelopes.name if self._envelopes.name in names else next(reversed(names), None)
+
+    def _found(self, client_id: str, here: str | None, answers: list[Answer], complete: bool) -> WorkerLink | PeerFault:
+        dialects = [here] if here is not None else []
+        for node, body in answers:
+            dialect = body.decode()
+            if dialect == self._envelopes.name:
+                return self._remote.client_link(node, client_id)
+            if dialect:
+                dialects.append(dialect)
+        if dialects:
+            return PeerFault(
+                ErrorCode.UNKNOWN_DIALECT,
+                f"This client speaks the dialect {dialects[0]}, which has no answers; "
+                f"only clients of the dialect {self._envelopes.name} can be asked.",
+                field="client_id",
+            )
+        if not complete:
+            return PeerFault(
+                ErrorCode.UNAVAILABLE, "Not all nodes could be asked whether this client is connected; try again."
+            )
+        return PeerFault(ErrorCode.NOT_FOUND, "No client of this id is connected.", field="client_id")

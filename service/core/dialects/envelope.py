@@ -1,0 +1,414 @@
+"""What the gateway does in the envelope dialect: workers and clients, their requests and their answers.
+
+A connection on the worker path is a worker as soon as it may be one; elsewhere `connect` with role `worker`, or
+`handshake`, makes it one. A worker that has just arrived takes nothing for GRACE seconds or until its first
+message, since it may be about to say which commands it serves; requests wait for it meanwhile.
+Source: protocol reference, "Envelope dialect" and "Who gets in".
+"""
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+from msgspec import Raw
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.dialects import envelope as wire
+from portico.wire.dialects.negotiate import Dialect
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event, Identity, encode, identity_of
+
+from ..connections.enrolment import Enrolment
+from ..connections.session import Session, State
+from ..connections.worker_authentication import Entry, InvalidHandshake, WorkerAuthentication, refused
+from ..dispatch.dispatcher import Dispatcher
+from ..dispatch.model import Outcome, Request, Verdict
+from ..ports import Wall
+from ..push.login_store import Login
+from ..push.logins import Logins
+from .actions import ActionError, Actions, Call
+
+GRACE: Final = 0.25
+"""Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
+
+
+class EnvelopeHandler:
+    """The envelope dialect's decisions.
+
+    `expect(session, seconds)` sets the session's deadline (None clears it), after which `expired` is called.
+    """
+
+    name = Dialect.ENVELOPE.value
+
+    def __init__(
+        self,
+        enrolment: Enrolment,
+        logins: Logins,
+        actions: Actions,
+        dispatcher: Dispatcher,
+        gate: WorkerAuthentication,
+        *,
+        wall: Wall,
+        heartbeat_interval: float,
+        worker_capacity: int,
+        worker_message_size: int,
+        registration_timeout: float,
+        make_id: Callable[[], str],
+        registered: Callable[[Session], None],
+        expect: Callable[[Session, float | None], None],
+    ) -> None:
+        self._enrolment = enrolment
+        self._logins = logins
+        self._actions = actions
+        self._dispatcher = dispatcher
+        self._gate = gate
+        self._wall = wall
+        self._heartbeat_interval = heartbeat_interval
+        self._worker_capacity = worker_capacity
+        self._worker_message_size = worker_message_size
+        self._registration_timeout = registration_timeout
+        self._make_id = make_id
+        self._registered = registered
+        self._expect = expect
+        self._sequence = count(1)
+        self._prefix = make_id()[:8]
+        self._arriving: set[Session] = set()
+        self._unproven: set[Session] = set()
+        self._links: dict[Session, EnvelopeLink] = {}
+        self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
+            "connect": self._connect,
+            "handshake": self._handshake,
+            "request": self._request,
+            "response": self._response,
+            "heartbeat": self._heartbeat,
+            "custom": self._custom,
+            "disconnect": self._disconnect,
+            # What a client tells us of its own affairs asks for nothing.
+            "notification": self._nothing,
+            "error": self._nothing,
+        }
+        self._on_custom: dict[str, Callable[[Session, wire.Custom], None]] = {"capacity": self._capacity}
+
+    def add(self, event: str, on_custom: Callable[[Session, wire.Custom], None]) -> None:
+        """Add a kind of `custom` message, by its `event`. ValueError where the event is taken."""
+        if event in self._on_custom:
+            raise ValueError(f"there is a custom event {event!r} already; choose another name")
+        self._on_custom[event] = on_custom
+
+    # Arriving
+
+    def opened(self, session: Session) -> None:
+        """The client speaks first, except on the worker path: `worker_arrived`."""
+
+    def worker_arrived(self, session: Session) -> None:
+        """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
+        entry = self._gate.entry(session.trusted)
+        if entry is Entry.REFUSED:
+            session.refuse(refused())
+            return
+        self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
+        self._greet(session)
+        session.peer.allow_message_size(self._worker_message_size)
+        if entry is Entry.PROVE:
+            self._unproven.add(session)
+            self._expect(session, self._registration_timeout)
+        else:
+            if session.trusted:
+                session.peer.lift_rate_limit()
+            self._arriving.add(session)
+            self._employ(session, None, 0, 1.0)
+            self._expect(session, GRACE)
+
+    def expired(self, session: Session) -> None:
+        """A silent worker's grace is over, or the time in which it had to show a secret."""
+        if session in self._unproven:
+            session.close(CloseCode.NOT_AUTHENTICATED, "show the handshake key or an API key")
+        else:
+            self._settle(session)
+
+    def _settle(self, session: Session) -> None:
+        if session in self._arriving:
+            self._arriving.discard(session)
+            self._expect(session, None)
+            if session.worker is not None:
+                self._dispatcher.change(session.worker, capacity=self._worker_capacity)
+
+    def _register(self, session: Session, identity: Identity) -> None:
+        self._enrolment.enroll(session, identity)
+        self._registered(session)
+
+    def _employ(self, session: Session, commands: list[str] | None, capacity: int, weight: float) -> None:
+        """Make the session a worker, or change what it is as one."""
+        serves = None if commands is None else frozenset(commands)
+        client_id = session.identity.client_id or session.id
+        before = session.worker
+        if before is not None and (before.client_id == client_id or before.outstanding):
+            # What it is working on it goes on with, under its new name.
+            before.client_id = client_id
+            self._dispatcher.change(before, commands=serves, capacity=capacity, weight=weight)
+            return
+        session.worker = self._dispatcher.join(self.link(session), client_id, serves, capacity, weight)
+        if before is not None:
+            # Not before the new one has joined: what waits for it would find no worker.
+            self._dispatcher.leave(before)
+
+    def link(self, session: Session) -> "EnvelopeLink":
+        """How dispatch reaches this session; one for its whole life."""
+        link = self._links.get(session)
+        if link is None:
+            link = self._links[session] = EnvelopeLink(self, session)
+        return link
+
+    def is_asked(self, session: Session) -> bool:
+        """Whether the session has yet to answer what it was asked as a client."""
+        link = self._links.get(session)
+        return link is not None and self._dispatcher.is_asked(link)
+
+    def _greet(self, session: Session) -> None:
+        data = {
+            "client_id": session.identity.client_id,
+            "server_time": self._wall(),
+            "heartbeat_interval": self._heartbeat_interval,
+        }
+        session.send(self._envelope("connect", data))
+
+    # What comes in
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """One message. Raises PeerFault."""
+        quick = wire.quick_response(payload)
+        if quick is not None:
+            self._answered(session, *quick)
+            return
+        envelope = wire.decode_envelope(payload)
+        on_message = self._on.get(envelope.type)
+        try:
+            if on_message is None:
+                raise PeerFault(
+                    ErrorCode.UNKNOWN_TYPE,
+                    "This type is not known here; the types are: " + ", ".join(sorted(wire.TYPES)) + ".",
+                    field="type",
+                )
+            on_message(session, envelope)
+        except PeerFault as fault:
+            if fault.msg_id is None:
+                fault.msg_id = envelope.msg_id
+            raise
+        if self._arriving and session in self._arriving:
+            self._settle(session)
+
+    def _connect(self, session: Session, envelope: wire.Envelope) -> None:
+        connect = wire.connect_of(envelope)
+        on_worker_path = session.worker is not None or session in self._unproven
+        identity = identity_of(connect)
+        if identity.client_id is None:
+            given = session.identity.client_id or f"client-{self._make_id()}"
+            identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
+        if connect.role == "worker" or (connect.role is None and on_worker_path):
+            self._gate.check_token(connect.token, session.trusted)
+            self._accepted(session, connect.token)
+            self._register(session, identity)
+            self._greet(session)
+            capacity = self._worker_capacity if connect.capacity is None else connect.capacity
+            weight = 1.0 if connect.weight is None else connect.weight
+            self._employ(session, connect.commands, capacity, weight)
+            return
+        self._dismiss(session)
+        self._expect(session, None)
+        self._register(session, identity)
+        self._greet(session)
+
+        def current(login: Login | None) -> None:
+            if login is not None and session.identity is identity:
+                session.send(self.push(self._logins.auto_login(login)))
+
+        self._logins.current(identity.user_id, current)
+
+    def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
+        key = wire.handshake_of(envelope).handshake_key
+        self._gate.check_handshake(key, session.trusted)
+        # One that has said what it serves has said so, whatever proof it adds.
+        new = session.worker is None or session in self._arriving
+        self._accepted(session, key)
+        if session.state is State.SPEAKING:
+            self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
+        data = {
+            "event": "handshake",
+            "payload": {"client_id": session.identity.client_id},
+            "title": "Handshake Successful",
+            "content": "You are connected as a worker",
+            "level": "success",
+            "stream": None,
+            "offset": None,
+        }
+        session.send(self._envelope("notification", data))
+        if new:
+            self._employ(session, None, self._worker_capacity, 1.0)
+
+    def _accepted(self, session: Session, token: str | None) -> None:
+        self._unproven.discard(session)
+        self._arriving.discard(session)
+        self._expect(session, None)
+        session.peer.allow_message_size(self._worker_message_size)
+        if self._gate.proven(token, session.trusted):
+            # It answers as fast as everybody together asks, which says nothing of its manners.
+            session.peer.lift_rate_limit()
+
+    def _dismiss(self, session: Session) -> None:
+        self._unproven.discard(session)
+        self._arriving.discard(session)
+        if session.worker is not None:
+            self._dispatcher.leave(session.worker)
+            session.worker = None
+
+    def _heartbeat(self, session: Session, _: wire.Envelope) -> None:
+        session.send(self._envelope("heartbeat", {}))
+
+    def _disconnect(self, session: Session, _: wire.Envelope) -> None:
+        session.close(CloseCode.NORMAL, "disconnect")
+
+    def _nothing(self, session: Session, _: wire.Envelope) -> None:
+        pass
+
+    def _request(self, session: Session, envelope: wire.Envelope) -> None:
+        call = wire.call_of(envelope)
+        msg_id = envelope.msg_id or self._msg_id()
+        if call.action not in self._actions:
+            self._dispatcher.submit(session, msg_id, call.action, call.params, timeout=call.timeout)
+            return
+        try:
+            result = self._actions.run(call.action, Call(session, call.params))
+        except ActionError as error:
+            session.send(wire.response(msg_id, self._wall(), False, None, str(error)))
+        else:
+            session.send(wire.response(msg_id, self._wall(), True, Raw(encode(result)), None))
+
+    def _response(self, session: Session, envelope: wire.Envelope) -> None:
+        self._answered(session, envelope.msg_id, wire.answer_of(envelope))
+
+    def _answered(self, session: Session, msg_id: str | None, answer: wire.Answer) -> None:
+        if self._arriving and session in self._arriving:
+            self._settle(session)
+        request_id = msg_id if answer.request_id is None else answer.request_id
+        if request_id is None:
+            raise PeerFault(
+                ErrorCode.MISSING_FIELD,
+                "A response names its request in data.request_id, or by its msg_id.",
+                field="request_id",
+            )
+        # A session that was never sent anything has neither.
+        sent_to = session.worker or self._links.get(session)
+        verdict = Verdict.UNKNOWN
+        if sent_to is not None:
+            verdict = self._dispatcher.respond(
+                sent_to,
+                request_id,
+                success=bool(answer.success),
+                result=answer.result,
+                error=wire.error_text(answer),
+                partial=bool(answer.partial),
+            )
+        if verdict is Verdict.UNKNOWN:
+            raise PeerFault(
+                ErrorCode.UNKNOWN_REQUEST,
+                "You were not sent this request; answer what you are sent.",
+                field="request_id",
+                msg_id=msg_id,
+            )
+
+    def _custom(self, session: Session, envelope: wire.Envelope) -> None:
+        custom = wire.custom_of(envelope)
+        on_custom = self._on_custom.get(custom.event)
+        if on_custom is None:
+            raise PeerFault(
+                ErrorCode.UNKNOWN_TYPE,
+                "This custom event is not known here; the events are: " + ", ".join(sorted(self._on_custom)) + ".",
+                field="event",
+            )
+        on_custom(session, custom)
+
+    def _capacity(self, session: Session, custom: wire.Custom) -> None:
+        if session.worker is None:
+            raise PeerFault(ErrorCode.FORBIDDEN, "Only a worker has a capacity; connect as one first.", field="event")
+        if custom.capacity is None:
+            raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'capacity' is missing.", field="capacity")
+        self._arriving.discard(session)
+        self._dispatcher.change(session.worker, capacity=custom.capacity)
+
+    # What goes out
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """The answer to a fault."""
+        if isinstance(fault, InvalidHandshake):
+            return self._envelope("error", {"error": fault.message, "code": "HANDSHAKE_ERROR", "msg_id": fault.msg_id})
+        return wire.error(fault, self._msg_id(), self._wall())
+
+    def push(self, event: Event) -> Frame:
+        """An event in this dialect; one msg_id for all that get it."""
+        return wire.push(event, self._msg_id(), self._wall())
+
+    def answer(self, session: Session, request: Request, outcome: Outcome) -> None:
+        """What came of a request of this client's."""
+        session.send(
+            wire.response(
+                request.token or request.id, self._wall(), outcome.success, outcome.data, outcome.error, outcome.partial
+            )
+        )
+
+    def draining(self, retry_within_ms: int) -> Frame:
+        """The notice before a drain."""
+        return self.push(Event("server_draining", Raw(encode({"retry_within_ms": retry_within_ms}))))
+
+    def send_request(self, session: Session, request: Request, deadline_ms: int) -> None:
+        """Pass a request on to a worker, or to a client that is asked."""
+        session.send(
+            wire.request(
+                request.id,
+                self._wall(),
+                request.command,
+                request.data,
+                attempt=request.attempt,
+                deadline_ms=deadline_ms,
+                stream=request.stream,
+            )
+        )
+
+    def send_cancel(self, session: Session, request: Request) -> None:
+        """Tell a worker to stop."""
+        session.send(wire.cancel(request.id, self._msg_id(), self._wall()))
+
+    def closed(self, session: Session) -> None:
+        """A worker's requests go elsewhere; a client's own are cancelled."""
+        if session.worker is not None:
+            # First its own are cancelled, which may be at itself: it must not be sent others for that.
+            self._dispatcher.change(session.worker, capacity=0)
+        self._dispatcher.cancel_all(session)
+        self._dismiss(session)
+        link = self._links.pop(session, None)
+        if link is not None:
+            self._dispatcher.abandon(link)
+
+    def _msg_id(self) -> str:
+        return f"msg_{self._prefix}{next(self._sequence):x}"
+
+    def _envelope(self, kind: str, data: object) -> Frame:
+        return wire.encode_envelope(kind, self._msg_id(), self._wall(), data)
+
+
+class EnvelopeLink:
+    """How dispatch reaches one envelope session (its WorkerLink)."""
+
+    __slots__ = ("_handler", "_session")
+
+    def __init__(self, handler: EnvelopeHandler, session: Session) -> None:
+        self._handler = handler
+        self._session = session
+
+    def send_request(self, request: Request, deadline_ms: int) -> None:
+        """Pass a request on."""
+        self._handler.send_request(self._session, request, deadline_ms)
+
+    def send_cancel(self, request: Request) -> None:
+        """Tell it to stop."""
+        self._handler.send_cancel(self._session, request)

@@ -1,0 +1,69 @@
+"""What the gateway does with requesters: every message is a request for a worker, every frame an answer.
+Source: protocol reference, "Requester dialect"."""
+
+from typing import TYPE_CHECKING
+
+from portico.wire.dialects import requester as wire
+from portico.wire.dialects.negotiate import Dialect
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event
+
+from ..connections.session import Session
+
+if TYPE_CHECKING:
+    from ..dispatch.dispatcher import Dispatcher
+    from ..dispatch.model import Outcome, Request
+
+
+class RequesterHandler:
+    """The requester dialect's decisions."""
+
+    name = Dialect.REQUESTER.value
+
+    def __init__(self, dispatcher: "Dispatcher") -> None:
+        self._dispatcher = dispatcher
+
+    def opened(self, session: Session) -> None:
+        """A requester gets answers and nothing else: no greeting."""
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """One request. Raises PeerFault."""
+        request = wire.decode_request(payload)
+        self._dispatcher.submit(
+            session,
+            request.request_id,
+            request.command,
+            request.data,
+            timeout=request.timeout,
+            stream=bool(request.stream),
+            affinity=request.affinity,
+            idempotent=request.idempotent is not False,
+        )
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """The answer to a fault, in the form of an answer."""
+        return wire.error(fault)
+
+    def push(self, event: Event) -> Frame | None:
+        """Requesters never get pushes."""
+        return None
+
+    def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
+        """What came of a request."""
+        request_id = request.id if request.token is None else request.token
+        if outcome.partial:
+            session.send(wire.partial_response(request_id, outcome.data, outcome.processed_by))
+        else:
+            session.send(wire.response(request_id, outcome.success, outcome.data, outcome.error, outcome.processed_by))
+
+    def draining(self, retry_within_ms: int) -> Frame | None:
+        """Requesters take the next message for their answer: no notices."""
+        return None
+
+    def expired(self, session: Session) -> None:
+        """One that hasn't asked anything yet is welcome."""
+
+    def closed(self, session: Session) -> None:
+        """A requester that leaves cancels what it has in flight."""
+        self._dispatcher.cancel_all(session)

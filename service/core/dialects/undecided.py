@@ -1,0 +1,56 @@
+"""A connection whose dialect nobody has named: its first message decides, and until then the gateway is silent."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from portico.wire.codes import CloseCode
+from portico.wire.dialects import c_client
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event
+
+from ..connections.session import Handler, Session
+
+if TYPE_CHECKING:
+    from ..dispatch.model import Outcome, Request
+
+
+class UndecidedHandler:
+    """Waits for the first message, hands it and the session to the dialect that it is of."""
+
+    name = "undecided"
+
+    def __init__(self, handlers: Mapping[str, Handler], decide: Callable[[bytes], str]) -> None:
+        self._handlers = handlers
+        self._decide = decide
+
+    def opened(self, session: Session) -> None:
+        """Nothing is said until the dialect is known."""
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """Decide, then let the dialect have the message. Raises PeerFault `unknown_dialect`."""
+        handler = self._handlers[self._decide(payload)]
+        session.speak(handler)
+        handler.receive(session, payload)
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """An error as every program can read it."""
+        return c_client.error(fault)
+
+    def push(self, event: Event) -> Frame | None:
+        """Nobody here is in the hub."""
+        return None
+
+    def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
+        """Nobody here has asked anything."""
+
+    def draining(self, retry_within_ms: int) -> Frame | None:
+        """Nothing is said until the dialect is known."""
+        return None
+
+    def expired(self, session: Session) -> None:
+        """Said nothing in time."""
+        session.close(CloseCode.SILENT, "say who you are within the registration timeout")
+
+    def closed(self, session: Session) -> None:
+        """Nothing to undo."""

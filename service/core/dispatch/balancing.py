@@ -1,0 +1,298 @@
+"""Which worker gets the next request: the four strategies, over the workers that serve it and have room.
+
+Knows workers, not requests, and chooses among pools: `pools` keeps those, a pool for each set of workers that
+serve the same commands, and in it the ones that have room.
+
+- `least_loaded`: the smallest outstanding ÷ weight. Among equals the least recently used of those that answer
+  about equally quickly; times within a factor of two or 10 ms are equal, or noise would send everything to one.
+  A slow one is passed over, but now and then it gets a turn, or its average could never mend. Those that
+  answer mostly errors come after all others.
+- `round_robin`: each in turn. `random`: any. `weighted_random`: any, as often as its weight says.
+"""
+
+from bisect import bisect
+from collections import OrderedDict
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from itertools import accumulate, islice
+from random import Random
+from typing import Final, Protocol, TypeVar
+
+from .model import SLACK, Worker
+
+LOOK_AT: Final = 8
+"""Of how many equally loaded workers the response times are compared."""
+PASSES: Final = 16
+"""How often a slow worker is passed over before it gets a turn."""
+SPARE_LEVELS: Final = 256
+"""Loads that are remembered before those that nobody has any more are swept up."""
+
+
+class Pool(Protocol):
+    """Workers that serve the same commands, as far as they have room. One kind for each strategy."""
+
+    def add(self, worker: Worker) -> None:
+        """It has room now."""
+
+    def remove(self, worker: Worker) -> None:
+        """It has no room any more, or is gone."""
+
+    def touch(self, worker: Worker) -> None:
+        """It got or answered a request, and has room still."""
+
+
+P = TypeVar("P", bound=Pool)
+
+
+class Strategy(Protocol[P]):
+    """How to choose."""
+
+    def pool(self) -> P:
+        """A new, empty pool."""
+
+    def pick(self, pools: Sequence[P]) -> Worker | None:
+        """The worker to send to; None if nobody in these pools (at least one) has room."""
+
+
+class _Levels:
+    """Workers by load, each level in the order of entering; the lowest is found without a search."""
+
+    __slots__ = ("_loads", "_sweep_at", "by_load")
+
+    def __init__(self) -> None:
+        self.by_load: dict[float, OrderedDict[Worker, None]] = {}
+        self._loads: list[float] = []  # a heap, each load once
+        self._sweep_at = SPARE_LEVELS
+
+    def open(self, load: float) -> OrderedDict[Worker, None]:
+        if len(self._loads) >= self._sweep_at:
+            self.by_load = {load: kept for load, kept in self.by_load.items() if kept}
+            self._loads = list(self.by_load)
+            heapify(self._loads)
+            self._sweep_at = max(SPARE_LEVELS, 2 * len(self._loads))
+        level: OrderedDict[Worker, None] = OrderedDict()
+        self.by_load[load] = level
+        heappush(self._loads, load)
+        return level
+
+    def lowest(self) -> tuple[float, OrderedDict[Worker, None]] | None:
+        loads = self._loads
+        while loads:
+            level = self.by_load[loads[0]]
+            if level:
+                return loads[0], level
+            del self.by_load[heappop(loads)]
+        return None
+
+
+class LoadPool:
+    """Workers by load, those that answer mostly errors apart."""
+
+    __slots__ = ("_strategy", "sick", "well")
+
+    def __init__(self, strategy: "LeastLoaded") -> None:
+        self._strategy = strategy
+        self.well = _Levels()
+        self.sick = _Levels()
+
+    def add(self, worker: Worker) -> None:
+        """See Pool."""
+        self.touch(worker)
+
+    def remove(self, worker: Worker) -> None:
+        """See Pool."""
+        if worker.level is not None:
+            del worker.level[worker]
+            worker.level = None
+
+    def touch(self, worker: Worker) -> None:
+        """See Pool."""
+        if worker.level is not None:
+            del worker.level[worker]
+        levels = self.sick if worker.sick else self.well
+        load = len(worker.requests) / worker.weight
+        level = levels.by_load.get(load)
+        if level is None:
+            level = levels.open(load)
+        level[worker] = None
+        worker.level = level
+        strategy = self._strategy
+        strategy.turn = worker.turn = strategy.turn + 1
+
+
+class LeastLoaded:
+    """The smallest outstanding ÷ weight; see the module."""
+
+    def __init__(self) -> None:
+        self.turn = 0  # the end of the order of who was used when
+
+    def pool(self) -> LoadPool:
+        """See Strategy."""
+        return LoadPool(self)
+
+    def pick(self, pools: Sequence[LoadPool]) -> Worker | None:
+        """See Strategy."""
+        if len(pools) == 1:
+            lowest = pools[0].well.lowest() or pools[0].sick.lowest()
+            if lowest is None:
+                return None
+            level = lowest[1]
+            first = next(iter(level))
+            if len(level) == 1 or first.statistics.average <= SLACK:
+                return first
+            return self._quick(list(islice(level, LOOK_AT)))
+        lows = [low for pool in pools if (low := pool.well.lowest()) is not None]
+        lows = lows or [low for pool in pools if (low := pool.sick.lowest()) is not None]
+        if not lows:
+            return None
+        least = min(load for load, _ in lows)
+        equals = [worker for load, level in lows if load == least for worker in islice(level, LOOK_AT)]
+        equals.sort(key=_turn)
+        return self._quick(equals[:LOOK_AT])
+
+    def _quick(self, equals: list[Worker]) -> Worker:
+        quick = 2 * min(worker.statistics.average for worker in equals) + SLACK
+        for worker in equals:
+            if worker.statistics.average <= quick or worker.passed_over >= PASSES:
+                worker.passed_over = 0
+                return worker
+            worker.passed_over += 1
+            if worker.level is not None:
+                worker.level.move_to_end(worker)
+            self.turn = worker.turn = self.turn + 1
+        raise AssertionError("the quickest is quick")
+
+
+def _turn(worker: Worker) -> int:
+    return worker.turn
+
+
+class RingPool:
+    """Workers in the order in which they were last chosen."""
+
+    __slots__ = ("_strategy", "ring")
+
+    def __init__(self, strategy: "RoundRobin") -> None:
+        self._strategy = strategy
+        self.ring: OrderedDict[Worker, None] = OrderedDict()
+
+    def add(self, worker: Worker) -> None:
+        """See Pool."""
+        self.ring[worker] = None
+        strategy = self._strategy
+        strategy.turn = worker.turn = strategy.turn + 1
+
+    def remove(self, worker: Worker) -> None:
+        """See Pool."""
+        self.ring.pop(worker, None)
+
+    def touch(self, worker: Worker) -> None:
+        """See Pool: turns don't depend on what is outstanding."""
+
+
+class RoundRobin:
+    """Each in turn."""
+
+    def __init__(self) -> None:
+        self.turn = 0  # the end of the order
+
+    def pool(self) -> RingPool:
+        """See Strategy."""
+        return RingPool(self)
+
+    def pick(self, pools: Sequence[RingPool]) -> Worker | None:
+        """See Strategy."""
+        if len(pools) == 1:
+            ring = pools[0].ring
+        else:
+            rings = [pool.ring for pool in pools if pool.ring]
+            if not rings:
+                return None
+            ring = min(rings, key=_first_turn)
+        if not ring:
+            return None
+        worker = next(iter(ring))
+        ring.move_to_end(worker)
+        self.turn = worker.turn = self.turn + 1
+        return worker
+
+
+def _first_turn(ring: OrderedDict[Worker, None]) -> int:
+    return next(iter(ring)).turn
+
+
+class ListPool:
+    """Workers in no order, to pick from by number."""
+
+    __slots__ = ("_sums", "workers")
+
+    def __init__(self) -> None:
+        self.workers: list[Worker] = []
+        self._sums: list[float] | None = None
+
+    @property
+    def sums(self) -> list[float]:
+        """Running sums of the weights, kept until somebody comes or goes."""
+        if self._sums is None:
+            self._sums = list(accumulate(worker.weight for worker in self.workers))
+        return self._sums
+
+    def add(self, worker: Worker) -> None:
+        """See Pool."""
+        worker.index = len(self.workers)
+        self.workers.append(worker)
+        self._sums = None
+
+    def remove(self, worker: Worker) -> None:
+        """See Pool."""
+        last = self.workers.pop()
+        if last is not worker:
+            self.workers[worker.index] = last
+            last.index = worker.index
+        self._sums = None
+
+    def touch(self, worker: Worker) -> None:
+        """See Pool: chance doesn't depend on what is outstanding."""
+
+
+class AnyOne:
+    """Any worker, each as likely."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random.random
+
+    def pool(self) -> ListPool:
+        """See Strategy."""
+        return ListPool()
+
+    def pick(self, pools: Sequence[ListPool]) -> Worker | None:
+        """See Strategy."""
+        number = int(self._random() * sum(len(pool.workers) for pool in pools))
+        for pool in pools:
+            if number < len(pool.workers):
+                return pool.workers[number]
+            number -= len(pool.workers)
+        return None
+
+
+class AnyByWeight:
+    """Any worker, as likely as its weight says."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random.random
+
+    def pool(self) -> ListPool:
+        """See Strategy."""
+        return ListPool()
+
+    def pick(self, pools: Sequence[ListPool]) -> Worker | None:
+        """See Strategy."""
+        filled = [pool for pool in pools if pool.workers]
+        if not filled:
+            return None
+        point = self._random() * sum(pool.sums[-1] for pool in filled)
+        for pool in filled:
+            if point < pool.sums[-1]:
+                return pool.workers[bisect(pool.sums, point)]
+            point -= pool.sums[-1]
+        return filled[-1].workers[-1]  # where rounding carried the point past the end

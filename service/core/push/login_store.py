@@ -1,0 +1,87 @@
+"""Login store: where the login sessions of a deployment are kept, as a port of the core's.
+
+Nothing here waits or raises. Each call ends in a callback, exactly one call of it, in the thread that trio runs in
+and maybe before the method has returned (in memory it always does). A callback must not raise. What is asked of a
+store that is out of reach is refused with a PeerFault `unavailable` within PATIENCE seconds; then it was not done, or
+its answer was lost.
+
+What it promises: a session that was started is found from then on by every node, until it is ended or expired, and
+only one caller on one node is given it for that: who is given it says so to the clients. At most LIMIT sessions are
+kept, and FEEDBACK_KEPT reports with each. Implementations live in `service/backplane`; one contract suite
+(`tests/backplane/login_contract.py`) runs over all.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from msgspec import Raw, Struct
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+
+LIMIT: Final = 100_000
+FEEDBACK_KEPT: Final = 50
+
+
+class Feedback(Struct, frozen=True):
+    """What one client reported of its automatic login. `timestamp` in seconds since the epoch."""
+
+    client_id: str | None
+    success: bool
+    message: str | None
+    timestamp: float
+
+
+class Login(Struct):
+    """One login session. Times in seconds since the epoch; `extra` is passed on in `auto_login` as it came."""
+
+    session_id: str
+    user_id: str
+    username: str | None
+    session_data: Raw
+    created_at: float
+    expires_at: float
+    extra: dict[str, Raw]
+    feedback: list[Feedback] = []
+
+
+Kept = Callable[[PeerFault | None], None]
+Found = Callable[[Login | PeerFault | None], None]
+Listed = Callable[[list[Login] | PeerFault], None]
+Recorded = Callable[[str | PeerFault | None], None]
+
+
+class LoginStore(Protocol):
+    """Where login sessions are. See the module for what all of it promises."""
+
+    @property
+    def active(self) -> int:
+        """How many sessions there are, or were a moment ago."""
+
+    def start(self, login: Login, ttl: float, done: Kept) -> None:
+        """Keep a session for `ttl` seconds. PeerFault `unavailable` also where there are LIMIT sessions already."""
+
+    def get(self, session_id: str, done: Found) -> None:
+        """The session of that id."""
+
+    def of_user(self, user_id: str, done: Listed) -> None:
+        """A user's sessions, oldest first."""
+
+    def current(self, user_id: str, done: Found) -> None:
+        """A user's session that was started last."""
+
+    def end(self, session_id: str, done: Found) -> None:
+        """Forget a session; `done` gets what it was. None: there was none, or somebody else has ended it."""
+
+    def report(self, user_id: str, session_id: str | None, feedback: Feedback, done: Recorded) -> None:
+        """Record feedback on a session of this user's (None: on the current one). `done` gets its id; None: the user
+        has no such session."""
+
+    def expired(self, done: Listed) -> None:
+        """Forget sessions whose time is over; `done` gets what they were, some of them where there are many. Each is
+        given to one caller only."""
+
+
+def too_many() -> PeerFault:
+    """The fault for one session more than LIMIT."""
+    return PeerFault(ErrorCode.UNAVAILABLE, f"There are {LIMIT} login sessions already; end some or shorten ttl.")

@@ -1,0 +1,200 @@
+"""Login sessions: a back end says that a user is logged in, and the user's clients log in by themselves.
+
+Starting one pushes `auto_login` to the user's clients, ending one `logout_notification`; what a client reports of its
+own login is recorded and pushed on to the user's other clients. Where they are kept is the store's affair, and how
+pushes get to clients on any node is `push`'s. Like these, nothing here waits: what comes of a call is told by a
+callback, called once, in one process before the call returns.
+
+A client that registers in the very moment in which its user is logged in may be sent the same `auto_login` twice: as
+one of the user's clients, and as one that comes. Source: protocol reference, "C-Client dialect" (the pushes) and
+"HTTP API" (the rest).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+from msgspec import Raw
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, encode
+
+from ..connections.session import Session
+from ..ports import Monotonic, Wall
+from .login_store import Feedback, Found, Listed, Login, LoginStore
+
+SWEEP: Final = 1.0
+"""Seconds between two looks for sessions that have expired."""
+
+Ending = Literal["logout", "expired", "revoked"]
+_MESSAGES: Final[dict[Ending, str]] = {
+    "logout": "You have been logged out",
+    "expired": "Your session has expired",
+    "revoked": "Your session was revoked",
+}
+
+Push = Callable[[str, Event, Session | None, Callable[[PeerFault | None], None]], None]
+"""(user, event, a connection to leave out, done) → pushed to the user's clients on all nodes."""
+
+
+class Logins:
+    """The active login sessions, as one node deals with them."""
+
+    def __init__(
+        self, store: LoginStore, push: Push, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]
+    ) -> None:
+        self.store: Final = store
+        self._push = push
+        self._now = now
+        self._wall = wall
+        self._make_id = make_id
+        self._sweeping = False
+        self._next_sweep = 0.0
+
+    def __len__(self) -> int:
+        return self.store.active
+
+    def start(
+        self,
+        user_id: str,
+        username: str | None,
+        session_data: Raw,
+        ttl: float,
+        extra: Mapping[str, Raw],
+        done: Callable[[Login | PeerFault], None],
+    ) -> None:
+        """Begin a session of `ttl` seconds and push `auto_login` to the user's clients.
+
+        PeerFault `unavailable` where there are too many sessions already, or too many pushes waiting, or the store or
+        the other nodes are out of reach: then there is none (unless Redis has kept what it could not answer).
+        """
+        created = self._wall()
+        login = Login(self._make_id(), user_id, username, session_data, created, created + ttl, dict(extra))
+
+        def kept(fault: PeerFault | None) -> None:
+            if fault is None:
+                self._push(user_id, self.auto_login(login), None, pushed)
+            else:
+                done(fault)
+
+        def pushed(fault: PeerFault | None) -> None:
+            if fault is None:
+                done(login)
+            else:
+                self.store.end(login.session_id, lambda _: done(fault))
+
+        self.store.start(login, ttl, kept)
+
+    def get(self, session_id: str, done: Found) -> None:
+        """The active session of that id."""
+        self.store.get(session_id, done)
+
+    def of_user(self, user_id: str, done: Listed) -> None:
+        """The user's active sessions, oldest first."""
+        self.store.of_user(user_id, done)
+
+    def current(self, user_id: str | None, done: Callable[[Login | None], None]) -> None:
+        """The user's current session: the one that was started last. None also where the store is out of reach."""
+        if user_id is None:
+            done(None)
+        else:
+            self.store.current(user_id, lambda found: done(found if isinstance(found, Login) else None))
+
+    def end(self, session_id: str, reason: Ending, done: Found) -> None:
+        """End a session and push `logout_notification`; None if there is no such session.
+
+        PeerFault `unavailable` where too many pushes wait; the session is over all the same. Or where the store is
+        out of reach.
+        """
+
+        def ended(found: Login | PeerFault | None) -> None:
+            if isinstance(found, Login):
+                self._push(found.user_id, self._logout(found, reason), None, lambda fault: done(fault or found))
+            else:
+                done(found)
+
+        self.store.end(session_id, ended)
+
+    def _logout(self, login: Login, reason: Ending) -> Event:
+        data = {
+            "session_id": login.session_id,
+            "user_id": login.user_id,
+            "username": login.username,
+            "reason": reason,
+            "message": _MESSAGES[reason],
+            "timestamp": self._wall(),
+        }
+        return Event("logout_notification", Raw(encode(data)))
+
+    def expire(self, now: float) -> None:
+        """End the sessions whose time is over, once a second. For a ticker; `now` on the monotonic clock."""
+        if self._sweeping or now < self._next_sweep:
+            return
+        self._sweeping = True
+
+        def expired(found: list[Login] | PeerFault) -> None:
+            self._sweeping = False
+            if isinstance(found, PeerFault) or not found:
+                return
+            # There may be more.
+            self._next_sweep = now
+            for login in found:
+                # One notice that finds no room must not keep the other sessions alive.
+                self._push(login.user_id, self._logout(login, "expired"), None, lambda _: None)
+
+        self._next_sweep = now + SWEEP
+        self.store.expired(expired)
+
+    def auto_login(self, login: Login) -> Event:
+        """The push that logs a client in."""
+        data: dict[str, object] = dict(login.extra)
+        data |= {
+            "session_id": login.session_id,
+            "user_id": login.user_id,
+            "username": login.username,
+            "session_data": login.session_data,
+            "message": "Automatic login",
+            "timestamp": self._wall(),
+            "expires_at": login.expires_at,
+        }
+        return Event("auto_login", Raw(encode(data)))
+
+    def report(
+        self,
+        session: Session,
+        session_id: str | None,
+        success: bool,
+        message: str | None,
+        refused: Callable[[PeerFault], None],
+    ) -> None:
+        """A client says how its automatic login went: recorded, and pushed to the user's other clients.
+
+        `refused` is called with a PeerFault `not_found` if its user has no such session, or `unavailable`.
+        """
+        user_id = session.identity.user_id
+        feedback = Feedback(session.identity.client_id, success, message, self._wall())
+
+        def pushed(fault: PeerFault | None) -> None:
+            if fault is not None:
+                refused(fault)
+
+        def recorded(found: str | PeerFault | None) -> None:
+            if isinstance(found, PeerFault):
+                refused(found)
+            elif found is None or user_id is None:
+                refused(PeerFault(ErrorCode.NOT_FOUND, "Your user has no such login session.", field="session_id"))
+            else:
+                data = {
+                    "session_id": found,
+                    "user_id": user_id,
+                    "client_id": feedback.client_id,
+                    "success": success,
+                    "message": message,
+                    "timestamp": feedback.timestamp,
+                }
+                self._push(user_id, Event("session_feedback", Raw(encode(data))), session, pushed)
+
+        if user_id is None:
+            recorded(None)
+        else:
+            self.store.report(user_id, session_id, feedback, recorded)

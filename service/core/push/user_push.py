@@ -1,0 +1,74 @@
+"""Pushes of the gateway's own to all of a user's clients, on every node, of which one connection may be left out.
+
+Without such a one it is a push like any other. With one it goes to the connections here directly, and to the nodes
+that hold others as a message among nodes: a push through the backplane knows connections only by what they belong to.
+Live, at most once, and only for what nobody publishes: the two ways keep no order between them.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Target, encode
+
+from ..cluster.backplane import Publication
+from ..cluster.cluster_messages import ClusterMessages
+from ..connections.session import Session
+from .delivery import Delivery, Receipt
+
+KIND: Final = "user_push"
+"""The kind of the message among nodes."""
+
+Pushed = Callable[[PeerFault | None], None]
+
+
+class _Passed(Struct, array_like=True):
+    """A push on its way to another node."""
+
+    user_id: str
+    type: str
+    data: Raw
+
+
+_passed = msgspec.json.Decoder(_Passed)
+
+
+class UserPush:
+    """Pushes to users' clients."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        cluster_messages: ClusterMessages,
+        publish: Callable[[Publication, Callable[[Receipt | PeerFault], None]], None],
+    ) -> None:
+        self._delivery = delivery
+        self._cluster_messages = cluster_messages
+        self._publish = publish
+        cluster_messages.on(KIND, self._heard)
+
+    def __call__(self, user_id: str, event: Event, skip: Session | None, done: Pushed) -> None:
+        """Push to the user's connections, but for `skip`. `done` gets a PeerFault where that was refused."""
+        target = Target("user_id", user_id)
+        if skip is None:
+            self._publish(
+                Publication(target, event), lambda result: done(result if isinstance(result, PeerFault) else None)
+            )
+            return
+        try:
+            self._delivery.deliver(target, event, skip=skip)
+        except PeerFault as fault:
+            done(fault)
+            return
+        self._cluster_messages.backplane.tell_holders(target, KIND, encode(_Passed(user_id, event.type, event.data)))
+        done(None)
+
+    def _heard(self, _: str, body: bytes) -> None:
+        passed = _passed.decode(body)
+        # Where too many pushes wait it is not made here, as little as any other live one.
+        with suppress(PeerFault):
+            self._delivery.deliver(Target("user_id", passed.user_id), Event(passed.type, passed.data))

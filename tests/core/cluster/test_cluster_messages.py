@@ -1,0 +1,226 @@
+"""What nodes say to, ask and answer one another, over a World of several."""
+
+from itertools import count
+
+import pytest
+
+from portico.wire.messages import Event, Target
+from service.backplane.memory import MemoryBackplane, World
+from service.core.cluster.cluster_messages import ClusterMessages
+from service.core.cluster.survey import ANSWER, ASK, MAX_QUESTIONS, Answer
+from tests.fakes import ManualClock
+
+U1 = Target("user_id", "u1")
+
+
+class Listening:
+    """The Inbound of a node that passes on what other nodes say."""
+
+    def __init__(self, cluster_messages: ClusterMessages) -> None:
+        self.cluster_messages = cluster_messages
+        self.deaf = False
+        self.kept: list[tuple[str, str, bytes]] = []
+
+    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+        """No pushes here."""
+        return 0, 0
+
+    def lost(self, target: Target) -> None:
+        """No streams here."""
+
+    def heard(self, sender: str, kind: str, body: bytes) -> None:
+        """Passed on, unless it is deaf: then kept."""
+        if self.deaf:
+            self.kept.append((sender, kind, body))
+        else:
+            self.cluster_messages.heard(sender, kind, body)
+
+    def node_left(self, node: str) -> None:
+        """Passed on."""
+        self.cluster_messages.node_left(node)
+
+    def nodes_changed(self) -> None:
+        """Of no interest."""
+
+
+class Town:
+    """Some nodes, named a, b, c, …; each answers `name` with its name."""
+
+    def __init__(self, names: str) -> None:
+        self.clock = ManualClock()
+        self.world = World(now=self.clock.now)
+        ids = count(1)
+
+        def make_id() -> str:
+            return f"q{next(ids)}"
+
+        self.planes: dict[str, MemoryBackplane] = {}
+        self.nodes: dict[str, ClusterMessages] = {}
+        self.inbound: dict[str, Listening] = {}
+        self.broken: list[Exception] = []
+        for name in names:
+            plane = self.planes[name] = MemoryBackplane(self.world, name, make_id)
+            node = self.nodes[name] = ClusterMessages(
+                plane, now=self.clock.now, make_id=make_id, broke=self.broken.append
+            )
+            plane.attach(inbound := Listening(node))
+            self.inbound[name] = inbound
+            node.answer_to("name", lambda body, name=name: name.encode() + body)  # type: ignore[misc]
+        self.got: list[tuple[list[Answer], bool]] = []
+
+    def done(self, answers: list[Answer], complete: bool) -> None:
+        """A question is over."""
+        self.got.append((answers, complete))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, then tick all nodes."""
+        self.clock.move(seconds)
+        for node in self.nodes.values():
+            node.tick()
+
+
+def test_messages_are_handled_by_kind() -> None:
+    town = Town("abc")
+    heard: list[tuple[str, str, bytes]] = []
+    for name in "bc":
+        town.nodes[name].on("hello", lambda sender, body, name=name: heard.append((name, sender, body)))  # type: ignore[misc]
+    town.planes["a"].tell_all("hello", b"all")
+    town.nodes["a"].tell("c", "hello", b"c")
+    town.planes["a"].tell_all("unheard-of", b"x")
+    assert heard == [("b", "a", b"all"), ("c", "a", b"all"), ("c", "a", b"c")]
+    assert [town.nodes[name].unknown for name in "abc"] == [0, 1, 1]
+
+
+def test_a_kind_has_one_handler_and_one_answer() -> None:
+    node = Town("a").nodes["a"]
+    node.on("hello", lambda sender, body: None)
+    for kind in ("hello", ASK, ANSWER):
+        with pytest.raises(ValueError, match=kind):
+            node.on(kind, lambda sender, body: None)
+    for kind in ("name", "two words", "näme", "a\n"):
+        with pytest.raises(ValueError, match="question"):
+            node.answer_to(kind, lambda body: body)
+
+
+def test_all_others_are_asked_and_their_answers_come_in_the_order_of_names() -> None:
+    town = Town("bca")
+    town.nodes["b"].ask_all("name", b"\n1", town.done)
+    assert town.got == [([Answer("a", b"a\n1"), Answer("c", b"c\n1")], True)]
+    assert len(town.nodes["b"].survey) == 0
+
+
+def test_alone_nothing_is_waited_for() -> None:
+    town = Town("a")
+    town.nodes["a"].ask_all("name", b"", town.done)
+    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    town.nodes["a"].ask("a", "name", b"!", town.done)
+    assert town.got == [([], True), ([], True), ([Answer("a", b"a!")], True)]
+
+
+def test_only_holders_of_a_target_are_asked() -> None:
+    town = Town("abcd")
+    for name in "abd":
+        town.planes[name].join([U1], None, lambda joined: None)
+    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    assert town.got == [([Answer("b", b"b"), Answer("d", b"d")], True)]
+
+
+def test_who_says_nothing_is_waited_for_until_the_timeout() -> None:
+    town = Town("abc")
+    town.inbound["b"].deaf = True
+    town.nodes["a"].ask_all("name", b"", town.done, timeout=1.0)
+    town.pass_time(0.9)
+    assert not town.got
+    town.pass_time(0.2)
+    assert town.got == [([Answer("c", b"c")], False)]
+    assert town.nodes["a"].survey.incomplete == 1
+    # What comes afterwards finds nobody.
+    for sender, kind, body in town.inbound["b"].kept:
+        town.nodes["b"].heard(sender, kind, body)
+    town.pass_time(10)
+    assert len(town.got) == 1
+
+
+def test_a_node_that_goes_is_not_waited_for() -> None:
+    town = Town("abc")
+    town.inbound["b"].deaf = True
+    town.nodes["a"].ask_all("name", b"", town.done)
+    town.nodes["a"].ask("b", "name", b"", town.done)
+    town.planes["b"].leave_world()
+    assert town.got == [([Answer("c", b"c")], True), ([], True)]
+
+
+def test_a_holder_that_goes_is_not_waited_for_where_nobody_is_left() -> None:
+    town = Town("ab")
+    town.planes["b"].join([U1], None, lambda joined: None)
+    town.inbound["b"].deaf = True
+    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    assert not town.got
+    town.planes["b"].leave_world()
+    assert town.got == [([], True)]
+
+
+def test_an_answer_counts_once_and_from_a_node_that_went_too() -> None:
+    town = Town("abc")
+    town.planes["b"].join([U1], None, lambda joined: None)
+    town.planes["c"].join([U1], None, lambda joined: None)
+    town.inbound["c"].deaf = True
+    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    [(_, _, body)] = town.inbound["c"].kept
+    name = body.partition(b" ")[0]
+    town.nodes["a"].heard("b", ANSWER, name + b"\nagain")
+    assert not town.got
+    town.planes["b"].leave_world()
+    town.nodes["a"].heard("c", ANSWER, name + b"\nc")
+    assert town.got == [([Answer("b", b"b"), Answer("c", b"c")], True)]
+
+
+def test_questions_that_are_open_are_bounded() -> None:
+    town = Town("ab")
+    town.inbound["b"].deaf = True
+    for _ in range(MAX_QUESTIONS):
+        town.nodes["a"].ask_all("name", b"", town.done)
+    assert not town.got
+    town.nodes["a"].ask_all("name", b"", town.done)
+    assert town.got == [([], False)]
+    town.pass_time(2)
+    assert town.got == [([], False)] * (MAX_QUESTIONS + 1)
+    assert len(town.nodes["a"].survey) == 0
+
+
+def test_cut_off_nothing_is_complete() -> None:
+    town = Town("a")
+    town.planes["a"].trouble = "Redis is out of reach"  # type: ignore[misc,assignment]
+    town.nodes["a"].ask_all("name", b"", town.done)
+    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    assert town.got == [([], False), ([], False)]
+
+
+@pytest.mark.parametrize("message", [b"", b"\n", b"id\n", b"id kind", b"\xff kind\n", b"id unheard-of\n"])
+def test_a_question_that_makes_no_sense_is_not_answered(message: bytes) -> None:
+    town = Town("ab")
+    town.nodes["b"].heard("a", ASK, message)
+    town.nodes["b"].heard("a", ANSWER, message)
+    assert len(town.broken) + town.nodes["b"].unknown == 1
+
+
+def test_what_goes_wrong_in_one_place_stays_there() -> None:
+    town = Town("abc")
+
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    town.nodes["b"].answer_to("broken", fail)
+    town.nodes["c"].answer_to("broken", lambda body: b"fine")
+    town.nodes["b"].on("broken", fail)  # type: ignore[arg-type]
+    left: list[str] = []
+    town.nodes["b"].on_left(fail)  # type: ignore[arg-type]
+    town.nodes["b"].on_left(left.append)
+    town.planes["a"].tell_all("broken", b"")
+    town.nodes["a"].ask_all("broken", b"", fail)  # type: ignore[arg-type]
+    town.nodes["a"].ask_all("broken", b"", town.done)
+    town.pass_time(2)
+    assert town.got == [([Answer("c", b"fine")], False)]
+    town.planes["c"].leave_world()
+    assert left == ["c"]
+    assert len(town.broken) == 5

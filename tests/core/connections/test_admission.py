@@ -1,0 +1,134 @@
+"""Handshakes: which path, subprotocol, origin and address get in, and as what."""
+
+import pytest
+
+from service.core.connections.admission import Ticket
+from service.core.ports import HttpAnswer
+
+from ...fakes import MemoryPeer, Refused, handshake, refusal, stage
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        ("/", "undecided"),
+        ("/ws", "undecided"),
+        ("/api/websocket", "undecided"),
+        ("/ws/u1", "user"),
+        ("/ws/a b", "user"),
+        ("/ws/50%25", "user"),
+        ("/ws/" + "x" * 256, "user"),
+        ("/worker", "envelope"),
+        ("/requester", "requester"),
+    ],
+)
+def test_paths(path: str, dialect: str) -> None:
+    session, _ = stage().connect(path)
+    assert session.handler.name == dialect
+    if dialect == "user":
+        assert session.identity.user_id == path.removeprefix("/ws/"), "the transport has decoded it already"
+
+
+@pytest.mark.parametrize("path", ["", "/x", "/ws/", "/ws/a/b", "/worker/", "//", "/WS", "/api/websocket/", "*"])
+def test_any_other_path_is_404(path: str) -> None:
+    status, body = refusal(stage().gateway.admit(handshake(path)))
+    assert (status, body["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("user", ["x" * 257, "a\nb", "a\u202eb", "\ufffd"])
+def test_user_ids_that_are_no_names(user: str) -> None:
+    status, body = refusal(stage().gateway.admit(handshake(f"/ws/{user}")))
+    assert (status, body["error"]["code"]) == (400, "bad_field")
+
+
+@pytest.mark.parametrize(
+    ("path", "offered", "chosen", "dialect"),
+    [
+        ("/", "portico.c-client.v1", "portico.c-client.v1", "c_client"),
+        ("/ws", "chat, portico.envelope.v1", "portico.envelope.v1", "envelope"),
+        ("/api/websocket", "portico.requester.v1,portico.envelope.v1", "portico.requester.v1", "requester"),
+        ("/", "chat", None, "undecided"),
+        ("/", "", None, "undecided"),
+        ("/worker", "portico.envelope.v1", "portico.envelope.v1", "envelope"),
+        ("/worker", "portico.requester.v1", None, "envelope"),
+        ("/requester", "portico.c-client.v1, portico.requester.v1", "portico.requester.v1", "requester"),
+        ("/ws/u1", "portico.c-client.v1", None, "user"),
+    ],
+)
+def test_subprotocols(path: str, offered: str, chosen: str | None, dialect: str) -> None:
+    house = stage()
+    admission = house.gateway.admit(handshake(path, headers={"sec-websocket-protocol": offered}))
+    assert isinstance(admission, Ticket)
+    assert (admission.subprotocol, admission.entrance.dialect) == (chosen, dialect)
+
+
+def test_a_worker_port_takes_any_path_and_larger_messages() -> None:
+    house = stage(max_message_size=10, max_worker_message_size=50)
+    for path, kind, size in (("/x/y", "worker", 50), ("/worker", "websocket", 50), ("/", "websocket", 10)):
+        admission = house.gateway.admit(handshake(path, kind=kind))
+        assert isinstance(admission, Ticket)
+        assert (admission.max_message_size, admission.entrance.worker) == (size, size == 50)
+
+
+def test_an_origin_that_is_not_allowed_is_403() -> None:
+    house = stage(allowed_origins=["https://app.example.com"])
+    status, body = refusal(house.gateway.admit(handshake(headers={"origin": "https://evil.example"})))
+    assert (status, body["error"]["code"]) == (403, "forbidden")
+    for origin in ("https://app.example.com", "http://gw.example.com:8000"):
+        assert isinstance(house.gateway.admit(handshake(headers={"origin": origin})), Ticket)
+
+
+def test_while_draining_nobody_comes_in() -> None:
+    house = stage()
+    house.gateway.announce_drain(1000)
+    answer = house.gateway.admit(handshake())
+    assert isinstance(answer, HttpAnswer)
+    assert answer.status == 503
+    assert dict(answer.headers)["retry-after"]
+
+
+def test_limits_refuse_with_503_and_when_to_come_back() -> None:
+    house = stage(max_connections=2)
+    first, _ = house.connect()
+    house.connect()
+    with pytest.raises(Refused) as caught:
+        house.connect()
+    assert caught.value.answer.status == 503
+    assert int(dict(caught.value.answer.headers)["retry-after"]) > 0
+    house.close(first)
+    house.connect()
+
+
+@pytest.mark.parametrize("rules", [{"max_connections": 1}, {"max_connections_per_address": 1}])
+def test_those_admitted_at_once_get_1013_where_they_are_too_many(rules: dict[str, int]) -> None:
+    house = stage(**rules)
+    tickets = [house.gateway.admit(handshake()) for _ in range(2)]
+    peers = [MemoryPeer(), MemoryPeer()]
+    sessions = []
+    for peer, ticket in zip(peers, tickets, strict=True):
+        assert isinstance(ticket, Ticket)
+        sessions.append(house.gateway.opened(peer, ticket))
+    assert [peer.close_code for peer in peers] == [None, 1013]
+    for session in sessions:
+        session.closed(1000, "")
+    assert house.gateway.limits.open == 0
+    house.connect()
+
+
+@pytest.mark.parametrize("header", ["Bearer api", "bearer api", "Bearer  api "])
+def test_an_api_key_is_trust(header: str) -> None:
+    house = stage(production=True, api_keys=["api"])
+    admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
+    assert isinstance(admission, Ticket)
+    assert admission.trusted
+
+
+@pytest.mark.parametrize(
+    "header", ["", "api", "Bearer", "Bearer ", "Bearer x", "Basic api", "Bearer \udcff", "Bearer ä"]
+)
+def test_anything_else_is_none(header: str) -> None:
+    for keys in (["api"], [], [""]):
+        house = stage(production=True, api_keys=keys)
+        admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
+        assert isinstance(admission, Ticket)
+        assert not admission.trusted

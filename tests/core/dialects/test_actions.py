@@ -1,0 +1,92 @@
+"""The gateway's own actions, and adding one."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from service.core.dialects.actions import ActionError, Actions, calculate
+
+from ...fakes import stage
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "op", "result"),
+    [
+        (10, 20, "+", 30),
+        (10, 20, "-", -10),
+        (3, 4, "*", 12),
+        (1, 2, "/", 0.5),
+        (0.5, 0.25, "+", 0.75),
+        (2**62, 1, "+", 2**62 + 1),
+        (2**62, 2**62, "*", 2.0**124),
+        (-(2**62), 2**62, "*", -(2.0**124)),
+    ],
+)
+def test_calculate(a: float, b: float, op: str, result: float) -> None:
+    assert calculate(Raw(json.dumps({"a": a, "b": b, "op": op}).encode())) == result
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ('{"a":1,"b":0,"op":"/"}', "Division by zero"),
+        ('{"a":1,"b":0.0,"op":"/"}', "Division by zero"),
+        ('{"a":1,"b":2,"op":"**"}', "Unknown operator"),
+        ('{"a":1,"b":2,"op":"__import__"}', "Unknown operator"),
+        ('{"a":1e308,"b":1e308,"op":"*"}', "too large"),
+        ('{"a":1e308,"b":1e-308,"op":"/"}', "too large"),
+        ('{"a":"1","b":2}', "calculate needs"),
+        ('{"a":1}', "calculate needs"),
+        ('{"a":true,"b":1}', "calculate needs"),
+        ("[1,2]", "calculate needs"),
+        ("null", "calculate needs"),
+        ('{"a":' + "9" * 300 + ',"b":' + "9" * 300 + ',"op":"*"}', "too large"),
+    ],
+)
+def test_what_calculate_refuses(params: str, error: str) -> None:
+    with pytest.raises(ActionError, match=error):
+        calculate(Raw(params.encode()))
+
+
+def act(house: Any, action: str, params: object = None) -> Any:
+    session, _ = house.connect("/ws")
+    (answer,) = house.ask(session, {"type": "request", "data": {"action": action, "params": params}})
+    assert answer["data"]["success"], answer
+    return answer["data"]["result"]
+
+
+def test_large_integers_can_be_written() -> None:
+    assert act(stage(), "calculate", {"a": 2**63, "b": 2, "op": "*"}) == 2.0**64
+
+
+def test_get_time() -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", act(stage(), "get_time"))
+
+
+def test_get_client_info() -> None:
+    house = stage()
+    house.client(client_id="c", user_id="u")
+    house.worker("w1")
+    kicked, _ = house.client(client_id="k")
+    house.gateway.kick(kicked, "kicked")
+    found = act(house, "get_client_info")
+    assert (found["total_clients"], found["healthy_clients"], len(found["clients"])) == (3, 2, 3)
+    client, worker, _ = found["clients"]
+    assert (client["client_id"], client["user_id"], client["dialect"], client["role"]) == (
+        "c",
+        "u",
+        "c_client",
+        "client",
+    )
+    assert (worker["client_id"], worker["dialect"], worker["role"]) == ("w1", "envelope", "worker")
+
+
+def test_a_name_is_taken_once() -> None:
+    actions = Actions()
+    actions.add("a", lambda call: 1)
+    assert "a" in actions
+    with pytest.raises(ValueError, match="'a'"):
+        actions.add("a", lambda call: 2)

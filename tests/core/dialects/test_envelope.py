@@ -1,0 +1,535 @@
+"""The envelope dialect at the level of sessions: workers by path, by connect, by handshake and by saying nothing;
+who may be one; requests, answers, capacity; clients and their pushes."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from portico.wire.messages import EVERYBODY, Event
+from service.core.connections.session import Session
+from service.core.dialects.envelope import GRACE
+from service.core.dispatch.model import Outcome, Request
+
+from ...fakes import START, MemoryPeer, Stage, stage, start_login
+
+
+def submit(house: Stage, command: str = "echo", **more: Any) -> tuple[Session, MemoryPeer]:
+    session, peer = house.connect("/requester")
+    house.say(session, {"request_id": "q", "command": command, **more})
+    return session, peer
+
+
+def requests(peer: MemoryPeer) -> list[dict[str, Any]]:
+    return [message for message in peer.messages if message["type"] == "request"]
+
+
+def errors(peer: MemoryPeer) -> list[dict[str, Any]]:
+    return [message["data"] for message in peer.messages if message["type"] == "error"]
+
+
+# Arriving
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/worker", "websocket"), ("/", "worker"), ("/anything", "worker")])
+def test_a_worker_by_place_is_greeted_and_after_its_grace_serves_everything(path: str, kind: str) -> None:
+    house = stage(worker_capacity=3)
+    _, peer = house.connect(path, kind=kind)
+    (greeting,) = peer.take()
+    assert (greeting["type"], greeting["timestamp"]) == ("connect", START)
+    assert greeting["msg_id"].startswith("msg_")
+    assert greeting["data"]["client_id"]
+    assert (greeting["data"]["server_time"], greeting["data"]["heartbeat_interval"]) == (START, 25.0)
+    assert peer.message_size == 5 << 20
+    _, asker = submit(house)
+    assert peer.take() == [], "it may be about to say what it serves"
+    house.pass_time(GRACE + 0.2)
+    (request,) = peer.take()
+    assert (request["type"], request["data"]["action"]) == ("request", "echo")
+    (status,) = house.gateway.dispatcher.workers()
+    assert (status.commands, status.capacity, status.weight) == (None, 3, 1.0)
+    assert asker.messages == []
+    house.pass_time(10)
+    assert peer.close_code is None, "a worker may be silent for ever"
+
+
+def test_the_first_message_ends_the_grace() -> None:
+    house = stage()
+    session, peer = house.connect("/worker")
+    submit(house)
+    house.say(session, {"type": "heartbeat"})
+    assert [message["type"] for message in peer.messages] == ["connect", "heartbeat", "request"]
+
+
+def test_connect_says_what_a_worker_takes_and_what_waited_is_not_lost() -> None:
+    house = stage()
+    session, peer = house.connect("/worker")
+    _, asker = submit(house, "get_time")
+    data = {"client_id": "w1", "commands": ["get_time"], "capacity": 2, "weight": 2.5}
+    house.say(session, {"type": "connect", "msg_id": "m", "data": data})
+    assert asker.messages == []
+    greeting, again, request = peer.messages
+    assert (greeting["type"], again["type"], again["data"]["client_id"]) == ("connect", "connect", "w1")
+    assert request["data"]["action"] == "get_time"
+    (status,) = house.gateway.dispatcher.workers()
+    assert (status.client_id, status.commands, status.capacity, status.weight) == ("w1", ["get_time"], 2, 2.5)
+
+
+def test_a_worker_that_renames_itself_keeps_its_work() -> None:
+    house = stage(max_attempts=1)
+    session, peer = house.worker("w1")
+    _, asker = submit(house, idempotent=False)
+    house.say(session, {"type": "connect", "data": {"client_id": "w2", "role": "worker"}})
+    assert asker.messages == []
+    (request,) = requests(peer)
+    house.say(session, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    (answer,) = asker.messages
+    assert (answer["success"], answer["processed_by"]) == (True, "w2")
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/api/websocket"])
+def test_role_worker_on_any_path(path: str) -> None:
+    house = stage()
+    session, peer = house.connect(path)
+    assert peer.messages == []
+    house.say(session, {"type": "connect", "data": {"role": "worker", "client_id": "w1"}})
+    assert peer.take()[0]["data"]["client_id"] == "w1"
+    submit(house)
+    assert len(requests(peer)) == 1
+    assert peer.message_size == 5 << 20
+
+
+def test_connect_without_a_role_is_a_client_elsewhere() -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    (greeting,) = house.ask(session, {"type": "connect", "data": {"user_id": "u1"}})
+    assert greeting["type"] == "connect"
+    assert greeting["data"]["client_id"]
+    assert house.gateway.dispatcher.workers() == []
+    assert peer.message_size is None
+
+
+def test_a_worker_that_becomes_a_client_gives_its_work_back() -> None:
+    house = stage()
+    session, _ = house.worker("w1")
+    _, asker = submit(house)
+    _, second = house.worker("w2")
+    house.say(session, {"type": "connect", "data": {"role": "client", "client_id": "w1"}})
+    assert len(requests(second)) == 1
+    assert asker.messages == []
+    assert [status.client_id for status in house.gateway.dispatcher.workers()] == ["w2"]
+
+
+def test_a_client_gets_automatic_logins_too() -> None:
+    house = stage()
+    start_login(house, "u1")
+    session, _ = house.connect("/ws")
+    _, login = house.ask(session, {"type": "connect", "data": {"user_id": "u1"}})
+    assert (login["type"], login["data"]["event"]) == ("notification", "auto_login")
+
+
+# Who may be a worker
+
+KEY = {"handshake_key": "key"}
+API: dict[str, Any] = {"api_keys": ("api",)}
+BEARER = {"authorization": "Bearer api"}
+
+
+def handshake_message(key: str | None) -> dict[str, Any]:
+    return {"type": "handshake", "msg_id": "m7", "data": {} if key is None else {"handshake_key": key}}
+
+
+@pytest.mark.parametrize(
+    ("rules", "key", "accepted"),
+    [
+        ({}, None, True),
+        ({}, "whatever", True),
+        (KEY, "key", True),
+        (KEY, "wrong", False),
+        (KEY, None, False),
+        ({"production": True, **KEY}, "key", True),
+        ({"production": True, **KEY}, "wrong", False),
+        ({"production": True, **KEY}, None, False),
+        ({"production": True, **KEY, "api_keys": ["api"]}, "api", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/ws", "/worker"])
+def test_handshake(rules: dict[str, Any], key: str | None, accepted: bool, path: str) -> None:
+    house = stage(**rules)
+    session, peer = house.connect(path)
+    found = house.ask(session, handshake_message(key))
+    if accepted:
+        assert found[0]["type"] == "notification"
+        assert found[0]["data"]["title"] == "Handshake Successful"
+        assert peer.close_code is None
+        submit(house)
+        assert len(requests(peer)) == 1
+        assert peer.message_size == 5 << 20
+    else:
+        assert found[0]["type"] == "error"
+        assert found[0]["data"] == {"error": "Invalid handshake", "code": "HANDSHAKE_ERROR", "msg_id": "m7"}
+        assert peer.close_code == 4001
+        assert house.gateway.dispatcher.workers() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/worker"])
+@pytest.mark.parametrize(
+    ("rules", "headers", "message", "limited"),
+    [
+        ({}, None, handshake_message("whatever"), True),
+        (KEY, None, handshake_message("key"), False),
+        (KEY, None, {"type": "connect", "data": {"role": "worker"}}, True),
+        ({"production": True, **KEY}, None, {"type": "connect", "data": {"role": "worker", "token": "key"}}, False),
+        ({"production": True, **API}, None, {"type": "connect", "data": {"role": "worker", "token": "api"}}, False),
+        ({"production": True, **API}, BEARER, {"type": "connect", "data": {"role": "worker"}}, False),
+        ({"production": True, **API}, BEARER, handshake_message(None), False),
+    ],
+)
+def test_only_who_showed_a_secret_may_answer_faster_than_the_rate(
+    rules: dict[str, Any], headers: dict[str, str] | None, message: dict[str, Any], limited: bool, path: str
+) -> None:
+    house = stage(**rules)
+    session, peer = house.connect(path, headers=headers)
+    assert house.ask(session, message)[0]["type"] != "error"
+    assert peer.rate_limited is limited
+
+
+def test_who_bore_an_api_key_on_the_worker_path_need_say_nothing_for_it() -> None:
+    house = stage(production=True, **API)
+    _, peer = house.connect("/worker", headers=BEARER)
+    assert not peer.rate_limited
+    _, client = house.connect("/ws", headers=BEARER)
+    assert client.rate_limited, "only workers are exempt"
+
+
+def test_a_handshake_does_not_forget_what_a_worker_serves() -> None:
+    house = stage()
+    session, _ = house.worker("w1", commands=["sum"], capacity=2)
+    house.say(session, handshake_message(None))
+    (status,) = house.gateway.dispatcher.workers()
+    assert (status.commands, status.capacity) == (["sum"], 2)
+
+
+@pytest.mark.parametrize("rules", [KEY, {"api_keys": ["api"]}])
+def test_an_unproven_worker_in_production(rules: dict[str, Any]) -> None:
+    house = stage(production=True, registration_timeout=60, **rules)
+    _, peer = house.connect("/worker")
+    assert peer.messages[0]["type"] == "connect"
+    _, asker = submit(house)
+    assert asker.messages[0]["error"] == "No available workers"
+    house.pass_time(60.2)
+    assert peer.close_code == 4001
+
+
+@pytest.mark.parametrize(
+    ("token", "accepted"), [("key", True), ("api", True), ("wrong", False), (None, False), ("", False)]
+)
+@pytest.mark.parametrize("path", ["/ws", "/worker"])
+def test_a_token_in_connect(token: str | None, accepted: bool, path: str) -> None:
+    house = stage(production=True, handshake_key="key", api_keys=["api"])
+    session, peer = house.connect(path)
+    house.say(session, {"type": "connect", "data": {"role": "worker", "client_id": "w1", "token": token}})
+    assert (peer.close_code is None) == accepted
+    assert len(house.gateway.dispatcher.workers()) == accepted
+    if not accepted:
+        assert (errors(peer)[0]["code"], peer.close_code) == ("unauthorized", 4001)
+
+
+def test_an_api_key_in_the_handshake_is_proof() -> None:
+    house = stage(production=True, handshake_key="key", api_keys=["api"])
+    _, peer = house.connect("/worker", headers={"authorization": "Bearer api"})
+    house.pass_time(61)
+    assert peer.close_code is None
+    assert len(house.gateway.dispatcher.workers()) == 1
+    _, stranger = house.connect("/worker", headers={"authorization": "Bearer nonsense"})
+    house.pass_time(61)
+    assert stranger.close_code == 4001
+
+
+@pytest.mark.parametrize("message", [None, handshake_message("x"), {"type": "connect", "data": {"role": "worker"}}])
+def test_production_without_a_secret_refuses_workers_with_4003(message: Any) -> None:
+    house = stage(production=True)
+    session, peer = house.connect("/worker" if message is None else "/ws")
+    if message is not None:
+        house.say(session, message)
+    (error,) = errors(peer)
+    assert error["code"] == "forbidden"
+    assert "WEBSOCKET_HANDSHAKE_KEY" in error["error"]
+    assert peer.close_code == 4003
+    assert len(house.gateway.hub) == 0
+
+
+def test_half_a_handshake_then_silence() -> None:
+    house = stage(production=True, **KEY)
+    session, peer = house.connect("/ws")
+    house.say(session, '{"type":"handshake"')
+    assert peer.close_code == 1003
+    _, silent = house.connect("/ws")
+    house.pass_time(61)
+    assert silent.close_code == 4000
+    assert session.over
+
+
+# Requests and answers
+
+
+@pytest.mark.parametrize("named", ["msg_id", "data", "both"])
+def test_a_response_names_its_request_in_either_way(named: str) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house, data={"message": "Hello World"})
+    (request,) = requests(peer)
+    assert request["data"]["params"] == {"message": "Hello World"}
+    assert request["data"]["request"] == {"id": request["msg_id"], "attempt": 1, "deadline_ms": 30_000, "stream": False}
+    data = {"success": True, "result": "Echo: Hello World", "error": None}
+    if named != "msg_id":
+        data["request_id"] = request["msg_id"]
+    house.say(session, {"type": "response", "msg_id": request["msg_id"] if named != "data" else "fresh", "data": data})
+    assert asker.messages == [
+        {"request_id": "q", "success": True, "data": "Echo: Hello World", "error": None, "processed_by": "w1"}
+    ]
+    assert errors(peer) == []
+
+
+@pytest.mark.parametrize("data", [{"success": False, "error": "broken"}, {"success": False, "result": "broken"}])
+def test_a_worker_s_error(data: dict[str, Any]) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house)
+    house.say(session, {"type": "response", "msg_id": requests(peer)[0]["msg_id"], "data": data})
+    (answer,) = asker.messages
+    assert (answer["success"], answer["error"], answer["data"], answer["processed_by"]) == (False, "broken", None, "w1")
+
+
+def test_a_response_to_nothing_or_to_another_s_request() -> None:
+    house = stage()
+    _, peer = house.worker("w1", commands=["echo"])
+    thief, thief_peer = house.worker("w2", commands=["sum"])
+    client, client_peer = house.connect("/ws")
+    house.say(client, {"type": "connect", "data": {}})
+    _, asker = submit(house)
+    request_id = requests(peer)[0]["msg_id"]
+    for session, its in ((thief, thief_peer), (client, client_peer)):
+        for wrong in (request_id, "r-99", "", "x" * 300):
+            house.say(session, {"type": "response", "msg_id": "m", "data": {"request_id": wrong, "success": True}})
+            assert errors(its)[-1]["code"] == "unknown_request"
+            assert errors(its)[-1]["msg_id"] == "m"
+        assert its.close_code is None
+    house.say(thief, {"type": "response", "data": {"success": True}})
+    assert (errors(thief_peer)[-1]["code"], errors(thief_peer)[-1]["field"]) == ("missing_field", "request_id")
+    assert asker.messages == []
+
+
+def test_a_late_answer_is_dropped_and_the_worker_was_told() -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house, timeout=1)
+    house.pass_time(1.3)
+    assert asker.messages[0]["error"] == "Worker response timeout"
+    request_id = requests(peer)[0]["msg_id"]
+    cancel = peer.messages[-1]
+    assert (cancel["type"], cancel["data"]) == ("custom", {"event": "cancel", "request_id": request_id})
+    house.say(session, {"type": "response", "data": {"request_id": request_id, "success": True, "result": 1}})
+    assert len(asker.messages) == 1
+    assert errors(peer) == []
+    assert house.gateway.counters.late_answers == 1
+
+
+def test_streaming() -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house, stream=True)
+    request_id = requests(peer)[0]["msg_id"]
+    for result, partial in ((1, True), (2, True), (3, False)):
+        data = {"request_id": request_id, "success": True, "result": result, "partial": partial}
+        house.say(session, {"type": "response", "data": data})
+    assert [(found["data"], found.get("partial")) for found in asker.messages] == [(1, True), (2, True), (3, None)]
+
+
+def test_capacity_changes_what_a_worker_takes() -> None:
+    house = stage()
+    session, peer = house.worker("w1", capacity=1)
+    submit(house)
+    submit(house)
+    assert len(requests(peer)) == 1
+    house.say(session, {"type": "custom", "data": {"event": "capacity", "capacity": 2}})
+    assert len(requests(peer)) == 2
+    house.say(session, {"type": "custom", "data": {"event": "capacity", "capacity": 0}})
+    submit(house)
+    assert len(requests(peer)) == 2
+    assert errors(peer) == []
+    for data, code in (
+        ({"event": "capacity"}, "missing_field"),
+        ({"event": "capacity", "capacity": -1}, "bad_field"),
+        ({"event": "dance"}, "unknown_type"),
+        ({}, "missing_field"),
+    ):
+        house.say(session, {"type": "custom", "data": data})
+        assert errors(peer)[-1]["code"] == code
+
+
+def test_capacity_within_the_grace_is_the_worker_s_word() -> None:
+    house = stage()
+    session, peer = house.connect("/worker")
+    house.say(session, {"type": "custom", "data": {"event": "capacity", "capacity": 1}})
+    submit(house)
+    submit(house)
+    house.pass_time(GRACE + 0.2)
+    assert len(requests(peer)) == 1
+
+
+def test_only_a_worker_has_a_capacity() -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    house.say(session, {"type": "custom", "data": {"event": "capacity", "capacity": 1}})
+    assert errors(peer)[0]["code"] == "forbidden"
+
+
+def test_disconnect_is_a_normal_close_and_ends_the_work_at_once() -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house)
+    _, second = house.worker("w2")
+    house.say(session, {"type": "disconnect"})
+    assert peer.close_code == 1000
+    assert len(requests(second)) == 1, "not only when its peer has answered the Close"
+    submit(house)
+    assert (len(requests(peer)), len(requests(second))) == (1, 2)
+    assert asker.messages == []
+    house.close(session)
+
+
+def test_a_worker_that_asks_itself_leaves_without_being_sent_more() -> None:
+    house = stage(max_attempts=1)
+    session, peer = house.worker("w1", capacity=1)
+    house.say(session, {"type": "request", "msg_id": "own", "data": {"action": "echo"}})
+    _, asker = submit(house)
+    assert len(requests(peer)) == 1
+    _, second = house.worker("w2", commands=["sum"])
+    third, third_peer = house.worker("w3", capacity=0)
+    house.close(session, 1006)
+    assert asker.messages == []
+    house.say(third, {"type": "custom", "data": {"event": "capacity", "capacity": 1}})
+    (request,) = requests(third_peer)
+    assert request["data"]["request"]["attempt"] == 1
+    assert requests(second) == []
+
+
+# A client's requests
+
+
+def test_the_gateway_answers_its_own_actions_under_the_same_msg_id() -> None:
+    house = stage()
+    session, _ = house.connect("/ws")
+    params = {"a": 10, "b": 20, "op": "+"}
+    (answer,) = house.ask(
+        session, {"type": "request", "msg_id": "m1", "data": {"action": "calculate", "params": params}}
+    )
+    assert (answer["type"], answer["msg_id"], answer["timestamp"]) == ("response", "m1", START)
+    assert answer["data"] == {"request_id": "m1", "success": True, "result": 30, "error": None}
+    (answer,) = house.ask(session, {"type": "request", "data": {"action": "calculate", "params": []}})
+    assert answer["msg_id"] == answer["data"]["request_id"]
+    assert answer["data"]["success"] is False
+    assert answer["data"]["error"]
+
+
+def test_any_other_action_goes_to_a_worker() -> None:
+    house = stage()
+    client, _ = house.connect("/ws")
+    (answer,) = house.ask(client, {"type": "request", "msg_id": "m1", "data": {"action": "echo", "params": [1]}})
+    assert answer["data"] == {"request_id": "m1", "success": False, "result": None, "error": "No available workers"}
+    worker, peer = house.worker("w1")
+    assert house.ask(client, {"type": "request", "msg_id": "m2", "data": {"action": "echo", "params": [1]}}) == []
+    (request,) = requests(peer)
+    assert request["data"]["params"] == [1]
+    assert request["msg_id"] != "m2", "ids of callers are theirs, and may be the same"
+    house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": [2]}})
+    answer = house.peers[client].take()[0]
+    assert answer["msg_id"] == answer["data"]["request_id"] == "m2"
+    assert answer["data"]["result"] == [2]
+
+
+class Asker:
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def answer(self, request: Request, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def test_a_client_can_be_asked() -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    house.say(session, {"type": "connect", "data": {"client_id": "c1"}})
+    asker = Asker()
+    link = house.gateway.envelopes.link(session)
+    house.gateway.dispatcher.ask(link, asker, None, "status", Raw(b"null"), client_id="c1")
+    (request,) = requests(peer)
+    house.say(session, {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": "up"}})
+    (outcome,) = asker.outcomes
+    assert (outcome.success, outcome.processed_by) == (True, "c1")
+    house.gateway.dispatcher.ask(link, asker, None, "status", Raw(b"null"))
+    house.close(session)
+    assert asker.outcomes[-1].error == "Worker lost"
+
+
+# Faults, heartbeats, pushes
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"nonsense", "bad_json"),
+        (b"[]", "not_an_object"),
+        (b'{"msg_id":"m"}', "missing_field"),
+        (b'{"type":"dance","msg_id":"m"}', "unknown_type"),
+        (b'{"type":"request","msg_id":"m"}', "missing_field"),
+        (b'{"type":"request","msg_id":"m","data":[]}', "bad_field"),
+        (b'{"type":"connect","msg_id":"m","data":{"client_id":"a\\u202e"}}', "bad_field"),
+        (b'{"type":"heartbeat","msg_id":"m","data":{},"data":{}}', "bad_json"),
+        (b'{"type":"heartbeat","msg_id":"m","data":1e999}', "bad_json"),
+    ],
+)
+def test_error_frames_carry_the_msg_id_and_stay_with_the_sender(message: bytes, code: str) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, bystander = house.worker("w2")
+    (error,) = house.ask(session, message)
+    assert error["type"] == "error"
+    assert error["msg_id"]
+    assert error["timestamp"] == START
+    assert (error["data"]["code"], error["data"]["msg_id"]) == (code, "m" if b"msg_id" in message else None)
+    assert error["data"]["error"]
+    assert peer.close_code is None
+    assert bystander.take() == []
+
+
+def test_heartbeat_and_what_asks_for_nothing() -> None:
+    house = stage()
+    session, _ = house.worker("w1")
+    (beat,) = house.ask(session, {"type": "heartbeat", "msg_id": "m", "data": {}})
+    assert (beat["type"], beat["timestamp"], beat["data"]) == ("heartbeat", START, {})
+    assert beat["msg_id"]
+    assert house.ask(session, {"type": "notification", "data": {}}) == []
+    assert house.ask(session, {"type": "error", "data": {"error": "x"}}) == []
+
+
+def test_pushes_and_the_drain_s_notice_are_notifications() -> None:
+    house = stage()
+    _, peer = house.worker("w1")
+    house.gateway.delivery.deliver(EVERYBODY, Event("e", Raw(b'{"title":"T"}')))
+    house.gateway.announce_drain(1000)
+    push, notice = peer.take()
+    assert (push["type"], push["data"]["title"], push["data"]["content"]) == ("notification", "T", '{"title":"T"}')
+    assert (notice["data"]["event"], notice["data"]["payload"]) == ("server_draining", {"retry_within_ms": 1000})
+
+
+def test_a_custom_event_of_one_s_own() -> None:
+    house = stage()
+    got: list[str] = []
+    house.gateway.envelopes.add("wave", lambda session, custom: got.append(custom.event))
+    with pytest.raises(ValueError, match="capacity"):
+        house.gateway.envelopes.add("capacity", lambda session, custom: None)
+    session, _ = house.worker("w1")
+    assert house.ask(session, {"type": "custom", "data": {"event": "wave"}}) == []
+    assert got == ["wave"]

@@ -1,0 +1,121 @@
+"""Requesters: every frame is an answer, in five fields, and nothing else ever comes."""
+
+import json
+
+import pytest
+
+from portico.wire.messages import EVERYBODY, Event
+
+from ...fakes import stage
+
+FIVE = {"request_id", "success", "data", "error", "processed_by"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/requester", {}), ("/", {"sec-websocket-protocol": "portico.requester.v1"}), ("/ws", {})],
+)
+def test_request_and_answer(path: str, headers: dict[str, str]) -> None:
+    house = stage()
+    worker, worker_peer = house.worker("w1")
+    session, peer = house.connect(path, headers=headers)
+    assert peer.messages == [], "no greeting"
+    house.pass_time(50)
+    house.say(session, {"command": "echo", "data": {"message": "Hello World"}})
+    (request,) = worker_peer.take()
+    house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": "Echo"}})
+    (answer,) = peer.messages
+    assert set(answer) == FIVE
+    assert answer["request_id"], "the gateway makes one"
+    assert (answer["success"], answer["data"], answer["error"], answer["processed_by"]) == (True, "Echo", None, "w1")
+    house.pass_time(100)
+    assert peer.close_code is None
+
+
+def test_a_requester_that_has_asked_nothing_is_welcome() -> None:
+    house = stage()
+    _, peer = house.connect("/requester")
+    house.pass_time(1000)
+    assert peer.close_code is None
+
+
+def test_no_push_and_no_notice() -> None:
+    house = stage()
+    _, peer = house.connect("/requester")
+    assert house.gateway.delivery.deliver(EVERYBODY, Event("e")) == (0, 0)
+    house.gateway.announce_drain(1000)
+    assert peer.messages == []
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (b"nonsense", "Invalid JSON format"),
+        (b'{"command":"x"', "Invalid JSON format"),
+        (b'{"command":"x","data":NaN}', "Invalid JSON format"),
+        (b'{"command":"x","command":"y"}', "Invalid JSON format"),
+        (b'{"command":"x","data":' + b"9" * 400 + b"}", "Invalid JSON format"),
+        (b'{"command":"x","data":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "Invalid JSON format"),
+        (b"[]", "Request must be a JSON object"),
+        (b"{}", "Missing command"),
+        (b'{"command":""}', "Missing command"),
+        (b'{"command":null}', "Missing command"),
+        (b'{"command":5}', "command"),
+        (b'{"command":"x","timeout":0}', "timeout"),
+        (b'{"command":"x"}', "No available workers"),
+    ],
+)
+def test_bad_input_is_answered_in_the_same_form(message: bytes, error: str) -> None:
+    house = stage()
+    session, peer = house.connect("/requester")
+    (answer,) = house.ask(session, message)
+    assert set(answer) == FIVE
+    assert answer["success"] is False
+    assert error in answer["error"]
+    assert peer.close_code is None
+
+
+def test_an_id_that_can_be_read_is_given_back() -> None:
+    house = stage()
+    session, _ = house.connect("/requester")
+    for message in ({"request_id": "q"}, {"request_id": "q", "command": 5}, {"request_id": "q", "command": "x"}):
+        assert house.ask(session, message)[0]["request_id"] == "q"
+
+
+def test_binary() -> None:
+    house = stage()
+    session, _ = house.connect("/requester")
+    assert house.ask(session, json.dumps({"command": "x"}), text=False)[0]["error"] == "No available workers"
+    (answer,) = house.ask(session, b"\x00\xff", text=False)
+    assert set(answer) == FIVE
+    assert answer["success"] is False
+
+
+@pytest.mark.parametrize("kicked", [True, False])
+def test_one_that_leaves_cancels_what_it_has_in_flight(kicked: bool) -> None:
+    house = stage()
+    worker, worker_peer = house.worker("w1", capacity=1)
+    session, peer = house.connect("/requester")
+    house.say(session, {"command": "echo"})
+    house.say(session, {"command": "echo"})
+    if kicked:
+        house.gateway.kick(session, "kicked")
+    else:
+        house.close(session, 1006)
+    request, cancel = worker_peer.take()
+    assert cancel["data"] == {"event": "cancel", "request_id": request["msg_id"]}
+    assert (house.gateway.dispatcher.queue_length, house.gateway.dispatcher.outstanding) == (0, 0)
+    house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True}})
+    assert peer.messages == []
+    assert worker_peer.take() == []
+
+
+def test_answers_come_as_they_are_ready() -> None:
+    house = stage()
+    worker, worker_peer = house.worker("w1")
+    session, peer = house.connect("/requester")
+    for name in ("a", "b"):
+        house.say(session, {"request_id": name, "command": "echo"})
+    for request in reversed(worker_peer.take()):
+        house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True}})
+    assert [answer["request_id"] for answer in peer.messages] == ["b", "a"]

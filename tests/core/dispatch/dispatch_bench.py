@@ -1,0 +1,132 @@
+"""A dispatcher with everything around it in sight: a clock to be moved, links and callers that write down."""
+
+from collections.abc import Iterable
+from random import Random
+
+from msgspec import Raw
+
+from service.core.counters import Counters
+from service.core.dispatch.dispatcher import Dispatcher, Outcome, Request, Verdict, Worker
+
+NULL = Raw(b"null")
+
+
+class Link:
+    """A worker's connection: what it was sent, in order."""
+
+    def __init__(self) -> None:
+        self.sent: list[Request] = []
+        self.deadlines: list[int] = []
+        self.attempts: list[int] = []
+        self.cancelled: list[Request] = []
+
+    def send_request(self, request: Request, deadline_ms: int) -> None:
+        self.sent.append(request)
+        self.deadlines.append(deadline_ms)
+        self.attempts.append(request.attempt)
+
+    def send_cancel(self, request: Request) -> None:
+        self.cancelled.append(request)
+
+    @property
+    def tokens(self) -> list[str | None]:
+        return [request.token for request in self.sent]
+
+
+class Someone:
+    """A caller: the answers it got, in order."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[Request, Outcome]] = []
+
+    def answer(self, request: Request, outcome: Outcome) -> None:
+        self.answers.append((request, outcome))
+
+    @property
+    def told(self) -> list[tuple[str | None, str]]:
+        """Token, and the error or the data's JSON text, of each answer."""
+        return [
+            (request.token, outcome.error if outcome.error is not None else bytes(outcome.data or b"").decode())
+            for request, outcome in self.answers
+        ]
+
+
+class Bench:
+    """A dispatcher and its clock."""
+
+    def __init__(
+        self,
+        strategy: str = "round_robin",
+        queue_limit: int = 1000,
+        max_attempts: int = 3,
+        affinity_limit: int = 100_000,
+    ) -> None:
+        self.time = 1000.0
+        self.counters = Counters()
+        self.dispatcher = Dispatcher(
+            now=lambda: self.time,
+            random=Random(5),
+            strategy=strategy,
+            queue_limit=queue_limit,
+            max_attempts=max_attempts,
+            affinity_limit=affinity_limit,
+            counters=self.counters,
+        )
+
+    def worker(
+        self,
+        name: str,
+        commands: Iterable[str] | None = None,
+        capacity: int | None = None,
+        weight: float | None = None,
+    ) -> tuple[Worker, Link]:
+        link = Link()
+        return self.dispatcher.join(link, name, commands, capacity, weight), link
+
+    def submit(
+        self,
+        caller: Someone,
+        token: str,
+        command: str = "echo",
+        timeout: float | None = None,
+        stream: bool = False,
+        affinity: str | None = None,
+        idempotent: bool = True,
+    ) -> Request:
+        return self.dispatcher.submit(
+            caller,
+            token,
+            command,
+            NULL,
+            timeout=timeout,
+            stream=stream,
+            affinity=affinity,
+            idempotent=idempotent,
+        )
+
+    def done(self, worker: Worker, request: Request, result: bytes = b'"done"') -> Verdict:
+        return self.dispatcher.respond(worker, request.id, success=True, result=Raw(result))
+
+    def part(self, worker: Worker, request: Request, result: bytes = b'"part"') -> Verdict:
+        return self.dispatcher.respond(worker, request.id, success=True, result=Raw(result), partial=True)
+
+    def passes(self, seconds: float) -> None:
+        self.time += seconds
+        self.dispatcher.expire(self.time)
+
+    def tables(self) -> dict[str, int]:
+        """How much is in the tables that must be empty when nothing is under way."""
+        d = self.dispatcher
+        return {
+            "asked": len(d._asked),
+            "by caller": len(d._requests._by_caller),
+            "queue": len(d._queue),
+            "queue, callers": len(d._queue._callers),
+            "queue, rings": len(d._queue._rings),
+            "queue, shared": len(d._queue._shared),
+            "deadlines": len(d._requests._deadlines),
+            "at workers": sum(worker.outstanding for worker in d._workers),
+        }
+
+    def is_empty(self) -> bool:
+        return not any(self.tables().values())

@@ -1,0 +1,569 @@
+"""Requests that cross nodes: who gets them, how they end, and what the nodes say to one another."""
+
+import pytest
+from msgspec import Raw
+
+from service.core.dispatch.dispatcher import OutcomeKind, Verdict
+from service.core.dispatch.remote_capacity import BRIEF, REPEAT
+from service.core.dispatch.remote_dispatch import SILENCE
+from service.core.dispatch.remote_messages import LARGEST, RESPONSE, Reply, encode
+from service.core.dispatch.remote_workers import AHEAD
+
+from .dispatch_bench import NULL, Link, Someone
+from .remote_bench import Deployment
+
+
+def test_a_request_goes_to_the_only_worker_there_is_and_its_answer_comes_back() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", timeout=7.0)
+    (request,) = link.sent
+    assert (request.command, bytes(request.data), link.deadlines, link.attempts) == ("echo", b"null", [7000], [1])
+    assert there.done(worker, request) is Verdict.ACCEPTED
+    assert someone.told == [("a", '"done"')]
+    assert someone.answers[0][1].processed_by == "w"
+    assert here.counters.requests == {"ok": 1}
+    assert there.counters.requests == {}
+    assert all_of_us.is_empty()
+
+
+def test_local_workers_with_room_come_first_then_the_node_with_the_most_room_then_the_queue() -> None:
+    all_of_us = Deployment(3)
+    here, second, third = all_of_us.nodes
+    _, own = here.worker("own", capacity=1)
+    _, few = second.worker("few", capacity=1)
+    _, many = third.worker("many", capacity=2)
+    all_of_us.settle()
+    for number in range(6):
+        here.submit(Someone(), str(number))
+    assert own.tokens == ["0"]
+    assert len(many.sent) == 2
+    assert len(few.sent) == 1
+    assert here.dispatcher.queue_length == 2
+
+
+def test_the_queue_is_fed_when_another_node_has_room() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own", capacity=1)
+    worker, link = there.worker("w", capacity=1)
+    busy = Someone()
+    there.submit(busy, "its own")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    here.submit(someone, "b")
+    assert here.dispatcher.queue_length == 1
+    all_of_us.passes(0.02)
+    there.done(worker, link.sent[0])
+    all_of_us.settle()
+    assert len(link.sent) == 2
+    assert here.dispatcher.queue_length == 0
+
+
+def test_without_a_worker_anywhere_it_is_refused_at_once() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    there.worker("w", ["sum"])
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    assert someone.told == [("a", "No available workers")]
+
+
+def test_the_last_worker_elsewhere_goes_and_what_waits_is_refused() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, _ = there.worker("w", capacity=0)
+    all_of_us.settle()
+    someone = Someone()
+    for number in range(AHEAD + 1):
+        here.submit(someone, str(number))
+    assert someone.told == []
+    assert (here.dispatcher.queue_length, there.dispatcher.queue_length) == (1, AHEAD)
+    there.dispatcher.leave(worker)
+    all_of_us.settle()
+    assert sorted(someone.told) == [(str(number), "No available workers") for number in range(AHEAD + 1)]
+    assert all_of_us.is_empty()
+
+
+def test_streams_cross_nodes() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", stream=True)
+    there.part(worker, link.sent[0], b'"1"')
+    there.part(worker, link.sent[0], b'"2"')
+    there.done(worker, link.sent[0])
+    assert [outcome.partial for _, outcome in someone.answers] == [True, True, False]
+    assert someone.told == [("a", '"1"'), ("a", '"2"'), ("a", '"done"')]
+
+
+def test_a_worker_s_error_is_its_answer() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    there.dispatcher.respond(worker, link.sent[0].id, success=False, error="no such city")
+    assert someone.told == [("a", "no such city")]
+    assert someone.answers[0][1].kind is OutcomeKind.ERROR
+    assert someone.answers[0][1].processed_by == "w"
+
+
+def test_cancelling_reaches_the_worker_and_its_late_answer_is_dropped() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    here.dispatcher.cancel_all(someone)
+    assert link.cancelled == link.sent
+    assert all_of_us.is_empty()
+    assert there.done(worker, link.sent[0]) is Verdict.LATE
+    assert someone.told == []
+
+
+def test_time_is_kept_by_the_node_of_the_caller() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", timeout=1.0)
+    all_of_us.passes(1.2)
+    assert someone.told == [("a", "Worker response timeout")]
+    assert link.cancelled == link.sent
+    assert all_of_us.is_empty()
+
+
+def test_a_lost_worker_s_request_goes_elsewhere_as_the_next_attempt() -> None:
+    all_of_us = Deployment(3)
+    here, second, third = all_of_us.nodes
+    first, _ = second.worker("w2", capacity=2)
+    other, link = third.worker("w3", capacity=1)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    second.dispatcher.leave(first)
+    assert link.attempts == [2]
+    third.done(other, link.sent[0])
+    assert someone.told == [("a", '"done"')]
+    assert here.counters.requests_retried == 1
+    assert third.counters.requests_retried == 0
+
+
+@pytest.mark.parametrize("how", ["not idempotent", "partial answer"])
+def test_what_may_not_be_sent_twice_is_lost_with_its_worker(how: str) -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w1")
+    _, other = there.worker("w2")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", stream=True, idempotent=how == "partial answer")
+    if how == "partial answer":
+        there.part(worker, link.sent[0])
+    there.dispatcher.leave(worker)
+    assert someone.told[-1] == ("a", "Worker lost")
+    assert other.sent == []
+
+
+def test_attempts_are_counted_over_all_nodes() -> None:
+    all_of_us = Deployment(2, max_attempts=3)
+    here, there = all_of_us.nodes
+    workers = [there.worker(f"w{number}") for number in range(4)]
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    for _ in range(3):
+        worker, _link = next((w, link) for w, link in workers if w.outstanding)
+        there.dispatcher.leave(worker)
+    assert someone.told == [("a", "Worker lost")]
+    assert sorted(attempt for _, link in workers for attempt in link.attempts) == [1, 2, 3]
+
+
+def test_a_node_that_dies_is_a_worker_lost() -> None:
+    all_of_us = Deployment(3)
+    here, second, third = all_of_us.nodes
+    second.worker("w2", capacity=5)
+    worker, link = third.worker("w3", capacity=2)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "once", idempotent=False)
+    here.submit(someone, "again")
+    second.dies()
+    assert someone.told == [("once", "Worker lost")]
+    assert link.attempts == [2]
+    third.done(worker, link.sent[0])
+    assert someone.told[1:] == [("again", '"done"')]
+
+
+def test_the_requests_of_a_node_that_dies_are_cancelled() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    here.submit(someone, "b")
+    here.dies()
+    assert link.cancelled == link.sent
+    assert len(link.sent) == 1
+    assert there.is_empty()
+
+
+def test_a_node_that_loses_another_out_of_sight_says_what_becomes_of_its_requests() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "at the worker", idempotent=False)
+    here.submit(someone, "waits", idempotent=False)
+    there.node_left("n1")
+    assert someone.told == [("at the worker", "Worker lost")]
+    all_of_us.passes(0.1)
+    assert len(link.sent) == 2
+    there.done(worker, link.sent[1])
+    assert someone.told[1:] == [("waits", '"done"')]
+
+
+def test_a_node_that_drains_is_sent_nothing_and_sends_its_own_elsewhere() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own", capacity=1)
+    worker, link = there.worker("w", capacity=2)
+    there_busy = Someone()
+    there.submit(there_busy, "x")
+    there.submit(there_busy, "y")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "0")
+    here.submit(someone, "1")
+    assert here.dispatcher.queue_length == 1
+    all_of_us.passes(0.1)
+    there.done(worker, link.sent[0])
+    all_of_us.settle()
+    assert link.tokens[:2] == ["x", "y"]
+    assert len(link.sent) == 3
+    here.dispatcher.drain()
+    all_of_us.settle()
+    assert there.knows() == {}
+    here.submit(someone, "2")
+    assert someone.told == []
+    assert here.remote.sent == 2
+
+
+def test_a_node_that_drains_sends_its_keys_elsewhere_too() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own")
+    someone = Someone()
+    here.submit(someone, "a", affinity="k")
+    _, link = there.worker("w")
+    all_of_us.settle()
+    here.dispatcher.drain()
+    here.submit(someone, "b", affinity="k")
+    assert len(link.sent) == 1
+
+
+def test_what_waits_at_a_node_that_drains_comes_back_and_goes_elsewhere() -> None:
+    all_of_us = Deployment(3)
+    here, second, third = all_of_us.nodes
+    second.worker("w2", capacity=0)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", idempotent=False)
+    assert second.dispatcher.queue_length == 1
+    worker, link = third.worker("w3", capacity=1)
+    all_of_us.settle()
+    second.dispatcher.drain()
+    all_of_us.settle()
+    assert link.attempts == [1]
+    third.done(worker, link.sent[0])
+    assert someone.told == [("a", '"done"')]
+
+
+def test_stale_news_cost_no_request() -> None:
+    all_of_us = Deployment(2, queue_limit=0)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    there.cable.lose = {"workers"}
+    there.submit(Someone(), "its own")
+    someone = Someone()
+    here.submit(someone, "a", idempotent=False)
+    assert someone.told == []
+    assert here.dispatcher.queue_length == 1
+    there.cable.lose = set()
+    there.done(worker, link.sent[0])
+    all_of_us.passes(0.1)
+    assert link.attempts == [1, 1]
+    there.done(worker, link.sent[1])
+    assert someone.told == [("a", '"done"')]
+
+
+def test_turns_go_by_callers_of_other_nodes_too() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    local, first, second = Someone(), Someone(), Someone()
+    for number in range(4):
+        there.submit(local, f"local {number}")
+    all_of_us.settle()
+    for number in range(2):
+        here.submit(first, f"first {number}")
+    here.submit(second, "second")
+    for _ in range(7):
+        there.done(worker, link.sent[-1])
+    assert [(token, len(someone.told)) for token, someone in (("f", first), ("s", second), ("l", local))] == [
+        ("f", 2),
+        ("s", 1),
+        ("l", 4),
+    ]
+    # By turns: the third caller's one request and the first's two were not left to the end.
+    assert link.tokens.index("local 3") == 6
+
+
+def test_the_same_key_has_the_same_worker_from_another_node() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    workers = [there.worker(f"w{number}") for number in range(3)]
+    all_of_us.settle()
+    someone = Someone()
+    for number in range(6):
+        here.submit(someone, str(number), affinity="k")
+    assert sorted(len(link.sent) for _, link in workers) == [0, 0, 6]
+
+
+def test_the_same_key_has_the_same_worker_whichever_node_is_asked() -> None:
+    all_of_us = Deployment(3)
+    places = [(node, *node.worker(f"w{number}", capacity=2)) for node in all_of_us.nodes for number in range(2)]
+    all_of_us.settle()
+    someone = Someone()
+    for key in range(20):
+        before = [len(link.sent) for _, _, link in places]
+        for node in all_of_us.nodes * 2:
+            node.submit(someone, "t", affinity=f"k{key}")
+        # Its capacity is 2: the others wait for it, although there is room elsewhere.
+        assert sorted(len(link.sent) - had for (_, _, link), had in zip(places, before, strict=True)) == [0] * 5 + [2]
+        for _ in range(3):
+            for node, worker, _ in places:
+                for request in list(worker.requests.values()):
+                    node.done(worker, request)
+        assert sorted(len(link.sent) - had for (_, _, link), had in zip(places, before, strict=True)) == [0] * 5 + [6]
+    assert len(someone.told) == 120
+    assert sum(bool(link.sent) for _, _, link in places) > 3
+
+
+def test_a_key_whose_worker_went_with_its_node_gets_another_one() -> None:
+    all_of_us = Deployment(3)
+    here, *others = all_of_us.nodes
+    links = [node.worker("w")[1] for node in others]
+    all_of_us.settle()
+    someone = Someone()
+    for _ in range(3):
+        here.submit(someone, "t", affinity="k")
+    first, second = sorted(links, key=lambda link: -len(link.sent))
+    assert (len(first.sent), len(second.sent)) == (3, 0)
+    others[links.index(first)].dies()
+    here.submit(someone, "t", affinity="k")
+    assert len(second.sent) == 4
+
+
+def test_a_request_is_sent_on_once_only() -> None:
+    all_of_us = Deployment(3)
+    here, second, third = all_of_us.nodes
+    worker, link = second.worker("w2", capacity=1)
+    second.submit(Someone(), "its own")
+    all_of_us.settle()
+    here.submit(Someone(), "a")
+    assert second.dispatcher.queue_length == 1
+    _, other = third.worker("w3", capacity=5)
+    all_of_us.settle()
+    assert other.sent == []
+    second.done(worker, link.sent[0])
+    assert len(link.sent) == 2
+
+
+def test_a_node_that_falls_silent_is_sent_nothing_more() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", timeout=100.0)
+    there.cable.lose = {"workers"}
+    all_of_us.passes(SILENCE)
+    here.submit(someone, "b")
+    assert someone.told == [("b", "No available workers")]
+    there.cable.lose = set()
+    all_of_us.passes(REPEAT)
+    there.done(worker, link.sent[0])
+    assert someone.told[1:] == [("a", '"done"')]
+    here.submit(someone, "c")
+    assert len(link.sent) == 2
+
+
+def test_a_node_that_is_cut_off_keeps_its_own_until_it_is_back() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = there.worker("w")
+    all_of_us.settle()
+    here.cable.cut_off("Redis does not answer")
+    here.remote.tick()
+    someone = Someone()
+    here.submit(someone, "a")
+    assert (someone.told, here.dispatcher.queue_length) == ([], 1)
+    here.cable.cut_off(None)
+    all_of_us.passes(REPEAT)
+    assert len(link.sent) == 1
+
+
+def test_who_comes_later_learns_what_there_is() -> None:
+    all_of_us = Deployment(1)
+    all_of_us.nodes[0].worker("w", capacity=3)
+    all_of_us.settle()
+    assert all_of_us.nodes[0].cable.told == []
+    later = Deployment(0)
+    later.world = all_of_us.world
+    newcomer = type(all_of_us.nodes[0])(all_of_us.world, "n2")
+    assert newcomer.knows() == {"n1": 3}
+
+
+def test_alone_nothing_is_told_and_with_others_no_request_of_one_s_own_is() -> None:
+    all_of_us = Deployment(2)
+    here, _ = all_of_us.nodes
+    worker, link = here.worker("w", capacity=10)
+    all_of_us.settle()
+    told = len(here.cable.told)
+    for number in range(5):
+        here.submit(Someone(), str(number))
+        here.done(worker, link.sent[-1])
+    all_of_us.settle()
+    assert len(here.cable.told) == told
+    for _ in range(30):
+        all_of_us.passes(0.1)
+    assert len(here.cable.told) == told + 1
+
+
+def test_answers_of_5_mib_pass_and_larger_ones_are_refused_in_words() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    large = b'"' + b"x" * (5 << 20) + b'"'
+    there.done(worker, link.sent[0], large)
+    assert someone.told == [("a", large.decode())]
+    here.submit(someone, "b")
+    there.done(worker, link.sent[1], b'"' + b"x" * LARGEST + b'"')
+    assert someone.told[1][1].startswith("The answer is too large to be passed between nodes")
+    here.dispatcher.submit(someone, "c", "echo", Raw(b'"' + b"x" * LARGEST + b'"'))
+    assert someone.told[2][1].startswith("The parameters are too large to be passed between nodes")
+    assert all_of_us.is_empty()
+
+
+def test_late_and_unknown_answers_are_dropped_and_counted() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    request = here.submit(someone, "a")
+    there.cable.lose = {"response"}
+    there.done(worker, link.sent[0])
+    all_of_us.passes(31.0)
+    assert someone.told == [("a", "Worker response timeout")]
+    there.cable.lose = set()
+    there.cable.tell("n1", RESPONSE, encode(Reply(f"{request.id}.1", OutcomeKind.OK, False, b"1", None, "w")))
+    assert here.counters.late_answers == 1
+    assert len(someone.told) == 1
+
+
+def test_a_client_at_another_node_is_asked() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    client = Link()
+    there.clients["c1"] = client
+    someone = Someone()
+    ask = here.dispatcher.ask(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
+    (request,) = client.sent
+    assert there.dispatcher.respond(client, request.id, success=True, result=Raw(b"1")) is Verdict.ACCEPTED
+    assert someone.told == [("q", "1")]
+    assert someone.answers[0][0] is ask
+    assert all_of_us.is_empty()
+
+
+@pytest.mark.parametrize("how", ["unknown", "goes", "node dies", "cancelled"])
+def test_a_client_at_another_node_that_cannot_answer_is_lost(how: str) -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    client = Link()
+    if how != "unknown":
+        there.clients["c1"] = client
+    someone = Someone()
+    request = here.dispatcher.ask(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
+    if how == "goes":
+        there.dispatcher.abandon(client)
+    elif how == "node dies":
+        there.dies()
+    elif how == "cancelled":
+        here.dispatcher.cancel(request)
+        assert client.cancelled == client.sent
+    assert someone.told == ([] if how == "cancelled" else [("q", "Worker lost")])
+    assert here.is_empty()
+
+
+def test_the_next_attempt_avoids_the_client_that_was_lost_on_whatever_node() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, _ = there.worker("w1", capacity=1)
+    all_of_us.settle()
+    here.submit(Someone(), "a")
+    _, same_again = there.worker("w1")
+    _, other = there.worker("w2")
+    there.dispatcher.leave(worker)
+    assert (same_again.attempts, other.attempts) == ([], [2])
+
+
+def test_a_key_that_is_thought_to_be_at_home_where_it_comes_from_stays() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = here.worker("w1")
+    all_of_us.settle()
+    there.submit(Someone(), "a", affinity="k")
+    here.done(worker, link.sent[0])
+    here.cable.lose = {"workers"}
+    here.dispatcher.leave(worker)
+    _, other = there.worker("w2")
+    all_of_us.settle()
+    here.submit(Someone(), "b", affinity="k")
+    assert len(other.sent) == 1
+
+
+def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    there.worker("v", capacity=1)
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 2}, ["workers"])
+    there.time += BRIEF
+    for number in range(2):
+        there.submit(Someone(), str(number))
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 0}, ["workers"] * 2)
+    there.time += BRIEF
+    there.done(worker, link.sent[0])
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 1}, ["workers"] * 3)

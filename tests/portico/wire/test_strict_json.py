@@ -1,0 +1,242 @@
+"""What JSON is refused, and in which words."""
+
+import json
+import math
+from contextlib import suppress
+from typing import Annotated
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Meta, Raw, Struct
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.strict_json import check_keys, check_numbers, check_text, convert, decode, is_json, peek
+
+
+class Inner(Struct):
+    size: Annotated[int, Meta(ge=0)] = 0
+
+
+class Form(Struct):
+    type: str
+    name: Annotated[str, Meta(max_length=8)] | None = None
+    count: Annotated[int, Meta(ge=0)] | None = None
+    ratio: float | None = None
+    tags: list[str] | None = None
+    offsets: dict[str, int] | None = None
+    inner: Inner | None = None
+    data: Raw = Raw(b"null")
+
+
+FORM = msgspec.json.Decoder(Form)
+DIGITS = b"1" * 400
+DEEP = b"[" * 10_000 + b"]" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "field"),
+    [
+        (b"", ErrorCode.BAD_JSON, None),
+        (b"nonsense", ErrorCode.BAD_JSON, None),
+        (b'{"type":"a"', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a"}x', ErrorCode.BAD_JSON, None),
+        (b"{'type':'a'}", ErrorCode.BAD_JSON, None),
+        (b'\xef\xbb\xbf{"type":"a"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"\xff"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"\xc0\xaf"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"\xed\xa0\x80"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"\\ud800"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","other":"\\udc00"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":{"x":"\\ud800"}}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"\x01"}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":NaN}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":[Infinity]}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":-Infinity}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","ratio":1e999}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":01}', ErrorCode.BAD_JSON, None),
+        (b'{"type":"a","data":' + DEEP + b"}", ErrorCode.BAD_JSON, None),
+        (DEEP, ErrorCode.NOT_AN_OBJECT, None),
+        (b"[]", ErrorCode.NOT_AN_OBJECT, None),
+        (b"[{}]", ErrorCode.NOT_AN_OBJECT, None),
+        (b"null", ErrorCode.NOT_AN_OBJECT, None),
+        (b"5", ErrorCode.NOT_AN_OBJECT, None),
+        (b'"text"', ErrorCode.NOT_AN_OBJECT, None),
+        (b"true", ErrorCode.NOT_AN_OBJECT, None),
+        (b"{}", ErrorCode.MISSING_FIELD, "type"),
+        (b'{"type":null}', ErrorCode.BAD_FIELD, "type"),
+        (b'{"type":5}', ErrorCode.BAD_FIELD, "type"),
+        (b'{"type":"a","name":"123456789"}', ErrorCode.BAD_FIELD, "name"),
+        (b'{"type":"a","name":{}}', ErrorCode.BAD_FIELD, "name"),
+        (b'{"type":"a","count":-1}', ErrorCode.BAD_FIELD, "count"),
+        (b'{"type":"a","count":1.5}', ErrorCode.BAD_FIELD, "count"),
+        (b'{"type":"a","count":true}', ErrorCode.BAD_FIELD, "count"),
+        (b'{"type":"a","tags":["x",1]}', ErrorCode.BAD_FIELD, "tags"),
+        (b'{"type":"a","offsets":{"x":"y"}}', ErrorCode.BAD_FIELD, "offsets"),
+        (b'{"type":"a","inner":{"size":-1}}', ErrorCode.BAD_FIELD, "inner.size"),
+        (b'{"type":"a","inner":5}', ErrorCode.BAD_FIELD, "inner"),
+        # A wrong field does not hide that the rest is no JSON.
+        (b'{"type":5,"name":', ErrorCode.BAD_JSON, None),
+        (b"[1", ErrorCode.BAD_JSON, None),
+    ],
+)
+def test_what_is_refused(payload: bytes, code: ErrorCode, field: str | None) -> None:
+    with pytest.raises(PeerFault) as caught:
+        decode(FORM, payload)
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
+def decode_strictly(payload: bytes) -> None:
+    decode(FORM, payload)
+    check_numbers(payload)
+
+
+@pytest.mark.parametrize("number", [DIGITS, b"-" + DIGITS])
+def test_400_digits_never_reach_a_field(number: bytes) -> None:
+    for field in (b"count", b"ratio", b"name"):
+        payload = b'{"type":"a","%b":%b}' % (field, number)
+        with pytest.raises(PeerFault) as caught:
+            decode_strictly(payload)
+        assert caught.value.code in (ErrorCode.BAD_JSON, ErrorCode.BAD_FIELD)
+
+
+def test_a_fault_quotes_nothing_that_came() -> None:
+    for payload in (b'{"type":"a","name":"secret-secret"}', b'{"type":"a","secret":"secret","count":"secret"}'):
+        with pytest.raises(PeerFault) as caught:
+            decode(FORM, payload)
+        assert "secret" not in caught.value.message
+
+
+def test_convert_names_the_field() -> None:
+    with pytest.raises(PeerFault) as caught:
+        convert("x", int, "page")
+    assert (caught.value.code, caught.value.field) == (ErrorCode.BAD_FIELD, "page")
+    assert convert(5, int, "page") == 5
+
+
+BIG = [b"1e309", b"1E309", b"1e+309", b"-1e999", b"1.5e400", b"1e0999", b"0.1e310", b"12345e305"]
+BIG += [b"9" * 309, DIGITS, b"1" + b"0" * 250 + b"e99", b"1" * 250 + b".5E+99", b"2" + b"0" * 308]
+FINE = [b"1e308", b"1e-999", b"1.7976931348623157e308", b"9" * 308, b"0.%b" % DIGITS, b"0e999", b"1e05", b"12"]
+FINE += [b'"1e999"', b'"1e999,"', b'"%b"' % DIGITS, b'"a1e999}"', b"1" * 200 + b"e99", b'{"1e999":1}']
+PLACES = [b'{"type":"a","data":%b}', b'{"type":"a","data":[1, %b ]}', b'{"type":"a","x":{"y":%b}}', b'{"x":%b\n}']
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", BIG)
+def test_numbers_that_no_double_holds(place: bytes, number: bytes) -> None:
+    with pytest.raises(PeerFault) as caught:
+        check_numbers(place % number)
+    assert caught.value.code is ErrorCode.BAD_JSON
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", FINE)
+def test_numbers_that_a_double_holds(place: bytes, number: bytes) -> None:
+    check_numbers(place % number)
+
+
+@given(
+    whole=st.integers(0, 10**6) | st.integers(10**200, 10**315),
+    fraction=st.none() | st.integers(0, 10**6),
+    exponent=st.none() | st.integers(-400, 400),
+    sign=st.sampled_from(["", "-"]),
+    plus=st.sampled_from(["e", "E", "e+"]),
+)
+def test_the_quick_look_and_the_exact_one_agree(
+    whole: int, fraction: int | None, exponent: int | None, sign: str, plus: str
+) -> None:
+    number = f"{sign}{whole}" + ("" if fraction is None else f".{fraction}")
+    if exponent is not None:
+        number += f"{plus.removesuffix('+')}{exponent}" if exponent < 0 else f"{plus}{exponent}"
+    payload = b'{"data":[%b]}' % number.encode()
+    if math.isinf(float(number)):
+        with pytest.raises(PeerFault):
+            check_numbers(payload)
+    else:
+        check_numbers(payload)
+
+
+KEYS = (b'"type"', b'"data"', b'"client_id"')
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"a","type":"b"}',
+        b'{"type":"a", "type" : "b"}',
+        b'{"type":"a","t\\u0079pe":"b"}',
+        b'{"\\u0074\\u0079\\u0070\\u0065":"a","type":"b"}',
+        b'{"client_id":"a","client\\u005fid":"b"}',
+        b'{"client_id":"a","client\\u005Fid":"b"}',
+        b'{"t\\u0079pe":"a","t\\u0079pe":"b"}',
+        b'{"x":{"type":"a","type":"b"}}',
+    ],
+)
+def test_a_key_twice_is_refused(payload: bytes) -> None:
+    with pytest.raises(PeerFault) as caught:
+        check_keys(payload, KEYS)
+    assert caught.value.code is ErrorCode.BAD_JSON
+    assert caught.value.field in ("type", "client_id")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"a","data":{"type":"b"}}',
+        b'{"type":"type","data":"type"}',
+        b'{"type":"\\u0074ype"}',
+        b'{"other":1,"other":2}',
+        b'{"data":{"deep":{"type":1,"type":2}}}',
+        b'{"data":[{"type":1,"type":2}]}',
+        b'["type","type"]',
+    ],
+)
+def test_a_key_in_two_objects_is_fine(payload: bytes) -> None:
+    check_keys(payload, KEYS)
+
+
+def test_what_is_inside_can_be_left_to_the_peers() -> None:
+    check_keys(b'{"data":{"type":"a","type":"b"}}', KEYS, inside=False)
+    with pytest.raises(PeerFault):
+        check_keys(b'{"type":"a","type":"b"}', KEYS, inside=False)
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b"a\xc3"])
+def test_text_is_utf_8(payload: bytes) -> None:
+    with pytest.raises(PeerFault):
+        check_text(payload)
+    assert not is_json(payload)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_every_json_value_is_json(value: object) -> None:
+    assert is_json(json.dumps(value).encode())
+    assert is_json(json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+@pytest.mark.parametrize("payload", [b"", b" ", b"1,2", b"[1],[2]", b"]", b"NaN", b"{", b"hello", b"\x00"])
+def test_what_is_no_json(payload: bytes) -> None:
+    assert not is_json(payload)
+
+
+@given(st.binary())
+def test_nothing_but_a_fault_leaves(payload: bytes) -> None:
+    with suppress(PeerFault):
+        decode(FORM, payload)
+    is_json(payload)
+    peek(FORM, payload)
+
+
+def test_peek_gives_what_can_be_read() -> None:
+    found = peek(FORM, b'{"type":"a"}')
+    assert found is not None
+    assert found.type == "a"
+    assert peek(FORM, b'{"type":5}') is None
+    assert peek(FORM, b'{"type":"\xff"}') is None
+    assert peek(FORM, b'{"type":"a","data":' + DEEP + b"}") is None

@@ -1,0 +1,203 @@
+"""A Redis whose place a replica takes: the way to whoever is master, and what nodes promise over a failover."""
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from service.core.cluster.backplane import PATIENCE, Publication
+from service.redis.address import Address
+from service.redis.sentinel import Sentinels
+from service.redis.urls import read_url
+
+from ..backplane.contract import ANN, LENGTH, PATIENT, event
+from ..backplane.redis.test_plane import node
+from ..backplane.redis.test_plane_adversity import back, publish_surely, ready
+from ..backplane.redis_server import MASTER, Guarded, guarded_redis, redis_server, tcp_proxy
+
+NEVER = 60_000
+"""Milliseconds after which a master is given up, where that isn't to happen."""
+
+
+async def promoted(guarded: Guarded) -> None:
+    """Wait until the sentinels have put the replica in the place of the master."""
+    with trio.fail_after(PATIENT):
+        while str(guarded.replica.port).encode() not in guarded.sentinels[0].command(  # noqa: ASYNC110
+            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER
+        ):
+            await trio.sleep(0.05)
+
+
+def place(port: int) -> Address:
+    return Address("127.0.0.1", port)
+
+
+class TestTheWay:
+    """From the sentinels to the master."""
+
+    async def test_the_first_sentinel_that_knows_a_true_master_is_believed(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, after=NEVER) as true, redis_server(tmp_path / "other") as other:
+            # One sentinel still names a Redis that follows another by now; one is dead; one hangs.
+            other.command("REPLICAOF", "127.0.0.1", str(true.master.port))
+            outdated = f"sentinel monitor {MASTER} 127.0.0.1 {other.port} 9"
+            with (
+                redis_server(tmp_path / "late", configuration=outdated) as late,
+                redis_server(tmp_path / "dead") as dead,
+                redis_server(tmp_path / "hung") as hung,
+            ):
+                dead.kill()
+                hung.stop()
+                places = [place(one.port) for one in (late, dead, hung, *true.sentinels)]
+                way = Sentinels(places, MASTER, Address())
+                for seconds in (5.0, 0.4):  # the second time the right one is asked first
+                    with trio.fail_after(seconds):
+                        stream = await way.dial()
+                    assert way.origin(stream) == f"127.0.0.1 {true.master.port}"
+                    await trio.aclose_forcefully(stream)
+                hung.cont()
+
+    async def test_many_that_hang_hold_nobody_up_for_ever(self, tmp_path: Path) -> None:
+        with ExitStack() as stack:
+            guarded = stack.enter_context(guarded_redis(tmp_path, after=NEVER))
+            hung = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+            silent = [place(one.getsockname()[1]) for one in hung]
+            way = Sentinels([*silent, place(guarded.sentinels[0].port)], MASTER, Address())
+            with pytest.raises(trio.TooSlowError), trio.fail_after(PATIENCE):
+                await way.dial()
+            with trio.fail_after(PATIENCE):
+                await trio.aclose_forcefully(await way.dial())
+
+    async def test_why_there_is_no_master_is_told_without_passwords(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, after=NEVER) as guarded:
+            [sentinel] = guarded.sentinels
+            guarded.master.command("CONFIG", "SET", "requirepass", "s3cret")
+            unknown = Sentinels([place(sentinel.port)], "another", Address())
+            with pytest.raises(OSError, match=r"'another'.*it knows no master of that name"):
+                await unknown.dial()
+            for password in (None, "not-s3cret"):
+                way = Sentinels([place(sentinel.port)], MASTER, Address(password=password))
+                with pytest.raises(OSError, match=r"it refuses \((NOAUTH|WRONGPASS)\)") as refused:
+                    await way.dial()
+                assert "s3cret" not in str(refused.value)
+            stream = await Sentinels([place(sentinel.port)], MASTER, Address(password="s3cret")).dial()
+            await trio.aclose_forcefully(stream)
+
+    async def test_sentinels_have_a_password_of_their_own(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, after=NEVER) as guarded:
+            [sentinel] = guarded.sentinels
+            sentinel.command("ACL", "SETUSER", "default", "on", ">pass")
+            with pytest.raises(OSError, match="NOAUTH"):
+                await read_url(guarded.url).dial()
+            stream = await read_url(f"{guarded.url}?sentinel_password=pass").dial()
+            await trio.aclose_forcefully(stream)
+
+
+class TestFailover:
+    """A master that dies, with a log or without."""
+
+    async def test_publishing_goes_on_and_nothing_is_lost_in_silence(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, sentinels=3, aof=True) as guarded:
+            async with node(guarded.url, "a") as a, node(guarded.url, "b") as b:
+                await ready(a, b)
+                here = await a.join(ANN)
+                left = await b.join(ANN)
+                left.leave()
+                total = LENGTH - 5
+
+                async def publish() -> None:
+                    for n in range(total):
+                        await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=True))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(publish)
+                    await a.until(lambda: len(here.numbers) >= 10)
+                    guarded.master.kill()
+                await ready(a, b)
+                await publish_surely(b, Publication(ANN, event(total), "last", durable=True))
+                await a.until(lambda: total in here.numbers)
+                # The replica may have lacked the last ones: whoever is here is told so, and whoever comes back.
+                assert here.numbers == sorted(set(here.numbers))
+                assert a.lost_targets == [ANN]
+                returned = await back(b, ANN, resume=left.resume())
+                assert (returned.at.recovered, list(returned.at.lost)) == (False, ["user:ann"])
+                assert returned.at.epoch != here.at.epoch
+                # From here on all is as before.
+                seen = returned.resume()
+                returned.leave()
+                await a.publish(ANN, event(total + 1), durable=True)
+                again = await b.join(ANN, resume=seen)
+                assert (again.at.recovered, again.numbers) == (True, [total + 1])
+
+    async def test_a_master_that_restarts_with_its_log_has_lost_nothing(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, aof=True, after=NEVER) as guarded:
+            async with node(guarded.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                await a.publish(ANN, event(1), durable=True)
+                away = client.resume()
+                await a.publish(ANN, event(2), durable=True)
+                guarded.master.kill()
+                guarded.master.start()
+                await publish_surely(a, Publication(ANN, event(3), "three", durable=True))
+                await a.until(lambda: 3 in client.numbers)
+                assert a.lost_targets == []
+                returned = await back(a, ANN, resume=away)
+                assert (returned.at.recovered, returned.numbers) == (True, [2, 3])
+
+    async def test_a_promoted_replica_is_known_after_its_own_restart(self, tmp_path: Path) -> None:
+        """Nobody was connected to it in between, and it doesn't remember that it was one."""
+        with guarded_redis(tmp_path, aof=True) as guarded:
+            async with node(guarded.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                await a.publish(ANN, event(1), durable=True)
+                away = client.resume()
+            guarded.master.kill()
+            await promoted(guarded)
+            guarded.replica.kill()
+            guarded.replica.start()
+            assert b"master_replid2:0000000000" in guarded.replica.command("INFO", "replication")
+            async with node(guarded.url, "b") as b:
+                await ready(b)
+                returned = await back(b, ANN, resume=away)
+                assert (returned.at.recovered, list(returned.at.lost)) == (False, ["user:ann"])
+
+
+class TestWithoutSentinels:
+    """What stands behind one address may change, too."""
+
+    async def test_a_promoted_replica_begins_a_new_epoch(self, tmp_path: Path) -> None:
+        with guarded_redis(tmp_path, sentinels=0, aof=True) as pair:
+            async with tcp_proxy(pair.master.port) as proxy, node(proxy.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                await a.publish(ANN, event(1), durable=True)
+                pair.master.kill()
+                pair.replica.command("REPLICAOF", "NO", "ONE")
+                proxy.target = pair.replica.port
+                proxy.cut()
+                await a.until(lambda: bool(a.lost_targets))
+                assert a.lost_targets == [ANN]
+                await ready(a)
+                await publish_surely(a, Publication(ANN, event(2), "two", durable=True))
+                await a.until(lambda: client.numbers == [1, 2])
+
+    async def test_a_link_to_what_has_become_a_replica_is_given_up(self, tmp_path: Path) -> None:
+        with redis_server(tmp_path / "one") as one, redis_server(tmp_path / "two") as two:
+            async with tcp_proxy(one.port) as proxy, node(proxy.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                # What follows another goes on answering whoever was connected.
+                one.command("REPLICAOF", "127.0.0.1", str(two.port))
+                proxy.target = two.port
+                with trio.fail_after(PATIENT):
+                    n = 0
+                    while proxy.accepted < 4:  # both links are new
+                        n += 1
+                        await publish_surely(a, Publication(ANN, event(n), f"id-{n}", durable=True))
+                await ready(a)
+                await publish_surely(a, Publication(ANN, event(0), "last", durable=True))
+                await a.until(lambda: 0 in client.numbers)
+                assert a.lost_targets == [ANN]
