@@ -9,7 +9,7 @@ import trio
 
 from tests.portico.client.fake_gateway import Peer, fake_gateway, fake_http
 
-GUIDES = Path(__file__).parent.parent.parent / "docs" / "how-to"
+GUIDES = Path(__file__).parents[3] / "docs" / "how-to"
 
 
 def program(guide: str, base_url: str) -> Any:
