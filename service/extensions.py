@@ -1,9 +1,16 @@
-"""Extensions: modules of the operator's own that add actions, message types and dialects to the gateway."""
+"""Loading extensions: modules of the operator's own that add actions, message types and dialects to the gateway.
 
+What an extension may use is in `service/extend.py`; this module only imports those that a setting names and calls them.
+Promises that whatever is wrong with one is a sentence for the operator that names the module.
+"""
+
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from service.core.gateway import Gateway
+from service.extend import ExtensionContext
 
 
 class ExtensionError(Exception):
@@ -11,19 +18,36 @@ class ExtensionError(Exception):
 
 
 def extend(gateway: Gateway, modules: Sequence[str]) -> None:
-    """Import each module and call its `extend(gateway)`. Raises ExtensionError."""
+    """Import each module and call its `extend(context)`, in this order. Raises ExtensionError."""
+    context = ExtensionContext(gateway)
     for name in modules:
-        try:
-            module = import_module(name)
-        except ImportError as error:
-            raise ExtensionError(
-                f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported ({error}); "
-                "name a module on the Python path (PYTHONPATH)."
-            ) from error
-        function = getattr(module, "extend", None)
+        function = getattr(_imported(name), "extend", None)
         if not callable(function):
-            raise ExtensionError(f"PORTICO_EXTENSIONS names {name!r}, which has no function extend(gateway); add one.")
+            raise ExtensionError(f"PORTICO_EXTENSIONS names {name!r}, which has no function extend(context); add one.")
         try:
-            function(gateway)
+            function(context)
         except ValueError as error:
             raise ExtensionError(f"The extension {name!r} could not be added: {error}.") from error
+        except Exception as error:
+            raise ExtensionError(f"The extension {name!r} could not be added: {_where(error)}.") from error
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ExtensionError(
+            f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported ({error}); "
+            "name a module on the Python path (PYTHONPATH)."
+        ) from error
+    except Exception as error:
+        raise ExtensionError(
+            f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported: {_where(error)}."
+        ) from error
+
+
+def _where(error: Exception) -> str:
+    """What an author of an extension needs to find a mistake: the exception and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    return f"{type(error).__name__}: {error}{at}"

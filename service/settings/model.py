@@ -252,7 +252,7 @@ class Settings(BaseSettings):
     )
 
     extensions: forms.Modules = setting(
-        OWN, "Modules that extend the gateway: each is imported, and its `extend(gateway)` called.", ()
+        OWN, "Modules that extend the gateway: each is imported, and its `extend(context)` called.", ()
     )
 
     name: forms.NodeName = setting(

@@ -2,13 +2,12 @@
 
 import trio
 
-from service.core.dialects.actions import Call
-from service.core.gateway import Gateway
+from service.extend import Call, ExtensionContext
 
 
-def extend(gateway: Gateway) -> None:
+def extend(context: ExtensionContext) -> None:
     """Add the action."""
-    gateway.actions.add("tasks", tasks)
+    context.add_action("tasks", tasks)
 
 
 def tasks(call: Call) -> int:

@@ -88,13 +88,16 @@ class EnvelopeHandler:
             "notification": self._nothing,
             "error": self._nothing,
         }
-        self._on_custom: dict[str, Callable[[Session, wire.Custom], None]] = {"capacity": self._capacity}
+        self._on_custom: dict[str, Callable[[Session, wire.Custom, Raw], None]] = {"capacity": self._capacity}
 
-    def add(self, event: str, on_custom: Callable[[Session, wire.Custom], None]) -> None:
-        """Add a kind of `custom` message, by its `event`. ValueError where the event is taken."""
+    def add(self, event: str, on_custom: Callable[[Session, Raw], None]) -> None:
+        """Add a kind of `custom` message, by its `event`; `on_custom(session, data)` gets the data of each.
+
+        ValueError where the event is taken.
+        """
         if event in self._on_custom:
             raise ValueError(f"there is a custom event {event!r} already; choose another name")
-        self._on_custom[event] = on_custom
+        self._on_custom[event] = lambda session, _, data: on_custom(session, data)
 
     # Arriving
 
@@ -326,9 +329,9 @@ class EnvelopeHandler:
                 "This custom event is not known here; the events are: " + ", ".join(sorted(self._on_custom)) + ".",
                 field="event",
             )
-        on_custom(session, custom)
+        on_custom(session, custom, envelope.data)
 
-    def _capacity(self, session: Session, custom: wire.Custom) -> None:
+    def _capacity(self, session: Session, custom: wire.Custom, _: Raw) -> None:
         if session.worker is None:
             raise PeerFault(ErrorCode.FORBIDDEN, "Only a worker has a capacity; connect as one first.", field="event")
         if custom.capacity is None:

@@ -1,6 +1,7 @@
 """The envelope dialect at the level of sessions: workers by path, by connect, by handshake and by saying nothing;
 who may be one; requests, answers, capacity; clients and their pushes."""
 
+import json
 from typing import Any
 
 import pytest
@@ -526,10 +527,10 @@ def test_pushes_and_the_drain_s_notice_are_notifications() -> None:
 
 def test_a_custom_event_of_one_s_own() -> None:
     house = stage()
-    got: list[str] = []
-    house.gateway.envelopes.add("wave", lambda session, custom: got.append(custom.event))
+    got: list[object] = []
+    house.gateway.envelopes.add("wave", lambda session, data: got.append(json.loads(bytes(data))))
     with pytest.raises(ValueError, match="capacity"):
-        house.gateway.envelopes.add("capacity", lambda session, custom: None)
+        house.gateway.envelopes.add("capacity", lambda session, data: None)
     session, _ = house.worker("w1")
-    assert house.ask(session, {"type": "custom", "data": {"event": "wave"}}) == []
-    assert got == ["wave"]
+    assert house.ask(session, {"type": "custom", "data": {"event": "wave", "hand": "left"}}) == []
+    assert got == [{"event": "wave", "hand": "left"}]
