@@ -27,20 +27,19 @@ from quart_trio import QuartTrio
 
 from portico.wire.faults import PeerFault
 from service.background import Background
+from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.collector import settle_collector
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules
-from service.deployment import Alone, Deployment, OverRedis
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.app import create_http
 from service.http.plain import plain_http
 from service.http.plain_app import create_plain_app
 from service.observe import LogJournal, make_log
-from service.redis.urls import read_url
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.supervision.link import Supervised
@@ -171,20 +170,19 @@ class Node:
         if settings.redis_url is None:
             return Alone(node=settings.name, length=settings.history_length, ttl=settings.history_ttl)
         try:
-            address = read_url(settings.redis_url.get_secret_value())
+            return OverRedis(
+                settings.redis_url.get_secret_value(),
+                node=settings.name,
+                prefix=settings.redis_prefix,
+                length=settings.history_length,
+                ttl=settings.history_ttl,
+                lease=settings.node_lease,
+                publish=self._publish,
+                present=lambda: self.gateway.hub,
+                log=self.log,
+            )
         except ValueError as error:
             raise StartError(str(error)) from None
-        return OverRedis(
-            address,
-            node=settings.name,
-            prefix=settings.redis_prefix,
-            length=settings.history_length,
-            ttl=settings.history_ttl,
-            lease=settings.node_lease,
-            publish=self._publish,
-            present=lambda: self.gateway.hub,
-            log=self.log,
-        )
 
     def _publish(self, publication: Publication, done: Callable[[PeerFault | None], None]) -> None:
         self.gateway.publish(publication, lambda result: done(result if isinstance(result, PeerFault) else None))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from service.backplane.deployment import OverRedis
 from service.core.cluster.backplane import Publication
-from service.deployment import OverRedis
 from service.observe import make_log
 from service.redis.cluster import Cluster, slot_of, tagged
 from service.redis.urls import read_url
@@ -123,7 +123,7 @@ async def test_all_of_a_deployment_is_in_its_slot(cluster: RedisCluster) -> None
         deployment.backplane.publish(publication, done)
 
     deployment = OverRedis(
-        read_url(cluster.url),
+        cluster.url,
         node="a",
         prefix="portico:",
         length=LENGTH,

@@ -27,6 +27,7 @@ from service.core.push.publications import publication_of
 from service.redis.address import Connector
 from service.redis.cluster import Cluster, tagged
 from service.redis.commands import AskAll, Commands, Refusal
+from service.redis.urls import read_url
 
 Log = structlog.typing.FilteringBoundLogger
 
@@ -94,7 +95,9 @@ class Alone:
 
 
 class OverRedis:
-    """One of several nodes that share a Redis; `way` leads there.
+    """One of several nodes that share the Redis at `redis_url`.
+
+    Raises ValueError, with a sentence for the operator, where the URL cannot be read.
 
     `publish` is where what comes by the ingress stream goes; `present` gives everybody who is connected here; `lease`
     in seconds: how soon a node that died is known to be gone.
@@ -102,7 +105,7 @@ class OverRedis:
 
     def __init__(
         self,
-        way: Connector,
+        redis_url: str,
         *,
         node: str,
         prefix: str,
@@ -114,6 +117,7 @@ class OverRedis:
         log: Log,
     ) -> None:
         self._log = log
+        way: Connector = read_url(redis_url)
         sharded = isinstance(way, Cluster)
         if isinstance(way, Cluster):
             prefix = tagged(prefix)

@@ -1,0 +1,204 @@
+"""The import law can fail: in a copy of the tree, each wall is broken by one import, and the check names the contract.
+
+A contract without a broken import here fails `test_every_contract_is_broken_here`: a check that nobody has seen fail
+may check nothing. Until that was tried, the law let trio into the core through two hops.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("portico", "service", "compat", "loadtest")
+LINT = Path(sys.executable).with_name("lint-imports")
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+LAYERS = "the gateway's layers"
+SDK_LAYERS = "the layers of what other programs import"
+NO_IO = "wire and core do no I/O"
+SDK = "what other programs import knows nothing of the gateway"
+PROGRAMS = "the gateway doesn't know its tests' programs"
+SDK_USERS = "of the SDK, only the command line knows"
+REDIS = "the Redis client knows nothing of gateways"
+REDIS_USERS = "only the backplane speaks to Redis"
+SETTINGS = "only the app and the entry points see the settings"
+WIRE_DIALECTS = "the dialects don't know one another on the wire"
+HANDLERS = "the dialects' handlers don't know one another"
+COMPAT = "compat shares no code with what it tests"
+LOADTEST = "the load harness uses the wire only"
+CIRCLES = "no circles"
+
+BREAKS: list[tuple[str, dict[str, str]]] = [
+    # An arrow up, from each layer to the next one.
+    (LAYERS, {"service/cli": "import service.__main__"}),
+    (LAYERS, {"service/app": "import service.cli"}),
+    (LAYERS, {"service/app": "import service.asgi"}),
+    (LAYERS, {"service/supervision/child": "import service.app"}),
+    (LAYERS, {"service/transports/native": "import service.drain"}),
+    (LAYERS, {"service/http/table": "import service.supervision.link"}),
+    (LAYERS, {"service/backplane/deployment": "import service.extensions"}),
+    (LAYERS, {"service/background": "import service.observe"}),
+    (LAYERS, {"service/core/connections/hub": "import service.background"}),
+    (LAYERS, {"service/core/connections/hub": "import service.drain"}),
+    (LAYERS, {"service/core/gateway": "import service.app"}),
+    (LAYERS, {"service/core/gateway": "import service.collector"}),
+    (LAYERS, {"service/core/push/delivery": "import service.backplane.memory"}),
+    (LAYERS, {"service/redis/commands": "import service.core.ports"}),
+    # Siblings.
+    (LAYERS, {"service/transports/native": "import service.backplane.memory"}),
+    (LAYERS, {"service/transports/native": "import service.http.table"}),
+    (LAYERS, {"service/backplane/memory": "import service.transports.native"}),
+    (LAYERS, {"service/backplane/memory": "import service.http.table"}),
+    (LAYERS, {"service/http/table": "import service.transports.native"}),
+    (LAYERS, {"service/http/table": "import service.backplane.memory"}),
+    (LAYERS, {"service/http/table": "import service.observe"}),
+    (LAYERS, {"service/cli": "import service.asgi"}),
+    # In two steps, the second of which is fine by itself.
+    (LAYERS, {"service/core/ports": "import service.version", "service/version": "import service.background"}),
+    # A module that belongs to no layer.
+    (LAYERS, {"service/shortcut": ""}),
+    (SDK_LAYERS, {"portico/shortcut": ""}),
+    (SDK_LAYERS, {"portico/wire/codes": "import portico.client.backoff"}),
+    *[
+        (NO_IO, {file: f"import {module}"})
+        for file in ("portico/wire/frame", "service/core/gateway")
+        for module in ("trio", "socket", "quart", "quart_trio", "hiredis", "coredis", "websockets", "asyncio", "time")
+    ],
+    # The core through the wire, and through a module of its own that is only for type checkers.
+    (NO_IO, {"portico/wire/shortcut": "import trio", "service/core/ports": "import portico.wire.shortcut"}),
+    (NO_IO, {"service/core/ports": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import trio"}),
+    (NO_IO, {"service/core/ports": "def later() -> None:\n    import trio"}),
+    (SDK, {"portico/client/link": "import service.version"}),
+    (SDK, {"portico/wire/frame": "import service"}),
+    (SDK, {"portico/client/link": "import compat.address"}),
+    (PROGRAMS, {"service/cli": "import compat.address"}),
+    (PROGRAMS, {"service/http/table": "import loadtest._tally"}),
+    (SDK_USERS, {"service/core/gateway": "import portico.client.backoff"}),
+    (SDK_USERS, {"service/supervision/child": "from portico.client import backoff"}),
+    (REDIS, {"service/redis/commands": "import portico.wire.frame"}),
+    (REDIS_USERS, {"service/app": "from service.redis.urls import read_url"}),
+    (REDIS_USERS, {"service/http/table": "import service.redis.commands"}),
+    (SETTINGS, {"service/http/table": "from service.settings import Settings"}),
+    (SETTINGS, {"service/core/gateway": "from service.settings.model import Settings"}),
+    (SETTINGS, {"service/supervision/supervisor": "from service import settings"}),
+    (WIRE_DIALECTS, {"portico/wire/dialects/user": "from . import requester"}),
+    (HANDLERS, {"service/core/dialects/c_client": "from .envelope import EnvelopeHandler"}),
+    (COMPAT, {"compat/expect": "import service.core.ports"}),
+    (COMPAT, {"compat/expect": "from portico.wire import codes"}),
+    (COMPAT, {"compat/expect": "import loadtest._tally"}),
+    (LOADTEST, {"loadtest/_link": "import portico.client.link"}),
+    (LOADTEST, {"loadtest/_link": "import service.core.ports"}),
+    (LOADTEST, {"loadtest/_link": "import trio"}),
+    (CIRCLES, {"service/core/ports": "from . import gateway"}),
+    (CIRCLES, {"service/core/connections/hub": "from ..push import delivery"}),
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages and of their law, with the linter's cache warm."""
+    copy = tmp_path_factory.mktemp("tree")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    code, said = lint(copy)
+    assert code == 0, said
+    return copy
+
+
+def lint(tree: Path) -> tuple[int, str]:
+    """What `lint-imports` says of this tree, which comes before the installed packages."""
+    done = subprocess.run([LINT], cwd=tree, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def broken(said: str) -> set[str]:
+    """The contracts that it names as broken."""
+    return set(re.findall(r"^(.*) BROKEN(?: .*)?$", said, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("contract", "files"),
+    [
+        pytest.param(contract, files, id=f"{contract}: {', '.join(files)}: {next(iter(files.values())).split()[-1:]}")
+        for contract, files in BREAKS
+    ],
+)
+def test_an_import_through_a_wall_is_seen(tree: Path, contract: str, files: dict[str, str]) -> None:
+    before = {tree / f"{name}.py": None for name in files} | {
+        path: path.read_bytes() for name in files if (path := tree / f"{name}.py").exists()
+    }
+    try:
+        for (path, content), line in zip(before.items(), files.values(), strict=True):
+            path.write_bytes((content or b"") + f"\n\n{line}\n".encode())
+        code, said = lint(tree)
+    finally:
+        for path, content in before.items():
+            path.unlink() if content is None else path.write_bytes(content)
+    assert code == 1, said
+    assert contract in broken(said), said
+
+
+def test_every_contract_is_broken_here() -> None:
+    assert {contract["name"] for contract in CONTRACTS} == {contract for contract, _ in BREAKS}
+
+
+def test_the_law_looks_at_all_that_is_installed() -> None:
+    law = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    found = law["setuptools"]["packages"]["find"]["include"]
+    assert set(law["importlinter"]["root_packages"]) == {name.rstrip("*") for name in found} == set(PACKAGES)
+
+
+def test_no_contract_forgives_what_comes_in_two_steps() -> None:
+    for contract in CONTRACTS:
+        assert "allow_indirect_imports" not in contract, contract["name"]
+        # Imports that were let through by name: only circles that are still there.
+        assert contract["type"] == "acyclic_siblings" or "ignore_imports" not in contract, contract["name"]
+
+
+# What the linter can't see: `import portico.wire.frame` runs `portico/__init__.py` too, and a library may import more
+# than its name says.
+
+FOREIGN = {
+    "trio", "anyio", "quart", "quart_trio", "hypercorn", "coredis", "hiredis", "websockets", "wsproto", "h11", "httpx",
+    "trio_websocket", "structlog", "prometheus_client", "pydantic", "pydantic_settings", "click", "asyncio",
+}  # fmt: skip
+
+
+def loaded_by(package: str, tree: Path) -> set[str]:
+    """Of what importing every module of a package loads: what does I/O, and rooms that it must not know."""
+    modules = [
+        ".".join(path.relative_to(tree).with_suffix("").parts).removesuffix(".__init__")
+        for path in sorted((tree / package).rglob("*.py"))
+    ]
+    assert len(modules) > 10
+    program = f"import sys, {', '.join(modules)}\nprint(list(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tree, capture_output=True, text=True, check=True)
+    loaded: list[str] = ast.literal_eval(done.stdout)
+    assert modules[-1] in loaded
+    return {
+        name
+        for name in loaded
+        if name in FOREIGN or re.match(r"portico\.(?!wire\b)|service\.(?!core\b)|(compat|loadtest)\b", name)
+    }
+
+
+@pytest.mark.parametrize("package", ["portico/wire", "service/core"])
+def test_importing_the_core_loads_nothing_that_does_io(package: str) -> None:
+    assert loaded_by(package, ROOT) == set()
+
+
+@pytest.mark.parametrize("imported", ["trio", "portico.client.errors"])
+def test_an_import_behind_the_linters_back_is_seen(tree: Path, imported: str) -> None:
+    (tree / "portico" / "__init__.py").write_text(f"import importlib\nimportlib.import_module({imported!r})\n")
+    try:
+        assert lint(tree)[0] == 0, "the linter sees it itself"
+        assert imported in loaded_by("service/core", tree)
+    finally:
+        shutil.copy(ROOT / "portico" / "__init__.py", tree / "portico" / "__init__.py")
