@@ -1,7 +1,7 @@
-"""Background tasks that must not die: each is restarted when it raises, with back-off, and readiness tells.
+"""Background tasks that must not die: each is restarted when it ends, with back-off, and readiness tells.
 
-Knows nothing of what the tasks do. A task that is down, or has just been restarted, is named by `down`; every
-restart is counted. Only cancellation ends a task for good.
+Knows nothing of what the tasks do. A task that has failed is named by `down` until it is running again. Only
+cancellation ends a task for good.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,8 +9,10 @@ from typing import Final
 
 import trio
 
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 10.0
+from service.backoff import Backoff
+
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 10.0
 STEADY_AFTER: Final = 30.0
 """Seconds that a task must run before its failures are forgotten."""
 
@@ -18,10 +20,10 @@ STEADY_AFTER: Final = 30.0
 class Background:
     """The lasting tasks of one node, and how they are doing."""
 
-    def __init__(self, report: Callable[[str, Exception], None]) -> None:
-        self._report = report
+    def __init__(self, on_failure: Callable[[str, Exception], None]) -> None:
+        """`on_failure` is told of each failure: the task's name, and what it raised."""
+        self._on_failure = on_failure
         self._down: dict[str, None] = {}
-        self.restarts: dict[str, int] = {}
 
     @property
     def down(self) -> str | None:
@@ -30,17 +32,16 @@ class Background:
 
     async def keep(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
         """Run `task` until cancelled, again and again if it raises or returns. Cancelling is safe."""
-        self.restarts.setdefault(name, 0)
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             started = trio.current_time()
             try:
                 await task()
                 raise RuntimeError(f"the task {name} ended, and should not have")
             except Exception as error:
-                self._report(name, error)
-            self.restarts[name] += 1
+                self._on_failure(name, error)
+            if trio.current_time() - started > STEADY_AFTER:
+                backoff.reset()
             self._down[name] = None
-            delay = FIRST_DELAY if trio.current_time() - started > STEADY_AFTER else min(delay * 2, LONGEST_DELAY)
-            await trio.sleep(delay)
+            await trio.sleep(backoff.pause())
             del self._down[name]

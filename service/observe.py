@@ -17,27 +17,18 @@ import msgspec
 import structlog
 
 from portico.wire.faults import PeerFault
+from portico.wire.safe_text import safe_text
 from service.core.connections.session import Session
 
 FAULTS_PER_SECOND: Final = 20
-LONGEST: Final = 256
 
 Line = MutableMapping[str, Any]
-
-
-def harmless(value: str) -> str:
-    """Text as it may stand in a log line: printable, at most LONGEST characters."""
-    if len(value) > LONGEST:
-        value = value[:LONGEST] + "…"
-    if value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
 def _harmless_line(_: object, __: str, line: Line) -> Line:
     for key, value in line.items():
         if isinstance(value, str) and key != "trace":
-            line[key] = harmless(value)
+            line[key] = safe_text(value)
     return line
 
 
@@ -54,7 +45,7 @@ class _JsonLine:
 
     def __call__(self, _: object, level: str, line: Line) -> str:
         fields = {
-            key: harmless(value) if isinstance(value, str) and key != "trace" else value
+            key: safe_text(value) if isinstance(value, str) and key != "trace" else value
             for key, value in line.items()
             if value is not None
         }

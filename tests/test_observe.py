@@ -8,28 +8,12 @@ import structlog
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
-from service.observe import FAULTS_PER_SECOND, LONGEST, LogJournal, harmless, make_log
+from service.observe import FAULTS_PER_SECOND, LogJournal, make_log
 from tests.fakes import stage
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain", "plain"),
-        ("Zoë", "Zoë"),
-        ("a\nb", "a\\nb"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("\u202eabc", "\\u202eabc"),
-        ("\x00", "\\x00"),
-        ("x" * 1000, "x" * LONGEST + "…"),
-    ],
-)
-def test_untrusted_text_is_made_harmless(text: str, shown: str) -> None:
-    assert harmless(text) == shown
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

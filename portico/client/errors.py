@@ -6,13 +6,14 @@ here. Promises that every message is one printable sentence, whatever text the o
 
 from typing import Final
 
+from portico.wire.safe_text import safe_text
+
 _LONGEST_QUOTE: Final = 200
 
 
 def printable(text: str, limit: int = _LONGEST_QUOTE) -> str:
     """Text from the other side, safe in a log line or a terminal: escaped and at most `limit` characters."""
-    shown = text[:limit] + ("…" if len(text) > limit else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
+    return safe_text(text, limit)
 
 
 class ClientError(Exception):

@@ -55,7 +55,6 @@ class CloseCode(IntEnum):
 _BY_NUMBER: Final = {int(member): member for member in CloseCode}
 
 # What our side of a connection records where no Close frame came (RFC 6455 section 7.1.5); never sent.
-NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
 
 

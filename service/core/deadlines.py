@@ -1,11 +1,11 @@
-"""Many deadlines, kept cheaply: a timing wheel.
+"""Many deadlines, kept cheaply: a timing wheel, for sessions, requests and the connections of the reactor.
 
 Knows keys and moments, never what they mean, and reads no clock. Promises: no key comes out before its
 deadline, and each that is not discarded comes out once, at the first `expire` that is at least one resolution
 past its deadline. Adding and discarding cost the same whether ten keys wait or a million.
 
-The wheel has a slot for every moment that somebody waits for, rather than a fixed number of slots that are gone
-round: a deadline a year away costs no more than one in a second, and the next one due is known without a search.
+The wheel has a slot for each moment that some key waits for, not a fixed number of slots in a ring. So a deadline
+in a year costs no more than one in a second.
 """
 
 from collections.abc import Hashable
@@ -22,12 +22,11 @@ SPARE_SLOTS: Final = 1024
 class DeadlineWheel(Generic[K]):
     """Deadlines by key; all times in seconds on one clock. `resolution`: how late a key may come out, > 0."""
 
-    __slots__ = ("_due", "_per_second", "_resolution", "_slot_of", "_slots")
+    __slots__ = ("_due", "_per_second", "_slot_of", "_slots")
 
     def __init__(self, resolution: float = 0.1) -> None:
         if not resolution > 0:
             raise ValueError(f"the resolution must be above 0 seconds, not {resolution}")
-        self._resolution = resolution
         self._per_second = 1.0 / resolution
         self._slots: dict[int, dict[K, None]] = {}
         self._due: list[int] = []  # a heap of the slots' numbers, each once
@@ -67,17 +66,6 @@ class DeadlineWheel(Generic[K]):
                 del self._slot_of[key]
             expired.extend(slot)
         return expired
-
-    def next_due(self) -> float | None:
-        """The moment from which `expire` will have a key; None when nothing waits."""
-        while self._due:
-            number = self._due[0]
-            if self._slots[number]:
-                due = number * self._resolution
-                # The two roundings need not agree; what is promised here must be true in `expire`.
-                return due if floor(due * self._per_second) >= number else (number + 0.5) * self._resolution
-            del self._slots[heappop(self._due)]
-        return None
 
     def _open(self, number: int) -> dict[K, None]:
         if len(self._slots) >= 2 * len(self._slot_of) + SPARE_SLOTS:

@@ -12,7 +12,6 @@ answered. A connection that has been silent for PATIENCE with something to answe
 one to a Redis that says that another is to be asked.
 """
 
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -20,6 +19,8 @@ from typing import Final
 import hiredis
 import structlog
 import trio
+
+from service.backoff import Backoff
 
 PATIENCE: Final = 2.0
 """Seconds that a command may take, waiting for a link included."""
@@ -157,7 +158,7 @@ class Commands:
                 inside.cancel()
 
     async def _keep_connected(self, inside: trio.CancelScope) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         with inside:
             while True:
                 why = ENDING
@@ -169,12 +170,11 @@ class Commands:
                     why = str(error)
                 finally:
                     if self.trouble is None:
-                        delay = FIRST_DELAY
+                        backoff.reset()
                     self._lost(why)
                     self.tried.set()
                 self.reconnects += 1
-                await trio.sleep(delay * random.uniform(0.5, 1.0))
-                delay = min(delay * 2, LONGEST_DELAY)
+                await trio.sleep(backoff.pause())
 
     async def _connect_and_converse(self) -> None:
         with trio.fail_after(PATIENCE):

@@ -22,6 +22,8 @@ from typing import Final
 import structlog
 import trio
 
+from service.backoff import Backoff
+
 from .address import Command
 from .replies import (
     ERROR,
@@ -121,7 +123,7 @@ class Subscription:
         self._waiters: defaultdict[bytes, list[_Waiter]] = defaultdict(list)
         # What was wanted when this link came up and isn't subscribed yet.
         self._resuming: set[bytes] = set()
-        self._failures = 0
+        self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         self._gap = False
         self._sent: dict[bytes, float] = {}
         self._heard_at = 0.0
@@ -177,9 +179,7 @@ class Subscription:
             if sentence != self._out_of_reach:
                 self._log.warning("no link to Redis", reason=reason)
             self._out_of_reach = sentence
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10))
-            self._failures += 1
-            await trio.sleep(delay * random.uniform(0.5, 1))
+            await trio.sleep(self._backoff.pause())
 
     # A link's life
 
@@ -316,7 +316,7 @@ class Subscription:
                 self._resumed()
 
     def _resumed(self) -> None:
-        self._failures = 0
+        self._backoff.reset()
         self._out_of_reach = None
         self._log.info("hearing Redis", channels=len(self._wanted), again=self._gap)
         if self._gap:

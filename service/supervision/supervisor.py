@@ -16,6 +16,8 @@ from typing import Final
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from service.backoff import Backoff
+
 from .child import Child
 from .ports import Ports, PortTaken, Sockets, close
 from .private_redis import PrivateRedis
@@ -40,16 +42,14 @@ class Series:
 
     def __init__(self) -> None:
         self.failures = 0
-        self._delay = FIRST_DELAY
+        self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
 
     def ended(self, *, started: bool, after: float) -> float:
         """It ended, `after` so many seconds, having `started` properly or not. Returns the seconds to wait."""
         self.failures = 0 if started else self.failures + 1
         if after >= STEADY_AFTER:
-            self._delay = FIRST_DELAY
-        delay = self._delay
-        self._delay = min(delay * 2, LONGEST_DELAY)
-        return delay
+            self._backoff.reset()
+        return self._backoff.pause()
 
 
 class Slot:

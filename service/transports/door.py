@@ -3,13 +3,13 @@
 Knows neither Hypercorn nor trio.
 """
 
-import codecs
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Protocol
 
+from portico.wire.safe_text import safe_text
 from service.core.ports import TransportCounts
 
 Adopt = Callable[[socket.socket, bytes, Literal["websocket"], str], None]
@@ -18,10 +18,8 @@ Adopt = Callable[[socket.socket, bytes, Literal["websocket"], str], None]
 EXTENSION: Final = "portico.websocket"
 """In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit)."""
 
-_LINE_LIMIT: Final = 800
-
-# Imported on first use, which would be when there are no descriptors left to import it with.
-codecs.lookup("unicode_escape")
+_ERROR_LIMIT: Final = 800
+"""Characters of an error's text that a log line has."""
 
 
 class Log(Protocol):
@@ -59,17 +57,11 @@ class Door:
     tls: tuple[str, str] | None = None
 
 
-def safe_text(text: str) -> str:
-    """`text` as one line of printable ASCII: whatever else is in it appears as an escape. Cut at 800."""
-    line = text[:_LINE_LIMIT].encode("unicode_escape").decode("ascii")
-    return line if len(line) <= _LINE_LIMIT else line[:_LINE_LIMIT] + "..."
-
-
 def describe(error: BaseException) -> str:
     """An exception as one safe line: type, text and where it was raised; a group as its first member."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return safe_text(f"{type(error).__name__}: {error} ({_place(error.__traceback__)})")
+    return safe_text(f"{type(error).__name__}: {error} ({_place(error.__traceback__)})", _ERROR_LIMIT)
 
 
 def _place(traceback: TracebackType | None) -> str:

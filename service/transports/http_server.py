@@ -17,7 +17,9 @@ from hypercorn.config import Config, Sockets
 from hypercorn.logging import Logger
 from hypercorn.trio import serve
 
-from .door import Door, Log, describe, safe_text
+from portico.wire.safe_text import safe_text
+
+from .door import Door, Log, describe
 from .listener import BACKLOG, open_listeners
 
 Address = tuple[str, int]

@@ -186,7 +186,7 @@ class GatewayMachine(RuleBasedStateMachine):
         gateway = self.gateway
         assert not self.stage.journal.broken, self.stage.journal.broken
         assert set(gateway.sessions) == set(self.alive)
-        assert gateway.limits.open == len(self.alive)
+        assert gateway.limits._open == len(self.alive)
         for session in gateway.hub:
             assert session in self.alive
             assert session.state in (State.REGISTERED, State.CLOSING)

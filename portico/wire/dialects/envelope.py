@@ -13,7 +13,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, encode
-from ..strict_json import check_keys, check_numbers, check_text, colons, decode, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, peek
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def decode_envelope(payload: bytes) -> Envelope:
     try:
         envelope = decode(_envelope, payload)
         fields_read = 1 + (envelope.msg_id is not None) + (envelope.data is not NULL) + (envelope.timestamp is not NULL)
-        if colons(payload) - colons(envelope.data) != fields_read:
+        if not has_only(fields_read, payload, envelope.data):
             check_keys(payload, _ENVELOPE_KEYS, inside=False)
         check_numbers(payload)
     except PeerFault as fault:
@@ -186,7 +186,7 @@ def answer_of(envelope: Envelope) -> Answer:
         + (answer.error is not NULL)
         + (answer.partial is not None)
     )
-    if colons(data) - colons(answer.result) - colons(answer.error) != fields_read:
+    if not has_only(fields_read, data, answer.result, answer.error):
         check_keys(data, _ANSWER_KEYS, inside=False)
     if answer.success is None:
         answer.success = answer.error == NULL
@@ -218,7 +218,7 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
         + (answer.error is not NULL)
         + (answer.partial is not None)
     )
-    if message.type != "response" or colons(payload) - colons(answer.result) - colons(answer.error) != fields_read:
+    if message.type != "response" or not has_only(fields_read, payload, answer.result, answer.error):
         return None
     if answer.success is None:
         answer.success = answer.error == NULL

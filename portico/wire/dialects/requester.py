@@ -12,7 +12,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
-from ..strict_json import check_keys, check_numbers, colons, decode, peek
+from ..strict_json import check_keys, check_numbers, decode, has_only, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
@@ -74,7 +74,7 @@ def decode_request(payload: bytes) -> Request:
         request = decode(_request, payload)
         if not request.command:
             raise _missing_command()
-        if colons(payload) - colons(request.data) != _fields_read(request):
+        if not has_only(_fields_read(request), payload, request.data):
             check_keys(payload, _KEYS, inside=False)
         check_numbers(payload)
     except PeerFault as fault:

@@ -16,7 +16,6 @@ is in no order. The stream is as long as what is not yet published: whoever adds
 it up for BLOCK milliseconds.
 """
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -25,6 +24,7 @@ import trio
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.backoff import Backoff
 from service.core.cluster.backplane import Publication
 from service.redis.commands import Refusal, Unreachable
 
@@ -112,12 +112,12 @@ class Ingress:
 
     async def run(self) -> None:
         """Read until cancelled. Cancelling is safe: what is in hand then is taken over by another node."""
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         while True:
             try:
                 await self._join()
                 while await self._read_on():
-                    delay = FIRST_DELAY
+                    backoff.reset()
                     self.trouble = None
                 why = "what it says can't be published now"
             except Unreachable as error:
@@ -132,8 +132,7 @@ class Ingress:
                 self._log.warning("ingress waits", stream=self._stream, reason=why)
             self.trouble = why
             self._in_hand = True
-            await trio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, LONGEST_DELAY)
+            await trio.sleep(backoff.pause())
 
     async def _join(self) -> None:
         """Make the group, if there is none: for all that is there, since what was published is not."""

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Final
 
 from ..ports import HttpAnswer, Monotonic
+from ..token_bucket import TokenBucket
 
 RETRY_AFTER: Final = 5
 """Seconds that a refused client is asked to wait."""
@@ -32,28 +33,17 @@ class ConnectionLimits:
         self._now = now
         self._total = total
         self._per_address = per_address
-        self._rate = handshakes_per_second
-        self._burst = max(1.0, 2 * handshakes_per_second)  # with less than 1 nobody would ever come in
-        self._tokens = self._burst
-        self._filled_at = now()
+        self._handshakes: TokenBucket | None = None
+        if handshakes_per_second:
+            self._handshakes = TokenBucket(handshakes_per_second, max(1.0, 2 * handshakes_per_second), now())
         self._open = 0
         self._by_address: Counter[str] = Counter()
 
-    @property
-    def open(self) -> int:
-        """Connections that count now."""
-        return self._open
-
     def check(self, address: str) -> HttpAnswer | None:
         """None if one more connection from `address` may come, else the answer that refuses it."""
-        if self._rate:
-            now = self._now()
-            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-            self._filled_at = now
-            if self._tokens < 1:
-                self._refused["handshakes"] += 1
-                return _refuse("too many handshakes per second")
-            self._tokens -= 1
+        if self._handshakes is not None and not self._handshakes.take(1, self._now()):
+            self._refused["handshakes"] += 1
+            return _refuse("too many handshakes per second")
         if self._total and self._open >= self._total:
             self._refused["connections"] += 1
             return _refuse(_FULL)

@@ -65,11 +65,11 @@ def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication
     passed_on = bytes(data)
     if passed_on[:1] != b"{":
         raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
-    # Most events are a target with its one field, type, data and id: as many colons, and no key came twice.
-    # Else keys are looked at. Data may have any of them, so it is cut out (or the same text that stands
-    # elsewhere before it, and then that of data is looked at).
-    expected = 3 + (item.data is not UNSET) + (item.id is not None)
-    if payload.count(b":") - passed_on.count(b":") > expected:
+    # Most events have type, data, id and a target with one field. Otherwise keys are checked, with `data` blanked out,
+    # since it may have keys of any name. (Where the same text stands elsewhere before it, that is blanked out instead,
+    # and the keys of `data` are checked too.)
+    fields_read = 3 + (item.data is not UNSET) + (item.id is not None)
+    if not strict_json.has_only(fields_read, payload, passed_on):
         strict_json.check_keys(payload.replace(passed_on, b"0", 1), _KEYS)
     if check_numbers:
         strict_json.check_numbers(payload)

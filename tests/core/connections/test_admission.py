@@ -111,7 +111,7 @@ def test_those_admitted_at_once_get_1013_where_they_are_too_many(rules: dict[str
     assert [peer.close_code for peer in peers] == [None, 1013]
     for session in sessions:
         session.closed(1000, "")
-    assert house.gateway.limits.open == 0
+    assert house.gateway.limits._open == 0
     house.connect()
 
 
