@@ -11,7 +11,6 @@ The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 Only this module and the entry points see the whole settings object.
 """
 
-import os
 import signal
 import socket
 import sys
@@ -46,7 +45,7 @@ from service.supervision.link import Supervised
 from service.transports import asgi, front_door
 from service.transports.door import Door
 from service.transports.http_server import serve_http
-from service.transports.listener import deafen, open_listeners
+from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 from service.version import VERSION
@@ -549,14 +548,7 @@ async def _listen(host: str, port: int, setting: str, reuse_port: bool = False) 
     try:
         return await open_listeners(host, port, reuse_port)
     except OSError as error:
-        raise _taken(setting, host, port, error) from error
-
-
-def _taken(setting: str, host: str, port: int, error: OSError) -> StartError:
-    return StartError(
-        f"cannot listen on {host} port {port} ({os.strerror(error.errno) if error.errno else error}): "
-        f"stop what uses it, or set {setting} to another port."
-    )
+        raise StartError(why_it_cannot_listen(error, host, port, setting)) from error
 
 
 def _local_ip() -> str:

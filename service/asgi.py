@@ -1,9 +1,18 @@
-"""The ASGI app: `hypercorn -k trio service.asgi:app`. Settings come from the environment."""
+"""The ASGI app: `hypercorn -k trio service.asgi:app`. Settings come from the environment.
+
+What keeps it from starting is a sentence on standard error and exit code 2, for a server that has no trio too.
+"""
 
 import sys
 
-from service.app import StartError, create_app
 from service.settings import Settings, SettingsError
+from service.standard_streams import open_standard_streams
+from service.trio_only import TrioOnly, refuse_asyncio
+
+open_standard_streams()
+refuse_asyncio()
+
+from service.app import StartError, create_app  # noqa: E402 — it imports Hypercorn, and asks no question first
 
 try:
     app = create_app(Settings.load())
@@ -13,3 +22,5 @@ except SettingsError as error:
 except StartError as error:
     sys.stderr.write(f"portico: {error}\n")
     raise SystemExit(2) from None
+# Replacing the bound method is how Quart's documentation says to add a middleware.
+app.asgi_app = TrioOnly(app.asgi_app)  # type: ignore[assignment, method-assign]

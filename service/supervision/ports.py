@@ -9,7 +9,7 @@ import os
 import socket
 from typing import Final
 
-from service.transports.listener import BACKLOG, open_listeners
+from service.transports.listener import BACKLOG, open_listeners, why_it_cannot_listen
 
 KINDS: Final = ("http", "websocket", "worker")
 
@@ -36,11 +36,7 @@ class Ports:
                     # Without SO_REUSEPORT: with it, the port of another gateway of ours could be had as well.
                     found = await open_listeners(self._host, number)
                 except OSError as error:
-                    why = os.strerror(error.errno) if error.errno else str(error)
-                    raise PortTaken(
-                        f"cannot listen on {self._host} port {number} ({why}): stop what uses it, or set "
-                        f"{self._settings[kind]} to another port."
-                    ) from error
+                    raise PortTaken(why_it_cannot_listen(error, self._host, number, self._settings[kind])) from error
                 probes += found
                 self.numbers[kind] = found[0].getsockname()[1]
         finally:

@@ -3,6 +3,7 @@
 Knows socket options and what goes wrong at binding; nothing of who connects.
 """
 
+import errno
 import os
 import socket
 import sys
@@ -71,8 +72,9 @@ async def open_listeners(
     """
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(error.errno, f"Cannot listen on {host!r}: it is no address or known name.") from error
+    except (socket.gaierror, UnicodeError) as error:
+        # Told as what binding says of an address of another machine: HOST is what has to change.
+        raise OSError(errno.EADDRNOTAVAIL, f"Cannot listen on {host!r}: it is no address or known name.") from error
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -106,6 +108,23 @@ def _bind(sock: socket.socket, address: Any, *, alone: bool, reuse_port: bool) -
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(address)
+
+
+def why_it_cannot_listen(error: OSError, host: str, port: int, setting: str) -> str:
+    """What `open_listeners` raised, as a sentence for the operator. `setting`: the variable that says the port."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return (
+            f"cannot listen on {host}, which is no address of this machine: set HOST to one, such as 127.0.0.1, or "
+            "0.0.0.0 for all."
+        )
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"stop what uses it, or set {setting} to another port"
+    elif error.errno == errno.EACCES:
+        remedy = f"set {setting} to a port above 1023, or let this user have the lower ones"
+    else:
+        remedy = f"set {setting} to a port that this machine lets you have"
+    return f"cannot listen on {host} port {port} ({reason}): {remedy}."
 
 
 def deafen(sock: socket.socket) -> None:
