@@ -101,7 +101,7 @@ async def test_a_client_that_was_asked_may_answer(autojump_clock: MockClock) -> 
     house.say(asked, {"type": "connect", "data": {"client_id": "e1"}})
     asks = requester(house)
     peer.take()
-    house.gateway.dispatcher.ask(house.gateway.envelopes.link(asked), asks, "q2", "work", Raw(b"null"))
+    house.gateway.dispatcher.ask_client(house.gateway.envelopes.link(asked), asks, "q2", "work", Raw(b"null"))
     (request,) = peer.take()
     async with draining(house):
         await trio.sleep(9)

@@ -37,7 +37,7 @@ from .dialects.envelope import EnvelopeHandler
 from .dialects.requester import RequesterHandler
 from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
-from .dispatch.dispatcher import Dispatcher
+from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .push.delivery import Delivery, Receipt
@@ -131,16 +131,14 @@ class Gateway:
         self.logins = Logins(login_store, user_push, now=now, wall=wall, make_id=make_id)
         self.actions = Actions()
         add_own(self.actions, self.hub, wall)
-        self.dispatcher = Dispatcher(
-            now=now,
-            random=rules.random,
+        dispatch_rules = DispatchRules(
             strategy=rules.strategy,
             worker_timeout=rules.worker_timeout,
             queue_limit=rules.queue_limit,
             max_attempts=rules.max_attempts,
             default_capacity=rules.worker_capacity,
-            counters=self.counters,
         )
+        self.dispatcher = Dispatcher(dispatch_rules, now=now, random=rules.random, counters=self.counters)
         self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages, now=now)
         self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
@@ -345,7 +343,7 @@ class Gateway:
                     session.handler.expired(session)
                 except Exception as error:
                     self.broke(session, error)
-        self.dispatcher.expire(now)
+        self.dispatcher.expire_requests(now)
         self.logins.expire(now)
         self.cluster_messages.tick()
         self.remote.tick()
@@ -357,7 +355,7 @@ class Gateway:
     def busy(self, session: Session) -> bool:
         """Whether a request is under way that the session made, was sent as a worker, or was asked as a client."""
         return (
-            self.dispatcher.awaits(session)
+            self.dispatcher.awaits_answer(session)
             or (session.worker is not None and session.worker.outstanding > 0)
             or self.envelopes.is_asked(session)
         )

@@ -94,7 +94,7 @@ class _Numbers(Collector):
         yield family
         for name, text, value in (
             ("registered", "Connections that have said who they are.", len(gateway.hub)),
-            ("workers", "Workers connected.", len(gateway.dispatcher.workers())),
+            ("workers", "Workers connected.", len(gateway.dispatcher.worker_statuses())),
             ("requests_queued", "Requests that wait for a worker.", gateway.dispatcher.queue_length),
             ("requests_outstanding", "Requests at workers and clients.", gateway.dispatcher.outstanding),
             ("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent),

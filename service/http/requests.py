@@ -53,7 +53,7 @@ class HttpCaller:
     def __init__(self) -> None:
         self.waiting: dict[str, _Waiting] = {}
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         """Wake whoever waits for it; nobody asks for partial answers here."""
         waiting = self.waiting.get(request.token or "")
         if waiting is not None:
@@ -85,7 +85,7 @@ class Desks:
             try:
                 await waiting.answered.wait()
             finally:
-                self._dispatcher.cancel(request)
+                self._dispatcher.cancel_request(request)
             outcome = waiting.outcome
         if outcome is None:
             raise RuntimeError("a desk was woken without an outcome")
@@ -134,7 +134,7 @@ def requests_room(gateway: Gateway) -> dict[str, Handler]:
         link: WorkerLink = await answer_of(partial(gateway.client_requests.find, client_id))
         request, outcome = await desks.ask(
             asking.origin.address,
-            lambda desk, token: dispatcher.ask(
+            lambda desk, token: dispatcher.ask_client(
                 link,
                 desk,
                 token,

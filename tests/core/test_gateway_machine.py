@@ -169,7 +169,7 @@ class GatewayMachine(RuleBasedStateMachine):
         """A back end asks an envelope client something."""
         if session in self.alive and not session.over and session.handler is self.gateway.envelopes:
             link = self.gateway.envelopes.link(session)
-            self.gateway.dispatcher.ask(link, _Nobody(), None, "echo", Raw(b"{}"), timeout)
+            self.gateway.dispatcher.ask_client(link, _Nobody(), None, "echo", Raw(b"{}"), timeout)
 
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 4.0]))
     def pass_time(self, seconds: float) -> None:
@@ -198,7 +198,7 @@ class GatewayMachine(RuleBasedStateMachine):
             if session.over:
                 assert session.worker is None
         employed = [session for session in self.alive if session.worker is not None]
-        assert len(gateway.dispatcher.workers()) == len(employed)
+        assert len(gateway.dispatcher.worker_statuses()) == len(employed)
         assert gateway.envelopes._arriving <= set(self.alive)
         assert gateway.envelopes._unproven <= set(self.alive) - set(employed)
         for caller in gateway.dispatcher._requests._by_caller:
@@ -228,7 +228,7 @@ class GatewayMachine(RuleBasedStateMachine):
         assert not gateway.envelopes._links
         dispatcher = gateway.dispatcher
         assert dispatcher.queue_length == dispatcher.outstanding == 0
-        assert not dispatcher.workers()
+        assert not dispatcher.worker_statuses()
         assert not dispatcher._requests._by_caller
         assert not dispatcher._asked
         self.stage.defer.run()
@@ -245,7 +245,7 @@ class GatewayMachine(RuleBasedStateMachine):
 class _Nobody:
     """A back end that asked and doesn't mind the answer."""
 
-    def answer(self, request: object, outcome: object) -> None:
+    def on_answer(self, request: object, outcome: object) -> None:
         pass
 
 

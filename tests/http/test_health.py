@@ -75,7 +75,7 @@ async def test_metrics_say_what_happened() -> None:
     await at.call("POST", "/api/notifications", json={"target": {"user_id": "u1"}, "type": ""})
     await at.call("POST", "/api/logins", json={"user_id": "u2"})
     at.stage.say(worker, b"{")
-    at.stage.gateway.dispatcher.leave(worker.worker)  # type: ignore[arg-type]
+    at.stage.gateway.dispatcher.remove_worker(worker.worker)  # type: ignore[arg-type]
     await at.call("POST", "/api/requests", json={"command": "echo"})
     at.stage.close(worker, 1001)
     at.stage.gateway.counters.messages_in += 7

@@ -125,7 +125,7 @@ class Presence:
         cluster_messages.answer_to("totals", lambda _: encode(self.here()))
         cluster_messages.answer_to("count", lambda body: encode(self._count(_wanted(body))))
         cluster_messages.answer_to("clients", lambda body: encode(self._rows(_wanted(body))))
-        cluster_messages.answer_to("workers", lambda _: encode(self._dispatcher.workers()))
+        cluster_messages.answer_to("workers", lambda _: encode(self._dispatcher.worker_statuses()))
         cluster_messages.answer_to("kick", lambda body: encode(self._kick(body.decode())))
 
     def here(self) -> Totals:
@@ -135,7 +135,9 @@ class Presence:
         for session in self._sessions:
             by_dialect[session.handler.name] += 1
             by_transport[session.peer.transport] += 1
-        return Totals(len(self._sessions), len(self._hub), len(self._dispatcher.workers()), by_dialect, by_transport)
+        return Totals(
+            len(self._sessions), len(self._hub), len(self._dispatcher.worker_statuses()), by_dialect, by_transport
+        )
 
     # Over all nodes
 
@@ -185,7 +187,7 @@ class Presence:
         def gathered(parts: dict[str, list[WorkerStatus]], missing: Missing) -> None:
             done(Workers([(node, worker) for node, workers in parts.items() for worker in workers], missing))
 
-        self._ask_all("workers", b"", self._dispatcher.workers(), _statuses, gathered)
+        self._ask_all("workers", b"", self._dispatcher.worker_statuses(), _statuses, gathered)
 
     def kick(self, client_id: str, done: Callable[[Kicked], None]) -> None:
         """Close all connections of a client, everywhere, with code 4010."""

@@ -218,7 +218,7 @@ class Session:
         if fault.close is not None:
             self.close(fault.close, fault.code)
 
-    def answer(self, request: "Request", outcome: "Outcome") -> None:
+    def on_answer(self, request: "Request", outcome: "Outcome") -> None:
         """What came of a request of ours (dispatch's Caller)."""
         try:
             self.handler.answer(self, request, outcome)

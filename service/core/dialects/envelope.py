@@ -135,7 +135,7 @@ class EnvelopeHandler:
             self._arriving.discard(session)
             self._expect(session, None)
             if session.worker is not None:
-                self._dispatcher.change(session.worker, capacity=self._worker_capacity)
+                self._dispatcher.change_worker(session.worker, capacity=self._worker_capacity)
 
     def _register(self, session: Session, identity: Identity) -> None:
         self._enrolment.enroll(session, identity)
@@ -149,12 +149,12 @@ class EnvelopeHandler:
         if before is not None and (before.client_id == client_id or before.outstanding):
             # What it is working on it goes on with, under its new name.
             before.client_id = client_id
-            self._dispatcher.change(before, commands=serves, capacity=capacity, weight=weight)
+            self._dispatcher.change_worker(before, commands=serves, capacity=capacity, weight=weight)
             return
-        session.worker = self._dispatcher.join(self.link(session), client_id, serves, capacity, weight)
+        session.worker = self._dispatcher.add_worker(self.link(session), client_id, serves, capacity, weight)
         if before is not None:
             # Not before the new one has joined: what waits for it would find no worker.
-            self._dispatcher.leave(before)
+            self._dispatcher.remove_worker(before)
 
     def link(self, session: Session) -> "EnvelopeLink":
         """How dispatch reaches this session; one for its whole life."""
@@ -166,7 +166,7 @@ class EnvelopeHandler:
     def is_asked(self, session: Session) -> bool:
         """Whether the session has yet to answer what it was asked as a client."""
         link = self._links.get(session)
-        return link is not None and self._dispatcher.is_asked(link)
+        return link is not None and self._dispatcher.awaits_client(link)
 
     def _greet(self, session: Session) -> None:
         data = {
@@ -262,7 +262,7 @@ class EnvelopeHandler:
         self._unproven.discard(session)
         self._arriving.discard(session)
         if session.worker is not None:
-            self._dispatcher.leave(session.worker)
+            self._dispatcher.remove_worker(session.worker)
             session.worker = None
 
     def _heartbeat(self, session: Session, _: wire.Envelope) -> None:
@@ -304,7 +304,7 @@ class EnvelopeHandler:
         sent_to = session.worker or self._links.get(session)
         verdict = Verdict.UNKNOWN
         if sent_to is not None:
-            verdict = self._dispatcher.respond(
+            verdict = self._dispatcher.on_answer(
                 sent_to,
                 request_id,
                 success=bool(answer.success),
@@ -337,7 +337,7 @@ class EnvelopeHandler:
         if custom.capacity is None:
             raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'capacity' is missing.", field="capacity")
         self._arriving.discard(session)
-        self._dispatcher.change(session.worker, capacity=custom.capacity)
+        self._dispatcher.change_worker(session.worker, capacity=custom.capacity)
 
     # What goes out
 
@@ -385,12 +385,12 @@ class EnvelopeHandler:
         """A worker's requests go elsewhere; a client's own are cancelled."""
         if session.worker is not None:
             # First its own are cancelled, which may be at itself: it must not be sent others for that.
-            self._dispatcher.change(session.worker, capacity=0)
-        self._dispatcher.cancel_all(session)
+            self._dispatcher.change_worker(session.worker, capacity=0)
+        self._dispatcher.cancel_requests_of(session)
         self._dismiss(session)
         link = self._links.pop(session, None)
         if link is not None:
-            self._dispatcher.abandon(link)
+            self._dispatcher.forget_client(link)
 
     def _msg_id(self) -> str:
         return f"msg_{self._prefix}{next(self._sequence):x}"

@@ -66,4 +66,4 @@ class RequesterHandler:
 
     def closed(self, session: Session) -> None:
         """A requester that leaves cancels what it has in flight."""
-        self._dispatcher.cancel_all(session)
+        self._dispatcher.cancel_requests_of(session)

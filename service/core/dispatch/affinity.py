@@ -1,8 +1,9 @@
-"""Which worker a key belongs to.
+"""Affinity: which worker a key is bound to.
 
-A key belongs to the worker that was sent the first request with it, while that worker lives. Where it doesn't
-serve a command, the key and that command together belong to another, so that neither moves the other about.
-Bounded: the least recently used key is forgotten first, and its next request goes anywhere.
+A key is bound to the worker that was sent the first request with it, while that worker lives. If that worker doesn't
+serve some command, the pair of key and command is bound to another worker, so that requests for two commands don't move
+one key to and fro. The number of keys is bounded: the least recently used is forgotten first, and its next request may
+go to any worker.
 """
 
 from collections import OrderedDict
@@ -24,8 +25,8 @@ class Affinity:
     def __len__(self) -> int:
         return len(self._workers)
 
-    def find(self, request: Request) -> Worker | None:
-        """The worker that must get the request; None if any may."""
+    def worker_for(self, request: Request) -> Worker | None:
+        """The worker that its key is bound to; None if any worker may get the request."""
         affinity = request.affinity
         if affinity is None:
             return None
@@ -39,10 +40,11 @@ class Affinity:
                 return worker
         return None
 
-    def bind(self, request: Request, worker: Worker) -> None:
-        """The request is about to be sent to this worker, which `find` had named, or it had named none."""
+    def bind_key(self, request: Request, worker: Worker) -> None:
+        """The request is about to be sent to this worker: bind its key, unless `worker_for` names this worker already.
+        (It may not name another one.)"""
         affinity = request.affinity
-        if affinity is None or self.find(request) is worker:
+        if affinity is None or self.worker_for(request) is worker:
             return
         first = self._workers.get(affinity)
         key: _Key = affinity if first is None or not first.alive else (affinity, request.command)
@@ -51,7 +53,7 @@ class Affinity:
         if len(self._workers) > self._limit:
             self._workers.popitem(last=False)
 
-    def forget_the_gone(self) -> None:
-        """Let go of the keys of workers that have left."""
+    def forget_gone_workers(self) -> None:
+        """Forget the keys of workers that have left."""
         for key in [key for key, worker in self._workers.items() if not worker.alive]:
             del self._workers[key]

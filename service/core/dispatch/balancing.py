@@ -1,13 +1,13 @@
-"""Which worker gets the next request: the four strategies, over the workers that serve it and have room.
+"""Load balancing: which worker gets the next request, by one of four strategies.
 
-Knows workers, not requests, and chooses among pools: `pools` keeps those, a pool for each set of workers that
-serve the same commands, and in it the ones that have room.
+Knows workers, not requests. `pools` keeps a pool for each set of workers that serve the same commands, and in it those
+that have room; a strategy picks from the pools that serve a command.
 
-- `least_loaded`: the smallest outstanding ÷ weight. Among equals the least recently used of those that answer
-  about equally quickly; times within a factor of two or 10 ms are equal, or noise would send everything to one.
-  A slow one is passed over, but now and then it gets a turn, or its average could never mend. Those that
-  answer mostly errors come after all others.
-- `round_robin`: each in turn. `random`: any. `weighted_random`: any, as often as its weight says.
+- `least_loaded`: the worker with the smallest outstanding ÷ weight. Among equals, the least recently used of those
+  that answer about equally quickly. Times within a factor of two or 10 ms count as equal, because otherwise noise would
+  send everything to one worker. A slow worker is passed over, but gets every 17th turn, so that its average can
+  mend. Workers that answer mostly errors come last.
+- `round_robin`: each worker in turn. `random`: any worker. `weighted_random`: any worker, as often as its weight says.
 """
 
 from bisect import bisect
@@ -18,7 +18,7 @@ from itertools import accumulate, islice
 from random import Random
 from typing import Final, Protocol, TypeVar
 
-from .model import SLACK, Worker
+from .model import SLACK, Pool, Worker
 
 LOOK_AT: Final = 8
 """Of how many equally loaded workers the response times are compared."""
@@ -28,29 +28,16 @@ SPARE_LEVELS: Final = 256
 """Loads that are remembered before those that nobody has any more are swept up."""
 
 
-class Pool(Protocol):
-    """Workers that serve the same commands, as far as they have room. One kind for each strategy."""
-
-    def add(self, worker: Worker) -> None:
-        """It has room now."""
-
-    def remove(self, worker: Worker) -> None:
-        """It has no room any more, or is gone."""
-
-    def touch(self, worker: Worker) -> None:
-        """It got or answered a request, and has room still."""
-
-
 P = TypeVar("P", bound=Pool)
 
 
 class Strategy(Protocol[P]):
-    """How to choose."""
+    """A way to choose a worker."""
 
-    def pool(self) -> P:
+    def new_pool(self) -> P:
         """A new, empty pool."""
 
-    def pick(self, pools: Sequence[P]) -> Worker | None:
+    def pick_worker(self, pools: Sequence[P]) -> Worker | None:
         """The worker to send to; None if nobody in these pools (at least one) has room."""
 
 
@@ -95,17 +82,17 @@ class LoadPool:
         self.well = _Levels()
         self.sick = _Levels()
 
-    def add(self, worker: Worker) -> None:
+    def add_worker(self, worker: Worker) -> None:
         """See Pool."""
-        self.touch(worker)
+        self.on_load_changed(worker)
 
-    def remove(self, worker: Worker) -> None:
+    def remove_worker(self, worker: Worker) -> None:
         """See Pool."""
         if worker.level is not None:
             del worker.level[worker]
             worker.level = None
 
-    def touch(self, worker: Worker) -> None:
+    def on_load_changed(self, worker: Worker) -> None:
         """See Pool."""
         if worker.level is not None:
             del worker.level[worker]
@@ -126,11 +113,11 @@ class LeastLoaded:
     def __init__(self) -> None:
         self.turn = 0  # the end of the order of who was used when
 
-    def pool(self) -> LoadPool:
+    def new_pool(self) -> LoadPool:
         """See Strategy."""
         return LoadPool(self)
 
-    def pick(self, pools: Sequence[LoadPool]) -> Worker | None:
+    def pick_worker(self, pools: Sequence[LoadPool]) -> Worker | None:
         """See Strategy."""
         if len(pools) == 1:
             lowest = pools[0].well.lowest() or pools[0].sick.lowest()
@@ -176,17 +163,17 @@ class RingPool:
         self._strategy = strategy
         self.ring: OrderedDict[Worker, None] = OrderedDict()
 
-    def add(self, worker: Worker) -> None:
+    def add_worker(self, worker: Worker) -> None:
         """See Pool."""
         self.ring[worker] = None
         strategy = self._strategy
         strategy.turn = worker.turn = strategy.turn + 1
 
-    def remove(self, worker: Worker) -> None:
+    def remove_worker(self, worker: Worker) -> None:
         """See Pool."""
         self.ring.pop(worker, None)
 
-    def touch(self, worker: Worker) -> None:
+    def on_load_changed(self, worker: Worker) -> None:
         """See Pool: turns don't depend on what is outstanding."""
 
 
@@ -196,11 +183,11 @@ class RoundRobin:
     def __init__(self) -> None:
         self.turn = 0  # the end of the order
 
-    def pool(self) -> RingPool:
+    def new_pool(self) -> RingPool:
         """See Strategy."""
         return RingPool(self)
 
-    def pick(self, pools: Sequence[RingPool]) -> Worker | None:
+    def pick_worker(self, pools: Sequence[RingPool]) -> Worker | None:
         """See Strategy."""
         if len(pools) == 1:
             ring = pools[0].ring
@@ -237,13 +224,13 @@ class ListPool:
             self._sums = list(accumulate(worker.weight for worker in self.workers))
         return self._sums
 
-    def add(self, worker: Worker) -> None:
+    def add_worker(self, worker: Worker) -> None:
         """See Pool."""
         worker.index = len(self.workers)
         self.workers.append(worker)
         self._sums = None
 
-    def remove(self, worker: Worker) -> None:
+    def remove_worker(self, worker: Worker) -> None:
         """See Pool."""
         last = self.workers.pop()
         if last is not worker:
@@ -251,7 +238,7 @@ class ListPool:
             last.index = worker.index
         self._sums = None
 
-    def touch(self, worker: Worker) -> None:
+    def on_load_changed(self, worker: Worker) -> None:
         """See Pool: chance doesn't depend on what is outstanding."""
 
 
@@ -261,11 +248,11 @@ class AnyOne:
     def __init__(self, random: Random) -> None:
         self._random = random.random
 
-    def pool(self) -> ListPool:
+    def new_pool(self) -> ListPool:
         """See Strategy."""
         return ListPool()
 
-    def pick(self, pools: Sequence[ListPool]) -> Worker | None:
+    def pick_worker(self, pools: Sequence[ListPool]) -> Worker | None:
         """See Strategy."""
         number = int(self._random() * sum(len(pool.workers) for pool in pools))
         for pool in pools:
@@ -281,11 +268,11 @@ class AnyByWeight:
     def __init__(self, random: Random) -> None:
         self._random = random.random
 
-    def pool(self) -> ListPool:
+    def new_pool(self) -> ListPool:
         """See Strategy."""
         return ListPool()
 
-    def pick(self, pools: Sequence[ListPool]) -> Worker | None:
+    def pick_worker(self, pools: Sequence[ListPool]) -> Worker | None:
         """See Strategy."""
         filled = [pool for pool in pools if pool.workers]
         if not filled:

@@ -1,19 +1,18 @@
-"""Requests to workers: who asks, who answers, what comes and goes, and how each one ends.
+"""The dispatcher: what callers and workers may do. Requests come in here, and so do workers and their answers.
 
-Knows callers and workers by their protocols only, and no clock or chance of its own. Promises: every request
-that is not cancelled ends in exactly one final answer, at the latest about 0.1 s after its time is up; a
-worker is never sent more than its capacity; a request that is not idempotent, or of which a part was passed on,
-is never sent twice; new requests are refused when `queue_limit` wait already (one that its worker lost comes
-back into the queue whatever waits there: it was accepted once).
+It knows callers and workers by their protocols only, and reads no clock. Promises: every request that is not cancelled
+ends in exactly one final answer, at the latest about 0.1 s after its time is up; a worker is never sent more than its
+capacity; a request that is not idempotent, or of which a part was passed on, is never sent twice; new requests are
+refused when the queue is full (one that its worker lost comes back into the queue all the same: it was accepted once).
 
     submit ──room──▶ at a worker ──answer, error, time──▶ over
        └──no room──▶ in the queue ──room──▶ (at a worker)   worker lost ──▶ (another worker, or the queue)
 
-Here is what workers and callers may do. Which worker gets a request is `scheduler`'s; which requests there are, and
-that each is ended once, `request_table`'; what the word of another node changes, `remote_changes`'. A guest, which
-another node sent here, is that node's: it gets one attempt at a worker here, is never sent on, and is not counted.
+The choice of a worker is made in `scheduler`; `request_table` keeps the requests and ends each once; `remote_dispatch`
+talks to other nodes. A guest is a request of another node: it gets one attempt at a worker of this node, is
+never sent on, and is not counted here.
 
-Bookkeeping is done before anybody is told anything, so callers and links may call back at once. Source: protocol
+Bookkeeping is done before a caller or a link is told anything, so these may call back at once. Source: protocol
 reference, "Requester dialect" and "Envelope dialect".
 """
 
@@ -43,14 +42,14 @@ from .model import (
     WorkerLink,
     WorkerStatus,
 )
-from .pools import STRATEGIES, Watch
-from .remote_changes import RemoteChanges
+from .pools import STRATEGIES, PoolsObserver
 from .request_table import RequestTable
-from .scheduler import LOST, TIMEOUT, Scheduler
+from .scheduler import LOST, TIMEOUT, DispatchRules, Scheduler
 
 __all__ = [
     "UNCHANGED",
     "Caller",
+    "DispatchRules",
     "Dispatcher",
     "Outcome",
     "OutcomeKind",
@@ -63,7 +62,7 @@ __all__ = [
 ]
 
 GONE_LIMIT: Final = 10_000
-"""Statistics of workers that are gone, kept for their return; the oldest are dropped above that."""
+"""The number of workers that are gone whose statistics are kept for their return; the oldest are dropped first."""
 
 
 class Unchanged(Enum):
@@ -81,54 +80,29 @@ _ACCEPTED: Final = Verdict.ACCEPTED
 
 
 class Dispatcher:
-    """All requests and workers of this gateway.
+    """All requests and workers of this gateway. `now`: a monotonic clock. Raises ValueError for an unknown strategy."""
 
-    `now`: a monotonic clock; `strategy`: a name in `pools.STRATEGIES`; `worker_timeout`: seconds for a
-    request that doesn't say; `queue_limit`: requests that may wait; `max_attempts`: how often one may be sent
-    in all; `default_capacity`: of workers that don't say; `affinity_limit`: keys remembered, the least recently
-    used forgotten first. Raises ValueError for an unknown strategy.
-    """
-
-    def __init__(
-        self,
-        *,
-        now: Monotonic,
-        random: Random,
-        strategy: str,
-        worker_timeout: float = 30.0,
-        queue_limit: int = 1000,
-        max_attempts: int = 3,
-        default_capacity: int = 16,
-        affinity_limit: int = 100_000,
-        counters: Counters,
-    ) -> None:
-        if strategy not in STRATEGIES:
-            raise ValueError(f"the strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    def __init__(self, rules: DispatchRules, *, now: Monotonic, random: Random, counters: Counters) -> None:
+        if rules.strategy not in STRATEGIES:
+            raise ValueError(f"the strategy must be one of {', '.join(STRATEGIES)}, not {rules.strategy!r}")
         self._now = now
-        self._worker_timeout = worker_timeout
-        self._default_capacity = default_capacity
+        self._rules = rules
         self._counters = counters
-        self._roster = STRATEGIES[strategy](random)
+        self._pools = STRATEGIES[rules.strategy](random)
         self._queue = FairQueue()
-        self._affinity = Affinity(affinity_limit)
+        self._affinity = Affinity(rules.affinity_limit)
         self._requests = RequestTable(self._queue, counters)
-        self._placement = Scheduler(
-            self._roster,
-            self._queue,
-            self._affinity,
-            self._requests,
-            queue_limit=queue_limit,
-            max_attempts=max_attempts,
-            counters=counters,
+        self.scheduler: Final = Scheduler(
+            self._pools, self._queue, self._affinity, self._requests, rules=rules, counters=counters
         )
-        self.remote: Final = self._placement.remote
-        self.remote_changes: Final = RemoteChanges(self._placement, self._requests, now=now)
-        self._workers = self._placement.workers
-        self._asked = self._placement.asked
+        """Where requests are placed; for `remote_dispatch`."""
+        self.remote: Final = self.scheduler.remote
+        self._workers = self.scheduler.workers
+        self._asked = self.scheduler.asked
         self._gone: dict[str, Statistics] = {}
         self._issued = 0
 
-    # What is there
+    # What there is to know
 
     @property
     def queue_length(self) -> int:
@@ -140,8 +114,8 @@ class Dispatcher:
         """How many requests are at workers or at clients that were asked."""
         return len(self._requests) - len(self._queue)
 
-    def workers(self) -> list[WorkerStatus]:
-        """How the workers are doing, in the order in which they came."""
+    def worker_statuses(self) -> list[WorkerStatus]:
+        """The workers of this node and how they are doing, in the order in which they came."""
         now = self._now()
         return [
             WorkerStatus(
@@ -159,22 +133,22 @@ class Dispatcher:
             for worker in self._workers
         ]
 
-    def awaits(self, caller: Caller) -> bool:
-        """Whether a caller has a request that is not answered yet."""
-        return bool(self._requests.of(caller))
+    def awaits_answer(self, caller: Caller) -> bool:
+        """True if a caller has a request that is not answered yet."""
+        return bool(self._requests.requests_of(caller))
 
-    def is_asked(self, link: WorkerLink) -> bool:
-        """Whether the client of this link has yet to answer what it was asked."""
+    def awaits_client(self, link: WorkerLink) -> bool:
+        """True if the client of this link has been asked something that it has not answered."""
         return link in self._asked
 
     def drain(self) -> None:
-        """Send the workers here nothing more, for good: what they have they may finish, what waits is refused, unless
-        another node takes it at once."""
-        self._placement.drain(self._now())
+        """Send the workers of this node nothing more, for good. What they have they may finish; what waits is refused,
+        unless another node takes it at once."""
+        self.scheduler.drain(self._now())
 
     # Workers
 
-    def join(
+    def add_worker(
         self,
         link: WorkerLink,
         client_id: str | None,
@@ -182,25 +156,26 @@ class Dispatcher:
         capacity: int | None = None,
         weight: float | None = None,
     ) -> Worker:
-        """A worker is there: it serves `commands` (None: every one), `capacity` at a time (None: the default),
-        and gets `weight` (above 0; None: 1) shares of the work. It may be sent requests before this returns."""
+        """A worker is connected: it serves `commands` (None: every one), takes `capacity` requests at a time (None:
+        the default), and gets `weight` (above 0; None: 1) shares of the work. It may be sent requests before this
+        returns."""
         statistics = self._gone.pop(client_id, None) if client_id is not None else None
         worker = Worker(
             link,
             client_id,
             None if commands is None else frozenset(commands),
-            self._default_capacity if capacity is None else capacity,
+            self._rules.default_capacity if capacity is None else capacity,
             1.0 if weight is None else weight,
             statistics or Statistics(),
         )
         now = self._now()
         worker.sick = worker.statistics.sick(now)
         self._workers[worker] = None
-        self._roster.add(worker)
-        self._placement.feed(worker, now)
+        self._pools.add_worker(worker)
+        self.scheduler.feed_worker(worker, now)
         return worker
 
-    def change(
+    def change_worker(
         self,
         worker: Worker,
         *,
@@ -208,55 +183,55 @@ class Dispatcher:
         capacity: int | None = None,
         weight: float | None = None,
     ) -> None:
-        """A worker takes something else from now on; capacity 0: no more requests, those it has it keeps."""
+        """A worker takes something else from now on. With capacity 0 it gets no more requests; those it has stay."""
         if not worker.alive:
             return
         now = self._now()
-        self._roster.remove(worker)
+        self._pools.remove_worker(worker)
         if capacity is not None:
             worker.capacity = capacity
         if weight is not None:
             worker.weight = weight
         if not isinstance(commands, Unchanged):
             worker.commands = None if commands is None else frozenset(commands)
-        self._roster.add(worker)
+        self._pools.add_worker(worker)
         if not isinstance(commands, Unchanged):
-            self._placement.place_line(worker, now)
-            self._placement.refuse_unserved(now)
-        self._placement.feed(worker, now)
+            self.scheduler.move_line(worker, now)
+            self.scheduler.refuse_unserved(now)
+        self.scheduler.feed_worker(worker, now)
 
-    def leave(self, worker: Worker) -> None:
-        """A worker's connection is over: what it had goes to others, or is lost."""
+    def remove_worker(self, worker: Worker) -> None:
+        """A worker's connection is over: what it had goes to other workers, or is lost."""
         if not worker.alive:
             return
         now = self._now()
         worker.alive = False
         worker.link = GONE
         del self._workers[worker]
-        self._roster.remove(worker)
+        self._pools.remove_worker(worker)
         if worker.client_id is not None:
             if len(self._gone) >= GONE_LIMIT:
                 del self._gone[next(iter(self._gone))]
             self._gone[worker.client_id] = worker.statistics
-        self._placement.scatter(worker, now)
-        self._placement.refuse_unserved(now)
+        self.scheduler.redistribute(worker, now)
+        self.scheduler.refuse_unserved(now)
 
     def drop_statistics(self) -> None:
-        """Forget how workers did that are gone, and which keys were theirs."""
+        """Forget the statistics of workers that are gone, and the keys that were bound to them."""
         self._gone.clear()
-        self._affinity.forget_the_gone()
+        self._affinity.forget_gone_workers()
 
     # For other nodes
 
-    def watch(self, changed: Watch | None) -> None:
-        """Have somebody told when there may be something else in `room`; None: nobody."""
-        self._roster.watch = changed
+    def observe_room(self, observer: PoolsObserver | None) -> None:
+        """Tell this observer when `room_by_commands` may have changed; None: nobody."""
+        self._pools.observer = observer
 
-    def room(self) -> dict[frozenset[str] | None, tuple[int, int]]:
-        """For each set of commands that somebody here serves (None: every one), how many requests more they take, and
-        how many in all."""
+    def room_by_commands(self) -> dict[frozenset[str] | None, tuple[int, int]]:
+        """For each set of commands that workers here serve (None: every one): how many requests more they take, and how
+        many in all."""
         room: dict[frozenset[str] | None, tuple[int, int]] = {}
-        if not self._placement.draining:
+        if not self.scheduler.draining:
             for worker in self._workers:
                 free, capacity = room.get(worker.commands, (0, 0))
                 free += max(0, worker.capacity - len(worker.requests))
@@ -277,15 +252,15 @@ class Dispatcher:
         affinity: str | None = None,
         idempotent: bool = True,
     ) -> Request:
-        """A request for any worker that serves `command`. `timeout` in seconds, above 0, over all waiting and
-        all attempts (None: the default). The answer may come before this returns."""
+        """Make a request for any worker that serves `command`. `timeout` in seconds, above 0, over all waiting and all
+        attempts (None: the default). The answer may come before this returns."""
         now = self._now()
         if timeout is None:
-            timeout = self._worker_timeout
+            timeout = self._rules.worker_timeout
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, idempotent, now)
-        self._requests.accept(request)
-        self._placement.place(request, now)
+        self._requests.add_request(request)
+        self.scheduler.place_request(request, now)
         return request
 
     def submit_guest(
@@ -301,19 +276,19 @@ class Dispatcher:
         attempt: int,
         tried: tuple[str, ...],
     ) -> Request:
-        """A request of another node's, for one attempt (its `attempt`-th) at a worker of this one. It waits for a
-        worker with room if it must. Its caller has no requests that are not guests."""
+        """Make an attempt (the `attempt`-th) at a request of another node, with a worker of this one. It waits for
+        room if it must. A caller has either guests only, or none."""
         now = self._now()
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, False, now)
         request.guest = True
         request.attempt = request.retries = attempt - 1
         request.tried = tried
-        self._requests.accept(request)
-        self._placement.place(request, now)
+        self._requests.add_request(request)
+        self.scheduler.place_request(request, now)
         return request
 
-    def ask(
+    def ask_client(
         self,
         link: WorkerLink,
         caller: Caller,
@@ -325,20 +300,20 @@ class Dispatcher:
         *,
         guest: bool = False,
     ) -> Request:
-        """A request for one client and no other. `client_id`: who is named as having processed it. At most
-        `queue_limit` at a time; `abandon` the link when its connection is over. `guest`: another node asks."""
+        """Make a request for one client. `client_id`: what is named as `processed_by`. At most `queue_limit` at a time;
+        call `forget_client` when its connection is over. `guest`: another node asks."""
         now = self._now()
         if timeout is None:
-            timeout = self._worker_timeout
+            timeout = self._rules.worker_timeout
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now)
         request.direct = True
         request.guest = guest
-        self._requests.accept(request)
-        self._placement.ask(request, link, client_id, now)
+        self._requests.add_request(request)
+        self.scheduler.send_to_client(request, link, client_id, now)
         return request
 
-    def abandon(self, link: WorkerLink) -> None:
+    def forget_client(self, link: WorkerLink) -> None:
         """The connection of a client is over; what it was asked is lost."""
         asked = self._asked.pop(link, None)
         if asked is None:
@@ -347,28 +322,28 @@ class Dispatcher:
         asked.link = GONE
         for request in list(asked.requests.values()):
             if not request.over:
-                self._requests.end(request, LOST)
+                self._requests.end_request(request, LOST)
 
-    def cancel(self, request: Request) -> None:
-        """The caller wants no answer any more, and gets none. A request that is over is left alone."""
+    def cancel_request(self, request: Request) -> None:
+        """The caller wants no answer any more, and gets none. A request that is over is ignored."""
         if request.over:
             return
         worker = request.worker
-        self._requests.close(request, OutcomeKind.CANCELLED)
+        self._requests.close_request(request, OutcomeKind.CANCELLED)
         if worker is not None:
             worker.link.send_cancel(request)
-            self._placement.released(worker, self._now())
+            self.scheduler.on_room(worker, self._now())
 
-    def cancel_all(self, caller: Caller) -> None:
+    def cancel_requests_of(self, caller: Caller) -> None:
         """The caller is gone."""
-        requests = list(self._requests.of(caller))
+        requests = list(self._requests.requests_of(caller))
         # Those that wait first, lest they be sent to the workers that the others leave.
         for request in sorted(requests, key=_is_sent):
-            self.cancel(request)
+            self.cancel_request(request)
 
     # Answers
 
-    def respond(
+    def on_answer(
         self,
         worker: Worker | WorkerLink,
         request_id: str,
@@ -379,15 +354,15 @@ class Dispatcher:
         partial: bool = False,
         processed_by: str | None = None,
     ) -> Verdict:
-        """What a worker, or the link of a client that was asked, answered. Nothing here trusts `request_id`.
-        `processed_by`: whose answer it is, where it isn't the worker's own."""
+        """A worker, or the client of a link, answered. `request_id` is what it says, and may be of anything.
+        `processed_by`: the name of the worker, if it isn't the one that was given."""
         request = worker.requests.get(request_id) if isinstance(worker, Worker) else None
         if request is None:
             link = worker.link if isinstance(worker, Worker) else worker
             asked = self._asked.get(link)
             request = asked.requests.get(request_id) if asked is not None else None
             if request is None:
-                return self._requests.stray(link, request_id)
+                return self._requests.judge_stray_answer(link, request_id)
         at = request.worker
         assert at is not None  # what a worker has is at that worker
         by = at.client_id if processed_by is None else processed_by
@@ -400,36 +375,36 @@ class Dispatcher:
         if partial:
             if request.stream:
                 request.partial_sent = True
-                request.caller.answer(request, outcome)
+                request.caller.on_answer(request, outcome)
             return _ACCEPTED
         now = self._now()
         if not request.guest:
             self._counters.request_latency.observe(now - request.submitted_at)
         self._record(at, now, now - request.sent_at, not success)
-        self._requests.close(request, outcome.kind)
-        request.caller.answer(request, outcome)
-        self._placement.released(at, now)
+        self._requests.close_request(request, outcome.kind)
+        request.caller.on_answer(request, outcome)
+        self.scheduler.on_room(at, now)
         return _ACCEPTED
 
-    def expire(self, now: float) -> None:
-        """End what took too long. To be called about every `request_table.RESOLUTION` seconds."""
+    def expire_requests(self, now: float) -> None:
+        """End the requests whose time is up. To be called about every `request_table.RESOLUTION` seconds."""
         freed: dict[Worker, None] = {}
-        for request in self._requests.due(now):
+        for request in self._requests.take_due(now):
             if request.over:
                 continue
             worker = request.worker
             if worker is not None:
                 self._record(worker, now, now - request.sent_at, True)
                 freed[worker] = None
-            self._requests.end(request, TIMEOUT)
+            self._requests.end_request(request, TIMEOUT)
             if worker is not None:
                 worker.link.send_cancel(request)
         for worker in freed:
-            self._placement.released(worker, now)
+            self.scheduler.on_room(worker, now)
         for worker in list(self._workers):
             if worker.sick and not worker.statistics.sick(now):
                 worker.sick = False
-                self._roster.refresh(worker)
+                self._pools.on_worker_changed(worker)
 
     def _record(self, worker: Worker, now: float, seconds: float, failed: bool) -> None:
         worker.statistics.record(now, seconds, failed)

@@ -56,7 +56,7 @@ class FairQueue:
         """All lines that somebody waits in."""
         return list(self._rings)
 
-    def push(self, request: Request, line: Line, *, front: bool = False) -> None:
+    def add_request(self, request: Request, line: Line, *, front: bool = False) -> None:
         """Let a request wait at the end of its caller's part of the line, or at its front."""
         caller = self._callers.get(request.caller)
         if caller is None:
@@ -76,7 +76,7 @@ class FairQueue:
         request.line = line
         self.length += 1
 
-    def take(self, worker: Worker) -> Request | None:
+    def take_for_worker(self, worker: Worker) -> Request | None:
         """The next request for a worker that has room: of a line of its commands, or of its own."""
         caller = self._next_caller(worker)
         if caller is None:
@@ -87,7 +87,7 @@ class FairQueue:
                 return self._take(caller, line)
         raise AssertionError("a caller in the ring of a line waits in that line")
 
-    def take_own(self, lines: Collection[Line]) -> Request | None:
+    def take_for_other_node(self, lines: Collection[Line]) -> Request | None:
         """The next request in any of these lines that is no guest: those may not be sent on."""
         best: _Turnstile | None = None
         for line in lines:
@@ -108,10 +108,10 @@ class FairQueue:
         if isinstance(line, str):
             _to_the_end(self._shared, caller)
         # Its other lines learn of it when it comes to the front there.
-        self.remove(request)
+        self.remove_request(request)
         return request
 
-    def remove(self, request: Request) -> None:
+    def remove_request(self, request: Request) -> None:
         """It waits no more. One that doesn't wait is left alone."""
         line = request.line
         if not isinstance(line, (str, Worker)):
@@ -124,12 +124,12 @@ class FairQueue:
         if not waiting:
             self._close(caller, line)
 
-    def guests(self, line: Line) -> list[Request]:
+    def guests_in(self, line: Line) -> list[Request]:
         """The guests that wait in a line."""
         ring = self._rings.get(line, ())
         return [request for caller in ring if caller.guest for request in caller.lines[line]]
 
-    def drop(self, line: Line) -> list[Request]:
+    def drop_line(self, line: Line) -> list[Request]:
         """Take out a whole line, in the order in which its callers would have had their turns."""
         dropped: list[Request] = []
         for caller in list(self._rings.get(line, ())):

@@ -1,18 +1,16 @@
-"""What dispatch keeps: requests and their outcomes, workers and how they are doing.
+"""Requests and workers: the records that dispatch moves about.
 
-Records without decisions; `dispatch` moves them. They know nothing of sessions: a caller is whoever takes an
-answer, a link whoever passes a request on to a worker.
+They hold state and decide nothing; `scheduler` and `request_table` change them. They know no session: a caller is
+anything that takes an answer (`Caller`), a link anything that passes a request on to a worker (`WorkerLink`).
+Requests and workers refer to each other, and a worker to the pool that offers it, so all three stand in this file.
 """
 
 from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from msgspec import Raw, Struct
-
-if TYPE_CHECKING:
-    from .balancing import Pool
 
 WINDOW: Final = 300.0
 """Seconds over which a worker's health is judged."""
@@ -71,25 +69,26 @@ class Outcome:
 
 
 class Caller(Protocol):
-    """Who made a request: a session, an HTTP call. Told apart by identity; turns in the queue go by it."""
+    """The maker of a request: a session, or a back end that calls over HTTP. Callers are told apart by identity, and
+    workers take from them in turn."""
 
-    def answer(self, request: "Request", outcome: Outcome) -> None:
-        """An answer: any number of partial ones where a stream was asked for, then one final. Never waits
-        or raises. May come before the `submit` that made the request has returned."""
+    def on_answer(self, request: "Request", outcome: Outcome) -> None:
+        """An answer came: any number of partial ones if a stream was asked for, then one final one. Must not wait or
+        raise. May be called before the `submit` that made the request has returned."""
 
 
 class WorkerLink(Protocol):
-    """The connection of a worker, or of a client that is asked something. Nothing here waits or raises."""
+    """The connection of a worker, or of a client that is asked something. Must not wait or raise."""
 
     def send_request(self, request: "Request", deadline_ms: int) -> None:
-        """Pass the request on; `deadline_ms`: what remains of its time, at least 1."""
+        """Pass the request on. `deadline_ms`: how much of its time remains, at least 1."""
 
     def send_cancel(self, request: "Request") -> None:
-        """Say that the answer is no longer wanted."""
+        """Tell the worker that the answer is no longer wanted."""
 
 
 class _Gone:
-    """The link of a worker that has left: lets go of its session, whoever still holds the worker."""
+    """The link of a worker that has left. It replaces the real one, so that the session can be freed."""
 
     __slots__ = ()
 
@@ -104,11 +103,11 @@ GONE: Final = _Gone()
 
 
 class Request:
-    """One call, from `submit` to its final answer. Times in seconds on the dispatcher's clock.
+    """A request, from `submit` to its final answer. Times in seconds on the dispatcher's clock.
 
-    `token` is the caller's own name for it; `data` the parameters as JSON. `attempt` counts how often it was
-    sent. Exactly one of three holds while it lives: it is at a `worker`, in a `line` of the queue, or `over`.
-    A `guest` belongs to another node, which sent it here for one attempt at a worker of this node.
+    `token` is the caller's own name for it; `data` the parameters as JSON; `attempt` the number of times it was sent.
+    It is at a `worker`, or waits in a `line` of the queue, or is `over`: exactly one of the three. A `guest` belongs
+    to another node, which sent it here for one attempt at a worker of this node.
     """
 
     __slots__ = (
@@ -172,10 +171,10 @@ class Request:
 
 
 class Statistics:
-    """How a worker is doing. Health is the share of errors in the last 5 minutes; the average moves.
+    """How a worker is doing: the share of errors in the last 5 minutes, and a moving average of its response times.
 
-    A response time far above the average counts only for somewhat more than the average: one hiccup must not
-    look like a slow worker, many will. It starts at 0: a new worker is as quick as the quickest, until known.
+    A response time above twice the average (and 10 ms) counts as that much: one hiccup doesn't make a worker slow, many
+    do. The average starts at 0: a new worker counts as quick until it has answered.
     """
 
     __slots__ = (
@@ -233,11 +232,24 @@ class Statistics:
         self._bucket = bucket
 
 
+class Pool(Protocol):
+    """Workers that serve the same commands and have room, in the order of one strategy (`balancing`)."""
+
+    def add_worker(self, worker: "Worker") -> None:
+        """This worker has room now."""
+
+    def remove_worker(self, worker: "Worker") -> None:
+        """This worker has no more room, or is gone."""
+
+    def on_load_changed(self, worker: "Worker") -> None:
+        """This worker got or answered a request, and still has room."""
+
+
 class Worker:
-    """Somebody who answers requests. `commands`: None for every one; `capacity` requests at a time."""
+    """A program that answers requests: `capacity` at a time, for these `commands` (None: every one)."""
 
     remote: ClassVar[bool] = False
-    """True for what stands for workers of another node."""
+    """True for workers of other nodes (`remote_workers`)."""
 
     __slots__ = (
         "alive",
@@ -272,10 +284,10 @@ class Worker:
         self.capacity = capacity
         self.weight = weight
         self.statistics = statistics
-        self.requests: dict[str, Request] = {}  # what it was sent and has not answered, by id
+        self.requests: dict[str, Request] = {}  # sent and not answered, by id
         self.alive = True
         self.sick = False
-        # Balancing's own marks: who is offered work, and where in its order this one stands.
+        # Where the worker stands in its pool's order; only `pools` and `balancing` write these.
         self.pool: Pool | None = None
         self.offered = False
         self.level: OrderedDict[Worker, None] | None = None
@@ -285,16 +297,16 @@ class Worker:
 
     @property
     def outstanding(self) -> int:
-        """How many requests it is working on."""
+        """The number of requests it has not answered."""
         return len(self.requests)
 
     def serves(self, command: str) -> bool:
-        """True if it takes this command at all."""
+        """True if this command is one of its own."""
         return self.commands is None or command in self.commands
 
 
 class WorkerStatus(Struct, frozen=True):
-    """A worker as shown to people. `commands` None: every one; `average_ms` is the moving average."""
+    """A worker, as lists of workers show it. `commands` None: every one; `average_ms`: the moving average."""
 
     client_id: str | None
     commands: list[str] | None

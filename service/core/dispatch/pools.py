@@ -1,8 +1,8 @@
-"""The workers that are there, by what they serve, and the one that gets the next request.
+"""Pools: the workers that are there, grouped by what they serve, and the pick of one for a command.
 
-Workers that serve the same commands share a pool, and a pool holds only those of them that have room; so
-choosing looks at as many pools as there are different sets of commands (mostly one), never at all workers, and
-what one worker does touches its own pool only. How to choose is `balancing`'s.
+Workers that serve the same commands share a pool, and a pool holds only those of them that have room. So a pick looks
+at as many pools as there are different sets of commands (mostly one), never at all workers, and a change of one worker
+concerns one pool. The order within a pool, and the choice, are the strategy's (`balancing`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,12 @@ from typing import Final, Generic, Protocol
 from .balancing import AnyByWeight, AnyOne, LeastLoaded, P, RoundRobin, Strategy
 from .model import Worker
 
-Watch = Callable[[], None]
-"""Told at once when a worker gets room or has none any more, comes, or goes. Must not call back."""
+
+class PoolsObserver(Protocol):
+    """Is told when there may be room for something else. Must not call back."""
+
+    def on_room_changed(self) -> None:
+        """A worker got room, has none any more, came, or left."""
 
 
 class _Group(Generic[P]):
@@ -28,43 +32,42 @@ class _Group(Generic[P]):
 class Pools(Protocol):
     """The workers that are there, by what they serve."""
 
-    watch: Watch | None
-    """Who wants to know what there is room for; None: nobody."""
+    observer: PoolsObserver | None
 
-    def add(self, worker: Worker) -> None:
-        """It is there from now on."""
+    def add_worker(self, worker: Worker) -> None:
+        """This worker is there from now on."""
 
-    def remove(self, worker: Worker) -> None:
-        """It is gone, or about to be added anew with other commands or another weight."""
+    def remove_worker(self, worker: Worker) -> None:
+        """This worker is gone, or about to be added again with other commands or another weight."""
 
-    def refresh(self, worker: Worker) -> None:
-        """What it works on, its capacity or its health changed."""
+    def on_worker_changed(self, worker: Worker) -> None:
+        """The worker's requests, capacity or health changed. One that isn't there is ignored."""
 
     def serves(self, command: str) -> bool:
-        """True if somebody serves this command, with or without room."""
+        """True if a worker serves this command, with or without room."""
 
-    def pick(self, command: str) -> Worker | None:
-        """Somebody who serves it and has room, by the strategy."""
+    def pick_worker(self, command: str) -> Worker | None:
+        """A worker that serves the command and has room, by the strategy."""
 
-    def pick_avoiding(self, command: str, avoid: Sequence[Worker]) -> Worker | None:
-        """Like `pick`, but one of these only if there is nobody else."""
+    def pick_worker_avoiding(self, command: str, avoid: Sequence[Worker]) -> Worker | None:
+        """Like `pick_worker`, but one of these only if no other has room."""
 
 
 class StrategyPools(Generic[P]):
-    """The Pools for one strategy."""
+    """The Pools of one strategy."""
 
     def __init__(self, strategy: Strategy[P]) -> None:
-        self.watch: Watch | None = None
+        self.observer: PoolsObserver | None = None
         self._strategy = strategy
         self._groups: dict[frozenset[str] | None, _Group[P]] = {}
-        self._by_command: dict[str, list[P]] = {}  # the commands that somebody named
-        self._for_all: list[P] = []  # the pool of those that serve every command, if there are any
+        self._by_command: dict[str, list[P]] = {}  # the commands that workers named
+        self._for_all: list[P] = []  # the pool of workers that serve every command, if there are any
 
-    def add(self, worker: Worker) -> None:
+    def add_worker(self, worker: Worker) -> None:
         """See Pools."""
         group = self._groups.get(worker.commands)
         if group is None:
-            group = self._groups[worker.commands] = _Group(self._strategy.pool())
+            group = self._groups[worker.commands] = _Group(self._strategy.new_pool())
             if worker.commands is None:
                 self._for_all.append(group.pool)
                 for pools in self._by_command.values():
@@ -74,20 +77,20 @@ class StrategyPools(Generic[P]):
                     self._by_command.setdefault(command, list(self._for_all)).append(group.pool)
         group.members += 1
         worker.pool = group.pool
-        self.refresh(worker)
-        if self.watch is not None:
-            self.watch()
+        self.on_worker_changed(worker)
+        if self.observer is not None:
+            self.observer.on_room_changed()
 
-    def remove(self, worker: Worker) -> None:
+    def remove_worker(self, worker: Worker) -> None:
         """See Pools."""
         group = self._groups[worker.commands]
         if worker.offered:
-            group.pool.remove(worker)
+            group.pool.remove_worker(worker)
             worker.offered = False
         worker.pool = None
         group.members -= 1
-        if self.watch is not None:
-            self.watch()
+        if self.observer is not None:
+            self.observer.on_room_changed()
         if group.members:
             return
         del self._groups[worker.commands]
@@ -102,57 +105,73 @@ class StrategyPools(Generic[P]):
             if pools == self._for_all:
                 del self._by_command[command]
 
-    def refresh(self, worker: Worker) -> None:
+    def on_worker_changed(self, worker: Worker) -> None:
         """See Pools."""
         pool = worker.pool
         if pool is None:
             return
         if len(worker.requests) < worker.capacity:
             if worker.offered:
-                pool.touch(worker)
+                pool.on_load_changed(worker)
                 return
             worker.offered = True
-            pool.add(worker)
+            pool.add_worker(worker)
         elif worker.offered:
             worker.offered = False
-            pool.remove(worker)
+            pool.remove_worker(worker)
         else:
             return
-        if self.watch is not None:
-            self.watch()
+        if self.observer is not None:
+            self.observer.on_room_changed()
 
     def serves(self, command: str) -> bool:
         """See Pools."""
         return bool(self._for_all) or command in self._by_command
 
-    def pick(self, command: str) -> Worker | None:
+    def pick_worker(self, command: str) -> Worker | None:
         """See Pools."""
         pools = self._by_command.get(command, self._for_all)
-        return self._strategy.pick(pools) if pools else None
+        return self._strategy.pick_worker(pools) if pools else None
 
-    def pick_avoiding(self, command: str, avoid: Sequence[Worker]) -> Worker | None:
+    def pick_worker_avoiding(self, command: str, avoid: Sequence[Worker]) -> Worker | None:
         """See Pools."""
-        with _aside(avoid):
-            worker = self.pick(command)
-        return self.pick(command) if worker is None else worker
+        with _set_aside(avoid):
+            worker = self.pick_worker(command)
+        return self.pick_worker(command) if worker is None else worker
 
 
 @contextmanager
-def _aside(workers: Sequence[Worker]) -> Iterator[None]:
+def _set_aside(workers: Sequence[Worker]) -> Iterator[None]:
     taken = [(worker, worker.pool) for worker in workers if worker.offered and worker.pool is not None]
     for worker, pool in taken:
-        pool.remove(worker)
+        pool.remove_worker(worker)
     try:
         yield
     finally:
         for worker, pool in taken:
-            pool.add(worker)
+            pool.add_worker(worker)
+
+
+def _least_loaded(_: Random) -> Pools:
+    return StrategyPools(LeastLoaded())
+
+
+def _round_robin(_: Random) -> Pools:
+    return StrategyPools(RoundRobin())
+
+
+def _random(random: Random) -> Pools:
+    return StrategyPools(AnyOne(random))
+
+
+def _weighted_random(random: Random) -> Pools:
+    return StrategyPools(AnyByWeight(random))
 
 
 STRATEGIES: Final[dict[str, Callable[[Random], Pools]]] = {
-    "least_loaded": lambda random: StrategyPools(LeastLoaded()),
-    "round_robin": lambda random: StrategyPools(RoundRobin()),
-    "random": lambda random: StrategyPools(AnyOne(random)),
-    "weighted_random": lambda random: StrategyPools(AnyByWeight(random)),
+    "least_loaded": _least_loaded,
+    "round_robin": _round_robin,
+    "random": _random,
+    "weighted_random": _weighted_random,
 }
-"""The strategies by the names that settings give them."""
+"""What makes the pools of each strategy, by the names that the settings use."""

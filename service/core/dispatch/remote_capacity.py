@@ -49,7 +49,7 @@ class RemoteCapacity:
         others = {state.node for state in self._backplane.nodes()} - {self._backplane.node}
         came = others - self._others
         self._others = others
-        self._dispatcher.watch(self._changed if others else None)
+        self._dispatcher.observe_room(self if others else None)
         for node in sorted(came):
             self.tell_one(node)
 
@@ -72,7 +72,8 @@ class RemoteCapacity:
         """Somebody sent what had to be sent back: the others are told again at the next tick, changed or not."""
         self._misled = True
 
-    def _changed(self) -> None:
+    def on_room_changed(self) -> None:
+        """Something may have changed: see once what is ready now has been handled."""
         if not self._deferred:
             self._deferred = True
             self._defer(self._tell_at_once)
@@ -94,7 +95,7 @@ class RemoteCapacity:
             self._backplane.tell_all(WORKERS, encode(offer))
 
     def _offer(self) -> list[Offered]:
-        room = self._dispatcher.room()
+        room = self._dispatcher.room_by_commands()
         has: dict[frozenset[str] | None, Counter[str]] = {commands: Counter() for commands in room}
         for node, request in self._guests():
             worker = request.worker

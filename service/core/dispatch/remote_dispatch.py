@@ -66,8 +66,8 @@ class RemoteDispatch:
         self.find_client: FindClient | None = None
         """Where requests that other nodes have for clients here are to go."""
         self._dispatcher = dispatcher
-        self._changes = dispatcher.remote_changes
-        dispatcher.remote.here = cluster_messages.backplane.node
+        self._scheduler = dispatcher.scheduler
+        dispatcher.remote.this_node = cluster_messages.backplane
         self._backplane: Backplane = cluster_messages.backplane
         self._now = now
         self._defer = defer
@@ -109,7 +109,7 @@ class RemoteDispatch:
             workers = list(self._dispatcher.remote.of(name).values())
             if node.heard_at + SILENCE <= now:
                 if workers:
-                    self._changes.withdrawn(workers)
+                    self._scheduler.withdraw_remote(workers, now)
                 if node.is_idle:
                     del self._nodes[name]
             elif cut_off:
@@ -150,8 +150,8 @@ class RemoteDispatch:
             worker.has(workers.room + workers.has.get(self._backplane.node, 0), workers.capacity)
             offered.append(worker)
         if before:
-            self._changes.withdrawn(list(before.values()))
-        self._changes.offered(offered)
+            self._scheduler.withdraw_remote(list(before.values()), self._now())
+        self._scheduler.on_remote_room(offered, self._now())
         if new:
             self._offers.tell_one(sender)
 
@@ -165,14 +165,14 @@ class RemoteDispatch:
             if isinstance(request.worker, RemoteWorker):
                 workers[request.worker] = None
             elif request.worker is not None:
-                self._dispatcher.abandon(request.worker.link)
-        self._changes.vanished(workers)
+                self._dispatcher.forget_client(request.worker.link)
+        self._scheduler.remove_remote(workers, self._now())
         # Should it live: what it has here is over. Those that wait first, lest they take the place of the others.
         guests = sorted(node.guests.items(), key=lambda item: item[1].worker is not None)
         for call, request in guests:
             kind = OutcomeKind.NO_WORKERS if request.worker is None else OutcomeKind.LOST
             self._reply(name, Reply(call, kind, False, None, None, None))
-            self._dispatcher.cancel(request)
+            self._dispatcher.cancel_request(request)
 
     # This node's requests at others
 
@@ -182,7 +182,7 @@ class RemoteDispatch:
         if len(data) > LARGEST:
             assert request.worker is not None
             error = f"The parameters are too large to be passed between nodes: more than {LARGEST} bytes"
-            self._dispatcher.respond(request.worker, request.id, success=False, error=error)
+            self._dispatcher.on_answer(request.worker, request.id, success=False, error=error)
             return
         name = _name(request)
         node.sent[name] = request
@@ -217,11 +217,11 @@ class RemoteDispatch:
         if not reply.partial:
             del node.sent[reply.name]
         if reply.kind is OutcomeKind.LOST:
-            self._changes.lost(request, reply.processed_by)
+            self._scheduler.on_remote_lost(request, reply.processed_by, self._now())
         elif reply.kind in _UNREACHED:
-            self._changes.returned(request)
+            self._scheduler.on_remote_returned(request, self._now())
         else:
-            self._dispatcher.respond(
+            self._dispatcher.on_answer(
                 request.worker,
                 request.id,
                 success=reply.kind is OutcomeKind.OK,
@@ -239,7 +239,7 @@ class RemoteDispatch:
         node = self._nodes.get(sender)
         request = None if node is None else node.sent.pop(name, None)
         if request is not None and request.worker is not None:
-            self._changes.lost(request, None)
+            self._scheduler.on_remote_lost(request, None, self._now())
 
     # Other nodes' requests here
 
@@ -253,7 +253,7 @@ class RemoteDispatch:
         node = self._node(sender)
         before = node.guests.get(call.name)
         if before is not None:  # a node of this name was here before
-            self._dispatcher.cancel(before)
+            self._dispatcher.cancel_request(before)
             node.over(call.name)
         caller = node.caller(self, call.caller)
         if call.client_id is None:
@@ -273,7 +273,7 @@ class RemoteDispatch:
             if link is None:
                 self._reply(sender, Reply(call.name, OutcomeKind.LOST, False, None, None, None))
                 return
-            request = self._dispatcher.ask(
+            request = self._dispatcher.ask_client(
                 link,
                 caller,
                 call.name,
@@ -292,7 +292,7 @@ class RemoteDispatch:
         request = None if node is None else node.guests.get(body.decode())
         if node is not None and request is not None:
             node.over(body.decode())
-            self._dispatcher.cancel(request)
+            self._dispatcher.cancel_request(request)
 
     def guest_answered(self, node: "OtherNode", request: Request, outcome: Outcome) -> None:
         """What came of a guest (for its caller)."""
@@ -370,7 +370,7 @@ class _Guest:
         self.key = key
         self.open = 0
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         """Pass it on."""
         self._remote.guest_answered(self._node, request, outcome)
 

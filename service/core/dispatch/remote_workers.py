@@ -7,7 +7,7 @@ messages and clocks: `remote` keeps this up to date, and `dispatch` picks.
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from .model import Statistics, Worker, WorkerLink
 
@@ -51,13 +51,21 @@ class RemoteWorker(Worker):
         self.ahead = AHEAD
 
 
+class NamedNode(Protocol):
+    """This node (its backplane)."""
+
+    @property
+    def node(self) -> str:
+        """Its name, which changes if it turns out to be taken: to be asked for each time, never to be kept."""
+
+
 class RemoteWorkers:
     """The workers of all other nodes. Looking for one takes as long as there are nodes, times sets of commands."""
 
-    __slots__ = ("_by_node", "here")
+    __slots__ = ("_by_node", "this_node")
 
     def __init__(self) -> None:
-        self.here = ""  # the name of this node
+        self.this_node: NamedNode | None = None
         self._by_node: dict[str, dict[int, RemoteWorker]] = {}
 
     def __bool__(self) -> bool:
@@ -110,8 +118,9 @@ class RemoteWorkers:
         on each node, whatever room there is. None: here, or nowhere."""
         nodes = {worker.node for worker in self if worker.total and worker.serves(command)}
         if here:
-            nodes.add(self.here)
-        home = max(nodes, key=lambda node: _rank(key, node), default=self.here)
+            assert self.this_node is not None  # there are other nodes
+            nodes.add(self.this_node.node)
+        home = max(nodes, key=lambda node: _rank(key, node), default="")
         takes = [worker for worker in self.of(home).values() if worker.total and worker.serves(command)]
         return max(takes, key=_room, default=None)
 

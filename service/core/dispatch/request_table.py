@@ -1,8 +1,9 @@
-"""The requests that are not over: whose they are, when their time is up, and how each one ends.
+"""The request table: which requests are not over, whose they are, when their time is up, and how each one ends.
 
-Knows callers and workers as what a request names; never who should get it. Promises: what was accepted is on every
-table until it is closed, and then on none; its caller is told once, after that, so that it may call back at once.
-Of those that ended at a worker the last few thousand are remembered, so that a late answer is told from a false one.
+Doesn't know which worker should get a request. Promises: an accepted request is in every table until it is closed, and
+then in none; its caller is told once, after that, so that it may call back at once. Of the requests that ended at a
+worker the last few thousand are remembered, so that a late answer can be told from an answer to a request that this
+worker was never sent.
 """
 
 from collections.abc import Iterable
@@ -16,11 +17,11 @@ from .model import Caller, Outcome, OutcomeKind, Request, Verdict, Worker, Worke
 RESOLUTION: Final = 0.1
 """Seconds by which a time-out may be late."""
 REMEMBERED: Final = 8192
-"""Of how many ended requests it is known at least that they were sent, and to whom."""
+"""The number of ended requests of which it is remembered which worker had them."""
 
 
 class RequestTable:
-    """All requests of this gateway that are not over. `queue`: where those wait that are at no worker."""
+    """All requests of this gateway that are not over. `queue`: the requests that are at no worker wait there."""
 
     __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue")
 
@@ -36,16 +37,16 @@ class RequestTable:
     def __len__(self) -> int:
         return len(self._deadlines)
 
-    def of(self, caller: Caller) -> Iterable[Request]:
-        """A caller's, the oldest first."""
+    def requests_of(self, caller: Caller) -> Iterable[Request]:
+        """The requests of a caller, the oldest first."""
         return self._by_caller.get(caller, ())
 
-    def due(self, now: float) -> list[Request]:
-        """Those whose time is up. Each comes out once, to be ended."""
+    def take_due(self, now: float) -> list[Request]:
+        """The requests whose time is up, to be ended. Each comes out once."""
         return self._deadlines.expire(now)
 
-    def accept(self, request: Request) -> None:
-        """It is to be answered from now on."""
+    def add_request(self, request: Request) -> None:
+        """Keep this request until it is closed."""
         self._deadlines.add(request, request.deadline)
         requests = self._by_caller.get(request.caller)
         if requests is None:
@@ -53,13 +54,13 @@ class RequestTable:
         else:
             requests[request] = None
 
-    def end(self, request: Request, outcome: Outcome) -> None:
-        """This is its final answer."""
-        self.close(request, outcome.kind)
-        request.caller.answer(request, outcome)
+    def end_request(self, request: Request, outcome: Outcome) -> None:
+        """Close the request, and give its caller the final answer."""
+        self.close_request(request, outcome.kind)
+        request.caller.on_answer(request, outcome)
 
-    def close(self, request: Request, kind: OutcomeKind) -> None:
-        """Take a request off every table. Nobody is told."""
+    def close_request(self, request: Request, kind: OutcomeKind) -> None:
+        """Take a request out of every table, and tell nobody."""
         request.over = True
         if not request.guest:
             self._counters.requests[kind] += 1
@@ -70,7 +71,7 @@ class RequestTable:
             del self._by_caller[request.caller]
         worker = request.worker
         if worker is None:
-            self._queue.remove(request)
+            self._queue.remove_request(request)
         else:
             del worker.requests[request.id]
             request.worker = None
@@ -79,8 +80,8 @@ class RequestTable:
                 self._ended = {}
             self._ended[request.id] = worker
 
-    def stray(self, link: WorkerLink, request_id: str) -> Verdict:
-        """What to say of an answer to a request that isn't at this link."""
+    def judge_stray_answer(self, link: WorkerLink, request_id: str) -> Verdict:
+        """Whether an answer to a request that isn't at this link is late, or to a request that it was never sent."""
         worker = self._ended.get(request_id) or self._ended_before.get(request_id)
         if worker is None or worker.link is not link:
             return Verdict.UNKNOWN

@@ -47,7 +47,7 @@ def test_a_worker_by_place_is_greeted_and_after_its_grace_serves_everything(path
     house.pass_time(GRACE + 0.2)
     (request,) = peer.take()
     assert (request["type"], request["data"]["action"]) == ("request", "echo")
-    (status,) = house.gateway.dispatcher.workers()
+    (status,) = house.gateway.dispatcher.worker_statuses()
     assert (status.commands, status.capacity, status.weight) == (None, 3, 1.0)
     assert asker.messages == []
     house.pass_time(10)
@@ -72,7 +72,7 @@ def test_connect_says_what_a_worker_takes_and_what_waited_is_not_lost() -> None:
     greeting, again, request = peer.messages
     assert (greeting["type"], again["type"], again["data"]["client_id"]) == ("connect", "connect", "w1")
     assert request["data"]["action"] == "get_time"
-    (status,) = house.gateway.dispatcher.workers()
+    (status,) = house.gateway.dispatcher.worker_statuses()
     assert (status.client_id, status.commands, status.capacity, status.weight) == ("w1", ["get_time"], 2, 2.5)
 
 
@@ -106,7 +106,7 @@ def test_connect_without_a_role_is_a_client_elsewhere() -> None:
     (greeting,) = house.ask(session, {"type": "connect", "data": {"user_id": "u1"}})
     assert greeting["type"] == "connect"
     assert greeting["data"]["client_id"]
-    assert house.gateway.dispatcher.workers() == []
+    assert house.gateway.dispatcher.worker_statuses() == []
     assert peer.message_size is None
 
 
@@ -118,7 +118,7 @@ def test_a_worker_that_becomes_a_client_gives_its_work_back() -> None:
     house.say(session, {"type": "connect", "data": {"role": "client", "client_id": "w1"}})
     assert len(requests(second)) == 1
     assert asker.messages == []
-    assert [status.client_id for status in house.gateway.dispatcher.workers()] == ["w2"]
+    assert [status.client_id for status in house.gateway.dispatcher.worker_statuses()] == ["w2"]
 
 
 def test_a_client_gets_automatic_logins_too() -> None:
@@ -170,7 +170,7 @@ def test_handshake(rules: dict[str, Any], key: str | None, accepted: bool, path:
         assert found[0]["type"] == "error"
         assert found[0]["data"] == {"error": "Invalid handshake", "code": "HANDSHAKE_ERROR", "msg_id": "m7"}
         assert peer.close_code == 4001
-        assert house.gateway.dispatcher.workers() == []
+        assert house.gateway.dispatcher.worker_statuses() == []
 
 
 @pytest.mark.parametrize("path", ["/", "/worker"])
@@ -207,7 +207,7 @@ def test_a_handshake_does_not_forget_what_a_worker_serves() -> None:
     house = stage()
     session, _ = house.worker("w1", commands=["sum"], capacity=2)
     house.say(session, handshake_message(None))
-    (status,) = house.gateway.dispatcher.workers()
+    (status,) = house.gateway.dispatcher.worker_statuses()
     assert (status.commands, status.capacity) == (["sum"], 2)
 
 
@@ -231,7 +231,7 @@ def test_a_token_in_connect(token: str | None, accepted: bool, path: str) -> Non
     session, peer = house.connect(path)
     house.say(session, {"type": "connect", "data": {"role": "worker", "client_id": "w1", "token": token}})
     assert (peer.close_code is None) == accepted
-    assert len(house.gateway.dispatcher.workers()) == accepted
+    assert len(house.gateway.dispatcher.worker_statuses()) == accepted
     if not accepted:
         assert (errors(peer)[0]["code"], peer.close_code) == ("unauthorized", 4001)
 
@@ -241,7 +241,7 @@ def test_an_api_key_in_the_handshake_is_proof() -> None:
     _, peer = house.connect("/worker", headers={"authorization": "Bearer api"})
     house.pass_time(61)
     assert peer.close_code is None
-    assert len(house.gateway.dispatcher.workers()) == 1
+    assert len(house.gateway.dispatcher.worker_statuses()) == 1
     _, stranger = house.connect("/worker", headers={"authorization": "Bearer nonsense"})
     house.pass_time(61)
     assert stranger.close_code == 4001
@@ -454,7 +454,7 @@ class Asker:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 
 
@@ -464,12 +464,12 @@ def test_a_client_can_be_asked() -> None:
     house.say(session, {"type": "connect", "data": {"client_id": "c1"}})
     asker = Asker()
     link = house.gateway.envelopes.link(session)
-    house.gateway.dispatcher.ask(link, asker, None, "status", Raw(b"null"), client_id="c1")
+    house.gateway.dispatcher.ask_client(link, asker, None, "status", Raw(b"null"), client_id="c1")
     (request,) = requests(peer)
     house.say(session, {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": "up"}})
     (outcome,) = asker.outcomes
     assert (outcome.success, outcome.processed_by) == (True, "c1")
-    house.gateway.dispatcher.ask(link, asker, None, "status", Raw(b"null"))
+    house.gateway.dispatcher.ask_client(link, asker, None, "status", Raw(b"null"))
     house.close(session)
     assert asker.outcomes[-1].error == "Worker lost"
 

@@ -6,7 +6,7 @@ from random import Random
 from msgspec import Raw
 
 from service.core.counters import Counters
-from service.core.dispatch.dispatcher import Dispatcher, Outcome, Request, Verdict, Worker
+from service.core.dispatch.dispatcher import Dispatcher, DispatchRules, Outcome, Request, Verdict, Worker
 
 NULL = Raw(b"null")
 
@@ -39,7 +39,7 @@ class Someone:
     def __init__(self) -> None:
         self.answers: list[tuple[Request, Outcome]] = []
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         self.answers.append((request, outcome))
 
     @property
@@ -64,12 +64,14 @@ class Bench:
         self.time = 1000.0
         self.counters = Counters()
         self.dispatcher = Dispatcher(
+            DispatchRules(
+                strategy=strategy,
+                queue_limit=queue_limit,
+                max_attempts=max_attempts,
+                affinity_limit=affinity_limit,
+            ),
             now=lambda: self.time,
             random=Random(5),
-            strategy=strategy,
-            queue_limit=queue_limit,
-            max_attempts=max_attempts,
-            affinity_limit=affinity_limit,
             counters=self.counters,
         )
 
@@ -81,7 +83,7 @@ class Bench:
         weight: float | None = None,
     ) -> tuple[Worker, Link]:
         link = Link()
-        return self.dispatcher.join(link, name, commands, capacity, weight), link
+        return self.dispatcher.add_worker(link, name, commands, capacity, weight), link
 
     def submit(
         self,
@@ -105,14 +107,14 @@ class Bench:
         )
 
     def done(self, worker: Worker, request: Request, result: bytes = b'"done"') -> Verdict:
-        return self.dispatcher.respond(worker, request.id, success=True, result=Raw(result))
+        return self.dispatcher.on_answer(worker, request.id, success=True, result=Raw(result))
 
     def part(self, worker: Worker, request: Request, result: bytes = b'"part"') -> Verdict:
-        return self.dispatcher.respond(worker, request.id, success=True, result=Raw(result), partial=True)
+        return self.dispatcher.on_answer(worker, request.id, success=True, result=Raw(result), partial=True)
 
     def passes(self, seconds: float) -> None:
         self.time += seconds
-        self.dispatcher.expire(self.time)
+        self.dispatcher.expire_requests(self.time)
 
     def tables(self) -> dict[str, int]:
         """How much is in the tables that must be empty when nothing is under way."""
@@ -130,3 +132,14 @@ class Bench:
 
     def is_empty(self) -> bool:
         return not any(self.tables().values())
+
+
+def serve(bench: Bench, worker: Worker, link: Link, number: int) -> list[str | None]:
+    """Let the worker answer what it has, one after the other; the tokens it is sent meanwhile."""
+    before = len(link.sent)
+    for _ in range(number):
+        request = next(iter(worker.requests.values()), None)
+        if request is None:
+            break
+        bench.done(worker, request)
+    return link.tokens[before:]

@@ -60,14 +60,15 @@ class OnceOnly(RemoteDispatch):
 
 
 class Node(Bench):
-    """One node. `clients` are those that can be asked here."""
+    """One node. `clients` are those that can be asked here. `born_as`: its name until it learnt that this is taken."""
 
-    def __init__(self, world: World, name: str, **rules: int) -> None:
+    def __init__(self, world: World, name: str, *, born_as: str | None = None, **rules: int) -> None:
         super().__init__(**rules)  # type: ignore[arg-type]
         self.name = name
         self.defer = FifoDefer()
         self.clients: dict[str, WorkerLink] = {}
         self.cable = Cable(world, name)
+        self.cable.node = born_as or name  # until it has learnt that this name is taken
         self.broken: list[Exception] = []
         self.cluster_messages = ClusterMessages(
             self.cable, now=lambda: self.time, make_id=lambda: "q", broke=self.broken.append
@@ -83,6 +84,7 @@ class Node(Bench):
         self.heard = self.cluster_messages.heard
         self.node_left = self.cluster_messages.node_left
         self.nodes_changed = self.remote.nodes_changed
+        self.cable.node = name
         self.cable.attach(self)
 
     def arrived(self, target: Target, event: Event) -> tuple[int, int]:
@@ -114,7 +116,7 @@ class Deployment:
 
     def __init__(self, count: int, **rules: int) -> None:
         self.world = World(now=lambda: 0.0)
-        self.nodes = [Node(self.world, f"n{number}", **rules) for number in range(1, count + 1)]
+        self.nodes = [Node(self.world, f"n{number}", born_as=None, **rules) for number in range(1, count + 1)]
         self.settle()
 
     def settle(self) -> None:
@@ -137,7 +139,7 @@ class Deployment:
         for node in self.nodes:
             node.time += seconds
         for node in self.nodes:
-            node.dispatcher.expire(node.time)
+            node.dispatcher.expire_requests(node.time)
         self.settle()
 
     def is_empty(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from service.core.counters import Counters
-from service.core.dispatch.dispatcher import Dispatcher, OutcomeKind, Request, Verdict, Worker
+from service.core.dispatch.dispatcher import Dispatcher, DispatchRules, OutcomeKind, Request, Verdict, Worker
 from service.core.dispatch.pools import STRATEGIES
 
 from .dispatch_bench import NULL, Bench, Link, Someone
@@ -73,7 +73,7 @@ def test_a_worker_s_error_is_passed_on_and_not_tried_again(error: str | None, re
     bench.worker("w2")
     request = bench.submit(caller, "t")
     raw = None if result is None else Raw(result)
-    bench.dispatcher.respond(worker, request.id, success=False, result=raw, error=error)
+    bench.dispatcher.on_answer(worker, request.id, success=False, result=raw, error=error)
     [(_, outcome)] = caller.answers
     assert (outcome.kind, outcome.success, outcome.error, outcome.data, outcome.processed_by) == (
         OutcomeKind.ERROR,
@@ -113,7 +113,7 @@ def test_every_strategy_spreads_a_thousand_quick_calls(strategy: str) -> None:
 
 def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(ValueError, match="least_loaded"):
-        Dispatcher(now=lambda: 0.0, random=Random(), strategy="fastest", counters=Counters())
+        Dispatcher(DispatchRules(strategy="fastest"), now=lambda: 0.0, random=Random(), counters=Counters())
 
 
 def test_a_worker_that_says_nothing_has_the_defaults() -> None:
@@ -133,7 +133,7 @@ def test_an_answer_to_what_was_never_sent_is_unknown(request_id: str) -> None:
     bench, caller = Bench(), Someone()
     worker, _ = bench.worker("w1")
     request = bench.submit(caller, "t")
-    verdict = bench.dispatcher.respond(worker, request_id, success=True, result=NULL)
+    verdict = bench.dispatcher.on_answer(worker, request_id, success=True, result=NULL)
     assert verdict is Verdict.UNKNOWN
     assert caller.answers == []
     assert not request.over
@@ -171,7 +171,7 @@ def _time_out(bench: Bench, worker: Worker, request: Request) -> None:
 
 
 def _cancel(bench: Bench, worker: Worker, request: Request) -> None:
-    bench.dispatcher.cancel(request)
+    bench.dispatcher.cancel_request(request)
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -299,7 +299,7 @@ def test_a_lost_worker_s_requests_go_to_others() -> None:
     request = bench.submit(caller, "t", timeout=10.0)
     assert request.worker is first
     bench.time += 4
-    bench.dispatcher.leave(first)
+    bench.dispatcher.remove_worker(first)
     assert (link.sent, link.attempts) == ([request], [2])
     assert link.deadlines == [pytest.approx(6000, abs=1)]
     assert bench.counters.requests_retried == 1
@@ -320,7 +320,7 @@ def test_at_most_so_many_attempts_then_it_is_lost(max_attempts: int) -> None:
         assert caller.answers == []
         assert request.attempt == attempt
         assert request.worker is not None
-        bench.dispatcher.leave(request.worker)
+        bench.dispatcher.remove_worker(request.worker)
     assert caller.told == [("t", "Worker lost")]
     assert caller.answers[0][1].kind is OutcomeKind.LOST
     assert bench.is_empty()
@@ -334,7 +334,7 @@ def test_what_cannot_be_tried_again_is_lost(why: str) -> None:
     request = bench.submit(caller, "t", stream=True, idempotent=why != "not idempotent")
     if why == "a part was passed on":
         bench.part(worker, request)
-    bench.dispatcher.leave(worker)
+    bench.dispatcher.remove_worker(worker)
     assert caller.told[-1] == ("t", "Worker lost")
     assert other.sent == []
     assert bench.is_empty()
@@ -347,7 +347,7 @@ def test_parts_that_were_not_passed_on_do_not_bind_a_request() -> None:
     request = bench.submit(caller, "t")
     assert bench.part(worker, request) is Verdict.ACCEPTED
     assert caller.answers == []
-    bench.dispatcher.leave(worker)
+    bench.dispatcher.remove_worker(worker)
     assert other.sent == [request]
 
 
@@ -357,9 +357,9 @@ def test_a_retry_prefers_a_worker_that_has_not_lost_it_yet() -> None:
     request = bench.submit(caller, "t")
     _, again = bench.worker("w1")  # already back under its name, and next in turn
     other, link = bench.worker("w2")
-    bench.dispatcher.leave(first)
+    bench.dispatcher.remove_worker(first)
     assert (again.sent, link.sent) == ([], [request])
-    bench.dispatcher.leave(other)  # better the same name than nobody
+    bench.dispatcher.remove_worker(other)  # better the same name than nobody
     assert again.sent == [request]
 
 
@@ -369,7 +369,7 @@ def test_a_lost_request_that_is_not_idempotent_but_never_sent_stays_in_the_queue
     second, link = bench.worker("w2", capacity=1)
     one, two = bench.submit(caller, "1"), bench.submit(caller, "2")
     bench.submit(caller, "waits", idempotent=False)
-    bench.dispatcher.leave(first)
+    bench.dispatcher.remove_worker(first)
     assert caller.answers == []
     bench.done(second, two)
     bench.done(second, one)
@@ -385,7 +385,7 @@ def test_what_waits_when_the_last_worker_leaves_has_no_workers() -> None:
     bench.submit(caller, "waits too", "sum", idempotent=False)
     bench.submit(caller, "elsewhere", "other")
     bench.submit(caller, "waits elsewhere", "other")
-    bench.dispatcher.leave(worker)
+    bench.dispatcher.remove_worker(worker)
     assert caller.told == [
         ("sent", "Worker lost"),
         ("waits", "No available workers"),
@@ -398,9 +398,9 @@ def test_leaving_twice_and_what_comes_after_do_nothing() -> None:
     bench, caller = Bench(), Someone()
     worker, link = bench.worker("w1")
     request = bench.submit(caller, "t")
-    bench.dispatcher.leave(worker)
-    bench.dispatcher.leave(worker)
-    bench.dispatcher.change(worker, capacity=5, commands=None)
+    bench.dispatcher.remove_worker(worker)
+    bench.dispatcher.remove_worker(worker)
+    bench.dispatcher.change_worker(worker, capacity=5, commands=None)
     assert bench.done(worker, request) is not Verdict.ACCEPTED
     bench.submit(caller, "u")
     assert link.tokens == ["t"]
@@ -414,11 +414,11 @@ def test_a_link_that_breaks_while_it_is_written_to() -> None:
         def send_request(self, request: Request, deadline_ms: int) -> None:
             super().send_request(request, deadline_ms)
             assert request.worker is not None
-            bench.dispatcher.leave(request.worker)
+            bench.dispatcher.remove_worker(request.worker)
 
     broken = [Breaking(), Breaking()]
     for number, link in enumerate(broken):
-        bench.dispatcher.join(link, f"broken {number}", None, 1, None)
+        bench.dispatcher.add_worker(link, f"broken {number}", None, 1, None)
     worker, good = bench.worker("good")
     request = bench.submit(caller, "t")
     assert [link.tokens for link in broken] == [["t"], ["t"]]
@@ -473,14 +473,14 @@ def test_a_caller_that_leaves_cancels_what_it_has_and_nothing_else() -> None:
     other = bench.submit(staying, "other")
     bench.submit(leaving, "waits")
     bench.submit(staying, "waits too")
-    bench.dispatcher.cancel_all(leaving)
+    bench.dispatcher.cancel_requests_of(leaving)
     assert leaving.answers == []
     assert link.cancelled == [sent]
     assert link.tokens == ["sent", "other", "waits too"]
     assert bench.dispatcher.queue_length == 0
     assert bench.counters.requests == {"cancelled": 2}
-    bench.dispatcher.cancel_all(leaving)
-    bench.dispatcher.cancel(sent)
+    bench.dispatcher.cancel_requests_of(leaving)
+    bench.dispatcher.cancel_request(sent)
     assert bench.counters.requests == {"cancelled": 2}
     bench.done(worker, other)
     assert staying.told == [("other", '"done"')]
@@ -491,7 +491,7 @@ def test_cancelling_what_waits_frees_its_place_in_the_queue() -> None:
     _, link = bench.worker("w1", capacity=1)
     bench.submit(caller, "sent")
     waits = bench.submit(caller, "waits")
-    bench.dispatcher.cancel(waits)
+    bench.dispatcher.cancel_request(waits)
     assert link.cancelled == []
     bench.submit(caller, "instead")
     assert caller.answers == []
@@ -506,16 +506,16 @@ def test_more_capacity_drains_the_queue_and_none_stops_it() -> None:
     worker, link = bench.worker("w1", capacity=1)
     for number in range(6):
         bench.submit(caller, str(number))
-    bench.dispatcher.change(worker, capacity=3)
+    bench.dispatcher.change_worker(worker, capacity=3)
     assert link.tokens == ["0", "1", "2"]
-    bench.dispatcher.change(worker, capacity=0)
+    bench.dispatcher.change_worker(worker, capacity=0)
     bench.done(worker, link.sent[0])
     bench.done(worker, link.sent[1])
     bench.done(worker, link.sent[2])
     assert link.tokens == ["0", "1", "2"]
     bench.submit(caller, "6")
     assert bench.dispatcher.queue_length == 4
-    bench.dispatcher.change(worker, capacity=10)
+    bench.dispatcher.change_worker(worker, capacity=10)
     assert link.tokens == [str(number) for number in range(7)]
 
 
@@ -533,14 +533,14 @@ def test_changed_commands_hold_at_once() -> None:
     worker, link = bench.worker("w1", ["echo"], capacity=1)
     sent = bench.submit(caller, "sent")
     bench.submit(caller, "waits")
-    bench.dispatcher.change(worker, commands=["sum"])
+    bench.dispatcher.change_worker(worker, commands=["sum"])
     assert caller.told == [("waits", "No available workers")]
     bench.submit(caller, "refused")
     assert caller.told[1:] == [("refused", "No available workers")]
     bench.done(worker, sent)
     bench.submit(caller, "served", "sum")
     assert link.tokens == ["sent", "served"]
-    bench.dispatcher.change(worker, commands=None, capacity=2)
+    bench.dispatcher.change_worker(worker, commands=None, capacity=2)
     bench.submit(caller, "anything", "whatever")
     assert link.tokens == ["sent", "served", "anything"]
 
@@ -549,7 +549,7 @@ def test_a_changed_weight_holds_at_once() -> None:
     bench, caller = Bench("least_loaded"), Someone()
     light, _ = bench.worker("light", capacity=100)
     heavy, _ = bench.worker("heavy", capacity=100)
-    bench.dispatcher.change(heavy, weight=3.0)
+    bench.dispatcher.change_worker(heavy, weight=3.0)
     for number in range(40):
         bench.submit(caller, str(number))
     assert (light.outstanding, heavy.outstanding) == (10, 30)
@@ -561,30 +561,30 @@ def test_a_changed_weight_holds_at_once() -> None:
 def test_one_client_is_asked_and_answers() -> None:
     bench, caller, link = Bench(), Someone(), Link()
     bench.worker("w1")
-    request = bench.dispatcher.ask(link, caller, None, "beep", Raw(b"{}"), 5.0, "c1")
+    request = bench.dispatcher.ask_client(link, caller, None, "beep", Raw(b"{}"), 5.0, "c1")
     assert link.sent == [request]
     assert link.deadlines == [5000]
     assert bench.dispatcher.outstanding == 1
-    assert bench.dispatcher.respond(link, request.id, success=True, result=Raw(b"7")) is Verdict.ACCEPTED
+    assert bench.dispatcher.on_answer(link, request.id, success=True, result=Raw(b"7")) is Verdict.ACCEPTED
     assert caller.told == [(None, "7")]
     assert caller.answers[0][1].processed_by == "c1"
     assert bench.is_empty()
-    assert bench.dispatcher.respond(link, request.id, success=True) is Verdict.LATE
+    assert bench.dispatcher.on_answer(link, request.id, success=True) is Verdict.LATE
 
 
 def test_only_the_client_that_was_asked_may_answer() -> None:
     bench, caller, link = Bench(), Someone(), Link()
     worker, _ = bench.worker("w1")
-    request = bench.dispatcher.ask(link, caller, None, "beep", NULL, 5.0)
+    request = bench.dispatcher.ask_client(link, caller, None, "beep", NULL, 5.0)
     assert bench.done(worker, request) is Verdict.UNKNOWN
-    assert bench.dispatcher.respond(Link(), request.id, success=True) is Verdict.UNKNOWN
+    assert bench.dispatcher.on_answer(Link(), request.id, success=True) is Verdict.UNKNOWN
     assert caller.answers == []
 
 
 def test_a_worker_can_be_asked_as_a_client_too() -> None:
     bench, caller = Bench(), Someone()
     worker, link = bench.worker("w1", capacity=1)
-    asked = bench.dispatcher.ask(link, caller, "asked", "beep", NULL, 5.0)
+    asked = bench.dispatcher.ask_client(link, caller, "asked", "beep", NULL, 5.0)
     served = bench.submit(caller, "served")
     assert link.sent == [asked, served]
     assert bench.done(worker, asked) is Verdict.ACCEPTED
@@ -595,10 +595,10 @@ def test_a_worker_can_be_asked_as_a_client_too() -> None:
 def test_an_asked_client_that_goes_has_lost_it_and_nobody_else_is_asked() -> None:
     bench, caller, link = Bench(), Someone(), Link()
     _, other = bench.worker("w1")
-    bench.dispatcher.ask(link, caller, "a", "beep", NULL, 5.0)
-    bench.dispatcher.ask(link, caller, "b", "beep", NULL, 5.0)
-    bench.dispatcher.abandon(link)
-    bench.dispatcher.abandon(link)
+    bench.dispatcher.ask_client(link, caller, "a", "beep", NULL, 5.0)
+    bench.dispatcher.ask_client(link, caller, "b", "beep", NULL, 5.0)
+    bench.dispatcher.forget_client(link)
+    bench.dispatcher.forget_client(link)
     assert caller.told == [("a", "Worker lost"), ("b", "Worker lost")]
     assert other.sent == []
     assert bench.is_empty()
@@ -606,12 +606,12 @@ def test_an_asked_client_that_goes_has_lost_it_and_nobody_else_is_asked() -> Non
 
 def test_an_asked_client_that_is_silent_times_out_and_is_told() -> None:
     bench, caller, link = Bench(), Someone(), Link()
-    request = bench.dispatcher.ask(link, caller, "a", "beep", NULL)
+    request = bench.dispatcher.ask_client(link, caller, "a", "beep", NULL)
     bench.passes(30.2)
     assert caller.told == [("a", "Worker response timeout")]
     assert link.cancelled == [request]
-    again = bench.dispatcher.ask(link, caller, "b", "beep", NULL)
-    bench.dispatcher.cancel(again)
+    again = bench.dispatcher.ask_client(link, caller, "b", "beep", NULL)
+    bench.dispatcher.cancel_request(again)
     assert link.cancelled == [request, again]
     assert bench.is_empty()
 
@@ -619,7 +619,7 @@ def test_an_asked_client_that_is_silent_times_out_and_is_told() -> None:
 def test_one_client_is_not_asked_without_bounds() -> None:
     bench, caller, link = Bench(queue_limit=2), Someone(), Link()
     for token in "abc":
-        bench.dispatcher.ask(link, caller, token, "beep", NULL, 5.0)
+        bench.dispatcher.ask_client(link, caller, token, "beep", NULL, 5.0)
     assert link.tokens == ["a", "b"]
     assert caller.told == [("c", "Workers busy")]
 
@@ -633,8 +633,8 @@ def test_the_snapshot_says_how_each_worker_is_doing() -> None:
     bench.worker("w2", [])
     request = bench.submit(caller, "a")
     bench.submit(caller, "b")
-    bench.dispatcher.respond(worker, request.id, success=False, error="no")
-    first, second = bench.dispatcher.workers()
+    bench.dispatcher.on_answer(worker, request.id, success=False, error="no")
+    first, second = bench.dispatcher.worker_statuses()
     assert (first.client_id, first.commands, first.capacity, first.weight) == ("w1", ["echo", "sum"], 4, 2.0)
     assert (first.outstanding, first.answers, first.errors, first.error_share) == (1, 1, 1, 1.0)
     assert first.healthy
@@ -648,7 +648,7 @@ def test_statistics_wait_for_a_worker_that_comes_back_until_they_are_dropped() -
         worker, _ = bench.worker("w1")
         bench.done(worker, bench.submit(caller, "t"))
         assert worker.statistics.answers == answers
-        bench.dispatcher.leave(worker)
+        bench.dispatcher.remove_worker(worker)
     bench.dispatcher.drop_statistics()
     worker, _ = bench.worker("w1")
     assert worker.statistics.answers == 0
@@ -659,5 +659,5 @@ def test_statistics_wait_for_a_worker_that_comes_back_until_they_are_dropped() -
 def test_a_gone_worker_s_link_is_let_go() -> None:
     bench = Bench()
     worker, link = bench.worker("w1")
-    bench.dispatcher.leave(worker)
+    bench.dispatcher.remove_worker(worker)
     assert worker.link is not link

@@ -3,6 +3,7 @@
 import pytest
 from msgspec import Raw
 
+from service.backplane.memory import World
 from service.core.dispatch.dispatcher import OutcomeKind, Verdict
 from service.core.dispatch.remote_capacity import BRIEF, REPEAT
 from service.core.dispatch.remote_dispatch import SILENCE
@@ -10,7 +11,7 @@ from service.core.dispatch.remote_messages import LARGEST, RESPONSE, Reply, enco
 from service.core.dispatch.remote_workers import AHEAD
 
 from .dispatch_bench import NULL, Link, Someone
-from .remote_bench import Deployment
+from .remote_bench import Deployment, Node
 
 
 def test_a_request_goes_to_the_only_worker_there_is_and_its_answer_comes_back() -> None:
@@ -84,7 +85,7 @@ def test_the_last_worker_elsewhere_goes_and_what_waits_is_refused() -> None:
         here.submit(someone, str(number))
     assert someone.told == []
     assert (here.dispatcher.queue_length, there.dispatcher.queue_length) == (1, AHEAD)
-    there.dispatcher.leave(worker)
+    there.dispatcher.remove_worker(worker)
     all_of_us.settle()
     assert sorted(someone.told) == [(str(number), "No available workers") for number in range(AHEAD + 1)]
     assert all_of_us.is_empty()
@@ -111,7 +112,7 @@ def test_a_worker_s_error_is_its_answer() -> None:
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "a")
-    there.dispatcher.respond(worker, link.sent[0].id, success=False, error="no such city")
+    there.dispatcher.on_answer(worker, link.sent[0].id, success=False, error="no such city")
     assert someone.told == [("a", "no such city")]
     assert someone.answers[0][1].kind is OutcomeKind.ERROR
     assert someone.answers[0][1].processed_by == "w"
@@ -124,7 +125,7 @@ def test_cancelling_reaches_the_worker_and_its_late_answer_is_dropped() -> None:
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "a")
-    here.dispatcher.cancel_all(someone)
+    here.dispatcher.cancel_requests_of(someone)
     assert link.cancelled == link.sent
     assert all_of_us.is_empty()
     assert there.done(worker, link.sent[0]) is Verdict.LATE
@@ -152,7 +153,7 @@ def test_a_lost_worker_s_request_goes_elsewhere_as_the_next_attempt() -> None:
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "a")
-    second.dispatcher.leave(first)
+    second.dispatcher.remove_worker(first)
     assert link.attempts == [2]
     third.done(other, link.sent[0])
     assert someone.told == [("a", '"done"')]
@@ -171,7 +172,7 @@ def test_what_may_not_be_sent_twice_is_lost_with_its_worker(how: str) -> None:
     here.submit(someone, "a", stream=True, idempotent=how == "partial answer")
     if how == "partial answer":
         there.part(worker, link.sent[0])
-    there.dispatcher.leave(worker)
+    there.dispatcher.remove_worker(worker)
     assert someone.told[-1] == ("a", "Worker lost")
     assert other.sent == []
 
@@ -185,7 +186,7 @@ def test_attempts_are_counted_over_all_nodes() -> None:
     here.submit(someone, "a")
     for _ in range(3):
         worker, _link = next((w, link) for w, link in workers if w.outstanding)
-        there.dispatcher.leave(worker)
+        there.dispatcher.remove_worker(worker)
     assert someone.told == [("a", "Worker lost")]
     assert sorted(attempt for _, link in workers for attempt in link.attempts) == [1, 2, 3]
 
@@ -364,6 +365,21 @@ def test_the_same_key_has_the_same_worker_whichever_node_is_asked() -> None:
     assert sum(bool(link.sent) for _, _, link in places) > 3
 
 
+def test_a_node_that_was_renamed_keeps_its_share_of_the_keys() -> None:
+    world = World(now=lambda: 0.0)
+    first, second = Node(world, "n"), Node(world, "n-2", born_as="n")
+    _, other = first.worker("w1", capacity=100)
+    _, own = second.worker("w2", capacity=100)
+    for _ in range(2):
+        for node in (first, second):
+            node.remote.tick()
+            node.defer.run()
+    for key in range(40):
+        second.submit(Someone(), "t", affinity=f"k{key}")
+    assert len(own.sent) + len(other.sent) == 40
+    assert 10 <= len(own.sent) <= 30  # it was 0: the node looked for itself under the name it no longer had
+
+
 def test_a_key_whose_worker_went_with_its_node_gets_another_one() -> None:
     all_of_us = Deployment(3)
     here, *others = all_of_us.nodes
@@ -496,9 +512,9 @@ def test_a_client_at_another_node_is_asked() -> None:
     client = Link()
     there.clients["c1"] = client
     someone = Someone()
-    ask = here.dispatcher.ask(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
+    ask = here.dispatcher.ask_client(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
     (request,) = client.sent
-    assert there.dispatcher.respond(client, request.id, success=True, result=Raw(b"1")) is Verdict.ACCEPTED
+    assert there.dispatcher.on_answer(client, request.id, success=True, result=Raw(b"1")) is Verdict.ACCEPTED
     assert someone.told == [("q", "1")]
     assert someone.answers[0][0] is ask
     assert all_of_us.is_empty()
@@ -512,13 +528,13 @@ def test_a_client_at_another_node_that_cannot_answer_is_lost(how: str) -> None:
     if how != "unknown":
         there.clients["c1"] = client
     someone = Someone()
-    request = here.dispatcher.ask(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
+    request = here.dispatcher.ask_client(here.remote.client_link("n2", "c1"), someone, "q", "beep", NULL, 5.0, "c1")
     if how == "goes":
-        there.dispatcher.abandon(client)
+        there.dispatcher.forget_client(client)
     elif how == "node dies":
         there.dies()
     elif how == "cancelled":
-        here.dispatcher.cancel(request)
+        here.dispatcher.cancel_request(request)
         assert client.cancelled == client.sent
     assert someone.told == ([] if how == "cancelled" else [("q", "Worker lost")])
     assert here.is_empty()
@@ -532,7 +548,7 @@ def test_the_next_attempt_avoids_the_client_that_was_lost_on_whatever_node() -> 
     here.submit(Someone(), "a")
     _, same_again = there.worker("w1")
     _, other = there.worker("w2")
-    there.dispatcher.leave(worker)
+    there.dispatcher.remove_worker(worker)
     assert (same_again.attempts, other.attempts) == ([], [2])
 
 
@@ -544,7 +560,7 @@ def test_a_key_that_is_thought_to_be_at_home_where_it_comes_from_stays() -> None
     there.submit(Someone(), "a", affinity="k")
     here.done(worker, link.sent[0])
     here.cable.lose = {"workers"}
-    here.dispatcher.leave(worker)
+    here.dispatcher.remove_worker(worker)
     _, other = there.worker("w2")
     all_of_us.settle()
     here.submit(Someone(), "b", affinity="k")

@@ -8,7 +8,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from msgspec import Raw
 
 from service.core.counters import Counters
-from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, Request, Verdict, Worker
+from service.core.dispatch.dispatcher import Dispatcher, DispatchRules, Outcome, OutcomeKind, Request, Verdict, Worker
 from service.core.dispatch.pools import STRATEGIES
 
 from .dispatch_bench import NULL
@@ -56,7 +56,7 @@ class Counting:
     def __init__(self, machine: "Dispatching") -> None:
         self.machine = machine
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         machine = self.machine
         assert request.caller is self
         assert request not in machine.finals
@@ -85,13 +85,15 @@ class Dispatching(RuleBasedStateMachine):
         self.time = 50.0
         self.counters = Counters()
         self.dispatcher = Dispatcher(
+            DispatchRules(
+                strategy=strategy,
+                worker_timeout=10.0,
+                queue_limit=QUEUE_LIMIT,
+                max_attempts=MAX_ATTEMPTS,
+                affinity_limit=3,
+            ),
             now=lambda: self.time,
             random=Random(seed),
-            strategy=strategy,
-            worker_timeout=10.0,
-            queue_limit=QUEUE_LIMIT,
-            max_attempts=MAX_ATTEMPTS,
-            affinity_limit=3,
             counters=self.counters,
         )
         self.alive: list[Worker] = []
@@ -119,20 +121,20 @@ class Dispatching(RuleBasedStateMachine):
     def join(self, name: str | None, commands: list[str] | None, capacity: int, weight: float) -> Worker:
         self.room_ever += capacity
         link = Checking(self)
-        worker = self.dispatcher.join(link, name, commands, capacity, weight)
+        worker = self.dispatcher.add_worker(link, name, commands, capacity, weight)
         self.alive.append(worker)
         return worker
 
     @rule(worker=consumes(workers))
     def leave(self, worker: Worker) -> None:
-        self.dispatcher.leave(worker)
+        self.dispatcher.remove_worker(worker)
         self.alive.remove(worker)
         assert not worker.requests
 
     @rule(worker=workers, capacity=st.integers(0, 4))
     def change_capacity(self, worker: Worker, capacity: int) -> None:
         self.room_ever += capacity
-        self.dispatcher.change(worker, capacity=capacity)
+        self.dispatcher.change_worker(worker, capacity=capacity)
 
     @rule(
         worker=workers,
@@ -140,7 +142,7 @@ class Dispatching(RuleBasedStateMachine):
         weight=st.sampled_from([None, 0.5, 2.0]),
     )
     def change_commands(self, worker: Worker, commands: list[str] | None, weight: float | None) -> None:
-        self.dispatcher.change(worker, commands=commands, weight=weight)
+        self.dispatcher.change_worker(worker, commands=commands, weight=weight)
 
     @rule(
         target=requests,
@@ -181,13 +183,13 @@ class Dispatching(RuleBasedStateMachine):
     @rule(target=requests, caller=callers, client=clients, timeout=st.sampled_from([1.0, 5.0]))
     def ask(self, caller: Counting, client: Checking, timeout: float) -> Request:
         self.room_ever += 1
-        request = self.dispatcher.ask(client, caller, None, "beep", NULL, timeout)
+        request = self.dispatcher.ask_client(client, caller, None, "beep", NULL, timeout)
         self.submitted.append(request)
         return request
 
     @rule(client=consumes(clients))
     def abandon(self, client: Checking) -> None:
-        self.dispatcher.abandon(client)
+        self.dispatcher.forget_client(client)
 
     @rule(request=requests, success=st.booleans(), partial=st.booleans())
     def answer(self, request: Request, success: bool, partial: bool) -> None:
@@ -195,7 +197,7 @@ class Dispatching(RuleBasedStateMachine):
         if worker is None:
             return
         sender = worker.link if request.direct else worker
-        verdict = self.dispatcher.respond(
+        verdict = self.dispatcher.on_answer(
             sender, request.id, success=success or partial, result=Raw(b"1"), error=None, partial=partial
         )
         assert verdict is Verdict.ACCEPTED
@@ -207,7 +209,7 @@ class Dispatching(RuleBasedStateMachine):
             return
         link = worker.link
         assert isinstance(link, Checking)
-        verdict = self.dispatcher.respond(worker, request.id, success=True, result=NULL)
+        verdict = self.dispatcher.on_answer(worker, request.id, success=True, result=NULL)
         assert verdict is not Verdict.ACCEPTED
         assert verdict is Verdict.UNKNOWN or request in link.sent
 
@@ -215,20 +217,20 @@ class Dispatching(RuleBasedStateMachine):
     def cancel(self, request: Request) -> None:
         if request not in self.finals:
             self.cancelled.add(request)
-        self.dispatcher.cancel(request)
+        self.dispatcher.cancel_request(request)
 
     @rule(caller=consumes(callers))
     def caller_goes(self, caller: Counting) -> None:
         self.cancelled.update(
             request for request in self.submitted if request.caller is caller and request not in self.finals
         )
-        self.dispatcher.cancel_all(caller)
+        self.dispatcher.cancel_requests_of(caller)
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.2, 6.0, 200.0]), tick=st.booleans())
     def time_passes(self, seconds: float, tick: bool) -> None:
         self.time += seconds
         if tick:
-            self.dispatcher.expire(self.time)
+            self.dispatcher.expire_requests(self.time)
             for request in self.open():
                 assert request.deadline > self.time - 0.11
 
@@ -280,7 +282,7 @@ class Dispatching(RuleBasedStateMachine):
         if not hasattr(self, "dispatcher"):
             return
         self.time += 1000.0
-        self.dispatcher.expire(self.time)
+        self.dispatcher.expire_requests(self.time)
         assert set(self.submitted) == set(self.finals) | self.cancelled
         dispatcher = self.dispatcher
         for table in (
@@ -295,13 +297,13 @@ class Dispatching(RuleBasedStateMachine):
             assert len(table) == 0
         for worker in self.alive:
             assert worker.outstanding == 0
-            dispatcher.leave(worker)
+            dispatcher.remove_worker(worker)
         dispatcher.drop_statistics()
-        assert not dispatcher.workers()
+        assert not dispatcher.worker_statuses()
         assert not dispatcher._gone
         assert len(dispatcher._affinity) == 0
         for name in ("_groups", "_by_command", "_for_all"):
-            assert not getattr(dispatcher._roster, name)
+            assert not getattr(dispatcher._pools, name)
 
 
 Dispatching.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -48,7 +48,7 @@ class Counting:
         self.machine = machine
         self.node = node
 
-    def answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         machine = self.machine
         number = int(bytes(request.data))
         assert number not in machine.finals
@@ -100,7 +100,7 @@ class Crossing(RuleBasedStateMachine):
     )
     def join(self, at: int, name: str, commands: list[str] | None, capacity: int) -> None:
         node = self.nodes[at % len(self.nodes)]
-        self.workers.append((node, node.dispatcher.join(Checking(self, node), name, commands, capacity)))
+        self.workers.append((node, node.dispatcher.add_worker(Checking(self, node), name, commands, capacity)))
 
     @precondition(lambda self: len(self.workers) > 2)
     @rule()
@@ -108,7 +108,7 @@ class Crossing(RuleBasedStateMachine):
         one = max(self.workers, key=lambda one: len(one[1].requests))
         node, worker = one
         self.workers.remove(one)
-        node.dispatcher.leave(worker)
+        node.dispatcher.remove_worker(worker)
 
     @precondition(lambda self: self.workers)
     @rule(
@@ -119,9 +119,9 @@ class Crossing(RuleBasedStateMachine):
     def change(self, which: int, capacity: int, commands: list[str] | bool | None) -> None:
         node, worker = self.workers[which % len(self.workers)]
         if isinstance(commands, bool):
-            node.dispatcher.change(worker, capacity=capacity)
+            node.dispatcher.change_worker(worker, capacity=capacity)
         else:
-            node.dispatcher.change(worker, capacity=capacity, commands=commands)
+            node.dispatcher.change_worker(worker, capacity=capacity, commands=commands)
 
     @rule(
         who=some,
@@ -159,7 +159,7 @@ class Crossing(RuleBasedStateMachine):
             if busy:
                 node, worker = busy[(which + number) % len(busy)]
                 request = next(iter(worker.requests.values()))
-                node.dispatcher.respond(worker, request.id, success=success, result=request.data, partial=partial)
+                node.dispatcher.on_answer(worker, request.id, success=success, result=request.data, partial=partial)
 
     @precondition(lambda self: self.requests)
     @rule(which=some)
@@ -167,7 +167,7 @@ class Crossing(RuleBasedStateMachine):
         node, request = self.requests[which % len(self.requests)]
         if not request.over:
             self.cancelled.add(int(bytes(request.data)))
-        node.dispatcher.cancel(request)
+        node.dispatcher.cancel_request(request)
 
     @rule(who=some)
     def caller_goes(self, who: int) -> None:
@@ -175,7 +175,7 @@ class Crossing(RuleBasedStateMachine):
         for _, request in self.requests:
             if request.caller is caller and not request.over:
                 self.cancelled.add(int(bytes(request.data)))
-        caller.node.dispatcher.cancel_all(caller)
+        caller.node.dispatcher.cancel_requests_of(caller)
 
     @rule(which=some, many=st.integers(1, 4))
     def a_message_arrives(self, which: int, many: int) -> None:
@@ -247,7 +247,7 @@ class Crossing(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         for node in self.nodes:
             node.time += seconds
-            node.dispatcher.expire(node.time)
+            node.dispatcher.expire_requests(node.time)
             node.remote.tick()
 
     def run_deferred(self) -> None:
