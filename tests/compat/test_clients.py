@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from compat.program import KINDS, Program, command
-from tests.compat.little_gateway import LittleGateway, serving
+from tests.little_gateway import LittleGateway, serving
 
 
 async def run_to_its_end(kind: str, *arguments: str) -> tuple[int, list[dict[str, Any]], list[str]]:

@@ -12,7 +12,7 @@ import trio
 
 from compat.__main__ import main
 from compat.scenarios import ALL
-from tests.compat.little_gateway import LittleGateway, serving
+from tests.little_gateway import LittleGateway, serving
 
 
 async def compat(*arguments: str) -> tuple[int, list[str], list[str]]:

@@ -7,7 +7,7 @@ from compat.deployment import Target
 from compat.report import PROTOCOL, Result
 from compat.runner import Plan, run
 from compat.scenarios import chosen
-from tests.compat.little_gateway import LittleGateway, serving
+from tests.little_gateway import LittleGateway, serving
 
 
 async def played(gateway: LittleGateway, names: list[str], *, kinds: list[str], **keys: str) -> list[Result]:

@@ -9,7 +9,7 @@ from websockets.server import ServerProtocol
 from websockets.sync.server import ServerConnection, serve
 
 from loadtest._link import Link, LinkClosedError, LinkError
-from tests.loadtest.small_gateway import Faults, small_gateway
+from tests.little_gateway import little_gateway
 
 FAR = 30.0
 
@@ -125,9 +125,9 @@ def test_a_message_in_the_same_segment_as_the_handshake_is_not_lost() -> None:
 
 
 def test_a_refused_handshake_says_so() -> None:
-    faults = Faults(refuse_connections=True)
-    with small_gateway(faults) as gateway, pytest.raises(LinkError, match=r"refused: HTTP/1\.1 503"):
-        Link.open(gateway.websocket_url, FAR)
+    refusing = little_gateway(["connections refused"])
+    with refusing as gateway, pytest.raises(LinkError, match=r"refused: HTTP/1\.1 503"):
+        Link.open(gateway.base_url.replace("http", "ws"), FAR)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "ws://", "nonsense", "ws://[::1"])

@@ -1,14 +1,19 @@
-"""A little gateway for the suite's own tests: right in what the suite looks at, and wrong where a fault is asked for.
+"""A little gateway for the tests of what looks at gateways: the compatibility suite and the load test.
 
-It shares no code with the real one and isn't a model for it: one process, plain dictionaries, no limits. It is an ASGI
-application, served by Hypercorn on trio in the test's own nursery.
+It is right in what these look at, and wrong where a fault is asked for. It shares no code with the real one, so that a
+fault there cannot hide in both, and isn't a model for it: one process, plain dictionaries, no limits. It is an ASGI
+application, served by Hypercorn on trio: by `serving` in the test's own nursery, by `little_gateway` in a thread, for
+tests that are not async. (A gateway that does what a test's script says, message by message, is
+`tests.portico.client.fake_gateway`.)
 """
 
 import itertools
 import json
+import queue
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -31,6 +36,7 @@ class Peer:
     dialect: str
     identity: Json = field(default_factory=dict)
     closed: bool = False
+    heartbeats: int = 0
 
     async def say(self, message: Json | str) -> None:
         if not self.closed:
@@ -58,6 +64,10 @@ class LittleGateway:
         self.login_started = trio.Event()
         self.nursery: trio.Nursery | None = None  # while it is served
         self.secrets: set[str] = set()  # what workers showed
+        self.registrations = 0
+        self.pushed: list[Json] = []  # the notifications that were accepted
+        self.base_url = ""  # while `little_gateway` serves it
+        self._changed = threading.Condition()
 
     async def __call__(self, scope: Any, receive: Asgi, send: Asgi) -> None:
         if scope["type"] == "lifespan":
@@ -77,6 +87,12 @@ class LittleGateway:
             await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
         else:
             await self.websocket(scope, receive, send)
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
+        """From another thread: wait until a registration or a push makes `condition` true. Raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(condition, timeout):
+                raise TimeoutError("the gateway never saw what it should have")
 
     # HTTP
 
@@ -124,11 +140,20 @@ class LittleGateway:
         return {**answer, "websocket_port": port_value, "environment": self.environment, "timestamp": now}
 
     async def notify(self, body: Json) -> Json:
+        if "pushes accepted late" in self.faults:
+            await trio.sleep(1.0)
+        with self._changed:
+            self.pushed.append(body)
+            self._changed.notify_all()
+        answer = {"id": body.get("id", f"n{next(self.numbers)}"), "stream": None, "offset": None, "queued": 0}
+        if "every fifth push dropped" in self.faults and len(self.pushed) % 5 == 0:
+            return {**answer, "matched": 0}
         [(name, wanted)] = body["target"].items()
         everybody = name == "all" or ("push to all" in self.faults and not body["type"].count("marker"))
         peers = [peer for peer in self.peers if peer.dialect != "requester"] if everybody else self.found(name, wanted)
-        await self.push(peers, body["type"], body["data"])
-        return {"id": f"n{next(self.numbers)}", "stream": None, "offset": None, "matched": len(peers), "queued": 0}
+        for _ in range(2 if "pushes repeated" in self.faults else 1):
+            await self.push(peers, body["type"], body["data"])
+        return {**answer, "matched": len(peers)}
 
     async def push(self, peers: list[Peer], kind: str, data: Json) -> None:
         for peer in list(peers):
@@ -178,6 +203,10 @@ class LittleGateway:
 
     async def websocket(self, scope: Any, receive: Asgi, send: Asgi) -> None:
         await receive()
+        if "connections refused" in self.faults:
+            await send({"type": "websocket.http.response.start", "status": 503, "headers": []})
+            await send({"type": "websocket.http.response.body", "body": b"No.\n"})
+            return
         await send({"type": "websocket.accept"})
         path = scope["path"].strip("/").split("/")
         peer = Peer(send, "")
@@ -230,7 +259,12 @@ class LittleGateway:
             case "c_client_register":
                 await self.register(peer, message)
             case "heartbeat":
-                if "no heartbeat" not in self.faults:
+                peer.heartbeats += 1
+                if "heartbeats answered late" in self.faults:
+                    await trio.sleep(0.5)
+                if "cut after three heartbeats" in self.faults and peer.heartbeats == 3:
+                    await peer.close(1011)
+                elif "no heartbeat" not in self.faults:
                     await peer.say({"type": "heartbeat"})
             case "session_feedback":
                 await self.feedback(peer, message)
@@ -241,7 +275,8 @@ class LittleGateway:
 
     async def register(self, peer: Peer, message: Json) -> None:
         identity = {name: message.get(name) for name in (*TARGETS, "username")}
-        if len(identity["client_id"] or "") > 128 and "no rejection" not in self.faults:
+        too_long = len(identity["client_id"] or "") > 128 and "no rejection" not in self.faults
+        if too_long or "registrations rejected" in self.faults:
             named = {name: identity[name] for name in ("client_id", "user_id", "username", "node_id")}
             await peer.say({"type": "registration_rejected", "reason": "bad_field", "message": "Long.", **named})
             return
@@ -253,6 +288,9 @@ class LittleGateway:
                 await older.close(4009)
         if not (peer.identity and "no user switch" in self.faults):
             peer.identity = identity
+        with self._changed:
+            self.registrations += 1
+            self._changed.notify_all()
         said = {"client_id": identity["client_id"], "user_id": identity["user_id"], "connection_id": "x", "node": "n"}
         if "no node" in self.faults:
             del said["node"]
@@ -357,3 +395,33 @@ async def serving(gateway: LittleGateway, bind: str = "127.0.0.1:0") -> Any:
                 gateway.nursery.cancel_scope.cancel()
                 over.set()
                 nursery.cancel_scope.deadline = trio.current_time() + 3
+
+
+@contextmanager
+def little_gateway(faults: Iterable[str] = (), *, api_key: str = "") -> Iterator[LittleGateway]:
+    """Serve one in a thread while the block runs."""
+    started: queue.SimpleQueue[tuple[str, trio.Event, trio.lowlevel.TrioToken] | None] = queue.SimpleQueue()
+    gateway = LittleGateway(faults, api_key=api_key)
+
+    async def main() -> None:
+        async with serving(gateway) as url:
+            over = trio.Event()
+            started.put((url, over, trio.lowlevel.current_trio_token()))
+            await over.wait()
+
+    def serve() -> None:
+        try:
+            trio.run(main)
+        finally:
+            started.put(None)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    up = started.get(timeout=30)
+    assert up is not None, "it did not come up"
+    gateway.base_url, over, token = up
+    try:
+        yield gateway
+    finally:
+        trio.from_thread.run_sync(over.set, trio_token=token)
+        thread.join(10)
