@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
@@ -24,7 +24,6 @@ import structlog
 import trio
 from quart_trio import QuartTrio
 
-from portico.wire.faults import PeerFault
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.collector import settle_collector
@@ -33,6 +32,7 @@ from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules
+from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.app import create_http
@@ -183,8 +183,8 @@ class Node:
         except ValueError as error:
             raise StartError(str(error)) from None
 
-    def _publish(self, publication: Publication, done: Callable[[PeerFault | None], None]) -> None:
-        self.gateway.publish(publication, lambda result: done(result if isinstance(result, PeerFault) else None))
+    def _publish(self, publication: Publication, reply: Reply[object]) -> None:
+        self.gateway.publish(publication, reply)
 
     # How it is
 

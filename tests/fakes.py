@@ -23,13 +23,13 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
-from service.core.cluster.backplane import Publication
+from service.core.cluster.backplane import Publication, Published
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.ports import HttpAnswer
-from service.core.push.delivery import Receipt
 from service.core.push.login_store import Login
 from service.core.push.logins import Ending
+from service.core.reply import Reply
 
 START = 1_732_000_000.0
 """What a ManualClock's wall shows at first."""
@@ -326,10 +326,10 @@ def stages(count: int, **rules: Any) -> list[Stage]:
     return made
 
 
-def publish(stage: Stage, target: Target, event: Event, event_id: str | None = None, **more: Any) -> Receipt:
+def publish(stage: Stage, target: Target, event: Event, event_id: str | None = None, **more: Any) -> Published:
     """Push through a stage's gateway. Raises the PeerFault that it is refused with."""
-    results: list[Receipt | PeerFault] = []
-    stage.gateway.publish(Publication(target, event, event_id, **more), results.append)
+    results: list[Published | PeerFault] = []
+    stage.gateway.publish(Publication(target, event, event_id, **more), Reply(results.append))
     (result,) = results
     if isinstance(result, PeerFault):
         raise result
@@ -347,7 +347,7 @@ def start_login(
 ) -> Login:
     """Start a login session at a stage. Raises the PeerFault that it is refused with."""
     results: list[Login | PeerFault] = []
-    stage.gateway.logins.start(user_id, username, Raw(data), ttl, extra or {}, results.append)
+    stage.gateway.logins.start(user_id, username, Raw(data), ttl, extra or {}, Reply(results.append))
     (result,) = results
     if isinstance(result, PeerFault):
         raise result
@@ -357,7 +357,7 @@ def start_login(
 def end_login(stage: Stage, session_id: str, reason: Ending = "logout") -> Login | None:
     """End a login session at a stage. Raises the PeerFault that it is refused with."""
     results: list[Login | PeerFault | None] = []
-    stage.gateway.logins.end(session_id, reason, results.append)
+    stage.gateway.logins.end(session_id, reason, Reply(results.append))
     (result,) = results
     if isinstance(result, PeerFault):
         raise result

@@ -29,6 +29,8 @@ from service.redis.cluster import Cluster, tagged
 from service.redis.commands import AskAll, Commands, Refusal
 from service.redis.urls import read_url
 
+REPEATED: Final = "Pushes under an id that had been used within 5 minutes."
+
 Log = structlog.typing.FilteringBoundLogger
 
 
@@ -91,7 +93,10 @@ class Alone:
 
     def metrics(self) -> Iterable[Metric]:
         """What the history takes."""
-        return [Metric("history_bytes", "Bytes of durable events that are kept.", self._world.history.bytes)]
+        return [
+            Metric("history_bytes", "Bytes of durable events that are kept.", self._world.history.bytes),
+            Metric("pushes_repeated", REPEATED, self._world.repeated, True),
+        ]
 
 
 class OverRedis:
@@ -168,7 +173,11 @@ class OverRedis:
 
     def metrics(self) -> Iterable[Metric]:
         """What all that goes through Redis comes to."""
-        return [*backplane_metrics(self.backplane), *ingress_metrics(self.ingress)]
+        return [
+            Metric("pushes_repeated", REPEATED, self.backplane.publisher.repeated, True),
+            *backplane_metrics(self.backplane),
+            *ingress_metrics(self.ingress),
+        ]
 
     def _left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")

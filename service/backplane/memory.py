@@ -12,8 +12,9 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target, stream_of
-from service.core.cluster.backplane import Done, Inbound, Joined, NodeState, Publication, Published, Resume
+from service.core.cluster.backplane import Inbound, Joined, NodeState, Publication, Published, Resume
 from service.core.ports import Monotonic
+from service.core.reply import Reply
 
 from .history import History
 
@@ -34,6 +35,8 @@ class World:
         self.history = History(now=now, length=length, ttl=ttl, limit=limit)
         self.nodes: dict[str, MemoryBackplane] = {}
         self.known: OrderedDict[str, tuple[float, Published]] = OrderedDict()
+        self.repeated = 0
+        """Publications under an id that was known."""
 
     def forget_old(self) -> None:
         """Drop what is too old. For a ticker."""
@@ -71,20 +74,21 @@ class MemoryBackplane:
 
     # Pushes and history
 
-    def publish(self, publication: Publication, done: Done) -> None:
+    def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes, at once."""
         try:
             published = self._publish(publication)
         except PeerFault as fault:
-            done(fault)
+            reply(fault)
         else:
-            done(published)
+            reply(published)
 
     def _publish(self, publication: Publication) -> Published:
         world = self._world
         if publication.id is not None:
             known = world.known.get(publication.id)
             if known is not None and known[0] > world.now():
+                world.repeated += 1
                 return known[1]._replace(repeated=True)
         event = publication.event
         if publication.durable:
@@ -106,7 +110,7 @@ class MemoryBackplane:
             world.known.popitem(last=False)
         return published
 
-    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets."""
         if len(self._world.nodes) > 1:
             self._joined.update(targets)
@@ -123,7 +127,7 @@ class MemoryBackplane:
                     lost.append(stream)
                 elif events:
                     missed[stream] = events
-        done(Joined(self.epoch, offsets, missed, lost, not lost))
+        reply(Joined(self.epoch, offsets, missed, lost, not lost))
 
     def leave(self, targets: Collection[Target]) -> None:
         """One connection less belongs to these targets."""
@@ -143,11 +147,11 @@ class MemoryBackplane:
         for node in list(self._world.nodes):
             self.tell(node, kind, body)
 
-    def tell_holders(self, target: Target, kind: str, body: bytes, done: Callable[[int], None] | None = None) -> None:
+    def tell_holders(self, target: Target, kind: str, body: bytes, reply: Reply[int] | None = None) -> None:
         """Send a message to every other node that has joined a target."""
         holders = [name for name, other in self._world.nodes.items() if other is not self and other._joined[target] > 0]
-        if done is not None:
-            done(len(holders))
+        if reply is not None:
+            reply(len(holders))
         for name in holders:
             self.tell(name, kind, body)
 

@@ -3,10 +3,12 @@
 Promises what `service.core.push.login_store` does. Several nodes of one process may share one.
 """
 
+from portico.wire.faults import PeerFault
 from service.core.deadlines import DeadlineWheel
 from service.core.ports import Monotonic
 from service.core.push import login_store
-from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, too_many
+from service.core.reply import Reply
 
 
 class MemoryLoginStore:
@@ -28,35 +30,35 @@ class MemoryLoginStore:
         """Whether nothing at all is held; for tests of what is left behind."""
         return not (self._by_id or self._by_user or len(self._deadlines))
 
-    def start(self, login: Login, ttl: float, done: Kept) -> None:
+    def start(self, login: Login, ttl: float, reply: Reply[PeerFault | None]) -> None:
         """Keep a session."""
         if len(self._by_id) >= login_store.LIMIT:
-            done(too_many())
+            reply(too_many())
             return
         self._by_id[login.session_id] = login
         self._by_user.setdefault(login.user_id, {})[login.session_id] = login
         self._deadlines.add(login.session_id, self._now() + ttl)
-        done(None)
+        reply(None)
 
-    def get(self, session_id: str, done: Found) -> None:
+    def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """The session of that id."""
-        done(self._by_id.get(session_id))
+        reply(self._by_id.get(session_id))
 
-    def of_user(self, user_id: str, done: Listed) -> None:
+    def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
         """A user's sessions, oldest first."""
-        done(list(self._by_user.get(user_id, {}).values()))
+        reply(list(self._by_user.get(user_id, {}).values()))
 
-    def current(self, user_id: str, done: Found) -> None:
+    def current(self, user_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """A user's session that was started last."""
-        done(self._current(user_id))
+        reply(self._current(user_id))
 
     def _current(self, user_id: str) -> Login | None:
         logins = self._by_user.get(user_id)
         return next(reversed(logins.values())) if logins else None
 
-    def end(self, session_id: str, done: Found) -> None:
+    def end(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """Forget a session."""
-        done(self._forget(session_id))
+        reply(self._forget(session_id))
 
     def _forget(self, session_id: str) -> Login | None:
         login = self._by_id.pop(session_id, None)
@@ -69,17 +71,19 @@ class MemoryLoginStore:
             del self._by_user[login.user_id]
         return login
 
-    def report(self, user_id: str, session_id: str | None, feedback: Feedback, done: Recorded) -> None:
+    def report(
+        self, user_id: str, session_id: str | None, feedback: Feedback, reply: Reply[str | PeerFault | None]
+    ) -> None:
         """Record feedback."""
         login = self._current(user_id) if session_id is None else self._by_id.get(session_id)
         if login is None or login.user_id != user_id:
-            done(None)
+            reply(None)
             return
         login.feedback.append(feedback)
         del login.feedback[:-FEEDBACK_KEPT]
-        done(login.session_id)
+        reply(login.session_id)
 
-    def expired(self, done: Listed) -> None:
+    def expired(self, reply: Reply[list[Login] | PeerFault]) -> None:
         """Forget sessions whose time is over."""
         over = [self._forget(session_id) for session_id in self._deadlines.expire(self._now())]
-        done([login for login in over if login is not None])
+        reply([login for login in over if login is not None])

@@ -58,7 +58,6 @@ class Counters:
         self.connections_closed: Counter[str] = Counter()  # by close code
         self.faults: Counter[tuple[str, str]] = Counter()  # by dialect and error code
         self.pushes: Counter[str] = Counter()  # by target kind
-        self.pushes_repeated = 0
         self.push_deliveries = 0
         self.streams_broken = 0
         self.requests: Counter[str] = Counter()  # by outcome

@@ -4,7 +4,7 @@ Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in
 """
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -40,10 +40,11 @@ from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
 from .ports import Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
-from .push.delivery import Delivery, Receipt
+from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
 from .push.user_push import UserPush
+from .reply import Reply
 
 
 class Journal(Protocol):
@@ -287,23 +288,14 @@ class Gateway:
 
     # Pushes
 
-    def publish(self, publication: Publication, done: Callable[[Receipt | PeerFault], None]) -> None:
-        """Push to whoever the order's target means, on whatever node. `done` may be called before this returns."""
+    def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
+        """Push to whoever the publication's target means, on whatever node. Maybe answered before this returns."""
         try:
             self.delivery.check_room(publication.target)
         except PeerFault as fault:
-            done(fault)
+            reply(fault)
             return
-
-        def published(result: Published | PeerFault) -> None:
-            if isinstance(result, PeerFault):
-                done(result)
-                return
-            if result.repeated:
-                self.counters.pushes_repeated += 1
-            done(Receipt(result.id, result.stream, result.offset, result.matched, result.queued))
-
-        self.backplane.publish(publication, published)
+        self.backplane.publish(publication, reply)
 
     # What the backplane tells (its Inbound)
 

@@ -220,6 +220,17 @@ class NoPlace(Struct):
     error: str
 
 
+class Receipt(Struct, frozen=True):
+    """What became of a push: `matched` connections belong to the target, `queued` of them were handed the
+    event (or stand in line for it); `stream` and `offset` are set for durable events only."""
+
+    id: str
+    stream: str | None
+    offset: int | None
+    matched: int
+    queued: int
+
+
 class WebSocketPlace(Struct):
     """The WebSocket endpoint, in the older form."""
 

@@ -15,14 +15,16 @@ from msgspec import Raw
 from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.core.cluster.backplane import Published
 from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
-from service.core.push.delivery import Receipt
 from service.core.push.publications import publication_of
+from service.core.reply import Reply
 
 from .answers import json_answer, refusal
 from .asking import Asking, Handler
 from .body import MAX_BODY
+from .forms import Receipt
 
 MAX_BATCH: Final = 10_000
 """Items that a batch may have."""
@@ -52,10 +54,12 @@ class _Publisher:
         results.append(None)
         self._unheard += 1
 
-        def done(result: Receipt | PeerFault) -> None:
-            results[place] = result
+        def done(result: Published | PeerFault) -> None:
             self._unheard -= 1
-            if not isinstance(result, PeerFault):
+            if isinstance(result, PeerFault):
+                results[place] = result
+            else:
+                results[place] = Receipt(result.id, result.stream, result.offset, result.matched, result.queued)
                 self._latency.observe(monotonic() - self._started)
             if self._heard is not None and not self._unheard:
                 self._heard.set()
@@ -65,7 +69,12 @@ class _Publisher:
         except PeerFault as fault:
             done(fault)
         else:
-            self._publish(order, done)
+            reply = Reply(done)
+            try:
+                self._publish(order, reply)
+            except BaseException:
+                reply.withdraw()
+                raise
 
     async def heard(self) -> None:
         """Wait for the results of all; where the backplane answers at once there is nothing to wait for."""

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from service.core.connections.presence import FILTERS
 from service.core.push import publications as orders
-from service.core.push.delivery import Receipt
 
 from . import forms
 from .clients import DEFAULT_LIMIT, MAX_LIMIT
@@ -101,7 +100,7 @@ ROUTES: Final = (
         "POST",
         "/api/notifications",
         "Push an event, or a list of them. A list is answered by receipts and errors in the same order.",
-        {202: OneOf(Receipt, ListOf(OneOf(Receipt, forms.Refusal))), 503: forms.Refusal},
+        {202: OneOf(forms.Receipt, ListOf(OneOf(forms.Receipt, forms.Refusal))), 503: forms.Refusal},
         body=OneOf(orders.Notification, ListOf(orders.Notification)),
     ),
     Route(

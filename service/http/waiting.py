@@ -6,11 +6,12 @@ from typing import TypeVar
 import trio
 
 from portico.wire.faults import PeerFault
+from service.core.reply import Reply
 
 T = TypeVar("T")
 
 
-async def answer_of(ask: Callable[[Callable[[T | PeerFault], None]], None]) -> T:
+async def answer_of(ask: Callable[[Reply[T | PeerFault]], None]) -> T:
     """What `ask` tells the callback that it is given; returns at once, with no other task between, where that was told
     at once. Raises PeerFault. Cancelling is safe, and takes back nothing of what was asked."""
     answers: list[T | PeerFault] = []
@@ -21,10 +22,14 @@ async def answer_of(ask: Callable[[Callable[[T | PeerFault], None]], None]) -> T
         if heard is not None:
             heard.set()
 
-    ask(done)
-    if not answers:
-        heard = trio.Event()
-        await heard.wait()
+    reply = Reply(done)
+    try:
+        ask(reply)
+        if not answers:
+            heard = trio.Event()
+            await heard.wait()
+    finally:
+        reply.withdraw()
     (answer,) = answers
     if isinstance(answer, PeerFault):
         raise answer

@@ -101,6 +101,7 @@ class Commands:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._heard = 0.0
+        self._ended = False
         self.tried = trio.Event()
         """Set when the first connection was made, or was tried in vain."""
         self.trouble: str | None = "This node has not reached Redis yet."
@@ -116,6 +117,9 @@ class Commands:
         size = len(asked.packed)
         self.pending += 1
         self.pending_bytes += size
+        if self._ended:
+            self._refuse(asked, ENDING)
+            return
         # One command of any size is let through, so that a large one isn't refused for ever.
         if self.pending > self.max_commands or size < self.pending_bytes > self._max_bytes:
             self._refuse(asked, "too much waits for Redis already")
@@ -142,20 +146,27 @@ class Commands:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until cancelled; `started` once the first was tried. What is in the outbox then is sent
-        and answered within FLUSH_SECONDS."""
+        and answered within FLUSH_SECONDS; what is not, and what comes later, is refused."""
         inside = trio.CancelScope(shield=True)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_connected, inside)
-            try:
-                await self.tried.wait()
-                task_status.started()
-                await self._watch()
-            finally:
-                with trio.move_on_after(FLUSH_SECONDS, shield=True):
-                    self._idle = trio.Event()
-                    if self.pending and self.trouble is None:
-                        await self._idle.wait()
-                inside.cancel()
+        self._ended = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_connected, inside)
+                try:
+                    await self.tried.wait()
+                    task_status.started()
+                    await self._watch()
+                finally:
+                    with trio.move_on_after(FLUSH_SECONDS, shield=True):
+                        self._idle = trio.Event()
+                        if self.pending and self.trouble is None:
+                            await self._idle.wait()
+                    inside.cancel()
+        finally:
+            self._ended = True
+            for asked in list(self._waiting):
+                if asked.done is not None:
+                    self._refuse(asked, ENDING)
 
     async def _keep_connected(self, inside: trio.CancelScope) -> None:
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)

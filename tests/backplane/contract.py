@@ -16,6 +16,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Event, Target, stream_of
 from service.core.cluster.backplane import Backplane, Joined, Publication, Published, Resume
+from service.core.reply import Reply
 
 LENGTH = 50
 TTL = 3600.0
@@ -127,7 +128,7 @@ class Node:
         """Somebody comes; not waiting for what it is told."""
         client = Client(self, targets)
         self.clients.append(client)
-        self.plane.join(targets, resume, client.done)
+        self.plane.join(targets, resume, Reply(client.done))
         return client
 
     async def join(self, *targets: Target, resume: Resume | None = None) -> Client:
@@ -159,7 +160,7 @@ class Node:
             return answered
 
         for index, publication in enumerate(publications):
-            self.plane.publish(publication, done(index))
+            self.plane.publish(publication, Reply(done(index)))
         with trio.fail_after(PATIENT):
             await all_done.wait()
         published: list[Published] = []
@@ -179,7 +180,7 @@ class Node:
             counts.append(count)
             told.set()
 
-        self.plane.tell_holders(target, kind, body, done)
+        self.plane.tell_holders(target, kind, body, Reply(done))
         with trio.fail_after(PATIENT):
             await told.wait()
         return counts[0]

@@ -14,6 +14,7 @@ from msgspec import Raw
 from portico.wire.faults import PeerFault
 from service.core.push import login_store
 from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, LoginStore
+from service.core.reply import Reply
 
 PATIENT: float = 10.0
 
@@ -35,7 +36,7 @@ async def answer(ask: Callable[..., None], *words: object) -> Any:
         answers.append(result)
         heard.set()
 
-    ask(*words, done)
+    ask(*words, Reply(done))
     with trio.fail_after(PATIENT):
         await heard.wait()
     await trio.testing.wait_all_tasks_blocked()

@@ -1,6 +1,6 @@
 """A Redis Cluster: the contract over it, and what nodes promise when the primary that they share is another one."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import trio
 
 from service.backplane.deployment import OverRedis
 from service.core.cluster.backplane import Publication
+from service.core.reply import Reply
 from service.observe import make_log
 from service.redis.cluster import Cluster, slot_of, tagged
 from service.redis.urls import read_url
@@ -118,9 +119,9 @@ async def test_all_of_a_deployment_is_in_its_slot(cluster: RedisCluster) -> None
         primary.command("FLUSHALL")
     publications: list[Publication] = []
 
-    def publish(publication: Publication, done: Callable[[object], None]) -> None:
+    def publish(publication: Publication, reply: Reply[object]) -> None:
         publications.append(publication)
-        deployment.backplane.publish(publication, done)
+        deployment.backplane.publish(publication, reply)
 
     deployment = OverRedis(
         cluster.url,

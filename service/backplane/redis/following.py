@@ -12,6 +12,7 @@ another.
 A position is a moment in microseconds, as offsets are: a target that nobody resumes needs no reading to have one.
 """
 
+import math
 import random
 from collections.abc import Callable, Collection
 from functools import partial
@@ -23,6 +24,7 @@ import trio
 
 from portico.wire.messages import Event, Target, stream_of
 from service.core.cluster.backplane import PATIENCE, Inbound, Joined, Resume
+from service.core.reply import Reply
 from service.redis.commands import Commands
 
 from .joining import Counts, Followed, Join
@@ -103,9 +105,9 @@ class Following:
 
     # Joining and leaving
 
-    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets; see the port."""
-        join = Join(resume, done, trio.current_time())
+        join = Join(resume, reply, trio.current_time())
         fresh: dict[Target, Followed] = {}
         for target in targets:
             followed = self._followed.get(target)
@@ -153,6 +155,10 @@ class Following:
             join.finish(self.epoch, False)
         for followed in given_up.values():
             followed.forget_answered()
+
+    def end(self) -> None:
+        """This node goes: answer the joins that wait."""
+        self.look(math.inf)
 
     def _channels(self, target: Target) -> list[bytes]:
         channels = [self._names.channel(target)]

@@ -26,6 +26,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.backoff import Backoff
 from service.core.cluster.backplane import Publication
+from service.core.reply import Reply
 from service.redis.commands import Refusal, Unreachable
 
 GROUP: Final = "portico"
@@ -58,8 +59,8 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 
-Publish = Callable[[Publication, Callable[[object], None]], None]
-"""(publication, done) → `done` is told what came of it: a PeerFault where it was refused."""
+Publish = Callable[[Publication, Reply[object]], None]
+"""Publishes; answered with what came of it: a PeerFault where it was refused."""
 
 
 class Ask(Protocol):
@@ -170,6 +171,7 @@ class Ingress:
     async def _publish_all(self, entries: list[_Entry]) -> list[bytes]:
         """Publish entries, in their order. Returns the ids of those that are done with."""
         outcomes: dict[bytes, object] = {}
+        replies: list[Reply[object]] = []
         heard = trio.Event()
 
         def publish(entry: _Entry, publication: Publication) -> None:
@@ -178,7 +180,9 @@ class Ingress:
                 if len(outcomes) == len(entries):
                     heard.set()
 
-            self._publish(publication, done)
+            reply = Reply(done)
+            replies.append(reply)
+            self._publish(publication, reply)
 
         for entry in entries:
             if entry.fields is None:
@@ -190,8 +194,12 @@ class Ingress:
                 outcomes[entry.id] = fault
             else:
                 publish(entry, publication)
-        if len(outcomes) < len(entries):
-            await heard.wait()
+        try:
+            if len(outcomes) < len(entries):
+                await heard.wait()
+        finally:
+            for reply in replies:
+                reply.withdraw()
         settled: list[bytes] = []
         for entry in entries:
             outcome = outcomes[entry.id]

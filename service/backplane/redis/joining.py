@@ -3,10 +3,9 @@
 Plain state without decisions; `following` moves it.
 """
 
-from collections.abc import Callable
-
 from portico.wire.messages import Event
 from service.core.cluster.backplane import Joined, Resume
+from service.core.reply import Reply
 
 from .payloads import Arrival
 
@@ -58,11 +57,11 @@ class Followed:
 class Join:
     """One join that has not been answered yet. `open`: streams that are still to be found out about."""
 
-    __slots__ = ("born", "done", "finished", "lost", "missed", "offsets", "open", "resume", "settled")
+    __slots__ = ("born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "settled")
 
-    def __init__(self, resume: Resume | None, done: Callable[[Joined], None], born: float) -> None:
+    def __init__(self, resume: Resume | None, reply: Reply[Joined], born: float) -> None:
         self.resume = resume
-        self.done = done
+        self.reply = reply
         self.born = born
         self.open: dict[str, Followed] = {}
         self.offsets: dict[str, int] = {}
@@ -87,4 +86,4 @@ class Join:
         self.finished = True
         for followed in self.settled:
             followed.watched.pop(self, None)
-        self.done(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))
+        self.reply(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))

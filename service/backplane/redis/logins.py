@@ -16,7 +16,8 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import encode
 from service.core.push import login_store
-from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Found, Kept, Listed, Login, Recorded, too_many
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, too_many
+from service.core.reply import Reply
 
 CLAIMED_AT_ONCE: Final = 100
 """Expired sessions that one call takes."""
@@ -134,32 +135,34 @@ class RedisLoginStore:
         """How many sessions there were, over all nodes, when this one last looked for expired ones."""
         return self._active
 
-    def start(self, login: Login, ttl: float, done: Kept) -> None:
+    def start(self, login: Login, ttl: float, reply: Reply[PeerFault | None]) -> None:
         """Keep a session."""
 
         def read(answer: object) -> PeerFault | None:
             return None if answer else too_many()
 
         words = (login.session_id, login.user_id, encode(login), repr(ttl), login_store.LIMIT)
-        self._run(_START, words, read, done)
+        self._run(_START, words, read, reply)
 
-    def get(self, session_id: str, done: Found) -> None:
+    def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """The session of that id."""
-        self._run(_GET, (session_id,), _read_one, done)
+        self._run(_GET, (session_id,), _read_one, reply)
 
-    def of_user(self, user_id: str, done: Listed) -> None:
+    def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
         """A user's sessions, oldest first."""
-        self._run(_OF_USER, (user_id,), _read_many, done)
+        self._run(_OF_USER, (user_id,), _read_many, reply)
 
-    def current(self, user_id: str, done: Found) -> None:
+    def current(self, user_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """A user's session that was started last."""
-        self._run(_CURRENT, (user_id,), _read_one, done)
+        self._run(_CURRENT, (user_id,), _read_one, reply)
 
-    def end(self, session_id: str, done: Found) -> None:
+    def end(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """Forget a session."""
-        self._run(_END, (session_id,), _read_one, done)
+        self._run(_END, (session_id,), _read_one, reply)
 
-    def report(self, user_id: str, session_id: str | None, feedback: Feedback, done: Recorded) -> None:
+    def report(
+        self, user_id: str, session_id: str | None, feedback: Feedback, reply: Reply[str | PeerFault | None]
+    ) -> None:
         """Record feedback."""
 
         def read(answer: object) -> str | None:
@@ -167,11 +170,11 @@ class RedisLoginStore:
 
         if session_id == "":
             # To the script that would mean the current one.
-            done(None)
+            reply(None)
             return
-        self._run(_REPORT, (user_id, session_id or "", encode(feedback), FEEDBACK_KEPT), read, done)
+        self._run(_REPORT, (user_id, session_id or "", encode(feedback), FEEDBACK_KEPT), read, reply)
 
-    def expired(self, done: Listed) -> None:
+    def expired(self, reply: Reply[list[Login] | PeerFault]) -> None:
         """Forget sessions whose time is over."""
 
         def read(answer: object) -> list[Login]:
@@ -180,18 +183,18 @@ class RedisLoginStore:
             self._active, found = answer
             return _read_many(found)
 
-        self._run(_EXPIRED, (CLAIMED_AT_ONCE,), read, done)
+        self._run(_EXPIRED, (CLAIMED_AT_ONCE,), read, reply)
 
     def _run(
         self,
         script: str,
         words: tuple[bytes | str | int, ...],
         read: Callable[[object], T],
-        done: Callable[[T | PeerFault], None],
+        reply: Reply[T | PeerFault],
     ) -> None:
         def answered(answer: object) -> None:
             if isinstance(answer, Exception):
-                done(
+                reply(
                     PeerFault(ErrorCode.UNAVAILABLE, "The login sessions cannot be reached now; try again in a moment.")
                 )
                 return
@@ -199,7 +202,7 @@ class RedisLoginStore:
                 result: T | PeerFault = read(answer)
             except _UNREADABLE:
                 result = PeerFault(ErrorCode.INTERNAL, "A login session is not kept as this version keeps them.")
-            done(result)
+            reply(result)
 
         # The script's text each time: Redis has it compiled, and after a restart of its there is nothing to mend.
         self._send("EVAL", script, 1, f"{self._prefix}logins", self._prefix, *words, done=answered)

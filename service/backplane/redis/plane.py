@@ -21,7 +21,8 @@ import trio
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.redis.scripts import ALL, EPOCH
-from service.core.cluster.backplane import Done, Inbound, Joined, NodeState, Publication, Resume
+from service.core.cluster.backplane import Inbound, Joined, NodeState, Publication, Published, Resume
+from service.core.reply import Reply
 from service.redis.commands import AskAll, Callback, Commands, Refusal, Word
 from service.redis.subscription import LARGEST_MESSAGE, Subscription
 
@@ -155,36 +156,40 @@ class RedisBackplane:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep this node joined to the others until cancelled; `started` once Redis was tried, whether or not it is
-        there. At the end it says goodbye, and what was published before is still sent: two seconds at most."""
+        there. At the end it says goodbye, and what was published before is still sent: two seconds at most. What has no answer by then is refused."""
         ending = trio.CancelScope(shield=True)
 
         async def command() -> None:
             with ending:
                 await self.commands.run()
 
-        async with trio.open_nursery() as outer:
-            outer.start_soon(command)
-            try:
-                async with trio.open_nursery() as nursery:
-                    await self.commands.tried.wait()
-                    nursery.start_soon(self.subscription.run)
-                    nursery.start_soon(self.following.run)
-                    nursery.start_soon(self.membership.run)
-                    nursery.start_soon(self._tick)
-                    task_status.started()
-            finally:
-                await self.membership.leave()
-                ending.cancel()
+        try:
+            async with trio.open_nursery() as outer:
+                outer.start_soon(command)
+                try:
+                    async with trio.open_nursery() as nursery:
+                        await self.commands.tried.wait()
+                        nursery.start_soon(self.subscription.run)
+                        nursery.start_soon(self.following.run)
+                        nursery.start_soon(self.membership.run)
+                        nursery.start_soon(self._tick)
+                        task_status.started()
+                finally:
+                    await self.membership.leave()
+                    ending.cancel()
+        finally:
+            self.publisher.end()
+            self.following.end()
 
     # Pushes and history
 
-    def publish(self, publication: Publication, done: Done) -> None:
+    def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes."""
-        self.publisher.publish(publication, done)
+        self.publisher.publish(publication, reply)
 
-    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets."""
-        self.following.join(targets, resume, done)
+        self.following.join(targets, resume, reply)
 
     def leave(self, targets: Collection[Target]) -> None:
         """One connection less belongs to these targets."""
@@ -201,13 +206,13 @@ class RedisBackplane:
         """Send a message to every other node."""
         self._tell(self.names.all_nodes, kind, body)
 
-    def tell_holders(self, target: Target, kind: str, body: bytes, done: Callable[[int], None] | None = None) -> None:
+    def tell_holders(self, target: Target, kind: str, body: bytes, reply: Reply[int] | None = None) -> None:
         """Send a message to every other node that has joined a target."""
 
         def reached(answer: object) -> None:
-            if done is not None:
+            if reply is not None:
                 nodes = answer if isinstance(answer, int) else 0
-                done(max(0, nodes - self.following.subscribed_to(target)))
+                reply(max(0, nodes - self.following.subscribed_to(target)))
 
         self._tell(self.names.channel(target), kind, body, reached)
 

@@ -22,7 +22,8 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import stream_of
 from service.backplane.redis.scripts import PUSH
-from service.core.cluster.backplane import PATIENCE, Done, Publication, Published
+from service.core.cluster.backplane import PATIENCE, Publication, Published
+from service.core.reply import Reply
 from service.redis.commands import Commands, Refusal
 from service.redis.subscription import LARGEST_MESSAGE
 
@@ -40,12 +41,12 @@ LINGER: Final = 3600
 
 
 class _Underway:
-    __slots__ = ("acks", "born", "done", "matched", "needed", "number", "offset", "publication", "queued", "until")
+    __slots__ = ("acks", "born", "matched", "needed", "number", "offset", "publication", "queued", "reply", "until")
 
-    def __init__(self, number: int, publication: Publication, done: Done, born: float) -> None:
+    def __init__(self, number: int, publication: Publication, reply: Reply[Published | PeerFault], born: float) -> None:
         self.number = number
         self.publication = publication
-        self.done = done
+        self.reply = reply
         self.born = born
         self.until = born + PATIENCE
         self.needed: int | None = None
@@ -82,6 +83,7 @@ class Publisher:
         self._underway: dict[int, _Underway] = {}
         self._asking: list[_Underway] = []
         self.published = 0
+        self.repeated = 0
         self.refused = 0
         self.acks_late = 0
 
@@ -90,19 +92,19 @@ class Publisher:
         """Pushes that wait for their receipt."""
         return len(self._underway) + len(self._asking)
 
-    def publish(self, publication: Publication, done: Done) -> None:
+    def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes; see the port."""
         self._number += 1
         body = body_of(publication.event, self.node, self._number)
         if len(body) > MAX_PUSH:
-            done(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
+            reply(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
             return
         if self.underway >= MAX_UNDERWAY:
             self.refused += 1
-            done(PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes wait for their receipts; try again in a moment."))
+            reply(PeerFault(ErrorCode.UNAVAILABLE, "Too many pushes wait for their receipts; try again in a moment."))
             return
         self.published += 1
-        underway = _Underway(self._number, publication, done, trio.current_time())
+        underway = _Underway(self._number, publication, reply, trio.current_time())
         self._underway[underway.number] = underway
         channel = self._names.channel(publication.target)
         if publication.id is None and not publication.durable:
@@ -150,6 +152,13 @@ class Publisher:
             key = self._names.id(underway.publication.id)
             self._commands.send("GET", key, done=partial(self._known, underway))
 
+    def end(self) -> None:
+        """This node goes: what has no receipt by now gets none."""
+        waiting = [*self._underway.values(), *self._asking]
+        self._underway, self._asking = {}, []
+        for underway in waiting:
+            self._fail(underway, None)
+
     def _live(self, underway: _Underway, answer: object) -> None:
         if isinstance(answer, int):
             self._reached(underway, answer)
@@ -162,6 +171,7 @@ class Publisher:
                 underway.offset = int(offset) or None
                 self._reached(underway, nodes)
             case [1, bytes(value), int(left)]:
+                self.repeated += 1
                 self._underway.pop(underway.number, None)
                 # Whoever was first has had its time from when this was written down.
                 age = REMEMBER_SECONDS - left / 1000
@@ -182,13 +192,13 @@ class Publisher:
         if not isinstance(value, bytes) or publication.id is None:
             self._fail(underway, value)
         elif (published := read_receipt(publication.id, value)) is not None:
-            underway.done(published)
+            underway.reply(published)
         elif trio.current_time() < underway.until:
             self._asking.append(underway)
         else:
             offset = pending_offset(value)
             stream = None if offset is None else stream_of(publication.target)
-            underway.done(Published(publication.id, stream, offset, 0, 0, True))
+            underway.reply(Published(publication.id, stream, offset, 0, 0, True))
 
     def _finish(self, underway: _Underway) -> None:
         del self._underway[underway.number]
@@ -198,7 +208,7 @@ class Publisher:
         published = Published(publication_id, stream, offset, underway.matched, underway.queued)
         if publication.id is not None:
             self._commands.send("SET", self._names.id(publication.id), receipt(published), "XX", "KEEPTTL")
-        underway.done(published)
+        underway.reply(published)
 
     def _fail(self, underway: _Underway, answer: object) -> None:
         self._underway.pop(underway.number, None)
@@ -208,4 +218,4 @@ class Publisher:
             sentence = f"Redis refused the push ({answer.word}); try again later, with the same id."
         else:
             sentence = "Redis is out of reach, and the push may not have been made; try again, with the same id."
-        underway.done(PeerFault(ErrorCode.UNAVAILABLE, sentence))
+        underway.reply(PeerFault(ErrorCode.UNAVAILABLE, sentence))

@@ -5,25 +5,26 @@ events, from which clients resume; messages of the nodes to one another; and wha
 Implementations live in `service/backplane`: `memory` for one process, `redis` for several. One contract suite
 (`tests/backplane/contract.py`) runs over both.
 
-Nothing here waits or raises. What takes a round trip ends in a callback, exactly one call of it, in the thread that
-trio runs in and maybe before the method has returned (in memory it always does). A callback must not raise. Whatever
-is asked of a backplane that is out of reach is refused with a PeerFault `unavailable` within PATIENCE seconds, and
-then nothing was done, or may have been done once: asking again with the same id is safe.
+Nothing here waits or raises. What takes a round trip is answered by a Reply, maybe before the method has returned (in
+memory it always is). What is asked of a backplane that is out of reach is refused with a PeerFault `unavailable`
+within PATIENCE seconds, and then nothing was done, or may have been done once: asking again with the same id is safe.
 
 What it promises to a node:
 - Pushes for one target from one publisher arrive in the order in which they were published; live ones at most once.
 - Events of one stream arrive in the order of their offsets, each once, with none left out; where that cannot be kept
   (the history is gone), the node is told by `Inbound.lost`, never nothing.
 - Offsets of a stream only grow, but not by one. They are never used again, whatever happens to the store.
-- A node that has joined a target (`done` was called) gets every push to it that is accepted from then on, while the
+- A node that has joined a target (its Reply was given) gets every push to it that is accepted from then on, while the
   backplane is in reach.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
+
+from ..reply import Reply
 
 PATIENCE: Final = 2.0
 """Seconds that something waits for a backplane that is out of reach, before it is refused."""
@@ -42,7 +43,9 @@ class Publication(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What became of a publication, over all nodes. `repeated`: the id was known, and this is what came of it then."""
+    """What became of a publication, over all nodes: `matched` connections belong to the target, `queued` of them were
+    handed the event, or stand in line for it; `stream` and `offset` are set for durable events only. `repeated`: the
+    id was known, and this is what came of it then."""
 
     id: str
     stream: str | None
@@ -107,9 +110,6 @@ class NodeState(NamedTuple):
     about: bytes
 
 
-Done = Callable[[Published | PeerFault], None]
-
-
 class Backplane(Protocol):
     """What joins this node to the others. See the module for what all of it promises."""
 
@@ -130,14 +130,14 @@ class Backplane(Protocol):
 
     # Pushes and history
 
-    def publish(self, publication: Publication, done: Done) -> None:
-        """Push to all nodes. `done` when the nodes that have connections for it have answered, within PATIENCE."""
+    def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
+        """Push to all nodes. Answered when the nodes that have connections for it have answered, within PATIENCE."""
 
-    def join(self, targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
+    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets, from now until as many `leave`s."""
 
     def leave(self, targets: Collection[Target]) -> None:
-        """One connection less belongs to these targets. May come before `done` of its `join`."""
+        """One connection less belongs to these targets. May come before the answer to its `join`."""
 
     # Among nodes
 
@@ -147,8 +147,8 @@ class Backplane(Protocol):
     def tell_all(self, kind: str, body: bytes) -> None:
         """Send a message to every other node."""
 
-    def tell_holders(self, target: Target, kind: str, body: bytes, done: Callable[[int], None] | None = None) -> None:
-        """Send a message to every other node that has joined a target; `done` is told how many these are (0 also where
+    def tell_holders(self, target: Target, kind: str, body: bytes, reply: Reply[int] | None = None) -> None:
+        """Send a message to every other node that has joined a target; `reply` gets how many these are (0 also where
         the backplane is out of reach)."""
 
     def nodes(self) -> Collection[NodeState]:

@@ -11,8 +11,9 @@ from typing import Final
 from portico.wire.messages import Target
 
 from ..ports import Monotonic
+from ..reply import Reply
 from .backplane import Backplane
-from .survey import ANSWER, ASK, TIMEOUT, Answer, Done, Survey, answer_message, parse
+from .survey import ANSWER, ASK, TIMEOUT, NodeAnswer, Survey, SurveyResult, answer_message, parse
 
 OnHeard = Callable[[str, bytes], None]
 """Gets a message: the node that sent it, and its body. Must not wait."""
@@ -33,7 +34,7 @@ class ClusterMessages:
     ) -> None:
         """`broke` is told of every exception that a handler, or an answer, raised."""
         self.backplane: Final = backplane
-        self.survey: Final = Survey(backplane, now=now, make_id=make_id, broke=self._failed)
+        self.survey: Final = Survey(backplane, now=now, make_id=make_id)
         self.unknown = 0
         """Messages and questions of a kind that nothing here handles; they are dropped."""
         self._broke = broke
@@ -93,21 +94,23 @@ class ClusterMessages:
         else:
             self.backplane.tell(node, kind, body)
 
-    def ask_all(self, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask_all(self, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT) -> None:
         """Ask every other node. See `survey`."""
-        self.survey.ask_all(kind, body, done, timeout)
+        self.survey.ask_all(kind, body, reply, timeout)
 
-    def ask_holders(self, target: Target, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask_holders(
+        self, target: Target, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT
+    ) -> None:
         """Ask every other node that has connections which a target means. See `survey`."""
-        self.survey.ask_holders(target, kind, body, done, timeout)
+        self.survey.ask_holders(target, kind, body, reply, timeout)
 
-    def ask(self, node: str, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask(self, node: str, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT) -> None:
         """Ask one node; this one answers itself at once."""
         if node == self.backplane.node:
             answer = self._answer(kind, body)
-            done([] if answer is None else [Answer(node, answer)], answer is not None)
+            reply(SurveyResult([] if answer is None else [NodeAnswer(node, answer)], answer is not None))
         else:
-            self.survey.ask(node, kind, body, done, timeout)
+            self.survey.ask(node, kind, body, reply, timeout)
 
     def _asked(self, sender: str, message: bytes) -> None:
         name, kind, body = parse(message)

@@ -1,7 +1,7 @@
 """Survey: ask other nodes something, and put their answers together.
 
-Knows nodes by name and questions as bytes; never what they mean. Promises: `done` is called exactly once for each
-question, maybe before the call that asked has returned: when every node that lives has answered, or at the timeout.
+Knows nodes by name and questions as bytes; never what they mean. Promises: each question is answered, maybe
+before the call that asked has returned: when every node that lives has answered, or at the timeout.
 A node that goes in between is not waited for. At most MAX_QUESTIONS may be open; one more is given up at once.
 
 What is complete: everybody who was asked, and still lives, has answered. Cut off from the others nobody can tell,
@@ -15,6 +15,7 @@ from portico.wire.messages import Target
 
 from ..deadlines import DeadlineWheel
 from ..ports import Monotonic
+from ..reply import Reply
 from .backplane import Backplane
 
 TIMEOUT: Final = 1.0
@@ -27,22 +28,25 @@ ANSWER: Final = "answer"
 """A message with an answer: the question's id, a line feed, and what is answered."""
 
 
-class Answer(NamedTuple):
+class NodeAnswer(NamedTuple):
     """What one node answered."""
 
     node: str
     body: bytes
 
 
-Done = Callable[[list[Answer], bool], None]
-"""Gets the answers, by the names of the nodes, and whether they are complete."""
+class SurveyResult(NamedTuple):
+    """The answers, by the names of the nodes, and whether they are complete."""
+
+    answers: list[NodeAnswer]
+    complete: bool
 
 
 class _Question:
-    __slots__ = ("answers", "awaited", "count", "done")
+    __slots__ = ("answers", "awaited", "count", "reply")
 
-    def __init__(self, done: Done, awaited: set[str] | None) -> None:
-        self.done = done
+    def __init__(self, reply: Reply[SurveyResult], awaited: set[str] | None) -> None:
+        self.reply = reply
         self.awaited = awaited  # who still has to answer; None: whoever holds the target
         self.count: int | None = None  # how many hold it, as soon as that is known
         self.answers: dict[str, bytes] = {}
@@ -51,14 +55,10 @@ class _Question:
 class Survey:
     """The questions of one node that are open."""
 
-    def __init__(
-        self, backplane: Backplane, *, now: Monotonic, make_id: Callable[[], str], broke: Callable[[Exception], None]
-    ) -> None:
-        """`broke` is told of what a `done` raised, which no other question suffers from."""
+    def __init__(self, backplane: Backplane, *, now: Monotonic, make_id: Callable[[], str]) -> None:
         self._backplane = backplane
         self._now = now
         self._make_id = make_id
-        self._broke = broke
         self._open: dict[str, _Question] = {}
         self._deadlines: DeadlineWheel[str] = DeadlineWheel(0.1)
         self.incomplete = 0
@@ -67,24 +67,26 @@ class Survey:
     def __len__(self) -> int:
         return len(self._open)
 
-    def ask_all(self, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask_all(self, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT) -> None:
         """Ask every other node. With none there is nothing to wait for."""
         others = set(self._others())
         if not others and self._backplane.trouble is None:
-            done([], True)
-        elif (message := self._question(kind, body, done, others, timeout)) is not None:
+            reply(SurveyResult([], True))
+        elif (message := self._question(kind, body, reply, others, timeout)) is not None:
             self._backplane.tell_all(ASK, message[1])
 
-    def ask_holders(self, target: Target, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask_holders(
+        self, target: Target, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT
+    ) -> None:
         """Ask every other node that has connections which a target means."""
-        message = self._question(kind, body, done, None, timeout)
+        message = self._question(kind, body, reply, None, timeout)
         if message is not None:
             name, text = message
-            self._backplane.tell_holders(target, ASK, text, lambda count: self._counted(name, count))
+            self._backplane.tell_holders(target, ASK, text, Reply(lambda count: self._counted(name, count)))
 
-    def ask(self, node: str, kind: str, body: bytes, done: Done, timeout: float = TIMEOUT) -> None:
+    def ask(self, node: str, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT) -> None:
         """Ask one other node: no answer at all is complete if it is gone."""
-        message = self._question(kind, body, done, {node}, timeout)
+        message = self._question(kind, body, reply, {node}, timeout)
         if message is not None:
             self._backplane.tell(node, ASK, message[1])
 
@@ -113,14 +115,14 @@ class Survey:
             self._finish(name, complete=False)
 
     def _question(
-        self, kind: str, body: bytes, done: Done, awaited: set[str] | None, timeout: float
+        self, kind: str, body: bytes, reply: Reply[SurveyResult], awaited: set[str] | None, timeout: float
     ) -> tuple[str, bytes] | None:
         if self._backplane.trouble is not None or len(self._open) >= MAX_QUESTIONS:
             self.incomplete += 1
-            done([], False)
+            reply(SurveyResult([], False))
             return None
         name = self._make_id()
-        self._open[name] = _Question(done, awaited)
+        self._open[name] = _Question(reply, awaited)
         self._deadlines.add(name, self._now() + timeout)
         return name, f"{name} {kind}\n".encode() + body
 
@@ -149,10 +151,8 @@ class Survey:
         self._deadlines.discard(name)
         if not complete:
             self.incomplete += 1
-        try:
-            question.done([Answer(node, body) for node, body in sorted(question.answers.items())], complete)
-        except Exception as error:
-            self._broke(error)
+        answers = [NodeAnswer(node, body) for node, body in sorted(question.answers.items())]
+        question.reply(SurveyResult(answers, complete))
 
     def _others(self) -> list[str]:
         own = self._backplane.node

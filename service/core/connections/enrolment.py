@@ -11,6 +11,7 @@ from portico.wire.messages import Identity, stream_of, targets_of
 
 from ..cluster.backplane import Backplane, Joined, Resume
 from ..ports import Wall
+from ..reply import Reply
 from .hub import Hub
 from .session import NOBODY, Session, State
 
@@ -59,7 +60,7 @@ class Enrolment:
             if session.registered_at is not None and not session.over:
                 self._enrolled(session)
 
-        self._backplane.join(targets_of(identity), resume, joined)
+        self._backplane.join(targets_of(identity), resume, Reply(joined))
         # After the join: a target that it had and has is joined all the time.
         if had:
             self._backplane.leave(had)

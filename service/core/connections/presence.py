@@ -18,11 +18,12 @@ from portico.wire.codes import CloseCode
 from portico.wire.messages import ADDRESS_FIELDS, Target, encode
 
 from ..cluster.cluster_messages import ClusterMessages
-from ..cluster.survey import Answer
+from ..cluster.survey import SurveyResult
 from ..dialects.actions import describe
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import WorkerStatus
 from ..ports import Monotonic
+from ..reply import Reply
 from .hub import Hub
 from .session import Session
 
@@ -141,19 +142,19 @@ class Presence:
 
     # Over all nodes
 
-    def status(self, done: Callable[[Status], None]) -> None:
+    def status(self, reply: Reply[Status]) -> None:
         """How many are connected, everywhere."""
 
         def gathered(parts: dict[str, Totals], missing: Missing) -> None:
             self._known, self._known_at = parts, self._now()
-            done(_added(parts, missing))
+            reply(_added(parts, missing))
 
         self._ask_all("totals", b"", self.here(), _totals, gathered)
 
     def status_now(self) -> Status:
         """The same for an answer that cannot wait: of the others what they said within the last FRESH seconds."""
         answered: list[Status] = []
-        self.status(answered.append)
+        self.status(Reply(answered.append))
         if answered:
             return answered[0]
         parts = {self._own: self.here()}
@@ -163,38 +164,38 @@ class Presence:
         missing = self._missing(parts)
         return _added(dict(sorted(parts.items())), missing or None)
 
-    def clients(self, filters: dict[str, str], offset: int, limit: int, done: Callable[[Page], None]) -> None:
+    def clients(self, filters: dict[str, str], offset: int, limit: int, reply: Reply[Page]) -> None:
         """Who all of `filters` hold for (names from FILTERS): some of them, node by node, oldest first at each."""
         body = encode(_Wanted(filters))
 
         def counted(counts: dict[str, int], missing: Missing) -> None:
-            reading = _Reading(sum(counts.values()), missing, done)
+            reading = _Reading(sum(counts.values()), missing, reply)
             skip, room = offset, limit
             for node, count in counts.items():
                 here = min(max(0, count - skip), room)
                 if here:
                     part = encode(_Wanted(filters, skip, here))
                     reading.expect(node)
-                    self._cluster_messages.ask(node, "clients", part, partial(reading.read, node))
+                    self._cluster_messages.ask(node, "clients", part, Reply(partial(reading.read, node)))
                 skip, room = max(0, skip - count), room - here
             reading.all_asked()
 
         self._ask_all("count", body, self._count(_Wanted(filters)), _count, counted)
 
-    def workers(self, done: Callable[[Workers], None]) -> None:
+    def workers(self, reply: Reply[Workers]) -> None:
         """The workers, node by node."""
 
         def gathered(parts: dict[str, list[WorkerStatus]], missing: Missing) -> None:
-            done(Workers([(node, worker) for node, workers in parts.items() for worker in workers], missing))
+            reply(Workers([(node, worker) for node, workers in parts.items() for worker in workers], missing))
 
         self._ask_all("workers", b"", self._dispatcher.worker_statuses(), _statuses, gathered)
 
-    def kick(self, client_id: str, done: Callable[[Kicked], None]) -> None:
+    def kick(self, client_id: str, reply: Reply[Kicked]) -> None:
         """Close all connections of a client, everywhere, with code 4010."""
         here = self._kick(client_id)
 
         def gathered(parts: dict[str, int], missing: Missing) -> None:
-            done(Kicked(sum(parts.values()), missing))
+            reply(Kicked(sum(parts.values()), missing))
 
         finish = self._gathered(here, _count, gathered)
         self._cluster_messages.ask_holders(Target("client_id", client_id), "kick", client_id.encode(), finish)
@@ -243,8 +244,9 @@ class Presence:
 
     def _gathered(
         self, here: T, decode: Callable[[bytes], T], done: Callable[[dict[str, T], Missing], None]
-    ) -> Callable[[list[Answer], bool], None]:
-        def gathered(answers: list[Answer], complete: bool) -> None:
+    ) -> Reply[SurveyResult]:
+        def gathered(result: SurveyResult) -> None:
+            answers, complete = result
             parts = {self._own: here}
             for node, body in answers:
                 try:
@@ -253,7 +255,7 @@ class Presence:
                     complete = False
             done(dict(sorted(parts.items())), None if complete else self._missing(parts))
 
-        return gathered
+        return Reply(gathered)
 
     def _missing(self, parts: Iterable[str]) -> list[str]:
         return sorted({state.node for state in self._cluster_messages.backplane.nodes()}.difference(parts))
@@ -262,10 +264,10 @@ class Presence:
 class _Reading:
     """A page that is read from several nodes."""
 
-    def __init__(self, total: int, missing: Missing, done: Callable[[Page], None]) -> None:
+    def __init__(self, total: int, missing: Missing, reply: Reply[Page]) -> None:
         self._total = total
         self._missing = missing
-        self._done = done
+        self._reply = reply
         self._parts: dict[str, list[Raw] | None] = {}
         self._waiting = 1  # for all having been asked
 
@@ -274,10 +276,10 @@ class _Reading:
         self._parts[node] = None
         self._waiting += 1
 
-    def read(self, node: str, answers: list[Answer], _: bool) -> None:
+    def read(self, node: str, result: SurveyResult) -> None:
         """It came, or didn't."""
         try:
-            self._parts[node] = _rows(answers[0].body) if answers else None
+            self._parts[node] = _rows(result.answers[0].body) if result.answers else None
         except msgspec.MsgspecError:
             self._parts[node] = None
         self.all_asked()
@@ -289,7 +291,7 @@ class _Reading:
             silent = [node for node, rows in self._parts.items() if rows is None]
             missing = sorted({*silent, *(self._missing or ())}) if silent or self._missing is not None else None
             clients = [row for rows in self._parts.values() if rows is not None for row in rows]
-            self._done(Page(clients, self._total, missing))
+            self._reply(Page(clients, self._total, missing))
 
 
 def _added(parts: dict[str, Totals], missing: Missing) -> Status:

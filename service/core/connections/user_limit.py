@@ -14,7 +14,8 @@ from portico.wire.codes import CloseCode
 from portico.wire.messages import Target, encode
 
 from ..cluster.cluster_messages import ClusterMessages
-from ..cluster.survey import Answer
+from ..cluster.survey import SurveyResult
+from ..reply import Reply
 from .hub import Hub
 from .session import Session
 
@@ -54,9 +55,9 @@ class UserLimit:
             return
         here = self._before(user_id, at, session.id)
 
-        def counted(answers: list[Answer], _: bool) -> None:
+        def counted(result: SurveyResult) -> None:
             total = here
-            for answer in answers:
+            for answer in result.answers:
                 try:
                     total += _count(answer.body)
                 except msgspec.MsgspecError:  # another version's answer
@@ -66,10 +67,10 @@ class UserLimit:
                 session.close(CloseCode.TRY_LATER, TOO_MANY)
 
         if here >= self.limit:
-            counted([], True)
+            counted(SurveyResult([], True))
         else:
             question = encode((user_id, at, session.id))
-            self._cluster_messages.ask_holders(Target("user_id", user_id), KIND, question, counted)
+            self._cluster_messages.ask_holders(Target("user_id", user_id), KIND, question, Reply(counted))
 
     def _before(self, user_id: str, at: float, name: str) -> int:
         """How many connections of a user came before one here."""

@@ -19,6 +19,7 @@ from ..connections.session import Session, State
 from ..connections.user_limit import TOO_MANY, UserLimit
 from ..push.login_store import Login
 from ..push.logins import Logins
+from ..reply import Reply
 
 if TYPE_CHECKING:
     from ..dispatch.model import Outcome, Request
@@ -143,7 +144,7 @@ class CClientHandler:
             if login is not None and session.identity is identity:
                 session.send(wire.push(self._logins.auto_login(login)))
 
-        self._logins.current(identity.user_id, current)
+        self._logins.current(identity.user_id, Reply(current))
         for events in joined.missed.values():
             for event in events:
                 session.send(wire.push(event))

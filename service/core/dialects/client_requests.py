@@ -3,7 +3,6 @@
 Knows where a client is asked, not what. Those of this node come first; the others are asked for theirs.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from portico.wire.codes import ErrorCode
@@ -11,16 +10,15 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Target
 
 from ..cluster.cluster_messages import ClusterMessages
-from ..cluster.survey import Answer
+from ..cluster.survey import SurveyResult
 from ..connections.hub import Hub
 from ..dispatch.model import WorkerLink
 from ..dispatch.remote_dispatch import RemoteDispatch
+from ..reply import Reply
 from .envelope import EnvelopeHandler
 
 KIND: Final = "client_requests"
 """The question among nodes: a client's id; answered with the name of its dialect, or nothing if it isn't there."""
-
-Found = Callable[[WorkerLink | PeerFault], None]
 
 
 class ClientRequests:
@@ -44,29 +42,29 @@ class ClientRequests:
                 return self._envelopes.link(session)
         return None
 
-    def find(self, client_id: str, done: Found) -> None:
-        """Find a client anywhere. `done` is called once, maybe before this returns, with its link (to be used at
-        once), or with why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` where not every node
+    def find(self, client_id: str, reply: Reply[WorkerLink | PeerFault]) -> None:
+        """Find a client anywhere. Answered, maybe before this returns, with its link (to be used at
+        once), or why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` where not every node
         could tell."""
         link = self.here(client_id)
         if link is not None:
-            done(link)
+            reply(link)
             return
         dialect = self._dialect(client_id)
 
-        def answered(answers: list[Answer], complete: bool) -> None:
-            done(self._found(client_id, dialect, answers, complete))
+        def answered(result: SurveyResult) -> None:
+            reply(self._found(client_id, dialect, result))
 
-        self._cluster_messages.ask_holders(Target("client_id", client_id), KIND, client_id.encode(), answered)
+        self._cluster_messages.ask_holders(Target("client_id", client_id), KIND, client_id.encode(), Reply(answered))
 
     def _dialect(self, client_id: str) -> str | None:
         """The dialect of a client of this node; the envelope's if it has several."""
         names = [s.handler.name for s in self._hub.find(Target("client_id", client_id)) if not s.over]
         return self._envelopes.name if self._envelopes.name in names else next(reversed(names), None)
 
-    def _found(self, client_id: str, here: str | None, answers: list[Answer], complete: bool) -> WorkerLink | PeerFault:
+    def _found(self, client_id: str, here: str | None, result: SurveyResult) -> WorkerLink | PeerFault:
         dialects = [here] if here is not None else []
-        for node, body in answers:
+        for node, body in result.answers:
             dialect = body.decode()
             if dialect == self._envelopes.name:
                 return self._remote.client_link(node, client_id)
@@ -79,7 +77,7 @@ class ClientRequests:
                 f"only clients of the dialect {self._envelopes.name} can be asked.",
                 field="client_id",
             )
-        if not complete:
+        if not result.complete:
             return PeerFault(
                 ErrorCode.UNAVAILABLE, "Not all nodes could be asked whether this client is connected; try again."
             )

@@ -27,6 +27,7 @@ from ..dispatch.model import Outcome, Request, Verdict
 from ..ports import Wall
 from ..push.login_store import Login
 from ..push.logins import Logins
+from ..reply import Reply
 from .actions import ActionError, Actions, Call
 
 GRACE: Final = 0.25
@@ -226,7 +227,7 @@ class EnvelopeHandler:
             if login is not None and session.identity is identity:
                 session.send(self.push(self._logins.auto_login(login)))
 
-        self._logins.current(identity.user_id, current)
+        self._logins.current(identity.user_id, Reply(current))
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         key = wire.handshake_of(envelope).handshake_key

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Collection
 from typing import Final
 
-from msgspec import Struct
-
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
@@ -26,17 +24,6 @@ from ..ports import Defer
 SLICE: Final = 1000
 MAX_WAITING_SENDS: Final = 5_000_000
 _REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs more than the comparison
-
-
-class Receipt(Struct, frozen=True):
-    """What became of a push: `matched` connections belong to the target, `queued` of them were handed the
-    event (or stand in line for it); `stream` and `offset` are set for durable events only."""
-
-    id: str
-    stream: str | None
-    offset: int | None
-    matched: int
-    queued: int
 
 
 class _Broadcast:

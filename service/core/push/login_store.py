@@ -1,9 +1,8 @@
 """Login store: where the login sessions of a deployment are kept, as a port of the core's.
 
-Nothing here waits or raises. Each call ends in a callback, exactly one call of it, in the thread that trio runs in
-and maybe before the method has returned (in memory it always does). A callback must not raise. What is asked of a
-store that is out of reach is refused with a PeerFault `unavailable` within PATIENCE seconds; then it was not done, or
-its answer was lost.
+Nothing here waits or raises. Each call is answered by a Reply, maybe before the method has returned (in memory it
+always is). What is asked of a store that is out of reach is refused with a PeerFault `unavailable` within PATIENCE
+seconds; then it was not done, or its answer was lost.
 
 What it promises: a session that was started is found from then on by every node, until it is ended or expired, and
 only one caller on one node is given it for that: who is given it says so to the clients. At most LIMIT sessions are
@@ -11,13 +10,14 @@ kept, and FEEDBACK_KEPT reports with each. Implementations live in `service/back
 (`tests/backplane/login_contract.py`) runs over all.
 """
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+
+from ..reply import Reply
 
 LIMIT: Final = 100_000
 FEEDBACK_KEPT: Final = 50
@@ -45,12 +45,6 @@ class Login(Struct):
     feedback: list[Feedback] = []
 
 
-Kept = Callable[[PeerFault | None], None]
-Found = Callable[[Login | PeerFault | None], None]
-Listed = Callable[[list[Login] | PeerFault], None]
-Recorded = Callable[[str | PeerFault | None], None]
-
-
 class LoginStore(Protocol):
     """Where login sessions are. See the module for what all of it promises."""
 
@@ -58,27 +52,29 @@ class LoginStore(Protocol):
     def active(self) -> int:
         """How many sessions there are, or were a moment ago."""
 
-    def start(self, login: Login, ttl: float, done: Kept) -> None:
+    def start(self, login: Login, ttl: float, reply: Reply[PeerFault | None]) -> None:
         """Keep a session for `ttl` seconds. PeerFault `unavailable` also where there are LIMIT sessions already."""
 
-    def get(self, session_id: str, done: Found) -> None:
+    def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """The session of that id."""
 
-    def of_user(self, user_id: str, done: Listed) -> None:
+    def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
         """A user's sessions, oldest first."""
 
-    def current(self, user_id: str, done: Found) -> None:
+    def current(self, user_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """A user's session that was started last."""
 
-    def end(self, session_id: str, done: Found) -> None:
-        """Forget a session; `done` gets what it was. None: there was none, or somebody else has ended it."""
+    def end(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
+        """Forget a session; `reply` gets what it was. None: there was none, or somebody else has ended it."""
 
-    def report(self, user_id: str, session_id: str | None, feedback: Feedback, done: Recorded) -> None:
-        """Record feedback on a session of this user's (None: on the current one). `done` gets its id; None: the user
+    def report(
+        self, user_id: str, session_id: str | None, feedback: Feedback, reply: Reply[str | PeerFault | None]
+    ) -> None:
+        """Record feedback on a session of this user's (None: on the current one). `reply` gets its id; None: the user
         has no such session."""
 
-    def expired(self, done: Listed) -> None:
-        """Forget sessions whose time is over; `done` gets what they were, some of them where there are many. Each is
+    def expired(self, reply: Reply[list[Login] | PeerFault]) -> None:
+        """Forget sessions whose time is over; `reply` gets what they were, some of them where there are many. Each is
         given to one caller only."""
 
 

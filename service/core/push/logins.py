@@ -21,7 +21,8 @@ from portico.wire.messages import Event, encode
 
 from ..connections.session import Session
 from ..ports import Monotonic, Wall
-from .login_store import Feedback, Found, Listed, Login, LoginStore
+from ..reply import Reply
+from .login_store import Feedback, Login, LoginStore
 
 SWEEP: Final = 1.0
 """Seconds between two looks for sessions that have expired."""
@@ -33,8 +34,8 @@ _MESSAGES: Final[dict[Ending, str]] = {
     "revoked": "Your session was revoked",
 }
 
-Push = Callable[[str, Event, Session | None, Callable[[PeerFault | None], None]], None]
-"""(user, event, a connection to leave out, done) → pushed to the user's clients on all nodes."""
+Push = Callable[[str, Event, Session | None, Reply[PeerFault | None]], None]
+"""(user, event, a connection to leave out, the way back) → pushed to the user's clients on all nodes."""
 
 
 class Logins:
@@ -61,7 +62,7 @@ class Logins:
         session_data: Raw,
         ttl: float,
         extra: Mapping[str, Raw],
-        done: Callable[[Login | PeerFault], None],
+        reply: Reply[Login | PeerFault],
     ) -> None:
         """Begin a session of `ttl` seconds and push `auto_login` to the user's clients.
 
@@ -73,34 +74,34 @@ class Logins:
 
         def kept(fault: PeerFault | None) -> None:
             if fault is None:
-                self._push(user_id, self.auto_login(login), None, pushed)
+                self._push(user_id, self.auto_login(login), None, Reply(pushed))
             else:
-                done(fault)
+                reply(fault)
 
         def pushed(fault: PeerFault | None) -> None:
             if fault is None:
-                done(login)
+                reply(login)
             else:
-                self.store.end(login.session_id, lambda _: done(fault))
+                self.store.end(login.session_id, Reply(lambda _: reply(fault)))
 
-        self.store.start(login, ttl, kept)
+        self.store.start(login, ttl, Reply(kept))
 
-    def get(self, session_id: str, done: Found) -> None:
+    def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
         """The active session of that id."""
-        self.store.get(session_id, done)
+        self.store.get(session_id, reply)
 
-    def of_user(self, user_id: str, done: Listed) -> None:
+    def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
         """The user's active sessions, oldest first."""
-        self.store.of_user(user_id, done)
+        self.store.of_user(user_id, reply)
 
-    def current(self, user_id: str | None, done: Callable[[Login | None], None]) -> None:
+    def current(self, user_id: str | None, reply: Reply[Login | None]) -> None:
         """The user's current session: the one that was started last. None also where the store is out of reach."""
         if user_id is None:
-            done(None)
+            reply(None)
         else:
-            self.store.current(user_id, lambda found: done(found if isinstance(found, Login) else None))
+            self.store.current(user_id, Reply(lambda found: reply(found if isinstance(found, Login) else None)))
 
-    def end(self, session_id: str, reason: Ending, done: Found) -> None:
+    def end(self, session_id: str, reason: Ending, reply: Reply[Login | PeerFault | None]) -> None:
         """End a session and push `logout_notification`; None if there is no such session.
 
         PeerFault `unavailable` where too many pushes wait; the session is over all the same. Or where the store is
@@ -109,11 +110,11 @@ class Logins:
 
         def ended(found: Login | PeerFault | None) -> None:
             if isinstance(found, Login):
-                self._push(found.user_id, self._logout(found, reason), None, lambda fault: done(fault or found))
+                self._push(found.user_id, self._logout(found, reason), None, Reply(lambda fault: reply(fault or found)))
             else:
-                done(found)
+                reply(found)
 
-        self.store.end(session_id, ended)
+        self.store.end(session_id, Reply(ended))
 
     def _logout(self, login: Login, reason: Ending) -> Event:
         data = {
@@ -140,10 +141,10 @@ class Logins:
             self._next_sweep = now
             for login in found:
                 # One notice that finds no room must not keep the other sessions alive.
-                self._push(login.user_id, self._logout(login, "expired"), None, lambda _: None)
+                self._push(login.user_id, self._logout(login, "expired"), None, Reply(lambda _: None))
 
         self._next_sweep = now + SWEEP
-        self.store.expired(expired)
+        self.store.expired(Reply(expired))
 
     def auto_login(self, login: Login) -> Event:
         """The push that logs a client in."""
@@ -192,9 +193,9 @@ class Logins:
                     "message": message,
                     "timestamp": feedback.timestamp,
                 }
-                self._push(user_id, Event("session_feedback", Raw(encode(data))), session, pushed)
+                self._push(user_id, Event("session_feedback", Raw(encode(data))), session, Reply(pushed))
 
         if user_id is None:
             recorded(None)
         else:
-            self.store.report(user_id, session_id, feedback, recorded)
+            self.store.report(user_id, session_id, feedback, Reply(recorded))

@@ -15,15 +15,14 @@ from msgspec import Raw, Struct
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target, encode
 
-from ..cluster.backplane import Publication
+from ..cluster.backplane import Publication, Published
 from ..cluster.cluster_messages import ClusterMessages
 from ..connections.session import Session
-from .delivery import Delivery, Receipt
+from ..reply import Reply
+from .delivery import Delivery
 
 KIND: Final = "user_push"
 """The kind of the message among nodes."""
-
-Pushed = Callable[[PeerFault | None], None]
 
 
 class _Passed(Struct, array_like=True):
@@ -44,28 +43,29 @@ class UserPush:
         self,
         delivery: Delivery,
         cluster_messages: ClusterMessages,
-        publish: Callable[[Publication, Callable[[Receipt | PeerFault], None]], None],
+        publish: Callable[[Publication, Reply[Published | PeerFault]], None],
     ) -> None:
         self._delivery = delivery
         self._cluster_messages = cluster_messages
         self._publish = publish
         cluster_messages.on(KIND, self._heard)
 
-    def __call__(self, user_id: str, event: Event, skip: Session | None, done: Pushed) -> None:
-        """Push to the user's connections, but for `skip`. `done` gets a PeerFault where that was refused."""
+    def __call__(self, user_id: str, event: Event, skip: Session | None, reply: Reply[PeerFault | None]) -> None:
+        """Push to the user's connections, but for `skip`. `reply` gets a PeerFault where that was refused."""
         target = Target("user_id", user_id)
         if skip is None:
             self._publish(
-                Publication(target, event), lambda result: done(result if isinstance(result, PeerFault) else None)
+                Publication(target, event),
+                Reply(lambda result: reply(result if isinstance(result, PeerFault) else None)),
             )
             return
         try:
             self._delivery.deliver(target, event, skip=skip)
         except PeerFault as fault:
-            done(fault)
+            reply(fault)
             return
         self._cluster_messages.backplane.tell_holders(target, KIND, encode(_Passed(user_id, event.type, event.data)))
-        done(None)
+        reply(None)
 
     def _heard(self, _: str, body: bytes) -> None:
         passed = _passed.decode(body)

@@ -9,6 +9,7 @@ import trio
 from portico.wire.messages import Target
 from service.backplane.redis.payloads import Arrival
 from service.core.cluster.backplane import Publication
+from service.core.reply import Reply
 
 from ..contract import ANN, PATIENT, ROOM, event
 from ..redis_server import RedisServer, redis_server
@@ -58,9 +59,9 @@ async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, m
 
     monkeypatch.setattr(following, "arrived", lossy)
     for n in range(1, 5):
-        one.plane.publish(Publication(ANN, event(n), durable=True), lambda _: None)
-    one.plane.publish(Publication(ANN, event(5)), lambda _: None)
-    one.plane.publish(Publication(ANN, event(6), durable=True), lambda _: None)
+        one.plane.publish(Publication(ANN, event(n), durable=True), Reply(lambda _: None))
+    one.plane.publish(Publication(ANN, event(5)), Reply(lambda _: None))
+    one.plane.publish(Publication(ANN, event(6), durable=True), Reply(lambda _: None))
     await one.until(lambda: 6 in client.numbers)
     assert client.numbers == list(range(7))
     assert (following.gaps, following.replayed) == (1, 3)

@@ -24,6 +24,7 @@ from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.push.login_store import Login
 from service.core.push.publications import publication_of
+from service.core.reply import Reply
 from service.observe import make_log
 from service.redis.urls import read_url
 from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
@@ -97,7 +98,7 @@ async def client(house: Stage, client_id: str, *then: str) -> tuple[Session, Mem
 async def answer(ask: Callable[..., None], *words: object) -> Any:
     """What a call tells its callback; a fault is raised."""
     answers: list[Any] = []
-    ask(*words, answers.append)
+    ask(*words, Reply(answers.append))
     await until(lambda: bool(answers))
     (result,) = answers
     if isinstance(result, PeerFault):
@@ -175,17 +176,20 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
     _, there = await client(other, "b")
     accepted = trio.Event()
 
-    def publish_and_die(publication: Publication, done: Callable[[object], None]) -> None:
-        one.gateway.publish(publication, lambda _: accepted.set())
+    never: list[Reply[object]] = []
+
+    def publish_and_die(publication: Publication, reply: Reply[object]) -> None:
+        never.append(reply)
+        one.gateway.publish(publication, Reply(lambda _: accepted.set()))
 
     receipts: list[object] = []
 
-    def publish(publication: Publication, done: Callable[[object], None]) -> None:
+    def publish(publication: Publication, reply: Reply[object]) -> None:
         def published(result: object) -> None:
             receipts.append(result)
-            done(result)
+            reply(result)
 
-        other.gateway.publish(publication, published)
+        other.gateway.publish(publication, Reply(published))
 
     event = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"n": 1}}
     redis.command("XADD", f"{PREFIX}ingress", "*", "json", json.dumps(event))

@@ -15,6 +15,7 @@ from service.backplane.redis import ingress
 from service.backplane.redis.ingress import Ingress
 from service.core.cluster.backplane import Publication
 from service.core.push.publications import publication_of
+from service.core.reply import Reply
 from service.observe import make_log
 
 from ..redis_server import RedisServer, redis_server
@@ -34,7 +35,7 @@ class Backplane:
         self.holding: list[Callable[[object], None]] | None = None
         self._stirred = trio.Event()
 
-    def publish(self, publication: Publication, done: Callable[[object], None]) -> None:
+    def publish(self, publication: Publication, done: Reply[object]) -> None:
         """Publish."""
         self.publications.append(publication)
         self._stirred.set()

@@ -10,6 +10,7 @@ import trio
 from portico.wire.faults import PeerFault
 from service.backplane.redis.logins import RedisLoginStore
 from service.core.cluster.backplane import PATIENCE
+from service.core.reply import Reply
 
 from ..login_contract import LoginContract, Scene, answer, login, said
 from ..redis_server import RedisServer, redis_server
@@ -66,7 +67,7 @@ async def test_nothing_is_left_behind_and_nothing_is_outside_the_prefix(redis: R
 async def test_many_that_end_at_once_on_two_nodes_are_given_out_once(redis: RedisServer) -> None:
     async with stores(redis, 2) as (one, other):
         for number in range(250):
-            one.start(login(f"s{number}"), 0.001, lambda _: None)
+            one.start(login(f"s{number}"), 0.001, Reply(lambda _: None))
         await answer(one.get, "s0")
         await trio.sleep(0.01)
         claimed: list[str] = []

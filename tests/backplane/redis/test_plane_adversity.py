@@ -9,6 +9,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Target
 from service.core.cluster.backplane import PATIENCE, Publication, Published, Resume
+from service.core.reply import Reply
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
@@ -158,7 +159,7 @@ class TestOutOfReach:
             redis.stop()
             answers: list[object] = []
             for n in range(a.plane.commands.max_commands + 10):
-                a.plane.publish(Publication(ANN, event(n)), answers.append)
+                a.plane.publish(Publication(ANN, event(n)), Reply(answers.append))
             refused = [answer for answer in answers if isinstance(answer, PeerFault)]
             assert len(refused) == len(answers) >= 10
             assert {fault.code for fault in refused} == {ErrorCode.UNAVAILABLE}
@@ -174,7 +175,7 @@ class TestOutOfReach:
                 await ready(a, b)
                 client = await b.join(ANN)
                 for n in range(1000):
-                    a.plane.publish(Publication(ANN, event(n)), lambda _: None)
+                    a.plane.publish(Publication(ANN, event(n)), Reply(lambda _: None))
             await b.until(lambda: len(client.numbers) == 1000)
 
 

@@ -7,7 +7,8 @@ import pytest
 from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.core.cluster.cluster_messages import ClusterMessages
-from service.core.cluster.survey import ANSWER, ASK, MAX_QUESTIONS, Answer
+from service.core.cluster.survey import ANSWER, ASK, MAX_QUESTIONS, NodeAnswer, SurveyResult
+from service.core.reply import Reply
 from tests.fakes import ManualClock
 
 U1 = Target("user_id", "u1")
@@ -66,11 +67,11 @@ class Town:
             plane.attach(inbound := Listening(node))
             self.inbound[name] = inbound
             node.answer_to("name", lambda body, name=name: name.encode() + body)  # type: ignore[misc]
-        self.got: list[tuple[list[Answer], bool]] = []
+        self.got: list[SurveyResult] = []
 
-    def done(self, answers: list[Answer], complete: bool) -> None:
+    def done(self, result: SurveyResult) -> None:
         """A question is over."""
-        self.got.append((answers, complete))
+        self.got.append(result)
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, then tick all nodes."""
@@ -104,35 +105,35 @@ def test_a_kind_has_one_handler_and_one_answer() -> None:
 
 def test_all_others_are_asked_and_their_answers_come_in_the_order_of_names() -> None:
     town = Town("bca")
-    town.nodes["b"].ask_all("name", b"\n1", town.done)
-    assert town.got == [([Answer("a", b"a\n1"), Answer("c", b"c\n1")], True)]
+    town.nodes["b"].ask_all("name", b"\n1", Reply(town.done))
+    assert town.got == [([NodeAnswer("a", b"a\n1"), NodeAnswer("c", b"c\n1")], True)]
     assert len(town.nodes["b"].survey) == 0
 
 
 def test_alone_nothing_is_waited_for() -> None:
     town = Town("a")
-    town.nodes["a"].ask_all("name", b"", town.done)
-    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
-    town.nodes["a"].ask("a", "name", b"!", town.done)
-    assert town.got == [([], True), ([], True), ([Answer("a", b"a!")], True)]
+    town.nodes["a"].ask_all("name", b"", Reply(town.done))
+    town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
+    town.nodes["a"].ask("a", "name", b"!", Reply(town.done))
+    assert town.got == [([], True), ([], True), ([NodeAnswer("a", b"a!")], True)]
 
 
 def test_only_holders_of_a_target_are_asked() -> None:
     town = Town("abcd")
     for name in "abd":
-        town.planes[name].join([U1], None, lambda joined: None)
-    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
-    assert town.got == [([Answer("b", b"b"), Answer("d", b"d")], True)]
+        town.planes[name].join([U1], None, Reply(lambda joined: None))
+    town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
+    assert town.got == [([NodeAnswer("b", b"b"), NodeAnswer("d", b"d")], True)]
 
 
 def test_who_says_nothing_is_waited_for_until_the_timeout() -> None:
     town = Town("abc")
     town.inbound["b"].deaf = True
-    town.nodes["a"].ask_all("name", b"", town.done, timeout=1.0)
+    town.nodes["a"].ask_all("name", b"", Reply(town.done), timeout=1.0)
     town.pass_time(0.9)
     assert not town.got
     town.pass_time(0.2)
-    assert town.got == [([Answer("c", b"c")], False)]
+    assert town.got == [([NodeAnswer("c", b"c")], False)]
     assert town.nodes["a"].survey.incomplete == 1
     # What comes afterwards finds nobody.
     for sender, kind, body in town.inbound["b"].kept:
@@ -144,17 +145,17 @@ def test_who_says_nothing_is_waited_for_until_the_timeout() -> None:
 def test_a_node_that_goes_is_not_waited_for() -> None:
     town = Town("abc")
     town.inbound["b"].deaf = True
-    town.nodes["a"].ask_all("name", b"", town.done)
-    town.nodes["a"].ask("b", "name", b"", town.done)
+    town.nodes["a"].ask_all("name", b"", Reply(town.done))
+    town.nodes["a"].ask("b", "name", b"", Reply(town.done))
     town.planes["b"].leave_world()
-    assert town.got == [([Answer("c", b"c")], True), ([], True)]
+    assert town.got == [([NodeAnswer("c", b"c")], True), ([], True)]
 
 
 def test_a_holder_that_goes_is_not_waited_for_where_nobody_is_left() -> None:
     town = Town("ab")
-    town.planes["b"].join([U1], None, lambda joined: None)
+    town.planes["b"].join([U1], None, Reply(lambda joined: None))
     town.inbound["b"].deaf = True
-    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
     assert not town.got
     town.planes["b"].leave_world()
     assert town.got == [([], True)]
@@ -162,26 +163,26 @@ def test_a_holder_that_goes_is_not_waited_for_where_nobody_is_left() -> None:
 
 def test_an_answer_counts_once_and_from_a_node_that_went_too() -> None:
     town = Town("abc")
-    town.planes["b"].join([U1], None, lambda joined: None)
-    town.planes["c"].join([U1], None, lambda joined: None)
+    town.planes["b"].join([U1], None, Reply(lambda joined: None))
+    town.planes["c"].join([U1], None, Reply(lambda joined: None))
     town.inbound["c"].deaf = True
-    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
     [(_, _, body)] = town.inbound["c"].kept
     name = body.partition(b" ")[0]
     town.nodes["a"].heard("b", ANSWER, name + b"\nagain")
     assert not town.got
     town.planes["b"].leave_world()
     town.nodes["a"].heard("c", ANSWER, name + b"\nc")
-    assert town.got == [([Answer("b", b"b"), Answer("c", b"c")], True)]
+    assert town.got == [([NodeAnswer("b", b"b"), NodeAnswer("c", b"c")], True)]
 
 
 def test_questions_that_are_open_are_bounded() -> None:
     town = Town("ab")
     town.inbound["b"].deaf = True
     for _ in range(MAX_QUESTIONS):
-        town.nodes["a"].ask_all("name", b"", town.done)
+        town.nodes["a"].ask_all("name", b"", Reply(town.done))
     assert not town.got
-    town.nodes["a"].ask_all("name", b"", town.done)
+    town.nodes["a"].ask_all("name", b"", Reply(town.done))
     assert town.got == [([], False)]
     town.pass_time(2)
     assert town.got == [([], False)] * (MAX_QUESTIONS + 1)
@@ -191,8 +192,8 @@ def test_questions_that_are_open_are_bounded() -> None:
 def test_cut_off_nothing_is_complete() -> None:
     town = Town("a")
     town.planes["a"].trouble = "Redis is out of reach"  # type: ignore[misc,assignment]
-    town.nodes["a"].ask_all("name", b"", town.done)
-    town.nodes["a"].ask_holders(U1, "name", b"", town.done)
+    town.nodes["a"].ask_all("name", b"", Reply(town.done))
+    town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
     assert town.got == [([], False), ([], False)]
 
 
@@ -217,10 +218,9 @@ def test_what_goes_wrong_in_one_place_stays_there() -> None:
     town.nodes["b"].on_left(fail)  # type: ignore[arg-type]
     town.nodes["b"].on_left(left.append)
     town.planes["a"].tell_all("broken", b"")
-    town.nodes["a"].ask_all("broken", b"", fail)  # type: ignore[arg-type]
-    town.nodes["a"].ask_all("broken", b"", town.done)
+    town.nodes["a"].ask_all("broken", b"", Reply(town.done))
     town.pass_time(2)
-    assert town.got == [([Answer("c", b"fine")], False)]
+    assert town.got == [([NodeAnswer("c", b"fine")], False)]
     town.planes["c"].leave_world()
     assert left == ["c"]
-    assert len(town.broken) == 5
+    assert len(town.broken) == 3

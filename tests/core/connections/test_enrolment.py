@@ -10,6 +10,7 @@ from portico.wire.messages import EVERYBODY, Event, Target
 from service.core.cluster.backplane import Joined, Resume
 from service.core.connections import session as sessions
 from service.core.connections.session import State
+from service.core.reply import Reply
 
 from ...fakes import Stage, publish, stage, stages
 
@@ -102,8 +103,8 @@ class SlowBackplane:
         join = house.gateway.backplane.join
         leave = house.gateway.backplane.leave
 
-        def slowly(targets: Collection[Target], resume: Resume | None, done: Callable[[Joined], None]) -> None:
-            self.waiting.append(lambda: join(targets, resume, done))
+        def slowly(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+            self.waiting.append(lambda: join(targets, resume, reply))
 
         def left(targets: Collection[Target]) -> None:
             self.left.extend(targets)
@@ -189,12 +190,14 @@ def test_of_two_identities_the_last_counts(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_HELD", 3)
     house = stage()
-    SlowBackplane(house, monkeypatch)
+    slow = SlowBackplane(house, monkeypatch)
     session, peer = house.connect("/ws")
     house.say(session, {"type": "c_client_register", **ANN})
     for _ in range(5):
         publish(house, USER, Event("live"))
     assert (peer.frames, peer.close_code) == ([], 4008)
+    slow.answer()
+    assert peer.frames == []
 
 
 def test_an_envelope_client_and_one_by_path_are_held_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from portico.wire.messages import Target
 from service.core.connections.presence import FRESH, Kicked, Page, Status, Workers
+from service.core.reply import Reply
 from tests.fakes import Stage, stages
 
 
@@ -29,7 +30,7 @@ def deafen(stage: Stage) -> None:
 def page(stage: Stage, offset: int = 0, limit: int = 100, **filters: str) -> tuple[list[str], int, Any]:
     """The pairs `client@node` of a page, the total, and who is missing."""
     got: list[Page] = []
-    stage.gateway.presence.clients(filters, offset, limit, got.append)
+    stage.gateway.presence.clients(filters, offset, limit, Reply(got.append))
     if not got:
         stage.pass_time(2)
     if not got:
@@ -45,7 +46,7 @@ EVERYBODY = ["c1@node-1", "c2@node-1", "w1@node-2", "c3@node-3", "c1@node-3"]
 def test_totals_are_those_of_all_nodes() -> None:
     got: list[Status] = []
     for stage in crowd():
-        stage.gateway.presence.status(got.append)
+        stage.gateway.presence.status(Reply(got.append))
     assert len(got) == 3
     for status in got:
         totals = status.totals
@@ -61,7 +62,7 @@ def test_who_says_nothing_is_named() -> None:
     a, b, _ = crowd()
     deafen(b)
     got: list[Status] = []
-    a.gateway.presence.status(got.append)
+    a.gateway.presence.status(Reply(got.append))
     assert not got
     a.pass_time(2)
     [status] = got
@@ -86,6 +87,7 @@ def test_an_answer_that_cannot_wait_uses_what_was_said_a_moment_ago() -> None:
     assert a.gateway.presence.status_now().by_node == {"node-1": 3, "node-3": 3}
     a.clock.move(FRESH + 3)
     assert a.gateway.presence.status_now().by_node == {"node-1": 3}
+    a.pass_time(2)
 
 
 def test_a_list_goes_node_by_node_in_the_order_of_arrival() -> None:
@@ -130,7 +132,7 @@ def test_workers_of_all_nodes() -> None:
     a, _, c = crowd()
     a.worker("w0")
     got: list[Workers] = []
-    c.gateway.presence.workers(got.append)
+    c.gateway.presence.workers(Reply(got.append))
     assert [(node, worker.client_id) for node, worker in got[0].workers] == [("node-1", "w0"), ("node-2", "w1")]
     assert got[0].missing is None
 
@@ -138,9 +140,9 @@ def test_workers_of_all_nodes() -> None:
 def test_a_kick_reaches_every_node() -> None:
     a, b, c = crowd()
     got: list[Kicked] = []
-    b.gateway.presence.kick("c1", got.append)
-    b.gateway.presence.kick("c1", got.append)
-    b.gateway.presence.kick("nobody", got.append)
+    b.gateway.presence.kick("c1", Reply(got.append))
+    b.gateway.presence.kick("c1", Reply(got.append))
+    b.gateway.presence.kick("nobody", Reply(got.append))
     assert [kicked.connections for kicked in got] == [2, 0, 0]
     closed = [peer.close_code for stage in (a, b, c) for peer in stage.peers.values()]
     assert closed == [4010, None, None, None, 4010, None]

@@ -11,6 +11,7 @@ from portico.wire.faults import PeerFault
 from service.backplane.memory_logins import MemoryLoginStore
 from service.core.push import delivery, login_store
 from service.core.push.login_store import Login
+from service.core.reply import Reply
 
 from ...fakes import START, Stage, end_login, stage, stages, start_login
 
@@ -18,7 +19,7 @@ from ...fakes import START, Stage, end_login, stage, stages, start_login
 def asked(ask: Callable[..., None], *words: object) -> Any:
     """What a call tells its callback."""
     answers: list[Any] = []
-    ask(*words, answers.append)
+    ask(*words, Reply(answers.append))
     (answer,) = answers
     return answer
 
@@ -183,7 +184,7 @@ REGISTER = {"type": "c_client_register", "client_id": "c1", "user_id": "u1"}
 def test_registration_does_not_wait_for_the_store() -> None:
     house, store = slow()
     begun: list[object] = []
-    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, begun.append)
+    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, Reply(begun.append))
     assert begun == []
     store.release()
     assert isinstance(begun[0], Login)
@@ -200,7 +201,7 @@ def test_registration_does_not_wait_for_the_store() -> None:
 
 def test_a_login_that_is_found_too_late_is_not_for_whoever_the_client_is_by_then() -> None:
     house, store = slow()
-    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, lambda _: None)
+    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, Reply(lambda _: None))
     store.release()
     session, peer = house.connect("/ws")
     house.say(session, REGISTER)
@@ -218,7 +219,7 @@ def test_without_the_store_clients_register_and_logins_are_refused() -> None:
     session, peer = house.connect("/ws")
     house.say(session, REGISTER)
     begun: list[Any] = []
-    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, begun.append)
+    house.gateway.logins.start("u1", None, Raw(b"{}"), 60, {}, Reply(begun.append))
     house.say(session, {"type": "session_feedback", "success": True})
     store.release()
     assert [fault.code for fault in begun] == ["unavailable"]
@@ -228,7 +229,7 @@ def test_without_the_store_clients_register_and_logins_are_refused() -> None:
 
 def test_one_sweep_at_a_time_and_the_next_after_an_outage() -> None:
     house, store = slow()
-    house.gateway.logins.start("u1", None, Raw(b"{}"), 5, {}, lambda _: None)
+    house.gateway.logins.start("u1", None, Raw(b"{}"), 5, {}, Reply(lambda _: None))
     store.release()
     store.away = True
     for _ in range(5):
