@@ -250,6 +250,17 @@ class Node:
             raise StartError(" ".join(plain))
         self._speaks_tls = ours or by_hypercorn
 
+    def own_process(self) -> None:
+        """The process is this node's alone: its garbage collector, and what nobody can catch (a finalizer's exception,
+        a question answered twice or never), which becomes a line of the log and counts as an internal error."""
+        settle_collector()
+        sys.unraisablehook = self._on_unraisable
+
+    def _on_unraisable(self, report: "sys.UnraisableHookArgs") -> None:
+        self.gateway.counters.internal_errors += 1
+        if isinstance(report.exc_value, Exception):
+            self._broke(report.exc_value)
+
     async def prepare(self, workers: int, tls: bool) -> None:
         """`bind`, for one of Hypercorn's `workers`, where nobody catches a StartError: says it, raises SystemExit.
 
@@ -260,7 +271,7 @@ class Node:
             if workers > 1:
                 self._check_joined(workers)
             await self.bind(reuse_port=workers > 1)
-            settle_collector()
+            self.own_process()
         except StartError as error:
             sys.stderr.write(f"portico: {error}\n")
             raise SystemExit(2) from None
@@ -405,7 +416,7 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
         node.take(supervised.sockets)
         sockets = supervised.sockets["http"]
     node.places.http_port = sockets[0].getsockname()[1]
-    settle_collector()
+    node.own_process()
     shutdown = trio.Event()
     ending = False
     code = 0

@@ -24,10 +24,11 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import EVERYBODY, Event, Identity, Target
 from service.core.cluster.backplane import Publication
+from service.core.cluster.backplane import Published as Receipt
 from service.core.connections import session as core
 from service.core.dialects.actions import ActionError
 from service.core.gateway import Gateway
-from service.core.push.delivery import Receipt
+from service.core.reply import Reply
 
 __all__ = [
     "EVERYBODY",
@@ -179,7 +180,7 @@ class ExtensionContext:
         for `ttl` seconds at most (None: as long as the history keeps anything). `on_done` gets the receipt, or why
         nothing was pushed; it may be called before this returns, and must not raise.
         """
-        self._gateway.publish(Publication(target, event, id, durable, ttl), on_done)
+        self._gateway.publish(Publication(target, event, id, durable, ttl), Reply(on_done))
 
 
 def encode(value: object) -> Raw:

@@ -149,6 +149,24 @@ def test_while_it_drains_it_is_not_ready_and_takes_nobody(tmp_path: Path) -> Non
         assert answer.headers["connection"] == "close"
 
 
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_nobody_can_catch_is_logged_and_counted(tmp_path: Path, server: str) -> None:
+    (tmp_path / "forgetful.py").write_text(
+        "from service.core.reply import Reply\n\n\n"
+        "def extend(context):\n    context.add_action('forget', lambda call: Reply(print) and None)\n"
+    )
+    settings = {"PORTICO_EXTENSIONS": "forgetful", "PYTHONPATH": str(tmp_path), "PORTICO_LOG_FORMAT": "json"}
+    with gateway(tmp_path, server=server, settings=settings) as running, connect(running.websocket_url) as client:
+        client.send('{"type": "connect", "data": {"role": "client"}}')
+        client.recv()
+        client.send('{"type": "request", "msg_id": "m", "data": {"action": "forget"}}')
+        assert json.loads(client.recv())["data"]["success"] is True
+        assert "portico_internal_errors_total 1.0" in httpx.get(f"{running.base_url}/metrics").text
+    lines = [json.loads(line) for line in (tmp_path / "gateway.log").read_text().splitlines() if line[:1] == "{"]
+    [found] = [line for line in lines if line["event"] == "internal error"]
+    assert "NeverAnswered" in found["trace"]
+
+
 def test_the_procfile_starts_it(tmp_path: Path) -> None:
     # Its one line as it stands, but on loopback only, as everything that tests start.
     procfile = tmp_path / "Procfile"

@@ -156,7 +156,8 @@ class RedisBackplane:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep this node joined to the others until cancelled; `started` once Redis was tried, whether or not it is
-        there. At the end it says goodbye, and what was published before is still sent: two seconds at most. What has no answer by then is refused."""
+        there. At the end it says goodbye, and what was published before is still sent: two seconds at most. What has no
+        answer by then is refused."""
         ending = trio.CancelScope(shield=True)
 
         async def command() -> None:
