@@ -48,7 +48,9 @@ async def test_the_page(tmp_path: Path) -> None:
         assert added.startswith(b"$")
         assert refused.startswith(b"-NOPERM")
         commands = link(redis.url)
-        ingress = Ingress(commands.ask, accept, publication_of, node="n", lease=5, log=make_log("json", "critical"))
+        ingress = Ingress(
+            commands.ask, accept, publication_of, node=lambda: "n", lease=5, log=make_log("json", "critical")
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(commands.run)
             nursery.start_soon(ingress.run)

@@ -16,7 +16,7 @@ from service.backplane.memory_logins import MemoryLoginStore
 from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
-from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.plane import CLIENT_NAME, RedisBackplane
 from service.backplane.redis.registry import Present
 from service.core.cluster.backplane import Backplane
 from service.core.connections.session import Session
@@ -26,7 +26,7 @@ from service.core.push.login_store import LoginStore
 from service.core.push.publications import publication_of
 from service.redis.address import Connector
 from service.redis.cluster import Cluster, tagged
-from service.redis.commands import AskAll, Commands, Refusal
+from service.redis.commands import Commands
 from service.redis.urls import read_url
 
 REPEATED: Final = "Pushes under an id that had been used within 5 minutes."
@@ -127,12 +127,9 @@ class OverRedis:
         if isinstance(way, Cluster):
             prefix = tagged(prefix)
             way = way.under(prefix)
-        greeting = self._greeting = way.greeting("portico")
         self.backplane: Final = RedisBackplane(
-            way.dial,
+            way,
             node=node,
-            greeting=greeting,
-            origin=way.origin,
             prefix=prefix,
             sharded=sharded,
             length=length,
@@ -141,13 +138,19 @@ class OverRedis:
             make_id=make_id,
             log=log,
             present=lambda: [_present(session) for session in present()],
-            left=self._left,
+            on_client_left=self._on_client_left,
         )
         self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
         # Reading holds a connection up, so it has one of its own.
-        self._reading = Commands(way.dial, prepare=self._greet, log=log)
+        self._reading = Commands(way, name=CLIENT_NAME, purpose="the ingress stream", log=log)
         self.ingress: Final = Ingress(
-            self._reading.ask, publish, publication_of, node=node, prefix=prefix, lease=lease, log=log
+            self._reading.ask,
+            publish,
+            publication_of,
+            node=lambda: self.backplane.node,
+            prefix=prefix,
+            lease=lease,
+            log=log,
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -158,15 +161,17 @@ class OverRedis:
         """Publish what other programs put on the ingress stream, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._reading.run)
+            # Its name may be taken; entries are read under the one that it keeps.
+            await self.backplane.membership.settled.wait()
             await self.ingress.run()
 
     def came(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""
-        self.backplane.membership.registry.came(_present(session))
+        self.backplane.membership.registry.on_connected(_present(session))
 
     def went(self, session: Session) -> None:
         """Somebody isn't any more."""
-        self.backplane.membership.registry.went(session.id)
+        self.backplane.membership.registry.on_left(session.id)
 
     def forget_old(self) -> None:
         """Redis does that."""
@@ -179,15 +184,8 @@ class OverRedis:
             *ingress_metrics(self.ingress),
         ]
 
-    def _left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+    def _on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")
-
-    async def _greet(self, ask_all: AskAll) -> None:
-        try:
-            await ask_all(self._greeting)
-        except Refusal as refusal:
-            # What Redis says of AUTH may repeat the password.
-            raise Refusal(f"{refusal.word}: it refuses the user, the password or the database") from None
 
 
 def _present(session: Session) -> Present:

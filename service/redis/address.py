@@ -1,19 +1,18 @@
 """Where one Redis is, and how a connection to it begins.
 
 Knows sockets and TLS; nothing of what is said on the connection after its greeting. The password is in no repr and in
-no error. `Connector` is what all ways to Redis have in common; `urls.py` reads them.
+no error. `Connector` is what one server, sentinels and a cluster have in common; `urls` reads their URLs.
 """
 
 import socket
 import ssl
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Protocol
 
 import trio
 
-Command = Sequence[bytes]
+from .resp import Command
 
 DEFAULT_PORT: Final = 6379
 UNACKNOWLEDGED: Final = 5_000
@@ -23,7 +22,7 @@ VERIFY: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required
 
 
 class Connector(Protocol):
-    """How to get to the Redis that is to be used now; printed, it says where that is, without user and password."""
+    """How to get to the Redis that is to be used now; `str` of it says where that is, without user and password."""
 
     async def dial(self) -> trio.abc.Stream:
         """A new connection to it. Raises OSError or BrokenResourceError; the caller limits the time."""
@@ -72,11 +71,11 @@ class Address:
         """What a connection says first, each to be answered with OK; `name` is what CLIENT LIST shows."""
         commands: list[Command] = []
         if self.password is not None:
-            user = [self.username.encode()] if self.username else []
-            commands.append([b"AUTH", *user, self.password.encode()])
+            user = [self.username] if self.username else []
+            commands.append(["AUTH", *user, self.password])
         if self.db:
-            commands.append([b"SELECT", b"%d" % self.db])
-        commands.append([b"CLIENT", b"SETNAME", name.encode()])
+            commands.append(["SELECT", self.db])
+        commands.append(["CLIENT", "SETNAME", name])
         return commands
 
     def origin(self, stream: trio.abc.Stream) -> str:

@@ -16,9 +16,10 @@ from typing import Final
 
 import trio
 
-from .address import Address, Command, peer
-from .asking import FAULTS, ask, dial_if, reason
-from .commands import Unreachable
+from .address import Address, peer
+from .faults import FAULTS, Unreachable, reason
+from .link import ask_once, dial_if
+from .resp import Command
 
 SLOTS: Final = 16_384
 NODE_SECONDS: Final = 0.5
@@ -94,7 +95,7 @@ class Cluster:
 
     async def _ask(self, node: Address) -> tuple[Address, list[Address]]:
         """Who serves the slot, and the other nodes that this one knows."""
-        state, slots = await ask(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], seconds=NODE_SECONDS)
+        state, slots = await ask_once(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")], seconds=NODE_SECONDS)
         # One that is cut off from the others serves nothing, and knows nothing new.
         _is_connected(state)
         if not isinstance(slots, list):

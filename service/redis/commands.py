@@ -1,26 +1,30 @@
 """Commands: what a node asks of Redis, over one connection, without waiting.
 
-Knows RESP and nothing of what the commands mean. `send` appends to an outbox; one task writes all that is pending in
-one go, another hands the answers to the callbacks in the same order. So commands reach Redis in the order in which
-they were sent, and a thousand of them cost one write: a tenth of what a pipeline of coredis costs, whose default
-retries would write twice besides. Nothing is ever sent twice here.
+Knows nothing of what the commands mean. `send` appends to an outbox; one task writes all that is pending in one go,
+another hands the answers to the callbacks in the same order. So commands reach Redis in the order in which they were
+sent, and a thousand of them cost one write: a tenth of what a pipeline of coredis costs, whose default retries would
+write twice besides. Nothing is ever sent twice here.
 
 Every callback is called once, within PATIENCE and a moment: with the answer, or with a Refusal (Redis said no) or
 Unreachable (it wasn't sent, or was and the answer is not known). The outbox is bounded in commands and bytes; what
 finds it full is Unreachable at once. Each new connection first runs `prepare`; nothing else is sent before that is
-answered. A connection that has been silent for PATIENCE with something to answer is cut: a frozen Redis is noticed; and
-one to a Redis that says that another is to be asked.
+done. A connection is given up when it has been silent for PATIENCE with something to answer (a frozen Redis is
+noticed), and when Redis says that another server is to be asked.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import hiredis
 import structlog
 import trio
 
-from service.backoff import Backoff
+from .address import Connector
+from .faults import Refusal, Unreachable
+from .link import ENDING, READ_SIZE, AskAll, Link, Questions, ask_all, until_one_fails
+from .resp import Word, encode, new_reader
 
 PATIENCE: Final = 2.0
 """Seconds that a command may take, waiting for a link included."""
@@ -29,35 +33,15 @@ MAX_COMMANDS: Final = 10_000
 MAX_BYTES: Final = 16 << 20
 WRITE_SIZE: Final = 256 << 10
 """Bytes that are joined into one write."""
-READ_SIZE: Final = 256 << 10
 TICK: Final = 0.1
 """Seconds between two looks at what has waited too long."""
-FIRST_DELAY: Final = 0.05
-LONGEST_DELAY: Final = 1.0
 FLUSH_SECONDS: Final = 1.0
 """What is in the outbox at the end may take so long."""
 
 NOT_HERE: Final = frozenset({"READONLY", "MOVED", "CLUSTERDOWN"})
 """What Redis refuses with when it is a replica now, serves something else, or is cut off from its cluster."""
-ENDING: Final = "this node is ending"
 
-Word = bytes | str | int
 Callback = Callable[[object], None]
-Dial = Callable[[], Awaitable[trio.abc.Stream]]
-AskAll = Callable[[Sequence[Sequence[Word]]], Awaitable[list[object]]]
-
-
-class Refusal(Exception):
-    """Redis answered with an error; its text begins with a word for it (`OOM`, `NOSCRIPT`, …)."""
-
-    @property
-    def word(self) -> str:
-        """The kind of error."""
-        return str(self).partition(" ")[0]
-
-
-class Unreachable(Exception):
-    """Redis was not asked, or what it answered is not known."""
 
 
 class _Asked:
@@ -76,21 +60,22 @@ def ignore(answer: object) -> None:
 class Commands:
     """One node's connection for commands, and what waits for it.
 
-    `dial` gives a stream to Redis, or raises OSError or one of trio's errors. `prepare` says on each new connection
-    what must be said first (AUTH, SELECT, …): it is handed what asks several things at once, and raises Refusal at
-    the first error.
+    `name` is what CLIENT LIST shows. `prepare` says on each new connection what must be said first, after the greeting:
+    it is handed what asks several things at once, and raises Refusal at the first error.
     """
 
     def __init__(
         self,
-        dial: Dial,
+        connector: Connector,
         *,
+        name: str = "",
+        purpose: str = "commands",
         prepare: Callable[[AskAll], Awaitable[None]] | None = None,
         log: structlog.typing.FilteringBoundLogger | None = None,
         max_commands: int = MAX_COMMANDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._dial = dial
+        self._link = Link(connector, name=name, purpose=purpose, log=log)
         self._prepare = prepare
         self._log = log
         self.max_commands = max_commands
@@ -109,11 +94,20 @@ class Commands:
         self.pending_bytes = 0
         self.refused = 0
         self.late = 0
-        self.reconnects = 0
+
+    @property
+    def origin(self) -> str:
+        """Which server the connection leads to, or led to last; see Connector."""
+        return self._link.origin
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection was lost."""
+        return self._link.losses
 
     def send(self, *words: Word, done: Callback = ignore) -> None:
         """Send a command; `done` is called with its answer, once (before this returns where the outbox is full)."""
-        asked = _Asked(_pack(words), done, trio.current_time())
+        asked = _Asked(encode(words), done, trio.current_time())
         size = len(asked.packed)
         self.pending += 1
         self.pending_bytes += size
@@ -169,51 +163,23 @@ class Commands:
                     self._refuse(asked, ENDING)
 
     async def _keep_connected(self, inside: trio.CancelScope) -> None:
-        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         with inside:
-            while True:
-                why = ENDING
-                try:
-                    await self._connect_and_converse()
-                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as error:
-                    why = str(error) or "it doesn't answer in time"
-                except (Refusal, Unreachable) as error:
-                    why = str(error)
-                finally:
-                    if self.trouble is None:
-                        backoff.reset()
-                    self._lost(why)
-                    self.tried.set()
-                self.reconnects += 1
-                await trio.sleep(backoff.pause())
+            await self._link.keep(self._use, self._on_down)
 
-    async def _connect_and_converse(self) -> None:
-        with trio.fail_after(PATIENCE):
-            stream = await self._dial()
-        try:
-            with trio.fail_after(PATIENCE):
-                reader = await self._open(stream)
-            self.trouble = None
-            self.tried.set()
-            await self._converse(stream, reader)
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def _open(self, stream: trio.abc.Stream) -> hiredis.Reader:
-        reader = new_reader()
+    async def _use(self, stream: trio.abc.Stream) -> None:
         if self._prepare is not None:
-            await self._prepare(asking(stream, reader))
-        return reader
 
-    async def _converse(self, stream: trio.abc.Stream, reader: hiredis.Reader) -> None:
+            async def ask(questions: Questions) -> list[object]:
+                return await ask_all(stream, questions)
+
+            with trio.fail_after(PATIENCE):
+                await self._prepare(ask)
+        self.trouble = None
+        self._link.is_up()
+        self.tried.set()
         self._heard = trio.current_time()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, stream, reader)
-                nursery.start_soon(self._notice_silence)
-                nursery.start_soon(self._write, stream)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, Unreachable) as group:
-            raise Unreachable(_first_of(group)) from None
+        reader = new_reader()
+        await until_one_fails(partial(self._read, stream, reader), self._notice_silence, partial(self._write, stream))
 
     async def _write(self, stream: trio.abc.Stream) -> None:
         while True:
@@ -243,17 +209,17 @@ class Commands:
         while True:
             while (answer := reader.gets()) is not False:
                 if not self._flight:
-                    raise Unreachable("Redis answered what was not asked.")
+                    raise Unreachable("it answered what was not asked")
                 asked = self._flight.popleft()
                 if asked.done is None:
                     self.late += 1
                 else:
                     self._finish(asked, answer)
                 if answer.__class__ is Refusal and answer.word in NOT_HERE:
-                    raise Unreachable(f"Redis says that another one is to be asked ({answer.word}).")
+                    raise Unreachable(f"it says that another server is to be asked ({answer.word})")
             data = await stream.receive_some(READ_SIZE)
             if not data:
-                raise Unreachable("Redis closed the connection.")
+                raise Unreachable("it closed the connection")
             self._heard = trio.current_time()
             reader.feed(bytes(data))
 
@@ -261,7 +227,7 @@ class Commands:
         while True:
             await trio.sleep(TICK)
             if self._flight and trio.current_time() - self._heard > PATIENCE:
-                raise Unreachable(f"Redis has not answered for {PATIENCE:g} s.")
+                raise Unreachable(f"it has not answered for {PATIENCE:g} s")
 
     async def _watch(self) -> None:
         """Refuse what has waited too long, sent or not."""
@@ -273,10 +239,9 @@ class Commands:
                 if asked.done is not None:
                     self._refuse(asked, "Redis doesn't answer")
 
-    def _lost(self, why: str) -> None:
-        if self._log is not None and self.trouble is None and why != ENDING:
-            self._log.warning("the connection for commands was lost", reason=why)
-        self.trouble = f"Redis cannot be reached: {why}"
+    def _on_down(self, why: str) -> None:
+        self.trouble = f"Redis cannot be reached: {why}."
+        self.tried.set()
         flight, self._flight = self._flight, deque()
         for asked in flight:
             if asked.done is not None:
@@ -298,43 +263,3 @@ class Commands:
         except Exception:
             if self._log is not None:
                 self._log.exception("an answer of Redis was not handled")
-
-
-def new_reader() -> hiredis.Reader:
-    """A parser of what Redis answers; an error is a Refusal among the answers."""
-    return hiredis.Reader(protocolError=Unreachable, replyError=Refusal)
-
-
-def asking(stream: trio.abc.Stream, reader: hiredis.Reader) -> AskAll:
-    """What asks several things at once over a connection that nothing else uses meanwhile. Raises Refusal at the first
-    error, and Unreachable."""
-
-    async def ask_all(questions: Sequence[Sequence[Word]]) -> list[object]:
-        answers: list[object] = []
-        await stream.send_all(b"".join(map(_pack, questions)))
-        while len(answers) < len(questions):
-            data = await stream.receive_some(READ_SIZE)
-            if not data:
-                raise Unreachable("Redis closed the connection.")
-            reader.feed(bytes(data))
-            while (answer := reader.gets()) is not False:
-                if isinstance(answer, Exception):
-                    raise answer
-                answers.append(answer)
-        return answers
-
-    return ask_all
-
-
-def _pack(words: Sequence[Word]) -> bytes:
-    command: tuple[str | int | float | bytes | memoryview[int], ...] = tuple(words)
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # the stub says a tuple of one
-    return packed
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> str:
-    """What went wrong first, in words."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__

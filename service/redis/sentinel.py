@@ -12,9 +12,10 @@ from typing import Final
 
 import trio
 
-from .address import Address, Command, peer
-from .asking import FAULTS, ask, dial_if, reason
-from .commands import Unreachable
+from .address import Address, peer
+from .faults import FAULTS, Unreachable, reason
+from .link import ask_once, dial_if
+from .resp import Command
 
 SENTINEL_SECONDS: Final = 0.5
 """What one sentinel has for its answer."""
@@ -81,7 +82,7 @@ class Sentinels:
 
     async def _ask(self, sentinel: Address) -> Address:
         question = ("SENTINEL", "get-master-addr-by-name", self.name)
-        [answer] = await ask(sentinel, [question], seconds=SENTINEL_SECONDS)
+        [answer] = await ask_once(sentinel, [question], seconds=SENTINEL_SECONDS)
         match answer:
             case [bytes(host), bytes(port)]:
                 return replace(self.master, host=host.decode(), port=int(port))

@@ -9,38 +9,27 @@ Knows channels, and which of them are wanted; nothing of what their messages mea
 - Callbacks are plain calls from one task. What they raise is logged and ends nothing.
 
 Bounded: the commands under way by the channels wanted, what is read by the largest message; a message beyond that is
-passed over and counted. When Redis drops the link because we are too slow, that is a gap like any other.
+passed over and counted. When Redis drops the link because this node is too slow, that is a gap like any other.
 """
 
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum, auto
+from functools import partial
 from itertools import islice
 from typing import Final
 
 import structlog
 import trio
 
-from service.backoff import Backoff
-
-from .address import Command
-from .replies import (
-    ERROR,
-    MESSAGE,
-    STATUS,
-    SUBSCRIBED,
-    UNSUBSCRIBED,
-    MalformedReply,
-    Replies,
-    Reply,
-)
+from .address import Connector
+from .faults import MalformedReply, Refusal, Unreachable, reason
+from .link import Link, until_one_fails
+from .pubsub import ERROR, MESSAGE, SUBSCRIBED, UNSUBSCRIBED, PubSubReader, Reply
+from .resp import encode
 
 LARGEST_MESSAGE: Final = 8 << 20
-DIAL_LIMIT: Final = 3.0
-"""Seconds to connect and to be greeted."""
-FIRST_DELAY: Final = 0.05
-LONGEST_DELAY: Final = 1.0
 CANARY_EVERY: Final = 1.0
 DEAF_AFTER: Final = 3.0
 """Seconds without a canary until that is trouble."""
@@ -61,10 +50,6 @@ class _Standing(Enum):
     GIVEN_UP = auto()
 
 
-class _Lost(Exception):
-    """The link is no good any more; why, as a clause."""
-
-
 class _Waiter:
     """Somebody who is told when the last of some channels is subscribed."""
 
@@ -76,13 +61,12 @@ class _Waiter:
 
 
 class Subscription:
-    """One node's ear at Redis.
+    """One node's subscriptions at Redis, over one link.
 
-    `dial` makes a connection and `greeting` is what is said first on it, each command to be answered OK (the arguments
-    of AUTH are shown to nobody); `probe` publishes a payload to a channel over another connection, and gives how many
-    heard it, if it knows; `canary` is a channel that only this node publishes to. `on_message(channel, payload)` is
-    called for each message (also still for channels that have just been given up), `on_read` after each batch of them,
-    `on_gap` whenever all that is wanted is subscribed again after a loss.
+    `name` is what CLIENT LIST shows; `probe` publishes a payload to a channel over another connection, and gives how
+    many heard it, if it knows; `canary` is a channel that only this node publishes to. `on_message(channel, payload)`
+    is called for each message (also still for channels that have just been given up), `on_read` after each batch of
+    them, `on_gap` whenever all that is wanted is subscribed again after a loss.
 
     `sharded` tells the channels that are of one shard of a cluster only, if there are such.
 
@@ -92,9 +76,9 @@ class Subscription:
 
     def __init__(
         self,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        connector: Connector,
         *,
-        greeting: Sequence[Command],
+        name: str = "",
         probe: Callable[[bytes, bytes], Awaitable[object]],
         canary: bytes,
         on_message: Callable[[bytes, bytes], None],
@@ -104,8 +88,7 @@ class Subscription:
         sharded: Callable[[bytes], bool] | None = None,
         limit: int = LARGEST_MESSAGE,
     ) -> None:
-        self._dial = dial
-        self._greeting = greeting
+        self._link = Link(connector, name=name, purpose="subscriptions", log=log)
         self._probe = probe
         self._canary = canary
         self._on_message = on_message
@@ -123,11 +106,10 @@ class Subscription:
         self._waiters: defaultdict[bytes, list[_Waiter]] = defaultdict(list)
         # What was wanted when this link came up and isn't subscribed yet.
         self._resuming: set[bytes] = set()
-        self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         self._gap = False
         self._sent: dict[bytes, float] = {}
         self._heard_at = 0.0
-        self._out_of_reach: str | None = "This node has not reached Redis yet."
+        self._unreachable: str | None = "This node has not reached Redis yet."
         self._deaf: str | None = None
         self.messages = 0
         self.bytes = 0
@@ -140,7 +122,7 @@ class Subscription:
     @property
     def trouble(self) -> str | None:
         """Why this node may not hear everything (a sentence), or None."""
-        return self._out_of_reach or self._deaf
+        return self._unreachable or self._deaf
 
     @property
     def wanted(self) -> int:
@@ -173,48 +155,12 @@ class Subscription:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the link up until cancelled. Started at once, whether Redis is there or not. Cancelling is safe."""
         task_status.started()
-        while True:
-            reason = await self._link()
-            sentence = f"This node doesn't hear Redis: {reason}."
-            if sentence != self._out_of_reach:
-                self._log.warning("no link to Redis", reason=reason)
-            self._out_of_reach = sentence
-            await trio.sleep(self._backoff.pause())
+        await self._link.keep(self._use, self._on_down)
 
-    # A link's life
+    def _on_down(self, why: str) -> None:
+        self._unreachable = f"This node is not subscribed to Redis: {why}."
 
-    async def _link(self) -> str:
-        """Connect, and hear until that ends; returns why it did."""
-        stream: trio.abc.Stream | None = None
-        try:
-            replies = Replies(self._limit)
-            with trio.fail_after(DIAL_LIMIT):
-                stream = await self._dial()
-                await self._greet(stream, replies)
-            return await self._hear(stream, replies)
-        except Exception as error:
-            return _reason(error)
-        finally:
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
-
-    async def _greet(self, stream: trio.abc.Stream, replies: Replies) -> None:
-        if self._greeting:
-            await stream.send_all(b"".join(map(encoded, self._greeting)))
-        answers: list[Reply] = []
-        while len(answers) < len(self._greeting):
-            if not (data := await stream.receive_some(_READ)):
-                raise _Lost("it closed the connection at once")
-            answers += replies.feed(bytes(data))
-        if len(answers) > len(self._greeting):
-            raise MalformedReply("more answers than questions")
-        for command, (kind, text, _) in zip(self._greeting, answers, strict=True):
-            if kind is ERROR:
-                raise _Lost(_refusal(command, text))
-            if kind is not STATUS or text != b"OK":
-                raise MalformedReply("an answer other than OK")
-
-    async def _hear(self, stream: trio.abc.Stream, replies: Replies) -> str:
+    async def _use(self, stream: trio.abc.Stream) -> None:
         self._linked = True
         self._resuming = set(self._wanted)
         self._unsettle(self._wanted)
@@ -222,21 +168,13 @@ class Subscription:
         self._heard_at = trio.current_time()
         if self._gap:
             self.reconnects += 1
-        reasons: list[str] = []
         try:
-            async with trio.open_nursery() as nursery:
-
-                async def until_lost(task: Callable[..., Awaitable[None]], *arguments: object) -> None:
-                    try:
-                        await task(*arguments)
-                    except Exception as error:
-                        reasons.append(_reason(error))
-                        nursery.cancel_scope.cancel()
-
-                nursery.start_soon(until_lost, self._read, stream, replies)
-                nursery.start_soon(until_lost, self._write, stream)
-                nursery.start_soon(until_lost, self._send_canaries)
-                nursery.start_soon(until_lost, self._await_canaries)
+            await until_one_fails(
+                partial(self._read, stream, PubSubReader(self._limit)),
+                partial(self._write, stream),
+                self._send_canaries,
+                self._await_canaries,
+            )
         finally:
             # From here on nothing counts as subscribed; whoever wants something now waits for the next link.
             self._linked = False
@@ -246,15 +184,14 @@ class Subscription:
             self.subscribed = 0
             self._gap = True
             self._deaf = None
-        return reasons[0]
 
     # Reading
 
-    async def _read(self, stream: trio.abc.Stream, replies: Replies) -> None:
+    async def _read(self, stream: trio.abc.Stream, reader: PubSubReader) -> None:
         while data := await stream.receive_some(_READ):
             self.bytes += len(data)
-            await self._take(replies.feed(bytes(data)))
-        raise _Lost("it closed the connection")
+            await self._take(reader.feed(bytes(data)))
+        raise Unreachable("it closed the connection")
 
     async def _take(self, replies: Iterable[Reply]) -> None:
         """Hand on what one read brought, giving way to other tasks after so many messages or so much time."""
@@ -285,8 +222,8 @@ class Subscription:
             self._call(self._on_read)
 
     def _answered(self, kind: bytes, channel: bytes) -> None:
-        if kind in (ERROR, STATUS):
-            raise _Lost(_refusal([b"SUBSCRIBE"], channel))
+        if kind is ERROR:
+            raise Refusal(channel.decode("utf-8", "replace"))
         asked = self._standing.get(channel)
         if kind is SUBSCRIBED and asked is _Standing.ASKED:
             self._standing[channel] = _Standing.HELD
@@ -300,7 +237,7 @@ class Subscription:
             if channel in self._wanted:
                 self._unsettle([channel])
         elif kind is UNSUBSCRIBED and asked is _Standing.HELD:
-            raise _Lost("it has given up a channel, whose slot another serves now")
+            raise Unreachable("it has given up a channel, whose slot another serves now")
         else:
             raise MalformedReply("an answer that nobody asked for")
 
@@ -316,9 +253,8 @@ class Subscription:
                 self._resumed()
 
     def _resumed(self) -> None:
-        self._backoff.reset()
-        self._out_of_reach = None
-        self._log.info("hearing Redis", channels=len(self._wanted), again=self._gap)
+        self._unreachable = None
+        self._link.is_up()
         if self._gap:
             self._call(self._on_gap)
 
@@ -363,8 +299,8 @@ class Subscription:
         if self._sharded is not None:
             there = [channel for channel in channels if self._sharded(channel)]
             channels = [channel for channel in channels if not self._sharded(channel)]
-        command = encoded([verb, *channels]) if channels else b""
-        return command + (encoded([b"S" + verb, *there]) if there else b"")
+        command = encode([verb, *channels]) if channels else b""
+        return command + (encode([b"S" + verb, *there]) if there else b"")
 
     # Canaries
 
@@ -380,10 +316,10 @@ class Subscription:
                 try:
                     reached = await self._probe(self._canary, payload)
                 except Exception as error:
-                    self._log.debug("no canary sent", error=_reason(error))
+                    self._log.debug("a canary could not be published", reason=reason(error))
             if hears and reached == 0:
                 # It was a master, perhaps: then what it hears comes too late and is counted by nobody.
-                raise _Lost("it is another Redis than the one that this node publishes to")
+                raise Unreachable("it is another Redis than the one that this node publishes to")
             await trio.sleep(CANARY_EVERY)
 
     def _heard(self, payload: bytes) -> None:
@@ -403,7 +339,7 @@ class Subscription:
             heard_at = self._heard_at
             await trio.sleep_until(heard_at + CLOSED_AFTER)
             if self._heard_at == heard_at:
-                raise _Lost(f"this node did not hear itself through it for {CLOSED_AFTER:g} s")
+                raise Unreachable(f"this node did not hear itself through it for {CLOSED_AFTER:g} s")
 
     # Callbacks
 
@@ -422,35 +358,3 @@ class Subscription:
 def _worth_logging(count: int) -> bool:
     """Ever more rarely: the 1st, 2nd, 4th, 8th … time."""
     return not count & (count - 1)
-
-
-def encoded(command: Command) -> bytes:
-    """A command as Redis reads it."""
-    return b"*%d\r\n%b" % (len(command), b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in command))
-
-
-def _refusal(command: Command, text: bytes) -> str:
-    """A clause for people. What Redis says of AUTH may repeat the password, so no more than its error code is told."""
-    name = command[0].decode()
-    if name == "AUTH":
-        code = text.split(b" ", 1)[0][:32].decode("ascii", "replace")
-        code = code if code.isupper() else "an error"
-        return f"it refuses user or password ({code}); check those in REDIS_URL"
-    return f"it answers {name} with {text[:200].decode('utf-8', 'replace')!r}"
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case _Lost():
-            return str(error)
-        case MalformedReply():
-            return f"what answers there is not Redis, or out of step ({error})"
-        case trio.TooSlowError():
-            return f"it did not answer within {DIAL_LIMIT:g} s"
-        case trio.BrokenResourceError(__cause__=OSError() as cause):
-            return _reason(cause)
-        case trio.BrokenResourceError():
-            return "the connection broke"
-        case OSError():
-            return error.strerror or str(error) or type(error).__name__
-    return f"{type(error).__name__}: {error}"

@@ -74,10 +74,10 @@ def test_what_is_no_url_is_refused_without_being_repeated(url: str) -> None:
 
 
 def test_the_greeting() -> None:
-    setname = [b"CLIENT", b"SETNAME", b"me"]
+    setname = ["CLIENT", "SETNAME", "me"]
     assert Address().greeting("me") == [setname]
-    assert Address(password="p", db=2).greeting("me") == [[b"AUTH", b"p"], [b"SELECT", b"2"], setname]
-    assert Address(username="u", password="p").greeting("me") == [[b"AUTH", b"u", b"p"], setname]
+    assert Address(password="p", db=2).greeting("me") == [["AUTH", "p"], ["SELECT", 2], setname]
+    assert Address(username="u", password="p").greeting("me") == [["AUTH", "u", "p"], setname]
 
 
 def test_nobody_sees_the_password() -> None:

@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from service.core.cluster.backplane import PATIENCE
-from service.redis.commands import AskAll, Commands, Refusal, Unreachable
+from service.redis.commands import Commands
+from service.redis.faults import Refusal, Unreachable
+from service.redis.link import AskAll
 from service.redis.urls import read_url
 
 from ..backplane.redis_server import RedisServer, redis_server, tcp_proxy
@@ -34,7 +36,7 @@ async def running(commands: Commands) -> AsyncIterator[Commands]:
 
 def to(url: str, **more: int) -> Commands:
     """Commands to a Redis."""
-    return Commands(read_url(url).dial, **more)  # type: ignore[arg-type]
+    return Commands(read_url(url), **more)  # type: ignore[arg-type]
 
 
 async def test_answers_come_in_the_order_of_the_questions(redis: RedisServer) -> None:
@@ -145,7 +147,7 @@ async def test_what_must_be_said_first_is_said_on_each_connection(redis: RedisSe
     async def prepare(ask_all: AskAll) -> None:
         said.append(await ask_all([("ECHO", "a"), ("ECHO", "b")]))
 
-    commands = Commands(read_url(redis.url).dial, prepare=prepare)
+    commands = Commands(read_url(redis.url), prepare=prepare)
     async with running(commands):
         await commands.ask("PING")
         redis.command("CLIENT", "KILL", "TYPE", "normal")
@@ -160,6 +162,6 @@ async def test_a_refused_greeting_is_told_as_trouble(redis: RedisServer) -> None
     async def prepare(ask_all: AskAll) -> None:
         await ask_all([("AUTH", "nobody", "secret")])
 
-    async with running(Commands(read_url(redis.url).dial, prepare=prepare)) as commands:
+    async with running(Commands(read_url(redis.url), prepare=prepare)) as commands:
         assert commands.trouble is not None
         assert "WRONGPASS" in commands.trouble

@@ -13,8 +13,9 @@ import trio
 import trio.testing
 
 from service.observe import make_log
-from service.redis import subscription
+from service.redis import link, subscription
 from service.redis.address import Address, Connector
+from service.redis.resp import Command, encode
 from service.redis.subscription import Subscription
 from service.redis.urls import read_url
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
@@ -41,8 +42,7 @@ class Ear:
         self.reads = 0
         self.said = io.StringIO()
         self.link = Subscription(
-            self.dial,
-            greeting=address.greeting("test"),
+            self,
             probe=probe or self.publish,
             canary=CANARY,
             on_message=self.on_message,
@@ -53,6 +53,12 @@ class Ear:
 
     async def dial(self) -> trio.abc.Stream:
         return await self.address.dial()
+
+    def greeting(self, name: str) -> list[Command]:
+        return self.address.greeting(name)
+
+    def origin(self, stream: trio.abc.Stream) -> str:
+        return self.address.origin(stream)
 
     def on_message(self, channel: bytes, payload: bytes) -> None:
         self.heard.append((channel, payload))
@@ -67,7 +73,7 @@ class Ear:
         """Over a connection of its own; returns when Redis has taken them."""
         commands = [*self.address.greeting("publisher"), *([b"PUBLISH", channel, payload] for payload in payloads)]
         async with await self.address.dial() as stream:
-            await stream.send_all(b"".join(map(subscription.encoded, commands)))
+            await stream.send_all(b"".join(map(encode, commands)))
             answered = 0
             while answered < len(commands):
                 data = await stream.receive_some(65_536)
@@ -145,10 +151,10 @@ async def test_after_a_long_outage_it_is_back_as_soon(redis: RedisServer, monkey
         await ear.until(lambda: ear.link.trouble is not None)
         # As after an hour of failures.
         for _ in range(1000):
-            ear.link._backoff.pause()
+            ear.link._link._backoff.pause()
         redis.start()
         await ear.until(lambda: ear.gaps == 1, limit=2)
-        assert ear.said.getvalue().count("no link to Redis") < 5
+        assert ear.said.getvalue().count("cannot connect to Redis") < 5
 
 
 async def test_a_frozen_redis_is_trouble_and_not_a_lost_link_at_once(redis: RedisServer) -> None:
@@ -168,8 +174,9 @@ async def test_a_frozen_redis_is_trouble_and_not_a_lost_link_at_once(redis: Redi
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"CANARY_EVERY": 0.1, "DEAF_AFTER": 0.3, "CLOSED_AFTER": 0.6, "DIAL_LIMIT": 0.5}.items():
+    for name, seconds in {"CANARY_EVERY": 0.1, "DEAF_AFTER": 0.3, "CLOSED_AFTER": 0.6}.items():
         monkeypatch.setattr(subscription, name, seconds)
+    monkeypatch.setattr(link, "OPEN_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")

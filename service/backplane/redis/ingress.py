@@ -16,8 +16,8 @@ is in no order. The stream is as long as what is not yet published: whoever adds
 it up for BLOCK milliseconds.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -27,7 +27,10 @@ from portico.wire.faults import PeerFault
 from service.backoff import Backoff
 from service.core.cluster.backplane import Publication
 from service.core.reply import Reply
-from service.redis.commands import Refusal, Unreachable
+from service.redis.faults import Refusal, Unreachable, reason
+from service.redis.scripts import Ask
+
+from .scripts import INGRESS_FORGET, INGRESS_SETTLE
 
 GROUP: Final = "portico"
 BATCH: Final = 64
@@ -45,28 +48,8 @@ FORGOTTEN_AFTER: Final = 86_400_000
 """Milliseconds after which a consumer that has not read, and has nothing in hand, is dropped from the group."""
 _CLAIM_PAGES: Final = 100
 
-_SETTLE: Final = """
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 2))
-redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-"""
-_FORGET: Final = """
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-    local is = {}
-    for at = 1, #consumer, 2 do is[consumer[at]] = consumer[at + 1] end
-    if is.pending == 0 and is.idle > tonumber(ARGV[2]) and is.name ~= ARGV[3] then
-        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], is.name)
-    end
-end
-"""
-
 Publish = Callable[[Publication, Reply[object]], None]
 """Publishes; answered with what came of it: a PeerFault where it was refused."""
-
-
-class Ask(Protocol):
-    """Has Redis carry out a command. Raises Refusal or Unreachable."""
-
-    def __call__(self, *words: bytes | str | int) -> Awaitable[object]: ...
 
 
 class _Entry(NamedTuple):
@@ -78,8 +61,8 @@ class _Entry(NamedTuple):
 class Ingress:
     """One node's reading of the stream. For metrics: `accepted`, `dead`, `postponed` and `taken_over` entries.
 
-    `publication_of` reads an entry's JSON, and raises PeerFault. `lease`, in seconds, is longer than publishing may
-    take.
+    `publication_of` reads an entry's JSON, and raises PeerFault; `node` gives this node's name, which changes where it
+    was taken. `lease`, in seconds, is longer than publishing may take.
     """
 
     def __init__(
@@ -88,7 +71,7 @@ class Ingress:
         publish: Publish,
         publication_of: Callable[[bytes], Publication],
         *,
-        node: str,
+        node: Callable[[], str],
         prefix: str = "portico:",
         lease: float,
         log: structlog.typing.FilteringBoundLogger,
@@ -124,13 +107,13 @@ class Ingress:
             except Unreachable as error:
                 # It may be that so much at a time takes too long.
                 self._count = max(1, self._count // 2)
-                why = str(error)
+                why = reason(error)
             except Refusal as error:
                 if error.word == "NOGROUP":
                     continue
-                why = str(error)
+                why = reason(error)
             if self.trouble is None:
-                self._log.warning("ingress waits", stream=self._stream, reason=why)
+                self._log.warning("cannot read the ingress stream", stream=self._stream, reason=why)
             self.trouble = why
             self._in_hand = True
             await trio.sleep(backoff.pause())
@@ -154,7 +137,7 @@ class Ingress:
             return True
         settled = await self._publish_all(entries)
         if settled:
-            await self._ask("EVAL", _SETTLE, 1, self._stream, GROUP, *settled)
+            await INGRESS_SETTLE.ask(self._ask, (self._stream,), (GROUP, *settled))
         self._count = min(BATCH, self._count * 2)
         self.postponed += len(entries) - len(settled)
         return len(settled) == len(entries)
@@ -162,7 +145,7 @@ class Ingress:
     async def _read(self) -> list[_Entry]:
         # What is in hand comes before what is new: an answer that was lost, or a former life under this name.
         what = ("STREAMS", self._stream, "0") if self._in_hand else ("BLOCK", BLOCK, "STREAMS", self._stream, ">")
-        answer = await self._ask("XREADGROUP", "GROUP", GROUP, self._node, "COUNT", self._count, *what)
+        answer = await self._ask("XREADGROUP", "GROUP", GROUP, self._node(), "COUNT", self._count, *what)
         if not isinstance(answer, list):
             return []
         ((_, entries),) = answer
@@ -232,13 +215,18 @@ class Ingress:
         words = ("entry", entry.id, "code", fault.code.value, "reason", fault.message, "json", shown[:SHOWN])
         await self._ask("XADD", self._dead, "MAXLEN", DEAD_KEPT, "*", *words)
         self.dead += 1
-        self._log.warning("ingress entry refused", entry=entry.id.decode(), code=fault.code.value, reason=fault.message)
+        self._log.warning(
+            "an entry of the ingress stream was refused",
+            entry=entry.id.decode(),
+            code=fault.code.value,
+            reason=fault.message,
+        )
 
     async def _take_over(self) -> None:
         """Have what others have had in hand for too long, and forget consumers that have long been gone."""
         idle, start = int(self._lease * 1000), b"0-0"
         for _ in range(_CLAIM_PAGES):
-            claim = ("XAUTOCLAIM", self._stream, GROUP, self._node, idle, start, "COUNT", BATCH, "JUSTID")
+            claim = ("XAUTOCLAIM", self._stream, GROUP, self._node(), idle, start, "COUNT", BATCH, "JUSTID")
             answer = await self._ask(*claim)
             if not isinstance(answer, list):
                 return
@@ -247,4 +235,4 @@ class Ingress:
             self._in_hand = self._in_hand or bool(ids)
             if start == b"0-0":
                 break
-        await self._ask("EVAL", _FORGET, 1, self._stream, GROUP, FORGOTTEN_AFTER, self._node)
+        await INGRESS_FORGET.ask(self._ask, (self._stream,), (GROUP, FORGOTTEN_AFTER, self._node()))

@@ -6,7 +6,7 @@ others at once as well; leases are the truth, messages only make it known sooner
 
 What it promises:
 - A node that stops without a word is known to be gone within one lease, and each node is told once.
-- Its users are reported as left once, by one of the others (`MembershipEvents.left`).
+- Its users are reported as left once, by one of the others (`MembershipEvents.on_client_left`).
 - While Redis is out of reach nobody is thought to be gone: the last view stays. Afterwards whoever was not seen since
   has a full lease to come back, and the time that it may sleep between two tries.
 - A name has one node: who finds its name taken goes by another, the name with a suffix.
@@ -26,16 +26,19 @@ import msgspec
 import trio
 
 from service.core.cluster.backplane import NodeState
-from service.redis.commands import LONGEST_DELAY, Refusal, Unreachable
+from service.redis.faults import Refusal, Unreachable, reason
+from service.redis.link import LONGEST_DELAY
+from service.redis.scripts import Ask
 
-from .registry import KEPT, Ask, Present, Registry, pop, registry_key
+from .registry import KEPT, Present, Registry, pop, registry_key
+from .scripts import LEASE_RELEASE, LEASE_RENEW, NODE_BURY, NODES_LOOK
 
 NODE: Final = "node"
 """A message: what a node says of itself."""
 BYE: Final = "bye"
 """A message: the node stops. Its body is its instance."""
 KINDS: Final = (NODE, BYE)
-HELD: Final = "the lease is held"
+HELD: Final = "this node holds its lease in Redis"
 """What is noted when all is well."""
 
 SOON: Final = 0.05
@@ -43,7 +46,7 @@ SOON: Final = 0.05
 LATER: Final = 0.25
 """The same, where only the load has changed."""
 _HELD: Final = 0.95
-"""How much of the lease a key is kept: with the time to notice, one is gone within the whole of it."""
+"""Key TTL as a share of the lease; the rest is time to notice, so a dead node is gone within one lease."""
 _REAPING: Final = 30
 """Seconds after which somebody else may go on with what a reaper has begun."""
 _AGAIN: Final = 0.25
@@ -51,35 +54,6 @@ _AGAIN: Final = 0.25
 _FAREWELL: Final = 1.0
 _MAX_BYES: Final = 1000
 
-# 1: renewed. 0: somebody else's. 2: there is none.
-_RENEW: Final = """
-local held = redis.call('GET', KEYS[1])
-if not held then return 2 end
-if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('SADD', KEYS[2], ARGV[4])
-redis.call('EXPIRE', KEYS[3], ARGV[5])
-return 1
-"""
-# For each member of the index: the member, its lease (or false), and the milliseconds that are left of it.
-_LOOK: Final = """
-local found = {}
-for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-    local key = ARGV[1] .. string.match(member, ' (.*)$')
-    found[#found + 1] = {member, redis.call('GET', key), redis.call('PTTL', key)}
-end
-return found
-"""
-# Only who has no lease is buried, and by one only.
-_BURY: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then return 0 end
-return redis.call('SET', KEYS[2], ARGV[2], 'NX', 'EX', ARGV[3]) and 1 or 0
-"""
-_GIVE_UP: Final = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-"""
 _FAULTS: Final = (Refusal, Unreachable, trio.TooSlowError)
 
 
@@ -87,18 +61,18 @@ class MembershipEvents(Protocol):
     """What a membership needs of its backplane. No call may wait or raise."""
 
     def tell_all(self, kind: str, body: bytes) -> None:
-        """Send a message to every other node; there it is given to `Membership.heard`."""
+        """Send a message to every other node; there it is given to `Membership.on_message`."""
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """A node is gone."""
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         """`nodes()` gives something else than before."""
 
-    def left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+    def on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         """Somebody was connected at a node that is lost. Told on one node only."""
 
-    def renamed(self, node: str) -> None:
+    def on_renamed(self, node: str) -> None:
         """This node has this name from now on: messages for it come under it."""
 
     def present(self) -> Iterable[Present]:
@@ -134,7 +108,7 @@ class Membership:
     def __init__(
         self,
         ask: Ask,
-        around: MembershipEvents,
+        events: MembershipEvents,
         *,
         name: str,
         prefix: str,
@@ -142,7 +116,7 @@ class Membership:
     ) -> None:
         """`lease` in seconds."""
         self._ask = ask
-        self._around = around
+        self._events = events
         self._prefix = prefix
         self._lease = lease
         # The others, too, may sleep between two tries to reach Redis.
@@ -159,7 +133,7 @@ class Membership:
         self._tell_at: float | None = None
         self._stirred = trio.Event()
         self._scope = trio.CancelScope()
-        self.registry: Final = Registry(prefix, around.present)
+        self.registry: Final = Registry(prefix, events.present)
         self.settled: Final = trio.Event()
         """Set when the lease was taken for the first time, and the name is sure."""
         self.trouble: str | None = "This node has not reached Redis yet."
@@ -191,9 +165,9 @@ class Membership:
         if self._tell_at is None or at < self._tell_at:
             self._tell_at = at
             self._stirred.set()
-        self._around.nodes_changed()
+        self._events.on_nodes_changed()
 
-    def heard(self, sender: str, kind: str, body: bytes) -> None:
+    def on_message(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another's membership; one that makes no sense is ignored, the leases will tell."""
         if kind == BYE:
             instance = body.decode("ascii", "replace")
@@ -204,13 +178,13 @@ class Membership:
             seen = self._view.get(sender)
             if seen is not None and seen.instance == instance:
                 del self._view[sender]
-                self._around.node_left(sender)
-                self._around.nodes_changed()
+                self._events.on_node_left(sender)
+                self._events.on_nodes_changed()
             return
         now = trio.current_time()
         found = _read(body, now, now + self._lease)
         if found is not None and found.word.state.node == sender and self._merge(found):
-            self._around.nodes_changed()
+            self._events.on_nodes_changed()
 
     # Its life
 
@@ -232,11 +206,11 @@ class Membership:
         try:
             with trio.fail_after(_FAREWELL, shield=True):
                 await self._ask("SREM", self._index, self._member())
-                await self._ask("EVAL", _GIVE_UP, 1, self._key(), self._instance + " ")
+                await LEASE_RELEASE.ask(self._ask, (self._key(),), (self._instance + " ",))
                 await self._ask("DEL", registry_key(self._prefix, self._instance))
         except _FAULTS as error:
-            self._around.note("the node leaves without goodbye", error=str(error))
-        self._around.tell_all(BYE, self._instance.encode())
+            self._events.note("Redis could not be told that this node leaves", reason=reason(error))
+        self._events.tell_all(BYE, self._instance.encode())
 
     async def _keep_at(self, task: Callable[[], Awaitable[None]]) -> None:
         """Do it until it fails, and again."""
@@ -252,8 +226,8 @@ class Membership:
 
     def _failed(self, error: Exception) -> None:
         if self.trouble is None:
-            self._around.note("the lease cannot be renewed", node=self.node, error=str(error))
-        self.trouble = f"Redis cannot be used: {error or type(error).__name__}"
+            self._events.note("this node's lease in Redis cannot be renewed", node=self.node, reason=reason(error))
+        self.trouble = f"This node's lease in Redis cannot be renewed: {reason(error)}."
 
     async def _heartbeat(self) -> None:
         while True:
@@ -266,10 +240,10 @@ class Membership:
                 self._tell_at = untold
                 raise
             if self.trouble is not None:
-                self._around.note(HELD, node=self.node)
+                self._events.note(HELD, node=self.node)
                 self.trouble = None
             if untold is not None:
-                self._around.tell_all(NODE, self._text())
+                self._events.tell_all(NODE, self._text())
             with trio.fail_after(self._lease / 3):
                 dead = await self._look()
             for instance, node in dead:
@@ -311,7 +285,7 @@ class Membership:
         if self._held:
             keys = (self._key(), self._index, registry_key(self._prefix, self._instance))
             words = (self._instance + " ", self._text(), self._milliseconds, self._member(), KEPT)
-            renewed = await self._ask("EVAL", _RENEW, len(keys), *keys, *words)
+            renewed = await LEASE_RENEW.ask(self._ask, keys, words)
             if renewed == 1:
                 return
             # It ran out: we were frozen or cut off, or Redis has lost what it had. So may the others' have.
@@ -321,7 +295,7 @@ class Membership:
             await self._take()
             self._held = True
         self.registry.begin(self._instance)
-        self._around.tell_all(NODE, self._text())
+        self._events.tell_all(NODE, self._text())
         self.settled.set()
 
     async def _return(self) -> None:
@@ -332,7 +306,7 @@ class Membership:
         buried = not free and await self._ask("GET", grave) != self._instance.encode()
         if buried:
             self._instance = _new_instance()
-        self._around.note("the lease had run out", node=self.node, buried=buried)
+        self._events.note("this node's lease in Redis had run out", node=self.node, buried=buried)
         await self._take()
         if not buried:
             if old != self._member():
@@ -348,8 +322,8 @@ class Membership:
                 break  # an earlier try of ours, whose answer was lost
             taken = self.node
             self._state = self._state._replace(node=f"{self._wanted}-{os.urandom(2).hex()}")
-            self._around.note("the node's name is taken by another", name=taken, renamed=self.node)
-            self._around.renamed(self.node)
+            self._events.note("the node's name is taken by another", name=taken, renamed=self.node)
+            self._events.on_renamed(self.node)
         # After the lease: whoever is in the index without a lease is dead.
         await self._ask("SADD", self._index, self._member())
 
@@ -358,7 +332,7 @@ class Membership:
     async def _look(self) -> list[tuple[str, str]]:
         """See who lives. Returns the instances that are dead, with the names of their nodes."""
         started = trio.current_time()
-        answer = await self._ask("EVAL", _LOOK, 1, self._index, f"{self._prefix}node:")
+        answer = await NODES_LOOK.ask(self._ask, (self._index,), (f"{self._prefix}node:",))
         assert isinstance(answer, list)
         now = trio.current_time()
         found: dict[str, _Seen] = {}
@@ -382,10 +356,10 @@ class Membership:
             if name not in found and known.at < started and (known.at >= self._since or now >= again):
                 del self._view[name]
                 gone.add(name)
-                self._around.node_left(name)
+                self._events.on_node_left(name)
                 changed = True
         if changed:
-            self._around.nodes_changed()
+            self._events.on_nodes_changed()
         return [(instance, name) for instance, name in dead if now >= again or name in gone]
 
     def _merge(self, found: _Seen) -> bool:
@@ -397,7 +371,7 @@ class Membership:
         if known is None or known.instance != found.instance:
             self._view[name] = found
             if known is not None:
-                self._around.node_left(name)
+                self._events.on_node_left(name)
             return True
         known.at = max(known.at, found.at)
         known.until = max(known.until, found.until)
@@ -409,17 +383,17 @@ class Membership:
     async def _reap(self, instance: str, node: str) -> None:
         """Report the users of a node that is lost, unless another does."""
         keys = [f"{self._prefix}node:{node}", _grave(self._prefix, instance)]
-        if await self._ask("EVAL", _BURY, len(keys), *keys, instance + " ", self._instance, _REAPING) != 1:
+        if await NODE_BURY.ask(self._ask, keys, (instance + " ", self._instance, _REAPING)) != 1:
             return
         left = 0
         while names := await pop(self._ask, self._prefix, instance):
             left += len(names)
             for client_id, user_id in names:
-                self._around.left(node, client_id, user_id)
+                self._events.on_client_left(node, client_id, user_id)
         await self._ask("SREM", self._index, f"{instance} {node}")
         self.nodes_lost += 1
         self.clients_left += left
-        self._around.note("a node is lost", node=node, clients=left)
+        self._events.note("a node died", node=node, clients=left)
 
 
 def _new_instance() -> str:

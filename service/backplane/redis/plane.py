@@ -1,10 +1,9 @@
 """RedisBackplane: what joins the nodes of a deployment, over one Redis.
 
-Joins its parts and knows little itself: `commands` sends, `subscription` hears, `publishing` has receipts to give,
-`following` knows how far each stream has come, `membership` who lives. Promises what
-`service.core.cluster.backplane` does.
-What comes on a channel may be anybody's: what cannot be read is dropped and counted, and nothing of it is raised or
-logged.
+Joins its parts and knows little itself: `commands` sends, `subscription` receives, `publishing` has receipts to give,
+`following` knows how far each stream has come, `membership` which nodes live. Promises what
+`service.core.cluster.backplane` does. Anybody may publish on a channel: a message that cannot be read is dropped and
+counted, and nothing of it is raised or logged.
 
 Redis is trusted with what it has accepted as long as its process lives, and after a restart where it keeps an
 append-only file; otherwise a restart begins a new epoch: whoever resumes is told that something may be lost. So does
@@ -12,7 +11,7 @@ a replica that has taken its place, which may lack what was accepted last.
 """
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import structlog
@@ -20,10 +19,13 @@ import trio
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
-from service.backplane.redis.scripts import ALL, EPOCH
 from service.core.cluster.backplane import Inbound, Joined, NodeState, Publication, Published, Resume
 from service.core.reply import Reply
-from service.redis.commands import AskAll, Callback, Commands, Refusal, Word
+from service.redis.address import Connector
+from service.redis.commands import Callback, Commands
+from service.redis.faults import Refusal
+from service.redis.link import AskAll
+from service.redis.resp import Word
 from service.redis.subscription import LARGEST_MESSAGE, Subscription
 
 from .following import Following
@@ -33,7 +35,10 @@ from .names import ORDINARY, Names
 from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
 from .publishing import Publisher
 from .registry import Present
+from .scripts import EPOCH, ORDERED
 
+CLIENT_NAME: Final = "portico"
+"""What CLIENT LIST shows of our connections."""
 TICK: Final = 0.05
 """Seconds between two looks at what has waited too long."""
 _ABOUT: Final = (("INFO", "server"), ("INFO", "persistence"), ("INFO", "replication"))
@@ -43,19 +48,13 @@ def _nobody(node: str, client_id: str | None, user_id: str | None) -> None:
     """Where nobody asks who left with a node."""
 
 
-def _anywhere(stream: trio.abc.Stream) -> str:
-    """Where one server only is meant."""
-    return ""
-
-
 class RedisBackplane:
     """One node's place among those that share a Redis.
 
-    `dial` makes a connection, `greeting` is what is said first on it, `origin` tells whose it is; `prefix` of
-    everything of ours in Redis, and whether it is published to one shard of a cluster only; `length` events and `ttl`
-    seconds of each stream are kept; a node is thought dead `lease` seconds after its last sign of life; `make_id` names
-    pushes that have no id. `present` gives all who are connected here; `left` is told who was connected at a node that
-    died (the node, client_id, user_id), on one node only.
+    `connector` leads to it; `prefix` of everything of ours in Redis, and whether it is published to one shard of a
+    cluster only; `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds
+    after its last sign of life; `make_id` names pushes that have no id. `present` gives all who are connected here;
+    `on_client_left` is told who was connected at a node that died (the node, client_id, user_id), on one node only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
     `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
@@ -64,11 +63,9 @@ class RedisBackplane:
 
     def __init__(
         self,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        connector: Connector,
         *,
         node: str,
-        greeting: Sequence[Sequence[bytes]] = (),
-        origin: Callable[[trio.abc.Stream], str] = _anywhere,
         prefix: str = "portico:",
         sharded: bool = False,
         length: int = 1000,
@@ -77,29 +74,21 @@ class RedisBackplane:
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
         present: Callable[[], Iterable[Present]] = tuple,
-        left: Callable[[str, str | None, str | None], None] = _nobody,
+        on_client_left: Callable[[str, str | None, str | None], None] = _nobody,
     ) -> None:
         self._log = log
         self.names = Names(prefix, sharded=sharded)
-        self._greeting = greeting
-        self._dial = dial
-        self._origin = origin
-        self._at = ""
         self._run: tuple[Word, ...] = (b"", 0)
-        self.commands = Commands(
-            self._dial_for_commands,
-            prepare=self._prepare,
-            log=log,
-        )
+        self.commands = Commands(connector, name=CLIENT_NAME, prepare=self._prepare, log=log)
         self.subscription = Subscription(
-            dial,
-            greeting=greeting,
+            connector,
+            name=CLIENT_NAME,
             probe=self._probe,
             sharded=self.names.is_sharded,
             canary=self.names.inbox(os.urandom(8).hex()),
-            on_message=self._heard,
+            on_message=self._on_message,
             on_read=self._acknowledge_all,
-            on_gap=self._whole_again,
+            on_gap=lambda: self.following.subscribed_anew(),
             log=log,
         )
         self.following = Following(
@@ -125,7 +114,7 @@ class RedisBackplane:
             log=log,
         )
         self.membership = Membership(
-            self.commands.ask, _Around(self, present, left, log), name=node, prefix=prefix, lease=lease
+            self.commands.ask, _Events(self, present, on_client_left, log), name=node, prefix=prefix, lease=lease
         )
         self._acks: dict[str, list[Ack]] = {}
         self.inbound: Inbound
@@ -244,26 +233,26 @@ class RedisBackplane:
         else:
             self.commands.send(self.names.publish, channel, message, done=sent)
 
-    # What is heard
+    # What comes
 
-    def _heard(self, channel: bytes, payload: bytes) -> None:
+    def _on_message(self, channel: bytes, payload: bytes) -> None:
         target = self.names.target(channel)
         if target is None:
-            self._heard_here(payload)
+            self._on_told(payload)
         elif channel.startswith(ORDINARY):
-            self._heard_ordinary(target, payload)
+            self._on_ordinary(target, payload)
         elif (arrival := read_push(payload)) is not None:
             self.following.arrived(target, arrival, len(payload))
         else:
-            self._heard_here(payload)
+            self._on_told(payload)
 
-    def _heard_here(self, payload: bytes) -> None:
+    def _on_told(self, payload: bytes) -> None:
         match read_inbox(payload):
             case Told(sender, kind, body):
                 if sender == self.node:
                     return
                 if kind in KINDS:
-                    self.membership.heard(sender, kind, body)
+                    self.membership.on_message(sender, kind, body)
                 else:
                     self.inbound.heard(sender, kind, body)
             case int(number):
@@ -273,7 +262,7 @@ class RedisBackplane:
             case None:
                 self.malformed += 1
 
-    def _heard_ordinary(self, target: Target, payload: bytes) -> None:
+    def _on_ordinary(self, target: Target, payload: bytes) -> None:
         try:
             event: Event = read_ordinary(payload)
         except PeerFault as fault:
@@ -311,22 +300,11 @@ class RedisBackplane:
     async def _probe(self, channel: bytes, payload: bytes) -> object:
         return await self.commands.ask(self.names.publish, channel, payload)
 
-    async def _dial_for_commands(self) -> trio.abc.Stream:
-        stream = await self._dial()
-        self._at = self._origin(stream)
-        return stream
-
     async def _prepare(self, ask_all: AskAll) -> None:
         """On a new connection, before anything is read or published: what Redis is this, and which epoch?"""
-        if self._greeting:
-            try:
-                await ask_all(self._greeting)
-            except Refusal as refusal:
-                # What Redis says of AUTH may repeat the password.
-                raise Refusal(f"{refusal.word}: it refuses the user, the password or the database") from None
-        answers = await ask_all([*(script.load for script in ALL), *_ABOUT])
+        answers = await ask_all([*(script.load for script in ORDERED), *_ABOUT])
         info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
-        # The history of another Redis that it has gone on with, if it was that one's replica in this life of its.
+        # If this server was a replica that got promoted, `master_replid2` is set: it may lack the last writes.
         another = _field(info, b"master_replid2").strip(b"0")
         self._run = (_field(info, b"run_id"), int(_field(info, b"aof_enabled") == b"1" and not another))
         [name] = await ask_all([EPOCH.call((self.names.epoch,), self._epoch_words(""))])
@@ -334,47 +312,44 @@ class RedisBackplane:
 
     def _renew(self, over: str) -> None:
         """Find out which epoch it is; `over`: the name of one that has ended."""
-        EPOCH.send(self.commands, (self.names.epoch,), self._epoch_words(over), self._named)
+        EPOCH.send(self.commands.send, (self.names.epoch,), self._epoch_words(over), self._named)
 
     def _epoch_words(self, over: str) -> tuple[Word, ...]:
-        return (*self._run, os.urandom(8).hex(), over, self._at)
+        return (*self._run, os.urandom(8).hex(), over, self.commands.origin)
 
     def _named(self, answer: object) -> None:
         if isinstance(answer, bytes):
             self.following.epoch = answer.decode()
 
-    def _whole_again(self) -> None:
-        self.following.subscribed_anew()
 
-
-class _Around:
-    """What surrounds the membership of a node."""
+class _Events:
+    """What the membership of a node tells its backplane, and asks of it."""
 
     def __init__(
         self,
         plane: RedisBackplane,
         present: Callable[[], Iterable[Present]],
-        left: Callable[[str, str | None, str | None], None],
+        on_client_left: Callable[[str, str | None, str | None], None],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._plane = plane
         self._log = log
         self.present = present
-        self.left = left
+        self.on_client_left = on_client_left
 
     def tell_all(self, kind: str, body: bytes) -> None:
         """Send a message to every other node."""
         self._plane.tell_all(kind, body)
 
-    def renamed(self, node: str) -> None:
+    def on_renamed(self, node: str) -> None:
         """This node has this name from now on."""
         self._plane.renamed(node)
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """A node is gone."""
         self._plane.inbound.node_left(node)
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         """The nodes are others than before."""
         self._plane.inbound.nodes_changed()
 

@@ -24,7 +24,8 @@ from portico.wire.messages import stream_of
 from service.backplane.redis.scripts import PUSH
 from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.reply import Reply
-from service.redis.commands import Commands, Refusal
+from service.redis.commands import Commands
+from service.redis.faults import Refusal
 from service.redis.subscription import LARGEST_MESSAGE
 
 from .names import Names
@@ -112,7 +113,7 @@ class Publisher:
             return
         stream = stream_of(publication.target)
         PUSH.send(
-            self._commands,
+            self._commands.send,
             (self._names.id(publication.id or ""), self._names.meta(stream), self._names.history(stream)),
             (
                 channel,

@@ -20,7 +20,8 @@ import trio
 from portico.wire.messages import Event
 from service.backplane.redis.scripts import READ
 from service.core.cluster.backplane import PATIENCE
-from service.redis.commands import Commands, Unreachable
+from service.redis.commands import Commands
+from service.redis.faults import Unreachable
 
 from .names import Names
 from .payloads import event_of, fence, read_kept
@@ -132,7 +133,7 @@ class Reader:
         piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
         for kept in asking:
             keys = (self._names.meta(kept.stream), self._names.history(kept.stream))
-            READ.send(self._commands, keys, (kept.after, piece), partial(round_.read, kept))
+            READ.send(self._commands.send, keys, (kept.after, piece), partial(round_.read, kept))
         self._commands.send("TIME", done=round_.clock)
         self._commands.send("HGET", self._names.epoch, "name", done=round_.name)
         self._commands.send(self._names.publish, self._names.inbox(self.node), fence(self._fence), done=round_.sent)

@@ -1,19 +1,22 @@
-"""Registry: who is connected at this node, written down in Redis for the day on which the node cannot say so itself.
+"""Registry: who is connected to this node, stored so that others can report them as left if the node dies.
 
 Knows sessions by their id, with the names of client and user; nothing of leases or nodes. The registry of a node is a
-hash (session id → names) that outlives the node by KEPT; whoever finds the node gone takes the entries out, each
-once. It is behind the truth by some 50 ms, and after an error is written anew as a whole, so what waits is bounded:
-past MAX_PENDING changes it is written anew too.
+hash (session id → names) that outlives the node by KEPT seconds; the node that reports its clients takes the entries
+out, each once. The hash is some 50 ms behind the node. After an error it is written anew as a whole, and so it is when
+more than MAX_PENDING changes wait: that bounds what waits.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
 
-from service.redis.commands import Word
+from service.redis.resp import Word
+from service.redis.scripts import Ask
+
+from .scripts import REGISTRY_POP
 
 SOON: Final = 0.05
 CHUNK: Final = 1000
@@ -21,19 +24,6 @@ CHUNK: Final = 1000
 MAX_PENDING: Final = 50_000
 KEPT: Final = 3600
 """Seconds that a registry is kept after its node's last sign of life."""
-
-# Taking out and reading are one step: two that reap at the same time get different entries.
-_POP: Final = """
-local got = redis.call('HRANDFIELD', KEYS[1], ARGV[1], 'WITHVALUES')
-for i = 1, #got, 2 do redis.call('HDEL', KEYS[1], got[i]) end
-return got
-"""
-
-
-class Ask(Protocol):
-    """Asks Redis something and waits for the answer. Raises Refusal or Unreachable."""
-
-    async def __call__(self, *words: Word) -> object: ...
 
 
 class Present(NamedTuple):
@@ -65,11 +55,11 @@ class Registry:
         """Changes that are not written yet."""
         return len(self._pending)
 
-    def came(self, one: Present) -> None:
-        """Somebody is here, or goes by other names now."""
+    def on_connected(self, one: Present) -> None:
+        """Somebody is connected, or goes by other names now."""
         self._change(one.session, _encode((one.client_id, one.user_id)))
 
-    def went(self, session: str) -> None:
+    def on_left(self, session: str) -> None:
         """A session is over."""
         self._change(session, None)
 
@@ -87,7 +77,7 @@ class Registry:
         self.rewrite()
 
     def rewrite(self) -> None:
-        """What is written may be anything: write it anew."""
+        """What is stored may be wrong: write all of it anew."""
         self._all = True
         self._pending.clear()
         self._stirred.set()
@@ -136,6 +126,6 @@ def registry_key(prefix: str, instance: str) -> str:
 
 async def pop(ask: Ask, prefix: str, instance: str) -> list[_Names]:
     """Take some entries out of a registry; none when it is empty."""
-    got = await ask("EVAL", _POP, 1, registry_key(prefix, instance), CHUNK)
+    got = await REGISTRY_POP.ask(ask, (registry_key(prefix, instance),), (CHUNK,))
     assert isinstance(got, list)
     return [_decode(names) for names in got[1::2] if isinstance(names, bytes)]

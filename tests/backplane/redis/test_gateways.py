@@ -41,7 +41,7 @@ PREFIX = "test:"
 async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
     """One node, joined to the others."""
     address = read_url(redis.url)
-    plane = RedisBackplane(address.dial, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
+    plane = RedisBackplane(address, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
     clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
     gateway = Gateway(
         Rules(node=name, random=random.Random(7)),
@@ -196,7 +196,9 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
     async with trio.open_nursery() as nursery:
         first = link(redis.url)
         await nursery.start(first.run)
-        dying = Ingress(first.ask, publish_and_die, publication_of, node="n1", prefix=PREFIX, lease=0.2, log=LOG)
+        dying = Ingress(
+            first.ask, publish_and_die, publication_of, node=lambda: "n1", prefix=PREFIX, lease=0.2, log=LOG
+        )
         nursery.start_soon(dying.run)
         with trio.fail_after(PATIENT):
             await accepted.wait()
@@ -206,7 +208,7 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
     async with trio.open_nursery() as nursery:
         second = link(redis.url)
         await nursery.start(second.run)
-        living = Ingress(second.ask, publish, publication_of, node="n2", prefix=PREFIX, lease=0.2, log=LOG)
+        living = Ingress(second.ask, publish, publication_of, node=lambda: "n2", prefix=PREFIX, lease=0.2, log=LOG)
         nursery.start_soon(living.run)
         await until(lambda: living.accepted == 1)
         await until(lambda: redis.command("XLEN", f"{PREFIX}ingress") == b":0\r\n")

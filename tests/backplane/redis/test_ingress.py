@@ -67,13 +67,14 @@ class Node:
     """One that reads."""
 
     def __init__(self, redis: RedisServer, name: str, lease: float = LEASE) -> None:
+        self.name = name
         self.backplane = Backplane()
         self.link = link(redis.url)
         self.ingress = Ingress(
             self.link.ask,
             self.backplane.publish,
             publication_of,
-            node=name,
+            node=lambda: self.name,
             prefix="test:",
             lease=lease,
             log=make_log("json", "critical"),
@@ -358,7 +359,7 @@ async def test_a_stream_that_is_none_is_said_and_waited_for(redis: RedisServer) 
     node = Node(redis, "n1")
     async with reading(node):
         await until(lambda: node.ingress.trouble is not None)
-        assert str(node.ingress.trouble).startswith("WRONGTYPE")
+        assert "WRONGTYPE" in str(node.ingress.trouble)
         redis.command("DEL", STREAM)
         add(redis)
         await node.backplane.saw(1)

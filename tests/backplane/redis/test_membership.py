@@ -29,16 +29,12 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-async def nothing_first(_: object) -> None:
-    """A connection needs no preparation here."""
-
-
 class Node:
     """A membership, and all that it says."""
 
     def __init__(self, town: "Town", name: str, url: str) -> None:
         self.town = town
-        self.commands = Commands(read_url(url).dial, prepare=nothing_first, log=make_log("json", "error"))
+        self.commands = Commands(read_url(url), log=make_log("json", "error"))
         self.here: dict[str, Present] = {}
         self.gone: list[str] = []
         self.left_users: list[Left] = []
@@ -72,25 +68,25 @@ class Node:
     def client(self, session: str, client_id: str | None = None, user_id: str | None = None) -> None:
         """Somebody connects."""
         one = self.here[session] = Present(session, client_id, user_id)
-        self.membership.registry.came(one)
+        self.membership.registry.on_connected(one)
 
     # Its surroundings
 
     def tell_all(self, kind: str, body: bytes) -> None:
         for other in self.town.nodes:
             if other is not self and not self.town.mute:
-                other.membership.heard(self.membership.node, kind, body)
+                other.membership.on_message(self.membership.node, kind, body)
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         self.gone.append(node)
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         self.changes += 1
 
-    def left(self, node: str, client_id: str | None, user_id: str | None) -> None:
+    def on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self.left_users.append((node, client_id, user_id))
 
-    def renamed(self, node: str) -> None:
+    def on_renamed(self, node: str) -> None:
         self.names.append(node)
 
     def present(self) -> Iterable[Present]:
@@ -175,7 +171,7 @@ async def test_a_node_that_says_nothing_any_more_is_gone_within_a_lease_and_its_
             c.client(f"s{n}", f"c{n}", "u1" if n % 2 else None)
         await written(c)
         del c.here["s0"]
-        c.membership.registry.went("s0")
+        c.membership.registry.on_left("s0")
         await written(c)
         await until(lambda: a.seen == ["a", "b", "c"] == b.seen)
         at.nodes.remove(c)
@@ -338,7 +334,7 @@ async def test_changes_that_wait_are_bounded(redis: RedisServer) -> None:
         a = await at.node("a")
         for n in range(MAX_PENDING + 10):
             a.client(f"s{n}")
-            a.membership.registry.went(f"s{n}")
+            a.membership.registry.on_left(f"s{n}")
             del a.here[f"s{n}"]
         assert a.membership.registry.pending <= MAX_PENDING
         a.client("last", "c1")
@@ -350,5 +346,5 @@ async def test_words_that_make_no_sense_are_ignored(redis: RedisServer, body: by
     async with town(redis) as at:
         a = await at.node("a")
         for kind in ("node", "bye"):
-            a.membership.heard("b", kind, body)
+            a.membership.on_message("b", kind, body)
         assert (a.seen, a.gone) == (["a"], [])

@@ -40,10 +40,8 @@ async def node(url: str, name: str, prefix: str = "portico:") -> AsyncIterator[R
         prefix = tagged(prefix)
         way = way.under(prefix)
     plane = RedisBackplane(
-        way.dial,
+        way,
         node=name,
-        greeting=way.greeting("test"),
-        origin=way.origin,
         prefix=prefix,
         sharded=sharded,
         length=LENGTH,

@@ -1,43 +1,40 @@
 """What Redis says on a connection that subscribes, out of its bytes: sans-I/O.
 
 Knows the part of RESP2 that such a connection hears, and refuses all else; nothing of channels or sockets. Promises
-that a message beyond the limit is passed over as it comes and never kept; a general parser holds it as a whole, and
+that a message beyond the limit is passed over as it comes and never kept: a general parser holds it as a whole, and
 Redis lets anybody publish half a gigabyte. It costs 2 µs a message.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
+from .faults import MalformedReply
+
 MESSAGE: Final = b"message"
 SUBSCRIBED: Final = b"subscribe"
 UNSUBSCRIBED: Final = b"unsubscribe"
-STATUS: Final = b"+"
 ERROR: Final = b"-"
 
 Reply = tuple[bytes, bytes, bytes | None]
 """One of the above, the very object; then the channel and, of a message, its payload (None: too large); or the text of
-a status or error and None."""
+an error and None."""
 
 LONGEST_LINE: Final = 65_536
-"""Bytes of a status, an error or a channel's name."""
+"""Bytes of an error or a channel's name."""
 _MESSAGE_HEAD: Final = b"*3\r\n$7\r\nmessage\r\n$"
 _SHARDED_HEAD: Final = b"*3\r\n$8\r\nsmessage\r\n$"
 _HEAD_LENGTH: Final = len(_MESSAGE_HEAD)
 _SHARDED_LENGTH: Final = len(_SHARDED_HEAD)
-# To whoever hears it, what is published on one shard of a cluster is the same as any.
+# What is published on one shard of a cluster is a message like any other.
 _KINDS: Final = {more + kind: kind for kind in (MESSAGE, SUBSCRIBED, UNSUBSCRIBED) for more in (b"", b"s")}
-
-
-class MalformedReply(Exception):
-    """What came is not what Redis says: it is something else, or out of step."""
 
 
 class _Unfinished(Exception):
     """More bytes are needed."""
 
 
-class Replies:
-    """The replies of one connection. `limit`: bytes of a payload that is kept; so much, too, is buffered."""
+class PubSubReader:
+    """What comes on one connection. `limit`: bytes of a payload that is kept; so much, too, is buffered."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -114,9 +111,9 @@ class Replies:
 def _other(data: bytes, at: int) -> tuple[Reply, int]:
     """What is no message, and where it ends."""
     first = data[at : at + 1]
-    if first in (STATUS, ERROR):
+    if first == ERROR:
         text, at = _line(data, at + 1)
-        return (STATUS if first == STATUS else ERROR, text, None), at
+        return (ERROR, text, None), at
     count, at = _line(data, at)
     if count != b"*3":
         raise MalformedReply("neither a message nor the answer to a command of ours")
