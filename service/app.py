@@ -35,9 +35,9 @@ from service.core.gateway import Gateway, Rules
 from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
+from service.http.apis import port_api, whole_api
 from service.http.app import create_http
-from service.http.plain import plain_http
-from service.http.plain_app import create_plain_app
+from service.http.parts import parts_of
 from service.observe import LogJournal, make_log
 from service.roles import HttpOnly
 from service.settings import Settings
@@ -120,10 +120,12 @@ class Node:
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate = HttpOnly() if settings.api_type == "http" else self.gateway
-        plain = plain_http(self.gateway, self.places, self.unready)
+        self.parts = parts = parts_of(self.gateway, self.places, self.unready)
+        ports = port_api(parts, self._broke)
+        api = ports if settings.api_type == "websocket" else whole_api(parts, self._broke)
         self.reactor = Reactor(
             gate,
-            plain,
+            ports.answer,
             self.gateway.counters,
             resolve_origin=proxies.resolve,
             log=self._note,
@@ -135,11 +137,7 @@ class Node:
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
         )
-        self.app: QuartTrio = (
-            create_plain_app(plain, resolver=proxies.resolve)
-            if settings.api_type == "websocket"
-            else create_http(self.gateway, self.places, resolver=proxies.resolve, ready=self.unready, broke=self._broke)
-        )
+        self.app: QuartTrio = create_http(api, resolver=proxies.resolve)
         self.app.before_serving(self._start)
         self.app.after_serving(self._end)
         asgi.register(

@@ -22,7 +22,7 @@ def test_the_tests_that_it_names_exist() -> None:
 
 def test_the_metrics_that_it_names_exist() -> None:
     node = Node(Settings.load({"REDIS_URL": "redis://127.0.0.1:1"}))
-    text = metrics_answer(node.gateway, {}, ready=True).body.decode()
+    text = metrics_answer(node.parts.counters, node.parts.connections(), node.parts.live()).body.decode()
     rows = PAGE.partition("## The bounds")[2].splitlines()
     named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row.rpartition("|")[0].rpartition("|")[2])]
     assert len(named) >= 10

@@ -91,6 +91,35 @@ class Handshake(Protocol):
     def kind(self) -> str: ...
 
 
+class HttpHead(Handshake, Protocol):
+    """The head of any HTTP request. `peer` is the address of the socket's own peer, whatever proxies say."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+
+
+class Origin(Protocol):
+    """Where a request really comes from, trusted proxies taken into account."""
+
+    @property
+    def address(self) -> str:
+        """The caller's address, no port."""
+
+    @property
+    def scheme(self) -> str:
+        """`http` or `https`, as the caller used it."""
+
+    @property
+    def host(self) -> str:
+        """What the caller asked for, `name[:port]`; empty if it didn't say."""
+
+
+Resolver = Callable[[str, Mapping[str, str], str], Origin]
+"""(address of the socket's peer, headers by lower-case name, scheme of the socket) → where the request comes from."""
+
+
 class HttpAnswer(NamedTuple):
     """A whole HTTP response, small enough to be one write. Header names are lower case; the transport adds
     `content-length`, `date` and `connection`."""
@@ -122,8 +151,8 @@ class Gate(Protocol):
         """The upgrade was answered with 101: who takes what comes. May already `send` to the peer."""
 
 
-PlainHttp = Callable[[str, Handshake], HttpAnswer]
-"""(method, request) → the answer to plain HTTP on a port for WebSockets: discovery, health, or 426."""
+PlainHttp = Callable[[HttpHead], HttpAnswer]
+"""The answer to plain HTTP on a port for WebSockets: discovery, health, or 426."""
 
 
 class TransportCounts(Protocol):

@@ -1,49 +1,81 @@
-"""Access: who may use the routes for back ends.
+"""Access: who may use the routes for back ends, and which web pages may read an answer.
 
-With keys configured: whoever bears one. With none: in development callers on this machine, in production nobody.
-Knows the keys only through the core's WorkerAuthentication; never logs or repeats one.
+The routes for back ends: with keys configured, whoever sends one of them; without, in development callers on the
+gateway's own machine, in production nobody. Pages: by the same list of origins as WebSocket handshakes, and never with
+credentials such as cookies, so a page must know its key. Knows the keys only through the core's WorkerAuthentication;
+never logs or repeats one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.gateway import Gateway
-from service.core.ports import HttpAnswer
+from service.core.connections.origins import OriginPolicy
+from service.core.connections.worker_authentication import WorkerAuthentication
+from service.core.ports import HttpAnswer, HttpHead
 
-from .answers import fault_answer
-from .asking import Asking
+from .answers import NOT_KEPT, fault_answer
 
+ALLOWED_HEADERS: Final = "authorization, content-type"
 _FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip")
+_VARY: Final = ("vary", "origin")
+_PREFLIGHT_SECONDS: Final = "600"
 
 
 class Access:
-    """Decides who may."""
+    """Decides who may. `has_keys`: API keys are configured; `production`: nobody may without one."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gate = gateway.worker_authentication
-        self._origins = gateway.origins
-        self._production = gateway.rules.production
-        self._has_keys = bool(gateway.rules.api_keys)
+    def __init__(
+        self, authentication: WorkerAuthentication, origins: OriginPolicy, *, production: bool, has_keys: bool
+    ) -> None:
+        self._authentication = authentication
+        self._origins = origins
+        self._production = production
+        self._has_keys = has_keys
 
-    def refuse(self, asking: Asking) -> HttpAnswer | None:
-        """None if the caller may, else the answer that says why not."""
-        if not self._origins.allows(asking.headers.get("origin"), asking.origin.host):
+    def refuse(self, head: HttpHead) -> HttpAnswer | None:
+        """None if the caller may use the routes for back ends, else the answer that says why not."""
+        if not self._origins.allows(head.headers.get("origin"), head.host):
             return _forbidden("Pages of this origin may not use this gateway (PORTICO_ALLOWED_ORIGINS).")
         if self._has_keys:
-            return self._refuse_without_key(asking.headers.get("authorization"))
+            return self._refuse_without_key(head.headers.get("authorization"))
         if self._production:
             return _forbidden("This route is closed until PORTICO_API_KEYS is set on the gateway.")
-        if not _from_this_machine(asking):
+        if not _from_this_machine(head):
             return _forbidden(
                 "Without PORTICO_API_KEYS this route answers callers on the gateway's own machine only; set it there."
             )
         return None
 
+    def cors(self, head: HttpHead) -> tuple[tuple[str, str], ...]:
+        """The headers that tell a browser whether the page that asks may read the answer."""
+        origin = head.headers.get("origin")
+        if origin is None or not self._may_read(origin, head.host):
+            return (_VARY,)
+        return (("access-control-allow-origin", origin), _VARY)
+
+    def preflight(self, head: HttpHead, methods: Collection[str]) -> HttpAnswer:
+        """The answer to OPTIONS on a path that takes `methods`, with CORS where the page may use it."""
+        allowed = ", ".join(sorted({*methods, "OPTIONS"}))
+        headers = (("allow", allowed), NOT_KEPT, *self.cors(head))
+        origin = head.headers.get("origin")
+        if origin is None or not self._may_read(origin, head.host):
+            return HttpAnswer(204, headers, b"")
+        details = (
+            ("access-control-allow-methods", allowed),
+            ("access-control-allow-headers", ALLOWED_HEADERS),
+            ("access-control-max-age", _PREFLIGHT_SECONDS),
+        )
+        return HttpAnswer(204, headers + details, b"")
+
+    def _may_read(self, origin: str, host: str) -> bool:
+        # What is sent back as a header must be one line of ASCII, whatever the allow-list says.
+        return origin.isascii() and origin.isprintable() and self._origins.allows(origin, host)
+
     def _refuse_without_key(self, authorization: str | None) -> HttpAnswer | None:
-        if self._gate.api_key(authorization):
+        if self._authentication.api_key(authorization):
             return None
         if authorization is None:
             fault = PeerFault(ErrorCode.UNAUTHORIZED, "Send an API key: Authorization: Bearer <key>.")
@@ -56,17 +88,13 @@ def _forbidden(sentence: str) -> HttpAnswer:
     return fault_answer(PeerFault(ErrorCode.FORBIDDEN, sentence))
 
 
-def _from_this_machine(asking: Asking) -> bool:
-    return (
-        _is_loopback(asking.peer)
-        and _is_loopback(asking.origin.address)
-        and not _passed_on_for_outsider(asking.headers)
-    )
+def _from_this_machine(head: HttpHead) -> bool:
+    return _is_loopback(head.peer) and _is_loopback(head.address) and not _forwarded_for_others(head.headers)
 
 
-def _passed_on_for_outsider(headers: Mapping[str, str]) -> bool:
+def _forwarded_for_others(headers: Mapping[str, str]) -> bool:
     # A proxy on this machine that nobody has declared as trusted looks like a local caller. If it says for
-    # whom it asks, then believing that can only close the door, never open it.
+    # whom it asks, then believing that can only deny access, never grant it.
     hops = (hop.strip() for name in _FORWARDED if name in headers for hop in headers[name].split(","))
     return not all(_is_loopback(hop) for hop in hops)
 

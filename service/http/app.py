@@ -1,106 +1,121 @@
-"""Rooms: the HTTP API as a Quart-trio app, made from the route table and the rooms' handlers.
+"""The HTTP API under an ASGI server: a Quart-trio app that serves an Api's routes, and leaves every other path to
+routes that were added to the app itself.
 
-The only module here that knows Quart, besides `plain_app` and `quart_body`. It promises that every answer is JSON (but
-for Prometheus' text and the files of the page), errors of Quart and bugs of ours included, and that a route that isn't
-open is guarded.
+The routes of the Api are answered straight from the ASGI scope: Quart's own request and response would cost several
+times what the answer does, and differ from the reactor's (a `Host` that is no name is a 500 there). Bodies are bounded
+in bytes and in time. What exceeds the bound is read and thrown away for a while before it is refused: a server that
+answers and closes while the client still sends makes the client see a reset instead of the answer.
 """
 
-import logging
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import quart
+import trio
 from quart import Response
 from quart.globals import request_ctx
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.cluster.discovery import Places
-from service.core.gateway import Gateway
-from service.core.ports import HttpAnswer, Wall
-from service.version import VERSION
+from service.core.ports import HttpAnswer, Resolver
 
-from .access import Access
 from .answers import fault_answer
-from .asking import Asking, Handler, Ready, Resolver
-from .clients import clients_room
-from .cors import cors_headers, preflight
-from .discovery import discovery_room
-from .health import HealthCheck, health_room
-from .logins import logins_room
-from .notifications import notifications_room
-from .openapi import openapi_room
-from .pages import PAGE_ROUTES, pages_room
-from .quart_body import read_body
-from .quart_headers import headers_of, peer_of
-from .requests import requests_room
-from .table import ROUTES, Route
+from .api import Api, Call
+from .request import too_large
 
-Broke = Callable[[Exception], None]
-"""Told of every bug that came up while a request was handled."""
+BODY_SECONDS: Final = 30.0
+"""How long a body may take to arrive."""
+DISCARDED: Final = 64 << 20
+"""Bytes beyond a body's bound that are read and thrown away at most."""
 
-_CODES: Final = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.NOT_FOUND, 413: ErrorCode.TOO_LARGE}
-_log = logging.getLogger(__name__)
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
-def create_http(
-    gateway: Gateway,
-    places: Places,
-    *,
-    resolver: Resolver,
-    ready: Ready,
-    wall: Wall = time.time,
-    broke: Broke | None = None,
-) -> QuartTrio:
-    """The HTTP app of a gateway.
-
-    `places` may still change, until the ports are bound. `resolver` sees through trusted proxies. `ready` says
-    why this node should not be sent traffic. `broke` is told of bugs; unless given they are logged.
-    """
-    desk = _FrontDesk(gateway, resolver, broke)
+def create_http(api: Api, *, resolver: Resolver) -> QuartTrio:
+    """The app. `resolver` sees through trusted proxies."""
     app = _App(__name__, static_folder=None)
-    app.told = desk.broke
-    app.config.update(
-        # Bodies are bounded by their own routes: Quart would answer before it has read what it refuses.
-        MAX_CONTENT_LENGTH=None,
-        PROPAGATE_EXCEPTIONS=False,
-        PROVIDE_AUTOMATIC_OPTIONS=False,
-    )
+    app.api, app.resolver = api, resolver
+    app.config.update(PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False
-    handlers: dict[str, Handler] = {
-        **discovery_room(places, wall),
-        **health_room(HealthCheck(gateway, places, ready, wall)),
-        **openapi_room(VERSION),
-        **notifications_room(gateway),
-        **logins_room(gateway),
-        **requests_room(gateway),
-        **clients_room(gateway),
-        **pages_room(places, wall),
-    }
-    methods: dict[str, list[str]] = {}
-    for route in (*ROUTES, *PAGE_ROUTES):
-        view = partial(desk.serve, route, handlers.pop(route.operation))
-        app.add_url_rule(route.rule, route.operation, view, methods=[route.method])
-        methods.setdefault(route.rule, []).append(route.method)
-    if handlers:
-        raise RuntimeError(f"these handlers have no route: {', '.join(handlers)}")
-    for rule, allowed in methods.items():
-        if "GET" in allowed:
-            allowed.append("HEAD")
-        app.add_url_rule(rule, f"options {rule}", partial(desk.options, allowed), methods=["OPTIONS"])
-    app.register_error_handler(HTTPException, desk.refuse)
+    app.register_error_handler(HTTPException, app.refuse)
     return app
 
 
-class _App(QuartTrio):
-    """Quart, except that what it logs of a bug has nothing in it that a stranger wrote."""
+@dataclass(frozen=True, slots=True)
+class AsgiHead:
+    """A request's head (core's HttpHead) out of an ASGI scope."""
 
-    told: Broke
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    peer: str
+    address: str
+    scheme: str
+    host: str
+    kind: str = "websocket"
+
+
+def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
+    """Header names are lower case; the values of a header that came several times are joined by commas. The peer is the
+    socket's own: a header that is called Remote-Addr is the caller's invention."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin1").lower(), raw_value.decode("latin1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    client = scope.get("client")
+    peer = client[0] if client else ""
+    origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
+    query = scope["query_string"].decode("latin1")
+    path = _path_of(scope["path"])
+    return AsgiHead(scope["method"], path, query, headers, peer, origin.address, origin.scheme, origin.host)
+
+
+def _path_of(path: str) -> str:
+    """The path where a request names its target whole, as `http://host/path` (RFC 9112 section 3.2.2)."""
+    if path.startswith("/") or "://" not in path:
+        return path
+    _, slash, rest = path.partition("://")[2].partition("/")
+    return slash + rest or "/"
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """One request. The Api's are answered here, all others by Quart."""
+
+    app: "_App"
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        api = self.app.api
+        head = head_of(self.scope, self.app.resolver)
+        call = api.call(head)
+        if call is None:
+            await super().__call__(receive, send)
+            return
+        answer: HttpAnswer | None
+        try:
+            body = await _read_body(head, call, receive)
+        except PeerFault as fault:
+            answer = call.refused(fault)
+        else:
+            answer = None if body is None else await _answer(call, body, receive)
+        if answer is not None:
+            await _send(send, head.method, answer)
+
+
+class _App(QuartTrio):
+    """Quart, except that the Api comes first, and that what is logged of a bug has nothing in it that a stranger
+    wrote."""
+
+    asgi_http_class = _Connection
+    api: Api
+    resolver: Resolver
 
     def log_exception(
         self,
@@ -108,78 +123,82 @@ class _App(QuartTrio):
     ) -> None:
         error = exception_info[1]
         if isinstance(error, Exception):
-            self.told(error)
-
-
-class _FrontDesk:
-    """Between Quart and the rooms: requests in, answers out."""
-
-    def __init__(self, gateway: Gateway, resolver: Resolver, broke: Broke | None) -> None:
-        self._counters = gateway.counters
-        self._origins = gateway.origins
-        self._access = Access(gateway)
-        self._resolver = resolver
-        self._broke = broke
-
-    async def serve(self, route: Route, handler: Handler, **parameters: str) -> Response:
-        """One request on a route that there is."""
-        asking = self._asking(parameters)
-        answer = None if route.open else self._access.refuse(asking)
-        if answer is None:
-            try:
-                answer = await handler(asking)
-            except PeerFault as fault:
-                self._counters.faults["http", fault.code.value] += 1
-                answer = fault_answer(fault)
-        return self._respond(asking, answer)
-
-    async def options(self, methods: list[str], **parameters: str) -> Response:
-        """OPTIONS on a path that there is."""
-        asking = self._asking(parameters)
-        return _response(preflight(self._origins, asking.headers.get("origin"), asking.origin.host, methods))
+            self.api.failed(error)
 
     async def refuse(self, error: HTTPException) -> Response:
-        """Whatever Quart itself refuses, and 500 for what broke."""
+        """Whatever Quart itself refuses, and 500 for what broke; `log_exception` has counted that."""
+        head = head_of(request_ctx.request.scope, self.resolver)
         status = error.code or 500
-        extra = [(name.lower(), value) for name, value in error.get_headers() if name.lower() == "allow"]
         if status == 404:
-            sentence = "There is no such route; /openapi.json lists them."
-        elif status == 405:
-            sentence = f"This route does not take this method; it takes {dict(extra).get('allow', 'others')}."
+            found = self.api.not_found(head).answer(b"")
+            answer = found if isinstance(found, HttpAnswer) else fault_answer(_BROKEN)
         elif status < 500:
-            sentence = "The request cannot be understood."
+            fault = PeerFault(ErrorCode.BAD_FIELD, "The request cannot be understood.")
+            extra = [(name.lower(), value) for name, value in error.get_headers() if name.lower() == "allow"]
+            answer = fault_answer(fault, status, [*extra, *self.api.access.cors(head)])
         else:
-            sentence = "Something went wrong here."
-        code = _CODES.get(status, ErrorCode.BAD_FIELD if status < 500 else ErrorCode.INTERNAL)
-        self._counters.faults["http", code.value] += 1
-        return self._respond(self._asking({}), fault_answer(PeerFault(code, sentence), status, extra))
-
-    def broke(self, error: Exception) -> None:
-        """A bug came up."""
-        self._counters.internal_errors += 1
-        if self._broke is not None:
-            self._broke(error)
-        else:
-            _log.error("a bug came up while handling an HTTP request", exc_info=error)
-
-    def _asking(self, parameters: Mapping[str, str]) -> Asking:
-        request = request_ctx.request
-        headers = headers_of(request.scope)
-        peer = peer_of(request.scope)
-        scheme = "https" if request.scheme == "https" else "http"
-        return Asking(
-            self._resolver(peer, headers, scheme),
-            peer,
-            headers,
-            request.args.to_dict(),
-            parameters,
-            partial(read_body, request),
-        )
-
-    def _respond(self, asking: Asking, answer: HttpAnswer) -> Response:
-        cors = cors_headers(self._origins, asking.headers.get("origin"), asking.origin.host)
-        return _response(answer._replace(headers=(*answer.headers, *cors)))
+            answer = fault_answer(_BROKEN, status, self.api.access.cors(head))
+        return quart.current_app.response_class(answer.body, answer.status, dict(answer.headers))
 
 
-def _response(answer: HttpAnswer) -> Response:
-    return quart.current_app.response_class(answer.body, answer.status, dict(answer.headers))
+_BROKEN: Final = PeerFault(ErrorCode.INTERNAL, "Something went wrong here.")
+
+
+async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | None:
+    """The whole body; empty where the route has none; None where the caller hung up.
+
+    Raises PeerFault: `too_large`, or `bad_json` for one that doesn't arrive in time. Cancelling is safe.
+    """
+    limit = call.body_limit
+    if not limit:
+        return b""
+    declared = head.headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > limit + DISCARDED:
+        raise too_large(limit)
+    size = 0
+    parts: list[bytes] = []
+    with trio.move_on_after(BODY_SECONDS) as scope:
+        while size <= limit + DISCARDED:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= limit:
+                parts.append(part)
+            else:
+                parts.clear()
+            if not message.get("more_body", False):
+                break
+    if size > limit:
+        raise too_large(limit)
+    if scope.cancelled_caught:
+        raise PeerFault(ErrorCode.BAD_JSON, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.")
+    return b"".join(parts)
+
+
+async def _answer(call: Call, body: bytes, receive: Receive) -> HttpAnswer | None:
+    """The answer; None where the caller hung up, which cancels a handler that waits."""
+    answer = call.answer(body)
+    if isinstance(answer, HttpAnswer):
+        return answer
+    found: list[HttpAnswer] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_hang_up, receive, nursery.cancel_scope)
+        found.append(await answer)
+        nursery.cancel_scope.cancel()
+    return found[0] if found else None
+
+
+async def _cancel_at_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _send(send: Send, method: str, answer: HttpAnswer) -> None:
+    headers = [(name.encode("latin1"), value.encode("latin1", "replace")) for name, value in answer.headers]
+    if answer.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body, "more_body": False})

@@ -7,8 +7,8 @@ from service.core.cluster.discovery import Asked, Places
 from service.core.ports import HttpAnswer, Wall
 
 from .answers import json_answer
-from .asking import Asking, Handler
 from .forms import NoPlace
+from .request import Handler, Request
 
 _NOBODY: Final = "No node takes WebSockets now: none is connected to Redis, or all are draining. Try again in a moment."
 
@@ -29,16 +29,13 @@ def _answer(found: dict[str, object] | None) -> HttpAnswer:
     return json_answer(200, found)
 
 
-def discovery_room(places: Places, wall: Wall) -> dict[str, Handler]:
-    """The handlers of this room, by operation."""
+def discovery_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
+    """The handlers of this module, by operation."""
 
-    def asked(asking: Asking) -> Asked:
-        return Asked(asking.origin.host, asking.origin.scheme, wall())
+    def asked(request: Request) -> Asked:
+        return Asked(request.head.host, request.head.scheme, wall())
 
-    async def get_websocket_info(asking: Asking) -> HttpAnswer:
-        return websocket_info(places, asked(asking))
-
-    async def get_info(asking: Asking) -> HttpAnswer:
-        return info(places, asked(asking))
-
-    return {"getWebSocketInfo": get_websocket_info, "getInfo": get_info}
+    return {
+        "getWebSocketInfo": lambda request: websocket_info(places, asked(request)),
+        "getInfo": lambda request: info(places, asked(request)),
+    }

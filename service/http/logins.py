@@ -9,17 +9,14 @@ from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name
-from service.core.gateway import Gateway
 from service.core.ports import HttpAnswer
 from service.core.push.login_store import Login
-from service.core.push.logins import Ending
+from service.core.push.logins import Ending, Logins
 from service.core.push.publications import DAY
 
-from . import body
-from .answers import json_answer
-from .asking import Asking, Handler
+from .answers import json_answer, when_answered
 from .forms import EndedLogin, NewLogin
-from .waiting import answer_of
+from .request import Answering, Handler, Request, decode, given
 
 DEFAULT_TTL: Final = DAY
 MAX_LOGIN: Final = 256 << 10
@@ -27,7 +24,6 @@ MAX_LOGIN: Final = 256 << 10
 
 _new = msgspec.json.Decoder(NewLogin)
 _object = msgspec.json.Decoder(dict[str, Raw])
-_KEYS: Final = strict_json.fields_of(NewLogin)
 _OWN: Final = frozenset(NewLogin.__struct_fields__)
 _REASONS: Final[dict[str, Ending]] = {"logout": "logout", "revoked": "revoked"}
 
@@ -50,45 +46,58 @@ def _not_found() -> PeerFault:
     return PeerFault(ErrorCode.NOT_FOUND, "There is no active login session of this id.", field="session_id")
 
 
-def logins_room(gateway: Gateway) -> dict[str, Handler]:
-    """The handlers of this room, by operation."""
-    logins = gateway.logins
+def logins_handlers(logins: Logins) -> dict[str, Handler]:
+    """The handlers of this module, by operation."""
 
-    async def start(asking: Asking) -> HttpAnswer:
-        asking.check_query()
-        payload = await asking.read(MAX_LOGIN)
-        new = body.decode(_new, payload, _KEYS)
+    def start(request: Request) -> Answering:
+        request.check_query()
+        new = decode(_new, request.body)
         check_name(new.user_id, "user_id")
         check_name(new.username, "username")
-        extra = {name: value.copy() for name, value in strict_json.decode(_object, payload).items() if name not in _OWN}
-        data = body.given(new.session_data)
+        fields = strict_json.decode(_object, request.body)
+        extra = {name: value.copy() for name, value in fields.items() if name not in _OWN}
+        data = given(new.session_data)
         ttl = DEFAULT_TTL if new.ttl is None else new.ttl
-        login: Login = await answer_of(lambda done: logins.start(new.user_id, new.username, data, ttl, extra, done))
-        return json_answer(201, view(login), [("location", f"/api/logins/{login.session_id}")])
 
-    async def of_user(asking: Asking) -> HttpAnswer:
-        asking.check_query("user_id")
-        user_id = asking.query.get("user_id")
+        def started(login: Login) -> HttpAnswer:
+            return json_answer(201, view(login), [("location", f"/api/logins/{login.session_id}")])
+
+        return when_answered(lambda done: logins.start(new.user_id, new.username, data, ttl, extra, done), started)
+
+    def of_user(request: Request) -> Answering:
+        request.check_query("user_id")
+        user_id = request.query.get("user_id")
         if not user_id:
             raise PeerFault(ErrorCode.MISSING_FIELD, "Say whose sessions: /api/logins?user_id=…", field="user_id")
-        found: list[Login] = await answer_of(lambda done: logins.of_user(user_id, done))
-        return json_answer(200, {"logins": [view(login) for login in found]})
 
-    async def get(asking: Asking) -> HttpAnswer:
-        asking.check_query()
-        login: Login | None = await answer_of(lambda done: logins.get(asking.parameters["session_id"], done))
-        if login is None:
-            raise _not_found()
-        return json_answer(200, view(login))
+        def listed(found: list[Login]) -> HttpAnswer:
+            return json_answer(200, {"logins": [view(login) for login in found]})
 
-    async def end(asking: Asking) -> HttpAnswer:
-        asking.check_query("reason")
-        reason = _REASONS.get(asking.query.get("reason", "logout"))
+        return when_answered(lambda done: logins.of_user(user_id, done), listed)
+
+    def get(request: Request) -> Answering:
+        request.check_query()
+        session_id = request.parameters["session_id"]
+
+        def found(login: Login | None) -> HttpAnswer:
+            if login is None:
+                raise _not_found()
+            return json_answer(200, view(login))
+
+        return when_answered(lambda done: logins.get(session_id, done), found)
+
+    def end(request: Request) -> Answering:
+        request.check_query("reason")
+        reason = _REASONS.get(request.query.get("reason", "logout"))
         if reason is None:
             raise PeerFault(ErrorCode.BAD_FIELD, "The reason must be logout or revoked.", field="reason")
-        login: Login | None = await answer_of(lambda done: logins.end(asking.parameters["session_id"], reason, done))
-        if login is None:
-            raise _not_found()
-        return json_answer(200, EndedLogin(login.session_id, login.user_id, reason))
+        session_id = request.parameters["session_id"]
+
+        def ended(login: Login | None) -> HttpAnswer:
+            if login is None:
+                raise _not_found()
+            return json_answer(200, EndedLogin(login.session_id, login.user_id, reason))
+
+        return when_answered(lambda done: logins.end(session_id, reason, done), ended)
 
     return {"startLogin": start, "listLogins": of_user, "getLogin": get, "endLogin": end}

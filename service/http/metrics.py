@@ -1,4 +1,4 @@
-"""Metrics: the core's counters and live numbers in Prometheus' text form.
+"""Metrics: what the node counts, and how it is now, in Prometheus' text form.
 
 A registry is made for each answer and thrown away, so any number of gateways can live in one process. Labels
 are words of our own (dialects, transports, codes, outcomes), never anything that a peer sent.
@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from service.core.counters import LATENCY_BOUNDS, Histogram
-from service.core.gateway import Gateway
+from service.core.counters import LATENCY_BOUNDS, Counters, Histogram
+from service.core.counters import Metric as MetricOfCore
 from service.core.ports import HttpAnswer
 
 from .answers import NOT_KEPT
@@ -52,25 +52,33 @@ _HISTOGRAMS: Final = {
 }
 
 
-def metrics_answer(gateway: Gateway, connections: Mapping[tuple[str, str], int], ready: bool) -> HttpAnswer:
-    """The whole answer; `connections` counts them by dialect and transport."""
+def metrics_answer(
+    counters: Counters, connections: Mapping[tuple[str, str], int], live: Iterable[MetricOfCore]
+) -> HttpAnswer:
+    """The whole answer. `connections` counts them by dialect and transport; `live` is how everything else is now."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Numbers(gateway, connections, ready))
+    registry.register(_Numbers(counters, connections, live))
     return HttpAnswer(200, (("content-type", CONTENT_TYPE_LATEST), NOT_KEPT), generate_latest(registry))
 
 
 class _Numbers(Collector):
-    def __init__(self, gateway: Gateway, connections: Mapping[tuple[str, str], int], ready: bool) -> None:
-        self._gateway = gateway
+    def __init__(
+        self, counters: Counters, connections: Mapping[tuple[str, str], int], live: Iterable[MetricOfCore]
+    ) -> None:
+        self._counters = counters
         self._connections = connections
-        self._ready = ready
+        self._live = live
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._live()
-        counters = self._gateway.counters
+        gauge = GaugeMetricFamily("portico_connections", "Connections now.", labels=("dialect", "transport"))
+        for (dialect, transport), count in self._connections.items():
+            gauge.add_metric([dialect, transport], count)
+        yield gauge
+        yield from map(_family, self._live)
+        counters = self._counters
         for attribute, (name, text) in _PLAIN.items():
             yield CounterMetricFamily(f"portico_{name}", text, value=getattr(counters, attribute))
         for attribute, (name, text, labels) in _LABELLED.items():
@@ -80,30 +88,13 @@ class _Numbers(Collector):
             yield family
         for attribute, (name, text) in _HISTOGRAMS.items():
             yield _histogram(f"portico_{name}", text, getattr(counters, attribute))
-        for figures in counters.others:
-            for figure in figures():
-                kind = CounterMetricFamily if figure.counts else GaugeMetricFamily
-                yield kind(f"portico_{figure.name}", figure.text, value=figure.value)
+        for others in counters.others:
+            yield from map(_family, others())
 
-    def _live(self) -> Iterator[Metric]:
-        gateway = self._gateway
-        family = GaugeMetricFamily("portico_connections", "Connections now.", labels=("dialect", "transport"))
-        for (dialect, transport), count in self._connections.items():
-            family.add_metric([dialect, transport], count)
-        yield family
-        for name, text, value in (
-            ("registered", "Connections that have said who they are.", len(gateway.hub)),
-            ("workers", "Workers connected.", len(gateway.dispatcher.worker_statuses())),
-            ("requests_queued", "Requests that wait for a worker.", gateway.dispatcher.queue_length),
-            ("requests_outstanding", "Requests at workers and clients.", gateway.dispatcher.outstanding),
-            ("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent),
-            ("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests),
-            ("logins", "Active login sessions.", len(gateway.logins)),
-            ("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting),
-            ("draining", "1 while connections are told to go.", int(gateway.admission_control.draining)),
-            ("ready", "1 if this node may be sent traffic.", int(self._ready)),
-        ):
-            yield GaugeMetricFamily(f"portico_{name}", text, value=value)
+
+def _family(metric: MetricOfCore) -> Metric:
+    kind = CounterMetricFamily if metric.counts else GaugeMetricFamily
+    return kind(f"portico_{metric.name}", metric.text, value=metric.value)
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

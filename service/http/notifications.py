@@ -5,6 +5,7 @@ decodings. Every WAIT_AFTER items the others get their turn; a caller that leave
 half a batch would be neither done nor not done.
 """
 
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -15,20 +16,22 @@ from msgspec import Raw
 from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.cluster.backplane import Published
-from service.core.gateway import Gateway
+from service.core.cluster.backplane import Publication, Published
+from service.core.counters import Counters
 from service.core.ports import HttpAnswer
 from service.core.push.publications import publication_of
 from service.core.reply import Reply
 
 from .answers import json_answer, refusal
-from .asking import Asking, Handler
-from .body import MAX_BODY
 from .forms import Receipt
+from .request import Answering, Handler, Request
 
 MAX_BATCH: Final = 10_000
 """Items that a batch may have."""
 WAIT_AFTER: Final = 200
+
+Publish = Callable[[Publication, Reply[Published | PeerFault]], None]
+"""Push to whoever a publication's target means."""
 
 _batch = msgspec.json.Decoder(list[Raw])
 
@@ -39,9 +42,9 @@ class _Publisher:
     `results` are in the order of the items; an item of which nothing has been heard yet has None.
     """
 
-    def __init__(self, gateway: Gateway, started: float) -> None:
-        self._publish = gateway.publish
-        self._latency = gateway.counters.push_latency
+    def __init__(self, publish: Publish, counters: Counters, started: float) -> None:
+        self._publish = publish
+        self._latency = counters.push_latency
         self._started = started
         self._unheard = 0
         self._heard: trio.Event | None = None
@@ -76,67 +79,97 @@ class _Publisher:
                 reply.withdraw()
                 raise
 
+    @property
+    def all_heard(self) -> bool:
+        """Whether all results are there."""
+        return not self._unheard
+
     async def heard(self) -> None:
-        """Wait for the results of all; where the backplane answers at once there is nothing to wait for."""
+        """Wait for the results of all, whether or not the caller hangs up meanwhile."""
         if self._unheard:
             self._heard = trio.Event()
-            await self._heard.wait()
+            with trio.CancelScope(shield=True):
+                await self._heard.wait()
 
 
-def notifications_room(gateway: Gateway) -> dict[str, Handler]:
-    """The handlers of this room, by operation."""
-    faults = gateway.counters.faults
+def notifications_handlers(publish: Publish, counters: Counters) -> dict[str, Handler]:
+    """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency."""
 
-    def items_of(body: bytes) -> list[Raw]:
-        strict_json.check_text(body)
-        try:
-            items = _batch.decode(body)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            strict_json.explain(error)
-        if len(items) > MAX_BATCH:
-            raise PeerFault(
-                ErrorCode.TOO_LARGE, f"The batch has {len(items)} items; at most {MAX_BATCH} are taken at a time."
-            )
-        return items
+    def notify(request: Request) -> Answering:
+        request.check_query()
+        publisher = _Publisher(publish, counters, monotonic())
+        if request.body.lstrip()[:1] == b"[":
+            return _publish_batch(publisher, request.body, counters)
+        publisher.publish(request.body, check_numbers=True)
+        return _receipt(publisher) if publisher.all_heard else _later(publisher)
 
-    def numbers_are_suspect(body: bytes) -> bool:
-        # Looked at once for all; only if something is found, each item is judged by itself.
-        try:
-            strict_json.check_numbers(body)
-        except PeerFault:
-            return True
-        return False
+    return {"publishNotifications": notify}
 
-    async def publish_batch(publisher: _Publisher, body: bytes) -> HttpAnswer:
-        items = items_of(body)
-        suspect = numbers_are_suspect(body)
-        with trio.CancelScope(shield=True):
-            for index, item in enumerate(items, 1):
-                publisher.publish(bytes(item), suspect)
-                if index % WAIT_AFTER == 0:
-                    await trio.lowlevel.checkpoint()
-            await publisher.heard()
-        answers: list[object] = []
-        for result in publisher.results:
-            if isinstance(result, PeerFault):
-                faults["http", result.code.value] += 1
-                answers.append(refusal(result))
-            else:
-                answers.append(result)
-        return json_answer(202, answers)
 
-    async def publish(asking: Asking) -> HttpAnswer:
-        asking.check_query()
-        body = await asking.read(MAX_BODY)
-        publisher = _Publisher(gateway, monotonic())
-        if body.lstrip()[:1] == b"[":
-            return await publish_batch(publisher, body)
-        publisher.publish(body, check_numbers=True)
-        with trio.CancelScope(shield=True):
-            await publisher.heard()
-        (result,) = publisher.results
+def _receipt(publisher: _Publisher) -> HttpAnswer:
+    (result,) = publisher.results
+    if isinstance(result, PeerFault):
+        raise result
+    return json_answer(202, result)
+
+
+async def _later(publisher: _Publisher) -> HttpAnswer:
+    await publisher.heard()
+    return _receipt(publisher)
+
+
+def _publish_batch(publisher: _Publisher, body: bytes, counters: Counters) -> Answering:
+    items = _items_of(body)
+    suspect = _numbers_are_suspect(body)
+    if len(items) > WAIT_AFTER:
+        return _publish_in_turns(publisher, items, suspect, counters)
+    for item in items:
+        publisher.publish(bytes(item), suspect)
+    return _receipts(publisher, counters) if publisher.all_heard else _receipts_later(publisher, counters)
+
+
+async def _publish_in_turns(publisher: _Publisher, items: list[Raw], suspect: bool, counters: Counters) -> HttpAnswer:
+    with trio.CancelScope(shield=True):
+        for index, item in enumerate(items, 1):
+            publisher.publish(bytes(item), suspect)
+            if index % WAIT_AFTER == 0:
+                await trio.lowlevel.checkpoint()
+    return await _receipts_later(publisher, counters)
+
+
+async def _receipts_later(publisher: _Publisher, counters: Counters) -> HttpAnswer:
+    await publisher.heard()
+    return _receipts(publisher, counters)
+
+
+def _receipts(publisher: _Publisher, counters: Counters) -> HttpAnswer:
+    answers: list[object] = []
+    for result in publisher.results:
         if isinstance(result, PeerFault):
-            raise result
-        return json_answer(202, result)
+            counters.faults["http", result.code.value] += 1
+            answers.append(refusal(result))
+        else:
+            answers.append(result)
+    return json_answer(202, answers)
 
-    return {"publishNotifications": publish}
+
+def _items_of(body: bytes) -> list[Raw]:
+    strict_json.check_text(body)
+    try:
+        items = _batch.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        strict_json.explain(error)
+    if len(items) > MAX_BATCH:
+        raise PeerFault(
+            ErrorCode.TOO_LARGE, f"The batch has {len(items)} items; at most {MAX_BATCH} are taken at a time."
+        )
+    return items
+
+
+def _numbers_are_suspect(body: bytes) -> bool:
+    # Looked at once for all; only if something is found, each item is judged by itself.
+    try:
+        strict_json.check_numbers(body)
+    except PeerFault:
+        return True
+    return False

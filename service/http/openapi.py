@@ -9,11 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from service.core.ports import HttpAnswer
-
 from .answers import json_answer
-from .asking import Asking, Handler
 from .forms import Refusal
+from .request import Handler
 from .table import ROUTES, ListOf, OneOf, Route
 
 _BAD: Final = {
@@ -118,11 +116,7 @@ def _answer(text: str, form: Any, schema_of: dict[Any, Any]) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": _schema(form, schema_of)}}}
 
 
-def openapi_room(version: str) -> dict[str, Handler]:
-    """The handler of this room, by operation."""
+def openapi_handlers(version: str) -> dict[str, Handler]:
+    """The handler of this module, by operation."""
     answer = json_answer(200, description(version))
-
-    async def get(_: Asking) -> HttpAnswer:
-        return answer
-
-    return {"getOpenApi": get}
+    return {"getOpenApi": lambda _: answer}

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from service.core.cluster.discovery import Asked, Places, endpoints
 from service.core.ports import HttpAnswer, Wall
 
-from .asking import Asking, Handler
+from .request import Handler, Request
 from .table import Route
 
 START: Final = "index.html"
@@ -99,26 +100,23 @@ def content_security_policy(*urls: str) -> str:
     )
 
 
-def pages_room(places: Places, wall: Wall) -> dict[str, Handler]:
-    """The handlers of this room, by operation."""
+def pages_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
+    """The handlers of this module, by operation."""
+    return {f"page {name}": partial(_get, places, wall, page) for name, page in PAGES.items()}
 
-    def handler(page: Page) -> Handler:
-        async def get(asking: Asking) -> HttpAnswer:
-            # Discovery will name one of these to the page, since both are asked in the same way.
-            found = endpoints(places, Asked(asking.origin.host, asking.origin.scheme, wall()))
-            headers = (
-                ("content-type", page.content_type),
-                ("etag", page.etag),
-                ("content-security-policy", content_security_policy(*(place.url for place in found))),
-                *_CONFINED,
-            )
-            if _is_known(asking.headers.get("if-none-match", ""), page.etag):
-                return HttpAnswer(304, headers, b"")
-            return HttpAnswer(200, headers, page.body)
 
-        return get
-
-    return {f"page {name}": handler(page) for name, page in PAGES.items()}
+def _get(places: Places, wall: Wall, page: Page, request: Request) -> HttpAnswer:
+    # Discovery will name one of these to the page, since both are asked in the same way.
+    found = endpoints(places, Asked(request.head.host, request.head.scheme, wall()))
+    headers = (
+        ("content-type", page.content_type),
+        ("etag", page.etag),
+        ("content-security-policy", content_security_policy(*(place.url for place in found))),
+        *_CONFINED,
+    )
+    if _is_known(request.head.headers.get("if-none-match", ""), page.etag):
+        return HttpAnswer(304, headers, b"")
+    return HttpAnswer(200, headers, page.body)
 
 
 def _is_known(if_none_match: str, etag: str) -> bool:

@@ -15,24 +15,20 @@ from typing import Final
 import msgspec
 import trio
 
-from portico.wire import strict_json
-from service.core.dispatch.dispatcher import Outcome, OutcomeKind, Request, WorkerLink
-from service.core.gateway import Gateway
+from service.core.dialects.client_requests import ClientRequests
+from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, WorkerLink
+from service.core.dispatch.dispatcher import Request as DispatchRequest
 from service.core.ports import HttpAnswer
 
-from . import body
-from .answers import json_answer
-from .asking import Asking, Handler
+from .answers import core_answer, json_answer
 from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest
-from .waiting import answer_of
+from .request import Handler, Request, decode, given
 
 MAX_REQUEST: Final = 1 << 20
 """Bytes that the body may have, as for a request over a WebSocket."""
 
 _worker_request = msgspec.json.Decoder(WorkerRequest)
 _client_request = msgspec.json.Decoder(ClientRequest)
-_WORKER_KEYS: Final = strict_json.fields_of(WorkerRequest)
-_CLIENT_KEYS: Final = strict_json.fields_of(ClientRequest)
 
 STATUS: Final = {
     OutcomeKind.OK: 200,
@@ -53,7 +49,7 @@ class HttpCaller:
     def __init__(self) -> None:
         self.waiting: dict[str, _Waiting] = {}
 
-    def on_answer(self, request: Request, outcome: Outcome) -> None:
+    def on_answer(self, request: DispatchRequest, outcome: Outcome) -> None:
         """Wake whoever waits for it; nobody asks for partial answers here."""
         waiting = self.waiting.get(request.token or "")
         if waiting is not None:
@@ -69,82 +65,77 @@ class _Waiting:
         self.outcome: Outcome | None = None
 
 
-class Desks:
-    """The desks in use, by address."""
+class HttpCallers:
+    """The callers that wait for answers, by address."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._dispatcher = gateway.dispatcher
-        self._desks: dict[str, HttpCaller] = {}
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._callers: dict[str, HttpCaller] = {}
         self._tokens = count(1)
 
-    async def ask(self, address: str, make: Callable[[HttpCaller, str], Request]) -> tuple[Request, Outcome]:
-        """Make a request with a desk and a token, and wait for its outcome. Cancelling cancels the request."""
+    async def ask(
+        self, address: str, make: Callable[[HttpCaller, str], DispatchRequest]
+    ) -> tuple[DispatchRequest, Outcome]:
+        """Make a request for the caller at `address`, and wait for its outcome. Cancelling cancels the request."""
         token = str(next(self._tokens))
-        with self._seat(address, token) as (desk, waiting):
-            request = make(desk, token)
+        with self._waiting(address, token) as (caller, waiting):
+            request = make(caller, token)
             try:
                 await waiting.answered.wait()
             finally:
                 self._dispatcher.cancel_request(request)
             outcome = waiting.outcome
         if outcome is None:
-            raise RuntimeError("a desk was woken without an outcome")
+            raise RuntimeError("a caller was woken without an outcome")
         return request, outcome
 
     @contextmanager
-    def _seat(self, address: str, token: str) -> Iterator[tuple[HttpCaller, _Waiting]]:
-        desk = self._desks.setdefault(address, HttpCaller())
-        waiting = desk.waiting[token] = _Waiting()
+    def _waiting(self, address: str, token: str) -> Iterator[tuple[HttpCaller, _Waiting]]:
+        caller = self._callers.setdefault(address, HttpCaller())
+        waiting = caller.waiting[token] = _Waiting()
         try:
-            yield desk, waiting
+            yield caller, waiting
         finally:
-            del desk.waiting[token]
-            if not desk.waiting:
-                del self._desks[address]
+            del caller.waiting[token]
+            if not caller.waiting:
+                del self._callers[address]
 
 
-def requests_room(gateway: Gateway) -> dict[str, Handler]:
-    """The handlers of this room, by operation."""
-    desks = Desks(gateway)
-    dispatcher = gateway.dispatcher
+def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -> dict[str, Handler]:
+    """The handlers of this module, by operation."""
+    callers = HttpCallers(dispatcher)
 
-    async def ask_workers(asking: Asking) -> HttpAnswer:
-        asking.check_query()
-        asked = body.decode(_worker_request, await asking.read(MAX_REQUEST), _WORKER_KEYS)
-        request, outcome = await desks.ask(
-            asking.origin.address,
-            lambda desk, token: dispatcher.submit(
-                desk,
+    async def ask_workers(request: Request) -> HttpAnswer:
+        request.check_query()
+        asked = decode(_worker_request, request.body)
+        sent, outcome = await callers.ask(
+            request.head.address,
+            lambda caller, token: dispatcher.submit(
+                caller,
                 token,
                 asked.command,
-                body.given(asked.data),
+                given(asked.data),
                 timeout=asked.timeout,
                 affinity=asked.affinity,
-                idempotent=asked.idempotent,
+                idempotent=asked.idempotent is not False,
             ),
         )
-        name = request.id if asked.request_id is None else asked.request_id
+        name = sent.id if asked.request_id is None else asked.request_id
         answer = RequestAnswer(name, outcome.success, outcome.data, outcome.error, outcome.processed_by)
         return json_answer(STATUS[outcome.kind], answer)
 
-    async def ask_client(asking: Asking) -> HttpAnswer:
-        asking.check_query()
-        client_id = asking.parameters["client_id"]
-        asked = body.decode(_client_request, await asking.read(MAX_REQUEST), _CLIENT_KEYS)
-        link: WorkerLink = await answer_of(partial(gateway.client_requests.find, client_id))
-        request, outcome = await desks.ask(
-            asking.origin.address,
-            lambda desk, token: dispatcher.ask_client(
-                link,
-                desk,
-                token,
-                asked.action,
-                body.given(asked.params),
-                asked.timeout,
-                client_id,
+    async def ask_client(request: Request) -> HttpAnswer:
+        request.check_query()
+        client_id = request.parameters["client_id"]
+        asked = decode(_client_request, request.body)
+        link: WorkerLink = await core_answer(partial(client_requests.find, client_id))
+        sent, outcome = await callers.ask(
+            request.head.address,
+            lambda caller, token: dispatcher.ask_client(
+                link, caller, token, asked.action, given(asked.params), asked.timeout, client_id
             ),
         )
-        answer = ClientAnswer(request.id, client_id, outcome.success, outcome.data, outcome.error)
+        answer = ClientAnswer(sent.id, client_id, outcome.success, outcome.data, outcome.error)
         return json_answer(STATUS[outcome.kind], answer)
 
     return {"askWorkers": ask_workers, "askClient": ask_client}

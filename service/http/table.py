@@ -1,4 +1,4 @@
-"""Table: every route of the HTTP API, once. The app, its access rules and /openapi.json are all made from it.
+"""Table: every route of the HTTP API, once. Serving, access rules and /openapi.json are all made from it.
 
 A route is closed to everybody but back ends unless it says `open`.
 """
@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.core.connections.presence import FILTERS
-from service.core.push import publications as orders
+from service.core.push import publications
 
 from . import forms
 from .clients import DEFAULT_LIMIT, MAX_LIMIT
+from .logins import MAX_LOGIN
+from .request import MAX_BODY
+from .requests import MAX_REQUEST
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -43,7 +46,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. `answers`: the form of the body by status, None where it isn't JSON. `open`: to everybody."""
+    """One operation. `answers`: the form of the body by status, None where it isn't JSON. `open`: to everybody.
+    `body_limit`: bytes that a request's body may have; 0 where none is read. `on_ports`: also answered on the ports
+    for WebSockets."""
 
     operation: str
     method: str
@@ -53,16 +58,13 @@ class Route:
     body: Any = None
     query: tuple[Query, ...] = ()
     open: bool = False
+    body_limit: int = 0
+    on_ports: bool = False
 
     @property
     def parameters(self) -> list[str]:
         """The names of the path's parameters."""
         return _PARAMETER.findall(self.path)
-
-    @property
-    def rule(self) -> str:
-        """The path as Quart writes it. A client's id may have slashes in it."""
-        return _PARAMETER.sub(lambda match: f"<{'path:' if match[1] == 'client_id' else ''}{match[1]}>", self.path)
 
 
 ROUTES: Final = (
@@ -73,6 +75,7 @@ ROUTES: Final = (
         "Where to connect by WebSocket, as seen from where the question comes.",
         {200: forms.WebSocketInfo, 503: forms.NoPlace},
         open=True,
+        on_ports=True,
     ),
     Route(
         "getInfo",
@@ -81,10 +84,19 @@ ROUTES: Final = (
         "The same in the older form.",
         {200: forms.GatewayInfo, 503: forms.NoPlace},
         open=True,
+        on_ports=True,
     ),
-    Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, open=True),
-    Route("getStatus", "GET", "/api/c-client/status", "Who is connected, as totals.", {200: forms.Status}, open=True),
-    Route("getLiveness", "GET", "/livez", "Is the process alive?", {200: forms.Probe}, open=True),
+    Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, open=True, on_ports=True),
+    Route(
+        "getStatus",
+        "GET",
+        "/api/c-client/status",
+        "Who is connected, as totals.",
+        {200: forms.Status},
+        open=True,
+        on_ports=True,
+    ),
+    Route("getLiveness", "GET", "/livez", "Is the process alive?", {200: forms.Probe}, open=True, on_ports=True),
     Route(
         "getReadiness",
         "GET",
@@ -92,8 +104,11 @@ ROUTES: Final = (
         "May this node be sent traffic? 503 while it starts, drains, or has lost a task that it needs.",
         {200: forms.Probe, 503: forms.Probe},
         open=True,
+        on_ports=True,
     ),
-    Route("getMetrics", "GET", "/metrics", "The numbers, in Prometheus' text form.", {200: None}, open=True),
+    Route(
+        "getMetrics", "GET", "/metrics", "The numbers, in Prometheus' text form.", {200: None}, open=True, on_ports=True
+    ),
     Route("getOpenApi", "GET", "/openapi.json", "This description.", {200: dict[str, Any]}, open=True),
     Route(
         "publishNotifications",
@@ -101,7 +116,8 @@ ROUTES: Final = (
         "/api/notifications",
         "Push an event, or a list of them. A list is answered by receipts and errors in the same order.",
         {202: OneOf(forms.Receipt, ListOf(OneOf(forms.Receipt, forms.Refusal))), 503: forms.Refusal},
-        body=OneOf(orders.Notification, ListOf(orders.Notification)),
+        body=OneOf(publications.Notification, ListOf(publications.Notification)),
+        body_limit=MAX_BODY,
     ),
     Route(
         "startLogin",
@@ -110,6 +126,7 @@ ROUTES: Final = (
         "Start a login session: the user's clients get auto_login, now or when they connect.",
         {201: forms.LoginView, 503: forms.Refusal},
         body=forms.NewLogin,
+        body_limit=MAX_LOGIN,
     ),
     Route(
         "listLogins",
@@ -141,6 +158,7 @@ ROUTES: Final = (
         "A request for a worker; waits for the answer. 200 when a worker answered, were it with an error.",
         {200: forms.RequestAnswer, 502: forms.RequestAnswer, 503: forms.RequestAnswer, 504: forms.RequestAnswer},
         body=forms.WorkerRequest,
+        body_limit=MAX_REQUEST,
     ),
     Route(
         "askClient",
@@ -156,6 +174,7 @@ ROUTES: Final = (
             504: forms.ClientAnswer,
         },
         body=forms.ClientRequest,
+        body_limit=MAX_REQUEST,
     ),
     Route(
         "listClients",

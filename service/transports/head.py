@@ -49,7 +49,7 @@ class BadHead(Exception):
 
 @dataclass(slots=True)
 class Head:
-    """A parsed head; as far as the core is concerned, a Handshake.
+    """A parsed head; as far as the core is concerned, an HttpHead.
 
     `path` is percent-decoded, `query` is as it came. Headers that came more than once are joined by commas.
     """
@@ -58,6 +58,7 @@ class Head:
     path: str
     query: str
     headers: dict[str, str]
+    peer: str
     address: str
     scheme: str
     host: str
@@ -99,7 +100,7 @@ def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin) -> Hea
         raise BadHead(400, "The Host header is missing.")
     path, query = _parse_target(target)
     origin = resolve(peer, headers, "http")
-    return Head(method, path, query, headers, origin.address, origin.scheme, origin.host, kind, http_1_1)
+    return Head(method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1)
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:
@@ -224,5 +225,5 @@ def read_request(data: bytes, peer: str, kind: str, answers: Answers) -> Upgrade
         return None
     head = parse_head(data[:end], peer, kind, answers.resolve_origin)
     if not head.wants_upgrade:
-        return render(answers.plain_http(head.method, head), with_body=head.method != "HEAD")
+        return render(answers.plain_http(head), with_body=head.method != "HEAD")
     return Upgrade(head, accept_key(head), end + 4)

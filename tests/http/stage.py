@@ -12,7 +12,9 @@ from hypercorn.trio import serve
 from quart_trio import QuartTrio
 
 from service.core.cluster.discovery import Places
+from service.http.apis import whole_api
 from service.http.app import create_http
+from service.http.parts import Parts, parts_of
 from tests.fakes import Stage, stage
 
 LOCAL = ("127.0.0.1", 40000)
@@ -51,6 +53,7 @@ class SessionOwner:
 
     stage: Stage
     app: QuartTrio
+    parts: Parts
     places: Places
     not_ready: list[str]
     broken: list[Exception]
@@ -98,15 +101,10 @@ def house_of(made: Stage, resolver: Any = no_proxies) -> SessionOwner:
     places = Places("development", "box-1", "10.0.0.5", 8000, 8766, None)
     not_ready: list[str] = []
     broken: list[Exception] = []
-    app = create_http(
-        made.gateway,
-        places,
-        resolver=resolver,
-        ready=lambda: not_ready[0] if not_ready else None,
-        wall=made.clock.wall,
-        broke=broken.append,
-    )
-    return SessionOwner(made, app, places, not_ready, broken)
+    parts = parts_of(made.gateway, places, lambda: not_ready[0] if not_ready else None, wall=made.clock.wall)
+    api = whole_api(parts, broken.append)
+    app = create_http(api, resolver=resolver)
+    return SessionOwner(made, app, parts, places, not_ready, broken)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str, str | None]:

@@ -5,6 +5,7 @@ import pytest
 
 from service.core.gateway import Gateway
 from service.core.push.logins import Logins
+from service.http.apis import whole_api
 from service.http.app import create_http
 from service.http.pages import PAGE_ROUTES
 from service.http.table import ROUTES
@@ -12,14 +13,23 @@ from service.http.table import ROUTES
 from .stage import SessionOwner, house, no_proxies, problem
 
 
-def test_the_table_and_the_app_have_the_same_routes() -> None:
-    app = house().app
-    there = {(rule.rule, method) for rule in app.url_map.iter_rules() for method in rule.methods or ()}
+async def test_every_route_of_the_table_is_there_by_its_own_methods_only() -> None:
     routes = (*ROUTES, *PAGE_ROUTES)
-    meant = {(route.rule, route.method) for route in routes}
-    assert {(rule, method) for rule, method in there if method not in ("HEAD", "OPTIONS")} == meant
-    assert {rule for rule, method in there if method == "OPTIONS"} == {route.rule for route in routes}
     assert len({route.operation for route in routes}) == len(routes)
+    at = house()
+    for path in {route.path for route in routes}:
+        methods = {route.method for route in routes if route.path == path}
+        allowed = {*methods, "OPTIONS", *({"HEAD"} if "GET" in methods else ())}
+        answer = await at.call("OPTIONS", path.format(client_id="c1", session_id="s1"))
+        assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (204, allowed)
+
+
+async def test_a_route_that_was_added_to_the_app_is_served_beside_the_api() -> None:
+    at = house()
+    at.app.add_url_rule("/shop", "shop", lambda: "of its own")
+    assert (await at.call("GET", "/shop")).text == "of its own"
+    assert (await at.call("GET", "/livez")).status_code == 200
+    assert (await at.call("POST", "/shop")).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -79,13 +89,13 @@ async def test_unless_anybody_is_told_of_bugs_they_are_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     at = house()
-    app = create_http(at.stage.gateway, at.places, resolver=no_proxies, ready=lambda: None)
+    app = create_http(whole_api(at.parts), resolver=no_proxies)
 
     def get(*_: object) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Logins, "get", get)
-    answer = await SessionOwner(at.stage, app, at.places, [], []).call("GET", "/api/logins/forged%0Aline")
+    answer = await SessionOwner(at.stage, app, at.parts, at.places, [], []).call("GET", "/api/logins/forged%0Aline")
     assert problem(answer) == (500, "internal", None)
     [record] = caplog.records
     assert record.exc_info is not None

@@ -1,20 +1,17 @@
 """Bodies on the wire: too large, in pieces, never complete."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 import trio
-from quart import Request
-from quart_trio.wrappers.request import TrioBody
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from portico.wire.codes import ErrorCode
-from portico.wire.faults import PeerFault
-from service.http.body import MAX_BODY
-from service.http.quart_body import DISCARDED, SECONDS, read_body
+from service.http.app import BODY_SECONDS, DISCARDED
+from service.http.request import MAX_BODY
 
-from .stage import house, problem
+from .stage import LOCAL, SessionOwner, house, problem
 
 
 @pytest.mark.parametrize("in_pieces", [False, True])
@@ -56,39 +53,77 @@ async def test_a_body_that_declares_nonsense_is_refused_before_it_comes() -> Non
 
 
 async def test_a_body_that_never_ends_is_given_up(autojump_clock: MockClock) -> None:
-    request = _request()
-    request.body.append(b"{")
+    at = house()
+    server = _Server(at, "POST", "/api/notifications")
+    server.pieces.append((b"{", True))
     started = trio.current_time()
-    with pytest.raises(PeerFault) as caught:
-        await read_body(request, 100)
-    assert caught.value.code is ErrorCode.BAD_JSON
-    assert trio.current_time() - started == SECONDS
+    await server.serve()
+    assert trio.current_time() - started == BODY_SECONDS
+    assert server.status == 400
+    assert b"bad_json" in server.body
 
 
 async def test_a_body_in_pieces_is_put_together() -> None:
-    request = _request()
-    got: list[bytes] = []
-
-    async def read() -> None:
-        got.append(await read_body(request, 6))
-
+    at = house()
+    _, peer = at.stage.client(client_id="c1")
+    server = _Server(at, "POST", "/api/notifications")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read)
-        for piece in (b"ab", b"cd", b"ef"):
+        nursery.start_soon(server.serve)
+        for piece, more in ((b'{"target": {"all"', True), (b': true}, "type":', True), (b' "t"}', False)):
             await wait_all_tasks_blocked()
-            request.body.append(piece)
+            assert server.status is None
+            server.pieces.append((piece, more))
+            server.came.unpark()
+    assert server.status == 202
+    assert peer.take() == [{"type": "t"}]
+
+
+async def test_a_caller_that_hangs_up_amid_its_body_is_not_answered() -> None:
+    at = house()
+    server = _Server(at, "POST", "/api/notifications")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve)
         await wait_all_tasks_blocked()
-        assert got == []
-        request.body.set_complete()
-    assert got == [b"abcdef"]
+        server.gone = True
+        server.came.unpark()
+    assert server.status is None
 
 
-class _Request:
-    content_length = None
+class _Server:
+    """An ASGI server with one request, whose body comes in pieces."""
 
-    def __init__(self) -> None:
-        self.body = TrioBody(None, None)
+    def __init__(self, at: SessionOwner, method: str, path: str) -> None:
+        self._app: Any = at.app
+        self._scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": [(b"host", b"x")],
+            "client": LOCAL,
+            "scheme": "http",
+        }
+        self.pieces: list[tuple[bytes, bool]] = []
+        self.came = trio.lowlevel.ParkingLot()
+        self.gone = False
+        self.status: int | None = None
+        self.body = b""
 
+    async def serve(self) -> None:
+        """Until the app returns."""
+        await self._app(self._scope, self._receive, self._send)
 
-def _request() -> Request:
-    return _Request()  # type: ignore[return-value]
+    async def _receive(self) -> dict[str, Any]:
+        while not self.pieces:
+            if self.gone:
+                return {"type": "http.disconnect"}
+            await self.came.park()
+        body, more = self.pieces.pop(0)
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.body += message["body"]

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from service.core.connections import presence
-from service.core.push import publications as orders
-from service.http import body, clients, logins, notifications, requests
+from service.core.push import publications
+from service.http import clients, logins, notifications, request, requests
 from service.http.table import ROUTES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http-api.md").read_text(encoding="utf-8")
@@ -17,10 +17,10 @@ def test_the_routes_are_those_of_the_app() -> None:
 
 
 def test_the_limits_are_those_of_the_app() -> None:
-    assert f"{body.MAX_BODY >> 20} MiB; for a login session more than {logins.MAX_LOGIN >> 10} KiB" in PAGE
+    assert f"{request.MAX_BODY >> 20} MiB; for a login session more than {logins.MAX_LOGIN >> 10} KiB" in PAGE
     assert f"for a request more than {requests.MAX_REQUEST >> 20} MiB" in PAGE
     assert f"of up to {notifications.MAX_BATCH:,}" in PAGE
-    assert f"up to {orders.LONGEST_TTL // orders.DAY} days" in PAGE
+    assert f"up to {publications.LONGEST_TTL // publications.DAY} days" in PAGE
     assert f"`limit` ({clients.DEFAULT_LIMIT}; up to {clients.MAX_LIMIT})" in PAGE
     assert all(f"`{name}`" in PAGE for name in presence.FILTERS)
 

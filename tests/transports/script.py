@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import trio
 
 from portico.wire.frame import Frame
-from service.core.ports import Admission, Handshake, HttpAnswer, Peer, Receiver
+from service.core.ports import Admission, Handshake, HttpAnswer, HttpHead, Peer, Receiver
 
 
 @dataclass
@@ -115,8 +115,8 @@ class ScriptGate:
         return self.recorders[number]
 
 
-def plain_http(method: str, handshake: Handshake) -> HttpAnswer:
+def plain_http(head: HttpHead) -> HttpAnswer:
     """`/hello` is answered; the rest is told to upgrade."""
-    if handshake.path == "/hello":
-        return HttpAnswer(200, (("content-type", "text/plain"),), f"{method} {handshake.query}\n".encode())
+    if head.path == "/hello":
+        return HttpAnswer(200, (("content-type", "text/plain"),), f"{head.method} {head.query}\n".encode())
     return HttpAnswer(426, (("upgrade", "websocket"),), b"This port is for WebSockets.\n")

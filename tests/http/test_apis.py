@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from service.core.ports import HttpAnswer, PlainHttp
-from service.http.plain import plain_http
-from tests.fakes import handshake
+from service.core.ports import HttpAnswer
+from service.http.apis import port_api
+from service.http.app import AsgiHead
 
 from .stage import SessionOwner, house
 
@@ -21,18 +21,20 @@ PATHS = [
 ]
 
 
-def plain(at: SessionOwner) -> PlainHttp:
-    ready = at.not_ready
-    return plain_http(at.stage.gateway, at.places, lambda: ready[0] if ready else None, wall=at.stage.clock.wall)
-
-
-def ask(at: SessionOwner, path: str, method: str = "GET", **more: object) -> tuple[HttpAnswer, dict[str, str]]:
-    more.setdefault("host", "gw.example.com:8000")
-    answer = plain(at)(method, handshake(path, **more))  # type: ignore[arg-type]
-    headers = dict(answer.headers)
-    assert all(name == name.lower() for name in headers)
-    assert not {"content-length", "connection", "date"} & set(headers)
-    return answer, headers
+def ask(
+    at: SessionOwner,
+    path: str,
+    method: str = "GET",
+    *,
+    host: str = "gw.example.com:8000",
+    headers: dict[str, str] | None = None,
+) -> tuple[HttpAnswer, dict[str, str]]:
+    head = AsgiHead(method, path, "", {"host": host, **(headers or {})}, "127.0.0.1", "127.0.0.1", "http", host)
+    answer = port_api(at.parts).answer(head)
+    answered = dict(answer.headers)
+    assert all(name == name.lower() for name in answered)
+    assert not {"content-length", "connection", "date"} & set(answered)
+    return answer, answered
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -1,0 +1,217 @@
+"""Api: the one table of routes, as a function from a request to its answer. Every server serves this object: the
+reactor natively, the Quart-trio app under an ASGI server, and, with fewer routes, the ports for WebSockets.
+
+Serving a request has two steps, since a body may be large and is read only if somebody wants it:
+
+    call = api.call(head)           # None: no route has this path
+    answer = call.answer(body)      # at most call.body_limit bytes; an HttpAnswer, or an awaitable of one
+
+Promises: every answer is JSON but for Prometheus' text and the page's files; a route that isn't open is guarded before
+its body is looked at; a bug is counted, told to `on_error`, and answered with 500 and no details.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from service.core.counters import Counters
+from service.core.ports import HttpAnswer, HttpHead
+
+from .access import Access
+from .answers import fault_answer
+from .request import Handler, Request, read_query
+from .table import Route
+
+OnError = Callable[[Exception], None]
+"""Told of every bug that came up while a request was handled."""
+
+_log = logging.getLogger(__name__)
+# The host names that exist (RFC 1123 section 2.1; underscores are common), an IPv4 address, or an IPv6 one in brackets.
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{0,5}})?")
+
+
+class Api:
+    """Routes with their handlers."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        handlers: Mapping[str, Handler],
+        access: Access,
+        counters: Counters,
+        on_error: OnError | None = None,
+        *,
+        otherwise: HttpAnswer | None = None,
+    ) -> None:
+        """`handlers` by operation, one for each route. `on_error`: unless given, bugs are logged. `otherwise`: the
+        answer to whatever no route is for; without one an unknown path is somebody else's, and another method 405."""
+        self.access = access
+        self.counters = counters
+        self._on_error = on_error
+        self._otherwise = otherwise
+        self._paths: dict[str, dict[str, _Endpoint]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, _Endpoint]]] = []
+        by_path: dict[str, dict[str, _Endpoint]] = {}
+        for route in routes:
+            methods = by_path.setdefault(route.path, {})
+            methods[route.method] = endpoint = _Endpoint(route, handlers[route.operation])
+            if route.method == "GET":
+                methods["HEAD"] = endpoint
+        for path, methods in by_path.items():
+            if "{" in path:
+                self._patterns.append((_pattern(path), methods))
+            else:
+                self._paths[path] = methods
+
+    def call(self, head: HttpHead) -> "Call | None":
+        """What answers this request; None if no route has its path. Never raises."""
+        host = head.headers.get("host")
+        if host and not _HOST.fullmatch(host):
+            return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
+        methods = self._paths.get(head.path)
+        parameters: Mapping[str, str] = {}
+        if methods is None:
+            for pattern, candidates in self._patterns:
+                match = pattern.fullmatch(head.path)
+                if match is not None:
+                    methods, parameters = candidates, match.groupdict()
+                    break
+            else:
+                return self._other(head)
+        endpoint = methods.get(head.method)
+        if endpoint is None:
+            return self._other_method(head, methods)
+        refusal = None if endpoint.open else self.access.refuse(head)
+        if refusal is not None:
+            return Call(self, head, None, parameters, refusal)
+        return Call(self, head, endpoint, parameters)
+
+    def answer(self, head: HttpHead) -> HttpAnswer:
+        """The answer to a request, for those who can't wait: of an API whose handlers don't, and that has an answer
+        `otherwise`."""
+        call = self.call(head) or self.not_found(head)
+        answer = call.answer(b"")
+        if not isinstance(answer, HttpAnswer):
+            raise TypeError(f"the handler of {call.route} waits")
+        return answer
+
+    def not_found(self, head: HttpHead) -> "Call":
+        """What answers a request for which there is no route."""
+        return self._refusal(head, 404, ErrorCode.NOT_FOUND, "There is no such route; /openapi.json lists them.")
+
+    def _other(self, head: HttpHead) -> "Call | None":
+        return None if self._otherwise is None else Call(self, head, None, {}, self._otherwise)
+
+    def _other_method(self, head: HttpHead, methods: Mapping[str, object]) -> "Call":
+        if head.method == "OPTIONS":
+            return Call(self, head, None, {}, self.access.preflight(head, list(methods)), finished=True)
+        if self._otherwise is not None:
+            return Call(self, head, None, {}, self._otherwise)
+        allowed = ", ".join(sorted({*methods, "OPTIONS"}))
+        sentence = f"This route does not take this method; it takes {allowed}."
+        return self._refusal(head, 405, ErrorCode.NOT_FOUND, sentence, ("allow", allowed))
+
+    def _refusal(
+        self, head: HttpHead, status: int, code: ErrorCode, sentence: str, *headers: tuple[str, str]
+    ) -> "Call":
+        self.counters.faults["http", code.value] += 1
+        return Call(self, head, None, {}, fault_answer(PeerFault(code, sentence), status, headers))
+
+    def failed(self, error: Exception) -> HttpAnswer:
+        """The answer where a bug came up, which is counted and told."""
+        self.counters.internal_errors += 1
+        self.counters.faults["http", ErrorCode.INTERNAL.value] += 1
+        if self._on_error is not None:
+            self._on_error(error)
+        else:
+            _log.error("a bug came up while handling an HTTP request", exc_info=error)
+        return fault_answer(PeerFault(ErrorCode.INTERNAL, "Something went wrong here."))
+
+    def refused(self, fault: PeerFault) -> HttpAnswer:
+        """The answer to what a handler, or whoever reads bodies, doesn't accept; counted."""
+        self.counters.faults["http", fault.code.value] += 1
+        return fault_answer(fault)
+
+
+class _Endpoint:
+    __slots__ = ("body_limit", "handler", "open", "operation")
+
+    def __init__(self, route: Route, handler: Handler) -> None:
+        self.operation = route.operation
+        self.open = route.open
+        self.body_limit = route.body_limit
+        self.handler = handler
+
+
+class Call:
+    """One request whose head is read and whose route is known. It may be answered any number of times."""
+
+    __slots__ = ("_answer", "_api", "_endpoint", "_finished", "_request", "body_limit", "head", "route")
+
+    def __init__(
+        self,
+        api: Api,
+        head: HttpHead,
+        endpoint: _Endpoint | None,
+        parameters: Mapping[str, str],
+        answer: HttpAnswer | None = None,
+        *,
+        finished: bool = False,
+    ) -> None:
+        self._api = api
+        self.head = head
+        self._endpoint = endpoint
+        self._answer = answer
+        self._finished = finished
+        self._request = Request(head, parameters, read_query(head.query) if head.query else {})
+        self.route = "none" if endpoint is None else endpoint.operation
+        """The operation's name, for metrics; `none` where the request was refused before any was chosen."""
+        self.body_limit = 0 if endpoint is None else endpoint.body_limit
+        """Bytes that the body may have; nobody looks at one where this is 0."""
+
+    def answer(self, body: bytes) -> HttpAnswer | Awaitable[HttpAnswer]:
+        """The answer, for a body of at most `body_limit` bytes. Never raises; an awaitable may be cancelled, which
+        cancels what the handler waits for."""
+        if self._answer is not None or self._endpoint is None:
+            return self._with_cors(self._answer or self._api.failed(RuntimeError("a call without an answer")))
+        request = self._request
+        if body:
+            request = Request(request.head, request.parameters, request.query, body)
+        try:
+            answer = self._endpoint.handler(request)
+        except PeerFault as fault:
+            answer = self._api.refused(fault)
+        except Exception as error:
+            answer = self._api.failed(error)
+        return self._with_cors(answer) if isinstance(answer, HttpAnswer) else self._awaited(answer)
+
+    def refused(self, fault: PeerFault) -> HttpAnswer:
+        """The answer where the body can't be had, or is too large."""
+        return self._with_cors(self._api.refused(fault))
+
+    async def _awaited(self, waiting: Awaitable[HttpAnswer]) -> HttpAnswer:
+        try:
+            answer = await waiting
+        except PeerFault as fault:
+            answer = self._api.refused(fault)
+        except Exception as error:
+            answer = self._api.failed(error)
+        return self._with_cors(answer)
+
+    def _with_cors(self, answer: HttpAnswer) -> HttpAnswer:
+        if self._finished:
+            return answer
+        return HttpAnswer(answer.status, (*answer.headers, *self._api.access.cors(self.head)), answer.body)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A path of the table as an expression. A client's id may have slashes in it, but not as its first character."""
+    parts = re.split(r"\{(\w+)\}", path)
+    for at in range(1, len(parts), 2):
+        parts[at] = f"(?P<{parts[at]}>{'[^/].*?' if parts[at] == 'client_id' else '[^/]+'})"
+    parts[::2] = map(re.escape, parts[::2])
+    return re.compile("".join(parts), re.DOTALL)

@@ -1,0 +1,50 @@
+"""The APIs of a node, made from its parts: the whole one, for `PORT`, and the one for the ports of WebSockets.
+
+The second has only what monitoring needs, and clients that look for the gateway. Everything else there is answered by
+426 Upgrade Required.
+"""
+
+from typing import Final
+
+from service.version import VERSION
+
+from .answers import text_answer
+from .api import Api, OnError
+from .clients import clients_handlers
+from .discovery import discovery_handlers
+from .health import health_handlers
+from .logins import logins_handlers
+from .notifications import notifications_handlers
+from .openapi import openapi_handlers
+from .pages import PAGE_ROUTES, pages_handlers
+from .parts import Parts
+from .requests import requests_handlers
+from .table import ROUTES
+
+_SENTENCE: Final = (
+    "This port is for WebSockets: connect to it with an upgrade (ws://). By plain HTTP it answers GET of "
+)
+
+
+def whole_api(parts: Parts, on_error: OnError | None = None) -> Api:
+    """Every route, the page's files included. `on_error` is told of bugs; unless given they are logged."""
+    handlers = {
+        **discovery_handlers(parts.places, parts.wall),
+        **health_handlers(parts),
+        **openapi_handlers(VERSION),
+        **notifications_handlers(parts.publish, parts.counters),
+        **logins_handlers(parts.logins),
+        **requests_handlers(parts.dispatcher, parts.client_requests),
+        **clients_handlers(parts.presence),
+        **pages_handlers(parts.places, parts.wall),
+    }
+    return Api((*ROUTES, *PAGE_ROUTES), handlers, parts.access, parts.counters, on_error)
+
+
+def port_api(parts: Parts, on_error: OnError | None = None) -> Api:
+    """The few routes of the ports for WebSockets, and 426 for everything else."""
+    routes = [route for route in ROUTES if route.on_ports]
+    handlers = {**discovery_handlers(parts.places, parts.wall), **health_handlers(parts, wait=False)}
+    known = ", ".join(sorted(route.path for route in routes))
+    upgrade = text_answer(426, f"{_SENTENCE}{known}.\n", [("upgrade", "websocket")])
+    return Api(routes, handlers, parts.access, parts.counters, on_error, otherwise=upgrade)

@@ -1,0 +1,99 @@
+"""Parts: what the HTTP API is made over, taken out of the gateway in one place.
+
+The handlers get the parts that they need and never see the gateway. `http_apis` makes the APIs of a node from them: the
+whole one, for `PORT`, and the one for the ports of WebSockets, which has a few of the routes.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from service.core.cluster.discovery import Places
+from service.core.connections.presence import Presence
+from service.core.counters import Counters, Metric
+from service.core.dialects.client_requests import ClientRequests
+from service.core.dispatch.dispatcher import Dispatcher
+from service.core.gateway import Gateway
+from service.core.ports import Wall
+from service.core.push.logins import Logins
+
+from .access import Access
+from .notifications import Publish
+
+Ready = Callable[[], str | None]
+"""None if this node may be sent traffic, else why not, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one node. `places` may still change, until the ports are bound; `node` is the node's name now;
+    `connections` counts them by dialect and transport; `live` are the numbers that say how everything else is now."""
+
+    publish: Publish
+    logins: Logins
+    presence: Presence
+    dispatcher: Dispatcher
+    client_requests: ClientRequests
+    access: Access
+    counters: Counters
+    places: Places
+    ready: Ready
+    wall: Wall
+    node: Callable[[], str]
+    connections: Callable[[], Mapping[tuple[str, str], int]]
+    live: Callable[[], Iterable[Metric]]
+
+
+def parts_of(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time) -> Parts:
+    """The parts of this gateway."""
+    return Parts(
+        publish=lambda publication, done: gateway.publish(publication, done),
+        logins=gateway.logins,
+        presence=gateway.presence,
+        dispatcher=gateway.dispatcher,
+        client_requests=gateway.client_requests,
+        access=Access(
+            gateway.worker_authentication,
+            gateway.origins,
+            production=gateway.rules.production,
+            has_keys=bool(gateway.rules.api_keys),
+        ),
+        counters=gateway.counters,
+        places=places,
+        ready=ready,
+        wall=wall,
+        node=lambda: gateway.backplane.node,
+        connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
+        live=lambda: live_metrics(gateway, ready),
+    )
+
+
+def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
+    """How the parts of the gateway are now, and what they have counted by themselves."""
+    cluster, dispatcher = gateway.cluster_messages, gateway.dispatcher
+    yield Metric("registered", "Connections that have said who they are.", len(gateway.hub))
+    yield Metric("workers", "Workers connected.", len(dispatcher.worker_statuses()))
+    yield Metric("requests_queued", "Requests that wait for a worker.", dispatcher.queue_length)
+    yield Metric("requests_outstanding", "Requests at workers and clients.", dispatcher.outstanding)
+    yield Metric("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent)
+    yield Metric("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests)
+    yield Metric("logins", "Active login sessions.", len(gateway.logins))
+    yield Metric("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting)
+    yield Metric("draining", "1 while connections are told to go.", int(gateway.admission_control.draining))
+    yield Metric("ready", "1 if this node may be sent traffic.", int(ready() is None))
+    yield Metric(
+        "user_limit_refused",
+        "Connections refused because their user had as many as allowed.",
+        gateway.user_limit.refused,
+        counts=True,
+    )
+    yield Metric(
+        "surveys_incomplete",
+        "Questions to other nodes that not all of them answered in time.",
+        cluster.survey.incomplete,
+        counts=True,
+    )
+    yield Metric(
+        "node_messages_unknown", "Messages of other nodes of a kind unknown here.", cluster.unknown, counts=True
+    )

@@ -1,0 +1,92 @@
+"""Request: one HTTP request as the handlers see it, whichever server read it, and the strict decoding of its body.
+
+A handler is a plain function from a Request to an HttpAnswer. What cannot be accepted it raises as a PeerFault. A
+handler that has to wait returns an awaitable instead, for example:
+
+    def get_login(request: Request) -> Awaitable[HttpAnswer]: ...
+
+so that whatever can be answered at once needs no task. Knows no server, socket or framework.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Raw, Struct, UnsetType
+
+from portico.wire import strict_json
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import NULL
+from service.core.ports import HttpAnswer, HttpHead
+
+T = TypeVar("T", bound=Struct)
+
+MAX_BODY: Final = 16 << 20
+"""Bytes that any body may have; single routes allow less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request on a route. `parameters` are the path's, by name; `query` has the first value of each name."""
+
+    head: HttpHead
+    parameters: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes = b""
+
+    def check_query(self, *names: str) -> None:
+        """Refuse a query with anything but `names`: a filter that is misspelt must not select everything.
+
+        Raises PeerFault `bad_field`.
+        """
+        for name in self.query:
+            if name not in names:
+                known = ", ".join(names) if names else "none"
+                raise PeerFault(
+                    ErrorCode.BAD_FIELD, f"The query has a parameter that is not known here; known: {known}."
+                )
+
+
+Answering = HttpAnswer | Awaitable[HttpAnswer]
+"""What a handler returns: the answer, or what is awaited for it."""
+
+Handler = Callable[[Request], Answering]
+
+
+def read_query(text: str) -> dict[str, str]:
+    """The parameters of a query, percent-decoded; of a name that comes twice the first value counts."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="replace"):
+        found.setdefault(name, value)
+    return found
+
+
+def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
+    """A whole body, as strictly as what comes over WebSockets: no key of the form's may occur twice in one object, no
+    number may be larger than a double, and there are no fields but the form's.
+
+    Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`.
+    """
+    decoded = strict_json.decode(decoder, payload)
+    strict_json.check_keys(payload, _keys_of(type(decoded)))
+    strict_json.check_numbers(payload)
+    return decoded
+
+
+@cache
+def _keys_of(form: type[Struct]) -> tuple[bytes, ...]:
+    return strict_json.fields_of(form)
+
+
+def given(raw: Raw | UnsetType) -> Raw:
+    """A value to pass on; JSON's null where there was none. Its own copy, so that it doesn't keep the body alive."""
+    return raw.copy() if isinstance(raw, Raw) else NULL
+
+
+def too_large(limit: int) -> PeerFault:
+    """The fault for a body of more than `limit` bytes."""
+    return PeerFault(ErrorCode.TOO_LARGE, f"The body is too large; at most {limit} bytes are taken here.")
