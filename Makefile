@@ -44,8 +44,9 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 
-docs: setup ## Write the generated pages of the reference anew
+docs: setup ## Write what is generated in docs/ anew: the settings' reference, the map of the modules
 	$(BIN)/python -m service.settings > docs/reference/settings.md
+	$(BIN)/python -m tests.module_map
 
 lock: setup ## Resolve the dependencies anew: requirements.lock, and requirements.txt for deployments
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,0 +1,1 @@
+"""The compatibility suite: existing client programs against a deployment. It shares no code with the gateway."""

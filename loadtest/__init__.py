@@ -1,0 +1,1 @@
+"""The load test, for Locust: `locust -f loadtest`. It runs on gevent, so nothing here may import trio."""

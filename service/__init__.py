@@ -1,0 +1,1 @@
+"""The gateway: an application, started by its entry points. Other programs import `portico` instead."""

@@ -1,0 +1,1 @@
+"""The forms of messages, a module for each dialect. They don't know one another."""
