@@ -160,7 +160,6 @@ class Gateway:
             self.limits,
             self.worker_authentication,
             max_message_size=rules.max_message_size,
-            max_worker_message_size=rules.max_worker_message_size,
         )
         self.c_clients = CClientHandler(
             self.hub,
@@ -182,6 +181,7 @@ class Gateway:
             wall=wall,
             heartbeat_interval=rules.heartbeat_interval,
             worker_capacity=rules.worker_capacity,
+            message_size=rules.max_message_size,
             worker_message_size=rules.max_worker_message_size,
             registration_timeout=rules.registration_timeout,
             make_id=make_id,

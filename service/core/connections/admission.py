@@ -50,12 +50,11 @@ class AdmissionControl:
         workers: WorkerAuthentication,
         *,
         max_message_size: int,
-        max_worker_message_size: int,
     ) -> None:
         self._origins = origins
         self._limits = limits
         self._workers = workers
-        self._sizes = (max_message_size, max_worker_message_size)
+        self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
         self._paths: dict[str, Entrance] = {
             "/": undecided,
@@ -111,7 +110,7 @@ class AdmissionControl:
         return Ticket(
             entrance,
             subprotocol,
-            self._sizes[entrance.worker],
+            self._max_message_size,
             user_id,
             self._workers.api_key(handshake.headers.get("authorization")),
         )

@@ -2,7 +2,8 @@
 
 A connection on the worker path is a worker as soon as it may be one; elsewhere `connect` with role `worker`, or
 `handshake`, makes it one. A worker that has just arrived takes nothing for GRACE seconds or until its first
-message, since it may be about to say which commands it serves; requests wait for it meanwhile.
+message, since it may be about to say which commands it serves; requests wait for it meanwhile. If that first message is
+refused, it is no worker until it sends one that is accepted: it has not said that it serves everything.
 Source: protocol reference, "Envelope dialect" and "Who gets in".
 """
 
@@ -53,6 +54,7 @@ class EnvelopeHandler:
         wall: Wall,
         heartbeat_interval: float,
         worker_capacity: int,
+        message_size: int,
         worker_message_size: int,
         registration_timeout: float,
         make_id: Callable[[], str],
@@ -67,6 +69,7 @@ class EnvelopeHandler:
         self._wall = wall
         self._heartbeat_interval = heartbeat_interval
         self._worker_capacity = worker_capacity
+        self._message_size = message_size
         self._worker_message_size = worker_message_size
         self._registration_timeout = registration_timeout
         self._make_id = make_id
@@ -76,6 +79,7 @@ class EnvelopeHandler:
         self._prefix = make_id()[:8]
         self._arriving: set[Session] = set()
         self._unproven: set[Session] = set()
+        self._refused: set[Session] = set()  # on the worker path, and said something wrong
         self._links: dict[Session, EnvelopeLink] = {}
         self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
             "connect": self._connect,
@@ -113,11 +117,11 @@ class EnvelopeHandler:
             return
         self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
         self._greet(session)
-        session.peer.allow_message_size(self._worker_message_size)
         if entry is Entry.PROVE:
             self._unproven.add(session)
             self._expect(session, self._registration_timeout)
         else:
+            session.peer.allow_message_size(self._worker_message_size)
             if session.trusted:
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
@@ -181,6 +185,16 @@ class EnvelopeHandler:
 
     def receive(self, session: Session, payload: bytes) -> None:
         """One message. Raises PeerFault."""
+        try:
+            self._receive(session, payload)
+        except PeerFault:
+            if self._arriving and session in self._arriving:
+                self._dismiss(session)
+                self._expect(session, None)
+                self._refused.add(session)
+            raise
+
+    def _receive(self, session: Session, payload: bytes) -> None:
         quick = wire.quick_response(payload)
         if quick is not None:
             self._answered(session, *quick)
@@ -204,7 +218,7 @@ class EnvelopeHandler:
 
     def _connect(self, session: Session, envelope: wire.Envelope) -> None:
         connect = wire.connect_of(envelope)
-        on_worker_path = session.worker is not None or session in self._unproven
+        on_worker_path = session.worker is not None or session in self._unproven or session in self._refused
         identity = identity_of(connect)
         if identity.client_id is None:
             given = session.identity.client_id or f"client-{self._make_id()}"
@@ -218,7 +232,9 @@ class EnvelopeHandler:
             weight = 1.0 if connect.weight is None else connect.weight
             self._employ(session, connect.commands, capacity, weight)
             return
-        self._dismiss(session)
+        if on_worker_path:
+            self._dismiss(session)
+            session.peer.allow_message_size(self._message_size)
         self._expect(session, None)
         self._register(session, identity)
         self._greet(session)
@@ -253,6 +269,7 @@ class EnvelopeHandler:
     def _accepted(self, session: Session, token: str | None) -> None:
         self._unproven.discard(session)
         self._arriving.discard(session)
+        self._refused.discard(session)
         self._expect(session, None)
         session.peer.allow_message_size(self._worker_message_size)
         if self._gate.proven(token, session.trusted):
@@ -260,8 +277,10 @@ class EnvelopeHandler:
             session.peer.lift_rate_limit()
 
     def _dismiss(self, session: Session) -> None:
+        """The session is no worker, or no more."""
         self._unproven.discard(session)
         self._arriving.discard(session)
+        self._refused.discard(session)
         if session.worker is not None:
             self._dispatcher.remove_worker(session.worker)
             session.worker = None

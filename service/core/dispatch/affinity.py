@@ -1,9 +1,9 @@
 """Affinity: which worker a key is bound to.
 
-A key is bound to the worker that was sent the first request with it, while that worker lives. If that worker doesn't
-serve some command, the pair of key and command is bound to another worker, so that requests for two commands don't move
-one key to and fro. The number of keys is bounded: the least recently used is forgotten first, and its next request may
-go to any worker.
+A key is bound to the worker that was sent the first request with it, while that worker lives and takes work (its
+capacity isn't 0, as it is while workers are replaced one after another). If that worker doesn't serve some command, the
+pair of key and command is bound to another worker, so that requests for two commands don't move one key to and fro. The
+number of keys is bounded: the least recently used is forgotten first, and its next request may go to any worker.
 """
 
 from collections import OrderedDict
@@ -33,7 +33,7 @@ class Affinity:
         key: _Key
         for key in ((affinity, request.command), affinity):
             worker = self._workers.get(key)
-            if worker is None or not worker.alive or not worker.serves(request.command):
+            if worker is None or not worker.alive or not worker.takes_work or not worker.serves(request.command):
                 continue
             if not (request.guest and worker.remote):  # which would be sent from node to node
                 self._workers.move_to_end(key)
@@ -47,7 +47,8 @@ class Affinity:
         if affinity is None or self.worker_for(request) is worker:
             return
         first = self._workers.get(affinity)
-        key: _Key = affinity if first is None or not first.alive else (affinity, request.command)
+        moves = first is None or not first.alive or not first.takes_work
+        key: _Key = affinity if moves else (affinity, request.command)
         self._workers[key] = worker
         self._workers.move_to_end(key)
         if len(self._workers) > self._limit:

@@ -195,7 +195,7 @@ class Dispatcher:
         if not isinstance(commands, Unchanged):
             worker.commands = None if commands is None else frozenset(commands)
         self._pools.add_worker(worker)
-        if not isinstance(commands, Unchanged):
+        if not isinstance(commands, Unchanged) or not worker.takes_work:
             self.scheduler.move_line(worker, now)
             self.scheduler.refuse_unserved(now)
         self.scheduler.feed_worker(worker, now)
@@ -394,7 +394,9 @@ class Dispatcher:
                 continue
             worker = request.worker
             if worker is not None:
-                self._record(worker, now, now - request.sent_at, True)
+                seconds = now - request.sent_at
+                if worker.statistics.is_overdue(seconds, min(request.timeout, self._rules.worker_timeout)):
+                    self._record(worker, now, seconds, True)
                 freed[worker] = None
             self._requests.end_request(request, TIMEOUT)
             if worker is not None:

@@ -21,6 +21,8 @@ _SICK_SHARE: Final = 0.5
 
 SMOOTHING: Final = 0.2
 """What one response time weighs in the moving average."""
+FAIR_CHANCE: Final = 1.0
+"""Seconds that a worker has had a request, at least, if it is to blame for not having answered in time."""
 SLACK: Final = 0.010
 """Seconds by which response times may differ without it meaning anything."""
 
@@ -214,6 +216,16 @@ class Statistics:
         average = self.average
         self.average = average + SMOOTHING * (min(seconds, 2 * average + SLACK) - average)
 
+    def is_overdue(self, seconds: float, patience: float) -> bool:
+        """True if a worker that has had a request for so long is to blame that there is no answer yet.
+
+        `patience`: seconds that the caller gave the request, waiting in the queue included, or the usual time-out if
+        that is less. The worker is to blame if it had FAIR_CHANCE seconds, a quarter of these, and twice its own usual
+        time or half of these. Otherwise overload would make healthy workers look sick, because what has waited is sent
+        moments before its time is up; and so would callers with very short time-outs.
+        """
+        return seconds >= max(FAIR_CHANCE, patience / 4, min(2 * self.average, patience / 2))
+
     def error_share(self, now: float) -> float:
         """Errors ÷ answers over the window, 0.0 to 1.0."""
         self._turn(int(now / _BUCKET_SECONDS))
@@ -299,6 +311,11 @@ class Worker:
     def outstanding(self) -> int:
         """The number of requests it has not answered."""
         return len(self.requests)
+
+    @property
+    def takes_work(self) -> bool:
+        """False while it has said that it takes no more requests (capacity 0)."""
+        return self.capacity > 0
 
     def serves(self, command: str) -> bool:
         """True if this command is one of its own."""

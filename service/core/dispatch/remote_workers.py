@@ -31,6 +31,11 @@ class RemoteWorker(Worker):
         self.total = 0  # what these workers take, of anybody's
 
     @property
+    def takes_work(self) -> bool:
+        """See Worker."""
+        return self.total > 0
+
+    @property
     def room(self) -> int:
         """What it takes at once; below 0 where something waits there."""
         return self.capacity - len(self.requests)

@@ -62,12 +62,12 @@ def test_subprotocols(path: str, offered: str, chosen: str | None, dialect: str)
     assert (admission.subprotocol, admission.entrance.dialect) == (chosen, dialect)
 
 
-def test_a_worker_port_takes_any_path_and_larger_messages() -> None:
+def test_a_worker_port_takes_any_path_and_no_larger_messages_until_it_is_a_worker() -> None:
     house = stage(max_message_size=10, max_worker_message_size=50)
-    for path, kind, size in (("/x/y", "worker", 50), ("/worker", "websocket", 50), ("/", "websocket", 10)):
+    for path, kind, worker in (("/x/y", "worker", True), ("/worker", "websocket", True), ("/", "websocket", False)):
         admission = house.gateway.admit(handshake(path, kind=kind))
         assert isinstance(admission, Ticket)
-        assert (admission.max_message_size, admission.entrance.worker) == (size, size == 50)
+        assert (admission.max_message_size, admission.entrance.worker) == (10, worker)
 
 
 def test_an_origin_that_is_not_allowed_is_403() -> None:

@@ -534,3 +534,64 @@ def test_a_custom_event_of_one_s_own() -> None:
     session, _ = house.worker("w1")
     assert house.ask(session, {"type": "custom", "data": {"event": "wave", "hand": "left"}}) == []
     assert got == [{"event": "wave", "hand": "left"}]
+
+
+# What was wrong is not silence
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": "connect", "data": {"client_id": "w1", "capacity": "8"}},
+        {"type": "connect", "data": {"client_id": "w" * 129}},
+        {"type": "connect", "data": {"commands": [7]}},
+        {"type": "handshake", "data": {"handshake_key": 7}},
+        {"type": "connekt", "data": {}},
+    ],
+)
+def test_a_worker_whose_first_message_is_refused_is_no_worker_for_everything(wrong: dict[str, Any]) -> None:
+    house = stage()
+    session, peer = house.connect("/worker")
+    house.say(session, wrong)
+    assert len(errors(peer)) == 1
+    house.pass_time(GRACE + 0.2)
+    _, asker = submit(house)
+    assert requests(peer) == []
+    assert [answer["error"] for answer in asker.messages] == ["No available workers"]
+    house.say(session, {"type": "connect", "data": {"client_id": "w1", "commands": ["echo"]}})
+    submit(house)
+    assert len(requests(peer)) == 1, "one that then says it right is a worker"
+
+
+def test_what_waited_for_a_worker_that_said_something_wrong_is_answered() -> None:
+    house = stage()
+    session, _ = house.connect("/worker")
+    _, asker = submit(house)
+    assert asker.messages == []
+    house.say(session, {"type": "connect", "data": {"capacity": "8"}})
+    assert [answer["error"] for answer in asker.messages] == ["No available workers"]
+
+
+def test_a_worker_that_becomes_a_client_has_a_client_s_limit() -> None:
+    house = stage(max_message_size=1000)
+    session, peer = house.worker("w1")
+    assert peer.message_size == 5 << 20
+    house.say(session, {"type": "connect", "data": {"role": "client", "client_id": "w1"}})
+    assert peer.message_size == 1000
+
+
+def test_on_the_worker_path_nothing_larger_than_a_client_s_is_taken_before_a_secret_is_shown() -> None:
+    house = stage(production=True, handshake_key="key", max_message_size=1000)
+    session, peer = house.connect("/worker")
+    assert peer.message_size in (None, 1000)
+    house.say(session, handshake_message("key"))
+    assert peer.message_size == 5 << 20
+
+
+def test_an_unproven_worker_that_becomes_a_client_has_a_client_s_limit_and_deadline() -> None:
+    house = stage(production=True, handshake_key="key", max_message_size=1000)
+    session, peer = house.connect("/worker")
+    house.say(session, {"type": "connect", "data": {"role": "client", "capacity": "x"}})
+    assert peer.close_code is None
+    house.pass_time(61)
+    assert peer.close_code == 4001, "what was refused leaves it unproven, and its time runs"

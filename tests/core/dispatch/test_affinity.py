@@ -17,6 +17,33 @@ def test_a_key_stays_with_its_worker_and_waits_for_it() -> None:
     assert link.tokens[-1] == "k4"
 
 
+def test_a_key_moves_when_its_worker_takes_no_more_and_so_does_what_waits_for_it() -> None:
+    bench, caller = Bench(), Someone()
+    first, link = bench.worker("w1", capacity=1)
+    bench.submit(caller, "a", affinity="k")
+    _, other = bench.worker("w2", capacity=1)
+    bench.submit(caller, "b", affinity="k")
+    assert (link.tokens, other.tokens) == (["a"], [])
+    bench.dispatcher.change_worker(first, capacity=0)
+    assert other.tokens == ["b"], "it would have waited until its time was up, beside an idle worker"
+    bench.submit(caller, "c", affinity="k")
+    bench.dispatcher.change_worker(first, capacity=1)
+    bench.done(first, link.sent[0])
+    assert link.tokens == ["a"], "the key has moved for good"
+
+
+def test_a_key_waits_while_nobody_takes_work_and_goes_to_the_first_that_does() -> None:
+    bench, caller = Bench(), Someone()
+    first, link = bench.worker("w1", capacity=0)
+    bench.submit(caller, "a", affinity="k")
+    assert (link.tokens, caller.told) == ([], [])
+    _, other = bench.worker("w2", capacity=1)
+    assert other.tokens == ["a"]
+    bench.dispatcher.change_worker(first, capacity=1)
+    bench.submit(caller, "b", affinity="k")
+    assert (link.tokens, other.tokens) == ([], ["a"])
+
+
 def test_the_own_line_and_the_common_one_take_turns() -> None:
     bench, keyed, free = Bench(), Someone(), Someone()
     worker, link = bench.worker("w1", ["echo"], capacity=1)

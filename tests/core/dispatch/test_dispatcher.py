@@ -661,3 +661,44 @@ def test_a_gone_worker_s_link_is_let_go() -> None:
     worker, link = bench.worker("w1")
     bench.dispatcher.remove_worker(worker)
     assert worker.link is not link
+
+
+# Whose fault a time-out is
+
+
+def test_a_request_sent_moments_before_its_time_is_up_is_no_error_of_its_worker() -> None:
+    bench, caller = Bench("least_loaded"), Someone()
+    worker, link = bench.worker("w", capacity=1)
+    for number in range(12):
+        bench.submit(caller, str(number), timeout=10.0)
+    for _ in range(2):  # it answers one every 4 s, the rest waits
+        bench.passes(4.0)
+        bench.done(worker, next(iter(worker.requests.values())))
+    bench.passes(1.95)
+    for number in range(8):
+        bench.submit(caller, f"late {number}", timeout=0.1)
+    for _ in range(20):
+        bench.passes(0.1)
+    assert len(caller.told) > 12
+    assert not worker.sick
+    assert worker.statistics.errors == 0
+    assert link.cancelled
+
+
+def test_timeouts_too_short_for_anybody_make_no_worker_sick() -> None:
+    bench, stranger = Bench("least_loaded"), Someone()
+    worker, _ = bench.worker("w", capacity=100)
+    for number in range(50):
+        bench.submit(stranger, str(number), timeout=0.01)
+    bench.passes(0.3)
+    assert len(stranger.told) == 50
+    assert not worker.sick
+
+
+def test_a_worker_that_had_its_usual_time_and_more_is_at_fault() -> None:
+    bench, caller = Bench("least_loaded"), Someone()
+    worker, _ = bench.worker("w", capacity=100)
+    for _ in range(10):
+        bench.submit(caller, "t", timeout=1.5)
+    bench.passes(1.7)
+    assert worker.sick
