@@ -2,30 +2,42 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is installed: enough to run (requirements.txt), or all that the tests need too (requirements.lock).
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 # Much of a test is waiting for real processes and sockets: three at a time keep two cores busy.
 PYTEST_JOBS ?= 3
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs system clean autobahn bench bench-redis adversity soak
+.PHONY: help setup run test check format lock docs system clean autobahn bench bench-redis adversity soak demo-split \
+  accounts
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## Make .venv from the lock file, with portico in it
+run: $(RUNS) ## Run the gateway (HTTP 8000, WebSocket 8766, workers 8765); PORT=3000 make run as in production
+	@exec $(BIN)/portico serve
 
-$(STAMP): requirements.lock pyproject.toml
+setup: $(STAMP) ## Make .venv with all that the tests need (run makes one with what running needs)
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	  f"Portico needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 …")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the locked dependencies into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUNS): requirements.txt .ci/link | $(BIN)/python
+	@echo "Installing what the gateway needs into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements.txt
+	@$(BIN)/python .ci/link
 	@touch $@
 
-run: setup ## Run the gateway (HTTP 8000, WebSocket 8766, workers 8765); PORT=3000 make run as in production
-	@exec $(BIN)/portico serve
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the locked dependencies into $(VENV) …"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation -e .
+	@touch $(RUNS) $@
 
 test: setup system ## Lint, types, import law and every test
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from quart_trio import QuartTrio
 
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
+from service.banner import banner, how_it_was_called
 from service.collector import settle_collector
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
@@ -48,7 +49,6 @@ from service.transports.http_server import serve_http
 from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
-from service.version import VERSION
 
 TICK: Final = 0.1
 LATECOMERS: Final = 0.5
@@ -476,7 +476,17 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
             nursery.start_soon(obey, supervised)
             nursery.start_soon(_tell_when_ready, node, supervised)
         if supervised is None and settings.log_format == "console":
-            sys.stdout.write(_banner(node))
+            sys.stdout.write(
+                banner(
+                    environment=settings.environment,
+                    api_type=settings.api_type,
+                    host=settings.host,
+                    http_port=node.places.http_port,
+                    tls=node.door.tls is not None,
+                    ports=node.ports(),
+                    command=how_it_was_called(),
+                )
+            )
             sys.stdout.flush()
         else:
             node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
@@ -487,38 +497,6 @@ async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
     while node.unready() is not None:  # noqa: ASYNC110 — readiness is a question, not an event
         await trio.sleep(TICK)
     supervised.say("ready")
-
-
-_SERVED: Final = {
-    "combined": ("HTTP and WebSocket", "a page to try it, the API, discovery"),
-    "http": ("HTTP", "a page to try it, the API, discovery"),
-    "websocket": ("WebSocket", "health and discovery by plain HTTP"),
-}
-
-
-def _banner(node: Node) -> str:
-    settings = node.settings
-    host = "localhost" if settings.host in ("0.0.0.0", "::", "") else settings.host
-    if ":" in host:
-        host = f"[{host}]"
-    base = f"{'http' if node.door.tls is None else 'https'}://{host}:{node.places.http_port}"
-    lines = [f"Portico {VERSION} is running ({settings.environment}).", ""]
-    what, more = _SERVED[settings.api_type]
-    lines.append(f"  {what:<20} {base}   ({more})")
-    for name, port in node.ports().items():
-        what = {"websocket": "WebSocket", "worker": "Workers"}[name]
-        lines.append(f"  {what:<20} ws://{host}:{port}")
-    lines += [
-        "",
-        "Try next, in another shell:",
-        f"  curl {base}/api/b-client/websocket-info",
-        f"  .venv/bin/portico worker --base-url {base}",
-        f'  .venv/bin/portico request --base-url {base} echo \'{{"message": "Hello World"}}\'',
-        "",
-        "Ctrl-C stops it; a second Ctrl-C at once.",
-        "",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _tls_files(settings: Settings) -> tuple[str, str] | None:
