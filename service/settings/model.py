@@ -288,8 +288,12 @@ class Values(BaseSettings):
         "Deployments that share a Redis have one each.",
         "portico:",
     )
-    open_api_key: forms.HeaderSecret = setting(OTHERS, "The key for an API in the style of OpenAI's. Nothing uses it yet.")
-    open_api_base_url: forms.HttpUrl = setting(OTHERS, "Where that API is. Nothing uses it yet.", "https://api.openai.com/v1")
+    open_api_key: forms.HeaderSecret = setting(
+        OTHERS, "The key for an API in the style of OpenAI's. Nothing uses it yet."
+    )
+    open_api_base_url: forms.HttpUrl = setting(
+        OTHERS, "Where that API is. Nothing uses it yet.", "https://api.openai.com/v1"
+    )
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
