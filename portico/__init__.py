@@ -1,0 +1,132 @@
+"""Portico's SDK: programs that use a gateway import their names from here.
+
+`Client` registers who it is and receives pushes, `Worker` answers requests, `Requester` sends them, and `run` runs a
+program that uses them. Every exception that these raise on purpose is a `ClientError`; all are exported here.
+
+Knows the protocol (`portico.wire`) and never the gateway, so it works in a project that has a `service` package of its
+own. A name is loaded when it is first used: the gateway imports `portico.wire`, and must not thereby import trio,
+websockets or httpx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from portico.version import VERSION
+
+if TYPE_CHECKING:
+    from portico.client.backoff import Backoff
+    from portico.client.client import Client
+    from portico.client.envelope import Call
+    from portico.client.errors import (
+        BadAddress,
+        ClientError,
+        ConnectFailed,
+        ConnectionLost,
+        DiscoveryFailed,
+        GaveUp,
+        HandshakeRefused,
+        MessageTooLarge,
+        NoGreeting,
+        NotRunning,
+        NoWorkers,
+        RegistrationRejected,
+        RequestFailed,
+        RequestTimeout,
+        SentAway,
+        StreamOverrun,
+        Superseded,
+        Unreachable,
+        Unsendable,
+        WorkerLost,
+        WorkersBusy,
+    )
+    from portico.client.events import BadMessage, Connected, Connecting, Draining, Event, Lost, Report, Retrying
+    from portico.client.handlers import CommandFailed, Handler, current_call
+    from portico.client.link import LinkOptions
+    from portico.client.program import run
+    from portico.client.requester import Answer, Requester
+    from portico.client.worker import Worker
+    from portico.wire.codes import CloseCode, ErrorCode
+    from portico.wire.messages import Identity
+
+__version__: Final = VERSION
+
+__all__ = [
+    "Answer",
+    "Backoff",
+    "BadAddress",
+    "BadMessage",
+    "Call",
+    "Client",
+    "ClientError",
+    "CloseCode",
+    "CommandFailed",
+    "ConnectFailed",
+    "Connected",
+    "Connecting",
+    "ConnectionLost",
+    "DiscoveryFailed",
+    "Draining",
+    "ErrorCode",
+    "Event",
+    "GaveUp",
+    "Handler",
+    "HandshakeRefused",
+    "Identity",
+    "LinkOptions",
+    "Lost",
+    "MessageTooLarge",
+    "NoGreeting",
+    "NoWorkers",
+    "NotRunning",
+    "RegistrationRejected",
+    "Report",
+    "RequestFailed",
+    "RequestTimeout",
+    "Requester",
+    "Retrying",
+    "SentAway",
+    "StreamOverrun",
+    "Superseded",
+    "Unreachable",
+    "Unsendable",
+    "Worker",
+    "WorkerLost",
+    "WorkersBusy",
+    "__version__",
+    "current_call",
+    "run",
+]
+
+_HOMES: Final = {
+    "portico.client.backoff": ("Backoff",),
+    "portico.client.client": ("Client",),
+    "portico.client.envelope": ("Call",),
+    "portico.client.events": (
+        "BadMessage", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying",
+    ),
+    "portico.client.handlers": ("CommandFailed", "Handler", "current_call"),
+    "portico.client.link": ("LinkOptions",),
+    "portico.client.program": ("run",),
+    "portico.client.requester": ("Answer", "Requester"),
+    "portico.client.worker": ("Worker",),
+    "portico.wire.codes": ("CloseCode", "ErrorCode"),
+    "portico.wire.messages": ("Identity",),
+}  # fmt: skip
+_HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Load an exported name when it is first used (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # What is not listed is an exception.
+        value = getattr(import_module(_HOME_OF.get(name, "portico.client.errors")), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.version import VERSION
+from portico.version import VERSION
 
 _SERVED: Final = {
     "combined": ("HTTP and WebSocket", "a page to try it, the API, discovery"),

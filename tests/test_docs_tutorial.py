@@ -125,6 +125,7 @@ class Follower:
         self.folder = folder
         self.printed = ""
         self.page = folder / "page.out"
+        self.worker = folder / "worker.out"
         self.compared = 0
 
     def compare(self, shown: str) -> None:
@@ -134,9 +135,16 @@ class Follower:
 
     def look(self, shown: str) -> None:
         """The page shows it, now or soon."""
+        self._wait_until(self.page, "page", shown)
+
+    def hear(self, shown: str) -> None:
+        """The worker says it, now or soon."""
+        self._wait_until(self.worker, "worker", shown)
+
+    def _wait_until(self, output: Path, name: str, shown: str) -> None:
         wait_for(
-            lambda: is_as_shown(shown, self.page.read_text()),
-            lambda: f"the page should show:\n{shown}\nbut shows:\n{self.page.read_text()}",
+            lambda: is_as_shown(shown, output.read_text()),
+            lambda: f"the {name} should show:\n{shown}\nbut shows:\n{output.read_text()}",
         )
         self.compared += 1
 
@@ -175,6 +183,8 @@ def follow(follower: Follower, steps: list[Block]) -> None:
         match step:
             case Block(what="the page shows"):
                 follower.look(step.text)
+            case Block(what="the worker says"):
+                follower.hear(step.text)
             case Block(what="javascript"):
                 script = follower.folder / "console.mjs"
                 script.write_text(step.text)

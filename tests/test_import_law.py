@@ -36,7 +36,7 @@ CIRCLES = "no circles"
 
 BREAKS: list[tuple[str, dict[str, str]]] = [
     # An arrow up, from each layer to the next one.
-    (LAYERS, {"service/cli": "import service.__main__"}),
+    (LAYERS, {"service/cli/check": "import service.__main__"}),
     (LAYERS, {"service/app": "import service.cli"}),
     (LAYERS, {"service/app": "import service.asgi"}),
     (LAYERS, {"service/supervision/child": "import service.app"}),
@@ -58,9 +58,9 @@ BREAKS: list[tuple[str, dict[str, str]]] = [
     (LAYERS, {"service/http/table": "import service.transports.native"}),
     (LAYERS, {"service/http/table": "import service.backplane.memory"}),
     (LAYERS, {"service/http/table": "import service.observe"}),
-    (LAYERS, {"service/cli": "import service.asgi"}),
+    (LAYERS, {"service/cli/check": "import service.asgi"}),
     # In two steps, the second of which is fine by itself.
-    (LAYERS, {"service/core/ports": "import service.version", "service/version": "import service.background"}),
+    (LAYERS, {"service/core/ports": "import service.backoff", "service/backoff": "import service.background"}),
     # A module that belongs to no layer.
     (LAYERS, {"service/shortcut": ""}),
     (SDK_LAYERS, {"portico/shortcut": ""}),
@@ -74,10 +74,10 @@ BREAKS: list[tuple[str, dict[str, str]]] = [
     (NO_IO, {"portico/wire/shortcut": "import trio", "service/core/ports": "import portico.wire.shortcut"}),
     (NO_IO, {"service/core/ports": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import trio"}),
     (NO_IO, {"service/core/ports": "def later() -> None:\n    import trio"}),
-    (SDK, {"portico/client/link": "import service.version"}),
+    (SDK, {"portico/client/link": "import service.backoff"}),
     (SDK, {"portico/wire/frame": "import service"}),
     (SDK, {"portico/client/link": "import compat.address"}),
-    (PROGRAMS, {"service/cli": "import compat.address"}),
+    (PROGRAMS, {"service/cli/check": "import compat.address"}),
     (PROGRAMS, {"service/http/table": "import loadtest._tally"}),
     (SDK_USERS, {"service/core/gateway": "import portico.client.backoff"}),
     (SDK_USERS, {"service/supervision/child": "from portico.client import backoff"}),
@@ -185,7 +185,7 @@ def loaded_by(package: str, tree: Path) -> set[str]:
     return {
         name
         for name in loaded
-        if name in FOREIGN or re.match(r"portico\.(?!wire\b)|service\.(?!core\b)|(compat|loadtest)\b", name)
+        if name in FOREIGN or re.match(r"portico\.(?!wire\b|version\b)|service\.(?!core\b)|(compat|loadtest)\b", name)
     }
 
 
@@ -198,7 +198,8 @@ def test_importing_the_core_loads_nothing_that_does_io(package: str) -> None:
 def test_an_import_behind_the_linters_back_is_seen(tree: Path, imported: str) -> None:
     (tree / "portico" / "__init__.py").write_text(f"import importlib\nimportlib.import_module({imported!r})\n")
     try:
-        assert lint(tree)[0] == 0, "the linter sees it itself"
+        code, said = lint(tree)
+        assert code == 0, f"the linter sees it itself: {said}"
         assert imported in loaded_by("service/core", tree)
     finally:
         shutil.copy(ROOT / "portico" / "__init__.py", tree / "portico" / "__init__.py")

@@ -1,7 +1,8 @@
 """Where the gateway's WebSocket is: given as it is, or asked for over HTTP at every attempt.
 
-Knows the discovery call (`GET /api/b-client/websocket-info`) and the paths of the dialects; opens no
-WebSocket. Promises that what a `Locate` returns is a ws:// or wss:// URL with a host.
+The client, the worker and the requester all take their address so: `base_url` is the gateway's HTTP address, which is
+asked; `url` is a WebSocket address. Knows the discovery call (`GET /api/b-client/websocket-info`) and the paths of the
+dialects; opens no WebSocket. Promises that what a `Locate` finds is a ws:// or wss:// URL with a host.
 """
 
 import ssl
@@ -34,15 +35,25 @@ class _Info(msgspec.Struct):
     websocket_url: str
 
 
-def _split(url: str, schemes: tuple[str, str], example: str) -> SplitResult:
+_HTTP: Final = ("http", "https")
+_WEBSOCKET: Final = ("ws", "wss")
+
+
+def _split(url: str, schemes: tuple[str, str]) -> SplitResult:
+    """The parts of a URL of one of two schemes. Raises BadAddress, with what would be right."""
+    example = "http://localhost:8000" if schemes == _HTTP else "ws://localhost:8766"
     try:
         parts = urlsplit(url)
-        port_is_readable = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_readable = False
-        parts = SplitResult("", "", "", "", "")
-    if not port_is_readable or parts.scheme not in schemes or not parts.hostname:
-        raise BadAddress(f"{printable(url)!r} is not an address like {example}.")
+        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except (ValueError, AttributeError, TypeError):
+        usable, parts = False, SplitResult("", "", "", "", "")
+    if not usable or parts.scheme not in schemes or not url.isprintable() or " " in url:
+        hint = ""
+        if usable and parts.scheme in _HTTP:
+            hint = " An HTTP address is given as base_url."
+        elif usable and parts.scheme in _WEBSOCKET:
+            hint = " A WebSocket address is given as url."
+        raise BadAddress(f"{printable(str(url))!r} is not an address like {example}.{hint}")
     if parts.username is not None or parts.password is not None:
         raise BadAddress("An address must not contain a user name or password; give a token instead.")
     return parts
@@ -53,14 +64,14 @@ def websocket_address(url: str, role_path: str = "") -> str:
 
     Raises BadAddress.
     """
-    parts = _split(url, ("ws", "wss"), "ws://localhost:8766")
+    parts = _split(url, _WEBSOCKET)
     path = parts.path if parts.path not in ("", "/") else (role_path or "/")
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
 def for_role(url: str, role_path: str) -> str:
     """The URL that discovery gave, with its dialect's path replaced by a role's. Raises BadAddress."""
-    parts = _split(url, ("ws", "wss"), "ws://localhost:8766")
+    parts = _split(url, _WEBSOCKET)
     ending = next((p for p in _DIALECT_PATHS if parts.path.endswith(p)), "")
     prefix = parts.path[: len(parts.path) - len(ending)] if ending else parts.path
     return urlunsplit((parts.scheme, parts.netloc, prefix + role_path, parts.query, ""))
@@ -72,9 +83,8 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
     `base_url`: its HTTP address, like http://localhost:8000. Raises BadAddress or DiscoveryFailed.
     Cancelling is safe.
     """
-    _split(base_url, ("http", "https"), "http://localhost:8000")
-    asked = base_url.rstrip("/") + DISCOVERY_PATH
-    secure = base_url.startswith("https")
+    asked = _discovery_url(base_url)
+    secure = asked.startswith("https:")
     try:
         # The WebSocket goes straight to the gateway, so the question that finds it must too:
         # through a proxy of the environment it would be answered for another point of view.
@@ -100,8 +110,15 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         raise DiscoveryFailed(f"{printable(asked)} answered without a usable websocket_url.") from error
 
 
+def _discovery_url(base_url: str) -> str:
+    parts = _split(base_url, _HTTP)
+    if parts.query or parts.fragment:
+        raise BadAddress(f"{printable(base_url)!r} has a query or a fragment; leave it out.")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + DISCOVERY_PATH, "", ""))
+
+
 def _reason(error: BaseException) -> str:
-    """What went wrong, in the words of whoever has some: of a certificate that isn't trusted only the cause tells."""
+    """The first text in the chain of causes; of an untrusted certificate only the cause has any."""
     found: BaseException | None = error
     while found is not None and not str(found):
         found = found.__cause__ or found.__context__
@@ -110,31 +127,29 @@ def _reason(error: BaseException) -> str:
 
 def locate(
     *,
-    url: str | None = None,
     base_url: str | None = None,
+    url: str | None = None,
     role_path: str = "",
     ssl_context: ssl.SSLContext | None = None,
 ) -> Locate:
-    """How to find the gateway from what the program was given: a WebSocket `url`, or a `base_url`.
+    """How to find the gateway from what the program was given: a `base_url`, or a WebSocket `url`.
 
-    `role_path` empty: the path that discovery names is kept. Raises BadAddress unless exactly one of
-    the two is given.
+    `role_path` empty: the path that discovery names is kept. Raises BadAddress unless exactly one of the two is given.
     """
-    if (url is None) == (base_url is None):
-        raise BadAddress("Give either url (ws://…) or base_url (http://…), not both and not neither.")
-    if url is not None:
+    if base_url is not None and url is None:
+        asked = base_url
+        _discovery_url(asked)
+
+        async def ask() -> str:
+            found = await discover(asked, ssl_context=ssl_context)
+            return for_role(found, role_path) if role_path else found
+
+        return Locate(asked, ask)
+    if url is not None and base_url is None:
         address = websocket_address(url, role_path)
 
         async def known() -> str:
             return address
 
         return Locate(address, known)
-    assert base_url is not None
-    asked = base_url
-    _split(asked, ("http", "https"), "http://localhost:8000")
-
-    async def ask() -> str:
-        found = await discover(asked, ssl_context=ssl_context)
-        return for_role(found, role_path) if role_path else found
-
-    return Locate(asked, ask)
+    raise BadAddress("Give either base_url (http://…) or url (ws://…), not both and not neither.")

@@ -1,14 +1,14 @@
-"""When to come back after a connection was lost: pure arithmetic over a given source of randomness.
+"""When to come back after a connection was lost: arithmetic over a source of randomness.
 
-Knows no clock and no network; whoever sleeps hands in what happened and gets back how long to wait.
-Promises full jitter (any moment between now and the bound is as likely as any other, so that a
-thousand clients that were cut off together don't come back together), a bound, and a fresh start
-after a connection that held.
+Knows no clock and no network: the caller says what happened, and gets the seconds to wait. Promises full jitter (any
+moment between now and the bound is as likely as any other, so that a thousand clients that were cut off together don't
+come back together), a bound, and a fresh start after a connection that held.
 """
 
+import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 # A gateway that asks for more than this is misread or mistaken; nobody should be kept away so long.
@@ -24,7 +24,10 @@ class Backoff:
 
     `first` and `longest`: bounds of the first and of any later delay, in seconds; `factor`: growth per
     failure; `stable_after`: seconds that a connection must have held for the count to start again;
-    `max_attempts`: failures in a row after which to give up, None for never.
+    `max_attempts`: failures in a row after which to give up, None for never; `random`: floats in [0, 1),
+    by default the system's, since processes that were forked from one another must not share a seed.
+
+    Raises ValueError.
     """
 
     first: float = 0.5
@@ -32,6 +35,7 @@ class Backoff:
     factor: float = 2.0
     stable_after: float = 10.0
     max_attempts: int | None = None
+    random: Callable[[], float] = field(default=random.SystemRandom().random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.longest:
@@ -49,14 +53,10 @@ def window_in(reason: str) -> float | None:
 
 
 class Attempts:
-    """The failures in a row of one program's connection, and the delay that they earn.
+    """The failures in a row of one program's connection, and the delay that follows from them."""
 
-    `random` gives floats in [0, 1), as `random.random` does.
-    """
-
-    def __init__(self, backoff: Backoff, random: Callable[[], float]) -> None:
+    def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
-        self._random = random
         self.failures = 0
 
     def record(self, lived: float = 0.0) -> None:
@@ -79,7 +79,7 @@ class Attempts:
         `at_least`: seconds that the other side asked for, which jitter is added to.
         """
         if window is not None:
-            return self._random() * window
+            return self._backoff.random() * window
         exponent = min(max(self.failures - 1, 0), _LARGEST_EXPONENT)
         bound = min(self._backoff.longest, self._backoff.first * self._backoff.factor**exponent)
-        return min(at_least, LONGEST_WINDOW) + self._random() * bound
+        return min(at_least, LONGEST_WINDOW) + self._backoff.random() * bound

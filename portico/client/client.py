@@ -1,7 +1,7 @@
 """Client: registers who it is, and receives what is pushed to it.
 
-Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows nothing of how a
-connection is kept; `reconnecting` does. Promises:
+Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows nothing of how a connection is kept;
+`connection` does. Promises:
 - pushes come out in the order in which they came in, each once;
 - a connection that was lost is registered again with the identity of the moment, and resumed: durable
   events that were missed come first, and if any are gone, a push of type `stream_gap` names their streams;
@@ -10,46 +10,29 @@ connection is kept; `reconnecting` does. Promises:
 """
 
 from collections import deque
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
 import trio
+from msgspec.structs import replace
 
 from portico.wire.codes import ABNORMAL, ErrorCode
+from portico.wire.messages import IDENTITY_FIELDS, Identity
 
-from .address import locate
-from .background import background_nursery
 from .backoff import Backoff
-from .current_link import Standing
+from .connection import Connection, CurrentLink
 from .errors import ClientError, ConnectionLost, NoGreeting, RegistrationRejected
-from .events import BadMessage, Connected, Report, log_event
-from .link import Link, LinkOptions
+from .events import BadMessage, Connected, Report
+from .link import MAX_OUTGOING, Link, LinkOptions
+from .nursery import background_nursery
 from .positions import Positions
-from .reconnecting import SYSTEM_RANDOM, stay_connected
 
 DEFAULT_HEARTBEAT: Final = 25.0
 
 # What a gateway may say of a moment, not of the client.
 _TEMPORARY: Final = {ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a client is; each field is an address for pushes, None for none.
-
-    `client_id`: 1–128 characters, made by the gateway if None; the others: at most 256.
-    """
-
-    client_id: str | None = None
-    user_id: str | None = None
-    username: str | None = None
-    node_id: str | None = None
-    domain_id: str | None = None
-    cluster_id: str | None = None
-    channel_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -67,11 +50,13 @@ class _Registration:
 class Client:
     """Receives pushes; used as `async with Client(…) as c:`, which returns once registered.
 
-    `base_url`: the gateway's HTTP address, to be asked where the WebSocket is, or `url`: a WebSocket
-    address. `token`: sent with every registration; `buffer`: pushes kept for a program that is busy.
-    Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what
-    it is), and raises SentAway, GaveUp, RegistrationRejected or HandshakeRefused when the connection
-    has ended for good.
+    `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
+    WebSocket address (ws://host:port). `identity`: who the client is (the gateway makes a `client_id` if there is
+    none); `token`: sent with every registration; `buffer`: pushes kept for a program that is busy; `on_event`: called
+    with each thing that happens to the connection (by default it is logged).
+
+    Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what it is), and raises
+    SentAway, GaveUp, RegistrationRejected or HandshakeRefused when the connection has ended for good.
     """
 
     def __init__(
@@ -83,23 +68,21 @@ class Client:
         token: str | None = None,
         backoff: Backoff | None = None,
         options: LinkOptions | None = None,
-        on_event: Report = log_event,
+        on_event: Report | None = None,
         buffer: int = 1024,
-        source: Callable[[], float] = SYSTEM_RANDOM,
     ) -> None:
-        self._options = options or LinkOptions()
-        self._locate = locate(url=url, base_url=base_url, ssl_context=self._options.ssl_context)
+        self._connection = Connection.to(
+            base_url, url, path="", max_message=MAX_OUTGOING, options=options, backoff=backoff, report=on_event
+        )
+        self._report = self._connection.report
         self._token = token
-        self._backoff = backoff or Backoff()
-        self._report = on_event
-        self._source = source
         self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](buffer)
         self._wanted = _Registration(identity or Identity(), asked_for=False)
         self._outstanding: deque[_Registration] = deque()
         self._asking = trio.Lock()
         self._registered = False
         self._positions = Positions()
-        self._standing = Standing(self._finish)
+        self._current = CurrentLink(self._finish)
         self._ended: ClientError | None = None
         self._scope: AbstractAsyncContextManager[None] | None = None
         self.identity: Identity | None = None
@@ -108,7 +91,7 @@ class Client:
         """The last `registration_success`, as it came."""
 
     async def __aenter__(self) -> Self:
-        self._scope = self._standing.running(self._keep)
+        self._scope = self._current.running(self._keep)
         await self._scope.__aenter__()
         return self
 
@@ -142,7 +125,7 @@ class Client:
         not take place.
         """
         registration = _Registration(identity, asked_for=True)
-        link = await self._standing.link()
+        link = await self._current.get()
         self._wanted = registration
         with suppress(ConnectionLost):  # the next link will ask
             await self._ask(link, registration)
@@ -158,24 +141,17 @@ class Client:
         feedback: dict[str, Any] = {"type": "session_feedback", "success": success, "message": message}
         if session_id is not None:
             feedback["session_id"] = session_id
-        link = await self._standing.link()
+        link = await self._current.get()
         await link.send(feedback)
 
     async def _keep(self) -> None:
-        await stay_connected(
-            self._locate,
-            self._live,
-            options=self._options,
-            backoff=self._backoff,
-            report=self._report,
-            source=self._source,
-        )
+        await self._connection.keep(self._live)
 
     async def _live(self, link: Link) -> None:
         self._registered = False
         try:
             async with background_nursery() as nursery:
-                with trio.move_on_after(self._options.connect_timeout):
+                with trio.move_on_after(self._connection.options.connect_timeout):
                     await self._ask(link, self._wanted, self._positions.resume)
                     while not self._registered:
                         await self._take(link, await link.receive())
@@ -185,7 +161,7 @@ class Client:
                 while True:
                     await self._take(link, await link.receive())
         finally:
-            self._standing.down()
+            self._current.down()
             while self._outstanding:
                 registration = self._outstanding.popleft()
                 if registration is not self._wanted:  # and so nobody will ask for it again
@@ -193,16 +169,8 @@ class Client:
 
     async def _ask(self, link: Link, registration: _Registration, resume: dict[str, Any] | None = None) -> None:
         identity = registration.identity
-        message: dict[str, Any] = {
-            "type": "c_client_register",
-            "client_id": identity.client_id,
-            "user_id": identity.user_id,
-            "username": identity.username,
-            "node_id": identity.node_id,
-            "domain_id": identity.domain_id,
-            "cluster_id": identity.cluster_id,
-            "channel_id": identity.channel_id,
-        }
+        message: dict[str, Any] = {"type": "c_client_register"}
+        message |= {name: getattr(identity, name) for name in IDENTITY_FIELDS}
         if self._token is not None:
             message["token"] = self._token
         if resume is not None:
@@ -249,7 +217,7 @@ class Client:
         self.registration = message
         self._registered = True
         self._report(Connected(link.address, str(client_id)))
-        self._standing.up(link)
+        self._current.up(link)
         registration.finish()
 
     async def _disagreed(self, link: Link, message: dict[str, Any]) -> None:

@@ -68,6 +68,10 @@ class RegistrationRejected(ClientError):
         self.reason = reason
 
 
+class Superseded(ClientError):
+    """A registration was overtaken by a later one, and never answered: the later one is who the client is."""
+
+
 class ConnectionLost(ClientError):
     """The connection ended under a call. `code` is the close code, 1006 where none came."""
 

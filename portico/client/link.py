@@ -31,7 +31,6 @@ from websockets.trio.client import ClientConnection, connect
 
 from portico.wire.codes import ABNORMAL
 
-from .background import background_nursery
 from .errors import (
     BadAddress,
     ClientError,
@@ -43,9 +42,13 @@ from .errors import (
     printable,
 )
 from .events import BadMessage, Report
+from .nursery import background_nursery
 
 QUEUE_LENGTH: Final = 256
 """Messages that may wait for the socket; whoever sends more waits with them."""
+
+MAX_OUTGOING: Final = 2**20
+"""The largest message that is sent unless the options say otherwise, in bytes: what a gateway takes from anybody."""
 
 MAX_INCOMING: Final = 16 * 2**20
 """The largest message that is read, in bytes; a larger one ends the connection."""
@@ -57,15 +60,19 @@ _TEMPORARY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatu
 class LinkOptions:
     """How a connection is made and kept; all times in seconds.
 
-    `max_message`: bytes of the largest message sent, which the gateway's own limit should not be
-    below; `api_key`: sent as `Authorization: Bearer …` in the handshake, and never shown.
+    `connect_timeout` bounds the handshake, and then each answer to a registration. `ping_interval` and
+    `pong_timeout`: how soon a gateway that is gone without a word is noticed. `close_timeout`: how long
+    a goodbye may take. `max_message`: bytes of the largest message sent, not above the gateway's own limit
+    (None: 1 MiB for a client or a requester, 5 MiB for a worker, as the gateway's limits are by default).
+    `api_key`: sent as `Authorization: Bearer …` in the handshake, and never shown. `ssl_context`: which
+    certificates to trust over https and wss (None: those that the system trusts).
     """
 
     connect_timeout: float = 10.0
     ping_interval: float = 20.0
     pong_timeout: float = 10.0
     close_timeout: float = 2.0
-    max_message: int = 2**20
+    max_message: int | None = None
     api_key: str | None = field(default=None, repr=False)
     ssl_context: ssl.SSLContext | None = None
 
@@ -241,7 +248,7 @@ async def open_link(address: str, options: LinkOptions, report: Report) -> Async
         left = trio.Event()
         socket: ClientConnection = await nursery.start(_hold, address, options, queue, left)
         try:
-            yield Link(address, socket, outgoing, options.max_message, report)
+            yield Link(address, socket, outgoing, options.max_message or MAX_OUTGOING, report)
         finally:
             outgoing.close()
             left.set()

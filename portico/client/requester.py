@@ -1,16 +1,16 @@
 """Requester: calls to workers, many in flight over one connection, each answer to its own call.
 
-Speaks the requester dialect (the protocol reference, "Requester dialect"). Knows nothing of how a
-connection is kept; `reconnecting` does. Promises:
-- an answer reaches the call with its `request_id` or nobody: a cancelled call is forgotten, and its
-  late answer dropped and counted;
-- a call never hangs on a connection that is gone: it raises ConnectionLost, and is not repeated,
-  because only the caller knows whether repeating it is harmless;
+Speaks the requester dialect (the protocol reference, "Requester dialect"). Knows nothing of how a connection is kept;
+`connection` does. Promises:
+- an answer reaches the call with its `request_id` or nobody: a cancelled call is forgotten, and its late answer dropped
+  and counted;
+- a call never hangs on a connection that is gone: it raises ConnectionLost, and is not repeated, because only the
+  caller knows whether repeating it is harmless;
 - calls made while there is no connection wait for the next one.
 """
 
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,9 +19,8 @@ from uuid import uuid4
 
 import trio
 
-from .address import locate
 from .backoff import Backoff
-from .current_link import Standing
+from .connection import Connection, CurrentLink
 from .errors import (
     ClientError,
     ConnectionLost,
@@ -29,9 +28,8 @@ from .errors import (
     StreamOverrun,
     request_failed,
 )
-from .events import BadMessage, Connected, Report, log_event
-from .link import Link, LinkOptions
-from .reconnecting import SYSTEM_RANDOM, stay_connected
+from .events import BadMessage, Connected, Report
+from .link import MAX_OUTGOING, Link, LinkOptions
 
 PATH: Final = "/requester"
 
@@ -58,7 +56,7 @@ class Answer:
 
 
 class _Call:
-    """What one call waits on: a bounded buffer of answers, and after them the error that ended it."""
+    """What one call waits for: a bounded buffer of answers, and after them the error that ended it."""
 
     def __init__(self, request_id: str, stream: bool, buffer: int) -> None:
         self.request_id = request_id
@@ -67,7 +65,7 @@ class _Call:
         self._error: ClientError | None = None
 
     def put(self, answer: Answer) -> bool:
-        """Hand in an answer; False where nobody wants it any more."""
+        """Hand in an answer; False where the call does not want it (any more)."""
         if self._error is not None or (answer.partial and not self.stream):
             return False
         try:
@@ -108,9 +106,10 @@ def _answer(message: dict[str, Any]) -> Answer:
 class Requester:
     """Sends requests; used as `async with Requester(…) as r:`, which returns once connected.
 
-    `url`: a WebSocket address (ws://host:port), or `base_url`: the gateway's HTTP address, to be asked
-    where the WebSocket is. `max_in_flight`: calls that may wait for an answer at a time, further ones
-    wait for a place; `stream_buffer`: partial answers kept per stream that is read too slowly.
+    `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
+    WebSocket address (ws://host:port). `max_in_flight`: calls that may wait for an answer at a time, further ones wait
+    for a place; `stream_buffer`: partial answers kept per stream that is read too slowly; `on_event`: called with each
+    thing that happens to the connection (by default it is logged).
 
     Entering raises SentAway, GaveUp, HandshakeRefused or BadAddress; when the connection ends for
     good later, every call raises that.
@@ -118,31 +117,28 @@ class Requester:
 
     def __init__(
         self,
-        url: str | None = None,
-        *,
         base_url: str | None = None,
+        *,
+        url: str | None = None,
         backoff: Backoff | None = None,
         options: LinkOptions | None = None,
-        on_event: Report = log_event,
+        on_event: Report | None = None,
         max_in_flight: int = 1024,
         stream_buffer: int = 1024,
-        source: Callable[[], float] = SYSTEM_RANDOM,
     ) -> None:
-        self._options = options or LinkOptions()
-        self._locate = locate(url=url, base_url=base_url, role_path=PATH, ssl_context=self._options.ssl_context)
-        self._backoff = backoff or Backoff()
-        self._report = on_event
-        self._source = source
+        self._connection = Connection.to(
+            base_url, url, path=PATH, max_message=MAX_OUTGOING, options=options, backoff=backoff, report=on_event
+        )
         self._places = trio.Semaphore(max_in_flight)
         self._stream_buffer = stream_buffer
         self._calls: dict[str, _Call] = {}
-        self._standing = Standing(self._fail_all)
+        self._current = CurrentLink(self._fail_all)
         self._scope: AbstractAsyncContextManager[None] | None = None
         self.dropped = 0
         """Answers that came too late or for nobody."""
 
     async def __aenter__(self) -> Self:
-        self._scope = self._standing.running(self._keep)
+        self._scope = self._current.running(self._keep)
         await self._scope.__aenter__()
         return self
 
@@ -212,7 +208,7 @@ class Requester:
         """Ask a worker that answers in parts, and yield each part's data.
 
         The last answer's data is a part too, unless it is null. Arguments and errors are those of
-        `request`, and StreamOverrun. Whoever leaves the loop early should close the generator
+        `request`, and StreamOverrun. A program that leaves the loop early should close the generator
         (`contextlib.aclosing`); the rest of the answer is then dropped.
         """
         message = _request(command, data, timeout, affinity, idempotent) | {"stream": True}
@@ -240,31 +236,26 @@ class Requester:
             self._forget(call)
 
     async def _keep(self) -> None:
-        await stay_connected(
-            self._locate,
-            self._live,
-            options=self._options,
-            backoff=self._backoff,
-            report=self._report,
-            source=self._source,
-        )
+        await self._connection.keep(self._live)
 
     async def _live(self, link: Link) -> None:
         # No greeting in this dialect: a requester is one by its path, and the upgrade is the answer.
-        self._report(Connected(link.address))
-        self._standing.up(link)
+        self._connection.report(Connected(link.address))
+        self._current.up(link)
         try:
             while True:
-                self._settle(_answer(await link.receive()))
+                self._settle(await link.receive())
         except ConnectionLost as lost:
-            self._standing.down()
+            self._current.down()
             self._fail_all(lost)
             raise
 
-    def _settle(self, answer: Answer) -> None:
+    def _settle(self, message: dict[str, Any]) -> None:
+        answer = _answer(message)
         call = self._calls.get(answer.request_id)
-        if call is None and not answer.success and answer.error:
-            self._report(BadMessage(answer.error))
+        if message.get("request_id") is None:
+            # No call's answer, but a complaint: something that we sent could not be read.
+            self._connection.report(BadMessage(answer.error or "an answer without a request_id"))
         if call is None or not call.put(answer):
             self.dropped += 1
 
@@ -275,7 +266,7 @@ class Requester:
     async def _begin(self, call: _Call, message: dict[str, Any]) -> None:
         await self._places.acquire()
         try:
-            link = await self._standing.link()
+            link = await self._current.get()
             # Known only from here on: a link that was lost before has nothing to do with this call.
             self._calls[call.request_id] = call
             await link.send(message)

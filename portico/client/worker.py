@@ -1,12 +1,12 @@
 """Worker: serves commands, many at a time, for as long as it is wanted.
 
-Speaks the envelope dialect as a worker (the protocol reference, "Envelope dialect"). Knows nothing of
-how a connection is kept; `reconnecting` does. Promises:
+Speaks the envelope dialect as a worker (the protocol reference, "Envelope dialect"). Knows nothing of how a connection
+is kept; `connection` does. Promises:
 - every request that was taken is answered once: with the handler's result, or its exception's text;
-- a handler ends with the connection it was asked over, since its answer has nowhere to go and the
-  gateway has given the request to another worker;
-- being stopped or cancelled is orderly: no new requests are taken, what is in flight is finished
-  within a bound, and only then is the connection closed.
+- a handler ends with the connection that its request came over, since its answer has nowhere to go and the gateway has
+  given the request to another worker;
+- being stopped or cancelled is orderly: no new requests are taken, what is in flight is finished within a bound, and
+  only then is the connection closed.
 """
 
 import logging
@@ -17,15 +17,14 @@ from uuid import uuid4
 
 import trio
 
-from .address import locate
-from .background import background_nursery
 from .backoff import Backoff
+from .connection import Connection
 from .envelope import Call, call_of, data_of, message, response
 from .errors import ConnectionLost, MessageTooLarge, NoGreeting, Unsendable
-from .events import BadMessage, Connected, Draining, Report, log_event
+from .events import BadMessage, Connected, Draining, Report
 from .handlers import Handler, check_handlers, error_text, run_handler
 from .link import Link, LinkOptions
-from .reconnecting import SYSTEM_RANDOM, stay_connected
+from .nursery import background_nursery
 
 PATH: Final = "/worker"
 MAX_MESSAGE: Final = 5 * 2**20
@@ -37,21 +36,21 @@ _log = logging.getLogger("portico.client")
 class Worker:
     """Serves `commands` (name → handler) until stopped; `await worker.run()` does it.
 
-    `url`: a WebSocket address (ws://host:port), or `base_url`: the gateway's HTTP address, to be asked
-    where the WebSocket is. `name`: the worker's `client_id`, made up if absent; `capacity`: requests
-    handled at a time, at least 1; `weight`: its share where the gateway weighs, above 0; `token`: the
-    handshake key that a gateway in production wants; `drain_seconds`: how long requests in flight may
-    still take when the worker ends. A handler may be a plain function (it runs in a thread), an async
-    one, or an async generator (its values are partial answers).
+    `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
+    WebSocket address (ws://host:port). `name`: the worker's `client_id`, made up if absent; `capacity`: requests
+    handled at a time, at least 1; `weight`: its share where the gateway weighs, above 0; `token`: the handshake key
+    that a gateway in production wants; `drain_seconds`: how long requests in flight may still take when the worker
+    ends; `on_event`: called with each thing that happens to the connection (by default it is logged). A handler may be
+    a plain function (it runs in a thread), an async one, or an async generator (its values are partial answers).
 
     Raises BadAddress, TypeError or ValueError.
     """
 
     def __init__(
         self,
-        url: str | None = None,
-        *,
         base_url: str | None = None,
+        *,
+        url: str | None = None,
         commands: Mapping[str, Handler],
         name: str | None = None,
         capacity: int = 16,
@@ -60,8 +59,7 @@ class Worker:
         drain_seconds: float = 10.0,
         backoff: Backoff | None = None,
         options: LinkOptions | None = None,
-        on_event: Report = log_event,
-        source: Callable[[], float] = SYSTEM_RANDOM,
+        on_event: Report | None = None,
     ) -> None:
         check_handlers(commands)
         if capacity < 1:
@@ -74,13 +72,13 @@ class Worker:
         self.weight: Final = weight
         self.token: Final = token
         self.drain_seconds: Final = drain_seconds
-        self.options: Final = options or LinkOptions(max_message=MAX_MESSAGE)
-        self.report: Final = on_event
+        self._connection = Connection.to(
+            base_url, url, path=PATH, max_message=MAX_MESSAGE, options=options, backoff=backoff, report=on_event
+        )
+        self.options: Final = self._connection.options
+        self.report: Final = self._connection.report
         # Threads that were abandoned by a cancelled handler count too, until they are done.
         self.threads: Final = trio.CapacityLimiter(capacity)
-        self._locate = locate(url=url, base_url=base_url, role_path=PATH, ssl_context=self.options.ssl_context)
-        self._backoff = backoff or Backoff()
-        self._source = source
         self.stopping = trio.Event()
         self._session: _Session | None = None
         self._waiting = trio.CancelScope()
@@ -99,14 +97,7 @@ class Worker:
         async with background_nursery() as nursery:
             nursery.start_soon(self._stop_when_cancelled)
             with trio.CancelScope(shield=True), self._waiting:
-                await stay_connected(
-                    self._locate,
-                    self._live,
-                    options=self.options,
-                    backoff=self._backoff,
-                    report=self.report,
-                    source=self._source,
-                )
+                await self._connection.keep(self._live)
 
     def stop(self, *, now: bool = False) -> None:
         """End in order: no new requests, finish what is in flight within `drain_seconds`, disconnect.
@@ -272,7 +263,7 @@ class _Session:
                 call,
                 part=part,
                 threads=worker.threads,
-                largest=worker.options.max_message,
+                largest=worker.options.max_message or MAX_MESSAGE,
             )
         except Exception as error:
             if error is gone:  # and not some other connection that the handler uses

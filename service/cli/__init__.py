@@ -6,8 +6,8 @@ answers only; progress and errors go to standard error. No outcome of any comman
 
 import click
 
+from portico.version import VERSION
 from service.standard_streams import open_standard_streams
-from service.version import VERSION
 
 from . import check, request, serve, worker
 

@@ -5,10 +5,10 @@ import signal
 import click
 import trio
 
-from portico.client.background import background_nursery
 from portico.client.errors import printable
 from portico.client.events import Event
 from portico.client.link import LinkOptions
+from portico.client.nursery import background_nursery
 from portico.client.reference_worker import COMMANDS
 from portico.client.worker import MAX_MESSAGE, Worker
 

@@ -6,7 +6,7 @@ The second has only what monitoring needs, and clients that look for the gateway
 
 from typing import Final
 
-from service.version import VERSION
+from portico.version import VERSION
 
 from .answers import text_answer
 from .api import Api, OnError

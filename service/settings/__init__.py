@@ -3,8 +3,9 @@
 The names below are all that other modules may use; the modules of this package are its own affair.
 """
 
-from .loading import Settings
-from .shown import Row, reference_markdown
+from .model import Settings
+from .reference import reference_markdown
+from .shown import Row
 from .sources import SettingsError
 
 __all__ = ["Row", "Settings", "SettingsError", "reference_markdown"]

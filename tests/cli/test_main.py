@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from portico.version import VERSION
 from service.cli import main
-from service.version import VERSION
 from tests.cli.running import BARE, ROOT
 
 

@@ -1,5 +1,9 @@
+from functools import partial
+from typing import Any
+
 import pytest
 
+from portico import Client, Requester, Worker
 from portico.client.address import discover, for_role, locate, websocket_address
 from portico.client.errors import BadAddress, DiscoveryFailed
 from tests.portico.client.fake_gateway import fake_http
@@ -42,6 +46,44 @@ def test_a_discovered_url_keeps_a_proxy_s_prefix(found: str, expected: str) -> N
 def test_what_is_no_websocket_address_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(BadAddress, match="ws://localhost"):
         websocket_address(url)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"base_url": "ws://localhost:8766"}, "A WebSocket address is given as url"),
+        ({"url": "http://localhost:8000"}, "An HTTP address is given as base_url"),
+        ({"base_url": "localhost:8000"}, "not an address like http://localhost:8000"),
+        ({"base_url": "http://local host"}, "not an address like"),
+        ({"base_url": "http://localhost\n"}, "not an address like"),
+        ({"base_url": ""}, "not an address like"),
+        ({"base_url": 8000}, "'8000' is not an address like"),
+        ({"url": b"ws://localhost"}, "not an address like ws://localhost:8766"),
+        ({"base_url": "http://localhost:8000/?a=b"}, "leave it out"),
+        ({"base_url": "http://localhost:8000/#top"}, "leave it out"),
+        ({}, "Give either base_url"),
+    ],
+)
+@pytest.mark.parametrize("program", [Client, Requester, partial(Worker, commands={"echo": print})])
+def test_all_three_say_what_is_wrong_with_an_address(program: Any, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadAddress) as caught:
+        program(**given)
+    assert sentence in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+async def test_a_proxy_s_prefix_may_be_part_of_the_base_url() -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> tuple[int, object]:
+        asked.append(path)
+        return 200, {"websocket_url": "ws://127.0.0.1:8766/portico/api/websocket"}
+
+    async with fake_http(answer) as base_url:
+        assert await locate(base_url=f"{base_url}/portico/", role_path="/worker").find() == (
+            "ws://127.0.0.1:8766/portico/worker"
+        )
+    assert asked == ["/portico/api/b-client/websocket-info"]
 
 
 def test_a_secret_in_an_address_is_refused_and_not_repeated() -> None:

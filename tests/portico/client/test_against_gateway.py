@@ -13,10 +13,7 @@ import httpx
 import pytest
 import trio
 
-from portico.client.client import Client, Identity
-from portico.client.errors import NoWorkers, RequestFailed
-from portico.client.requester import Answer, Requester
-from portico.client.worker import Worker
+from portico import Answer, Client, Identity, NoWorkers, Requester, RequestFailed, Worker
 from tests import gateways
 from tests.gateways import Running
 from tests.portico.client.fake_gateway import Events
@@ -179,9 +176,9 @@ async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp
             stopped.set()
 
     async with gateway(tmp_path) as running, trio.open_nursery() as nursery:
-        serving = Worker(running.worker_url, commands={"count": count, "endless": endless}, on_event=Events())
+        serving = Worker(url=running.worker_url, commands={"count": count, "endless": endless}, on_event=Events())
         nursery.start_soon(serving.run)
-        async with Requester(running.websocket_url, on_event=Events()) as r:
+        async with Requester(url=running.websocket_url, on_event=Events()) as r:
             with trio.fail_after(30):
                 while True:
                     try:

@@ -8,7 +8,7 @@ from portico.client.backoff import LONGEST_WINDOW, Attempts, Backoff, window_in
 
 
 def test_delays_grow_to_a_bound_and_use_all_of_it() -> None:
-    attempts = Attempts(Backoff(first=1, longest=10, factor=2), random=lambda: 1.0)
+    attempts = Attempts(Backoff(first=1, longest=10, factor=2, random=lambda: 1.0))
     delays = []
     for _ in range(6):
         attempts.record()
@@ -17,13 +17,13 @@ def test_delays_grow_to_a_bound_and_use_all_of_it() -> None:
 
 
 def test_full_jitter_reaches_down_to_now() -> None:
-    attempts = Attempts(Backoff(first=1, longest=10), random=lambda: 0.0)
+    attempts = Attempts(Backoff(first=1, longest=10, random=lambda: 0.0))
     attempts.record()
     assert attempts.delay() == 0.0
 
 
 def test_a_connection_that_held_starts_the_count_again() -> None:
-    attempts = Attempts(Backoff(first=1, longest=64, stable_after=10), random=lambda: 1.0)
+    attempts = Attempts(Backoff(first=1, longest=64, stable_after=10, random=lambda: 1.0))
     for _ in range(5):
         attempts.record()
     attempts.record(lived=9.9)
@@ -34,7 +34,7 @@ def test_a_connection_that_held_starts_the_count_again() -> None:
 
 
 def test_gives_up_after_as_many_failures_as_allowed() -> None:
-    attempts = Attempts(Backoff(max_attempts=2), random=lambda: 0.5)
+    attempts = Attempts(Backoff(max_attempts=2, random=lambda: 0.5))
     attempts.record()
     assert not attempts.exhausted
     attempts.record()
@@ -42,7 +42,7 @@ def test_gives_up_after_as_many_failures_as_allowed() -> None:
 
 
 def test_never_gives_up_by_default() -> None:
-    attempts = Attempts(Backoff(), random=lambda: 0.5)
+    attempts = Attempts(Backoff(random=lambda: 0.5))
     for _ in range(10_000):
         attempts.record()
     assert not attempts.exhausted
@@ -50,14 +50,14 @@ def test_never_gives_up_by_default() -> None:
 
 
 def test_a_window_replaces_the_growth() -> None:
-    attempts = Attempts(Backoff(first=1, longest=1), random=lambda: 0.25)
+    attempts = Attempts(Backoff(first=1, longest=1, random=lambda: 0.25))
     for _ in range(5):
         attempts.record()
     assert attempts.delay(window=20) == 5.0
 
 
 def test_what_was_asked_for_is_a_floor_and_is_bounded() -> None:
-    attempts = Attempts(Backoff(first=1, longest=1), random=lambda: 0.5)
+    attempts = Attempts(Backoff(first=1, longest=1, random=lambda: 0.5))
     attempts.record()
     assert attempts.delay(at_least=3) == 3.5
     assert attempts.delay(at_least=1e9) == LONGEST_WINDOW + 0.5
@@ -93,7 +93,7 @@ def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
     first=st.floats(min_value=0, max_value=10),
 )
 def test_a_delay_is_always_within_its_bounds(seed: int, lives: list[float], first: float) -> None:
-    attempts = Attempts(Backoff(first=first, longest=20), random.Random(seed).random)
+    attempts = Attempts(Backoff(first=first, longest=20, random=random.Random(seed).random))
     for lived in lives:
         attempts.record(lived)
         assert 0 <= attempts.delay() <= 20

@@ -1,15 +1,16 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from portico.client.backoff import Backoff
-from portico.client.client import Client, Identity
+from portico.client.client import Client
 from portico.client.errors import ConnectionLost, GaveUp, NotRunning, RegistrationRejected, SentAway
 from portico.client.events import BadMessage, Connected, Lost
 from portico.client.link import LinkOptions
+from portico.wire.messages import Identity
 from tests.portico.client.fake_gateway import QUICK, Events, Peer, fake_gateway, fake_http
 
 ANN = Identity(client_id="c1", user_id="ann", username="Ann")

@@ -22,7 +22,7 @@ from portico.client.errors import (
     WorkerLost,
     WorkersBusy,
 )
-from portico.client.events import Connected, Lost
+from portico.client.events import BadMessage, Connected, Lost
 from portico.client.link import LinkOptions
 from portico.client.requester import Requester
 from tests.portico.client.fake_gateway import QUICK, Events, Peer, fake_gateway
@@ -48,7 +48,7 @@ async def mute(peer: Peer) -> None:
 
 
 def requester(url: str, **options: Any) -> Requester:
-    return Requester(url, backoff=QUICK, **{"on_event": Events()} | options)
+    return Requester(url=url, backoff=QUICK, **{"on_event": Events()} | options)
 
 
 async def test_a_call_is_answered_and_goes_to_the_requester_path() -> None:
@@ -152,6 +152,23 @@ async def test_a_timeout_of_our_own_when_the_gateway_says_nothing(monkeypatch: p
         assert r.in_flight == 0
 
 
+async def test_a_cancelled_call_s_late_error_is_no_bad_message_but_a_complaint_is() -> None:
+    async def script(peer: Peer) -> None:
+        first, second = await peer.next(), await peer.next()
+        await peer.say(failed(first, "No available workers"))
+        await peer.say(failed(first, "Missing command") | {"request_id": None})
+        await peer.say(ok(second, 2))
+        await peer.forever()
+
+    events = Events()
+    async with fake_gateway(script) as gateway, requester(gateway.url, on_event=events) as r:
+        with trio.move_on_after(0.01):
+            await r.request("x")
+        assert await r.request("y") == 2
+        assert r.dropped == 2
+    assert [str(event) for event in events.of(BadMessage)] == ["bad message: Missing command"]
+
+
 async def test_what_is_in_flight_when_the_connection_is_lost_fails_and_the_next_call_works() -> None:
     async def script(peer: Peer) -> None:
         if peer.number == 0:
@@ -213,7 +230,7 @@ async def test_entering_raises_plainly_when_nobody_is_there() -> None:
         pass
     backoff = Backoff(first=0.001, longest=0.001, max_attempts=2)
     with pytest.raises(GaveUp):
-        async with Requester(gateway.url, backoff=backoff, on_event=Events()):
+        async with Requester(url=gateway.url, backoff=backoff, on_event=Events()):
             raise AssertionError("never entered")
 
 

@@ -50,7 +50,7 @@ async def serving(script: Script, commands: dict[str, Any], **options: Any) -> A
     """A worker that runs against `script` until the body ends; then it is stopped at once."""
     async with fake_gateway(script) as gateway:
         defaults: dict[str, Any] = {"backoff": QUICK, "name": "w1", "on_event": Events()}
-        worker = Worker(gateway.url, commands=commands, **(defaults | options))
+        worker = Worker(url=gateway.url, commands=commands, **(defaults | options))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
             with trio.fail_after(10):
@@ -370,7 +370,7 @@ async def test_ending_finishes_what_is_in_flight_first(how: str) -> None:
 
     events = Events()
     async with fake_gateway(script) as gateway:
-        worker = Worker(gateway.url, commands={"slow": slow}, on_event=events)
+        worker = Worker(url=gateway.url, commands={"slow": slow}, on_event=events)
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.run)
@@ -403,7 +403,7 @@ async def test_ending_is_bounded_and_can_be_hurried(drain_seconds: float) -> Non
         await obey(peer)
 
     async with fake_gateway(script) as gateway:
-        worker = Worker(gateway.url, commands={"endless": endless}, drain_seconds=drain_seconds)
+        worker = Worker(url=gateway.url, commands={"endless": endless}, drain_seconds=drain_seconds)
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.run)
@@ -420,7 +420,7 @@ async def test_stopping_while_there_is_no_connection_ends_at_once() -> None:
         pass
     events = Events()
     worker = Worker(
-        gateway.url,
+        url=gateway.url,
         commands={"double": double},
         on_event=events,
         backoff=Backoff(first=3600, longest=3600),
@@ -461,7 +461,7 @@ async def test_being_refused_for_good_is_raised_plainly() -> None:
         await peer.close(4003, "set WEBSOCKET_HANDSHAKE_KEY")
 
     async with fake_gateway(script) as gateway:
-        worker = Worker(gateway.url, commands={"double": double}, on_event=Events())
+        worker = Worker(url=gateway.url, commands={"double": double}, on_event=Events())
         with pytest.raises(SentAway, match="not allowed"):
             await worker.run()
 

@@ -1,12 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import trio
 
 from portico.client.address import Locate, locate
 from portico.client.backoff import Backoff
+from portico.client.connection import Connection
 from portico.client.errors import ConnectFailed, DiscoveryFailed, GaveUp, HandshakeRefused, SentAway
 from portico.client.events import Connecting, Lost, Retrying
 from portico.client.link import Link, LinkOptions
-from portico.client.reconnecting import stay_connected
 from portico.wire.codes import Advice, CloseCode
 from tests.portico.client.fake_gateway import QUICK, Events, Peer, fake_gateway
 
@@ -20,14 +22,8 @@ async def until_it_ends(link: Link) -> None:
 
 async def keep(url: str, events: Events, backoff: Backoff = QUICK, random: float = 0.5) -> None:
     with trio.fail_after(10):
-        await stay_connected(
-            locate(url=url),
-            until_it_ends,
-            options=LinkOptions(),
-            backoff=backoff,
-            report=events,
-            source=lambda: random,
-        )
+        patience = replace(backoff, random=lambda: random)
+        await Connection(locate(url=url), LinkOptions(), patience, events).keep(until_it_ends)
 
 
 def delays(events: Events) -> list[float]:
@@ -132,15 +128,9 @@ async def test_a_connection_that_held_makes_the_next_delay_short_again() -> None
     async with fake_gateway(script) as gateway:
         gateway.slam = 2
         with trio.fail_after(10):
-            await stay_connected(
-                locate(url=gateway.url),
-                lambda link: live(link) if gateway.connections < 3 else until_it_ends(link),
-                options=LinkOptions(),
-                backoff=Backoff(first=0.01, longest=1, stable_after=10),
-                report=events,
-                source=lambda: 1.0,
-                clock=lambda: now,
-            )
+            backoff = Backoff(first=0.01, longest=1, stable_after=10, random=lambda: 1.0)
+            connection = Connection(locate(url=gateway.url), LinkOptions(), backoff, events, clock=lambda: now)
+            await connection.keep(lambda link: live(link) if gateway.connections < 3 else until_it_ends(link))
     assert delays(events) == pytest.approx([0.01, 0.02, 0.04, 0.01])
 
 
@@ -202,9 +192,7 @@ async def test_asks_again_where_the_gateway_is_before_every_attempt() -> None:
                 raise DiscoveryFailed("not yet")
             return gateway.url
 
-        await stay_connected(
-            Locate("somewhere", find), until_it_ends, options=LinkOptions(), backoff=QUICK, report=Events()
-        )
+        await Connection(Locate("somewhere", find), LinkOptions(), QUICK, Events()).keep(until_it_ends)
     assert asked == 3
 
 

@@ -1,0 +1,82 @@
+"""Running a program that uses the SDK: `run(main)` instead of `trio.run(main)`.
+
+Knows signals, standard error and exit codes, which no other module of the SDK does. Promises that neither Ctrl-C nor
+anything that the SDK raises ends the program with a traceback; a bug of the program's own still does.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import trio
+
+from .errors import ClientError
+from .nursery import background_nursery
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+"""What shells report of a program that Ctrl-C ended (128 + SIGINT)."""
+
+
+def run(program: Callable[[], Awaitable[object]]) -> None:
+    """Run an async program, such as `worker.run`, until it ends or is told to end.
+
+    Ctrl-C and SIGTERM cancel it, which a Worker takes as `stop()`: it finishes what is in flight, and `run` returns. A
+    second Ctrl-C ends it at once. What the SDK raises (ClientError) is printed as one sentence on standard error, alone
+    or out of a group, and the exit code is 1. If the program has not set up logging, what happens to its connections is
+    shown on standard error too. To be called in the main thread.
+    """
+    _show_what_happens()
+    try:
+        trio.run(_until_told, program)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except ClientError as error:
+        _fail([error])
+    except BaseExceptionGroup as group:
+        causes = list(_leaves(group))
+        if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+            sys.exit(INTERRUPTED)
+        if not all(isinstance(cause, ClientError) for cause in causes):
+            raise
+        _fail(causes)
+
+
+def _fail(causes: list[BaseException]) -> None:
+    # Ten calls that found no worker are one sentence, not ten.
+    for sentence in dict.fromkeys(str(cause) for cause in causes):
+        print(sentence, file=sys.stderr)
+    sys.exit(FAILED)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+async def _until_told(program: Callable[[], Awaitable[object]]) -> None:
+    with trio.CancelScope() as scope:
+        async with background_nursery() as nursery:
+            await nursery.start(_cancel_when_told, scope)
+            await program()
+
+
+async def _cancel_when_told(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            # Cancels this task too, so that the next signal does what it does by default.
+            scope.cancel()
+            await trio.sleep_forever()
+
+
+def _show_what_happens() -> None:
+    log = logging.getLogger("portico.client")
+    if not log.hasHandlers():
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
