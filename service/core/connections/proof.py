@@ -1,0 +1,109 @@
+"""Proof: what a connection has shown about who it is, and what that lets it be.
+
+A proof comes from a token, from the operator's connect hook or from an API key; who checked it, and how, is not known
+here. It answers one question: may a connection with this proof register as that identity, call or serve that command?
+A claim that is absent restricts nothing, but for the user: a proof names its user, and a registration under another
+user's id is refused (4003), as is one without any where the proof has none either.
+
+For example, a token with `"sub": "ann", "channel_id": ["news", "team-*"]` may register as user `ann`, under any
+`client_id`, in the channels `news` and `team-7`, and not in `board`.
+
+Source: protocol reference, "Trust".
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Identity
+
+Role = Literal["client", "worker", "requester", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("client", "worker", "requester", "admin")
+PATTERN_FIELDS: Final = ("client_id", "node_id", "domain_id", "cluster_id", "channel_id")
+"""The identity fields that a claim of the same name may restrict."""
+
+Patterns = tuple[str, ...]
+"""What a claim allows: exact values, in which `*` stands for any run of characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Who a connection is, as somebody whom the operator trusts has said it.
+
+    Times are Unix seconds. `fields` has the restricted identity fields only; `commands` None: every command.
+    `expires_at` None: until the connection ends.
+    """
+
+    user_id: str | None = None
+    role: Role = "client"
+    fields: dict[str, Patterns] = field(default_factory=dict)
+    commands: Patterns | None = None
+    tenant: str | None = None
+    token_id: str | None = None
+    issued_at: float | None = None
+    expires_at: float | None = None
+
+    def identity(self, asked: Identity) -> Identity:
+        """The identity that a registration for `asked` gets: the proven user, and what else was asked for.
+
+        An absent `user_id` is filled in from the proof. Raises PeerFault (4003) for what the proof doesn't allow.
+        """
+        if asked.user_id is not None and asked.user_id != self.user_id:
+            raise not_allowed("user_id")
+        for name, allowed in self.fields.items():
+            value: str | None = getattr(asked, name)
+            if value is not None and not matches(allowed, value):
+                raise not_allowed(name)
+        if asked.user_id == self.user_id:
+            return asked
+        return Identity(
+            asked.client_id,
+            self.user_id,
+            asked.username,
+            asked.node_id,
+            asked.domain_id,
+            asked.cluster_id,
+            asked.channel_id,
+        )
+
+    def may_use(self, command: str) -> bool:
+        """Whether it may call (a requester, a client) or serve (a worker) this command."""
+        return self.commands is None or matches(self.commands, command)
+
+    def renewed_by(self, other: "Proof") -> bool:
+        """Whether a refreshed token is the same principal's: the same user, role and tenant.
+
+        A refresh lengthens what there is. It never makes one user another on an open connection.
+        """
+        return (self.user_id, self.role, self.tenant) == (other.user_id, other.role, other.tenant)
+
+
+def not_allowed(name: str) -> PeerFault:
+    """The fault for an identity field that the proof doesn't cover. It doesn't say what would be allowed."""
+    return PeerFault(
+        ErrorCode.FORBIDDEN,
+        f"The token doesn't allow this {name}; register as what it names.",
+        field=name,
+        close=CloseCode.NOT_ALLOWED,
+    )
+
+
+def matches(allowed: Patterns, value: str) -> bool:
+    """Whether a value is one of those allowed, exactly or by a pattern with `*`."""
+    return any(pattern == value or ("*" in pattern and _fits(pattern, value)) for pattern in allowed)
+
+
+def _fits(pattern: str, value: str) -> bool:
+    # Not a regular expression: patterns come in tokens, and a backtracking `a*a*a*b` takes exponential time. Taking
+    # each part at its first place is enough for `*`, and takes no longer than the value times the pattern.
+    first, *middle, last = pattern.split("*")
+    if len(value) < len(first) + len(last) or not value.startswith(first) or not value.endswith(last):
+        return False
+    at, end = len(first), len(value) - len(last)
+    for part in middle:
+        found = value.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True

@@ -1,0 +1,210 @@
+"""Tokens: what is accepted, and each classical attack refused for its own cause."""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from joserfc.jwk import OctKey
+
+from service.tokens.keys import KeyRing, public_keys, secret_key
+from service.tokens.tokens import MAX_TOKEN, TokenRefused, TokenVerifier
+
+from .signing import ALGORITHMS, NOW, SECRET, jwk, part, private, public_pem, signed, signing_key, token
+
+
+def verifier(*kinds: str, **options: object) -> TokenVerifier:
+    ring = KeyRing()
+    for kind in kinds or ("HS256",):
+        ring = ring.with_more(secret_key(SECRET) if kind[:2] == "HS" else public_keys(public_pem(kind)))
+    return TokenVerifier(lambda: ring, wall=lambda: NOW, **options)  # type: ignore[arg-type]  # options of one test
+
+
+def cause(check: TokenVerifier, text: str) -> str:
+    with pytest.raises(TokenRefused) as refused:
+        check.verify(text)
+    assert text[:20] not in refused.value.message
+    return refused.value.cause
+
+
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_every_algorithm(kind: str) -> None:
+    proof = verifier(kind).verify(token(kind, jti="t1", iat=NOW - 1, tenant="acme"))
+    assert (proof.user_id, proof.role, proof.token_id, proof.tenant) == ("ann", "client", "t1", "acme")
+    assert (proof.issued_at, proof.expires_at) == (NOW - 1, NOW + 60)
+
+
+def test_eddsa_by_its_older_name() -> None:
+    text = token("Ed25519")
+    header, payload, _ = text.split(".")
+    older = part({"alg": "EdDSA"})
+    signature = private("Ed25519").sign(f"{older}.{payload}".encode())
+    assert verifier("Ed25519").verify(f"{older}.{payload}.{part(signature)}").user_id == "ann"
+    assert header != older
+
+
+def test_claims_that_restrict() -> None:
+    proof = verifier().verify(token(client_id="phone-*", channel_id=["news", "team-*"], commands=["echo"]))
+    assert proof.fields == {"client_id": ("phone-*",), "channel_id": ("news", "team-*")}
+    assert proof.may_use("echo")
+    assert not proof.may_use("execute_command")
+
+
+def test_claims_that_nobody_here_reads_are_no_fault() -> None:
+    assert verifier().verify(token(email="ann@example.com", permissions={"a": [1]})).user_id == "ann"
+
+
+def test_none_is_no_algorithm() -> None:
+    for alg in ("none", "None", "NONE", "nOnE"):
+        unsigned = f"{part({'alg': alg})}.{part({'sub': 'ann'})}."
+        assert cause(verifier("HS256", "RS256"), unsigned) == "algorithm"
+
+
+@pytest.mark.parametrize("kind", ["RS256", "ES256", "Ed25519"])
+def test_a_public_key_is_no_shared_secret(kind: str) -> None:
+    """HS/RS confusion: an HMAC made with the text of the public key, which everybody knows."""
+    for secret in (public_pem(kind), public_pem(kind).strip(), json.dumps(jwk(kind)).encode()):
+        head = f"{part({'alg': 'HS256'})}.{part({'sub': 'ann'})}"
+        mac = hmac.new(secret, head.encode(), hashlib.sha256).digest()
+        assert cause(verifier(kind), f"{head}.{part(mac)}") == "unknown_key"
+
+
+def test_another_keys_signature() -> None:
+    assert cause(verifier(), token(key=OctKey.import_key("another-secret-of-more-than-32-bytes!!"))) == "signature"
+
+
+def test_anything_changed_breaks_the_signature() -> None:
+    header, payload, signature = token().split(".")
+    other = part({"sub": "bob", "exp": NOW + 60})
+    assert cause(verifier(), f"{header}.{other}.{signature}") == "signature"
+    assert cause(verifier(), f"{header}.{payload}.") == "signature"
+    assert cause(verifier(), f"{header}.{payload}.{signature[:-4]}") == "signature"
+    assert cause(verifier(), f"{part({'alg': 'HS512'})}.{payload}.{signature}") == "signature"
+
+
+def test_keys_of_the_tokens_own_are_not_used() -> None:
+    """`jwk`, `jku` and `x5c` in a header bring a key along; nobody asks for one."""
+    own = OctKey.generate_key(256)
+    for header in (
+        {"jwk": own.as_dict()},
+        {"jku": "http://127.0.0.1:1/keys"},
+        {"x5c": ["x"], "x5u": "http://127.0.0.1:1"},
+    ):
+        assert cause(verifier(), token(key=own, header=dict(header))) == "signature"
+
+
+@pytest.mark.parametrize("kid", ["nobody", "../../dev/null", "' or 1=1 --", "a" * 256])
+def test_unknown_and_hostile_key_ids(kid: str) -> None:
+    ring = public_keys(json.dumps({"keys": [jwk("ES256", kid="one")]}).encode())
+    asked: list[None] = []
+    check = TokenVerifier(lambda: ring, wall=lambda: NOW, on_unknown_key=lambda: asked.append(None))
+    assert cause(check, token("ES256", header={"kid": kid})) == "unknown_key"
+    assert asked == [None]
+    assert check.verify(token("ES256", header={"kid": "one"})).user_id == "ann"
+    assert asked == [None]
+
+
+def test_a_key_id_of_another_form_is_refused() -> None:
+    for kid in (7, ["one"], {"a": 1}, "k" * 257):
+        head, body, mac = token().split(".")
+        assert head
+        assert cause(verifier(), f"{part({'alg': 'HS256', 'kid': kid})}.{body}.{mac}") == "claims"
+
+
+def test_times() -> None:
+    check = verifier()
+    assert cause(check, token(exp=NOW - 31)) == "expired"
+    assert check.verify(token(exp=NOW - 29)).user_id == "ann"
+    assert cause(check, token(nbf=NOW + 31)) == "not_yet"
+    assert check.verify(token(nbf=NOW + 29)).user_id == "ann"
+    assert cause(check, token(iat=NOW + 31)) == "not_yet"
+    wrong: list[object] = ["tomorrow", True, [1], {}]
+    for exp in wrong:
+        assert cause(check, token(exp=exp)) == "claims"
+    for number in (b"NaN", b"Infinity", b"1e999", b"9" * 400):
+        assert cause(check, signed("HS256", b'{"sub":"ann","exp":' + number + b"}")) == "claims"
+
+
+def test_issuer_and_audience() -> None:
+    check = verifier(issuer="https://id.example.com", audience=("portico", "gw"))
+    assert check.verify(token(iss="https://id.example.com", aud="gw")).user_id == "ann"
+    assert check.verify(token(iss="https://id.example.com", aud=["other", "portico"])).user_id == "ann"
+    assert cause(check, token(aud="gw")) == "issuer"
+    assert cause(check, token(iss="https://evil.example.com", aud="gw")) == "issuer"
+    assert cause(check, token(iss="https://id.example.com")) == "audience"
+    assert cause(check, token(iss="https://id.example.com", aud="other")) == "audience"
+    # Who knows no audience of its own is in none.
+    assert cause(verifier(), token(aud="gw")) == "audience"
+
+
+def test_a_claim_twice_is_refused() -> None:
+    for payload in (
+        b'{"sub":"ann","sub":"bob"}',
+        b'{"sub":"ann","\\u0073ub":"bob"}',
+        b'{"sub":"ann","exp":1,"exp":9999999999}',
+    ):
+        assert cause(verifier(), signed("HS256", payload)) == "claims"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": None},
+        {"sub": ""},
+        {"sub": 7},
+        {"sub": ["ann"]},
+        {"sub": "a" * 257},
+        {"role": "root"},
+        {"role": ["admin"]},
+        {"channel_id": 7},
+        {"channel_id": [""]},
+        {"channel_id": ["c"] * 101},
+        {"commands": {"echo": True}},
+        {"tenant": ["a"]},
+        {"jti": 7},
+    ],
+)
+def test_claims_of_a_wrong_form(claims: dict[str, Any]) -> None:
+    assert cause(verifier(), token(**claims)) == "claims"
+
+
+@pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"ann"', b"\xff", b'{"sub":"ann"', b"[" * 5000])
+def test_payloads_that_are_no_claims(payload: bytes) -> None:
+    assert cause(verifier(), signed("HS256", payload)) == "claims"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", "...", "a.b", "a.b.c.d", "é.é.é", "a b c", "\x00.\x00.\x00", "eyJhbGciOiJIUzI1NiJ9..", "====.x.y"],
+)
+def test_what_is_no_token(text: str) -> None:
+    with pytest.raises(TokenRefused):
+        verifier().verify(text)
+
+
+def test_a_megabyte_is_not_looked_at() -> None:
+    assert cause(verifier(), "a" * (1 << 20)) == "too_long"
+    assert cause(verifier(), token(padding="x" * MAX_TOKEN)) == "too_long"
+
+
+def test_extensions_of_the_format_are_refused() -> None:
+    for header in ({"crit": ["b64"], "b64": False}, {"crit": ["exp"]}, {"b64": False}):
+        head, body, mac = token().split(".")
+        assert head
+        assert cause(verifier(), f"{part({'alg': 'HS256', **header})}.{body}.{mac}") == "malformed"
+
+
+def test_encrypted_tokens_are_refused() -> None:
+    assert cause(verifier(), ".".join([part({"alg": "dir", "enc": "A256GCM"}), "", "x", "y", "z"])) == "malformed"
+
+
+def test_a_secret_beside_public_keys() -> None:
+    """Each kind of key checks its own algorithms, also where both are configured."""
+    check = verifier("HS256", "RS256")
+    assert check.verify(token("HS256")).user_id == "ann"
+    assert check.verify(token("RS256")).user_id == "ann"
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    assert stranger.key_size == 2048
+    assert cause(check, token("RS512", key=signing_key("RS256")).replace(".", "!", 1)) == "malformed"
