@@ -11,7 +11,7 @@ PYTEST_JOBS ?= 3
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs system clean autobahn bench bench-redis adversity soak demo-split \
+.PHONY: help setup run test check format lock docs wheel system clean autobahn bench bench-redis adversity soak demo-split \
   accounts
 
 help: ## List the targets
@@ -65,6 +65,12 @@ lock: setup ## Resolve the dependencies anew: requirements.lock, and requirement
 	  --group dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --constraints requirements.lock pyproject.toml -o requirements.txt
+
+wheel: setup ## Build dist/portico-….whl
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+	@ls dist/*.whl
 
 bench: setup ## Portico and its peers side by side (ROWS=fanout,heartbeat SERVERS=portico,node ROUNDS=3 SECONDS=4 QUICK=1)
 	$(BIN)/python -m tests.bench $(if $(ROWS),--rows $(ROWS)) $(if $(SERVERS),--servers $(SERVERS)) \

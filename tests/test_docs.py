@@ -19,7 +19,7 @@ from service.transports import front_door
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 PROTOCOL = DOCS / "reference" / "protocol.md"
 SETTINGS = {env_name(name) for name in Settings.model_fields}
 
@@ -70,6 +70,15 @@ def test_every_page_is_in_the_index() -> None:
     index = DOCS / "README.md"
     linked = {(DOCS / link.partition("#")[0]).resolve() for link in re.findall(r"\]\(([^)\s]+)\)", prose(index))}
     assert {page for page in DOCS.rglob("*.md") if page != index} <= linked
+
+
+def test_the_readme_opens_with_the_two_commands_and_the_page_and_leads_to_every_how_to() -> None:
+    text = (ROOT / "README.md").read_text()
+    title, commands, page, *_ = text.split("\n\n")
+    assert title == "# Portico"
+    assert re.findall(r"^make \w+", commands, re.MULTILINE) == ["make run", "make test"]
+    assert "`http://localhost:8000`" in page
+    assert set(re.findall(r"\]\(docs/how-to/([^)#]+)\)", text)) == {found.name for found in DOCS.glob("how-to/*.md")}
 
 
 @each_page

@@ -80,19 +80,25 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
         assert ours == [], checked.stderr
 
 
-def test_the_dockerfile() -> None:
+def test_the_dockerfile_is_the_one_that_is_shown() -> None:
     (text,) = shown("dockerfile")
-    lines = [line.partition(" ") for line in text.splitlines()]
+    assert text == (ROOT / "Dockerfile").read_text()
+
+
+def test_the_dockerfile() -> None:
+    lines = [line.partition(" ") for line in (ROOT / "Dockerfile").read_text().splitlines()]
     assert {word for word, _, _ in lines} <= {
         "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "CMD",
     }  # fmt: skip
     word, _, base = lines[0]
     assert word == "FROM"
     assert re.fullmatch(r"python:3\.(11|12|13)-\w+-\w+", base), "a base image of a stated version"
+    not_ignored = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     for word, _, rest in lines:
         if word == "COPY":
-            *sources, _target = rest.split()
-            assert all((ROOT / source).exists() for source in sources)
+            source, _target = rest.split()
+            assert (ROOT / source).exists()
+            assert source in not_ignored
         if word == "ENV":
             assert rest.partition("=")[0] in SETTINGS
     users = [number for number, (word, _, _) in enumerate(lines) if word == "USER"]

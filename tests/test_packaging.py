@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def serving(command: list[str], cwd: Path, **settings: object) -> Iterator[str]:
         process.wait()
 
 
-def try_it(base_url: str, *, durable: bool) -> None:
+def try_it(base_url: str, *, durable: bool, key: str = "") -> None:
     """The page with all its parts, and a push to a client that is connected."""
     page = httpx.get(base_url + "/", trust_env=False)
     assert page.status_code == 200
@@ -126,7 +127,9 @@ def try_it(base_url: str, *, durable: bool) -> None:
         client.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "ann"}))
         assert json.loads(client.recv(30))["type"] == "registration_success"
         push = {"target": {"user_id": "ann"}, "type": "hello", "data": {"n": 1}, "durable": durable}
-        assert httpx.post(f"{base_url}/api/notifications", json=push, trust_env=False).status_code == 202
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.post(f"{base_url}/api/notifications", json=push, headers=headers, trust_env=False)
+        assert answer.status_code == 202, answer.text
         assert json.loads(client.recv(30))["n"] == 1
 
 
@@ -152,29 +155,57 @@ def test_the_wheel_holds_every_file_of_its_packages_and_nothing_else(wheel: Path
     assert "URL" not in metadata.partition("\n\n")[0]
 
 
-@pytest.mark.live
-def test_the_wheel_serves_in_an_environment_that_has_nothing_else(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps")
-    run(*pip, "--require-hashes", "-r", ROOT / "requirements.txt", cwd=tmp_path)
-    run(*pip, wheel, cwd=tmp_path)
-    run(python, "-m", "pip", "check", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with what requirements.txt locks, and nothing else."""
+    folder = tmp_path_factory.mktemp("runtime") / "env"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    run(*pip_install(python), "--require-hashes", "-r", ROOT / "requirements.txt", cwd=folder)
     assert not installed(python) & TEST_TOOLS
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    portico = str(tmp_path / "env" / "bin" / "portico")
-    version = run(portico, "--version", cwd=empty)
-    assert wheel.name.startswith(f"portico-{version.split()[1]}-")
-    with serving([portico, "serve", "--port", "0"], empty) as base_url:
-        try_it(base_url, durable=False)
-        run(python, "-m", "compat", "--base-url", base_url, "--help", cwd=empty)
-    # With a Redis, whose scripts are files of the package.
-    with (
-        redis_server(tmp_path / "redis") as redis,
-        serving([portico, "serve", "--port", "0"], empty, REDIS_URL=redis.url) as base_url,
-    ):
-        try_it(base_url, durable=True)
+    return python
+
+
+def pip_install(python: Path) -> tuple[str | Path, ...]:
+    return (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps")
+
+
+@pytest.mark.live
+def test_what_the_dockerfile_copies_serves_with_what_it_installs(runtime: Path, tmp_path: Path) -> None:
+    lines = [line.partition(" ") for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    for source, target in (rest.split() for word, _, rest in lines if word == "COPY"):
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, tmp_path / target)
+    (variables,) = (dict([rest.split("=")]) for word, _, rest in lines if word == "ENV")
+    (command,) = (json.loads(rest) for word, _, rest in lines if word == "CMD")
+    assert command[0] == "python"
+    module = [str(runtime), *command[1:-1]]
+    assert run(*module, "--version", cwd=tmp_path).startswith("portico ")
+    key = "a-key-of-the-test-s-own"
+    settings = {"PORT": 0, "PORTICO_API_KEYS": key, "PORTICO_LOG_FORMAT": "console", "PORTICO_DRAIN_SECONDS": 0.1}
+    with serving([*module, command[-1]], tmp_path, **settings, **variables) as base_url:
+        try_it(base_url, durable=False, key=key)
+
+
+@pytest.mark.live
+def test_the_wheel_serves_in_an_environment_that_has_nothing_else(wheel: Path, runtime: Path, tmp_path: Path) -> None:
+    run(*pip_install(runtime), wheel, cwd=tmp_path)
+    try:
+        run(runtime, "-m", "pip", "check", cwd=tmp_path)
+        portico = str(runtime.parent / "portico")
+        version = run(portico, "--version", cwd=tmp_path)
+        assert wheel.name.startswith(f"portico-{version.split()[1]}-")
+        with serving([portico, "serve", "--port", "0"], tmp_path) as base_url:
+            try_it(base_url, durable=False)
+            run(runtime, "-m", "compat", "--base-url", base_url, "--help", cwd=tmp_path)
+        # With a Redis, whose scripts are files of the package.
+        with (
+            redis_server(tmp_path / "redis") as redis,
+            serving([portico, "serve", "--port", "0"], tmp_path, REDIS_URL=redis.url) as base_url,
+        ):
+            try_it(base_url, durable=True)
+    finally:
+        run(runtime, "-m", "pip", "uninstall", "--quiet", "--yes", "portico", cwd=tmp_path)
 
 
 @pytest.mark.live

@@ -9,8 +9,9 @@ passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round t
 import json
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Raw, Struct
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _WHERE = re.compile(r" - at `(.*)`$")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FIELD = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_.]*)")
 
 # Digits become 0, [eE] e, what may end a number a comma: a number that is too large has then an exponent of
@@ -158,7 +160,7 @@ def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
         if isinstance(error, msgspec.ValidationError) and not is_json(payload):
             # The decoder stops at the first wrong field; whether what follows is JSON at all matters more.
             error = msgspec.DecodeError()
-        explain(error)
+        explain(error, form=decoder.type)
 
 
 def peek(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
@@ -177,8 +179,9 @@ def convert(value: object, form: type[T], field: str | None = None) -> T:
         explain(error, field)
 
 
-def explain(error: Exception, within: str | None = None) -> NoReturn:
-    """Raise the PeerFault that says what `error`, from msgspec, found wrong.
+def explain(error: Exception, within: str | None = None, form: object = None) -> NoReturn:
+    """Raise the PeerFault that says what `error`, from msgspec, found wrong. `form` is what was to be decoded: a field
+    that it doesn't have is answered with the name that was probably meant.
 
     msgspec's own sentence is passed on only in parts that hold nothing the peer sent.
     """
@@ -197,9 +200,35 @@ def explain(error: Exception, within: str | None = None) -> NoReturn:
     if missing:
         name = missing.group(1) if field is None else f"{field}.{missing.group(1)}"
         raise PeerFault(ErrorCode.MISSING_FIELD, f"The field {name!r} is missing.", field=name) from None
+    unknown = _UNKNOWN.fullmatch(text[: where.start()] if where else text)
+    if unknown and form is not None:
+        _explain_unknown(unknown.group(1), field, form)
     if field is None:
         raise PeerFault(ErrorCode.NOT_AN_OBJECT, "The message must be a JSON object.") from None
     sentence = "is not one of the allowed values" if text.startswith("Invalid enum value") else None
     if sentence is None:
         sentence = "is not as it should be: " + (text[: where.start()] if where else text)
     raise PeerFault(ErrorCode.BAD_FIELD, f"The field {field!r} {sentence}.", field=field) from None
+
+
+_LONGEST_NAME: Final = 64
+
+
+def _explain_unknown(name: str, within: str | None, form: object) -> NoReturn:
+    known = _names_in(form, within)
+    likely = get_close_matches(name, known, 1)
+    shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    where = "" if within is None else f" in {within!r}"
+    hint = f"probably {likely[0]!r} is meant" if likely else f"known are {', '.join(known)}"
+    field = shown if within is None else f"{within}.{shown}"
+    raise PeerFault(ErrorCode.BAD_FIELD, f"There is no field {shown!r}{where}; {hint}.", field=field)
+
+
+def _names_in(form: object, within: str | None) -> list[str]:
+    """The names of a form's fields, or of those of the form that its field `within` has."""
+    forms: list[Any] = [form]
+    for name in () if within is None else within.split("."):
+        hints = [get_type_hints(part).get(name) for part in forms]
+        forms = [part for hint in hints for part in (hint, *get_args(hint))]
+        forms = [part for part in forms if isinstance(part, type) and issubclass(part, Struct)]
+    return [field.encode_name for part in forms for field in msgspec.structs.fields(part)]

@@ -306,10 +306,13 @@ class Gateway:
         except PeerFault:
             return len(self.hub.find(target)), 0
 
-    def lost(self, target: Target) -> None:
-        """Events of a target's stream may be gone: its clients are told, and may ask their back end for what is."""
+    def lost(self, target: Target, epoch: str, offset: int) -> None:
+        """Events of a target's stream may be gone: its clients are told, with the position from which they go on, and
+        may ask their back end for what is missing."""
         self.counters.streams_broken += 1
-        self.arrived(target, Event("stream_gap", Raw(encode({"streams": [stream_of(target)]}))))
+        stream = stream_of(target)
+        gap = {"streams": [stream], "epoch": epoch, "offsets": {stream: offset}}
+        self.arrived(target, Event("stream_gap", Raw(encode(gap))))
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's."""

@@ -76,7 +76,7 @@ class EndedLogin(Struct):
     reason: str
 
 
-class WorkerRequest(Struct):
+class WorkerRequest(Struct, forbid_unknown_fields=True):
     """A request for a worker. `affinity`: the same key goes to the same worker while it lives. `idempotent`: may be
     sent to another worker if its worker is lost."""
 
@@ -85,7 +85,7 @@ class WorkerRequest(Struct):
     timeout: Timeout | None = None
     request_id: Annotated[str, Meta(max_length=256)] | None = None
     affinity: Annotated[str, Meta(max_length=256)] | None = None
-    idempotent: bool = True
+    idempotent: bool | None = True
 
 
 class RequestAnswer(Struct):
@@ -98,7 +98,7 @@ class RequestAnswer(Struct):
     processed_by: str | None
 
 
-class ClientRequest(Struct):
+class ClientRequest(Struct, forbid_unknown_fields=True):
     """A request for one connected client of the envelope dialect."""
 
     action: Command

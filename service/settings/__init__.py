@@ -3,9 +3,8 @@
 The names below are all that other modules may use; the modules of this package are its own affair.
 """
 
-from .model import Settings
-from .reference import reference_markdown
-from .shown import Row
+from .loading import Settings
+from .shown import Row, reference_markdown
 from .sources import SettingsError
 
 __all__ = ["Row", "Settings", "SettingsError", "reference_markdown"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from .reference import reference_markdown
+from .shown import reference_markdown
 
 if __name__ == "__main__":
     sys.stdout.write(reference_markdown())

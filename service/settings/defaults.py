@@ -1,4 +1,4 @@
-"""The defaults that depend on other settings: one function each, from what is known so far to the value."""
+"""The defaults that depend on other settings: one function for each, from the fields before it to the value."""
 
 import os
 import re
@@ -50,3 +50,11 @@ def name(_: Known) -> str:
 
 def by_environment(development: object, production: object) -> Default:
     return lambda known: production if known["environment"] == "production" else development
+
+
+def ignored_ports(api_type: str) -> tuple[str, ...]:
+    """The variables of ports that a process of this type doesn't open, whatever they say.
+
+    They are ignored and not refused: the parts of one gateway may well be given the same variables.
+    """
+    return {"http": ("WEBSOCKET_PORT", "WORKER_PORT"), "websocket": ("WEBSOCKET_PORT",)}.get(api_type, ())

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic.fields import FieldInfo
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +53,11 @@ class Wrong(ValueError):
 def quoted(text: str) -> str:
     """A piece of untrusted text, cut to 60 characters, with everything that doesn't print escaped."""
     return repr(text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 1] + "…")
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Whether a field's value must never be shown."""
+    return "SecretStr" in str(field.annotation)
 
 
 def is_host(text: str) -> bool:

@@ -1,30 +1,17 @@
 """The settings themselves: names, forms, defaults and meanings, in the order of the reference.
 
-The only place that decides a default. An object of this class never changes, has everything derived, and is
-made by `Settings.load`: it reads the sources once, and either every rule holds or `SettingsError` tells all.
+The only place that decides a default. What involves more than one setting is in `rules`; how they are read, in
+`loading`.
 """
 
-from collections.abc import Mapping
 from ipaddress import IPv4Network
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from pydantic import (
-    AliasGenerator,
-    Field,
-    JsonValue,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AliasGenerator, Field, JsonValue, PrivateAttr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from . import defaults, forms
-from .problems import in_words
-from .rules import contradictions, ignored_ports, plain_ports, warnings
-from .shown import Row, rows
-from .sources import Origin, SettingsError, collect, env_name
+from .sources import Origin, env_name
 
 # Heroku's routers reach a dyno from these private addresses, and nothing else can reach it at all.
 PLATFORM_ROUTER: Final = IPv4Network("10.0.0.0/8")
@@ -61,8 +48,8 @@ LOGS: Final = "Names and logs"
 OTHERS: Final = "Other services"
 
 
-class Settings(BaseSettings):
-    """Every setting, resolved. Made by `load`; frozen."""
+class Values(BaseSettings):
+    """Every setting, with everything derived; frozen. `Settings` is this class with the means to load it."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -220,7 +207,7 @@ class Settings(BaseSettings):
     handshake_timeout: forms.Seconds = setting(TIMES, "How long a handshake may take, in seconds.", 5.0)
     registration_timeout: forms.Seconds = setting(
         TIMES,
-        "How long a connection may leave open what it is, in seconds (then 4000).",
+        "How long a connection may stay unidentified, in seconds (then 4000).",
         60.0,
     )
     ping_interval: forms.Seconds = setting(
@@ -301,11 +288,14 @@ class Settings(BaseSettings):
         "Deployments that share a Redis have one each.",
         "portico:",
     )
-    open_api_key: forms.HeaderSecret = setting(OTHERS, "The key for an API in the style of OpenAI's.")
-    open_api_base_url: forms.HttpUrl = setting(OTHERS, "Where that API is.", "https://api.openai.com/v1")
+    open_api_key: forms.HeaderSecret = setting(
+        OTHERS, "The key for an API in the style of OpenAI's. Nothing uses it yet."
+    )
+    open_api_base_url: forms.HttpUrl = setting(
+        OTHERS, "Where that API is. Nothing uses it yet.", "https://api.openai.com/v1"
+    )
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
-    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -331,52 +321,7 @@ class Settings(BaseSettings):
     @classmethod
     def _only_what_is_opened(cls, port: int | None, info: ValidationInfo) -> int | None:
         name = env_name(str(info.field_name))
-        return None if name in ignored_ports(info.data.get("api_type", "combined")) else port
-
-    @classmethod
-    def load(
-        cls,
-        environ: Mapping[str, str] | None = None,
-        dotenv: Path | None = None,
-        overrides: Mapping[str, str] | None = None,
-    ) -> Self:
-        """Read the settings and check every rule.
-
-        `environ`: the variables; without it, those of the process, and `.env` in the working directory.
-        `dotenv`: a file to read beside them. `overrides`: variables from the command line, which win over both;
-        a PORT among them was typed by somebody and doesn't make the environment production.
-        Raises `SettingsError` with a sentence for everything wrong.
-        """
-        known = {env_name(name): name for name in cls.model_fields}
-        found = collect(environ, dotenv, known)
-        values = dict(found.values)
-        origins = dict(found.origins)
-        if "ENVIRONMENT" not in values and "PORT" in values and origins["PORT"] == "environment":
-            values["ENVIRONMENT"], origins["ENVIRONMENT"] = "production", "derived"
-        for name, value in (overrides or {}).items():
-            values[name], origins[name] = value, "command line"
-        if "DYNO" in values and "PORTICO_TRUSTED_PROXIES" not in values:
-            values["PORTICO_TRUSTED_PROXIES"] = str(PLATFORM_ROUTER)
-            origins["PORTICO_TRUSTED_PROXIES"] = "derived"
-        problems = list(found.problems)
-        try:
-            settings = cls.model_validate(values)
-        except ValidationError as error:
-            refused = in_words(error, values, {env: cls.model_fields[name] for env, name in known.items()})
-            problems += [sentence for sentences in refused.values() for sentence in sentences]
-            # Without what was refused the rest must make sense by itself; then its contradictions are told too.
-            settings = cls.model_validate({n: v for n, v in values.items() if n not in refused})
-        else:
-            refused = {}
-        for field, info in cls.model_fields.items():
-            by_default: Origin = "default" if info.default_factory is None else "derived"
-            origins.setdefault(env_name(field), by_default)
-        settings._origins.update(origins)
-        problems += [sentence for names, sentence in contradictions(settings) if names.isdisjoint(refused)]
-        if problems:
-            raise SettingsError(problems)
-        settings._notes = tuple(warnings(settings, values))
-        return settings
+        return None if name in defaults.ignored_ports(info.data.get("api_type", "combined")) else port
 
     @property
     def http_port(self) -> int:
@@ -391,15 +336,3 @@ class Settings(BaseSettings):
     def origin(self, field: str) -> Origin:
         """Where the value of a field (by its name here, such as `port`) comes from."""
         return self._origins[env_name(field)]
-
-    def plain_ports(self) -> list[str]:
-        """The ports that were asked for and speak no TLS, as sentences: what to tell whoever wants TLS."""
-        return list(plain_ports(self))
-
-    def warnings(self) -> list[str]:
-        """What is allowed but worth a line at start: one sentence each."""
-        return list(self._notes)
-
-    def describe(self) -> list[Row]:
-        """The values in force, in the order of the reference; secrets are masked."""
-        return list(rows(self))

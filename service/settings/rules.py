@@ -6,13 +6,12 @@ wrong and what would be right, and quotes no secret.
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .certificates import CERT, KEY, certificate_problems
+from .defaults import ignored_ports
 from .forms import quoted
-
-if TYPE_CHECKING:
-    from .model import Settings
+from .model import Values
 
 Contradiction = tuple[frozenset[str], str]
 """The variables involved, and the sentence."""
@@ -25,7 +24,7 @@ _TLS: Final = frozenset({CERT, KEY})
 _BURST_SECONDS: Final = 2
 
 
-def contradictions(settings: "Settings") -> Iterator[Contradiction]:
+def contradictions(settings: Values) -> Iterator[Contradiction]:
     """Whatever cannot be served as it is set."""
     yield from ((_MODE, sentence) for sentence in _mode(settings))
     yield from ((_PARTS, sentence) for sentence in _parts(settings))
@@ -35,7 +34,7 @@ def contradictions(settings: "Settings") -> Iterator[Contradiction]:
         yield from ((_PORTS | _TLS, sentence) for sentence in plain_ports(settings))
 
 
-def _mode(settings: "Settings") -> Iterator[str]:
+def _mode(settings: Values) -> Iterator[str]:
     role, kind = settings.service_role, settings.api_type
     allowed = {None: (kind,), "api": ("http", "combined"), "websocket": ("websocket",)}[role]
     if kind not in allowed:
@@ -43,7 +42,7 @@ def _mode(settings: "Settings") -> Iterator[str]:
         yield f"SERVICE_ROLE={role} contradicts API_TYPE={kind}: leave API_TYPE unset, or set it to {right}."
 
 
-def _parts(settings: "Settings") -> Iterator[str]:
+def _parts(settings: Values) -> Iterator[str]:
     if settings.api_type != "combined" and settings.redis_url is None:
         role = settings.service_role
         told = f"SERVICE_ROLE={role}" if role else f"API_TYPE={settings.api_type}"
@@ -53,7 +52,7 @@ def _parts(settings: "Settings") -> Iterator[str]:
         )
 
 
-def _ports(settings: "Settings") -> Iterator[str]:
+def _ports(settings: Values) -> Iterator[str]:
     ports = {"PORT": settings.port, "WEBSOCKET_PORT": settings.websocket_port, "WORKER_PORT": settings.worker_port}
     if settings.websocket_port == 65536:
         yield "PORT=65535 leaves no port above it for WebSockets: set WEBSOCKET_PORT to another port, or to same."
@@ -66,7 +65,7 @@ def _ports(settings: "Settings") -> Iterator[str]:
         yield f"{one} and {other} are both {number}{note}: set another port, or {remedy[other]}."
 
 
-def plain_ports(settings: "Settings") -> Iterator[str]:
+def plain_ports(settings: Values) -> Iterator[str]:
     """A sentence for each port that somebody asked for and that speaks no TLS."""
     for field, right in (("websocket_port", "same"), ("worker_port", "off")):
         number = getattr(settings, field)
@@ -78,7 +77,7 @@ def plain_ports(settings: "Settings") -> Iterator[str]:
             )
 
 
-def warnings(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
+def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     """What is allowed, but worth a line at start. `values`: what the sources hold, by variable."""
     yield from _read_otherwise(settings, values)
     if settings.production:
@@ -105,7 +104,7 @@ def warnings(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _read_otherwise(settings: "Settings", values: Mapping[str, str]) -> Iterator[str]:
+def _read_otherwise(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     word = values.get("ENVIRONMENT", settings.environment)
     if word.lower() not in ("production", "development"):
         yield (
@@ -114,19 +113,16 @@ def _read_otherwise(settings: "Settings", values: Mapping[str, str]) -> Iterator
         )
     if settings.redis_url is None and "REDIS_PORT" in values:
         yield "REDIS_PORT is set without REDIS_HOST and means nothing by itself: set REDIS_HOST, or REDIS_URL."
+    for name in ("OPEN_API_KEY", "OPEN_API_BASE_URL"):
+        if name in values:
+            yield f"{name} is set, but nothing in this version uses it: unset it."
     for name in ignored_ports(settings.api_type):
         if name in values:
             ours = "it takes WebSockets on PORT" if settings.api_type == "websocket" else "it takes no WebSockets"
             yield f"{name} is ignored where API_TYPE is {settings.api_type}: {ours}."
 
 
-def ignored_ports(api_type: str) -> tuple[str, ...]:
-    """The variables of ports that a process of this type doesn't open, whatever they say. Parts of one gateway may
-    well be given the same variables."""
-    return {"http": ("WEBSOCKET_PORT", "WORKER_PORT"), "websocket": ("WEBSOCKET_PORT",)}.get(api_type, ())
-
-
-def _open_or_shut(settings: "Settings") -> Iterator[str]:
+def _open_or_shut(settings: Values) -> Iterator[str]:
     if not settings.api_keys:
         yield "PORTICO_API_KEYS is not set, so in production the HTTP API answers 403: set one or more keys."
     if not settings.api_keys and settings.websocket_handshake_key is None:

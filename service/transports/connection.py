@@ -1,42 +1,29 @@
 """One accepted socket: from its first byte to the closing of its descriptor. The native Peer.
 
-Knows its descriptor, its reactor, and through the Gate who its messages are for. Every call is
-synchronous and waits for nothing. Its life, and nothing else is allowed:
-
-    HEAD     reading the request head       → OPEN, ENDING (an HTTP answer went out), GONE
-    OPEN     messages both ways             → CLOSING (we closed first), ENDING (they did, or a fault), GONE
-    CLOSING  our Close is on its way; what comes is discarded, up to theirs → ENDING, GONE
-    ENDING   all is said: write the rest, half-close, read on to the end, so that the peer sees our
-             last words rather than a reset → GONE
-    GONE     the descriptor is no longer ours
-
-Each state but OPEN has a deadline, so no peer can make its connection stay.
+Knows its descriptor, the reactor that it belongs to (as a `Host`), and through the Gate who its messages are for.
+Every call is synchronous and waits for nothing. Its states, and the moves between them, are in `connection_state`; what
+it receives is cut into messages by `inbound`, what it sends is queued and written by `outbound`.
 """
 
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from portico.wire.codes import ABNORMAL, CloseCode
-from portico.wire.frame import Frame
-from service.core.ports import HttpAnswer
+from service.core.deadlines import DeadlineWheel
+from service.core.ports import Gate, HttpAnswer, PlainHttp
 
 from .allowance import Allowance
+from .close_frames import close_frame, skip_to_close
+from .connection_state import CLOSING, ENDING, GONE, HEAD, OPEN
 from .deflate import negotiate
-from .head import OWN_FAULT, BadHead, Upgrade, read_request, render, switching
-from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED, Inbound, close_frame, skip_to_close
-from .outbound import write_queue
-from .poller import NOTHING, READABLE, WRITABLE
-
-if TYPE_CHECKING:
-    from .native import Reactor
-
-HEAD: Final = 0
-OPEN: Final = 1
-CLOSING: Final = 2
-ENDING: Final = 3
-GONE: Final = 4
+from .handshake import BadHead
+from .head import OWN_FAULT, ResolveOrigin, Upgrade, read_request, render, switching
+from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
+from .outbound import Outbound, Writers
+from .poller import READABLE
 
 PATIENCE: Final = 2.0
 """Seconds that a peer has for its side of a closing."""
@@ -44,44 +31,57 @@ PATIENCE: Final = 2.0
 _PING: Final = b"\x89\x00"
 
 _read = os.read
-_write = os.write
 
 
-class Connection(Inbound):
+class Host(Writers, Protocol):
+    """What a connection asks of the reactor that it belongs to."""
+
+    gate: Gate
+    plain_http: PlainHttp
+    resolve_origin: ResolveOrigin
+    pong_timeout: float
+    compression: bool
+    metered: bool
+    max_messages_per_second: float
+    max_bytes_per_second: float
+    clock: Callable[[], float]
+    now: float
+    wheel: "DeadlineWheel[Connection]"
+
+    def let_wait(self, connection: "Connection") -> None:
+        """It has more frames than its turn allows: on with it in the next pass."""
+
+    def announce(self, connection: "Connection", code: int, reason: str) -> None:
+        """It is over: its Receiver is told soon, never from within one of its own calls."""
+
+    def schedule_ping(self, connection: "Connection") -> None:
+        """Set the moment of its next ping."""
+
+    def forget(self, connection: "Connection") -> None:
+        """It is gone."""
+
+
+class Connection(Outbound):
     """A Peer over a socket of our own. Made by the reactor, in its task or in calls from the same thread."""
 
     __slots__ = (
         "_deaf",
-        "_offset",
         "_pinged",
-        "_queue",
-        "_waiting",
-        "_watched",
         "address",
         "busy",
-        "fd",
         "kind",
-        "reactor",
-        "state",
-        "tick",
     )
 
     transport: Final = "native"
 
-    def __init__(self, reactor: "Reactor", fd: int, address: str, kind: str) -> None:
-        super().__init__(reactor.counts)
+    reactor: Host
+
+    def __init__(self, reactor: Host, fd: int, address: str, kind: str) -> None:
+        super().__init__(reactor.counts, fd)
         self.reactor = reactor
-        self.fd = fd
         self.address = address
         self.kind = kind
-        self.state = HEAD
-        self.tick = 0
         self.busy = False
-        # One frame is kept as it is: a list for each connection of a broadcast would wake the garbage collector.
-        self._queue: bytes | list[bytes] | None = None
-        self._waiting = 0  # bytes in the queue
-        self._offset = 0  # bytes of the queue's first that were written
-        self._watched = READABLE
         self._deaf = False  # the peer said that nothing more will come
         self._pinged = False
 
@@ -90,33 +90,10 @@ class Connection(Inbound):
 
     # The Peer port.
 
-    def send(self, frame: Frame) -> None:
-        """Queue one text message. Nothing happens on a connection that isn't open."""
-        if self.state != OPEN:
-            return
-        self.counts.messages_out += 1
-        wire = frame.deflated(self.deflate) if self.deflate else frame.wire
-        queue = self._queue
-        if queue is None:
-            self._queue = wire
-            self._waiting = len(wire)
-            reactor = self.reactor
-            reactor.dirty.append(self)
-            if reactor.parked:
-                reactor.wake()
-        elif self._waiting <= self.reactor.outbound_limit:
-            if isinstance(queue, bytes):
-                self._queue = [queue, wire]
-            else:
-                queue.append(wire)
-            self._waiting += len(wire)
-        else:
-            self._press(wire)
-
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close after what is queued; `reason` is cut to 123 bytes. Nothing happens on a closing connection."""
         if self.state == OPEN:
-            self._close_first(code, reason)
+            self.close_first(code, reason)
 
     def allow_message_size(self, size: int) -> None:
         """From the next message on accept messages of up to `size` bytes (0: no limit)."""
@@ -183,46 +160,6 @@ class Connection(Inbound):
         """Bytes of the head that somebody else read; handled when its turn comes."""
         self._inbox = received
 
-    def flush(self) -> None:
-        """Write what is queued, as far as the kernel takes it; it is watched for room for the rest."""
-        queue = self._queue
-        if queue is None:
-            return
-        written = 0
-        try:
-            if isinstance(queue, bytes):
-                written = _write(self.fd, queue)
-                if written == len(queue):
-                    self._queue = None
-                    self._waiting = 0
-                    if self.state == OPEN and self._watched == READABLE:
-                        self.counts.bytes_out += written
-                        return
-                else:
-                    self._queue = [queue]
-                    self._offset = written
-                    self._waiting -= written
-            else:
-                done, self._offset, written = write_queue(self.fd, queue, self._offset)
-                self._waiting -= written
-                if done == len(queue):
-                    self._queue = None
-                else:
-                    del queue[:done]
-        except (BlockingIOError, InterruptedError):
-            pass
-        except OSError:
-            self.lost()
-            return
-        self.counts.bytes_out += written
-        if self._queue is not None:
-            self._watch(self._watched | WRITABLE)
-            return
-        if self._watched & WRITABLE:
-            self._watch(self._watched & ~WRITABLE)
-        if self.state == ENDING:
-            self._half_close()
-
     def due(self, now: float) -> None:
         """Its deadline is over."""
         state = self.state
@@ -242,10 +179,10 @@ class Connection(Inbound):
             self._pinged = True
             self.respond(_PING)
             if self.state == OPEN:
-                reactor.wheel.set(self, now + reactor.pong_timeout)
+                reactor.wheel.add(self, now + reactor.pong_timeout)
             return
         self.counts.mute_closed += 1
-        self._close_first(CloseCode.SILENT, "no pong came in time")
+        self.close_first(CloseCode.SILENT, "no pong came in time")
 
     def pong(self) -> None:
         """A pong came: whichever ping it answers, the peer is there."""
@@ -288,10 +225,10 @@ class Connection(Inbound):
         self.limit = admission.max_message_size or UNLIMITED
         if reactor.metered:
             self.allowance = Allowance(reactor.max_messages_per_second, reactor.max_bytes_per_second, reactor.now)
-        self._put(switching(request.accept, admission.subprotocol, self._agree(request)))
+        self.put(switching(request.accept, admission.subprotocol, self._agree(request)))
         self.state = OPEN
         self.listening = True
-        reactor.wheel.drop(self)
+        reactor.wheel.discard(self)
         reactor.schedule_ping(self)
         self.receiver = reactor.gate.opened(self, admission)
 
@@ -305,23 +242,16 @@ class Connection(Inbound):
         return agreement.header
 
     def _answer(self, response: bytes) -> None:
-        self._put(response)
+        self.put(response)
         self._finish()
 
     # What Inbound asks for.
-
-    def respond(self, data: bytes) -> None:
-        """Queue a control frame; it counts against the outbound limit like any message."""
-        if self._waiting > self.reactor.outbound_limit and self._queue is not None and self.state == OPEN:
-            self._press(data)
-        else:
-            self._put(data)
 
     def allowed(self, size: int) -> bool:
         """Take one message from the allowance; a connection that is over it is closed."""
         if self.allowance is None or self.allowance.take(size, self.reactor.now):
             return True
-        self._close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
+        self.close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
         return False
 
     def theirs(self, code: int, reason: str) -> None:
@@ -337,7 +267,7 @@ class Connection(Inbound):
     def fail(self, code: int, reason: str) -> None:
         """End the connection, for a fault of whichever side."""
         if self.state == OPEN:
-            self._put(close_frame(code, reason))
+            self.put(close_frame(code, reason))
             self._over(code, reason)
             self._finish()
         elif self.state == HEAD:
@@ -347,15 +277,16 @@ class Connection(Inbound):
 
     # The end.
 
-    def _close_first(self, code: CloseCode, reason: str) -> None:
-        self._put(close_frame(code, reason))
+    def close_first(self, code: CloseCode, reason: str) -> None:
+        """Queue our Close, before the peer's."""
+        self.put(close_frame(code, reason))
         self.state = CLOSING
         self.listening = False
         # Of a compressed frame that is half here nothing was kept: the rest of it is passed over.
         self._need = 0 if self._assembly is None else self._assembly.missing
         self._assembly = None
         self._over(code, reason)
-        self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)
+        self.reactor.wheel.add(self, self.reactor.clock() + PATIENCE)
 
     def _seek_close(self, data: bytes) -> None:
         """Discard what comes, up to the peer's Close."""
@@ -371,11 +302,12 @@ class Connection(Inbound):
         self._inbox = b""
         self._need = 0
         self._assembly = None
-        self.reactor.wheel.set(self, self.reactor.clock() + PATIENCE)
+        self.reactor.wheel.add(self, self.reactor.clock() + PATIENCE)
         if self._queue is None:
-            self._half_close()
+            self.all_written()
 
-    def _half_close(self) -> None:
+    def all_written(self) -> None:
+        """Everything is out, and nothing more will be sent: say so to the peer."""
         if self._deaf:
             self.gone()
             return
@@ -400,7 +332,7 @@ class Connection(Inbound):
             return
         self._deaf = True
         # The end stays readable for ever: go on watching, and the loop spins.
-        self._watch(self._watched & ~READABLE)
+        self.watch(self._watched & ~READABLE)
         self._finish()
 
     def lost(self) -> None:
@@ -436,41 +368,3 @@ class Connection(Inbound):
 
     def _over(self, code: int, reason: str) -> None:
         self.reactor.announce(self, code, reason)
-
-    # The outgoing queue.
-
-    def _put(self, data: bytes) -> None:
-        if self._queue is None:
-            self._queue = data
-            self._waiting = len(data)
-            self.reactor.mark_dirty(self)
-        else:
-            if isinstance(self._queue, bytes):
-                self._queue = [self._queue, data]
-            else:
-                self._queue.append(data)
-            self._waiting += len(data)
-
-    def _press(self, wire: bytes) -> None:
-        """More than the limit is waiting and more comes: write first if that was not tried, else close."""
-        if not self._watched & WRITABLE:
-            self.flush()
-        if self.state != OPEN:
-            return
-        if self._waiting <= self.reactor.outbound_limit:
-            self._put(wire)
-            return
-        self.counts.slow_closed += 1
-        # The frame that is half out has to be finished, or the Close would be read as part of it.
-        queue = self._queue
-        self._queue = None
-        self._waiting = 0
-        if isinstance(queue, list) and self._offset:
-            self._queue = queue[:1]
-            self._waiting = len(queue[0]) - self._offset
-        self._close_first(CloseCode.TOO_SLOW, "reads too slowly")
-
-    def _watch(self, mask: int) -> None:
-        if mask != self._watched:
-            self._watched = mask
-            self.reactor.poller.modify(self.fd, mask or NOTHING)

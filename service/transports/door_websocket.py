@@ -1,19 +1,19 @@
 """DoorWebsocket: Hypercorn's ASGI WebSocket stream, with the WebSocket protocol done right.
 
-Hypercorn keeps the handshake's conversation with the app; the frames are read and written by the same
-Sans-I/O core as the native transport's. So what Hypercorn 0.18 by itself gets wrong is right here: a
-handshake with bytes beyond ASCII, a wrong version or key, or a body is refused instead of ending the server;
-frames that come before the answer are kept; a broken frame gets its Close (1002, 1007, 1009) and the
-connection ends; messages are bounded as they come; compression, which Hypercorn would always agree to, at 33 KiB a
-connection and with 1 MiB that unfolds to 750, is negotiated where the door says so, keeps nothing between
-messages and is bounded like them; pongs are waited for; and the app is told the true close code.
+Hypercorn keeps the handshake's conversation with the app; the frames are read and written by `websockets`' Sans-I/O
+protocol, which the native transport uses too. What Hypercorn 0.18 gets wrong by itself, and this doesn't:
+
+- A handshake with bytes beyond ASCII, a wrong version or key, or a body ended the server: it is refused.
+- Frames that come before the answer were lost: they are kept.
+- A broken frame gets its Close (1002, 1007, 1009), and the connection ends; messages are bounded as they come.
+- Compression was always agreed to, at 33 KiB a connection, and 1 MiB could unfold to 750 MiB: it is negotiated where
+  the door says so, keeps nothing between messages, and is bounded like them.
+- Pongs are waited for, and the app is told the true close code.
 
 It talks plain ASGI to the app, plus one extension in the scope (`door.EXTENSION`). Subclasses a class that is
 not Hypercorn's public API: only `front_door` decides whether it is used.
 """
 
-import base64
-import binascii
 import random
 import sys
 from collections.abc import Callable
@@ -34,9 +34,11 @@ from websockets.typing import ExtensionName
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame as OutgoingFrame
+from service.core.ports import HttpAnswer
 
 from .deflate import Agreement, Inflater, Unfit, negotiate
 from .door import EXTENSION, Door
+from .handshake import BadHead, check_bytes, check_handshake
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0
@@ -125,10 +127,11 @@ class DoorWebsocket(WSStream):
             await self._tell_disconnect()
 
     async def _begin(self, request: Request) -> None:
-        refusal = _fault(request)
-        if refusal is not None:
+        try:
+            _check(request)
+        except BadHead as bad:
             self._door.counts.handshakes_refused += 1
-            await self._refuse(request, *refusal)
+            await self._refuse(request, bad.answer)
             return
         # Unknown to Hypercorn is not negotiated by Hypercorn.
         headers = [field for field in request.headers if field[0].lower() != _EXTENSIONS]
@@ -137,14 +140,16 @@ class DoorWebsocket(WSStream):
             self._agreement = negotiate(", ".join(offers))
         await super().handle(replace(request, headers=headers))
 
-    async def _refuse(self, request: Request, status: int, sentence: bytes) -> None:
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(sentence))]
+    async def _refuse(self, request: Request, answer: HttpAnswer) -> None:
+        headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
         if request.http_version < "2":
             headers.append((b"connection", b"close"))
-        if status == 426:
-            headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
-        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
-        await self.send(Body(stream_id=self.stream_id, data=sentence))
+        else:
+            # HTTP/2 has no such header (RFC 9113 section 8.2.2).
+            headers = [(name, value) for name, value in headers if name != b"upgrade"]
+        await self.send(Response(stream_id=self.stream_id, status_code=answer.status, headers=headers))
+        await self.send(Body(stream_id=self.stream_id, data=answer.body))
         await self.send(EndBody(stream_id=self.stream_id))
         await self.send(StreamClosed(stream_id=self.stream_id))
 
@@ -326,31 +331,11 @@ class DoorWebsocket(WSStream):
                 await self.send(StreamClosed(stream_id=self.stream_id))
 
 
-def _fault(request: Request) -> tuple[int, bytes] | None:
-    """The status and sentence that refuse a malformed handshake (RFC 6455 section 4.2.1), or None."""
-    key = version = None
-    for name, value in request.headers:
-        match name.lower():
-            case b"sec-websocket-key":
-                key = value
-            case b"sec-websocket-version":
-                version = value.strip()
-            case b"content-length" if value.strip() != b"0":
-                return 400, b"A WebSocket handshake has no body.\n"
-            case b"transfer-encoding":
-                return 400, b"A WebSocket handshake has no body.\n"
-        if not value.isascii():
-            return 400, b"The headers of a WebSocket handshake are ASCII.\n"
-    if version != b"13":
-        return 426, b"This server speaks WebSocket version 13.\n"
-    # Over HTTP/2 there is no key (RFC 8441 section 5.1).
-    if request.http_version < "2" and not _is_key(key):
-        return 400, b"Sec-WebSocket-Key must be 16 bytes in base64.\n"
-    return None
-
-
-def _is_key(key: bytes | None) -> bool:
-    try:
-        return key is not None and len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
-        return False
+def _check(request: Request) -> None:
+    """Refuse a malformed handshake. Raises BadHead."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        check_bytes(raw_value)
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii").strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    check_handshake("GET", request.http_version, headers)

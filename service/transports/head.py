@@ -1,13 +1,10 @@
-"""The HTTP head that asks for an upgrade, and the answers to it; sans-I/O.
+"""The request head on a port for WebSockets, and the answers to it; sans-I/O.
 
-Knows RFC 9112's request head as far as a WebSocket port needs it, and RFC 6455 section 4.2. Strict: a
-byte that has no business in a head (control bytes, anything from 0x80 up) is refused before anything is
-made of it. No exception but BadHead leaves this module, whatever the bytes.
+Knows RFC 9112's request head as far as such a port needs it; what makes a WebSocket handshake valid is in `handshake`.
+Strict: bytes that no head may have are refused before anything is made of it, since what two programs read differently
+is how rules are got around. No exception but BadHead leaves this module, whatever the bytes.
 """
 
-import base64
-import binascii
-import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +16,7 @@ from urllib.parse import unquote
 
 from service.core.ports import HttpAnswer, PlainHttp
 
+from .handshake import BadHead, accept_key, asks_to_upgrade, check_bytes, check_handshake
 from .proxies import Origin
 
 HEAD_LIMIT: Final = 8192
@@ -29,22 +27,10 @@ HEADER_COUNT_LIMIT: Final = 100
 ResolveOrigin = Callable[[str, Mapping[str, str], str], Origin]
 """(address of the peer, headers, the socket's own scheme) → who asks for what; `ProxyRules.resolve` is one."""
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_FORBIDDEN = re.compile(rb"[^\t\r\n\x20-\x7e]")
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME = re.compile(r"(?:https?|wss?)://[^/?#]*", re.IGNORECASE)
 # Where a second one would leave open which of them counts.
 _ONCE: Final = frozenset({"host", "content-length", "sec-websocket-key", "sec-websocket-version"})
-
-
-class BadHead(Exception):
-    """A head that gets this answer; whoever sent it is at fault."""
-
-    def __init__(self, status: int, sentence: str, *headers: tuple[str, str]) -> None:
-        super().__init__(sentence)
-        self.answer = HttpAnswer(
-            status, (("content-type", "text/plain; charset=utf-8"), *headers), sentence.encode() + b"\n"
-        )
 
 
 @dataclass(slots=True)
@@ -68,17 +54,7 @@ class Head:
     @property
     def wants_upgrade(self) -> bool:
         """Whether this asks for a WebSocket, rightly or wrongly."""
-        return "websocket" in _tokens(self.headers, "upgrade") and "upgrade" in _tokens(self.headers, "connection")
-
-
-def _tokens(headers: Mapping[str, str], name: str) -> list[str]:
-    return [token.strip().lower() for token in headers.get(name, "").split(",")]
-
-
-def check_bytes(data: bytes) -> None:
-    """Refuse bytes that no head may have, as soon as they come. Raises BadHead."""
-    if _FORBIDDEN.search(data) is not None:
-        raise BadHead(400, "A request head is printable ASCII; this one has other bytes in it.")
+        return asks_to_upgrade(self.headers)
 
 
 def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin) -> Head:
@@ -130,33 +106,6 @@ def _parse_target(target: str) -> tuple[str, str]:
     if not path.startswith("/") and path != "*":
         raise BadHead(400, "The request target is not a path.")
     return unquote(path), query
-
-
-def accept_key(head: Head) -> str:
-    """Check an upgrade (RFC 6455 section 4.2.1); what goes into Sec-WebSocket-Accept. Raises BadHead."""
-    headers = head.headers
-    if head.method != "GET":
-        raise BadHead(405, "A WebSocket handshake is a GET.", ("allow", "GET"))
-    if not head.http_1_1:
-        raise BadHead(400, "A WebSocket handshake is HTTP/1.1.")
-    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        raise BadHead(400, "A WebSocket handshake has no body.")
-    if headers.get("sec-websocket-version") != "13":
-        raise BadHead(
-            426,
-            "Only WebSocket version 13 is spoken here.",
-            ("sec-websocket-version", "13"),
-            ("upgrade", "websocket"),
-        )
-    key = headers.get("sec-websocket-key", "").encode()
-    try:
-        valid = len(base64.b64decode(key, validate=True)) == 16
-    except binascii.Error:
-        valid = False
-    if not valid:
-        raise BadHead(400, "Sec-WebSocket-Key is not 16 bytes in base64.")
-    # The handshake's own use of SHA-1: a proof of having read the key, no secret.
-    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()).decode()
 
 
 def switching(accept: str, subprotocol: str | None, extensions: str | None = None) -> bytes:
@@ -226,4 +175,5 @@ def read_request(data: bytes, peer: str, kind: str, answers: Answers) -> Upgrade
     head = parse_head(data[:end], peer, kind, answers.resolve_origin)
     if not head.wants_upgrade:
         return render(answers.plain_http(head), with_body=head.method != "HEAD")
-    return Upgrade(head, accept_key(head), end + 4)
+    check_handshake(head.method, "1.1" if head.http_1_1 else "1.0", head.headers)
+    return Upgrade(head, accept_key(head.headers["sec-websocket-key"]), end + 4)

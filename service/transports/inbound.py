@@ -27,6 +27,7 @@ from portico.wire.codes import CloseCode
 from service.core.ports import Receiver, TransportCounts
 
 from .allowance import Allowance
+from .close_frames import CLOSE
 from .deflate import Inflater, Unfit
 
 FRAMES_A_TURN: Final = 32
@@ -41,7 +42,6 @@ _SLICED: Final = 16384  # above this a view saves more than it costs
 _WHOLE_TEXT: Final = 0x81
 _WHOLE_MESSAGE: Final = (0x81, 0x82)
 _OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
-_WHOLE_CLOSE: Final = 0x88
 _COMMON_CLOSES: Final = (1000, 1001)
 _WHOLE_PING: Final = 0x89
 _WHOLE_PONG: Final = 0x8A
@@ -54,38 +54,6 @@ _SILENT = logging.getLogger("service.transports.websockets")
 _SILENT.disabled = True
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
-
-
-def close_frame(code: int, reason: str) -> bytes:
-    """A server's Close. The reason is cut to the 123 bytes that it may have."""
-    text = reason.encode("utf-8", "replace")
-    if len(text) > 123:
-        text = text[:123].decode("utf-8", "ignore").encode()
-    return bytes((_WHOLE_CLOSE, 2 + len(text))) + code.to_bytes(2, "big") + text
-
-
-def skip_to_close(data: bytes, missing: int) -> tuple[bytes, int, bool]:
-    """Pass over frames, whatever is in them, in search of a Close.
-
-    `missing` bytes at the beginning still belong to a frame that was passed over. Returns what is left of
-    `data` (less than a frame's head), how many bytes are missing now, and whether there was a Close.
-    """
-    end = len(data)
-    position = min(missing, end)
-    missing -= position
-    while end - position >= 2:
-        length = data[position + 1] & 0x7F
-        start = 2 + (8 if length == 127 else 2 if length == 126 else 0)
-        if end - position < start:
-            break
-        if data[position] & 0x0F == 0x8:
-            return b"", 0, True
-        size = int.from_bytes(data[position + 2 : position + start], "big") if length > 125 else length
-        whole = start + size + (4 if data[position + 1] & 0x80 else 0)
-        step = min(whole, end - position)
-        missing = whole - step
-        position += step
-    return data[position:], missing, False
 
 
 class Assembly:
@@ -282,10 +250,10 @@ class Inbound:
                 self.respond(bytes((_WHOLE_PONG, size)) + payload)
             elif first == _WHOLE_PONG and size < 126:
                 self.pong()
-            elif first == _WHOLE_CLOSE and self._assembly is None and self._plain_close(data, start, stop):
+            elif first == CLOSE and self._assembly is None and self._plain_close(data, start, stop):
                 pass
             else:
-                if first == _WHOLE_CLOSE:
+                if first == CLOSE:
                     # A Close within a fragmented message is a Close, and the message is void.
                     self._assembly = None
                 self._hand_over(bytes(data[position:stop]))
@@ -303,7 +271,7 @@ class Inbound:
         code = int.from_bytes(payload, "big")
         if code not in _COMMON_CLOSES:
             return False
-        self.respond(bytes((_WHOLE_CLOSE, 2)) + payload)
+        self.respond(bytes((CLOSE, 2)) + payload)
         self.theirs(code, "")
         return True
 

@@ -23,23 +23,25 @@ from typing import Final
 import trio
 
 from portico.wire.codes import CloseCode
+from service.core.deadlines import DeadlineWheel
 from service.core.ports import Gate, PlainHttp, TransportCounts
 
-from .connection import OPEN, Connection
+from .acceptor import Acceptor
+from .connection import Connection
+from .connection_state import OPEN
 from .door import Log, describe
 from .head import ResolveOrigin
-from .listener import BACKLOG, Kind, Listener, open_listeners
+from .listener import Kind, open_listeners
+from .outbound import Outbound
 from .poller import READABLE, WRITABLE, Poller, make_poller
-from .wheel import TICK, Wheel
 
 PASS_SECONDS: Final = 0.002
 """What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
 
 _EVENTS: Final = 64  # handled before what they led to is written
 _FLUSHES: Final = 128  # connections written to between two looks at the clock
-_ACCEPTS: Final = 64  # new connections taken in one go
-_ACCEPT_PAUSE: Final = 0.25  # seconds
-_LAST_CALL: Final = 0.7  # seconds that a drain waits for the peers after its window
+TICK: Final = 0.1
+"""Seconds between two looks at the deadlines, and how exact these are."""
 
 
 class Reactor:
@@ -85,20 +87,19 @@ class Reactor:
         self.clock: Callable[[], float] = trio.current_time
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.
         self.now = 0.0
-        self.wheel: Wheel[Connection] = Wheel(self.now)
+        self.wheel: DeadlineWheel[Connection] = DeadlineWheel(TICK)
         self.poller: Poller
         self._make_poller = make_poller
         # The task waits, or is about to: whoever gives it work has to wake it.
         self.parked = False
-        self.dirty: list[Connection] = []
-        self._backlog: deque[Connection] = deque()
+        self.dirty: list[Outbound] = []
+        self._backlog: deque[Outbound] = deque()
         self._connections: dict[int, Connection] = {}
-        self._listeners: dict[int, Listener] = {}
+        self._acceptor: Acceptor
         self._waiting_turn: deque[Connection] = deque()
         self._deferred: deque[Callable[[], None]] = deque()
         self._endings: list[tuple[Connection, int, str]] = []
         self._corpses: list[int] = []
-        self._emptied = trio.Event()
         self._closed = True
         self._bell: socket.socket
         self._ringer: socket.socket
@@ -149,17 +150,14 @@ class Reactor:
         task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Like `listen`, on sockets that listen already. They are closed at the end."""
-        listeners = [Listener(sock, kind) for sock in sockets]
-        for listener in listeners:
-            self._listeners[listener.fd] = listener
-            self.poller.register(listener.fd, READABLE)
+        listeners = self._acceptor.open(sockets, kind)
         try:
             task_status.started([listener.address for listener in listeners])
             for listener in listeners:
                 await listener.stopped.wait()
         finally:
             for listener in listeners:
-                self._stop(listener)
+                self._acceptor.stop(listener)
 
     def adopt(self, sock: socket.socket, received: bytes, kind: Kind, peer: str) -> None:
         """Take over a connected socket that somebody else accepted, and the bytes read from it so far.
@@ -183,37 +181,7 @@ class Reactor:
     def stop_accepting(self, *, leave: bool = False) -> None:
         """Close all listeners, having accepted whoever is in their queues; `leave` them to another process that has
         the same sockets."""
-        for listener in list(self._listeners.values()):
-            if not leave:
-                self._accept(listener, everything=True)
-            self._stop(listener)
-
-    async def drain(self, seconds: float, code: CloseCode = CloseCode.RESTARTING, reason: str | None = None) -> None:
-        """Stop accepting and close every connection, each at a random moment within `seconds`.
-
-        Whatever the clients are to be told first has to be sent before. The reason is
-        `retry_within_ms=…`, unless given. Peers that don't read are cut off: it is over at most a second
-        after the window. Cancelling leaves the connections that were not closed yet open.
-        """
-        if reason is None:
-            reason = f"retry_within_ms={round(seconds * 1000)}"
-        self.stop_accepting()
-        start = self.clock()
-        plan = [(random.uniform(0, seconds), connection) for connection in self._connections.values()]
-        for moment, connection in sorted(plan, key=lambda planned: planned[0]):
-            if start + moment > self.clock():
-                await trio.sleep_until(start + moment)
-            connection.close(code, reason)
-        await trio.sleep_until(start + seconds)
-        for connection in list(self._connections.values()):
-            connection.close(code, reason)  # those that were at their handshake when it began
-        if self._connections:
-            self._emptied = trio.Event()
-            with trio.move_on_after(_LAST_CALL):
-                await self._emptied.wait()
-        for connection in list(self._connections.values()):
-            connection.abandon()
-        self.wake()
+        self._acceptor.stop_all(leave=leave)
 
     def close(self) -> None:
         """Make `run` return, at once."""
@@ -222,7 +190,7 @@ class Reactor:
 
     # What connections call.
 
-    def log(self, event: str, **fields: object) -> None:
+    def log(self, event: str, /, **fields: object) -> None:
         """Say what an operator should know. A log that can't be written ends nothing."""
         with suppress(Exception):
             self._log(event, **fields)
@@ -233,7 +201,7 @@ class Reactor:
             self.parked = False
             self._ringer.send(b"\0")
 
-    def mark_dirty(self, connection: Connection) -> None:
+    def mark_dirty(self, connection: Outbound) -> None:
         """It has something to write."""
         self.dirty.append(connection)
         if self.parked:
@@ -253,20 +221,18 @@ class Reactor:
     def schedule_ping(self, connection: Connection) -> None:
         """Its next ping; jittered, or connections that came together would be pinged together for ever."""
         if self.ping_interval:
-            self.wheel.set(connection, self.now + self.ping_interval * random.uniform(0.8, 1.0))
+            self.wheel.add(connection, self.now + self.ping_interval * random.uniform(0.8, 1.0))
 
     def forget(self, connection: Connection) -> None:
         """It is gone. Its descriptor is closed only after the batch, in which its number may still occur."""
         fd = connection.fd
         del self._connections[fd]
-        self.wheel.drop(connection)
+        self.wheel.discard(connection)
         try:
             self.poller.unregister(fd)
         except OSError as error:
             self.log("descriptor_lost", error=error.strerror)
         self._corpses.append(fd)
-        if not self._connections:
-            self._emptied.set()
         self.wake()
 
     # The loop.
@@ -337,10 +303,7 @@ class Reactor:
 
     def _ready(self, fd: int) -> None:
         """A descriptor that is no connection's: a listener's, the bell's, or one that just went."""
-        listener = self._listeners.get(fd)
-        if listener is not None:
-            self._accept(listener)
-        elif fd == self._bell.fileno():
+        if not self._acceptor.ready(fd) and fd == self._bell.fileno():
             self._bell.recv(64)
 
     def _give_turns(self) -> None:
@@ -366,7 +329,7 @@ class Reactor:
             if time.perf_counter() >= give_up:
                 return
 
-    def _write(self, connection: Connection) -> None:
+    def _write(self, connection: Outbound) -> None:
         try:
             connection.flush()
         except Exception as error:
@@ -392,7 +355,7 @@ class Reactor:
             with suppress(OSError):
                 os.close(fd)
 
-    def _contain(self, connection: Connection, error: Exception) -> None:
+    def _contain(self, connection: Outbound, error: Exception) -> None:
         self.counts.contained_errors += 1
         self.log("contained_error", where="connection", error=describe(error))
         try:
@@ -406,31 +369,12 @@ class Reactor:
         while True:
             await trio.sleep(TICK)
             now = self.now = self.clock()
-            for connection in self.wheel.sweep(now):
+            for connection in self.wheel.expire(now):
                 try:
                     connection.due(now)
                 except Exception as error:
                     self._contain(connection, error)
-            for listener in self._listeners.values():
-                if listener.paused_until and now >= listener.paused_until:
-                    listener.paused_until = 0
-                    self.poller.register(listener.fd, READABLE)
-                    self.log("accept_resumed", port=listener.address[1])
-
-    # Accepting.
-
-    def _accept(self, listener: Listener, *, everything: bool = False) -> None:
-        if listener.paused_until:
-            return
-        try:
-            for fd, address in listener.accept(BACKLOG if everything else _ACCEPTS):
-                self._admit(fd, address, listener.kind)
-        except OSError as error:
-            # Those that wait stay in the queue until descriptors are free.
-            listener.paused_until = self.clock() + _ACCEPT_PAUSE
-            self.poller.unregister(listener.fd)
-            self.counts.accept_pauses += 1
-            self.log("accept_paused", port=listener.address[1], error=error.strerror)
+            self._acceptor.resume(now)
 
     def _admit(self, fd: int, address: str, kind: Kind) -> Connection:
         try:
@@ -440,21 +384,14 @@ class Reactor:
             raise
         connection = Connection(self, fd, address, kind)
         self._connections[fd] = connection
-        self.wheel.set(connection, self.clock() + self.handshake_timeout)
+        self.wheel.add(connection, self.clock() + self.handshake_timeout)
         return connection
-
-    def _stop(self, listener: Listener) -> None:
-        if self._listeners.pop(listener.fd, None) is None:
-            return
-        if not listener.paused_until:
-            self.poller.unregister(listener.fd)
-        listener.sock.close()
-        listener.stopped.set()
 
     def _open(self) -> None:
         self.now = self.clock()
-        self.wheel = Wheel(self.now)
+        self.wheel = DeadlineWheel(TICK)
         self.poller = self._make_poller()
+        self._acceptor = Acceptor(self.poller, self.counts, self.log, self.clock, self._admit)
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
         self._ringer.setblocking(False)
@@ -464,8 +401,7 @@ class Reactor:
     def _shut(self) -> None:
         """Everything ends, whatever state it is in."""
         self._closed = True
-        for listener in list(self._listeners.values()):
-            self._stop(listener)
+        self._acceptor.stop_all(leave=True)
         for connection in list(self._connections.values()):
             try:
                 if connection.state == OPEN:

@@ -1,11 +1,12 @@
 """Enough of an HTTP/1.1 request head to tell whether it asks for a WebSocket.
 
-Sans-I/O and strict: what it doesn't recognise without doubt is not an upgrade, and goes to the HTTP server,
-which has the last word on what is malformed.
+Sans-I/O. What is not without doubt an upgrade is none: it goes to the HTTP server, which refuses what is malformed.
 """
 
 import re
 from typing import Final
+
+from .handshake import asks_to_upgrade, has_body
 
 _METHOD: Final = b"GET "
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
@@ -27,22 +28,12 @@ def asks_for_websocket(data: bytes) -> bool:
     request, *fields = head.split(b"\r\n")
     if not end or not request.startswith(_METHOD) or not request.endswith(b" HTTP/1.1"):
         return False
-    upgrade = connection = b""
+    headers: dict[str, str] = {}
     for field in fields:
-        name, colon, value = field.partition(b":")
-        match name.lower():
-            case b"upgrade":
-                upgrade += value + b","
-            case b"connection":
-                connection += value + b","
-            case b"content-length" if value.strip() != b"0":
-                return False
-            case b"transfer-encoding":
-                return False
+        # Any byte is a letter in Latin-1: what is not ASCII is refused by whoever gets the head.
+        name, colon, value = field.decode("latin-1").partition(":")
         if not colon or not name or name != name.strip():
             return False
-    return b"websocket" in _tokens(upgrade) and b"upgrade" in _tokens(connection)
-
-
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip().lower() for token in value.split(b",")]
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return asks_to_upgrade(headers) and not has_body(headers)

@@ -86,6 +86,7 @@ class Node:
         self.plane = plane
         self.clients: list[Client] = []
         self.lost_targets: list[Target] = []
+        self.gaps: list[tuple[Target, str, int]] = []
         self.messages: list[tuple[str, str, bytes]] = []
         self._stirred = trio.Event()
         plane.attach(self)
@@ -99,8 +100,9 @@ class Node:
         self._stir()
         return len(reached), len(reached)
 
-    def lost(self, target: Target) -> None:
+    def lost(self, target: Target, epoch: str, offset: int) -> None:
         self.lost_targets.append(target)
+        self.gaps.append((target, epoch, offset))
         self._stir()
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:

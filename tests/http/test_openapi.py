@@ -64,7 +64,7 @@ async def test_bounds_and_required_fields_are_those_of_the_decoder() -> None:
     event = schemas["Notification"]
     assert set(event["required"]) == {"target", "type"}
     assert (event["properties"]["type"]["minLength"], event["properties"]["type"]["maxLength"]) == (1, 128)
-    assert event["properties"]["data"] == {"type": "object"}
+    assert event["properties"]["data"] == {"type": ["object", "null"]}
     assert schemas["Problem"]["required"] == ["code", "message", "field"]
 
 

@@ -308,3 +308,31 @@ async def test_where_a_node_does_not_say_whether_it_has_the_client_the_caller_ma
         await wait_all_tasks_blocked(0.01)
         first.pass_time(1.2)
     assert problem(answers[0]) == (503, "unavailable", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "likely"),
+    [
+        ("/api/requests", {"command": "echo", "time_out": 3}, "timeout"),
+        ("/api/requests", {"command": "echo", "idempotence": False}, "idempotent"),
+        ("/api/clients/c1/requests", {"action": "echo", "parms": {}}, "params"),
+    ],
+)
+async def test_a_field_that_is_not_known_is_refused(path: str, body: dict[str, Any], likely: str) -> None:
+    at = house()
+    at.stage.worker("w1")
+    answer = await at.call("POST", path, json=body)
+    assert problem(answer) == (400, "bad_field", list(body)[1])
+    assert repr(likely) in answer.json()["error"]["message"]
+
+
+async def test_null_counts_as_absent() -> None:
+    at = house()
+    session, peer = at.stage.worker("w1")
+    call = Call()
+    nulls = {"data": None, "timeout": None, "request_id": None, "affinity": None, "idempotent": None}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", **nulls})
+        [request] = await asked(peer)
+        at.stage.say(session, done(request, success=True, result="Echo"))
+    assert call.result[0] == 200

@@ -24,6 +24,10 @@ class Outcome:
 
     events: Account
     requests: Errands
+    refused_without_node: int
+    """Pushes that were refused while one of the nodes was dead."""
+    unready_without_node: int
+    """How often another node was found not to be ready meanwhile."""
 
     @property
     def clean(self) -> bool:
@@ -71,7 +75,11 @@ def demonstrate(
 
         say(f"kill -9 of {killed.name}, with a third of the clients and half of the workers on it")
         killed.kill()
-        crowd.pump(leg)
+        unready = 0
+        for _ in range(4):
+            crowd.pump(leg / 4)
+            unready += sum(node.probe() != 200 for node in parts.all if node is not killed)
+        refused = sum(publisher.refused for publisher in publishers)
         killed.start()
         crowd.until(lambda: killed.probe() == 200, 30, "the node is ready again")
         say(f"{killed.name} is back")
@@ -96,4 +104,5 @@ def demonstrate(
         crowd.until(lambda: requester.settled, 40, "everything is answered")
         for member in everybody:
             member.stays = False
-        return Outcome(draw_up(resumers, publishers), errands.draw_up(requester, workers, given))
+        accounts = draw_up(resumers, publishers), errands.draw_up(requester, workers, given)
+        return Outcome(*accounts, refused, unready)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,6 +13,8 @@ from tests.adversity.scene import sized
 
 from .account import Account, Publisher, Resumer, draw_up, finish, publish, settled
 from .deployment import Deployment, Node
+from .errands import Errands, Requester, Worker
+from .errands import draw_up as draw_up_errands
 
 CLIENTS: Final = sized(300, 2000)
 USERS: Final = sized(61, 401)
@@ -30,8 +33,33 @@ class Scene:
         self.clients = clients
         self.publishers = publishers
         self.account = Account()
+        self.requests = Errands()
+        self._asked: tuple[Requester, Worker, Counter[int]] | None = None
         self.forgotten = False
         """Set it where Redis was made to forget what it knew."""
+
+    def ask(self) -> None:
+        """A worker on a node, and a requester on the same that asks it ten times a second: every request has to be
+        answered, and rightly, whatever happens to Redis."""
+        address = self.parts.nodes[0].address
+        given: Counter[int] = Counter()
+        worker = Worker(self.crowd, lambda: [address], 1, given)
+        worker.come()
+        requester = self.crowd.join(Requester(self.crowd, 10), address=address)
+        self.crowd.until(lambda: requester.let_in and worker.registered, 10, "worker and requester are there")
+        requester.probe()
+        self.crowd.until(lambda: requester.found, 10, "there is a worker")
+        requester.begin()
+        self._asked = (requester, worker, given)
+
+    def finish_asking(self) -> None:
+        """Ask no more, and draw up the account of `requests`."""
+        if self._asked is not None:
+            requester, worker, given = self._asked
+            requester.stop()
+            self.crowd.until(lambda: requester.settled, 40, "everything is answered")
+            worker.stays = False
+            self.requests = draw_up_errands(requester, [worker], given)
 
     @property
     def closed(self) -> int:
@@ -72,9 +100,14 @@ class Scene:
 
 
 @contextmanager
-def scene(parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate: float = RATE) -> Iterator[Scene]:
+def scene(
+    parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate: float = RATE, requests: bool = False
+) -> Iterator[Scene]:
     """Clients on all nodes, and publishing, while the block runs. Then whatever was accepted has to be with everybody
-    that it was for, once, or they were told: AssertionError if not."""
+    that it was for, once, or they were told: AssertionError if not.
+
+    `requests`: a worker and a requester on the first node, which is not to be killed: each request has to succeed.
+    """
     for node in parts.all:
         node.wait_ready(20)
     names = [f"u{number}" for number in range(users)]
@@ -89,8 +122,11 @@ def scene(parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate
         here.all_registered()
         here.publishers = publish(parts.api.address, names, rate)
         crowd.pump(0.5)
+        if requests:
+            here.ask()
         yield here
         finish(crowd, here.publishers)
+        here.finish_asking()
         crowd.until(lambda: settled(resumers, here.publishers), 20, f"everybody has everything: {_behind(here)}")
         crowd.pump(0.5)
         for resumer in resumers:
@@ -98,6 +134,9 @@ def scene(parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate
         here.account = draw_up(resumers, here.publishers, forgotten=here.forgotten)
         assert here.account.clean, f"\n{here.account}\n{here.account.examples}"
         assert here.account.sent > 0
+        assert here.requests.clean, f"\n{here.requests}\n{here.requests.examples[:5]}"
+        assert here.requests.given_up == 0
+        assert not requests or here.requests.answered > 0
 
 
 def _behind(here: Scene) -> str:

@@ -32,6 +32,7 @@ BACK: Final = 2.0
 """Seconds after which everything is as before, once Redis is."""
 BUSY: Final = 1.0
 """Seconds more for a machine that has other things to do."""
+AT_ONCE: Final = 0.5
 NOT_READY: Final = 10.0
 """Seconds within which a node knows that it is cut off."""
 LIMIT: Final = "client-output-buffer-limit"
@@ -44,18 +45,33 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield made
 
 
+def refused(parts: Deployment) -> None:
+    """A push is refused, soon, and with what is to be said."""
+    status, said, took = push(parts.api, {"user_id": "nobody"}, durable=True)
+    assert (status, said["error"]["code"]) == (503, "unavailable")
+    assert took < PATIENCE + BUSY
+
+
 def number(node: Node, name: str) -> float:
     """A number of a node's /metrics."""
     return metric(node, name)  # type: ignore[arg-type]  # it has a base_url, too
 
 
+@pytest.mark.shows(
+    "stay",
+    "none lost, none doubled",
+    "503 meanwhile",
+    "go on",
+    "503 at once, 200 within 2 s",
+)
 def test_redis_is_killed_again_and_again(parts: Deployment) -> None:
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         returns = []
         # The last time long enough for the longest pauses between two tries to connect.
         for down in [1] * sized(3, 9) + [sized(5, 15)]:
             here.parts.redis.kill()
-            here.until_probed(503, NOT_READY)
+            here.until_probed(503, AT_ONCE + BUSY)
+            refused(parts)
             assert {node.probe("/livez") for node in parts.all} == {200}
             here.pump(down)
             parts.redis.start()
@@ -69,15 +85,20 @@ def test_redis_is_killed_again_and_again(parts: Deployment) -> None:
     assert here.account.told_lost == 0
 
 
+@pytest.mark.shows(
+    "stay",
+    "none lost, none doubled; what it took before it froze arrives afterwards",
+    "503 after 2 s",
+    "go on",
+    "503 within 10 s, 200 within 2 s",
+)
 def test_redis_freezes(parts: Deployment) -> None:
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         parts.redis.stop()
         frozen = time.monotonic()
         here.until_probed(503, NOT_READY)
         assert {node.probe("/livez") for node in parts.all} == {200}
-        status, said, took = push(parts.api, {"user_id": "nobody"}, durable=True)
-        assert (status, said["error"]["code"]) == (503, "unavailable")
-        assert took < PATIENCE + BUSY
+        refused(parts)
         here.pump(max(0.0, sized(8, 40) - (time.monotonic() - frozen)))
         parts.redis.cont()
         here.until_probed(200, BACK + BUSY)
@@ -88,57 +109,96 @@ def test_redis_freezes(parts: Deployment) -> None:
     assert here.account.refused > 0
 
 
+@pytest.mark.shows(
+    "stay",
+    "what was missed is read from the history, in its place",
+    "durable ones as usual",
+    "go on",
+    "200 within 2 s",
+)
 def test_the_links_are_cut_by_redis(parts: Deployment) -> None:
     before = {node.name: number(node, "redis_subscription_reconnects_total") for node in parts.nodes}
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         for _ in range(3):
             parts.redis.command("CLIENT", "KILL", "TYPE", "pubsub")
             here.pump(0.5)
             here.until_probed(200, BACK + BUSY)
             here.pump(0.5)
         assert here.closed == 0
-    assert here.account.told_lost == 0
+    assert here.account.told_lost == here.account.refused == 0
     for node in parts.nodes:
         assert number(node, "redis_subscription_reconnects_total") == before[node.name] + 3
         assert number(node, "redis_channels_subscribed") == number(node, "redis_channels_wanted")
 
 
+@pytest.mark.shows(
+    "stay",
+    "what was missed is read from the history, in its place",
+    "durable ones as usual",
+    "go on",
+    "200 within 2 s",
+)
 def test_redis_cuts_off_who_does_not_keep_up(parts: Deployment) -> None:
     before = {node.name: number(node, "redis_subscription_reconnects_total") for node in parts.nodes}
     parts.redis.command("CONFIG", "SET", LIMIT, "pubsub 1mb 1mb 60")
     burst = "for n = 1, 4000 do redis.call('PUBLISH', KEYS[1], ARGV[1]) end"
     message = json.dumps({"type": "flood", "text": "x" * 1000})
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         for _ in range(3):
             parts.redis.command("EVAL", burst, "1", "notifications:u0", message)
             here.pump(1)
             here.until_probed(200, BACK + BUSY)
         assert here.closed == 0
     parts.redis.command("CONFIG", "SET", LIMIT, "pubsub 32mb 8mb 60")
-    assert here.account.told_lost == 0
+    assert here.account.told_lost == here.account.refused == 0
     for node in parts.nodes:
         assert number(node, "redis_subscription_reconnects_total") >= before[node.name] + 3
 
 
+@pytest.mark.shows(
+    "stay",
+    "a new epoch; connected clients miss nothing; who resumes is told",
+    "accepted; ids and login sessions are forgotten",
+    "go on",
+    "stays 200",
+)
 def test_redis_is_emptied(parts: Deployment) -> None:
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         for _ in range(3):
+            first, login = what_redis_knows(parts)
             parts.redis.command("FLUSHALL")
             here.pump(2)
+            assert {node.probe() for node in parts.all} == {200}
+            again, _ = what_redis_knows(parts)
+            assert again["offset"] > first["offset"], "its id was forgotten"
+            assert call(parts.api, "GET", f"/api/logins/{login}")[0] == 404
             for client in here.clients[::3]:
                 client.leave()
             here.pump(1)
         here.all_registered()
         # A third came back each time with an epoch that is over, and was told so.
         assert here.told >= len(here.clients[::3])
-    assert {node.probe() for node in parts.all} == {200}
+        stayed = [client for n, client in enumerate(here.clients) if n % 3]
+        assert sum(len(client.codes) for client in stayed) == 0
+    assert here.account.refused == 0
+    last = {user: numbers for one in here.publishers for user, numbers in one.accepted.items()}
+    assert all([event for _, event, _ in client.got] == last[client.user] for client in stayed)
 
 
+@pytest.mark.shows(
+    "stay, and are told (`stream_gap`)",
+    'a new epoch; who resumes with the old one gets `"recovered": false`',
+    "503 meanwhile; an `id` used before counts as new; login sessions are over",
+    "go on",
+    "503 at once, 200 within 2 s",
+)
 def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         epochs = {client.epoch for client in here.clients}
+        first, login = what_redis_knows(parts)
         parts.redis.kill()
-        here.until_probed(503, NOT_READY)
+        here.until_probed(503, AT_ONCE + BUSY)
+        refused(parts)
         parts.redis.start(emptied=True)
         here.forgotten = True
         here.until_probed(200, BACK + BUSY)
@@ -147,23 +207,42 @@ def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
         # Whether they missed something cannot be known: everybody is told.
         assert here.told >= len(here.clients)
         assert here.closed == 0
-        here.clients[0].leave()
+        again, _ = what_redis_knows(parts)
+        assert again["offset"] > first["offset"], "its id counts as new"
+        assert call(parts.api, "GET", f"/api/logins/{login}")[0] == 404
+        client = here.clients[0]
+        told = len(client.told)
+        client.leave()
         here.pump(1)
-        assert here.clients[0].epoch not in epochs
+        assert client.epoch not in epochs
+        assert len(client.told) == told + 1
 
 
+@pytest.mark.shows(
+    "are let in again",
+    "replayed",
+    "accepted",
+    "go on",
+    "stays 200",
+)
 def test_everybody_is_cut_off_at_once(parts: Deployment) -> None:
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         for _ in range(sized(3, 10)):
             for client in here.clients:
                 client.leave()
             here.pump(0.2)
+            assert {node.probe() for node in parts.all} == {200}
             here.all_registered()
             here.pump(0.5)
-    assert here.account.told_lost == 0
+    assert here.account.told_lost == here.account.refused == 0
     assert here.account.replayed > 0
 
 
+@pytest.mark.shows(
+    "get it once",
+    "one event, one offset",
+    "both get 202 and the same receipt",
+)
 def test_one_key_on_two_nodes_at_once(parts: Deployment, tmp_path: Path) -> None:
     second = Node(tmp_path, "api-2", "api", {"REDIS_URL": parts.redis.url})
     second.start()
@@ -195,11 +274,18 @@ def test_one_key_on_two_nodes_at_once(parts: Deployment, tmp_path: Path) -> None
         second.kill()
 
 
+@pytest.mark.shows(
+    "notice nothing",
+    "none lost, none doubled",
+    "accepted",
+    "go on",
+    "stays 200, or is again within 2 s",
+)
 def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: Deployment) -> None:
     node = parts.nodes[0]
     names = ("redis_messages_too_large_total", "redis_messages_malformed_total", "redis_ordinary_dropped_total")
     before = [number(node, name) for name in names]
-    with scene(parts) as here:
+    with scene(parts, requests=True) as here:
         for channel in ("portico:t:user_id:u0", "notifications:u0", "portico:nodes"):
             # More than Redis keeps for a subscriber, which cuts the link; and what the link passes over.
             parts.redis.command("PUBLISH", channel, "x" * (33 << 20))
@@ -212,11 +298,18 @@ def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: Deployment) -> No
         here.pump(1)
         assert here.closed == 0
         assert {node.probe() for node in parts.all} == {200}
-    assert here.account.told_lost == 0
+    assert here.account.told_lost == here.account.refused == 0
     after = [number(node, name) for name in names]
     assert [now - then for now, then in zip(after, before, strict=True)] == [3, 18, 8]
 
 
+@pytest.mark.shows(
+    'clients register as usual, within two and a half seconds, with `"recovered": false` if they wanted to resume',
+    "text on `/ws/{user_id}` is echoed to the user's connections on the same node",
+    "requests reach the workers of the same node",
+    "discovery goes on naming the nodes that were there last",
+    "`POST /api/notifications` and `POST /api/logins` answer 503 within 3 seconds",
+)
 def test_everything_that_needs_no_redis_goes_on_without_it(parts: Deployment) -> None:
     api, node = parts.api, parts.nodes[0]
     given: Counter[int] = Counter()
@@ -265,21 +358,41 @@ def test_everything_that_needs_no_redis_goes_on_without_it(parts: Deployment) ->
         worker.stays = False
 
 
+@pytest.mark.shows(
+    "stay",
+    "none lost, none doubled",
+    "503 after 2 s",
+    "go on",
+    "503 within 10 s, 200 within 2 s",
+)
 def test_the_way_to_redis_is_cut_and_stalls(tmp_path: Path) -> None:
     with redis_server(tmp_path / "behind", aof=True) as redis, proxied(redis.port) as proxy:
-        with deployment(tmp_path, nodes=2, redis_url=proxy.url) as parts, scene(parts, clients=100, users=21) as here:
+        with (
+            deployment(tmp_path, nodes=2, redis_url=proxy.url) as parts,
+            scene(parts, clients=100, users=21, requests=True) as here,
+        ):
             for _ in range(sized(2, 10)):
                 proxy.cut()
                 here.pump(0.5)
                 here.until_probed(200, BACK + BUSY)
             proxy.stall()
             here.until_probed(503, NOT_READY)
+            refused(parts)
             here.pump(sized(3, 20))
             proxy.resume()
             here.until_probed(200, BACK + BUSY)
             here.until_accepted()
             assert here.closed == 0
         assert here.account.told_lost == 0
+
+
+def what_redis_knows(parts: Deployment) -> tuple[Any, str]:
+    """Something that Redis remembers of us: a push by its `id`, which gives the receipt, and a login session's name."""
+    status, receipt, _ = push(parts.api, {"user_id": "remembered"}, durable=True, id="remembered")
+    assert status == 202
+    status, said, _ = call(parts.api, "POST", "/api/logins", {"user_id": "remembered", "username": "Ann"})
+    assert status == 201
+    return receipt, said["session_id"]
 
 
 class Listener(Client):

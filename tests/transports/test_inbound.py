@@ -10,7 +10,8 @@ from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.frames import Opcode as Opcodes
 from websockets.protocol import OPEN, Protocol, Side
 
-from service.transports.inbound import FRAMES_A_TURN, Inbound, close_frame, skip_to_close
+from service.transports.close_frames import close_frame
+from service.transports.inbound import FRAMES_A_TURN, Inbound
 
 from .contract_compression import RSV1, compressed, deflated, in_fragments
 from .raw import BINARY, CLOSE, CONT, PING, PONG, frame
@@ -175,7 +176,10 @@ def test_compressed_messages_are_read_as_the_library_reads_them(data: bytes, chu
     heard = Heard(LIMIT, deflate=15)
     heard.hear(data, chunks)
     messages, pongs, end = by_the_library(data, LIMIT, deflate=True)
-    assert (heard.messages, heard.pongs, heard.end) == (messages, pongs, end)
+    assert (heard.messages, heard.pongs) == (messages, pongs)
+    # A compressed frame amid a fragmented message, which is too large as well, breaks two rules: we see the first one
+    # before anything is inflated, the library inflates first.
+    assert heard.end == end or (heard.end, end) == (1002, 1009)
 
 
 @settings(max_examples=200, deadline=None)
@@ -226,25 +230,3 @@ def test_an_endless_message_of_empty_fragments_is_kept_in_nothing() -> None:
     assert heard.end is None
     heard.take(frame(CONT, b"end"))
     assert heard.messages == [(b"end", True)]
-
-
-def test_a_reason_is_cut_between_characters() -> None:
-    sent = close_frame(1000, "é" * 100)
-    assert sent[1] == 2 + 122
-    assert sent[4:].decode() == "é" * 61
-
-
-@given(st.lists(st.binary(max_size=400), max_size=5), chunkings, st.booleans())
-def test_a_close_is_found_behind_anything(payloads: list[bytes], chunks: list[int], closed: bool) -> None:
-    data = b"".join(frame(TEXT_OPCODE, payload, fin=False) for payload in payloads)
-    if closed:
-        data += client_close(1000)
-    rest, missing, found = b"", 0, False
-    sizes = iter(chunks)
-    position = 0
-    while position < len(data) and not found:
-        size = next(sizes, len(data))
-        rest, missing, found = skip_to_close(rest + data[position : position + size], missing)
-        position += size
-        assert len(rest) < 14
-    assert found == closed

@@ -266,10 +266,11 @@ class Following:
         followed.held_bytes += size
         if len(followed.held) <= MAX_HELD and followed.held_bytes <= MAX_HELD_BYTES:
             return
-        if followed.position is not None:
-            self._lose(target)
+        known = followed.position is not None
         first = next((held for held in followed.held if held.offset is not None), None)
         followed.position = max(followed.position or 0, self.seen if first is None else first.previous)
+        if known:
+            self._lose(target, followed.position)
         self._release(target, followed)
 
     def _release(self, target: Target, followed: Followed) -> None:
@@ -278,10 +279,10 @@ class Following:
         for arrival in held:
             self._arrived(target, followed, arrival, len(arrival.push.data))
 
-    def _lose(self, target: Target) -> None:
+    def _lose(self, target: Target, position: int) -> None:
         self.lost += 1
         try:
-            self._inbound.lost(target)
+            self._inbound.lost(target, self.epoch, position)
         except Exception:
             self._log.exception("a loss was not told")
 
@@ -339,7 +340,7 @@ class Following:
                 if followed.position is not None:
                     followed.position = None
                     followed.hold()
-                    self._lose(target)
+                    self._lose(target, moment.now)
                     self._due[target] = None
             return False
         self.seen = max(self.seen, moment.now)
@@ -389,7 +390,7 @@ class Following:
         if followed.position is None:
             followed.position = end
         elif kept is None or followed.epoch != self.epoch or not kept.proves(followed.position, now, self._ttl):
-            self._lose(target)
+            self._lose(target, max(followed.position, end))
         else:
             recent = now - int(PATIENCE * 1e6)
             for event in kept.events(followed.position, end):

@@ -84,8 +84,9 @@ class Inbound(Protocol):
     def arrived(self, target: Target, event: Event) -> tuple[int, int]:
         """A push: deliver it to the connections here. Returns how many matched, how many were handed it."""
 
-    def lost(self, target: Target) -> None:
-        """Events of this target's stream may have been missed and cannot be read again: tell its connections."""
+    def lost(self, target: Target, epoch: str, offset: int) -> None:
+        """Events of this target's stream may have been missed and cannot be read again: tell its connections. What
+        comes from now on is of this epoch, and after this offset."""
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's (never one's own)."""

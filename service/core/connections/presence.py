@@ -197,8 +197,9 @@ class Presence:
         def gathered(parts: dict[str, int], missing: Missing) -> None:
             reply(Kicked(sum(parts.values()), missing))
 
-        finish = self._gathered(here, _count, gathered)
-        self._cluster_messages.ask_holders(Target("client_id", client_id), "kick", client_id.encode(), finish)
+        # Every node is asked, not those that hold the client alone: how many these are cannot be known while this one
+        # ceases to be one of them.
+        self._ask_all("kick", client_id.encode(), here, _count, gathered)
 
     # This node's part
 

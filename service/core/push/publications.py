@@ -1,4 +1,4 @@
-"""Orders: one push as a back end writes it, in JSON, to the Publication that a backplane publishes.
+"""Publications: one push as a back end writes it, in JSON, to the Publication that a backplane publishes.
 
 The one source of what such an object may be, whichever way it came: by HTTP, or from the ingress stream. What it
 carries for clients (`data`) stays the bytes that came. Source: HTTP API reference, "POST /api/notifications".
@@ -19,7 +19,7 @@ from ..cluster.backplane import Publication
 DAY: Final = 86_400
 LONGEST_TTL: Final = 30 * DAY
 
-AnObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
+AnObject = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
 ClientAddress = Annotated[str, Meta(min_length=1, max_length=128)]
 Address = Annotated[str, Meta(min_length=1, max_length=256)]
 EventType = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -27,7 +27,7 @@ EventId = Annotated[str, Meta(min_length=1, max_length=128)]
 Ttl = Annotated[float, Meta(gt=0, le=LONGEST_TTL, description="seconds")]
 
 
-class PushTarget(Struct):
+class PushTarget(Struct, forbid_unknown_fields=True):
     """Whom a push is for: exactly one of these."""
 
     client_id: ClientAddress | None = None
@@ -39,7 +39,7 @@ class PushTarget(Struct):
     all: bool | None = None
 
 
-class Notification(Struct):
+class Notification(Struct, forbid_unknown_fields=True):
     """An event to push. The same `id` twice within 5 minutes is delivered once. `durable` and `ttl` are for events
     that clients can catch up on."""
 
@@ -47,7 +47,7 @@ class Notification(Struct):
     type: EventType
     data: AnObject | UnsetType = UNSET
     id: EventId | None = None
-    durable: bool = False
+    durable: bool | None = False
     ttl: Ttl | None = None
 
 
@@ -63,6 +63,8 @@ def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication
     item = strict_json.decode(_notification, payload)
     data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
     passed_on = bytes(data)
+    if passed_on == b"null":
+        data, passed_on = EMPTY_OBJECT, bytes(EMPTY_OBJECT)
     if passed_on[:1] != b"{":
         raise PeerFault(ErrorCode.BAD_FIELD, "The field 'data' must be a JSON object.", field="data")
     # Most events have type, data, id and a target with one field. Otherwise keys are checked, with `data` blanked out,
@@ -75,7 +77,7 @@ def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication
         strict_json.check_numbers(payload)
     target = _target(item.target)
     check_name(item.type, "type")
-    return Publication(target, Event(item.type, data), item.id, item.durable, item.ttl)
+    return Publication(target, Event(item.type, data), item.id, bool(item.durable), item.ttl)
 
 
 def _target(given: PushTarget) -> Target:

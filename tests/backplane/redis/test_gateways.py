@@ -215,3 +215,18 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
         nursery.cancel_scope.cancel()
     assert len(receipts) == 1
     assert here.take() == there.take() == []
+
+
+async def test_a_kick_says_what_happened_where_the_asked_node_holds_one_itself(two: tuple[Stage, Stage]) -> None:
+    # Closing its own connection takes the node from those that hold the client, while Redis counts them: with a wrong
+    # count it waited a second for an answer that nobody owed, and named a node that was well.
+    one, _ = two
+    told: list[tuple[int, list[str] | None]] = []
+    for round_ in range(20):
+        name = f"c{round_}"
+        session, _ = await client(one, name)
+        one.gateway.presence.kick(name, Reply(lambda kicked: told.append((kicked.connections, kicked.missing))))
+        session.closed(4010, "")
+    # A clock that stands still: nothing may have to wait for its time to be over.
+    await until(lambda: len(told) == 20)
+    assert told == [(1, None)] * 20

@@ -26,7 +26,7 @@ class Listening:
         """No pushes here."""
         return 0, 0
 
-    def lost(self, target: Target) -> None:
+    def lost(self, target: Target, epoch: str, offset: int) -> None:
         """No streams here."""
 
     def heard(self, sender: str, kind: str, body: bytes) -> None:

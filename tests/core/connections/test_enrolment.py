@@ -229,6 +229,7 @@ def test_on_another_node() -> None:
 def test_a_gap_is_told() -> None:
     house = stage()
     peer, _, _ = registered(house)
-    house.gateway.lost(USER)
-    assert peer.take() == [{"type": "stream_gap", "streams": ["user:u1"]}]
+    house.gateway.lost(USER, "e2", 7)
+    gap = {"type": "stream_gap", "streams": ["user:u1"], "epoch": "e2", "offsets": {"user:u1": 7}}
+    assert peer.take() == [gap]
     assert house.gateway.counters.streams_broken == 1

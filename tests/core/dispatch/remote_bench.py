@@ -91,7 +91,7 @@ class Node(Bench):
         """No pushes here."""
         return 0, 0
 
-    def lost(self, target: Target) -> None:
+    def lost(self, target: Target, epoch: str, offset: int) -> None:
         """Nor durable ones."""
 
     def dies(self) -> None:

@@ -9,6 +9,7 @@ from .dispatch_bench import Someone
 from .remote_bench import Deployment
 
 
+@pytest.mark.shows("it is sent to a worker again")
 def test_a_request_that_was_lost_on_its_way_is_sent_again() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
@@ -41,6 +42,7 @@ def test_an_answer_that_was_lost_is_asked_for_again_of_a_worker() -> None:
     assert someone.told == [("a", '"done"')]
 
 
+@pytest.mark.shows("it is answered `Worker lost`, and given to no worker twice")
 @pytest.mark.parametrize("lost", ["request", "response"])
 def test_what_may_not_be_done_twice_is_lost_with_its_message(lost: str) -> None:
     all_of_us = Deployment(2)
@@ -54,6 +56,7 @@ def test_what_may_not_be_done_twice_is_lost_with_its_message(lost: str) -> None:
         there.done(worker, request)
     all_of_us.passes(CHECK_EVERY)
     assert someone.told == [("a", "Worker lost")]
+    assert len(link.sent) == (lost != "request")
     assert all_of_us.is_empty()
 
 

@@ -1,0 +1,78 @@
+"""Listening sockets: which addresses, which errors, and one that is given up to other processes."""
+
+import errno
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from service.transports.listener import deafen, open_listeners
+
+from .contract import Options
+from .native_harness import NativeHarness
+from .raw import RawClient
+from .script import Counts, ScriptGate
+
+
+@pytest.fixture
+def harness() -> NativeHarness:
+    return NativeHarness()
+
+
+@pytest.fixture
+def gate() -> ScriptGate:
+    return ScriptGate()
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+async def test_a_port_that_is_taken(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    async with harness.serve(gate, counts, Options()) as (host, port):
+        with pytest.raises(OSError, match=rf"Cannot listen on {host} port {port}: .+\.") as caught:
+            await harness.reactor.listen(host, port, "websocket")
+        assert caught.value.errno == errno.EADDRINUSE
+        with pytest.raises(OSError, match="no address or known name"):
+            await harness.reactor.listen("no.such.host.invalid", 0, "websocket")
+
+
+async def test_both_families_on_one_port(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
+    async with harness.serve(gate, counts, Options()), trio.open_nursery() as nursery:
+        try:
+            probe = socket.socket(socket.AF_INET6)
+            probe.bind(("::1", 0))
+            probe.close()
+        except OSError:
+            pytest.skip("no IPv6 here")
+        found = await nursery.start(harness.reactor.listen, "::", 0, "worker")
+        for host in ("127.0.0.1", "::1"):
+            async with await RawClient.open((host, found[0][1])):
+                recorder = await gate.recorder(len(gate.recorders) - 1)
+                assert recorder.peer.address == host
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_accepts_from_a_deafened_socket_gets_nobody_any_more() -> None:
+    (shared,) = await open_listeners("127.0.0.1", 0)
+    with shared.dup() as other, trio.socket.from_stdlib_socket(shared) as ours:
+        other.setblocking(False)
+        accepted: list[object] = []
+
+        async def accept() -> None:
+            while True:
+                accepted.append((await ours.accept())[0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            await trio.testing.wait_all_tasks_blocked()
+            deafen(shared)
+            for _ in range(3):  # the first wakes who waited on the socket that was
+                with socket.create_connection(other.getsockname()):
+                    await trio.lowlevel.checkpoint()
+                    await trio.testing.wait_all_tasks_blocked(0.05)
+                    other.accept()[0].close()
+            assert accepted == []
+            nursery.cancel_scope.cancel()
