@@ -204,6 +204,11 @@ class Client(Socket):
         """Ask for the upgrade."""
         self.send(upgrade(self.path, extra=self.offer))
 
+    def on_let_in(self) -> None:
+        """Say what is to be said first."""
+        if self.first is not None:
+            self.send(frame(TEXT, self.first.encode()))
+
     def on_text(self, payload: bytes) -> None:
         """One message."""
         self.texts += 1
@@ -225,8 +230,7 @@ class Client(Socket):
                 self.code, self.reason = self._status, head.decode("latin-1")
                 self.hang_up()
                 return
-            if self.first is not None:
-                self.send(frame(TEXT, self.first.encode()))
+            self.on_let_in()
             data = rest
         position = 0
         while not self.ended and (cut := _cut(data, position)) is not None:

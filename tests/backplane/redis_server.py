@@ -4,12 +4,13 @@ Neither knows what the tests do with it. Nothing outlives the test run: where th
 us, even if we are killed.
 """
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,8 @@ class RedisServer:
         chosen: dict[str, object] = {"save": "", "appendonly": "yes" if aof else "no", "appendfsync": "always"}
         chosen.update((name.replace("_", "-"), value) for name, value in options.items())
         self.options = chosen
+        self.environment: Mapping[str, str] = {}
+        """Variables more, such as a `ShiftedClock`'s; set them before `start`."""
         self._process: subprocess.Popen[bytes] | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,7 +64,12 @@ class RedisServer:
             self.folder.mkdir()
         for attempt in range(1, _STARTS + 1):
             port = self.port or free_ports(1)[0]
-            self._process = subprocess.Popen(self._command(port), stdout=subprocess.DEVNULL, cwd=self.folder)
+            self._process = subprocess.Popen(
+                self._command(port),
+                stdout=subprocess.DEVNULL,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+            )
             if self._answers(port):
                 self.port = port
                 return
@@ -139,6 +147,15 @@ class Guarded:
         known = b"num-slaves\r\n$1\r\n1\r\n", b"num-other-sentinels\r\n$1\r\n%d\r\n" % (len(self.sentinels) - 1)
         seen = [one.command("SENTINEL", "MASTER", MASTER) for one in self.sentinels]
         return all(word in answer for word in known for answer in seen)
+
+    def promoted(self) -> bool:
+        """Whether the sentinels name the replica as the master."""
+        answer = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)
+        return b"$%d\r\n%d\r\n" % (len(str(self.replica.port)), self.replica.port) in answer
+
+    def demoted(self) -> bool:
+        """Whether the master of old follows the replica by now."""
+        return b"role:slave" in self.master.command("INFO", "replication")
 
     def follows(self) -> bool:
         """Whether the replica has what the master has."""

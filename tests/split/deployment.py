@@ -136,14 +136,20 @@ def deployment(
     folder: Path,
     *,
     nodes: int = 3,
+    redis: RedisServer | None = None,
     redis_url: str | None = None,
     aof: bool = True,
     settings: Mapping[str, object] | None = None,
 ) -> Iterator[Deployment]:
-    """A split deployment while the block runs. `redis_url`: another way to its Redis, such as a proxy's; without `aof`
-    a Redis that is started again knows nothing. What the processes said is noted on whatever goes wrong."""
-    redis = RedisServer(folder / "redis", aof=aof)
-    redis.start()
+    """A split deployment while the block runs. `redis`: one that runs already, and goes on running; `redis_url`:
+    another way to it, such as a proxy's, or that of sentinels. Without `aof` a Redis that is started again knows
+    nothing. What the processes said is noted on whatever goes wrong.
+    """
+    ours = None if redis is not None else RedisServer(folder / "redis", aof=aof)
+    if ours is not None:
+        ours.start()
+    redis = redis or ours
+    assert redis is not None
     more = {"REDIS_URL": redis_url or redis.url, **(settings or {})}
     made = Deployment(
         redis,
@@ -163,4 +169,5 @@ def deployment(
     finally:
         for node in made.all:
             node.kill()
-        redis.kill()
+        if ours is not None:
+            ours.kill()

@@ -101,19 +101,26 @@ class Scene:
 
 @contextmanager
 def scene(
-    parts: Deployment, *, clients: int = CLIENTS, users: int = USERS, rate: float = RATE, requests: bool = False
+    parts: Deployment,
+    *,
+    clients: int = CLIENTS,
+    users: int = USERS,
+    rate: float = RATE,
+    requests: bool = False,
+    hasty: bool = False,
 ) -> Iterator[Scene]:
     """Clients on all nodes, and publishing, while the block runs. Then whatever was accepted has to be with everybody
     that it was for, once, or they were told: AssertionError if not.
 
-    `requests`: a worker and a requester on the first node, which is not to be killed: each request has to succeed.
+    `hasty`: every client registers twice in one segment, each time that it comes. `requests`: a worker and a requester
+    on the first node, which is not to be killed: each request has to succeed.
     """
     for node in parts.all:
         node.wait_ready(20)
     names = [f"u{number}" for number in range(users)]
     with Crowd(parts.nodes[0].address) as crowd:
         resumers = [
-            Resumer(crowd, lambda: [node.address for node in parts.nodes], number, names[number % users])
+            Resumer(crowd, lambda: [node.address for node in parts.nodes], number, names[number % users], hasty=hasty)
             for number in range(clients)
         ]
         for resumer in resumers:

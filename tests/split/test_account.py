@@ -9,10 +9,12 @@ from .account import draw_up
 
 
 def publisher(*accepted: int) -> Any:
-    return SimpleNamespace(accepted={"u": list(accepted)}, refused=0, tried_again={2})
+    # An event's number is the second in which it was sent, too.
+    began = {n: float(n) for n in accepted}
+    return SimpleNamespace(accepted={"u": list(accepted)}, refused=0, tried_again={2}, began=began)
 
 
-def client(*events: int, told: tuple[int, ...] = (), offsets: tuple[int, ...] = ()) -> Any:
+def client(*events: int, told: tuple[tuple[int, float], ...] = (), offsets: tuple[int, ...] = ()) -> Any:
     got = [(offset, event, 1) for offset, event in zip(offsets or events, events, strict=True)]
     return SimpleNamespace(user="u", stream="user:u", got=got, told=list(told), codes=[], replayed=0, registrations=1)
 
@@ -44,9 +46,15 @@ def test_what_came_before_something_older_is_out_of_order() -> None:
 
 
 def test_being_told_excuses_a_loss_at_that_place_only() -> None:
-    assert draw_up([client(1, 4, told=(1,))], [publisher(1, 2, 3, 4)]).clean
-    assert draw_up([client(1, 3, told=(1,))], [publisher(1, 2, 3, 4)]).lost == 1
-    assert draw_up([client(1, 4, told=(2,))], [publisher(1, 2, 3, 4)]).lost == 2
+    assert draw_up([client(1, 4, told=((1, 9.0),))], [publisher(1, 2, 3, 4)]).clean
+    assert draw_up([client(1, 3, told=((1, 9.0),))], [publisher(1, 2, 3, 4)]).lost == 1
+    assert draw_up([client(1, 4, told=((2, 9.0),))], [publisher(1, 2, 3, 4)]).lost == 2
+
+
+def test_being_told_excuses_no_loss_that_comes_later() -> None:
+    assert draw_up([client(1, 4, told=((1, 3.5),))], [publisher(1, 2, 3, 4)]).clean
+    assert draw_up([client(1, 4, told=((1, 2.5),))], [publisher(1, 2, 3, 4)]).lost == 1
+    assert draw_up([client(1, 4, told=((1, 1.5), (1, 2.5)))], [publisher(1, 2, 3, 4)]).lost == 1
 
 
 def requester(**answers: list[dict[str, Any]]) -> Any:
