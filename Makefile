@@ -93,7 +93,8 @@ demo-split: setup ## Redis, an API node and three WebSocket nodes; a node and th
 	$(BIN)/python -m tests.split
 
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
-	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py
+	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py \
+	  tests/split/test_troubles.py tests/split/test_failovers.py
 
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)
