@@ -11,6 +11,7 @@ The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 Only this module and the entry points see the whole settings object.
 """
 
+import errno
 import signal
 import socket
 import sys
@@ -529,6 +530,33 @@ def _rules(settings: Settings) -> Rules:
         max_attempts=settings.max_attempts,
         strategy=settings.lb_strategy,
     )
+
+
+async def rehearse(settings: Settings) -> list[str]:
+    """Do what `serve` does up to taking the ports, and give them back. Returns warnings about ports that are in use.
+
+    The operator's extensions are imported and called, as at a start. Nothing is connected to. Raises StartError.
+    """
+    node = Node(settings)
+    node.will_speak_tls()
+    in_use = []
+    for setting, port in (
+        ("PORT", settings.port),
+        ("WEBSOCKET_PORT", settings.websocket_port),
+        ("WORKER_PORT", settings.worker_port),
+    ):
+        if port is None:
+            continue
+        try:
+            sockets = await open_listeners(settings.host, port, listening=False)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise StartError(why_it_cannot_listen(error, settings.host, port, setting)) from error
+            in_use.append(f"{setting}={port} is in use just now, by this gateway or by another program.")
+        else:
+            for sock in sockets:
+                sock.close()
+    return in_use
 
 
 async def _listen(host: str, port: int, setting: str, reuse_port: bool = False) -> list[socket.socket]:

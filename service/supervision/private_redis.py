@@ -24,14 +24,20 @@ _LOOK: Final = 0.02
 _LONGEST_PATH: Final = 100  # of a Unix socket, on any system
 
 
+def find_redis_server() -> str:
+    """Where the program is. Raises FileNotFoundError, with MISSING, where there is none."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise FileNotFoundError(MISSING)
+    return program
+
+
 class PrivateRedis:
     """One redis-server: where it is, and how it is started."""
 
     def __init__(self) -> None:
         """Make its folder. Raises FileNotFoundError, with MISSING, where there is no redis-server."""
-        program = shutil.which("redis-server")
-        if program is None:
-            raise FileNotFoundError(MISSING)
+        program = find_redis_server()
         folder = tempfile.mkdtemp(prefix="portico-redis-")  # for this user only
         if len(folder) > _LONGEST_PATH - len("/redis.sock"):
             # Somebody's TMPDIR is longer than the name of a socket may be.
