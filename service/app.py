@@ -421,9 +421,12 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
     code = 0
 
     async def heed_signals() -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             heard = 0
-            async for _ in signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    node.log.warning("SIGHUP does nothing to one process", remedy="restart it, or run several workers")
+                    continue
                 heard += 1
                 if heard == 1:
                     nursery.start_soon(end)

@@ -1,6 +1,7 @@
 """The whole node, in processes of its own: how it starts, what it refuses, how it ends."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.gateways import BIN, ROOT, SERVERS, clean_environment, command, end, free_ports, gateway, may_bind
+from tests.gateways import BIN, ROOT, SERVERS, Running, clean_environment, command, end, free_ports, gateway, may_bind
 
 pytestmark = pytest.mark.live
 
@@ -250,3 +251,53 @@ def test_several_workers_of_hypercorn_are_refused_without_a_redis(tmp_path: Path
     )
     assert "set REDIS_URL, or run portico serve --workers" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and that are there."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def process_that_serves(running: Running, server: str) -> int:
+    """Under Hypercorn the worker, which is the one of its master's children that has the gateway's connections."""
+    if server == "portico serve":
+        return running.process.pid
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(running.process.pid)}
+    (worker,) = (pid for pid, command in commands.items() if b"spawn_main" in command)
+    return worker
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_hangup_does_nothing_to_one_process_and_is_said_to(tmp_path: Path, server: str) -> None:
+    with gateway(tmp_path, server=server) as running, connect(running.websocket_url) as client:
+        client.send(REGISTER)
+        assert json.loads(client.recv())["type"] == "registration_success"
+        os.kill(process_that_serves(running, server), signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while "SIGHUP does nothing" not in running.said():
+            assert running.process.poll() is None, running.said()
+            assert time.monotonic() < deadline, running.said()
+            time.sleep(0.02)  # there is no event for what another process writes
+        push = {"target": {"user_id": "u1"}, "type": "still_there", "data": {}}
+        assert httpx.post(f"{running.base_url}/api/notifications", json=push).status_code == 202
+        assert json.loads(client.recv(30))["type"] == "still_there"
+
+
+def test_a_worker_of_hypercorn_drains_and_ends_when_its_master_was_killed(tmp_path: Path) -> None:
+    with gateway(tmp_path, server="hypercorn", exit_code=None) as running:
+        worker = process_that_serves(running, "hypercorn")
+        with connect(running.websocket_url) as client:
+            client.send(REGISTER)
+            assert json.loads(client.recv())["type"] == "registration_success"
+            running.process.kill()
+            assert json.loads(client.recv(30)) == {"type": "server_draining", "retry_within_ms": 300}
+            with pytest.raises(ConnectionClosed):
+                client.recv(30)
+            assert client.close_code == 1012
+        deadline = time.monotonic() + 60
+        while Path(f"/proc/{worker}/cmdline").exists() and Path(f"/proc/{worker}/cmdline").read_bytes():
+            assert time.monotonic() < deadline, "it goes on without a master"
+            time.sleep(0.02)  # it is no child of ours, so there is no event for its end
+        assert "its master is gone" in running.said()
+        assert "stopped" in running.said()
+        assert "Traceback" not in running.said()

@@ -37,7 +37,7 @@ def serve(
 
     On the first signal every connection is closed within PORTICO_DRAIN_SECONDS; on the second the gateway
     ends at once. With --workers, SIGHUP replaces the processes one after another, and one that dies is
-    started again.
+    started again. Without, SIGHUP does nothing.
 
     Exit code 0 after a signal, 1 if the gateway failed, 2 if it cannot start: standard error says why.
     """

@@ -8,6 +8,7 @@ in the same process is served as if this module did not exist.
 """
 
 import importlib
+import multiprocessing
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -35,6 +36,8 @@ _CONNECTION: Final = ("hypercorn.trio.run", "TCPServer")
 _WEBSOCKETS: Final = (("hypercorn.protocol.h11", "WSStream"), ("hypercorn.protocol.h2", "WSStream"))
 _WORKER: Final = ("hypercorn.trio.run", "worker_serve")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_IGNORED: Final = signal.SIGHUP
+"""For a worker it means nothing: Hypercorn's master has its own way with it, which begins by telling the workers."""
 
 
 def install(app: Any, door: Door) -> bool:
@@ -65,10 +68,10 @@ async def _nothing(_: int, __: bool) -> None:
 def install_drain(app: Any, door: Door, drain: Drain, prepare: Prepare = _nothing) -> bool:
     """Have `hypercorn -k trio` call `prepare` before it serves `app`, and drain it before it stops serving.
 
-    On SIGTERM or SIGINT, or when Hypercorn's master says so, `drain` is awaited while HTTP is still served,
-    then the server ends with the app's lifespan shutdown; further signals change nothing. Also applies
-    `configure` to the server's settings, the door's certificate among them. False, and a line in the log, if
-    this Hypercorn has no such place.
+    On SIGTERM or SIGINT, when Hypercorn's master says so, or when the master is gone, `drain` is awaited while HTTP is
+    still served, then the server ends with the app's lifespan shutdown; further signals change nothing, and SIGHUP
+    never does. Also applies `configure` to the server's settings, the door's certificate among them. False, and a line
+    in the log, if this Hypercorn has no such place.
     """
     try:
         _fill(_WORKER, _draining)
@@ -133,6 +136,7 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             async with trio.open_nursery() as nursery:
                 if shutdown_trigger is not None:
                     nursery.start_soon(_set_after, shutdown_trigger, stop)
+                nursery.start_soon(_set_without_master, door, stop)
                 await stop.wait()
                 nursery.cancel_scope.cancel()
             try:
@@ -140,11 +144,14 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             except Exception as error:
                 door.log("drain_failed", error=describe(error))
 
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
+        with trio.open_signal_receiver(*_SIGNALS, _IGNORED) as signals:
 
             async def listen() -> None:
-                async for _ in signals:
-                    stop.set()
+                async for number in signals:
+                    if number == _IGNORED:
+                        door.log("SIGHUP does nothing to a worker", remedy="send it to Hypercorn's master, or restart")
+                    else:
+                        stop.set()
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(listen)
@@ -157,3 +164,13 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
 async def _set_after(wait: Callable[[], Awaitable[None]], event: trio.Event) -> None:
     await wait()
     event.set()
+
+
+async def _set_without_master(door: Door, stop: trio.Event) -> None:
+    """Set the event when the process that started this one is gone. Nobody else would ever end an orphan."""
+    master = multiprocessing.parent_process()
+    if master is None:
+        return
+    await trio.lowlevel.wait_readable(master.sentinel)
+    door.log("ending, since its master is gone")
+    stop.set()
