@@ -46,6 +46,7 @@ from service.settings import Settings
 from service.supervision.link import Supervised
 from service.transports import asgi, front_door
 from service.transports.door import Door
+from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
 from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
@@ -89,6 +90,7 @@ class Node:
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
         self._speaks_tls = False
+        self._http_sockets: list[socket.socket] | None = None
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
         self.deployment = self._deployment()
@@ -126,7 +128,7 @@ class Node:
         api = ports if settings.api_type == "websocket" else whole_api(parts, self._broke)
         self.reactor = Reactor(
             gate,
-            ports.answer,
+            ports,
             self.gateway.counters,
             resolve_origin=proxies.resolve,
             log=self._note,
@@ -137,6 +139,8 @@ class Node:
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
+            http_api=api,
+            take_over=lambda sock, received: self.handed_over.take(sock, received),
         )
         self.app: QuartTrio = create_http(api, resolver=proxies.resolve)
         self.app.before_serving(self._start)
@@ -162,6 +166,7 @@ class Node:
             tls=_tls_files(settings),
         )
         front_door.install(self.app, self.door)
+        self.handed_over = HandedOver(self.app, self.door)
 
     def _deployment(self) -> Deployment:
         settings = self.settings
@@ -234,6 +239,10 @@ class Node:
         self._worker_sockets = sockets.get("worker")
         if self._websocket_sockets is not None:
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
+
+    def accept_http_from(self, sockets: list[socket.socket]) -> None:
+        """Serve `PORT`, whose sockets these are, by the reactor. Call it before the app is served."""
+        self._http_sockets = sockets
 
     def will_speak_tls(self, *, by_hypercorn: bool = False) -> None:
         """Whoever serves the app has what it takes for TLS, where that is set. Call it before `bind`.
@@ -316,7 +325,12 @@ class Node:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.reactor.run)
                 await nursery.start(self.deployment.run)
-                for kind, sockets in (("websocket", self._websocket_sockets), ("worker", self._worker_sockets)):
+                await nursery.start(self.handed_over.run)
+                for kind, sockets in (
+                    ("http", self._http_sockets),
+                    ("websocket", self._websocket_sockets),
+                    ("worker", self._worker_sockets),
+                ):
                     if sockets:
                         await nursery.start(self.reactor.accept_from, sockets, kind)
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
@@ -326,6 +340,7 @@ class Node:
                 self.state = "running"
                 task_status.started()
                 await self._stop.wait()
+                await self.handed_over.end()
                 nursery.cancel_scope.cancel()
         except Exception as error:
             # An exception in the app's nursery would leave a server that answers HTTP and is deaf otherwise.
@@ -380,7 +395,7 @@ class Node:
         seconds = self.settings.drain_seconds
         self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
         self.reactor.stop_accepting()
-        await drain(self.gateway, seconds, lambda: self.reactor.connection_count)
+        await drain(self.gateway, seconds, lambda: self.reactor.websocket_count)
 
 
 def create_app(settings: Settings) -> QuartTrio:
@@ -415,6 +430,10 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
         node.take(supervised.sockets)
         sockets = supervised.sockets["http"]
     node.places.http_port = sockets[0].getsockname()[1]
+    if node.door.tls is None:
+        # The reactor accepts by itself, and hands over what it can't serve.
+        node.accept_http_from(sockets)
+        sockets = []
     node.own_process()
     shutdown = trio.Event()
     ending = False

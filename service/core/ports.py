@@ -4,8 +4,8 @@ The core is synchronous: none of these may wait. Implementations live in `transp
 are in `tests/fakes.py`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
@@ -151,8 +151,39 @@ class Gate(Protocol):
         """The upgrade was answered with 101: who takes what comes. May already `send` to the peer."""
 
 
-PlainHttp = Callable[[HttpHead], HttpAnswer]
-"""The answer to plain HTTP on a port for WebSockets: discovery, health, or 426."""
+BODY_SECONDS: Final = 30.0
+"""How long the body of an HTTP request may take to arrive."""
+BODY_DISCARDED: Final = 64 << 20
+"""Bytes beyond a body's bound that a server reads and throws away at most, so that the client sees the answer: one that
+answers and closes while the client still sends makes it see a reset."""
+
+
+class HttpCall(Protocol):
+    """An HTTP request whose head is read and whose route is known. Nothing here raises, and what it says depends on the
+    head alone: it may be kept and answered again for a request with the same head."""
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes that the body may have; 0: whatever it has is thrown away."""
+
+    def answer(self, body: bytes) -> HttpAnswer | Awaitable[HttpAnswer]:
+        """The answer. Where it is an awaitable, that has to be awaited; cancelling it cancels the request."""
+
+    def refuse_large(self) -> HttpAnswer:
+        """The answer to a body beyond the limit."""
+
+    def refuse_slow(self) -> HttpAnswer:
+        """The answer to a body that did not come within BODY_SECONDS."""
+
+    def observe(self, answer: HttpAnswer, received: int, seconds: float) -> None:
+        """It was answered, after a body of so many bytes, so long after its head had come."""
+
+
+class HttpApi(Protocol):
+    """The routes of a port. Never raises."""
+
+    def call(self, head: HttpHead) -> HttpCall | None:
+        """What answers this request; None where that is another server's."""
 
 
 class TransportCounts(Protocol):

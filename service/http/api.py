@@ -18,7 +18,7 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.counters import Counters
-from service.core.ports import HttpAnswer, HttpHead
+from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
 from .access import Access
 from .answers import fault_answer
@@ -118,8 +118,7 @@ class Api:
     def _refusal(
         self, head: HttpHead, status: int, code: ErrorCode, sentence: str, *headers: tuple[str, str]
     ) -> "Call":
-        self.counters.faults["http", code.value] += 1
-        return Call(self, head, None, {}, fault_answer(PeerFault(code, sentence), status, headers))
+        return Call(self, head, None, {}, fault_answer(PeerFault(code, sentence), status, headers), code=code)
 
     def failed(self, error: Exception) -> HttpAnswer:
         """The answer where a bug came up, which is counted and told."""
@@ -150,7 +149,7 @@ class _Endpoint:
 class Call:
     """One request whose head is read and whose route is known. It may be answered any number of times."""
 
-    __slots__ = ("_answer", "_api", "_endpoint", "_finished", "_request", "body_limit", "head", "route")
+    __slots__ = ("_answer", "_api", "_code", "_endpoint", "_finished", "_request", "body_limit", "head", "route")
 
     def __init__(
         self,
@@ -160,12 +159,14 @@ class Call:
         parameters: Mapping[str, str],
         answer: HttpAnswer | None = None,
         *,
+        code: ErrorCode | None = None,
         finished: bool = False,
     ) -> None:
         self._api = api
         self.head = head
         self._endpoint = endpoint
         self._answer = answer
+        self._code = code
         self._finished = finished
         self._request = Request(head, parameters, read_query(head.query) if head.query else {})
         self.route = "none" if endpoint is None else endpoint.operation
@@ -176,6 +177,8 @@ class Call:
     def answer(self, body: bytes) -> HttpAnswer | Awaitable[HttpAnswer]:
         """The answer, for a body of at most `body_limit` bytes. Never raises; an awaitable may be cancelled, which
         cancels what the handler waits for."""
+        if self._code is not None:
+            self._api.counters.faults["http", self._code.value] += 1
         if self._answer is not None or self._endpoint is None:
             return self._with_cors(self._answer or self._api.failed(RuntimeError("a call without an answer")))
         request = self._request
@@ -189,9 +192,18 @@ class Call:
             answer = self._api.failed(error)
         return self._with_cors(answer) if isinstance(answer, HttpAnswer) else self._awaited(answer)
 
-    def refused(self, fault: PeerFault) -> HttpAnswer:
-        """The answer where the body can't be had, or is too large."""
-        return self._with_cors(self._api.refused(fault))
+    def refuse_large(self) -> HttpAnswer:
+        """The answer to a body of more than `body_limit` bytes."""
+        sentence = f"The body is too large; at most {self.body_limit} bytes are taken here."
+        return self._with_cors(self._api.refused(PeerFault(ErrorCode.TOO_LARGE, sentence)))
+
+    def refuse_slow(self) -> HttpAnswer:
+        """The answer to a body that did not come in time."""
+        sentence = f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
+        return self._with_cors(self._api.refused(PeerFault(ErrorCode.BAD_JSON, sentence)))
+
+    def observe(self, answer: HttpAnswer, received: int, seconds: float) -> None:
+        """It was answered, after a body of so many bytes, so long after its head had come."""
 
     async def _awaited(self, waiting: Awaitable[HttpAnswer]) -> HttpAnswer:
         try:

@@ -22,16 +22,10 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.ports import HttpAnswer, Resolver
+from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer, Resolver
 
 from .answers import fault_answer
 from .api import Api, Call
-from .request import too_large
-
-BODY_SECONDS: Final = 30.0
-"""How long a body may take to arrive."""
-DISCARDED: Final = 64 << 20
-"""Bytes beyond a body's bound that are read and thrown away at most."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -98,13 +92,8 @@ class _Connection(TrioASGIHTTPConnection):
         if call is None:
             await super().__call__(receive, send)
             return
-        answer: HttpAnswer | None
-        try:
-            body = await _read_body(head, call, receive)
-        except PeerFault as fault:
-            answer = call.refused(fault)
-        else:
-            answer = None if body is None else await _answer(call, body, receive)
+        body = await _read_body(head, call, receive)
+        answer = await _answer(call, body, receive) if isinstance(body, bytes) else body
         if answer is not None:
             await _send(send, head.method, answer)
 
@@ -144,21 +133,21 @@ class _App(QuartTrio):
 _BROKEN: Final = PeerFault(ErrorCode.INTERNAL, "Something went wrong here.")
 
 
-async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | None:
-    """The whole body; empty where the route has none; None where the caller hung up.
+async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | HttpAnswer | None:
+    """The whole body, empty where the route has none; the answer where it can't be had; None where the caller hung up.
 
-    Raises PeerFault: `too_large`, or `bad_json` for one that doesn't arrive in time. Cancelling is safe.
+    Cancelling is safe.
     """
     limit = call.body_limit
     if not limit:
         return b""
     declared = head.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > limit + DISCARDED:
-        raise too_large(limit)
+    if declared.isdigit() and int(declared[:20]) > limit + BODY_DISCARDED:
+        return call.refuse_large()
     size = 0
     parts: list[bytes] = []
     with trio.move_on_after(BODY_SECONDS) as scope:
-        while size <= limit + DISCARDED:
+        while size <= limit + BODY_DISCARDED:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
@@ -171,10 +160,8 @@ async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | No
             if not message.get("more_body", False):
                 break
     if size > limit:
-        raise too_large(limit)
-    if scope.cancelled_caught:
-        raise PeerFault(ErrorCode.BAD_JSON, f"The body did not arrive within {BODY_SECONDS:.0f} seconds.")
-    return b"".join(parts)
+        return call.refuse_large()
+    return call.refuse_slow() if scope.cancelled_caught else b"".join(parts)
 
 
 async def _answer(call: Call, body: bytes, receive: Receive) -> HttpAnswer | None:

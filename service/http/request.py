@@ -85,8 +85,3 @@ def _keys_of(form: type[Struct]) -> tuple[bytes, ...]:
 def given(raw: Raw | UnsetType) -> Raw:
     """A value to pass on; JSON's null where there was none. Its own copy, so that it doesn't keep the body alive."""
     return raw.copy() if isinstance(raw, Raw) else NULL
-
-
-def too_large(limit: int) -> PeerFault:
-    """The fault for a body of more than `limit` bytes."""
-    return PeerFault(ErrorCode.TOO_LARGE, f"The body is too large; at most {limit} bytes are taken here.")

@@ -60,9 +60,10 @@ class Acceptor:
                 self._poller.register(listener.fd, READABLE)
                 self._log("accept_resumed", port=listener.address[1])
 
-    def stop_all(self, *, leave: bool) -> None:
-        """Close all listeners; unless `leave`, whoever is in their queues is accepted first."""
-        for listener in list(self._listeners.values()):
+    def stop_all(self, *, leave: bool, but: Kind | None = None) -> None:
+        """Close all listeners except those of kind `but`; unless `leave`, whoever is in their queues is accepted
+        first."""
+        for listener in [listener for listener in self._listeners.values() if listener.kind != but]:
             if not leave:
                 self._accept(listener, BACKLOG)
             self.stop(listener)

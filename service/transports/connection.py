@@ -13,14 +13,14 @@ from typing import Final, Protocol
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import Gate, HttpAnswer, PlainHttp
+from service.core.ports import Gate, HttpAnswer, HttpApi
 
 from .allowance import Allowance
 from .close_frames import close_frame, skip_to_close
 from .connection_state import CLOSING, ENDING, GONE, HEAD, OPEN
 from .deflate import negotiate
-from .handshake import BadHead
-from .head import OWN_FAULT, ResolveOrigin, Upgrade, read_request, render, switching
+from .head import OWN_FAULT, Upgrade, switching
+from .http1 import Http1, HttpHost, render
 from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
 from .outbound import Outbound, Writers
 from .poller import READABLE
@@ -33,19 +33,16 @@ _PING: Final = b"\x89\x00"
 _read = os.read
 
 
-class Host(Writers, Protocol):
+class Host(Writers, HttpHost, Protocol):
     """What a connection asks of the reactor that it belongs to."""
 
     gate: Gate
-    plain_http: PlainHttp
-    resolve_origin: ResolveOrigin
     pong_timeout: float
     compression: bool
     metered: bool
     max_messages_per_second: float
     max_bytes_per_second: float
     clock: Callable[[], float]
-    now: float
     wheel: "DeadlineWheel[Connection]"
 
     def let_wait(self, connection: "Connection") -> None:
@@ -60,12 +57,16 @@ class Host(Writers, Protocol):
     def forget(self, connection: "Connection") -> None:
         """It is gone."""
 
+    def give_away(self, connection: "Connection", received: bytes) -> bool:
+        """Have another server take its descriptor, with what was read. False if there is none."""
+
 
 class Connection(Outbound):
     """A Peer over a socket of our own. Made by the reactor, in its task or in calls from the same thread."""
 
     __slots__ = (
         "_deaf",
+        "_http",
         "_pinged",
         "address",
         "busy",
@@ -76,7 +77,7 @@ class Connection(Outbound):
 
     reactor: Host
 
-    def __init__(self, reactor: Host, fd: int, address: str, kind: str) -> None:
+    def __init__(self, reactor: Host, fd: int, address: str, kind: str, api: HttpApi) -> None:
         super().__init__(reactor.counts, fd)
         self.reactor = reactor
         self.address = address
@@ -84,6 +85,7 @@ class Connection(Outbound):
         self.busy = False
         self._deaf = False  # the peer said that nothing more will come
         self._pinged = False
+        self._http: Http1 | None = Http1(self, reactor, api, reactor.clock())
 
     def __repr__(self) -> str:
         return f"<Connection {self.fd} state {self.state}>"
@@ -117,6 +119,8 @@ class Connection(Outbound):
         try:
             if state > OPEN:
                 data = _read(self.fd, BIG_READ_SIZE)
+            elif self._http is not None:
+                data = _read(self.fd, self._http.read_size)
             else:
                 data = _read(self.fd, self.wanted() if self._need else READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -134,16 +138,16 @@ class Connection(Outbound):
                 self._taken(more)
         elif state == CLOSING:
             self._seek_close(data)
-        elif state == HEAD:
-            self._read_head(data)
+        elif self._http is not None:
+            self._http.receive(data)
 
     def resume(self) -> None:
         """Its turn has come again: go on with what was read already."""
         self.busy = False
         if self.state == OPEN:
             self._taken(self.more())
-        elif self.state == HEAD:
-            self._read_head(b"")
+        elif self._http is not None:
+            self._http.receive(b"")
         elif self.state == CLOSING:
             self._seek_close(b"")
 
@@ -158,20 +162,27 @@ class Connection(Outbound):
 
     def begin_with(self, received: bytes) -> None:
         """Bytes of the head that somebody else read; handled when its turn comes."""
-        self._inbox = received
+        if self._http is not None:
+            self._http.begin_with(received)
 
     def due(self, now: float) -> None:
         """Its deadline is over."""
         state = self.state
         if state == OPEN:
             self._keep_alive(now)
-        elif state == HEAD:
-            self.counts.handshakes_timed_out += 1
-            if self._inbox:
-                self.counts.handshakes_refused += 1
-            self.gone()
+        elif self._http is not None:
+            self._http_due(self._http, now)
         elif state != GONE:
             self.abandon()
+
+    def _http_due(self, http: Http1, now: float) -> None:
+        if not http.due(now):
+            return
+        if http.untouched:
+            self.counts.handshakes_timed_out += 1
+            if http.begun:
+                self.counts.handshakes_refused += 1
+        self.abandon()
 
     def _keep_alive(self, now: float) -> None:
         reactor = self.reactor
@@ -190,37 +201,47 @@ class Connection(Outbound):
             self._pinged = False
             self.reactor.schedule_ping(self)
 
-    # The head.
+    # What the HTTP side asks for.
 
-    def _read_head(self, data: bytes) -> None:
-        data = bytes(self._inbox) + data
-        try:
-            request = read_request(data, self.address, self.kind, self.reactor)
-        except BadHead as bad:
-            self.counts.handshakes_refused += 1
-            self._answer(render(bad.answer))
-            return
-        if request is None:
-            self._inbox = data
-            return
-        self._inbox = b""
-        if isinstance(request, bytes):
-            self._answer(request)
-            return
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be taken by the client."""
+        return 0 if self._queue is None else self._waiting
+
+    def upgrade(self, request: Upgrade, rest: bytes) -> None:
+        """The client asks for a WebSocket, by the rules; `rest` is what it sent behind the handshake."""
         self._upgrade(request)
-        rest = data[request.size :]
         if self.state == OPEN:
             self._taken(self.take(rest))
         elif self.state == CLOSING:
             self._seek_close(rest)
+
+    def give_away(self, received: bytes) -> bool:
+        """Have another server take the connection, with what was read and not answered. False if there is none."""
+        return self.reactor.give_away(self, received)
+
+    def pause_reading(self, paused: bool) -> None:
+        """Watch for more to read, or not."""
+        if not self._deaf:
+            self.watch(self._watched & ~READABLE if paused else self._watched | READABLE)
+
+    def let_others(self) -> None:
+        """Go on in the next pass."""
+        if not self.busy:
+            self.reactor.let_wait(self)
+
+    def set_deadline(self, deadline: float) -> None:
+        """Be told `due` at that moment; the one that was set before is void."""
+        self.reactor.wheel.add(self, deadline)
 
     def _upgrade(self, request: Upgrade) -> None:
         reactor = self.reactor
         admission = reactor.gate.admit(request.head)
         if isinstance(admission, HttpAnswer):
             self.counts.handshakes_refused += 1
-            self._answer(render(admission))
+            self._answer(admission)
             return
+        self._http = None
         self.address = request.head.address
         self.limit = admission.max_message_size or UNLIMITED
         if reactor.metered:
@@ -241,9 +262,10 @@ class Connection(Outbound):
         self.deflate = agreement.window_bits
         return agreement.header
 
-    def _answer(self, response: bytes) -> None:
-        self.put(response)
-        self._finish()
+    def _answer(self, answer: HttpAnswer) -> None:
+        """The last answer, whatever HTTP was at."""
+        self.put(render(answer, without_body=False, close=True))
+        self.finish()
 
     # What Inbound asks for.
 
@@ -257,7 +279,7 @@ class Connection(Outbound):
     def theirs(self, code: int, reason: str) -> None:
         """The peer closed."""
         self._over(code, reason)
-        self._finish()
+        self.finish()
 
     def fault(self, code: int, reason: str) -> None:
         """The peer broke the protocol: one Close, and nothing it says counts any more."""
@@ -269,9 +291,9 @@ class Connection(Outbound):
         if self.state == OPEN:
             self.put(close_frame(code, reason))
             self._over(code, reason)
-            self._finish()
+            self.finish()
         elif self.state == HEAD:
-            self._answer(render(OWN_FAULT))
+            self._answer(OWN_FAULT)
         elif self.state != GONE:
             self.abandon()
 
@@ -293,10 +315,11 @@ class Connection(Outbound):
         rest, self._need, found = skip_to_close(bytes(self._inbox) + data, self._need)
         self._inbox = rest
         if found:
-            self._finish()
+            self.finish()
 
-    def _finish(self) -> None:
-        """All is said on both sides, or need not be heard any more."""
+    def finish(self) -> None:
+        """All is said on both sides, or need not be heard any more: write the rest, half-close, read on to the end."""
+        self._end_http()
         self.state = ENDING
         self.listening = False
         self._inbox = b""
@@ -307,7 +330,10 @@ class Connection(Outbound):
             self.all_written()
 
     def all_written(self) -> None:
-        """Everything is out, and nothing more will be sent: say so to the peer."""
+        """Everything is out. Where nothing more will be sent, say so to the peer."""
+        if self._http is not None:
+            self._http.written()
+            return
         if self._deaf:
             self.gone()
             return
@@ -327,13 +353,15 @@ class Connection(Outbound):
         """The stream came to its end. What is still queued goes out, as far as anybody takes it."""
         if self.state == OPEN:
             self._over(ABNORMAL, "")
-        if self._queue is None or self.state == HEAD:
+        if self._http is not None:
+            self._http.cancel()
+        if self._queue is None:
             self.gone()
             return
         self._deaf = True
         # The end stays readable for ever: go on watching, and the loop spins.
         self.watch(self._watched & ~READABLE)
-        self._finish()
+        self.finish()
 
     def lost(self) -> None:
         """The connection is broken."""
@@ -364,7 +392,18 @@ class Connection(Outbound):
         self._waiting = 0
         self._inbox = b""
         self._assembly = None
+        self._end_http()
         self.reactor.forget(self)
+
+    def released(self) -> None:
+        """Another server has the descriptor now."""
+        self.state = GONE
+        self._end_http()
+
+    def _end_http(self) -> None:
+        if self._http is not None:
+            self._http.cancel()
+            self._http = None
 
     def _over(self, code: int, reason: str) -> None:
         self.reactor.announce(self, code, reason)

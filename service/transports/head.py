@@ -1,22 +1,19 @@
-"""The request head on a port for WebSockets, and the answers to it; sans-I/O.
+"""The head of an HTTP/1.1 request, and the answer that opens a WebSocket; sans-I/O.
 
-Knows RFC 9112's request head as far as such a port needs it; what makes a WebSocket handshake valid is in `handshake`.
-Strict: bytes that no head may have are refused before anything is made of it, since what two programs read differently
-is how rules are got around. No exception but BadHead leaves this module, whatever the bytes.
+Where a head and the body after it end is decided in `http_framing`, what makes a WebSocket handshake valid in
+`handshake`. Strict: bytes that no head may have are refused before anything is made of it, since what two programs read
+differently is how rules are got around. No exception but BadHead leaves this module, whatever the bytes.
 """
 
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from service.core.ports import HttpAnswer, PlainHttp
+from service.core.ports import HttpAnswer
 
-from .handshake import BadHead, accept_key, asks_to_upgrade, check_bytes, check_handshake
+from .handshake import BadHead, asks_to_upgrade, check_bytes
 from .proxies import Origin
 
 HEAD_LIMIT: Final = 8192
@@ -121,24 +118,6 @@ def switching(accept: str, subprotocol: str | None, extensions: str | None = Non
     return (head + "\r\n").encode()
 
 
-def render(answer: HttpAnswer, *, with_body: bool = True) -> bytes:
-    """A whole HTTP response after which the connection is closed; `with_body=False` for HEAD."""
-    try:
-        phrase = HTTPStatus(answer.status).phrase
-    except ValueError:
-        phrase = ""
-    lines = [f"HTTP/1.1 {answer.status} {phrase}"]
-    lines += [f"{name}: {value}" for name, value in answer.headers]
-    lines += [
-        f"content-length: {len(answer.body)}",
-        f"date: {formatdate(time.time(), usegmt=True)}",
-        "connection: close",
-        "\r\n",
-    ]
-    head = "\r\n".join(lines).encode("latin-1", "replace")
-    return head + answer.body if with_body else head
-
-
 OWN_FAULT: Final = HttpAnswer(
     500, (("content-type", "text/plain; charset=utf-8"),), b"The gateway failed at this request.\n"
 )
@@ -151,29 +130,3 @@ class Upgrade(NamedTuple):
     accept: str
     size: int
     """Bytes of the head; what comes after them are frames."""
-
-
-class Answers(Protocol):
-    """What is asked about a request: the reactor."""
-
-    plain_http: PlainHttp
-    resolve_origin: ResolveOrigin
-
-
-def read_request(data: bytes, peer: str, kind: str, answers: Answers) -> Upgrade | bytes | None:
-    """Make what can be made of the bytes that came first.
-
-    None: there is more to come. Bytes: the answer to what is plain HTTP. Raises BadHead.
-    """
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        check_bytes(data)
-    if end > HEAD_LIMIT - 4 or (end < 0 and len(data) >= HEAD_LIMIT):
-        raise BadHead(431, f"A request head has at most {HEAD_LIMIT} bytes.")
-    if end < 0:
-        return None
-    head = parse_head(data[:end], peer, kind, answers.resolve_origin)
-    if not head.wants_upgrade:
-        return render(answers.plain_http(head), with_body=head.method != "HEAD")
-    check_handshake(head.method, "1.1" if head.http_1_1 else "1.0", head.headers)
-    return Upgrade(head, accept_key(head.headers["sec-websocket-key"]), end + 4)

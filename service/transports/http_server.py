@@ -20,7 +20,7 @@ from hypercorn.trio import serve
 from portico.wire.safe_text import safe_text
 
 from .door import Door, Log, describe
-from .listener import BACKLOG, open_listeners
+from .listener import BACKLOG, open_listeners, silent_listener
 
 Address = tuple[str, int]
 
@@ -78,11 +78,12 @@ async def serve_http(
     """Serve the ASGI app until `shutdown` is set, its lifespan's shutdown included; report the addresses bound.
 
     `host` None: all addresses; `port` 0: any; `reuse_port`: shared with other workers that ask for the same.
-    `sockets`, listening already, are used instead where given, and closed at the end. Installs no signal
+    `sockets`, listening already, are used instead where given, and closed at the end; with none of them it accepts
+    nobody, and runs the app's lifespan for those that are handed over. Installs no signal
     handlers. Raises OSError if the port is taken, and what Hypercorn raises if the app's start-up fails.
     Cancelling it is safe: connections are cut and the app's shutdown is not run.
     """
-    bound = await open_listeners(host, port, reuse_port) if sockets is None else list(sockets)
+    bound = await open_listeners(host, port, reuse_port) if sockets is None else list(sockets) or [silent_listener()]
     addresses = [sock.getsockname()[:2] for sock in bound]
     config = ServerConfig(bound)
     configure(config, door, announce=False)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import trio
 
-Kind = Literal["websocket", "worker"]
+Kind = Literal["http", "websocket", "worker"]
 
 BACKLOG: Final = 4096
 """Handshakes in a burst that the kernel keeps; the customary 100 overflows when clients come back."""
@@ -133,9 +133,19 @@ def deafen(sock: socket.socket) -> None:
     Whoever is accepting from it goes on waiting, for ever; the others get all who connect. For those who accept in
     our place and cannot be told to stop, such as Hypercorn before it ends.
     """
-    with TemporaryDirectory(prefix="portico-") as folder, socket.socket(socket.AF_UNIX) as silent:
-        # It has to listen, or accepting would be an error; nobody can find it.
-        silent.bind(os.path.join(folder, "nobody"))
+    with silent_listener() as silent:
+        os.dup2(silent.fileno(), sock.fileno(), inheritable=False)
+
+
+def silent_listener() -> socket.socket:
+    """A socket that listens, since accepting from it would be an error otherwise, and that nobody can find."""
+    silent = socket.socket(socket.AF_UNIX)
+    try:
+        with TemporaryDirectory(prefix="portico-") as folder:
+            silent.bind(os.path.join(folder, "nobody"))
         silent.listen(1)
         silent.setblocking(False)
-        os.dup2(silent.fileno(), sock.fileno(), inheritable=False)
+    except BaseException:
+        silent.close()
+        raise
+    return silent

@@ -24,16 +24,19 @@ import trio
 
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import Gate, PlainHttp, TransportCounts
+from service.core.ports import Gate, HttpApi, TransportCounts
 
 from .acceptor import Acceptor
 from .connection import Connection
-from .connection_state import OPEN
+from .connection_state import HEAD, OPEN
 from .door import Log, describe
 from .head import ResolveOrigin
 from .listener import Kind, open_listeners
 from .outbound import Outbound
 from .poller import READABLE, WRITABLE, Poller, make_poller
+
+TakeOver = Callable[[socket.socket, bytes], None]
+"""(connected socket, what was read from it): serve this connection from now on. Must not raise."""
 
 PASS_SECONDS: Final = 0.002
 """What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
@@ -47,7 +50,8 @@ TICK: Final = 0.1
 class Reactor:
     """All native connections of one process.
 
-    `gate` decides on handshakes and gives the Receivers; `plain_http` answers what is no upgrade;
+    `gate` decides on handshakes and gives the Receivers; `port_api` answers what is no upgrade, on a port of kind
+    `http` `http_api` does; what that has no route for is `take_over`'s, with the connection;
     `resolve_origin` says who asks, trusted proxies taken into account. `outbound_limit` in bytes,
     times in seconds, rates per second and connection; 0 turns `ping_interval` and the rates off. Pings
     go out at random moments of 0.8 to 1.0 times the interval after the last pong. `compression`: agree to
@@ -57,7 +61,7 @@ class Reactor:
     def __init__(
         self,
         gate: Gate,
-        plain_http: PlainHttp,
+        port_api: HttpApi,
         counts: TransportCounts,
         *,
         resolve_origin: ResolveOrigin,
@@ -69,10 +73,16 @@ class Reactor:
         max_messages_per_second: float = 0,
         max_bytes_per_second: float = 0,
         compression: bool = False,
+        http_api: HttpApi | None = None,
+        take_over: TakeOver | None = None,
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.gate = gate
-        self.plain_http = plain_http
+        self.http_api = http_api
+        self._port_api = port_api
+        self.take_over = take_over
+        self.draining = False
+        self.nursery: trio.Nursery
         self.counts = counts
         self.resolve_origin = resolve_origin
         self._log = log
@@ -111,6 +121,11 @@ class Reactor:
         """Descriptors held for peers, those that are closing or still at their handshake included."""
         return len(self._connections)
 
+    @property
+    def websocket_count(self) -> int:
+        """Those of them that are WebSockets, or whatever else is closing."""
+        return sum(1 for connection in self._connections.values() if connection.state != HEAD)
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `close` is called or this is cancelled; both end every connection with 1001.
 
@@ -118,7 +133,8 @@ class Reactor:
         """
         self._open()
         try:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as self.nursery:
+                nursery = self.nursery
                 nursery.start_soon(self._sweep)
                 task_status.started()
                 await self._serve()
@@ -179,9 +195,11 @@ class Reactor:
         self.wake()
 
     def stop_accepting(self, *, leave: bool = False) -> None:
-        """Close all listeners, having accepted whoever is in their queues; `leave` them to another process that has
-        the same sockets."""
-        self._acceptor.stop_all(leave=leave)
+        """Close the listeners, having accepted whoever is in their queues, except those for HTTP: it is answered to
+        the end, one request a connection. `leave` them, and those for HTTP, to another process that has the same
+        sockets."""
+        self.draining = True
+        self._acceptor.stop_all(leave=leave, but=None if leave else "http")
 
     def close(self) -> None:
         """Make `run` return, at once."""
@@ -234,6 +252,18 @@ class Reactor:
             self.log("descriptor_lost", error=error.strerror)
         self._corpses.append(fd)
         self.wake()
+
+    def give_away(self, connection: Connection, received: bytes) -> bool:
+        """Have another server take its descriptor, with what was read. False if there is none."""
+        if self.take_over is None:
+            return False
+        fd = connection.fd
+        del self._connections[fd]
+        self.wheel.discard(connection)
+        self.poller.unregister(fd)
+        connection.released()
+        self.take_over(socket.socket(fileno=fd), received)
+        return True
 
     # The loop.
 
@@ -382,7 +412,10 @@ class Reactor:
         except OSError:  # the system's bound on watched descriptors
             os.close(fd)
             raise
-        connection = Connection(self, fd, address, kind)
+        if kind == "http" and self.http_api is not None:
+            connection = Connection(self, fd, address, "websocket", self.http_api)
+        else:
+            connection = Connection(self, fd, address, kind, self._port_api)
         self._connections[fd] = connection
         self.wheel.add(connection, self.clock() + self.handshake_timeout)
         return connection

@@ -58,7 +58,7 @@ class Outbound(Inbound):
     # What a subclass does.
 
     def all_written(self) -> None:
-        """Everything is out, and nothing more will be sent."""
+        """Everything is out, while it is HTTP, or when nothing more will be sent."""
         raise NotImplementedError
 
     def lost(self) -> None:
@@ -139,7 +139,7 @@ class Outbound(Inbound):
             return
         if self._watched & WRITABLE:
             self.watch(self._watched & ~WRITABLE)
-        if self.state == ENDING:
+        if self.state == ENDING or self.state == HEAD:
             self.all_written()
 
     def respond(self, data: bytes) -> None:

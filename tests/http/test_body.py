@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from service.http.app import BODY_SECONDS, DISCARDED
+from service.core.ports import BODY_DISCARDED, BODY_SECONDS
 from service.http.request import MAX_BODY
 
 from .stage import LOCAL, SessionOwner, house, problem
@@ -47,7 +47,8 @@ async def test_a_body_that_declares_nonsense_is_refused_before_it_comes() -> Non
         host, _, port = base.removeprefix("http://").partition(":")
         stream = await trio.open_tcp_stream(host, int(port))
         async with stream:
-            head = f"POST /api/notifications HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY + DISCARDED + 1}\r\n\r\n"
+            length = MAX_BODY + BODY_DISCARDED + 1
+            head = f"POST /api/notifications HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
             await stream.send_all(head.encode())
             assert (await stream.receive_some(100)).startswith(b"HTTP/1.1 413 ")
 

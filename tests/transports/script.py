@@ -115,8 +115,34 @@ class ScriptGate:
         return self.recorders[number]
 
 
-def plain_http(head: HttpHead) -> HttpAnswer:
+@dataclass
+class ScriptCall:
+    """An HttpCall that is answered at once."""
+
+    head: HttpHead
+    body_limit: int = 0
+
+    def answer(self, body: bytes) -> HttpAnswer:
+        if self.head.path == "/hello":
+            text = f"{self.head.method} {self.head.query}\n".encode()
+            return HttpAnswer(200, (("content-type", "text/plain"),), text)
+        return HttpAnswer(426, (("upgrade", "websocket"),), b"This port is for WebSockets.\n")
+
+    def refuse_large(self) -> HttpAnswer:
+        return HttpAnswer(413, (), b"")
+
+    def refuse_slow(self) -> HttpAnswer:
+        return HttpAnswer(400, (), b"")
+
+    def observe(self, answer: HttpAnswer, received: int, seconds: float) -> None:
+        """Nobody counts."""
+
+
+class PortApi:
     """`/hello` is answered; the rest is told to upgrade."""
-    if head.path == "/hello":
-        return HttpAnswer(200, (("content-type", "text/plain"),), f"{head.method} {head.query}\n".encode())
-    return HttpAnswer(426, (("upgrade", "websocket"),), b"This port is for WebSockets.\n")
+
+    def call(self, head: HttpHead) -> ScriptCall:
+        return ScriptCall(head)
+
+
+plain_http = PortApi()

@@ -32,10 +32,10 @@ def counts() -> Counts:
 async def test_plain_http(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     async with harness.serve(gate, counts, Options()) as address:
         for request, status, body in (
-            (b"GET /hello?a HTTP/1.1\r\nHost: x\r\n\r\n", 200, b"GET a\n"),
+            (b"GET /hello?a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200, b"GET a\n"),
             (b"GET /hello HTTP/1.0\r\n\r\n", 200, b"GET \n"),
-            (b"HEAD /hello HTTP/1.1\r\nHost: x\r\n\r\n", 200, b""),
-            (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody", 426, None),
+            (b"HEAD /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200, b""),
+            (b"POST /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody", 426, None),
             (b"nonsense\r\n\r\n", 400, None),
             (b"\x16\x03\x01\x02\x00", 400, None),
         ):

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.ports import HttpAnswer
 from service.transports.handshake import BadHead, check_handshake
-from service.transports.head import Head, parse_head, render, switching
+from service.transports.head import Head, parse_head, switching
 from service.transports.proxies import ProxyRules
 
 from .raw import upgrade
@@ -105,19 +104,6 @@ def test_header_lists_are_joined() -> None:
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     for head in (data, b"GET / HTTP/1.1\r\n" + data, upgrade(extra=data)):
         assert status(head) in (101, 400, 405, 426, 431, 505)
-
-
-def test_answers() -> None:
-    answer = HttpAnswer(503, (("retry-after", "3"),), b"later\n")
-    whole = render(answer)
-    assert whole.startswith(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n")
-    assert whole.endswith(b"connection: close\r\n\r\nlater\n")
-    assert b"content-length: 6\r\n" in whole
-    assert b"\r\ndate: " in whole
-    without = render(answer, with_body=False)
-    assert without.endswith(b"\r\n\r\n")
-    assert b"content-length: 6\r\n" in without
-    assert render(HttpAnswer(599, (), b"")).startswith(b"HTTP/1.1 599 \r\n")
 
 
 def test_switching() -> None:
