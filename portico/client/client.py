@@ -3,13 +3,16 @@
 Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows nothing of how a connection is kept;
 `connection` does. Promises:
 - pushes come out in the order in which they came in, each once;
-- a connection that was lost is registered again with the identity of the moment, and resumed: durable
-  events that were missed come first, and if any are gone, a push of type `stream_gap` names their streams;
-- a push that the program has no time for waits in a bounded buffer; when that is full the client
-  stops reading, so that the gateway, and not our memory, decides what becomes of the rest.
+- a connection that was lost is registered again with the identity of the moment, and resumed: durable events that were
+  missed come first, and if any may be missing, a push of type `stream_gap` names their streams;
+- a position is taken for reached only when the event was passed on to the program;
+- a push that the program has no time for waits in a bounded buffer, for as long as it takes; when that is full the
+  client stops reading, so that the gateway, and not our memory, decides what becomes of the rest;
+- answers to registrations are matched by what they say, and each call of `register` ends: with its answer, or when a
+  later one is answered, or on the next connection if none comes within `connect_timeout`.
 """
 
-from collections import deque
+import math
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,12 +21,12 @@ from typing import Any, Final, Self
 import trio
 from msgspec.structs import replace
 
-from portico.wire.codes import ABNORMAL, ErrorCode
-from portico.wire.messages import IDENTITY_FIELDS, Identity
+from portico.wire.codes import ErrorCode
+from portico.wire.messages import IDENTITY_FIELDS, Identity, stream_of, targets_of
 
 from .backoff import Backoff
 from .connection import Connection, CurrentLink
-from .errors import ClientError, ConnectionLost, NoGreeting, RegistrationRejected
+from .errors import ClientError, ConnectionLost, NoGreeting, RegistrationRejected, Superseded
 from .events import BadMessage, Connected, Report
 from .link import MAX_OUTGOING, Link, LinkOptions
 from .nursery import background_nursery
@@ -35,16 +38,38 @@ DEFAULT_HEARTBEAT: Final = 25.0
 _TEMPORARY: Final = {ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Registration:
+    """One `c_client_register`: what it says, when its answer is due, and what came of it."""
+
     identity: Identity
     asked_for: bool  # by a call that waits for it
+    resumed: bool = False
+    due: float = math.inf
     done: trio.Event = field(default_factory=trio.Event)
     error: ClientError | None = None
 
     def finish(self, error: ClientError | None = None) -> None:
         self.error = error
         self.done.set()
+
+    def agrees(self, message: dict[str, Any]) -> bool:
+        """Whether this may be what an answer is for: nothing that both say differs."""
+        for name in ("client_id", "user_id", "username", "node_id"):
+            mine, theirs = getattr(self.identity, name), message.get(name)
+            if mine is not None and theirs is not None and mine != theirs:
+                return False
+        return True
+
+    def adopt(self, message: dict[str, Any]) -> None:
+        """Take over what the gateway added: it may have made the `client_id`, or know the user from the token.
+
+        Coming back under the same names is being the same client.
+        """
+        for name in ("client_id", "user_id"):
+            value = message.get(name)
+            if getattr(self.identity, name) is None and isinstance(value, str):
+                self.identity = replace(self.identity, **{name: value})
 
 
 class Client:
@@ -78,9 +103,10 @@ class Client:
         self._token = token
         self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](buffer)
         self._wanted = _Registration(identity or Identity(), asked_for=False)
-        self._outstanding: deque[_Registration] = deque()
+        self._outstanding: list[_Registration] = []
         self._asking = trio.Lock()
-        self._registered = False
+        self._reading = trio.CancelScope()
+        self._registered = False  # on the link of the moment
         self._positions = Positions()
         self._current = CurrentLink(self._finish)
         self._ended: ClientError | None = None
@@ -120,15 +146,21 @@ class Client:
     async def register(self, identity: Identity) -> None:
         """Become somebody else on the same connection, and return when the gateway has agreed.
 
-        If the connection is lost meanwhile, the next one is registered so. Raises RegistrationRejected
-        (the old identity then stays), or what ended the client. When cancelled, the change may or may
-        not take place.
+        If the connection is lost meanwhile, the next one is registered so. Raises RegistrationRejected (the old
+        identity then stays), Superseded if a later call was answered and this one never, Unsendable or MessageTooLarge
+        (nothing was sent), or what ended the client. When cancelled, the change may or may not take place.
         """
         registration = _Registration(identity, asked_for=True)
         link = await self._current.get()
-        self._wanted = registration
-        with suppress(ConnectionLost):  # the next link will ask
+        before, self._wanted = self._wanted, registration
+        try:
             await self._ask(link, registration)
+        except ConnectionLost:
+            pass  # the next link will ask
+        except ClientError:
+            if self._wanted is registration:
+                self._wanted = before
+            raise
         await registration.done.wait()
         if registration.error is not None:
             raise registration.error
@@ -151,84 +183,136 @@ class Client:
         self._registered = False
         try:
             async with background_nursery() as nursery:
-                with trio.move_on_after(self._connection.options.connect_timeout):
-                    await self._ask(link, self._wanted, self._positions.resume)
-                    while not self._registered:
-                        await self._take(link, await link.receive())
-                if not self._registered:
-                    raise NoGreeting("The gateway did not answer the registration in time.")
+                await self._ask(link, self._wanted)
+                while not self._registered:
+                    await self._take(link, await self._receive(link))
                 nursery.start_soon(self._heartbeats, link)
                 while True:
-                    await self._take(link, await link.receive())
+                    await self._take(link, await self._receive(link))
         finally:
             self._current.down()
-            while self._outstanding:
-                registration = self._outstanding.popleft()
-                if registration is not self._wanted:  # and so nobody will ask for it again
-                    registration.finish(ConnectionLost(ABNORMAL, "a later identity has taken its place"))
+            for registration in self._outstanding:
+                registration.due = math.inf
+                if registration is not self._wanted:  # which the next link asks for
+                    registration.finish(Superseded("A later registration has taken its place."))
+            self._outstanding.clear()
 
-    async def _ask(self, link: Link, registration: _Registration, resume: dict[str, Any] | None = None) -> None:
-        identity = registration.identity
+    async def _receive(self, link: Link) -> dict[str, Any]:
+        """The next message. Raises ConnectionLost, or NoGreeting where an answer to a registration is overdue."""
+        due = min((registration.due for registration in self._outstanding), default=math.inf)
+        # Only reading is bounded: what was read waits for the program as long as it takes.
+        with trio.CancelScope(deadline=due) as self._reading:
+            return await link.receive()
+        raise NoGreeting("The gateway did not answer the registration in time.")
+
+    async def _ask(self, link: Link, registration: _Registration) -> None:
         message: dict[str, Any] = {"type": "c_client_register"}
-        message |= {name: getattr(identity, name) for name in IDENTITY_FIELDS}
+        message |= {name: getattr(registration.identity, name) for name in IDENTITY_FIELDS}
         if self._token is not None:
             message["token"] = self._token
+        # Until this link is registered as anything, nothing is replayed on it but what is asked for here.
+        resume = None if self._registered else self._positions.resume
+        registration.resumed = resume is not None
         if resume is not None:
             message["resume"] = resume
-        # Answers come in the order of the questions, so that order must be the queue's.
+        # Answers come in the order of the questions, so that order must be the list's.
         async with self._asking:
+            registration.due = trio.current_time() + self._connection.options.connect_timeout
             self._outstanding.append(registration)
+            self._reading.deadline = min(self._reading.deadline, registration.due)
             try:
                 await link.send(message)
             except BaseException:
-                self._outstanding.pop()
+                with suppress(ValueError):  # the link ended meanwhile
+                    self._outstanding.remove(registration)
                 raise
 
     async def _take(self, link: Link, message: dict[str, Any]) -> None:
         match message.get("type"):
             case "registration_success":
-                lost = self._positions.registered(message)
-                self._agreed(link, message)
-                if lost:
-                    await self._pass_on({"type": "stream_gap", "streams": lost})
+                await self._on_success(link, message)
             case "registration_rejected":
-                await self._disagreed(link, message)
+                await self._on_rejection(link, message)
             case "heartbeat":
                 pass
             case "error":
                 self._report(BadMessage(f"{message.get('code')}: {message.get('message')}"))
+            case "stream_gap":
+                await self._pass_on(message)
+                self._positions.gap(message)
             case _:
-                if self._positions.is_new(message):
-                    await self._pass_on(message)
+                if not self._positions.is_new(message):
+                    return
+                if self._positions.is_in_doubt(message):
+                    await self._pass_on(_gap([message["stream"]]))
+                await self._pass_on(message)
+                self._positions.took(message)
 
     async def _pass_on(self, push: dict[str, Any]) -> None:
+        try:
+            self._pushes.send_nowait(push)
+            return
+        except trio.WouldBlock:
+            pass
+        except trio.ClosedResourceError:
+            return
+        began = trio.current_time()
         with suppress(trio.ClosedResourceError):  # the program left while we waited for room
             await self._pushes.send(push)
+        # Meanwhile nothing was read, so no answer can be late for that.
+        for registration in self._outstanding:
+            registration.due += trio.current_time() - began
 
-    def _agreed(self, link: Link, message: dict[str, Any]) -> None:
-        registration = self._outstanding.popleft() if self._outstanding else self._wanted
-        client_id = message.get("client_id")
-        identity = registration.identity
-        if isinstance(client_id, str):
-            # The gateway may have made it; coming back under the same one is being the same client.
-            identity = replace(identity, client_id=client_id)
-        registration.identity = identity
-        self.identity = identity
+    def _answered(self, message: dict[str, Any]) -> _Registration | None:
+        """The registration that an answer is for; None if it is for none. It is outstanding no more.
+
+        Of several that it may be for, the one that has most of the streams that the answer names; among equals, the
+        first, since answers come in order.
+        """
+        named = _streams_in(message)
+        fitting = [registration for registration in self._outstanding if registration.agrees(message)]
+        if not fitting:
+            self._report(BadMessage(f"a {message.get('type')} to no registration of ours"))
+            return None
+        best = max(fitting, key=lambda registration: len(named & _streams_of(registration.identity)))
+        at = self._outstanding.index(best)
+        if message.get("type") == "registration_success":
+            for overtaken in self._outstanding[:at]:
+                overtaken.finish(Superseded("A later registration was answered, and this one was not."))
+            del self._outstanding[:at]
+        self._outstanding.remove(best)
+        return best
+
+    async def _on_success(self, link: Link, message: dict[str, Any]) -> None:
+        registration = self._answered(message)
+        if registration is None:
+            return
+        registration.adopt(message)
+        streams = _streams_of(registration.identity)
+        missing = self._positions.registered(message, streams, resumed=registration.resumed)
+        if not self._outstanding:
+            self._wanted = registration
+        self.identity = registration.identity
         self.registration = message
         self._registered = True
-        self._report(Connected(link.address, str(client_id)))
+        self._report(Connected(link.address, str(registration.identity.client_id)))
         self._current.up(link)
         registration.finish()
+        if missing:
+            await self._pass_on(_gap(missing))
 
-    async def _disagreed(self, link: Link, message: dict[str, Any]) -> None:
-        registration = self._outstanding.popleft() if self._outstanding else self._wanted
+    async def _on_rejection(self, link: Link, message: dict[str, Any]) -> None:
+        registration = self._answered(message)
+        if registration is None:
+            return
         reason = str(message.get("reason"))
         rejected = RegistrationRejected(reason, str(message.get("message") or ""))
         if registration.asked_for and self.identity is not None:
             registration.finish(rejected)
             if self._wanted is registration:
-                self._wanted = _Registration(self.identity, asked_for=False)
-            if not self._registered:
+                kept = _Registration(self.identity, asked_for=False)
+                self._wanted = self._outstanding[-1] if self._outstanding else kept
+            if not self._registered and not self._outstanding:
                 await self._ask(link, self._wanted)
             return
         # Our own connection of a moment ago may still look alive to the gateway.
@@ -250,3 +334,21 @@ class Client:
         self._pushes.close()
         if not self._wanted.done.is_set():
             self._wanted.finish(error)
+        for registration in self._outstanding:
+            if not registration.done.is_set():
+                registration.finish(error)
+
+
+def _gap(streams: list[str]) -> dict[str, Any]:
+    """What the program is told where something may be missing: the same as the gateway says."""
+    return {"type": "stream_gap", "streams": streams}
+
+
+def _streams_of(identity: Identity) -> set[str]:
+    return {stream_of(target) for target in targets_of(identity)}
+
+
+def _streams_in(answer: dict[str, Any]) -> set[str]:
+    resume = answer.get("resume")
+    offsets = resume.get("offsets") if isinstance(resume, dict) else None
+    return set(offsets) if isinstance(offsets, dict) else set()

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from portico.client.backoff import Backoff
 from portico.client.client import Client
-from portico.client.errors import ConnectionLost, GaveUp, NotRunning, RegistrationRejected, SentAway
+from portico.client.errors import GaveUp, NotRunning, RegistrationRejected, SentAway, Superseded
 from portico.client.events import BadMessage, Connected, Lost
 from portico.client.link import LinkOptions
 from portico.wire.messages import Identity
@@ -159,7 +159,7 @@ async def test_a_change_that_another_overtook_is_told_so() -> None:
         async def change(user_id: str) -> None:
             try:
                 await c.register(replace(ANN, user_id=user_id))
-            except ConnectionLost as error:
+            except Superseded as error:
                 errors.append(error)
 
         with trio.fail_after(5):
