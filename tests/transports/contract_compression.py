@@ -49,11 +49,9 @@ def inflated(payload: bytes) -> bytes:
 def bomb(size: int) -> bytes:
     """A message of zeros that is `size` bytes long compressed, and a thousand times that afterwards."""
     compressor = zlib.compressobj(9, wbits=-15)
-    piece = bytes(1 << 20)
-    data = bytearray()
-    while len(data) < size:
-        data += compressor.compress(piece)
-    return bytes(data[:size])
+    # A full flush ends at a byte and refers to nothing before it, so the same block may follow any number of times.
+    block = compressor.compress(bytes(1 << 20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    return (block * (size // len(block) + 1))[:size]
 
 
 class CompressionContract:
