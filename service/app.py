@@ -64,13 +64,13 @@ class _NodeJournal(LogJournal):
         super().__init__(log)
         self._deployment = deployment
 
-    def registered(self, session: Session) -> None:
-        super().registered(session)
-        self._deployment.came(session)
+    def on_registered(self, session: Session) -> None:
+        super().on_registered(session)
+        self._deployment.on_registered(session)
 
-    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
-        super().closed(session, code, reason, seconds)
-        self._deployment.went(session)
+    def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+        super().on_closed(session, code, reason, seconds)
+        self._deployment.on_closed(session)
 
 
 class StartError(Exception):
@@ -188,7 +188,7 @@ class Node:
             raise StartError(str(error)) from None
 
     def _publish(self, publication: Publication, reply: Reply[object]) -> None:
-        self.gateway.publish(publication, reply)
+        self.gateway.backplane.publish(publication, reply)
 
     # How it is
 
@@ -532,7 +532,6 @@ def _tls_files(settings: Settings) -> tuple[str, str] | None:
 def _rules(settings: Settings) -> Rules:
     key = settings.websocket_handshake_key
     return Rules(
-        node=settings.name,
         production=settings.production,
         handshake_key=None if key is None else key.get_secret_value(),
         api_keys=tuple(secret.get_secret_value() for secret in settings.api_keys),

@@ -162,7 +162,7 @@ class ExtensionContext:
         """
         if not isinstance(session, core.Session):
             raise TypeError("register takes a session that the gateway has handed to this extension")
-        self._gateway.enrolment.enroll(session, identity)
+        self._gateway.registration.register(session, identity)
 
     def push(
         self,
@@ -180,7 +180,7 @@ class ExtensionContext:
         for `ttl` seconds at most (None: as long as the history keeps anything). `on_done` gets the receipt, or why
         nothing was pushed; it may be called before this returns, and must not raise.
         """
-        self._gateway.publish(Publication(target, event, id, durable, ttl), Reply(on_done))
+        self._gateway.backplane.publish(Publication(target, event, id, durable, ttl), Reply(on_done))
 
 
 def encode(value: object) -> Raw:

@@ -86,13 +86,13 @@ class LogJournal:
         self._second = 0
         self._faults = 0
 
-    def opened(self, session: Session) -> None:
+    def on_opened(self, session: Session) -> None:
         """A connection was accepted."""
         self._log.info(
             "connection opened", connection=session.id, transport=session.peer.transport, address=session.address
         )
 
-    def registered(self, session: Session) -> None:
+    def on_registered(self, session: Session) -> None:
         """A connection said who it is, or who it is now."""
         identity = session.identity
         self._log.info(
@@ -103,7 +103,7 @@ class LogJournal:
             user_id=identity.user_id,
         )
 
-    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+    def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
         """A connection is over."""
         self._log.info(
             "connection closed",
@@ -114,7 +114,7 @@ class LogJournal:
             seconds=round(seconds, 3),
         )
 
-    def faulted(self, session: Session, fault: PeerFault) -> None:
+    def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
         second = int(time.monotonic())
         if second != self._second:
@@ -132,7 +132,7 @@ class LogJournal:
                 problem=fault.message,
             )
 
-    def broke(self, session: Session | None, error: Exception) -> None:
+    def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
         whose = {} if session is None else {"connection": session.id, "dialect": session.handler.name}
         self._log.error("internal error", **whose, trace="".join(traceback.format_exception(error)))

@@ -160,23 +160,23 @@ class RecordingJournal:
         self.entries: list[tuple[Any, ...]] = []
         self.broken: list[Exception] = []
 
-    def opened(self, session: Session) -> None:
+    def on_opened(self, session: Session) -> None:
         """A connection was accepted."""
         self.entries.append(("opened", session))
 
-    def registered(self, session: Session) -> None:
+    def on_registered(self, session: Session) -> None:
         """A connection said who it is."""
         self.entries.append(("registered", session, session.identity))
 
-    def closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
+    def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
         """A connection is over."""
         self.entries.append(("closed", session, code, reason, seconds))
 
-    def faulted(self, session: Session, fault: PeerFault) -> None:
+    def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
         self.entries.append(("faulted", session, fault))
 
-    def broke(self, session: Session | None, error: Exception) -> None:
+    def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
         self.entries.append(("broke", session, error))
         self.broken.append(error)
@@ -312,14 +312,14 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         defer = FifoDefer()
         journal = RecordingJournal()
         mine = {"random": random.Random(6 + number), **rules}
-        mine.setdefault("node", "node" if count == 1 else f"node-{number}")
+        node = mine.pop("node", "node" if count == 1 else f"node-{number}")
         gateway = Gateway(
             Rules(**mine),
             now=clock.now,
             wall=clock.wall,
             defer=defer,
             journal=journal,
-            backplane=MemoryBackplane(world, mine["node"], make_id),
+            backplane=MemoryBackplane(world, node, make_id),
             login_store=login_store,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
@@ -329,7 +329,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
 def publish(stage: Stage, target: Target, event: Event, event_id: str | None = None, **more: Any) -> Published:
     """Push through a stage's gateway. Raises the PeerFault that it is refused with."""
     results: list[Published | PeerFault] = []
-    stage.gateway.publish(Publication(target, event, event_id, **more), Reply(results.append))
+    stage.gateway.backplane.publish(Publication(target, event, event_id, **more), Reply(results.append))
     (result,) = results
     if isinstance(result, PeerFault):
         raise result

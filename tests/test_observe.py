@@ -45,9 +45,9 @@ def journal() -> tuple[LogJournal, io.StringIO]:
 def test_a_connection_has_a_line_when_it_opens_and_one_when_it_closes() -> None:
     session, _ = stage().connect("/ws/ann")
     kept, stream = journal()
-    kept.opened(session)
-    kept.registered(session)
-    kept.closed(session, CloseCode.KICKED, "kicked\n", 1.23456)
+    kept.on_opened(session)
+    kept.on_registered(session)
+    kept.on_closed(session, CloseCode.KICKED, "kicked\n", 1.23456)
     opened, registered, closed = lines(stream)
     assert opened["event"] == "connection opened"
     assert (opened["transport"], opened["address"]) == (session.peer.transport, session.address)
@@ -63,10 +63,10 @@ def test_a_flood_of_faults_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("service.observe.time.monotonic", lambda: second)
     fault = PeerFault(ErrorCode.BAD_FIELD, "The field 'a' is wrong.", field="a")
     for _ in range(FAULTS_PER_SECOND + 7):
-        kept.faulted(session, fault)
+        kept.on_fault(session, fault)
     assert len(lines(stream)) == FAULTS_PER_SECOND
     second = 101.0
-    kept.faulted(session, fault)
+    kept.on_fault(session, fault)
     *_, more, last = lines(stream)
     assert (more["event"], more["count"]) == ("more messages refused", 7)
     assert (last["code"], last["field"], last["problem"]) == ("bad_field", "a", "The field 'a' is wrong.")
@@ -78,7 +78,7 @@ def test_a_bug_of_ours_is_logged_with_its_trace() -> None:
     try:
         raise ZeroDivisionError("oh")
     except ZeroDivisionError as error:
-        kept.broke(session, error)
+        kept.on_error(session, error)
     (line,) = lines(stream)
     assert line["level"] == "error"
     assert "ZeroDivisionError: oh" in str(line["trace"])

@@ -4,6 +4,7 @@ An Identity is who a client says it is: each field is an address for pushes. An 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -58,6 +59,11 @@ def identity_of(source: Identity) -> Identity:
     return Identity(*(getattr(source, field) for field in IDENTITY_FIELDS))
 
 
+def named(identity: Identity, client_id: str) -> Identity:
+    """The identity under a name that the gateway gives, where the client has none."""
+    return Identity(client_id, *(getattr(identity, field) for field in IDENTITY_FIELDS[1:]))
+
+
 IDENTITY_FIELDS: Final = Identity.__struct_fields__
 
 
@@ -76,12 +82,9 @@ def stream_of(target: Target) -> str:
     return "all" if target.kind == "all" else f"{target.kind[:-3]}:{target.value}"
 
 
-def target_of(stream: str) -> Target | None:
-    """The target whose stream has this name; None where no target's has."""
-    if stream == "all":
-        return EVERYBODY
-    kind, colon, value = stream.partition(":")
-    return Target(f"{kind}_id", value) if colon and f"{kind}_id" in ADDRESS_FIELDS else None
+def stream_gap(epoch: str, offsets: Mapping[str, int]) -> "Event":
+    """The event that says that something of these streams may be lost, and from where the client goes on."""
+    return Event("stream_gap", Raw(encode({"streams": sorted(offsets), "epoch": epoch, "offsets": offsets})))
 
 
 def targets_of(identity: Identity) -> list[Target]:

@@ -51,10 +51,10 @@ class Deployment(Protocol):
     async def take_in(self) -> None:
         """Publish what other programs put on the ingress stream, until cancelled."""
 
-    def came(self, session: Session) -> None:
+    def on_registered(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""
 
-    def went(self, session: Session) -> None:
+    def on_closed(self, session: Session) -> None:
         """Somebody isn't any more."""
 
     def forget_old(self) -> None:
@@ -81,10 +81,10 @@ class Alone:
         """There is no stream."""
         await trio.sleep_forever()
 
-    def came(self, session: Session) -> None:
+    def on_registered(self, session: Session) -> None:
         """Nobody else asks."""
 
-    def went(self, session: Session) -> None:
+    def on_closed(self, session: Session) -> None:
         """Nobody else asks."""
 
     def forget_old(self) -> None:
@@ -165,11 +165,11 @@ class OverRedis:
             await self.backplane.membership.settled.wait()
             await self.ingress.run()
 
-    def came(self, session: Session) -> None:
+    def on_registered(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""
         self.backplane.membership.registry.on_connected(_present(session))
 
-    def went(self, session: Session) -> None:
+    def on_closed(self, session: Session) -> None:
         """Somebody isn't any more."""
         self.backplane.membership.registry.on_left(session.id)
 

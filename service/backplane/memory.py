@@ -12,7 +12,15 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target, stream_of
-from service.core.cluster.backplane import Inbound, Joined, NodeState, Publication, Published, Resume
+from service.core.cluster.backplane import (
+    Joined,
+    NodeObserver,
+    NodeState,
+    Publication,
+    Published,
+    PushObserver,
+    Resume,
+)
 from service.core.ports import Monotonic
 from service.core.reply import Reply
 
@@ -57,7 +65,8 @@ class MemoryBackplane:
         self.node = node
         self._world = world
         self._make_id = make_id
-        self._inbound: Inbound
+        self._pushes: PushObserver
+        self._nodes: NodeObserver
         self._joined: Counter[Target] = Counter()
         self._state = NodeState(node, "combined", None, False, 0, b"{}")
         world.nodes[node] = self
@@ -67,15 +76,19 @@ class MemoryBackplane:
         """This process's."""
         return self._world.epoch
 
-    def attach(self, inbound: Inbound) -> None:
+    def attach(self, pushes: PushObserver, nodes: NodeObserver) -> None:
         """Say who is told."""
-        self._inbound = inbound
+        self._pushes, self._nodes = pushes, nodes
         self._changed()
 
     # Pushes and history
 
     def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes, at once."""
+        refusal = self._pushes.refusal(publication.target)
+        if refusal is not None:
+            reply(refusal)
+            return
         try:
             published = self._publish(publication)
         except PeerFault as fault:
@@ -96,9 +109,9 @@ class MemoryBackplane:
                 raise PeerFault(ErrorCode.TOO_LARGE, "The event is too large to be kept; push it live.", field="data")
             event = world.history.append(stream_of(publication.target), event, publication.ttl)
         if len(world.nodes) == 1:
-            matched, queued = self._inbound.arrived(publication.target, event)
+            matched, queued = self._pushes.on_push(publication.target, event)
         else:
-            counts = [node._inbound.arrived(publication.target, event) for node in world.nodes.values()]
+            counts = [node._pushes.on_push(publication.target, event) for node in world.nodes.values()]
             matched, queued = sum(m for m, _ in counts), sum(q for _, q in counts)
         # A name that we gave cannot come again, and is not worth remembering.
         if publication.id is None:
@@ -140,7 +153,7 @@ class MemoryBackplane:
         """Send a message to one node."""
         other = self._world.nodes.get(node)
         if other is not None and other is not self:
-            other._inbound.heard(self.node, kind, body)
+            other._nodes.on_message(self.node, kind, body)
 
     def tell_all(self, kind: str, body: bytes) -> None:
         """Send a message to every other node."""
@@ -168,9 +181,9 @@ class MemoryBackplane:
         """This node is gone."""
         del self._world.nodes[self.node]
         for other in list(self._world.nodes.values()):
-            other._inbound.node_left(self.node)
+            other._nodes.on_node_left(self.node)
         self._changed()
 
     def _changed(self) -> None:
         for other in list(self._world.nodes.values()):
-            other._inbound.nodes_changed()
+            other._nodes.on_nodes_changed()

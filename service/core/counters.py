@@ -59,6 +59,7 @@ class Counters:
         self.faults: Counter[tuple[str, str]] = Counter()  # by dialect and error code
         self.pushes: Counter[str] = Counter()  # by target kind
         self.push_deliveries = 0
+        self.pushes_dropped = 0
         self.streams_broken = 0
         self.requests: Counter[str] = Counter()  # by outcome
         self.requests_retried = 0

@@ -5,6 +5,7 @@ are in `tests/fakes.py`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode
@@ -129,16 +130,25 @@ class HttpAnswer(NamedTuple):
     body: bytes
 
 
-class Admission(Protocol):
-    """A handshake that may become a connection."""
+UNDECIDED: Final = "undecided"
+"""The dialect of a connection whose first message decides."""
 
-    @property
-    def subprotocol(self) -> str | None:
-        """What the handshake's answer names in Sec-WebSocket-Protocol; one that the client offered."""
 
-    @property
-    def max_message_size(self) -> int:
-        """Bytes that a message may have at first (0: no limit)."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A handshake that may become a connection.
+
+    `subprotocol`: what its answer names in Sec-WebSocket-Protocol, one that the client offered. `max_message_size`:
+    bytes that a message may have at first (0: no limit). The rest is the gateway's own: the dialect, whether it is a
+    worker by its path, the user that the path names, and whether the handshake bore an API key.
+    """
+
+    subprotocol: str | None = None
+    max_message_size: int = 0
+    dialect: str = UNDECIDED
+    worker: bool = False
+    user_id: str | None = None
+    trusted: bool = False
 
 
 class Gate(Protocol):

@@ -12,7 +12,7 @@ from typing import Final
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.connections.origins import OriginPolicy
+from service.core.connections.admission import OriginPolicy
 from service.core.connections.worker_authentication import WorkerAuthentication
 from service.core.ports import HttpAnswer, HttpHead
 

@@ -32,6 +32,10 @@ _PLAIN: Final = {
     "internal_errors": ("internal_errors", "Bugs of the gateway that came up while handling a message or request."),
     "slow_closed": ("slow_connections_closed", "Connections closed because they read too slowly."),
     "mute_closed": ("mute_connections_closed", "Connections closed because they answered no ping."),
+    "pushes_dropped": (
+        "pushes_dropped",
+        "Pushes dropped for want of room; durable ones were told as gaps.",
+    ),
     "push_deliveries": ("push_deliveries", "Pushes handed to a connection."),
     "streams_broken": ("streams_broken", "Streams of which events may have been missed; their clients were told."),
     "requests_retried": ("requests_retried", "Requests that were sent to another worker."),

@@ -48,14 +48,14 @@ class Parts:
 def parts_of(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time) -> Parts:
     """The parts of this gateway."""
     return Parts(
-        publish=lambda publication, done: gateway.publish(publication, done),
+        publish=gateway.backplane.publish,
         logins=gateway.logins,
         presence=gateway.presence,
         dispatcher=gateway.dispatcher,
         client_requests=gateway.client_requests,
         access=Access(
             gateway.worker_authentication,
-            gateway.origins,
+            gateway.admission_control.origins,
             production=gateway.rules.production,
             has_keys=bool(gateway.rules.api_keys),
         ),
@@ -85,7 +85,7 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
     yield Metric(
         "user_limit_refused",
         "Connections refused because their user had as many as allowed.",
-        gateway.user_limit.refused,
+        gateway.registration.claims.refused,
         counts=True,
     )
     yield Metric(

@@ -19,7 +19,7 @@ from service.transports.door import Door
 from tests.transports.asgi_harness import DoorHarness, Lines, make_app, serving
 from tests.transports.contract import Options
 from tests.transports.native_harness import NativeHarness
-from tests.transports.script import Admitted, Counts, Recorder, ScriptGate
+from tests.transports.script import Counts, Recorder, ScriptGate, admitted
 
 TRANSPORTS: Final = ("native", "door", "asgi")
 LARGEST: Final = 64 * 1024 * 1024
@@ -64,7 +64,7 @@ def unmarked(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
 
 
 def _gate(make: Callable[[Peer, Any], Recorder]) -> ScriptGate:
-    return ScriptGate(make=make, admission=Admitted(max_message_size=LARGEST))
+    return ScriptGate(make=make, admission=admitted(max_message_size=LARGEST))
 
 
 async def main(compression: bool) -> None:

@@ -80,7 +80,7 @@ class Client:
 
 
 class Node:
-    """A backplane, and all that it says: an Inbound that hands pushes to Clients as the core would."""
+    """A backplane, and all that it says: an observer that hands pushes to Clients as the core would."""
 
     def __init__(self, plane: Backplane) -> None:
         self.plane = plane
@@ -89,29 +89,32 @@ class Node:
         self.gaps: list[tuple[Target, str, int]] = []
         self.messages: list[tuple[str, str, bytes]] = []
         self._stirred = trio.Event()
-        plane.attach(self)
+        plane.attach(self, self)
 
-    # Inbound
+    # PushObserver and NodeObserver
 
-    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+    def refusal(self, target: Target) -> PeerFault | None:
+        return None
+
+    def on_push(self, target: Target, event: Event) -> tuple[int, int]:
         reached = [client for client in self.clients if target in client.targets and client.told.is_set()]
         for client in reached:
             client.events.append(event)
         self._stir()
         return len(reached), len(reached)
 
-    def lost(self, target: Target, epoch: str, offset: int) -> None:
+    def on_gap(self, target: Target, epoch: str, offset: int) -> None:
         self.lost_targets.append(target)
         self.gaps.append((target, epoch, offset))
         self._stir()
 
-    def heard(self, sender: str, kind: str, body: bytes) -> None:
+    def on_message(self, sender: str, kind: str, body: bytes) -> None:
         self.messages.append((sender, kind, body))
         self._stir()
 
-    def node_left(self, node: str) -> None: ...
+    def on_node_left(self, node: str) -> None: ...
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         self._stir()
 
     def _stir(self) -> None:

@@ -1,11 +1,9 @@
 """The core put together: who is counted, told, expected and forgotten."""
 
-import pytest
-
 from portico.wire.messages import EVERYBODY, Event
 from service.core.gateway import make_id
 
-from ..fakes import MemoryPeer, handshake, stage
+from ..fakes import handshake, stage
 
 
 def test_a_connection_is_journalled_and_counted_from_end_to_end() -> None:
@@ -24,22 +22,6 @@ def test_a_refused_handshake_is_the_transport_s_to_count() -> None:
     house = stage()
     house.gateway.admit(handshake("/nowhere"))
     assert house.gateway.counters.handshakes_refused == 0, "or it would be counted twice"
-
-
-def test_an_admission_of_somebody_else_s_is_a_misuse() -> None:
-    class Foreign:
-        subprotocol = None
-        max_message_size = 5
-
-    with pytest.raises(TypeError):
-        stage().gateway.opened(MemoryPeer(), Foreign())
-
-
-def test_kick() -> None:
-    house = stage()
-    session, peer = house.client(client_id="c")
-    house.gateway.kick(session, "kicked by the operator")
-    assert (peer.close_code, peer.closes[0][1]) == (4010, "kicked by the operator")
 
 
 def test_the_drain_is_told_to_those_whose_dialect_has_a_place_for_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from msgspec import Raw
 
+from portico.wire.codes import CloseCode
 from portico.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 from service.backplane.memory_logins import MemoryLoginStore
 from service.core.connections.session import Session, State
@@ -152,7 +153,7 @@ class GatewayMachine(RuleBasedStateMachine):
     @rule(session=connections)
     def kick(self, session: Session | None) -> None:
         if session is not None:
-            self.gateway.kick(session, "kicked")
+            session.close(CloseCode.KICKED, "kicked")
 
     @rule(kind=st.sampled_from([*ADDRESS_FIELDS, "all"]), value=st.sampled_from(["a", "b", "u1"]))
     def push(self, kind: str, value: str) -> None:
@@ -186,7 +187,7 @@ class GatewayMachine(RuleBasedStateMachine):
         gateway = self.gateway
         assert not self.stage.journal.broken, self.stage.journal.broken
         assert set(gateway.sessions) == set(self.alive)
-        assert gateway.limits._open == len(self.alive)
+        assert gateway.admission_control.limits._open == len(self.alive)
         for session in gateway.hub:
             assert session in self.alive
             assert session.state in (State.REGISTERED, State.CLOSING)
@@ -222,7 +223,7 @@ class GatewayMachine(RuleBasedStateMachine):
         assert len(gateway.hub) == 0
         assert not any(gateway.hub._by.values())
         assert len(gateway._deadlines) == 0
-        assert not gateway.limits._by_address
+        assert not gateway.admission_control.limits._by_address
         assert not gateway.envelopes._arriving
         assert not gateway.envelopes._unproven
         assert not gateway.envelopes._links

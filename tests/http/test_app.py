@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.core.gateway import Gateway
+from service.backplane.memory import MemoryBackplane
 from service.core.push.logins import Logins
 from service.http.apis import whole_api
 from service.http.app import create_http
@@ -71,12 +71,11 @@ async def test_another_method_is_405_in_json(method: str, path: str, allowed: se
 
 
 async def test_a_bug_is_500_without_details_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = house()
-
     def publish(*_: object) -> None:
         raise RuntimeError("the secret of the house")
 
-    monkeypatch.setattr(Gateway, "publish", publish)
+    monkeypatch.setattr(MemoryBackplane, "publish", publish)
+    at = house()
     answer = await at.call("POST", "/api/notifications", json={"target": {"all": True}, "type": "t"})
     assert problem(answer) == (500, "internal", None)
     assert "secret" not in answer.text

@@ -170,7 +170,7 @@ async def test_a_node_that_says_nothing_is_named_in_the_answer() -> None:
     one, other = two_nodes()
     one.stage.client(client_id="c1")
     other.stage.client(client_id="c2")
-    other.stage.gateway.cluster_messages.heard = lambda *_: None  # type: ignore[method-assign]
+    other.stage.gateway.cluster_messages.on_message = lambda *_: None  # type: ignore[method-assign]
     found: dict[str, Any] = {}
 
     async def ask(method: str, path: str) -> None:

@@ -297,7 +297,7 @@ async def test_where_a_node_does_not_say_whether_it_has_the_client_the_caller_ma
     first, second = stages(2)
     at = house_of(first)
     envelope_client(second, "c1")
-    monkeypatch.setattr(second.gateway.cluster_messages, "heard", lambda *_: None)
+    monkeypatch.setattr(second.gateway.cluster_messages, "on_message", lambda *_: None)
     answers: list[httpx.Response] = []
 
     async def ask() -> None:

@@ -12,7 +12,7 @@ from portico.wire.frame import Frame
 
 from .harness import Harness, Options, send_what_is_taken, still_serves
 from .raw import BINARY, CONT, PING, PONG, TEXT, RawClient, close_frame, frame, upgrade
-from .script import Admitted, Counts, ScriptGate, Silent
+from .script import Counts, ScriptGate, Silent, admitted
 
 ON = Options(compression=True)
 RSV1 = 4
@@ -231,7 +231,7 @@ class CompressionContract:
     async def test_the_limit_is_for_what_it_inflates_to(
         self, harness: Harness, gate: ScriptGate, counts: Counts
     ) -> None:
-        gate.admission = Admitted(max_message_size=70_000)
+        gate.admission = admitted(max_message_size=70_000)
         gate.make = Silent
         async with harness.serve(gate, counts, ON) as address, await RawClient.open(address, extra=OFFER) as client:
             await client.send(compressed(b"x" * 70_000) + in_fragments(deflated(b"y" * 70_000), 10))

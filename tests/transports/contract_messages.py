@@ -25,7 +25,7 @@ from .raw import (
     frame,
     upgrade,
 )
-from .script import Admitted, Counts, Recorder, ScriptGate, Silent
+from .script import Counts, Recorder, ScriptGate, Silent, admitted
 
 
 class MessageContract:
@@ -115,7 +115,7 @@ class MessageContract:
 
     async def test_a_greeting_comes_after_the_101(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         gate.greeting = b"welcome"
-        gate.admission = Admitted(subprotocol="two")
+        gate.admission = admitted(subprotocol="two")
         async with harness.serve(gate, counts, Options()) as address, await RawClient.dial(address) as client:
             await client.send(upgrade(extra=b"Sec-WebSocket-Protocol: one, two\r\n"))
             answer = await client.answer()
@@ -162,7 +162,7 @@ class MessageContract:
             recorder.peer.send(Frame(b"%d" % len(payload)))
 
         gate.make = scripted(script)
-        gate.admission = Admitted(max_message_size=1000)
+        gate.admission = admitted(max_message_size=1000)
         async with harness.serve(gate, counts, Options()) as address, await RawClient.open(address) as client:
             await client.send(frame(TEXT, b"x" * 1000))
             assert await client.message() == "1000"

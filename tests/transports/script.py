@@ -26,12 +26,9 @@ class Counts:
     accept_pauses: int = 0
 
 
-@dataclass
-class Admitted:
+def admitted(subprotocol: str | None = None, max_message_size: int = 1024 * 1024) -> Admission:
     """An Admission."""
-
-    subprotocol: str | None = None
-    max_message_size: int = 1024 * 1024
+    return Admission(subprotocol, max_message_size)
 
 
 class Recorder:
@@ -84,7 +81,7 @@ class ScriptGate:
     """
 
     make: MakeReceiver = Recorder
-    admission: Admitted = field(default_factory=Admitted)
+    admission: Admission = field(default_factory=admitted)
     greeting: bytes | None = None
     recorders: list[Recorder] = field(default_factory=list)
     handshakes: list[Handshake] = field(default_factory=list)

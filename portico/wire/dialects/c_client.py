@@ -12,8 +12,9 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import Event, Identity, Name, encode, flat
-from ..strict_json import check_keys, check_numbers, decode, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, peek
 
+TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
 REGISTER: Final = "c_client_register"
 
@@ -24,6 +25,14 @@ class Head(Struct):
     type: str
 
 
+class Heartbeat(Struct, tag_field="type", tag="heartbeat"):
+    """`heartbeat`, in a spelling of its own."""
+
+
+class BadRegister(PeerFault):
+    """A `c_client_register` that cannot be accepted: answered by a `registration_rejected`."""
+
+
 class Resume(Struct):
     """Where a client left off, per stream."""
 
@@ -31,7 +40,7 @@ class Resume(Struct):
     offsets: dict[str, int] = {}
 
 
-class Register(Identity, frozen=True):
+class Register(Identity, frozen=True, tag_field="type", tag=REGISTER):
     """`c_client_register`: who the client is, or now is."""
 
     token: str | None = None
@@ -41,7 +50,7 @@ class Register(Identity, frozen=True):
 Report = Annotated[str, Meta(max_length=4096)]
 
 
-class SessionFeedback(Struct):
+class SessionFeedback(Struct, tag_field="type", tag="session_feedback"):
     """`session_feedback`: how the client's automatic login went."""
 
     success: bool
@@ -49,9 +58,13 @@ class SessionFeedback(Struct):
     message: Report | None = None
 
 
+Message = Register | SessionFeedback | Heartbeat
+
 _head = msgspec.json.Decoder(Head)
+_message: Final = msgspec.json.Decoder(Message)
 _register = msgspec.json.Decoder(Register)
 _feedback = msgspec.json.Decoder(SessionFeedback)
+_QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
 _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
 )
@@ -62,24 +75,64 @@ HEARTBEAT_MESSAGES: Final = frozenset({b'{"type":"heartbeat"}', b'{"type": "hear
 HEARTBEAT: Final = Frame(b'{"type":"heartbeat"}')
 
 
-def type_of(payload: bytes) -> str:
-    """The message's `type`. Raises PeerFault for whatever is not an object with one."""
-    kind = decode(_head, payload).type
-    check_keys(payload, _KEYS, inside=False)
-    check_numbers(payload)
-    return kind
+def decode_message(payload: bytes) -> Message | str:
+    """One message; of a type that is not this module's, that type. Raises PeerFault, BadRegister for a registration."""
+    check_text(payload)
+    try:
+        message: Message = _message.decode(payload)
+    except (msgspec.MsgspecError, RecursionError):
+        return _explained(payload)
+    _check(payload)
+    if isinstance(message, Register):
+        _check_identity(message)
+    return message
 
 
-def register_of(payload: bytes) -> Register:
-    """A `c_client_register`, of which `type_of` has been asked. Raises PeerFault."""
-    register = decode(_register, payload)
-    register.check()
+def first_register(payload: bytes) -> Register | None:
+    """The registration that a connection begins with; None for any other message, and for one that cannot be
+    accepted: `dialect_of` and `decode_message` say what those are."""
+    if _QUOTED_REGISTER not in payload:
+        return None
+    try:
+        check_text(payload)
+        register = _register.decode(payload)
+        _check(payload)
+        register.check()
+    except (msgspec.MsgspecError, RecursionError, PeerFault):
+        return None
     return register
 
 
-def feedback_of(payload: bytes) -> SessionFeedback:
-    """A `session_feedback`, of which `type_of` has been asked. Raises PeerFault."""
-    return decode(_feedback, payload)
+def _explained(payload: bytes) -> Message | str:
+    """A message that is none of ours, or is wrong: what it is, or what is wrong with it."""
+    kind = decode(_head, payload).type
+    _check(payload)
+    if kind == SessionFeedback.__struct_config__.tag:
+        return decode(_feedback, payload)
+    if kind != REGISTER:
+        return kind
+    try:
+        register = decode(_register, payload)
+    except PeerFault as fault:
+        raise _bad_register(fault) from None
+    _check_identity(register)
+    return register
+
+
+def _check(payload: bytes) -> None:
+    check_keys(payload, _KEYS, inside=False)
+    check_numbers(payload)
+
+
+def _check_identity(register: Register) -> None:
+    try:
+        register.check()
+    except PeerFault as fault:
+        raise _bad_register(fault) from None
+
+
+def _bad_register(fault: PeerFault) -> BadRegister:
+    return BadRegister(fault.code, fault.message, field=fault.field)
 
 
 def registration_success(
@@ -113,10 +166,13 @@ class _Claimed(Struct):
 _claimed = msgspec.json.Decoder(_Claimed)
 
 
-def registration_rejected(reason: str, message: str, payload: bytes) -> Frame:
-    """The answer to a registration that was not; repeats the identity as `payload` claimed it, cut short."""
-    claimed = peek(_claimed, payload) or _Claimed()
+def registration_rejected(reason: str, message: str, claimed_by: bytes | Identity) -> Frame:
+    """The answer to a registration that was not; repeats the identity as the message claimed it, cut short."""
     fields: dict[str, object] = {"type": "registration_rejected", "reason": reason, "message": message}
+    if isinstance(claimed_by, Identity):
+        fields.update({name: getattr(claimed_by, name) for name in _Claimed.__struct_fields__})
+        return Frame(encode(fields))
+    claimed = peek(_claimed, claimed_by) or _Claimed()
     for name in _Claimed.__struct_fields__:
         raw: Raw = getattr(claimed, name)
         # A claim of another type or of any length is not worth sending back.

@@ -23,7 +23,7 @@ import structlog
 import trio
 
 from portico.wire.messages import Event, Target, stream_of
-from service.core.cluster.backplane import PATIENCE, Inbound, Joined, Resume
+from service.core.cluster.backplane import PATIENCE, Joined, PushObserver, Resume
 from service.core.reply import Reply
 from service.redis.commands import Commands
 
@@ -76,7 +76,7 @@ class Following:
         self._renew = renew
         self._log = log
         self._ttl = int(ttl * 1e6)
-        self._inbound: Inbound
+        self._pushes: PushObserver
         self._followed: dict[Target, Followed] = {}
         self._joining: dict[Join, None] = {}
         self._due: dict[Target, None] = {}
@@ -91,9 +91,9 @@ class Following:
         """This node hears itself under another name."""
         self._reader.node = node
 
-    def attach(self, inbound: Inbound) -> None:
+    def attach(self, pushes: PushObserver) -> None:
         """Say who is told."""
-        self._inbound = inbound
+        self._pushes = pushes
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -255,7 +255,7 @@ class Following:
 
     def _deliver(self, target: Target, event: Event) -> Counts:
         try:
-            return self._inbound.arrived(target, event)
+            return self._pushes.on_push(target, event)
         except Exception:
             self._log.exception("a push was not delivered")
             return 0, 0
@@ -282,7 +282,7 @@ class Following:
     def _lose(self, target: Target, position: int) -> None:
         self.lost += 1
         try:
-            self._inbound.lost(target, self.epoch, position)
+            self._pushes.on_gap(target, self.epoch, position)
         except Exception:
             self._log.exception("a loss was not told")
 

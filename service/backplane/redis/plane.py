@@ -19,7 +19,7 @@ import trio
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
-from service.core.cluster.backplane import Inbound, Joined, NodeState, Publication, Published, Resume
+from service.core.cluster.backplane import Joined, NodeObserver, NodeState, Publication, Published, PushObserver, Resume
 from service.core.reply import Reply
 from service.redis.address import Connector
 from service.redis.commands import Callback, Commands
@@ -117,7 +117,8 @@ class RedisBackplane:
             self.commands.ask, _Events(self, present, on_client_left, log), name=node, prefix=prefix, lease=lease
         )
         self._acks: dict[str, list[Ack]] = {}
-        self.inbound: Inbound
+        self._pushes: PushObserver
+        self.nodes_observer: NodeObserver
         self.malformed = 0
         self.ordinary_dropped = 0
         self.untold = 0
@@ -138,10 +139,10 @@ class RedisBackplane:
         """Why this node is cut off from the others, or None."""
         return self.commands.trouble or self.subscription.trouble or self.membership.trouble
 
-    def attach(self, inbound: Inbound) -> None:
+    def attach(self, pushes: PushObserver, nodes: NodeObserver) -> None:
         """Say who is told."""
-        self.inbound = inbound
-        self.following.attach(inbound)
+        self._pushes, self.nodes_observer = pushes, nodes
+        self.following.attach(pushes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep this node joined to the others until cancelled; `started` once Redis was tried, whether or not it is
@@ -175,7 +176,11 @@ class RedisBackplane:
 
     def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes."""
-        self.publisher.publish(publication, reply)
+        refusal = self._pushes.refusal(publication.target)
+        if refusal is not None:
+            reply(refusal)
+        else:
+            self.publisher.publish(publication, reply)
 
     def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets."""
@@ -254,7 +259,7 @@ class RedisBackplane:
                 if kind in KINDS:
                     self.membership.on_message(sender, kind, body)
                 else:
-                    self.inbound.heard(sender, kind, body)
+                    self.nodes_observer.on_message(sender, kind, body)
             case int(number):
                 self.following.fence_heard(number)
             case list(some):
@@ -272,7 +277,7 @@ class RedisBackplane:
                     "a notification from another program was dropped", reason=fault.message, count=self.ordinary_dropped
                 )
         else:
-            self.inbound.arrived(target, event)
+            self._pushes.on_push(target, event)
 
     def _acknowledge(self, push: Push, counts: Counts) -> None:
         ack = Ack(push.number, *counts)
@@ -347,11 +352,11 @@ class _Events:
 
     def on_node_left(self, node: str) -> None:
         """A node is gone."""
-        self._plane.inbound.node_left(node)
+        self._plane.nodes_observer.on_node_left(node)
 
     def on_nodes_changed(self) -> None:
         """The nodes are others than before."""
-        self._plane.inbound.nodes_changed()
+        self._plane.nodes_observer.on_nodes_changed()
 
     def note(self, event: str, /, **fields: object) -> None:
         """Something that operators should know; that all is well is no warning."""

@@ -12,7 +12,7 @@ within PATIENCE seconds, and then nothing was done, or may have been done once: 
 What it promises to a node:
 - Pushes for one target from one publisher arrive in the order in which they were published; live ones at most once.
 - Events of one stream arrive in the order of their offsets, each once, with none left out; where that cannot be kept
-  (the history is gone), the node is told by `Inbound.lost`, never nothing.
+  (the history is gone), the node is told by `PushObserver.on_gap`, never nothing.
 - Offsets of a stream only grow, but not by one. They are never used again, whatever happens to the store.
 - A node that has joined a target (its Reply was given) gets every push to it that is accepted from then on, while the
   backplane is in reach.
@@ -78,23 +78,30 @@ class Joined(NamedTuple):
     recovered: bool
 
 
-class Inbound(Protocol):
-    """What a backplane tells its node. No call may wait or raise."""
+class PushObserver(Protocol):
+    """Who delivers a node's pushes to the connections here. No call may wait or raise."""
 
-    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
-        """A push: deliver it to the connections here. Returns how many matched, how many were handed it."""
+    def refusal(self, target: Target) -> PeerFault | None:
+        """Why this node takes no push for this target now, or None. Asked where a push enters the deployment."""
 
-    def lost(self, target: Target, epoch: str, offset: int) -> None:
-        """Events of this target's stream may have been missed and cannot be read again: tell its connections. What
-        comes from now on is of this epoch, and after this offset."""
+    def on_push(self, target: Target, event: Event) -> tuple[int, int]:
+        """A push, which was accepted. Returns how many connections matched, how many were handed it."""
 
-    def heard(self, sender: str, kind: str, body: bytes) -> None:
+    def on_gap(self, target: Target, epoch: str, offset: int) -> None:
+        """Events of this target's stream may have been missed and cannot be read again: its connections are told, and
+        go on after `offset`."""
+
+
+class NodeObserver(Protocol):
+    """Who is told of the other nodes. No call may wait or raise."""
+
+    def on_message(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's (never one's own)."""
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """A node is gone: its lease ran out, or it said goodbye. Once for each that was seen."""
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         """`nodes()` gives something else than before."""
 
 
@@ -126,13 +133,14 @@ class Backplane(Protocol):
     def trouble(self) -> str | None:
         """Why this node is cut off from the others (a sentence), or None. A node in trouble is not ready."""
 
-    def attach(self, inbound: Inbound) -> None:
+    def attach(self, pushes: PushObserver, nodes: NodeObserver) -> None:
         """Say who is told; once, before anything else."""
 
     # Pushes and history
 
     def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
-        """Push to all nodes. Answered when the nodes that have connections for it have answered, within PATIENCE."""
+        """Push to all nodes, unless this one refuses it. Answered
+        when the nodes that have connections for it have answered, within PATIENCE."""
 
     def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets, from now until as many `leave`s."""

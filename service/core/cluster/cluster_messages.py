@@ -6,7 +6,7 @@ version, and its faults must stay its own.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from portico.wire.messages import Target
 
@@ -21,26 +21,38 @@ Answering = Callable[[bytes], bytes]
 """Answers a question at once."""
 
 
+class ErrorObserver(Protocol):
+    """Who is told of bugs of ours."""
+
+    def on_error(self, session: None, error: Exception) -> None:
+        """One came up while something of another node's was handled."""
+
+
+class MembershipObserver(Protocol):
+    """A part of the core that is told when nodes come and go."""
+
+    def on_node_left(self, node: str) -> None:
+        """A node is gone."""
+
+    def on_nodes_changed(self) -> None:
+        """Nodes came, went, or tell something else of themselves."""
+
+
 class ClusterMessages:
     """What this node hears of the others, and asks them."""
 
     def __init__(
-        self,
-        backplane: Backplane,
-        *,
-        now: Monotonic,
-        make_id: Callable[[], str],
-        broke: Callable[[Exception], None] | None = None,
+        self, backplane: Backplane, errors: ErrorObserver, *, now: Monotonic, make_id: Callable[[], str]
     ) -> None:
-        """`broke` is told of every exception that a handler, or an answer, raised."""
+        """`errors` is told of every exception that a handler, or an answer, raised."""
         self.backplane: Final = backplane
         self.survey: Final = Survey(backplane, now=now, make_id=make_id)
         self.unknown = 0
         """Messages and questions of a kind that nothing here handles; they are dropped."""
-        self._broke = broke
+        self._errors = errors
         self._on: dict[str, OnHeard] = {ASK: self._asked, ANSWER: self.survey.answered}
         self._answers: dict[str, Answering] = {}
-        self._on_left: list[Callable[[str], None]] = [self.survey.node_left]
+        self._watching: list[MembershipObserver] = [self.survey]
 
     # What is heard
 
@@ -50,9 +62,9 @@ class ClusterMessages:
             raise ValueError(f"messages of kind {kind!r} are handled already; choose another name")
         self._on[kind] = handle
 
-    def on_left(self, handle: Callable[[str], None]) -> None:
-        """Have something done when a node is gone; in the order of adding, after its questions were given up."""
-        self._on_left.append(handle)
+    def watch(self, observer: MembershipObserver) -> None:
+        """Have somebody told when nodes come and go; in the order of adding, after their questions were given up."""
+        self._watching.append(observer)
 
     def answer_to(self, kind: str, answer: Answering) -> None:
         """What this node answers when asked. ValueError where the kind is taken."""
@@ -62,7 +74,9 @@ class ClusterMessages:
             raise ValueError(f"the kind of a question is one word of ASCII, not {kind!r}")
         self._answers[kind] = answer
 
-    def heard(self, sender: str, kind: str, body: bytes) -> None:
+    # The backplane's NodeObserver
+
+    def on_message(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another node's. Never raises."""
         handle = self._on.get(kind)
         if handle is None:
@@ -73,11 +87,19 @@ class ClusterMessages:
         except Exception as error:
             self._failed(error)
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """A node is gone. Never raises."""
-        for handle in self._on_left:
+        for observer in self._watching:
             try:
-                handle(node)
+                observer.on_node_left(node)
+            except Exception as error:
+                self._failed(error)
+
+    def on_nodes_changed(self) -> None:
+        """The nodes are others than before, or tell something else of themselves. Never raises."""
+        for observer in self._watching:
+            try:
+                observer.on_nodes_changed()
             except Exception as error:
                 self._failed(error)
 
@@ -90,7 +112,7 @@ class ClusterMessages:
     def tell(self, node: str, kind: str, body: bytes) -> None:
         """Send a message to one node (to this one too)."""
         if node == self.backplane.node:
-            self.heard(node, kind, body)
+            self.on_message(node, kind, body)
         else:
             self.backplane.tell(node, kind, body)
 
@@ -131,5 +153,4 @@ class ClusterMessages:
             return None
 
     def _failed(self, error: Exception) -> None:
-        if self._broke is not None:
-            self._broke(error)
+        self._errors.on_error(None, error)

@@ -102,12 +102,15 @@ class Survey:
             question.awaited.discard(sender)
         self._finish_if_all(key, question)
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """Nothing more will come of it. (Whatever it answered before stays.)"""
         for name, question in list(self._open.items()):
             if question.awaited is not None:
                 question.awaited.discard(node)
             self._finish_if_all(name, question)
+
+    def on_nodes_changed(self) -> None:
+        """Of no interest: who goes is told by `on_node_left`."""
 
     def tick(self) -> None:
         """Give up what is past its time. To be called every 100 ms or so."""

@@ -1,24 +1,32 @@
-"""Admission: from a handshake's path, subprotocols, origin and address to an Admission or the HTTP refusal.
+"""Admission: from a handshake's path, subprotocols, origin and address to an Admission, or to an HTTP refusal.
 
-Source: protocol reference, "Who gets in, and in which dialect".
+Three rules, in this order: the path leads somewhere; a page of that origin may use the gateway (programs, which send
+no Origin, may); there are not too many connections. What one connection may send is the transports' affair. 0 means no
+limit. Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from portico.wire.codes import ErrorCode
 from portico.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
-from ..ports import Handshake, HttpAnswer
-from .limits import ConnectionLimits
-from .origins import OriginPolicy
+from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
+from ..token_bucket import TokenBucket
 from .worker_authentication import WorkerAuthentication
 
-UNDECIDED: Final = "undecided"
 USER_PATH: Final = "/ws/"
 MAX_USER_ID: Final = 256
+RETRY_AFTER: Final = 5
+"""Seconds that a refused client is asked to wait."""
+
+_FULL: Final = "the gateway is at its limit of connections"
+_FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +37,105 @@ class Entrance:
     worker: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """An accepted handshake (the ports' Admission), with all that the core will want to know of it."""
+def host_of(authority: str) -> str:
+    """The host of `name[:port]` or `[v6][:port]`, lower case, without port and brackets."""
+    authority = authority.strip().lower()
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    name, _, port = authority.rpartition(":")
+    return name if name and port.isdigit() else authority
 
-    entrance: Entrance
-    subprotocol: str | None
-    max_message_size: int
-    user_id: str | None
-    trusted: bool
+
+class OriginPolicy:
+    """`allowed`: exact origins, `https://*.example.com`, or `*`; None where nothing was configured, which allows
+    any origin if `open_by_default` and else only pages from the gateway's own host."""
+
+    def __init__(self, allowed: Sequence[str] | None, *, open_by_default: bool) -> None:
+        self._any = (allowed is None and open_by_default) or "*" in (allowed or ())
+        self._exact = frozenset(o.lower().rstrip("/") for o in allowed or () if "*" not in o)
+        self._below = tuple(
+            (scheme, "." + domain)
+            for scheme, star, domain in (o.lower().rstrip("/").partition("://*.") for o in allowed or ())
+            if star
+        )
+
+    def allows(self, origin: str | None, host: str) -> bool:
+        """True if a page of `origin` may use a gateway that was asked for as `host` (`name[:port]`).
+
+        No origin at all is a program, which may. The host is compared without the port.
+        """
+        if origin is None or self._any:
+            return True
+        origin = origin.lower()
+        if origin in self._exact:
+            return True
+        try:
+            parts = urlsplit(origin)
+            own = parts.hostname is not None and parts.hostname == host_of(host)
+        except ValueError:
+            return False
+        if own and parts.scheme in ("http", "https"):
+            return True
+        # A wildcard takes one label or more, on the same scheme, on any port that the pattern itself names.
+        return any(parts.scheme == scheme and parts.netloc.endswith(below) for scheme, below in self._below)
+
+
+class ConnectionLimits:
+    """Counts connections, and says when there are too many."""
+
+    def __init__(
+        self,
+        *,
+        now: Monotonic,
+        total: int,
+        per_address: int,
+        handshakes_per_second: float,
+        refused: Counter[str] | None = None,
+    ) -> None:
+        # Where each refusal is counted, by the limit.
+        self._refused: Counter[str] = Counter() if refused is None else refused
+        self._now = now
+        self._total = total
+        self._per_address = per_address
+        self._handshakes: TokenBucket | None = None
+        if handshakes_per_second:
+            self._handshakes = TokenBucket(handshakes_per_second, max(1.0, 2 * handshakes_per_second), now())
+        self._open = 0
+        self._by_address: Counter[str] = Counter()
+
+    def check(self, address: str) -> HttpAnswer | None:
+        """None if one more connection from `address` may come, else the answer that refuses it."""
+        if self._handshakes is not None and not self._handshakes.take(1, self._now()):
+            self._refused["handshakes"] += 1
+            return _not_now("too many handshakes per second")
+        if self._total and self._open >= self._total:
+            self._refused["connections"] += 1
+            return _not_now(_FULL)
+        if self._per_address and self._by_address[address] >= self._per_address:
+            self._refused["address"] += 1
+            return _not_now(_FULL_FOR_ADDRESS)
+        return None
+
+    def opened(self, address: str) -> str | None:
+        """A connection was opened. Why it is one too many, where others came between its handshake and now."""
+        self._open += 1
+        if self._per_address:
+            self._by_address[address] += 1
+            if self._by_address[address] > self._per_address:
+                self._refused["address"] += 1
+                return _FULL_FOR_ADDRESS
+        if self._total and self._open > self._total:
+            self._refused["connections"] += 1
+            return _FULL
+        return None
+
+    def closed(self, address: str) -> None:
+        """A connection is over."""
+        self._open -= 1
+        if self._per_address:
+            self._by_address[address] -= 1
+            if self._by_address[address] <= 0:
+                del self._by_address[address]
 
 
 class AdmissionControl:
@@ -51,8 +149,8 @@ class AdmissionControl:
         *,
         max_message_size: int,
     ) -> None:
-        self._origins = origins
-        self._limits = limits
+        self.origins: Final = origins
+        self.limits: Final = limits
         self._workers = workers
         self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
@@ -77,7 +175,7 @@ class AdmissionControl:
                 raise ValueError(f"the subprotocol {subprotocol!r} is taken; choose another name")
             self._subprotocols[subprotocol] = dialect
 
-    def admit(self, handshake: Handshake) -> Ticket | HttpAnswer:
+    def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
         """Decide. Never raises."""
         if self.draining:
             return HttpAnswer(
@@ -99,18 +197,19 @@ class AdmissionControl:
                 ErrorCode.NOT_FOUND,
                 "There is no WebSocket at this path; use /, /ws, /api/websocket, /ws/{user_id}, /worker or /requester.",
             )
-        if not self._origins.allows(handshake.headers.get("origin"), handshake.host):
+        if not self.origins.allows(handshake.headers.get("origin"), handshake.host):
             return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
-        refusal = self._limits.check(handshake.address)
+        refusal = self.limits.check(handshake.address)
         if refusal is not None:
             return refusal
         subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
         if subprotocol is not None and entrance.dialect == UNDECIDED:
             entrance = Entrance(self._subprotocols[subprotocol])
-        return Ticket(
-            entrance,
+        return Admission(
             subprotocol,
             self._max_message_size,
+            entrance.dialect,
+            entrance.worker,
             user_id,
             self._workers.api_key(handshake.headers.get("authorization")),
         )
@@ -139,4 +238,12 @@ def _user_id(user_id: str) -> str:
 def _refuse(status: int, code: ErrorCode, message: str) -> HttpAnswer:
     return HttpAnswer(
         status, (("content-type", "application/json"),), encode({"error": {"code": code, "message": message}})
+    )
+
+
+def _not_now(problem: str) -> HttpAnswer:
+    return HttpAnswer(
+        503,
+        (("content-type", "text/plain; charset=utf-8"), ("retry-after", str(RETRY_AFTER))),
+        f"Not now: {problem}. Try again later, with back-off.\n".encode(),
     )

@@ -19,7 +19,6 @@ from portico.wire.messages import ADDRESS_FIELDS, Target, encode
 
 from ..cluster.cluster_messages import ClusterMessages
 from ..cluster.survey import SurveyResult
-from ..dialects.actions import describe
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import WorkerStatus
 from ..ports import Monotonic
@@ -59,6 +58,8 @@ class Totals(Struct, frozen=True):
     workers: int
     by_dialect: dict[str, int]
     by_transport: dict[str, int]
+    closing: int = 0
+    """Of those registered, how many are being closed."""
 
 
 class Status(NamedTuple):
@@ -133,11 +134,18 @@ class Presence:
         """How many are connected at this node."""
         by_dialect: Counter[str] = Counter()
         by_transport: Counter[str] = Counter()
+        closing = 0
         for session in self._sessions:
+            closing += session.over and session in self._hub
             by_dialect[session.handler.name] += 1
             by_transport[session.peer.transport] += 1
         return Totals(
-            len(self._sessions), len(self._hub), len(self._dispatcher.worker_statuses()), by_dialect, by_transport
+            len(self._sessions),
+            len(self._hub),
+            len(self._dispatcher.worker_statuses()),
+            by_dialect,
+            by_transport,
+            closing,
         )
 
     # Over all nodes
@@ -192,14 +200,13 @@ class Presence:
 
     def kick(self, client_id: str, reply: Reply[Kicked]) -> None:
         """Close all connections of a client, everywhere, with code 4010."""
-        here = self._kick(client_id)
 
         def gathered(parts: dict[str, int], missing: Missing) -> None:
             reply(Kicked(sum(parts.values()), missing))
 
-        # Every node is asked, not those that hold the client alone: how many these are cannot be known while this one
-        # ceases to be one of them.
-        self._ask_all("kick", client_id.encode(), here, _count, gathered)
+        # Every node is asked, not those that hold the client: they are known by number only, and this node may stop
+        # being one of them with what it closes itself.
+        self._ask_all("kick", client_id.encode(), self._kick(client_id), _count, gathered)
 
     # This node's part
 
@@ -307,5 +314,25 @@ def _added(parts: dict[str, Totals], missing: Missing) -> Status:
         sum(part.workers for part in parts.values()),
         by_dialect,
         by_transport,
+        sum(part.closing for part in parts.values()),
     )
     return Status(totals, {node: part.total for node, part in parts.items()}, missing)
+
+
+def describe(session: Session) -> dict[str, object]:
+    """A connection as lists of clients show it. `connected_at` in seconds since the epoch."""
+    identity = session.identity
+    return {
+        "client_id": identity.client_id,
+        "user_id": identity.user_id,
+        "username": identity.username,
+        "node_id": identity.node_id,
+        "domain_id": identity.domain_id,
+        "cluster_id": identity.cluster_id,
+        "channel_id": identity.channel_id,
+        "dialect": session.handler.name,
+        "transport": session.peer.transport,
+        "role": "worker" if session.worker is not None else "client",
+        "connection_id": session.id,
+        "connected_at": session.opened_at,
+    }

@@ -5,15 +5,16 @@ A session is opened by a transport after the upgrade and is in one state at a ti
     OPENED ──first message, path or subprotocol──▶ SPEAKING ──says who it is──▶ JOINING ⇄ REGISTERED
        └──────────────────────────┴─────────────────────────────┴──────┴────▶ CLOSING ────▶ CLOSED
 
-OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SPEAKING: the dialect is known,
-nobody can address it yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet; what is
-sent to it is held. REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED:
-the transport has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all
-sessions and hold no state of one.
+OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SPEAKING: the dialect is known, nobody can
+address the connection yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet; what is sent
+to it is held. REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED: the transport
+has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all sessions and hold no
+state of one.
 """
 
+from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
@@ -48,10 +49,54 @@ MOVES: Final[dict[State, frozenset[State]]] = {
 }
 _OVER: Final = (State.CLOSING, State.CLOSED)
 MAX_HELD: Final = 10_000
-"""Messages that may be held for a session that is joining; with more it is closed, to come back and resume."""
+MAX_HELD_BYTES: Final = 4 << 20
+"""Messages, and bytes of these, that may be held for a session that is joining; with more it is closed, to come back
+and resume. One message of any size is let through."""
 
-Held = tuple[Frame, str | None, int | None]
-"""A message, and of a durable event its stream and offset."""
+
+class HeldMessage(NamedTuple):
+    """A message that waits; `stream` and `offset` where it is a durable event."""
+
+    frame: Frame
+    stream: str | None
+    offset: int | None
+
+
+class Registering(Protocol):
+    """One registration that is not answered yet; what is held behind it waits for that."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be answered."""
+
+
+class Held:
+    """What waits for a session that is joining, in order: registrations, and the messages behind each."""
+
+    __slots__ = ("items", "messages", "size")
+
+    def __init__(self) -> None:
+        self.items: deque[HeldMessage | Registering] = deque()
+        self.messages = 0
+        self.size = 0  # bytes
+
+    def add(self, message: HeldMessage) -> bool:
+        """Hold a message; False where it is one too many."""
+        self.messages += 1
+        self.size += len(message.frame.payload)
+        if self.messages > MAX_HELD or (self.size > MAX_HELD_BYTES and self.messages > 1):
+            return False
+        self.items.append(message)
+        return True
+
+    def take(self) -> HeldMessage | Registering:
+        """Take out what is first."""
+        item = self.items.popleft()
+        if isinstance(item, HeldMessage):
+            self.messages -= 1
+            self.size -= len(item.frame.payload)
+        return item
+
 
 NOBODY: Final = Identity()
 
@@ -89,15 +134,15 @@ class Handler(Protocol):
 
 
 class SessionOwner(Protocol):
-    """What a session needs of the gateway that it belongs to."""
+    """What a session tells the gateway that it belongs to."""
 
-    def left(self, session: "Session", code: int, reason: str) -> None:
-        """The session is over: forget it."""
+    def on_closed(self, session: "Session", code: int, reason: str) -> None:
+        """The connection is over, and nothing more comes of it."""
 
-    def faulted(self, session: "Session", fault: PeerFault) -> None:
+    def on_fault(self, session: "Session", fault: PeerFault) -> None:
         """A peer's message was refused."""
 
-    def broke(self, session: "Session", error: Exception) -> None:
+    def on_error(self, session: "Session | None", error: Exception) -> None:
         """A bug of ours came up while handling a message."""
 
 
@@ -109,12 +154,13 @@ class Session:
         "address",
         "handler",
         "held",
-        "house",
         "id",
         "identity",
         "opened_at",
+        "owner",
         "peer",
         "registered_at",
+        "replaceable",
         "state",
         "trusted",
         "worker",
@@ -122,7 +168,7 @@ class Session:
 
     def __init__(
         self,
-        house: SessionOwner,
+        owner: SessionOwner,
         peer: Peer,
         session_id: str,
         handler: Handler,
@@ -130,7 +176,7 @@ class Session:
         *,
         trusted: bool = False,
     ) -> None:
-        self.house = house
+        self.owner = owner
         self.peer = peer
         self.id = session_id
         self.handler = handler
@@ -138,8 +184,9 @@ class Session:
         self.address = peer.address
         self.identity: Identity = NOBODY
         self.state = State.OPENED
-        self.held: list[Held] | None = None  # what waits until it has joined
+        self.held: Held | None = None  # what waits until it has joined
         self.registered_at: float | None = None  # by the wall's clock; None while it is nobody, or joining
+        self.replaceable = False  # a newer connection of the same client, on any node, replaces it
         self.trusted = trusted  # its handshake bore an API key
         self.worker: Worker | None = None
 
@@ -169,18 +216,10 @@ class Session:
 
     def hold(self, frame: Frame, stream: str | None = None, offset: int | None = None) -> None:
         """Keep a message until the session has joined; once there is too much, it is closed."""
-        held = self.held
-        if held is None:
+        if self.held is None:
             self.send(frame)
-        elif len(held) < MAX_HELD:
-            held.append((frame, stream, offset))
-        else:
+        elif not self.held.add(HeldMessage(frame, stream, offset)):
             self.close(CloseCode.TOO_SLOW, "too much came while joining; resume")
-
-    def released(self) -> list[Held]:
-        """What was held; nothing is any more."""
-        held, self.held = self.held, None
-        return held or []
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close after what is queued; a session that is over is left alone."""
@@ -205,16 +244,16 @@ class Session:
         except PeerFault as fault:
             self.refuse(fault)
         except Exception as error:
-            self.house.broke(self, error)
+            self.owner.on_error(self, error)
             self.refuse(PeerFault(ErrorCode.INTERNAL, "Something went wrong here; the message was dropped."))
 
     def refuse(self, fault: PeerFault) -> None:
         """Answer a fault, and close where it says so."""
-        self.house.faulted(self, fault)
+        self.owner.on_fault(self, fault)
         try:
             self.send(self.handler.refusal(fault))
         except Exception as error:
-            self.house.broke(self, error)
+            self.owner.on_error(self, error)
         if fault.close is not None:
             self.close(fault.close, fault.code)
 
@@ -223,7 +262,7 @@ class Session:
         try:
             self.handler.answer(self, request, outcome)
         except Exception as error:
-            self.house.broke(self, error)
+            self.owner.on_error(self, error)
 
     def closed(self, code: int, reason: str) -> None:
         """The transport says that the connection is over."""
@@ -234,10 +273,10 @@ class Session:
         self.held = None
         if not told:
             self._over()
-        self.house.left(self, code, reason)
+        self.owner.on_closed(self, code, reason)
 
     def _over(self) -> None:
         try:
             self.handler.closed(self)
         except Exception as error:
-            self.house.broke(self, error)
+            self.owner.on_error(self, error)

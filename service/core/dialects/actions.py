@@ -1,24 +1,27 @@
 """Actions that the gateway answers by itself, and how to add one.
 
-An action is a plain function `(Call) -> result`; the result is anything that JSON can hold. It runs in the loop
-that everything runs in, so it must be quick: what takes longer than a millisecond belongs in a worker. For input
-that it cannot take it raises ActionError, whose text is the answer's error.
+An action is a plain function `(Call) -> result`; the result is anything that JSON can hold. It runs in the loop that
+everything runs in, so it must be quick: what takes longer than a millisecond belongs in a worker. For input that it
+cannot take it raises ActionError, whose text is the answer's error. An action that has to ask other nodes is added by
+`add_asking`, and answers by a Reply.
 """
 
 import math
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
-from ..connections.hub import Hub
+from ..connections.presence import Page, Presence, Status
 from ..connections.session import Session
 from ..ports import Wall
+from ..reply import Reply
 
 LISTED: Final = 1000
-"""How many clients `get_client_info` lists at most; the totals count all."""
+"""How many clients `get_client_info` lists at most, over all nodes; the totals count all."""
 
 
 class ActionError(Exception):
@@ -33,66 +36,59 @@ class Call(Struct, frozen=True):
 
 
 Action = Callable[[Call], object]
+AskingAction = Callable[[Call, Reply[object]], None]
 
 
 class Actions:
     """The actions of this gateway, by name."""
 
     def __init__(self) -> None:
-        self._actions: dict[str, Action] = {}
+        self._actions: dict[str, AskingAction] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._actions
 
     def add(self, name: str, action: Action) -> None:
         """Add an action. ValueError where the name is taken."""
+        self.add_asking(name, lambda call, reply: reply(action(call)))
+
+    def add_asking(self, name: str, action: AskingAction) -> None:
+        """Add an action that gets the Reply to answer by; it may raise ActionError before. ValueError where the name
+        is taken."""
         if name in self._actions:
             raise ValueError(f"there is an action {name!r} already; choose another name")
         self._actions[name] = action
 
-    def run(self, name: str, call: Call) -> object:
+    def run(self, name: str, call: Call, reply: Reply[object]) -> None:
         """Run an action; raises ActionError for what it cannot take."""
-        return self._actions[name](call)
+        try:
+            self._actions[name](call, reply)
+        except BaseException:
+            reply.withdraw()
+            raise
 
 
-def add_own(actions: Actions, hub: Hub, wall: Wall) -> None:
+def add_own(actions: Actions, presence: Presence, wall: Wall) -> None:
     """Add the actions that every gateway has: `get_time`, `get_client_info`, `calculate`."""
 
-    def get_time(_: Call) -> object:
-        return local_time(wall())
+    def get_client_info(_: Call, reply: Reply[object]) -> None:
+        def on_status(status: Status) -> None:
+            presence.clients({}, 0, LISTED, Reply(partial(on_page, status.totals.closing)))
 
-    def get_client_info(_: Call) -> object:
-        clients: list[dict[str, object]] = []
-        healthy = 0
-        for session in hub:
-            if not session.over:
-                healthy += 1
-            if len(clients) < LISTED:
-                clients.append(describe(session))
-        return {"total_clients": len(hub), "healthy_clients": healthy, "clients": clients}
+        def on_page(closing: int, page: Page) -> None:
+            reply(
+                {
+                    "total_clients": page.total,
+                    "healthy_clients": max(0, page.total - closing),
+                    "clients": page.clients,
+                }
+            )
 
-    actions.add("get_time", get_time)
-    actions.add("get_client_info", get_client_info)
+        presence.status(Reply(on_status))
+
+    actions.add("get_time", lambda _: local_time(wall()))
+    actions.add_asking("get_client_info", get_client_info)
     actions.add("calculate", lambda call: calculate(call.params))
-
-
-def describe(session: Session) -> dict[str, object]:
-    """A connection as lists of clients show it. `connected_at` in seconds since the epoch."""
-    identity = session.identity
-    return {
-        "client_id": identity.client_id,
-        "user_id": identity.user_id,
-        "username": identity.username,
-        "node_id": identity.node_id,
-        "domain_id": identity.domain_id,
-        "cluster_id": identity.cluster_id,
-        "channel_id": identity.channel_id,
-        "dialect": session.handler.name,
-        "transport": session.peer.transport,
-        "role": "worker" if session.worker is not None else "client",
-        "connection_id": session.id,
-        "connected_at": session.opened_at,
-    }
 
 
 def local_time(timestamp: float) -> str:

@@ -8,8 +8,10 @@ Source: protocol reference, "Envelope dialect" and "Who gets in".
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Raw
 
@@ -18,16 +20,14 @@ from portico.wire.dialects import envelope as wire
 from portico.wire.dialects.negotiate import Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
-from portico.wire.messages import Event, Identity, encode, identity_of
+from portico.wire.messages import Event, Identity, encode, identity_of, named
 
-from ..connections.enrolment import Enrolment
+from ..connections.registration import UNANSWERED, Refusal, Registered, Registration
 from ..connections.session import Session, State
 from ..connections.worker_authentication import Entry, InvalidHandshake, WorkerAuthentication, refused
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import Outcome, Request, Verdict
 from ..ports import Wall
-from ..push.login_store import Login
-from ..push.logins import Logins
 from ..reply import Reply
 from .actions import ActionError, Actions, Call
 
@@ -35,48 +35,52 @@ GRACE: Final = 0.25
 """Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
 
 
-class EnvelopeHandler:
-    """The envelope dialect's decisions.
+@dataclass(frozen=True, slots=True)
+class EnvelopeParts:
+    """What the envelope dialect is served with."""
 
-    `expect(session, seconds)` sets the session's deadline (None clears it), after which `expired` is called.
-    """
+    registration: Registration
+    actions: Actions
+    dispatcher: Dispatcher
+    workers: WorkerAuthentication
+    wall: Wall
+    make_id: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRules:
+    """Seconds, bytes, and how many requests a worker takes that doesn't say."""
+
+    heartbeat_interval: float
+    worker_capacity: int
+    message_size: int
+    worker_message_size: int
+    registration_timeout: float
+
+
+class SessionDeadlines(Protocol):
+    """Who keeps the sessions' deadlines."""
+
+    def expect(self, session: Session, seconds: float | None) -> None:
+        """Have the dialect's `expired` called after so long; None: never."""
+
+
+class EnvelopeHandler:
+    """The envelope dialect's decisions (its connections' Registrant)."""
 
     name = Dialect.ENVELOPE.value
 
-    def __init__(
-        self,
-        enrolment: Enrolment,
-        logins: Logins,
-        actions: Actions,
-        dispatcher: Dispatcher,
-        gate: WorkerAuthentication,
-        *,
-        wall: Wall,
-        heartbeat_interval: float,
-        worker_capacity: int,
-        message_size: int,
-        worker_message_size: int,
-        registration_timeout: float,
-        make_id: Callable[[], str],
-        registered: Callable[[Session], None],
-        expect: Callable[[Session, float | None], None],
-    ) -> None:
-        self._enrolment = enrolment
-        self._logins = logins
-        self._actions = actions
-        self._dispatcher = dispatcher
-        self._gate = gate
-        self._wall = wall
-        self._heartbeat_interval = heartbeat_interval
-        self._worker_capacity = worker_capacity
-        self._message_size = message_size
-        self._worker_message_size = worker_message_size
-        self._registration_timeout = registration_timeout
-        self._make_id = make_id
-        self._registered = registered
-        self._expect = expect
+    def __init__(self, parts: EnvelopeParts, rules: EnvelopeRules, deadlines: SessionDeadlines) -> None:
+        self._registration = parts.registration
+        self._actions = parts.actions
+        self._dispatcher = parts.dispatcher
+        self._gate = parts.workers
+        self._wall = parts.wall
+        self._make_id = parts.make_id
+        self._rules = rules
+        self._deadlines = deadlines
         self._sequence = count(1)
-        self._prefix = make_id()[:8]
+        self._prefix = parts.make_id()[:8]
         self._arriving: set[Session] = set()
         self._unproven: set[Session] = set()
         self._refused: set[Session] = set()  # on the worker path, and said something wrong
@@ -115,18 +119,19 @@ class EnvelopeHandler:
         if entry is Entry.REFUSED:
             session.refuse(refused())
             return
-        self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
-        self._greet(session)
+        self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), self)
+        if session.over:
+            return
         if entry is Entry.PROVE:
             self._unproven.add(session)
-            self._expect(session, self._registration_timeout)
+            self._deadlines.expect(session, self._rules.registration_timeout)
         else:
-            session.peer.allow_message_size(self._worker_message_size)
+            session.peer.allow_message_size(self._rules.worker_message_size)
             if session.trusted:
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
             self._employ(session, None, 0, 1.0)
-            self._expect(session, GRACE)
+            self._deadlines.expect(session, GRACE)
 
     def expired(self, session: Session) -> None:
         """A silent worker's grace is over, or the time in which it had to show a secret."""
@@ -138,13 +143,9 @@ class EnvelopeHandler:
     def _settle(self, session: Session) -> None:
         if session in self._arriving:
             self._arriving.discard(session)
-            self._expect(session, None)
+            self._deadlines.expect(session, None)
             if session.worker is not None:
-                self._dispatcher.change_worker(session.worker, capacity=self._worker_capacity)
-
-    def _register(self, session: Session, identity: Identity) -> None:
-        self._enrolment.enroll(session, identity)
-        self._registered(session)
+                self._dispatcher.change_worker(session.worker, capacity=self._rules.worker_capacity)
 
     def _employ(self, session: Session, commands: list[str] | None, capacity: int, weight: float) -> None:
         """Make the session a worker, or change what it is as one."""
@@ -173,13 +174,19 @@ class EnvelopeHandler:
         link = self._links.get(session)
         return link is not None and self._dispatcher.awaits_client(link)
 
-    def _greet(self, session: Session) -> None:
+    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
+        """Greet it; its automatic login comes right behind."""
         data = {
-            "client_id": session.identity.client_id,
+            "client_id": identity.client_id,
             "server_time": self._wall(),
-            "heartbeat_interval": self._heartbeat_interval,
+            "heartbeat_interval": self._rules.heartbeat_interval,
         }
         session.send(self._envelope("connect", data))
+        if registered.greeting is not None:
+            session.send(self.push(registered.greeting))
+
+    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
+        """The close says it."""
 
     # What comes in
 
@@ -190,7 +197,7 @@ class EnvelopeHandler:
         except PeerFault:
             if self._arriving and session in self._arriving:
                 self._dismiss(session)
-                self._expect(session, None)
+                self._deadlines.expect(session, None)
                 self._refused.add(session)
             raise
 
@@ -221,29 +228,22 @@ class EnvelopeHandler:
         on_worker_path = session.worker is not None or session in self._unproven or session in self._refused
         identity = identity_of(connect)
         if identity.client_id is None:
-            given = session.identity.client_id or f"client-{self._make_id()}"
-            identity = Identity(given, *(getattr(identity, field) for field in Identity.__struct_fields__[1:]))
+            identity = named(identity, session.identity.client_id or f"client-{self._make_id()}")
         if connect.role == "worker" or (connect.role is None and on_worker_path):
             self._gate.check_token(connect.token, session.trusted)
             self._accepted(session, connect.token)
-            self._register(session, identity)
-            self._greet(session)
-            capacity = self._worker_capacity if connect.capacity is None else connect.capacity
+            self._registration.register(session, identity, self)
+            if session.over:
+                return
+            capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
             weight = 1.0 if connect.weight is None else connect.weight
             self._employ(session, connect.commands, capacity, weight)
             return
         if on_worker_path:
             self._dismiss(session)
-            session.peer.allow_message_size(self._message_size)
-        self._expect(session, None)
-        self._register(session, identity)
-        self._greet(session)
-
-        def current(login: Login | None) -> None:
-            if login is not None and session.identity is identity:
-                session.send(self.push(self._logins.auto_login(login)))
-
-        self._logins.current(identity.user_id, Reply(current))
+            session.peer.allow_message_size(self._rules.message_size)
+        self._deadlines.expect(session, None)
+        self._registration.register(session, identity, self, greet=True)
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         key = wire.handshake_of(envelope).handshake_key
@@ -252,7 +252,7 @@ class EnvelopeHandler:
         new = session.worker is None or session in self._arriving
         self._accepted(session, key)
         if session.state is State.SPEAKING:
-            self._register(session, Identity(client_id=f"worker-{self._make_id()}"))
+            self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), UNANSWERED)
         data = {
             "event": "handshake",
             "payload": {"client_id": session.identity.client_id},
@@ -264,14 +264,14 @@ class EnvelopeHandler:
         }
         session.send(self._envelope("notification", data))
         if new:
-            self._employ(session, None, self._worker_capacity, 1.0)
+            self._employ(session, None, self._rules.worker_capacity, 1.0)
 
     def _accepted(self, session: Session, token: str | None) -> None:
         self._unproven.discard(session)
         self._arriving.discard(session)
         self._refused.discard(session)
-        self._expect(session, None)
-        session.peer.allow_message_size(self._worker_message_size)
+        self._deadlines.expect(session, None)
+        session.peer.allow_message_size(self._rules.worker_message_size)
         if self._gate.proven(token, session.trusted):
             # It answers as fast as everybody together asks, which says nothing of its manners.
             session.peer.lift_rate_limit()
@@ -300,12 +300,14 @@ class EnvelopeHandler:
         if call.action not in self._actions:
             self._dispatcher.submit(session, msg_id, call.action, call.params, timeout=call.timeout)
             return
+        reply: Reply[object] = Reply(partial(self._on_result, session, msg_id))
         try:
-            result = self._actions.run(call.action, Call(session, call.params))
+            self._actions.run(call.action, Call(session, call.params), reply)
         except ActionError as error:
             session.send(wire.response(msg_id, self._wall(), False, None, str(error)))
-        else:
-            session.send(wire.response(msg_id, self._wall(), True, Raw(encode(result)), None))
+
+    def _on_result(self, session: Session, msg_id: str, result: object) -> None:
+        session.send(wire.response(msg_id, self._wall(), True, Raw(encode(result)), None))
 
     def _response(self, session: Session, envelope: wire.Envelope) -> None:
         self._answered(session, envelope.msg_id, wire.answer_of(envelope))

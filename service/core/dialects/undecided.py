@@ -1,15 +1,18 @@
 """A connection whose dialect nobody has named: its first message decides, and until then the gateway is silent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from portico.wire.codes import CloseCode
 from portico.wire.dialects import c_client
+from portico.wire.dialects.negotiate import dialect_of
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event
 
 from ..connections.session import Handler, Session
+from ..ports import UNDECIDED
+from .c_client import CClientHandler
 
 if TYPE_CHECKING:
     from ..dispatch.model import Outcome, Request
@@ -18,18 +21,24 @@ if TYPE_CHECKING:
 class UndecidedHandler:
     """Waits for the first message, hands it and the session to the dialect that it is of."""
 
-    name = "undecided"
+    name = UNDECIDED
 
-    def __init__(self, handlers: Mapping[str, Handler], decide: Callable[[bytes], str]) -> None:
+    def __init__(self, c_clients: CClientHandler, handlers: Mapping[str, Handler]) -> None:
+        self._c_clients = c_clients
         self._handlers = handlers
-        self._decide = decide
 
     def opened(self, session: Session) -> None:
         """Nothing is said until the dialect is known."""
 
     def receive(self, session: Session, payload: bytes) -> None:
         """Decide, then let the dialect have the message. Raises PeerFault `unknown_dialect`."""
-        handler = self._handlers[self._decide(payload)]
+        register = c_client.first_register(payload)
+        if register is not None:
+            # Most connections begin so: the message that decides is decoded once.
+            session.speak(self._c_clients)
+            self._c_clients.register(session, register)
+            return
+        handler = self._handlers[dialect_of(payload).value]
         session.speak(handler)
         handler.receive(session, payload)
 

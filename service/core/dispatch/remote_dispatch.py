@@ -51,7 +51,7 @@ FindClient = Callable[[str], WorkerLink | None]
 
 
 class RemoteDispatch:
-    """One node's part in everybody's requests. Tell it `nodes_changed`, and `tick` it every 100 ms or so (or more
+    """One node's part in everybody's requests. `tick` it every 100 ms or so (or more
     often: what changes is told at a tick)."""
 
     def __init__(
@@ -81,7 +81,7 @@ class RemoteDispatch:
         cluster_messages.on(REQUEST, self._asked)
         cluster_messages.on(CANCEL, self._cancelled)
         cluster_messages.on(RESPONSE, self._answered)
-        cluster_messages.on_left(self._left)
+        cluster_messages.watch(self)
 
     @property
     def sent(self) -> int:
@@ -97,7 +97,7 @@ class RemoteDispatch:
         """How a client that is connected to another node is asked (`Dispatcher.ask`)."""
         return _Link(self, self._node(node), client_id)
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
         """Nodes came or went."""
         self._offers.nodes_changed()
 
@@ -155,7 +155,7 @@ class RemoteDispatch:
         if new:
             self._offers.tell_one(sender)
 
-    def _left(self, name: str) -> None:
+    def on_node_left(self, name: str) -> None:
         """A node is gone, or has lost us out of its sight."""
         node = self._nodes.pop(name, None)
         if node is None:

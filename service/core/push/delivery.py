@@ -1,8 +1,12 @@
 """Delivery: a target and an event → the sessions of this node, one Frame per dialect.
 
-Synchronous. A push to more than SLICE sessions is cut into slices with everything else in between, because
-10,000 sends at once would hold up the loop for 60 ms; later pushes to the same target wait behind it, so order
-per target holds. What waits like that is bounded: past MAX_WAITING_SENDS a push is refused, never dropped.
+Synchronous. A push to more than SLICE sessions is cut into slices with everything else in between, because 10,000 sends
+at once would hold up the loop for 60 ms; later pushes to the same target wait behind it, so order per target holds. Who
+has left the target when its slice comes gets nothing of it any more.
+
+What waits like that is bounded: past MAX_WAITING_SENDS a push is refused where it enters the gateway. One that another
+node accepted cannot be refused any more: a live one is dropped and counted, and for a durable one the target's clients
+are told by a `stream_gap` in its place.
 
 Source: protocol reference, "HTTP API" and "What is promised".
 """
@@ -14,8 +18,9 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
-from portico.wire.messages import Event, Target
+from portico.wire.messages import Event, Target, stream_gap, stream_of
 
+from ..cluster.backplane import Backplane
 from ..connections.hub import Hub
 from ..connections.session import Handler, Session, State
 from ..counters import Counters
@@ -27,28 +32,26 @@ _REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs 
 
 
 class _Broadcast:
-    """A push that is on its way, slice by slice."""
+    """A push that is on its way, slice by slice. `lost_up_to`: it stands for events that were dropped, up to this
+    offset. There is at most one such at the end of each line."""
 
-    __slots__ = ("at", "event", "frames", "sessions")
+    __slots__ = ("at", "event", "frames", "lost_up_to", "sessions", "skip")
 
-    def __init__(self, event: Event, sessions: list[Session]) -> None:
+    def __init__(self, event: Event | None, sessions: list[Session], skip: Session | None = None) -> None:
         self.event = event
         self.sessions = sessions
+        self.skip = skip
         self.frames: dict[Handler, Frame | None] = {}
         self.at = 0
+        self.lost_up_to: int | None = None
 
 
 class Delivery:
-    """Pushes events to whoever a target means, now, at most once."""
+    """Pushes events to whoever a target means, now, at most once (the backplane's PushObserver)."""
 
-    def __init__(
-        self,
-        hub: Hub,
-        counters: Counters,
-        *,
-        defer: Defer,
-    ) -> None:
+    def __init__(self, hub: Hub, backplane: Backplane, counters: Counters, *, defer: Defer) -> None:
         self._hub = hub
+        self._backplane = backplane
         self._counters = counters
         self._defer = defer
         self._lines: dict[Target, deque[_Broadcast]] = {}
@@ -59,41 +62,108 @@ class Delivery:
         """Sends that stand in line for their slice."""
         return self._waiting
 
-    def check_room(self, target: Target) -> None:
-        """Raises PeerFault `unavailable` when more is waiting than may wait, with what this target would add."""
+    # What the backplane tells
+
+    def refusal(self, target: Target) -> PeerFault | None:
+        """Why no push to this target can be taken now (`unavailable`: too much is waiting), or None."""
         if self._waiting and self._waiting + len(self._hub.find(target)) > MAX_WAITING_SENDS:
-            raise _full()
+            return _full()
+        return None
 
-    def deliver(self, target: Target, event: Event, skip: Session | None = None) -> tuple[int, int]:
-        """Push to the sessions of this node. Returns how many sessions matched, and how many were handed the event.
-
-        `skip` is left out. Raises PeerFault `unavailable` when more is waiting than may wait.
-        """
+    def on_push(self, target: Target, event: Event) -> tuple[int, int]:
+        """A push, from whatever node. Returns how many sessions matched, and how many were handed the event."""
         sessions = self._hub.find(target)
         self._counters.pushes[target.kind] += 1
-        line = self._lines.get(target)
-        if line is None and len(sessions) <= SLICE:
-            sent = self._send(sessions, event, {}, skip)
-            return len(sessions) - (skip in sessions), sent
-        waiting = [session for session in sessions if session is not skip]
-        if not waiting:
+        if len(sessions) <= SLICE and target not in self._lines:
+            return len(sessions), self._send(sessions, event, {}, None)
+        if not sessions:
             return 0, 0
-        if self._waiting + len(waiting) > MAX_WAITING_SENDS:
+        if self._waiting + len(sessions) > MAX_WAITING_SENDS:
+            self._drop(target, event, sessions)
+            return len(sessions), 0
+        self._stand_in_line(target, _Broadcast(event, list(sessions)))
+        return len(sessions), len(sessions)
+
+    def on_gap(self, target: Target, epoch: str, offset: int) -> None:
+        """Events of a target's stream may be gone: its clients are told, and go on from `offset` in `epoch`."""
+        self._counters.streams_broken += 1
+        gap = stream_gap(epoch, {stream_of(target): offset})
+        sessions = self._hub.find(target)
+        if len(sessions) <= SLICE and target not in self._lines:
+            self._send(sessions, gap, {}, None)
+        elif sessions:
+            # However much waits: this is what says that something is missing.
+            self._stand_in_line(target, _Broadcast(gap, list(sessions)))
+
+    # For the core's own
+
+    def deliver(self, target: Target, event: Event, skip: Session | None = None) -> tuple[int, int]:
+        """Push to the sessions of this node, but for `skip`. Returns how many sessions matched, and how many were
+        handed the event. Raises PeerFault `unavailable` when more is waiting than may wait."""
+        if skip is None:
+            refusal = self.refusal(target) if target in self._lines or len(self._hub.find(target)) > SLICE else None
+            if refusal is not None:
+                raise refusal
+            return self.on_push(target, event)
+        sessions = self._hub.find(target)
+        self._counters.pushes[target.kind] += 1
+        others = len(sessions) - (skip in sessions)
+        if len(sessions) <= SLICE and target not in self._lines:
+            return others, self._send(sessions, event, {}, skip)
+        if self._waiting + len(sessions) > MAX_WAITING_SENDS:
             raise _full()
-        self._waiting += len(waiting)
+        if others:
+            self._stand_in_line(target, _Broadcast(event, list(sessions), skip))
+        return others, others
+
+    def first_waiting(self, target: Target) -> int | None:
+        """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
+        for broadcast in self._lines.get(target, ()):
+            event = broadcast.event
+            if event is not None and event.offset is not None:
+                return event.offset
+        return None
+
+    # In line
+
+    def _stand_in_line(self, target: Target, broadcast: _Broadcast) -> None:
+        self._waiting += len(broadcast.sessions)
+        line = self._lines.get(target)
         if line is None:
             line = self._lines[target] = deque()
             self._defer(lambda: self._next_slice(target))
-        line.append(_Broadcast(event, waiting))
-        return len(waiting), len(waiting)
+        line.append(broadcast)
+
+    def _drop(self, target: Target, event: Event, sessions: Collection[Session]) -> None:
+        """There is no room for it."""
+        self._counters.pushes_dropped += 1
+        if event.offset is None:
+            return
+        line = self._lines.get(target)
+        last = line[-1] if line else None
+        if last is not None and last.lost_up_to is not None and not last.at:
+            # One notice for all that was dropped at this place, to everybody who is there by now.
+            self._waiting += len(sessions) - len(last.sessions)
+            last.sessions = list(sessions)
+        else:
+            self._counters.streams_broken += 1
+            last = _Broadcast(None, list(sessions))
+            self._stand_in_line(target, last)
+        last.lost_up_to = event.offset
 
     def _next_slice(self, target: Target) -> None:
         line = self._lines[target]
         broadcast = line[0]
+        if broadcast.event is None:
+            assert broadcast.lost_up_to is not None
+            broadcast.event = stream_gap(self._backplane.epoch, {stream_of(target): broadcast.lost_up_to})
         part = broadcast.sessions[broadcast.at : broadcast.at + SLICE]
         broadcast.at += SLICE
         self._waiting -= len(part)
-        self._send(part, broadcast.event, broadcast.frames, None)
+        there = self._hub.find(target)
+        if target.kind != "all":  # everybody belongs to that for life
+            part = [session for session in part if session in there]
+        self._send(part, broadcast.event, broadcast.frames, broadcast.skip)
         if broadcast.at >= len(broadcast.sessions):
             line.popleft()
         if line:
@@ -141,5 +211,5 @@ def _encode(session: Session, event: Event) -> Frame | None:
     try:
         return session.handler.push(event)
     except Exception as error:
-        session.house.broke(session, error)
+        session.owner.on_error(session, error)
         return None

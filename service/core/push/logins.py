@@ -23,6 +23,7 @@ from ..connections.session import Session
 from ..ports import Monotonic, Wall
 from ..reply import Reply
 from .login_store import Feedback, Login, LoginStore
+from .user_push import UserPush
 
 SWEEP: Final = 1.0
 """Seconds between two looks for sessions that have expired."""
@@ -34,18 +35,15 @@ _MESSAGES: Final[dict[Ending, str]] = {
     "revoked": "Your session was revoked",
 }
 
-Push = Callable[[str, Event, Session | None, Reply[PeerFault | None]], None]
-"""(user, event, a connection to leave out, the way back) → pushed to the user's clients on all nodes."""
-
 
 class Logins:
     """The active login sessions, as one node deals with them."""
 
     def __init__(
-        self, store: LoginStore, push: Push, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]
+        self, store: LoginStore, users: UserPush, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]
     ) -> None:
         self.store: Final = store
-        self._push = push
+        self._users = users
         self._now = now
         self._wall = wall
         self._make_id = make_id
@@ -74,7 +72,7 @@ class Logins:
 
         def kept(fault: PeerFault | None) -> None:
             if fault is None:
-                self._push(user_id, self.auto_login(login), None, Reply(pushed))
+                self._users.push(user_id, self.auto_login(login), None, Reply(pushed))
             else:
                 reply(fault)
 
@@ -101,6 +99,14 @@ class Logins:
         else:
             self.store.current(user_id, Reply(lambda found: reply(found if isinstance(found, Login) else None)))
 
+    def greeting(self, user_id: str, reply: Reply[Event | None]) -> None:
+        """What a client of this user's is sent when it registers: the push that logs it in, if there is a session."""
+
+        def current(login: Login | None) -> None:
+            reply(None if login is None else self.auto_login(login))
+
+        self.current(user_id, Reply(current))
+
     def end(self, session_id: str, reason: Ending, reply: Reply[Login | PeerFault | None]) -> None:
         """End a session and push `logout_notification`; None if there is no such session.
 
@@ -110,7 +116,9 @@ class Logins:
 
         def ended(found: Login | PeerFault | None) -> None:
             if isinstance(found, Login):
-                self._push(found.user_id, self._logout(found, reason), None, Reply(lambda fault: reply(fault or found)))
+                self._users.push(
+                    found.user_id, self._logout(found, reason), None, Reply(lambda fault: reply(fault or found))
+                )
             else:
                 reply(found)
 
@@ -141,7 +149,7 @@ class Logins:
             self._next_sweep = now
             for login in found:
                 # One notice that finds no room must not keep the other sessions alive.
-                self._push(login.user_id, self._logout(login, "expired"), None, Reply(lambda _: None))
+                self._users.push(login.user_id, self._logout(login, "expired"), None, Reply(lambda _: None))
 
         self._next_sweep = now + SWEEP
         self.store.expired(Reply(expired))
@@ -193,7 +201,7 @@ class Logins:
                     "message": message,
                     "timestamp": feedback.timestamp,
                 }
-                self._push(user_id, Event("session_feedback", Raw(encode(data))), session, Reply(pushed))
+                self._users.push(user_id, Event("session_feedback", Raw(encode(data))), session, Reply(pushed))
 
         if user_id is None:
             recorded(None)

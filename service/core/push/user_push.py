@@ -5,7 +5,6 @@ that hold others as a message among nodes: a push through the backplane knows co
 Live, at most once, and only for what nobody publishes: the two ways keep no order between them.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -15,7 +14,7 @@ from msgspec import Raw, Struct
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target, encode
 
-from ..cluster.backplane import Publication, Published
+from ..cluster.backplane import Publication
 from ..cluster.cluster_messages import ClusterMessages
 from ..connections.session import Session
 from ..reply import Reply
@@ -39,22 +38,16 @@ _passed = msgspec.json.Decoder(_Passed)
 class UserPush:
     """Pushes to users' clients."""
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        cluster_messages: ClusterMessages,
-        publish: Callable[[Publication, Reply[Published | PeerFault]], None],
-    ) -> None:
+    def __init__(self, delivery: Delivery, cluster_messages: ClusterMessages) -> None:
         self._delivery = delivery
-        self._cluster_messages = cluster_messages
-        self._publish = publish
-        cluster_messages.on(KIND, self._heard)
+        self._backplane = cluster_messages.backplane
+        cluster_messages.on(KIND, self._on_passed)
 
-    def __call__(self, user_id: str, event: Event, skip: Session | None, reply: Reply[PeerFault | None]) -> None:
+    def push(self, user_id: str, event: Event, skip: Session | None, reply: Reply[PeerFault | None]) -> None:
         """Push to the user's connections, but for `skip`. `reply` gets a PeerFault where that was refused."""
         target = Target("user_id", user_id)
         if skip is None:
-            self._publish(
+            self._backplane.publish(
                 Publication(target, event),
                 Reply(lambda result: reply(result if isinstance(result, PeerFault) else None)),
             )
@@ -64,10 +57,10 @@ class UserPush:
         except PeerFault as fault:
             reply(fault)
             return
-        self._cluster_messages.backplane.tell_holders(target, KIND, encode(_Passed(user_id, event.type, event.data)))
+        self._backplane.tell_holders(target, KIND, encode(_Passed(user_id, event.type, event.data)))
         reply(None)
 
-    def _heard(self, _: str, body: bytes) -> None:
+    def _on_passed(self, _: str, body: bytes) -> None:
         passed = _passed.decode(body)
         # Where too many pushes wait it is not made here, as little as any other live one.
         with suppress(PeerFault):

@@ -44,7 +44,7 @@ async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
     plane = RedisBackplane(address, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
     clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
     gateway = Gateway(
-        Rules(node=name, random=random.Random(7)),
+        Rules(random=random.Random(7)),
         now=clock.now,
         wall=clock.wall,
         defer=defer,
@@ -180,7 +180,7 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
 
     def publish_and_die(publication: Publication, reply: Reply[object]) -> None:
         never.append(reply)
-        one.gateway.publish(publication, Reply(lambda _: accepted.set()))
+        one.gateway.backplane.publish(publication, Reply(lambda _: accepted.set()))
 
     receipts: list[object] = []
 
@@ -189,7 +189,7 @@ async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once
             receipts.append(result)
             reply(result)
 
-        other.gateway.publish(publication, Reply(published))
+        other.gateway.backplane.publish(publication, Reply(published))
 
     event = {"target": {"user_id": "u1"}, "type": "cart_updated", "data": {"n": 1}}
     redis.command("XADD", f"{PREFIX}ingress", "*", "json", json.dumps(event))

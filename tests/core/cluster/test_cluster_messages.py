@@ -1,46 +1,68 @@
 """What nodes say to, ask and answer one another, over a World of several."""
 
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 
+from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.core.cluster.cluster_messages import ClusterMessages
 from service.core.cluster.survey import ANSWER, ASK, MAX_QUESTIONS, NodeAnswer, SurveyResult
 from service.core.reply import Reply
-from tests.fakes import ManualClock
+from tests.fakes import ManualClock, RecordingJournal
 
 U1 = Target("user_id", "u1")
 
 
 class Listening:
-    """The Inbound of a node that passes on what other nodes say."""
+    """The observer of a node that passes on what other nodes say."""
 
     def __init__(self, cluster_messages: ClusterMessages) -> None:
         self.cluster_messages = cluster_messages
         self.deaf = False
         self.kept: list[tuple[str, str, bytes]] = []
 
-    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+    def refusal(self, target: Target) -> PeerFault | None:
+        """No pushes here."""
+        return None
+
+    def on_push(self, target: Target, event: Event) -> tuple[int, int]:
         """No pushes here."""
         return 0, 0
 
-    def lost(self, target: Target, epoch: str, offset: int) -> None:
+    def on_gap(self, target: Target, epoch: str, offset: int) -> None:
         """No streams here."""
 
-    def heard(self, sender: str, kind: str, body: bytes) -> None:
+    def on_message(self, sender: str, kind: str, body: bytes) -> None:
         """Passed on, unless it is deaf: then kept."""
         if self.deaf:
             self.kept.append((sender, kind, body))
         else:
-            self.cluster_messages.heard(sender, kind, body)
+            self.cluster_messages.on_message(sender, kind, body)
 
-    def node_left(self, node: str) -> None:
+    def on_node_left(self, node: str) -> None:
         """Passed on."""
-        self.cluster_messages.node_left(node)
+        self.cluster_messages.on_node_left(node)
 
-    def nodes_changed(self) -> None:
+    def on_nodes_changed(self) -> None:
+        """Of no interest."""
+
+
+class Watching:
+    """A MembershipObserver, which may fail."""
+
+    def __init__(self, do: Callable[[str], object] = str) -> None:
+        self._do = do
+        self.left: list[str] = []
+
+    def on_node_left(self, node: str) -> None:
+        """Kept."""
+        self._do(node)
+        self.left.append(node)
+
+    def on_nodes_changed(self) -> None:
         """Of no interest."""
 
 
@@ -58,13 +80,12 @@ class Town:
         self.planes: dict[str, MemoryBackplane] = {}
         self.nodes: dict[str, ClusterMessages] = {}
         self.inbound: dict[str, Listening] = {}
-        self.broken: list[Exception] = []
+        self.errors = RecordingJournal()
         for name in names:
             plane = self.planes[name] = MemoryBackplane(self.world, name, make_id)
-            node = self.nodes[name] = ClusterMessages(
-                plane, now=self.clock.now, make_id=make_id, broke=self.broken.append
-            )
-            plane.attach(inbound := Listening(node))
+            node = self.nodes[name] = ClusterMessages(plane, self.errors, now=self.clock.now, make_id=make_id)
+            inbound = Listening(node)
+            plane.attach(inbound, inbound)
             self.inbound[name] = inbound
             node.answer_to("name", lambda body, name=name: name.encode() + body)  # type: ignore[misc]
         self.got: list[SurveyResult] = []
@@ -137,7 +158,7 @@ def test_who_says_nothing_is_waited_for_until_the_timeout() -> None:
     assert town.nodes["a"].survey.incomplete == 1
     # What comes afterwards finds nobody.
     for sender, kind, body in town.inbound["b"].kept:
-        town.nodes["b"].heard(sender, kind, body)
+        town.nodes["b"].on_message(sender, kind, body)
     town.pass_time(10)
     assert len(town.got) == 1
 
@@ -169,10 +190,10 @@ def test_an_answer_counts_once_and_from_a_node_that_went_too() -> None:
     town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
     [(_, _, body)] = town.inbound["c"].kept
     name = body.partition(b" ")[0]
-    town.nodes["a"].heard("b", ANSWER, name + b"\nagain")
+    town.nodes["a"].on_message("b", ANSWER, name + b"\nagain")
     assert not town.got
     town.planes["b"].leave_world()
-    town.nodes["a"].heard("c", ANSWER, name + b"\nc")
+    town.nodes["a"].on_message("c", ANSWER, name + b"\nc")
     assert town.got == [([NodeAnswer("b", b"b"), NodeAnswer("c", b"c")], True)]
 
 
@@ -200,9 +221,9 @@ def test_cut_off_nothing_is_complete() -> None:
 @pytest.mark.parametrize("message", [b"", b"\n", b"id\n", b"id kind", b"\xff kind\n", b"id unheard-of\n"])
 def test_a_question_that_makes_no_sense_is_not_answered(message: bytes) -> None:
     town = Town("ab")
-    town.nodes["b"].heard("a", ASK, message)
-    town.nodes["b"].heard("a", ANSWER, message)
-    assert len(town.broken) + town.nodes["b"].unknown == 1
+    town.nodes["b"].on_message("a", ASK, message)
+    town.nodes["b"].on_message("a", ANSWER, message)
+    assert len(town.errors.broken) + town.nodes["b"].unknown == 1
 
 
 def test_what_goes_wrong_in_one_place_stays_there() -> None:
@@ -214,13 +235,13 @@ def test_what_goes_wrong_in_one_place_stays_there() -> None:
     town.nodes["b"].answer_to("broken", fail)
     town.nodes["c"].answer_to("broken", lambda body: b"fine")
     town.nodes["b"].on("broken", fail)  # type: ignore[arg-type]
-    left: list[str] = []
-    town.nodes["b"].on_left(fail)  # type: ignore[arg-type]
-    town.nodes["b"].on_left(left.append)
+    watching, broken = Watching(), Watching(fail)
+    town.nodes["b"].watch(broken)
+    town.nodes["b"].watch(watching)
     town.planes["a"].tell_all("broken", b"")
     town.nodes["a"].ask_all("broken", b"", Reply(town.done))
     town.pass_time(2)
     assert town.got == [([NodeAnswer("c", b"fine")], False)]
     town.planes["c"].leave_world()
-    assert left == ["c"]
-    assert len(town.broken) == 3
+    assert watching.left == ["c"]
+    assert len(town.errors.broken) == 3

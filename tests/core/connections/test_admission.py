@@ -2,8 +2,7 @@
 
 import pytest
 
-from service.core.connections.admission import Ticket
-from service.core.ports import HttpAnswer
+from service.core.ports import Admission, HttpAnswer
 
 from ...fakes import MemoryPeer, Refused, handshake, refusal, stage
 
@@ -58,16 +57,16 @@ def test_user_ids_that_are_no_names(user: str) -> None:
 def test_subprotocols(path: str, offered: str, chosen: str | None, dialect: str) -> None:
     house = stage()
     admission = house.gateway.admit(handshake(path, headers={"sec-websocket-protocol": offered}))
-    assert isinstance(admission, Ticket)
-    assert (admission.subprotocol, admission.entrance.dialect) == (chosen, dialect)
+    assert isinstance(admission, Admission)
+    assert (admission.subprotocol, admission.dialect) == (chosen, dialect)
 
 
 def test_a_worker_port_takes_any_path_and_no_larger_messages_until_it_is_a_worker() -> None:
     house = stage(max_message_size=10, max_worker_message_size=50)
     for path, kind, worker in (("/x/y", "worker", True), ("/worker", "websocket", True), ("/", "websocket", False)):
         admission = house.gateway.admit(handshake(path, kind=kind))
-        assert isinstance(admission, Ticket)
-        assert (admission.max_message_size, admission.entrance.worker) == (10, worker)
+        assert isinstance(admission, Admission)
+        assert (admission.max_message_size, admission.worker) == (10, worker)
 
 
 def test_an_origin_that_is_not_allowed_is_403() -> None:
@@ -75,7 +74,7 @@ def test_an_origin_that_is_not_allowed_is_403() -> None:
     status, body = refusal(house.gateway.admit(handshake(headers={"origin": "https://evil.example"})))
     assert (status, body["error"]["code"]) == (403, "forbidden")
     for origin in ("https://app.example.com", "http://gw.example.com:8000"):
-        assert isinstance(house.gateway.admit(handshake(headers={"origin": origin})), Ticket)
+        assert isinstance(house.gateway.admit(handshake(headers={"origin": origin})), Admission)
 
 
 def test_while_draining_nobody_comes_in() -> None:
@@ -106,12 +105,12 @@ def test_those_admitted_at_once_get_1013_where_they_are_too_many(rules: dict[str
     peers = [MemoryPeer(), MemoryPeer()]
     sessions = []
     for peer, ticket in zip(peers, tickets, strict=True):
-        assert isinstance(ticket, Ticket)
+        assert isinstance(ticket, Admission)
         sessions.append(house.gateway.opened(peer, ticket))
     assert [peer.close_code for peer in peers] == [None, 1013]
     for session in sessions:
         session.closed(1000, "")
-    assert house.gateway.limits._open == 0
+    assert house.gateway.admission_control.limits._open == 0
     house.connect()
 
 
@@ -119,7 +118,7 @@ def test_those_admitted_at_once_get_1013_where_they_are_too_many(rules: dict[str
 def test_an_api_key_is_trust(header: str) -> None:
     house = stage(production=True, api_keys=["api"])
     admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
-    assert isinstance(admission, Ticket)
+    assert isinstance(admission, Admission)
     assert admission.trusted
 
 
@@ -130,5 +129,5 @@ def test_anything_else_is_none(header: str) -> None:
     for keys in (["api"], [], [""]):
         house = stage(production=True, api_keys=keys)
         admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
-        assert isinstance(admission, Ticket)
+        assert isinstance(admission, Admission)
         assert not admission.trusted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.connections.limits import ConnectionLimits
+from service.core.connections.admission import ConnectionLimits
 
 from ...fakes import ManualClock
 
@@ -15,15 +15,15 @@ def test_zero_is_no_limit() -> None:
     free = limits(ManualClock())
     for _ in range(10_000):
         assert free.check("a") is None
-        assert free.came("a") is None
+        assert free.opened("a") is None
 
 
 def test_per_address() -> None:
     some = limits(ManualClock(), per_address=1)
-    assert some.came("a") is None
+    assert some.opened("a") is None
     assert some.check("a") is not None
     assert some.check("b") is None
-    some.went("a")
+    some.closed("a")
     assert some.check("a") is None
     assert not some._by_address, "an address that has gone leaves nothing"
 
@@ -41,9 +41,9 @@ def test_handshakes_per_second_with_bursts_of_two(rate: float, burst: int) -> No
 
 def test_the_refusal_says_when_and_why() -> None:
     some = limits(ManualClock(), total=1)
-    some.came("a")
+    some.opened("a")
     answer = some.check("b")
     assert answer is not None
     assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "5")
     assert b"limit of connections" in answer.body
-    assert some.came("b") is not None
+    assert some.opened("b") is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.connections.origins import OriginPolicy, host_of
+from service.core.connections.admission import OriginPolicy, host_of
 
 HOST = "gw.example.com:8766"
 

@@ -24,7 +24,7 @@ def crowd() -> list[Stage]:
 
 def deafen(stage: Stage) -> None:
     """The node hears nothing of the others any more."""
-    stage.gateway.cluster_messages.heard = lambda *_: None  # type: ignore[method-assign]
+    stage.gateway.cluster_messages.on_message = lambda *_: None  # type: ignore[method-assign]
 
 
 def page(stage: Stage, offset: int = 0, limit: int = 100, **filters: str) -> tuple[list[str], int, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from portico.wire.codes import CloseCode
 from service.core.dialects.actions import ActionError, Actions, calculate
 
 from ...fakes import stage
@@ -71,7 +72,7 @@ def test_get_client_info() -> None:
     house.client(client_id="c", user_id="u")
     house.worker("w1")
     kicked, _ = house.client(client_id="k")
-    house.gateway.kick(kicked, "kicked")
+    kicked.close(CloseCode.KICKED, "kicked")
     found = act(house, "get_client_info")
     assert (found["total_clients"], found["healthy_clients"], len(found["clients"])) == (3, 2, 3)
     client, worker, _ = found["clients"]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from portico.wire.codes import CloseCode
 from portico.wire.messages import EVERYBODY, Event
 
 from ...fakes import stage
@@ -99,7 +100,7 @@ def test_one_that_leaves_cancels_what_it_has_in_flight(kicked: bool) -> None:
     house.say(session, {"command": "echo"})
     house.say(session, {"command": "echo"})
     if kicked:
-        house.gateway.kick(session, "kicked")
+        session.close(CloseCode.KICKED, "kicked")
     else:
         house.close(session, 1006)
     request, cancel = worker_peer.take()

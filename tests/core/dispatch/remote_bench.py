@@ -2,12 +2,13 @@
 
 from collections import deque
 
+from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.core.cluster.cluster_messages import ClusterMessages
 from service.core.dispatch.model import Request, WorkerLink
 from service.core.dispatch.remote_dispatch import OtherNode, RemoteDispatch
-from tests.fakes import FifoDefer
+from tests.fakes import FifoDefer, RecordingJournal
 
 from .dispatch_bench import Bench
 
@@ -47,7 +48,7 @@ class Cable(MemoryBackplane):
             del self.on_their_way[node]
         receiver = self._world.nodes.get(node)
         if receiver is not None:
-            receiver._inbound.heard(self.node, kind, body)
+            receiver._nodes.on_message(self.node, kind, body)
 
 
 class OnceOnly(RemoteDispatch):
@@ -69,10 +70,8 @@ class Node(Bench):
         self.clients: dict[str, WorkerLink] = {}
         self.cable = Cable(world, name)
         self.cable.node = born_as or name  # until it has learnt that this name is taken
-        self.broken: list[Exception] = []
-        self.cluster_messages = ClusterMessages(
-            self.cable, now=lambda: self.time, make_id=lambda: "q", broke=self.broken.append
-        )
+        self.errors = RecordingJournal()
+        self.cluster_messages = ClusterMessages(self.cable, self.errors, now=lambda: self.time, make_id=lambda: "q")
         self.remote = OnceOnly(
             self.dispatcher,
             self.cluster_messages,
@@ -81,17 +80,25 @@ class Node(Bench):
             counters=self.counters,
         )
         self.remote.find_client = lambda client_id: self.clients.get(client_id)
-        self.heard = self.cluster_messages.heard
-        self.node_left = self.cluster_messages.node_left
-        self.nodes_changed = self.remote.nodes_changed
+        self.heard = self.cluster_messages.on_message
+        self.node_left = self.cluster_messages.on_node_left
         self.cable.node = name
-        self.cable.attach(self)
+        self.cable.attach(self, self.cluster_messages)
 
-    def arrived(self, target: Target, event: Event) -> tuple[int, int]:
+    @property
+    def broken(self) -> list[Exception]:
+        """The bugs that came up."""
+        return self.errors.broken
+
+    def refusal(self, target: Target) -> PeerFault | None:
+        """No pushes here."""
+        return None
+
+    def on_push(self, target: Target, event: Event) -> tuple[int, int]:
         """No pushes here."""
         return 0, 0
 
-    def lost(self, target: Target, epoch: str, offset: int) -> None:
+    def on_gap(self, target: Target, epoch: str, offset: int) -> None:
         """Nor durable ones."""
 
     def dies(self) -> None:

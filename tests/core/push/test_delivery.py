@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Event, Target
 from service.backplane import memory
@@ -109,7 +110,7 @@ def test_those_that_left_meanwhile_are_passed_over() -> None:
     publish(house, EVERYBODY, Event("e"))
     for session, _ in people[:5]:
         house.close(session)
-    house.gateway.kick(people[5][0], "kicked")
+    people[5][0].close(CloseCode.KICKED, "kicked")
     house.defer.run()
     assert sum(len(peer.take()) for _, peer in people) == SLICE + 4
     assert people[5][1].sent_after_close == 0

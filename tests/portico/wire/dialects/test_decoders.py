@@ -54,10 +54,7 @@ ENVELOPES = [
 
 
 def decode_c_client(payload: bytes) -> object:
-    kind = c_client.type_of(payload)
-    if kind == "c_client_register":
-        return c_client.register_of(payload)
-    return c_client.feedback_of(payload) if kind == "session_feedback" else kind
+    return c_client.decode_message(payload)
 
 
 def decode_envelope(payload: bytes) -> object:

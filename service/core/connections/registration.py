@@ -1,0 +1,390 @@
+"""Registration: how a connection comes to be somebody, and stops being it.
+
+The one owner of the rule who may register, who is replaced, how many connections a user may have, and from when pushes
+reach a connection. A dialect calls `register` with an identity; what comes of it is told to the Registrant it named:
+
+1. *May it?* An older connection of the same client is replaced (or the newer refused, by policy); a user at the limit
+   of connections is refused.
+2. *Join.* The session is in the hub at once, and the backplane is asked for what its targets get. Until that is
+   answered everything sent to the session is held, so nothing overtakes what it missed.
+3. *Check.* Once it has joined, other nodes are told of it (`claims`), and counted with.
+4. *Answer.* The Registrant is told, what was held follows, and the journal says that it is registered.
+
+In one process all of it happens within the call. Over Redis a session may register again before it was answered:
+every registration is answered, in order, each with what it was owed, in every mode the same.
+
+Positions in an answer are safe: whatever happens next, resuming from them misses nothing. For a stream with a replay
+that is the offset the client named, and the replayed events carry it on; for one that flows on through a change of
+identity it is before the first event that still waits; for one whose position nobody knows (Redis is away) it is what
+the client named, or UNKNOWN. Such a session gets a `stream_gap` with positions as soon as they are known.
+
+Source: protocol reference, "C-Client dialect" and "What is promised".
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final, Literal, NamedTuple, Protocol
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.messages import Event, Identity, Target, stream_gap, stream_of, targets_of
+
+from ..cluster.backplane import Joined, Resume
+from ..cluster.cluster_messages import ClusterMessages
+from ..ports import Wall
+from ..reply import Reply
+from .claims import REPLACED, Claims
+from .hub import Hub
+from .session import Held, HeldMessage, Session, State
+
+UNKNOWN: Final = -1
+"""The position in a stream that nobody knows: whoever resumes from it is told that something may be lost."""
+SETTLED_AT_ONCE: Final = 500
+"""Sessions whose positions are asked for in one tick, after an outage."""
+TOO_MANY: Final = "this user is at the limit of connections"
+
+DuplicatePolicy = Literal["replace", "keep", "allow"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRules:
+    """`duplicates`: what becomes of two connections of one client; `per_user`: connections of a user (0: any)."""
+
+    duplicates: DuplicatePolicy = "replace"
+    per_user: int = 0
+
+
+class Registered(NamedTuple):
+    """What a client is told: where each of its streams is, what it missed of which, and what greets it."""
+
+    epoch: str
+    offsets: Mapping[str, int]
+    missed: Mapping[str, list[Event]]
+    lost: Collection[str]
+    recovered: bool
+    greeting: Event | None
+
+
+class Refusal(NamedTuple):
+    """Why a registration is refused: `reason` for programs, `message` for people; `close` ends the connection."""
+
+    reason: str
+    message: str
+    close: CloseCode | None = None
+
+
+class Registrant(Protocol):
+    """Who answers a connection about its registration: its dialect."""
+
+    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
+        """The session gets every push from now on. What this sends comes before all that was held."""
+
+    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
+        """It is not who it wants to be; if `refusal.close` is set, it is closed next."""
+
+
+class Unanswered:
+    """The Registrant of connections whose dialect says nothing about it."""
+
+    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
+        """Nothing is said."""
+
+    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
+        """The close says it."""
+
+
+UNANSWERED: Final = Unanswered()
+
+
+class RegistrationObserver(Protocol):
+    """Who is told that connections are registered."""
+
+    def on_registered(self, session: Session, identity: Identity) -> None:
+        """It was answered. (`session.identity` is another one where it has registered again since.)"""
+
+
+class Greetings(Protocol):
+    """What a user's client is sent when it registers."""
+
+    def greeting(self, user_id: str, reply: Reply[Event | None]) -> None:
+        """The event; None where there is none, or nobody can tell."""
+
+
+class WaitingEvents(Protocol):
+    """Where pushes wait that are too large to go out at once."""
+
+    def first_waiting(self, target: Target) -> int | None:
+        """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
+
+
+class _Registering:
+    """One registration that is not answered yet."""
+
+    __slots__ = ("checked", "greeted", "greeting", "identity", "joined", "kept", "refusal", "registrant", "resume")
+
+    def __init__(
+        self, identity: Identity, registrant: Registrant, resume: Resume | None, kept: Collection[str]
+    ) -> None:
+        self.identity = identity
+        self.registrant = registrant
+        self.resume = resume
+        self.kept = kept  # streams that flow on from the identity before
+        self.joined: Joined | None = None
+        self.greeting: Event | None = None
+        self.greeted = True
+        self.checked = False
+        self.refusal: Refusal | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be answered."""
+        return self.refusal is not None or (self.joined is not None and self.greeted and self.checked)
+
+    def is_owed(self, message: HeldMessage) -> bool:
+        """Whether a message that was held behind it is to be sent: what a history that was read has in it is not
+        given again."""
+        _, stream, offset = message
+        if stream is None or offset is None or self.joined is None:
+            return True
+        named = self.resume is not None and stream in self.resume.offsets
+        return (stream in self.kept and not named) or offset > self.joined.offsets.get(stream, UNKNOWN)
+
+
+class Registration:
+    """The way into the hub and out of it."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster_messages: ClusterMessages,
+        greetings: Greetings,
+        waiting: WaitingEvents,
+        observer: RegistrationObserver,
+        *,
+        rules: RegistrationRules,
+        wall: Wall,
+    ) -> None:
+        self._hub = hub
+        self._backplane = cluster_messages.backplane
+        self._greetings = greetings
+        self._waiting = waiting
+        self._observer = observer
+        self._rules: Final = rules
+        self._wall = wall
+        self._unsettled: dict[Session, tuple[Identity, set[str]]] = {}  # streams whose position nobody knew
+        self.claims: Final = Claims(hub, cluster_messages, self, limit=rules.per_user)
+
+    def register(
+        self,
+        session: Session,
+        identity: Identity,
+        registrant: Registrant = UNANSWERED,
+        *,
+        resume: Resume | None = None,
+        replaces: bool = False,
+        greet: bool = False,
+    ) -> None:
+        """The session is who `identity` says from now on, unless it is refused; `registrant` is told, exactly once,
+        unless the session ends before.
+
+        `resume`: where it left off. `replaces`: of two connections of this client (by client, user, node and dialect)
+        one stays, by the policy. `greet`: its user's greeting is part of the answer.
+        """
+        refusal = self._refusal(session, identity, replaces)
+        if refusal is not None:
+            self._refuse(session, identity, registrant, refusal)
+            return
+        had = targets_of(session.identity) if session in self._hub else []
+        kept = {stream_of(target) for target in had}
+        registering = _Registering(identity, registrant, resume, kept)
+        session.move(State.JOINING)
+        session.registered_at = None
+        session.replaceable = replaces and self._rules.duplicates == "replace"
+        if session.held is None:
+            session.held = Held()
+        session.held.items.append(registering)
+        self._hub.add(session, identity)
+        if greet and identity.user_id is not None and self._backplane.trouble is None:
+            registering.greeted = False
+            self._greetings.greeting(identity.user_id, Reply(partial(self._on_greeting, session, registering)))
+        self._backplane.join(targets_of(identity), resume, Reply(partial(self._on_joined, session, registering)))
+        # After the join: a target that it had and has is joined all the time.
+        if had:
+            self._backplane.leave(had)
+
+    def forget(self, session: Session) -> None:
+        """The session is found no more; one that isn't there is ignored."""
+        self._unsettled.pop(session, None)
+        if self._hub.remove(session):
+            self._backplane.leave(targets_of(session.identity))
+
+    def tick(self) -> None:
+        """Find out positions that were unknown in an outage. To be called every 100 ms or so."""
+        if self._unsettled and self._backplane.trouble is None:
+            for session, (identity, streams) in list(islice(self._unsettled.items(), SETTLED_AT_ONCE)):
+                del self._unsettled[session]
+                targets = targets_of(identity)
+                self._backplane.join(targets, None, Reply(partial(self._on_settled, session, identity, streams)))
+                self._backplane.leave(targets)
+
+    # May it?
+
+    def _refusal(self, session: Session, identity: Identity, replaces: bool) -> Refusal | None:
+        if replaces and self._rules.duplicates != "allow":
+            for other in self._hub.same_client(identity):
+                if other is session or other.over or other.handler is not session.handler:
+                    continue
+                if self._rules.duplicates == "keep":
+                    return Refusal(
+                        "already_connected", "This client is connected already; close that connection first."
+                    )
+                self.on_replaced(other)
+        if self.claims.is_full_here(session, identity.user_id):
+            return self._too_many()
+        return None
+
+    def _too_many(self) -> Refusal:
+        self.claims.refused += 1
+        limit = self._rules.per_user
+        message = f"This user is at the limit of {limit} connections; close one of them first."
+        return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER)
+
+    def _refuse(self, session: Session, identity: Identity, registrant: Registrant, refusal: Refusal) -> None:
+        registering = _Registering(identity, registrant, None, ())
+        registering.refusal = refusal
+        if session.held is None:
+            self._answer(session, registering)
+        else:
+            session.held.items.append(registering)
+
+    def on_replaced(self, session: Session) -> None:
+        """A newer connection of this client is here, or at another node."""
+        self.forget(session)
+        session.close(CloseCode.REPLACED, REPLACED)
+
+    # Join, check
+
+    def _on_greeting(self, session: Session, registering: _Registering, greeting: Event | None) -> None:
+        registering.greeting = greeting
+        registering.greeted = True
+        self._proceed(session)
+
+    def _on_joined(self, session: Session, registering: _Registering, joined: Joined) -> None:
+        registering.joined = joined
+        if session.over:
+            return
+        if session.identity is not registering.identity:
+            registering.checked = True  # it was somebody in between; others are told who it is now
+        else:
+            session.registered_at = self._wall()
+            self.claims.claim(session)
+            if session.over:
+                return
+            if self._rules.per_user and registering.identity.user_id is not None:
+                self.claims.count(session, Reply(partial(self._on_counted, session, registering)))
+            else:
+                registering.checked = True
+        self._proceed(session)
+
+    def _on_counted(self, session: Session, registering: _Registering, others: int) -> None:
+        registering.checked = True
+        if others >= self._rules.per_user and session.identity is registering.identity and not session.over:
+            registering.refusal = self._too_many()
+        self._proceed(session)
+
+    # Answer
+
+    def _proceed(self, session: Session) -> None:
+        """Answer what can be answered, and send what was held behind it, in order."""
+        held = session.held
+        if held is None or session.over:
+            return
+        session.held = None  # what is sent now goes out at once
+        before: _Registering | None = None
+        try:
+            while held.items:
+                item = held.items[0]
+                if isinstance(item, HeldMessage):
+                    held.take()
+                    if before is not None and before.is_owed(item):
+                        session.peer.send(item.frame)
+                    continue
+                assert isinstance(item, _Registering)
+                if not item.complete:
+                    session.held = held
+                    return
+                held.take()
+                if item.refusal is None:
+                    before = item
+                self._answer(session, item, held)
+                if session.over:
+                    return
+            session.move(State.REGISTERED)
+        except Exception as error:
+            session.owner.on_error(session, error)
+            session.close(CloseCode.INTERNAL, "internal error")
+
+    def _answer(self, session: Session, registering: _Registering, held: Held | None = None) -> None:
+        refusal, identity, registrant = registering.refusal, registering.identity, registering.registrant
+        if refusal is not None:
+            registrant.on_refused(session, identity, refusal)
+            if refusal.close is not None:
+                self.forget(session)
+                session.close(refusal.close, TOO_MANY)
+            return
+        registrant.on_registered(session, identity, self._registered(session, registering, held))
+        if not session.over:
+            self._observer.on_registered(session, identity)
+
+    def _registered(self, session: Session, registering: _Registering, held: Held | None) -> Registered:
+        joined, resume = registering.joined, registering.resume
+        assert joined is not None
+        named = resume.offsets if resume is not None and resume.epoch == joined.epoch else {}
+        waiting = _first_offsets(held) if held is not None else {}
+        offsets: dict[str, int] = {}
+        unknown: set[str] = set()
+        for target in targets_of(registering.identity):
+            stream = stream_of(target)
+            position = joined.offsets.get(stream)
+            if position is None:
+                offsets[stream] = named.get(stream, UNKNOWN)
+                unknown.add(stream)
+            elif stream in joined.missed:
+                offsets[stream] = min(position, named.get(stream, position))
+            elif stream in registering.kept:
+                offsets[stream] = self._before_what_waits(target, position, waiting.get(stream))
+            else:
+                offsets[stream] = position
+        if unknown and session.identity is registering.identity:
+            self._unsettled[session] = (registering.identity, unknown)
+        return Registered(joined.epoch, offsets, joined.missed, joined.lost, joined.recovered, registering.greeting)
+
+    def _before_what_waits(self, target: Target, position: int, held: int | None = None) -> int:
+        """A position in a stream that flows to a session, such that no event at or before it is still on its way."""
+        for first in (held, self._waiting.first_waiting(target)):
+            if first is not None:
+                position = min(position, first - 1)
+        return position
+
+    def _on_settled(self, session: Session, identity: Identity, streams: set[str], joined: Joined) -> None:
+        """Positions that nobody knew in an outage are known: from here on it goes on."""
+        if session.over or session.identity is not identity or session not in self._hub:
+            return
+        if not streams <= joined.offsets.keys():
+            self._unsettled[session] = (identity, streams)
+            return
+        targets = [target for target in targets_of(identity) if stream_of(target) in streams]
+        offsets = {stream_of(t): self._before_what_waits(t, joined.offsets[stream_of(t)]) for t in targets}
+        frame = session.handler.push(stream_gap(joined.epoch, offsets))
+        if frame is not None:
+            session.send(frame)
+
+
+def _first_offsets(held: Held) -> dict[str, int]:
+    """Of each stream, the first durable event that is held."""
+    first: dict[str, int] = {}
+    for item in held.items:
+        if isinstance(item, HeldMessage) and item.stream is not None and item.offset is not None:
+            first.setdefault(item.stream, item.offset)
+    return first
