@@ -306,6 +306,20 @@ def test_the_redis_of_its_own_is_private_and_goes_with_it(tmp_path: Path) -> Non
     assert not path.parent.exists()
 
 
+def test_its_folder_goes_when_the_supervisor_was_killed(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with two(tmp_path, {"TMPDIR": temporary}, exit_code=None) as running:
+        (first,) = said(running, "redis started")
+        folder = Path(str(first["url"]).removeprefix("unix://")).parent
+        assert folder.is_dir()
+        running.process.kill()
+        eventually(lambda: not folder.exists())
+        eventually(lambda: not alive(int(str(first["pid"]))))
+        eventually(lambda: not any(alive(pid) for pid in pids(running).values()))
+    assert list(temporary.iterdir()) == []
+
+
 def ask_redis(path: Path, command: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as link:
         try:
