@@ -50,6 +50,7 @@ from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
 from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
+from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
 TICK: Final = 0.1
@@ -126,13 +127,20 @@ class Node:
         self.parts = parts = parts_of(self.gateway, self.places, self.unready)
         ports = port_api(parts, self._broke)
         api = ports if settings.api_type == "websocket" else whole_api(parts, self._broke)
+        self.pressure = Pressure(
+            limit=settings.outbound_limit,
+            hard_limit=settings.outbound_hard_limit,
+            total_limit=settings.outbound_total_limit,
+            slow_seconds=settings.slow_seconds,
+        )
+        self.gateway.counters.others.append(self.pressure.metrics)
         self.reactor = Reactor(
             gate,
             ports,
             self.gateway.counters,
             resolve_origin=proxies.resolve,
             log=self._note,
-            outbound_limit=settings.outbound_limit,
+            pressure=self.pressure,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
@@ -149,7 +157,7 @@ class Node:
             self.app,
             gate,
             self.gateway.counters,
-            outbound_limit=settings.outbound_limit,
+            pressure=self.pressure,
             resolve=proxies.resolve,
             log=self._note,
             max_messages_per_second=settings.max_messages_per_second,
@@ -335,6 +343,7 @@ class Node:
                         await nursery.start(self.reactor.accept_from, sockets, kind)
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
                 nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
+                nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"

@@ -26,7 +26,7 @@ from service.backplane.memory_logins import MemoryLoginStore
 from service.core.cluster.backplane import Publication, Published
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
-from service.core.ports import HttpAnswer
+from service.core.ports import BACKLOG, HttpAnswer
 from service.core.push.login_store import Login
 from service.core.push.logins import Ending
 from service.core.reply import Reply
@@ -62,13 +62,36 @@ class MemoryPeer:
         self.sent_after_close = 0
         self.message_size: int | None = None
         self.rate_limited = True
+        self.reads = True
+        """False: what is sent waits, until `make_room`."""
+        self._waiting = 0
+        self._room_calls: list[Callable[[], None]] = []
 
     def send(self, frame: Frame) -> None:
         """Keep a frame; after a close only count it, as a transport would drop it."""
         if self.closes:
             self.sent_after_close += 1
-        else:
-            self.frames.append(frame)
+            return
+        self.frames.append(frame)
+        if not self.reads:
+            self._waiting += len(frame.wire)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether more waits than a transport takes for nothing."""
+        return self._waiting > BACKLOG
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Keep the call until `make_room`."""
+        if not self.closes:
+            self._room_calls.append(call)
+
+    def make_room(self) -> None:
+        """The peer has taken everything: whoever waits for room is called, unless it was closed."""
+        self._waiting = 0
+        calls, self._room_calls = self._room_calls, []
+        for call in calls if not self.closes else ():
+            call()
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Keep the close. The reason must fit a Close frame."""

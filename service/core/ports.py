@@ -21,13 +21,20 @@ Defer = Callable[[Callable[[], None]], None]
 """Run a callable soon: after what is ready now was handled, in the order of deferring, never re-entrantly."""
 
 
+BACKLOG: Final = 256 * 1024
+"""Bytes that may wait for one connection before it is said to have a backlog."""
+
+
 class Peer(Protocol):
     """One accepted WebSocket connection, as the core sees it. Made by a transport.
 
     Guarantees: frames go out in the order of `send`, and a Close after all of them; nothing here waits,
-    raises, or calls the receiver before it returns; on a connection that is closing or gone, `send` and
-    `close` do nothing. What waits to go out is bounded: when more than the outbound limit is waiting and
-    more comes, the transport closes the connection with 4008 (one message of any size is always let through).
+    raises, or calls the receiver before it returns; on a connection that is closing or gone, `send`,
+    `close` and `when_room` do nothing. What waits to go out is bounded: a peer that takes next to nothing
+    while much is waiting, and one for which a hard bound is reached, is closed with 4008 by the transport.
+
+    Whoever has much to send asks `has_backlog` now and then, and goes on by `when_room`: for example a replay of
+    1,000 events sends until there is a backlog, and the rest when there is room.
     """
 
     @property
@@ -40,6 +47,14 @@ class Peer(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Queue one text message."""
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether more than BACKLOG bytes wait to go out: what can wait, or go to somebody else, should."""
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call this once, soon, when there is no backlog (any more); never after the connection's end. Calls are
+        made in the order in which they were asked for, and never from within a call of the peer's."""
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close after what is queued; `reason` at most 123 bytes of UTF-8."""

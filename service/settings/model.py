@@ -160,8 +160,27 @@ class Values(BaseSettings):
 
     outbound_limit: forms.Size = setting(
         LIMITS,
-        "How much may wait for a connection that reads slowly; with more it is closed (4008).",
+        "With more than this waiting for a connection that takes next to nothing for PORTICO_SLOW_SECONDS, it is "
+        "closed (4008).",
         MIB,
+    )
+    slow_seconds: forms.Seconds = setting(
+        LIMITS,
+        "How long a connection may take next to nothing (less than 16 KiB) while more than PORTICO_OUTBOUND_LIMIT "
+        "waits for it.",
+        5.0,
+    )
+    outbound_hard_limit: forms.Size = setting(
+        LIMITS,
+        "How much may wait for a connection beyond what it took within the last PORTICO_SLOW_SECONDS; with more it is "
+        "closed at once (4008).",
+        32 * MIB,
+    )
+    outbound_total_limit: forms.Size = setting(
+        LIMITS,
+        "How much may wait for all connections of a process together; with more, those that take least are closed "
+        "(4008). What several wait for counts once.",
+        256 * MIB,
     )
     max_message_size: forms.Size = setting(LIMITS, "The largest message that is taken (else 1009).", MIB)
     max_worker_message_size: forms.Size = setting(LIMITS, "The largest message that is taken from a worker.", 5 * MIB)

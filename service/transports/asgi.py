@@ -10,36 +10,28 @@ lets it: Hypercorn with the front door does. Without the door, close codes and l
 server makes them.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
-from portico.wire.frame import Frame
 from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
 
 from .allowance import Allowance
+from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
 from .door import EXTENSION, Log, describe
+from .pressure import Pressure
 from .proxies import Origin
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 Resolve = Callable[[str, Mapping[str, str], str], Origin]
 """(address of the peer, headers, scheme of the socket) → who asks, trusted proxies taken into account."""
-
-# How long what is queued before our Close has to go out, and then the peer for its own Close.
-_FLUSH_TIME: Final = 10.0
-_CLOSING_TIME: Final = 2.0
-# Bytes of a Close's reason (RFC 6455 section 5.5).
-_REASON_LIMIT: Final = 123
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ def register(
     gate: Gate,
     counts: TransportCounts,
     *,
-    outbound_limit: int,
+    pressure: Pressure,
     resolve: Resolve,
     log: Log,
     max_messages_per_second: float = 0,
@@ -68,14 +60,14 @@ def register(
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
-    `outbound_limit`: bytes that may wait for one client when more is sent to it. `resolve` is usually
+    `pressure` says how much may wait for a client, and is run by whoever made it. `resolve` is usually
     `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound.
     """
     transport = AsgiTransport(
         app.asgi_app,
         gate,
         counts,
-        outbound_limit=outbound_limit,
+        pressure=pressure,
         resolve=resolve,
         log=log,
         rates=(max_messages_per_second, max_bytes_per_second),
@@ -93,7 +85,7 @@ class AsgiTransport:
         gate: Gate,
         counts: TransportCounts,
         *,
-        outbound_limit: int,
+        pressure: Pressure,
         resolve: Resolve,
         log: Log,
         rates: tuple[float, float],
@@ -101,7 +93,7 @@ class AsgiTransport:
         self._inner: AsgiApp = inner
         self._gate = gate
         self._counts = counts
-        self._outbound_limit = outbound_limit
+        self._pressure = pressure
         self._resolve = resolve
         self._log = log
         self._rates = rates
@@ -137,12 +129,13 @@ class AsgiTransport:
         if (await receive())["type"] != "websocket.connect":
             return
         allowance = Allowance(*self._rates, trio.current_time())
-        connection = _Connection(scope, send, origin.address, self._outbound_limit, allowance, self._counts)
+        extension = (scope.get("extensions") or {}).get(EXTENSION, {})
+        connection = AsgiConnection(send, extension, origin.address, self._pressure, allowance, self._counts, self._log)
         connection.allow_message_size(decision.max_message_size)
         await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
         await self._serve(connection, decision, receive)
 
-    async def _serve(self, connection: "_Connection", admission: Admission, receive: Receive) -> None:
+    async def _serve(self, connection: AsgiConnection, admission: Admission, receive: Receive) -> None:
         receiver: Receiver = self._gate.opened(connection, admission)
         ending = (ABNORMAL, "")
         async with trio.open_nursery() as nursery:
@@ -156,9 +149,9 @@ class AsgiTransport:
                 if ending[0] == ABNORMAL:
                     nursery.cancel_scope.cancel()
                 else:
-                    nursery.cancel_scope.deadline = trio.current_time() + _CLOSING_TIME
+                    nursery.cancel_scope.deadline = trio.current_time() + CLOSING_TIME
 
-    async def _read(self, connection: "_Connection", receiver: Receiver, receive: Receive) -> tuple[int, str]:
+    async def _read(self, connection: AsgiConnection, receiver: Receiver, receive: Receive) -> tuple[int, str]:
         """Read to the end, which comes within the closing time once our Close is due; the code and reason."""
         with connection.patience:
             while True:
@@ -169,7 +162,7 @@ class AsgiTransport:
                     self._take(connection, receiver, message)
         return connection.ending(ABNORMAL, "")
 
-    def _take(self, connection: "_Connection", receiver: Receiver, message: Message) -> None:
+    def _take(self, connection: AsgiConnection, receiver: Receiver, message: Message) -> None:
         text = message.get("text")
         payload = text.encode() if text is not None else bytes(message.get("bytes") or b"")
         self._counts.messages_in += 1
@@ -181,7 +174,7 @@ class AsgiTransport:
         elif not self._contained(connection, receiver.receive, payload, text is not None):
             connection.close(CloseCode.INTERNAL, CloseCode.INTERNAL.meaning)
 
-    def _contained(self, connection: "_Connection", call: Callable[..., None], *args: object) -> bool:
+    def _contained(self, connection: AsgiConnection, call: Callable[..., None], *args: object) -> bool:
         try:
             call(*args)
         except Exception as error:
@@ -189,100 +182,6 @@ class AsgiTransport:
             self._log("contained_error", where="asgi receiver", error=describe(error))
             return False
         return True
-
-
-class _Connection:
-    """The Peer of one connection, and the task that writes for it."""
-
-    transport = "asgi"
-
-    def __init__(
-        self, scope: Scope, send: Send, address: str, outbound_limit: int, allowance: Allowance, counts: TransportCounts
-    ) -> None:
-        self.address = address
-        self.allowance: Allowance | None = allowance
-        self.limit = 0
-        self.closing: tuple[CloseCode, str] | None = None
-        self.patience = trio.CancelScope()
-        self._send = send
-        self._outbound_limit = outbound_limit
-        self._counts = counts
-        self._tell_limit = (scope.get("extensions") or {}).get(EXTENSION, {}).get("limit")
-        self._frames: deque[Frame] = deque()
-        self._waiting = 0
-        self._wake = trio.Event()
-        self._close_sent = False
-        self._ended = False
-
-    # ---- the Peer port
-
-    def send(self, frame: Frame) -> None:
-        """Queue one text message; see `Peer`."""
-        if self._ended or self.closing is not None:
-            return
-        if self._waiting > self._outbound_limit:
-            self._counts.slow_closed += 1
-            self._frames.clear()
-            self.close(CloseCode.TOO_SLOW, CloseCode.TOO_SLOW.meaning)
-            self.patience.deadline = trio.current_time() + _CLOSING_TIME
-            return
-        self._frames.append(frame)
-        self._waiting += len(frame.wire)
-        self._wake.set()
-
-    def close(self, code: CloseCode, reason: str = "") -> None:
-        """Close after what is queued; see `Peer`."""
-        if self._ended or self.closing is not None:
-            return
-        self.closing = (code, reason.encode()[:_REASON_LIMIT].decode(errors="ignore"))
-        self.patience.deadline = trio.current_time() + _FLUSH_TIME
-        self._wake.set()
-
-    def allow_message_size(self, size: int) -> None:
-        """From the next message on accept up to `size` bytes; see `Peer`."""
-        if self._ended:
-            return
-        self.limit = size
-        if self._tell_limit is not None:
-            self._tell_limit(size)
-
-    def lift_rate_limit(self) -> None:
-        """From the next message on accept as many a second as come; see `Peer`."""
-        self.allowance = None
-
-    # ---- the transport's side
-
-    def end(self) -> None:
-        """From here on the Peer does nothing; what is queued still goes out."""
-        self._ended = True
-        self._wake.set()
-
-    def ending(self, code: int, reason: str) -> tuple[int, str]:
-        """How the connection ended, given what the server below says: ours, if ours came first."""
-        if self.closing is not None and (self._close_sent or code == ABNORMAL):
-            own, why = self.closing
-            return int(own), why
-        return code, reason
-
-    async def write(self) -> None:
-        """Send what is queued, then the Close. Cancelling it leaves half a message on the wire."""
-        while True:
-            while self._frames:
-                frame = self._frames.popleft()
-                await self._send({"type": "websocket.send", "text": frame.payload.decode()})
-                self._waiting -= len(frame.wire)
-                self._counts.messages_out += 1
-                self._counts.bytes_out += len(frame.payload)
-            if self.closing is not None:
-                self._close_sent = True
-                self.patience.deadline = trio.current_time() + _CLOSING_TIME
-                code, reason = self.closing
-                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
-                return
-            if self._ended:
-                return
-            await self._wake.wait()
-            self._wake = trio.Event()
 
 
 def _headers(scope: Scope) -> dict[str, str]:

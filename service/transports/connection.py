@@ -24,11 +24,14 @@ from .http1 import Http1, HttpHost, render
 from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
 from .outbound import Outbound, Writers
 from .poller import READABLE
+from .traffic import Traffic, shows_life
 
 PATIENCE: Final = 2.0
 """Seconds that a peer has for its side of a closing."""
 
 _PING: Final = b"\x89\x00"
+_UNKNOWN: Final = Traffic(0, 0)
+"""Where the system can't say: nothing in it ever shows life."""
 
 _read = os.read
 
@@ -84,7 +87,8 @@ class Connection(Outbound):
         self.kind = kind
         self.busy = False
         self._deaf = False  # the peer said that nothing more will come
-        self._pinged = False
+        # What was seen of its traffic when the pong began to be waited for; None while none is.
+        self._pinged: Traffic | None = None
         self._http: Http1 | None = Http1(self, reactor, api, reactor.clock())
 
     def __repr__(self) -> str:
@@ -186,19 +190,21 @@ class Connection(Outbound):
 
     def _keep_alive(self, now: float) -> None:
         reactor = self.reactor
-        if not self._pinged:
-            self._pinged = True
-            self.respond(_PING)
-            if self.state == OPEN:
-                reactor.wheel.add(self, now + reactor.pong_timeout)
+        before, self._pinged = self._pinged, self.traffic() or _UNKNOWN
+        if before is None:
+            self.put(_PING)
+        if before is None or shows_life(before, self._pinged):
+            # No pong fits into a message that the peer is in the middle of sending, and none is sent before what waits
+            # for the peer was read: bytes that flow are life.
+            reactor.wheel.add(self, now + reactor.pong_timeout)
             return
         self.counts.mute_closed += 1
         self.close_first(CloseCode.SILENT, "no pong came in time")
 
     def pong(self) -> None:
         """A pong came: whichever ping it answers, the peer is there."""
-        if self._pinged:
-            self._pinged = False
+        if self._pinged is not None:
+            self._pinged = None
             self.reactor.schedule_ping(self)
 
     # What the HTTP side asks for.
@@ -206,7 +212,7 @@ class Connection(Outbound):
     @property
     def unsent(self) -> int:
         """Bytes that wait to be taken by the client."""
-        return 0 if self._queue is None else self._waiting
+        return self.waiting
 
     def upgrade(self, request: Upgrade, rest: bytes) -> None:
         """The client asks for a WebSocket, by the rules; `rest` is what it sent behind the handshake."""
@@ -337,17 +343,13 @@ class Connection(Outbound):
         if self._deaf:
             self.gone()
             return
-        sock = self._borrow()
+        sock = self.borrow()
         try:
             sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.gone()
         finally:
             sock.detach()
-
-    def _borrow(self) -> socket.socket:
-        # Only a number is kept of a socket, for its memory; family and type don't matter to what is asked.
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
 
     def _ended(self) -> None:
         """The stream came to its end. What is still queued goes out, as far as anybody takes it."""
@@ -372,7 +374,7 @@ class Connection(Outbound):
     def abandon(self) -> None:
         """Wait no longer. What the kernel has taken still goes out; with more in the queue, it is a reset."""
         if self._queue is not None:
-            sock = self._borrow()
+            sock = self.borrow()
             try:
                 # Without it the kernel keeps megabytes for minutes for a peer that doesn't read.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -388,8 +390,7 @@ class Connection(Outbound):
             return
         self.state = GONE
         self.listening = False
-        self._queue = None
-        self._waiting = 0
+        self.drop_queue()
         self._inbox = b""
         self._assembly = None
         self._end_http()

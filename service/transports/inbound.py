@@ -30,6 +30,9 @@ from .allowance import Allowance
 from .close_frames import CLOSE
 from .deflate import Inflater, Unfit
 
+PONG: Final = 0x8A
+"""The first byte of a pong."""
+
 FRAMES_A_TURN: Final = 32
 """Frames that one connection gets handled before others have their turn."""
 
@@ -44,7 +47,6 @@ _WHOLE_MESSAGE: Final = (0x81, 0x82)
 _OPCODES: Final = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
 _COMMON_CLOSES: Final = (1000, 1001)
 _WHOLE_PING: Final = 0x89
-_WHOLE_PONG: Final = 0x8A
 _FIN: Final = 0x80
 _COMPRESSED: Final = (0xC1, 0xC2, 0x41, 0x42)
 _CONTINUED: Final = (0x00, 0x80)
@@ -247,8 +249,8 @@ class Inbound:
                     self._keep(data, stop, 0)
                     return False
                 payload = apply_mask(data[start:stop], data[start - 4 : start])
-                self.respond(bytes((_WHOLE_PONG, size)) + payload)
-            elif first == _WHOLE_PONG and size < 126:
+                self.respond(bytes((PONG, size)) + payload)
+            elif first == PONG and size < 126:
                 self.pong()
             elif first == CLOSE and self._assembly is None and self._plain_close(data, start, stop):
                 pass

@@ -34,6 +34,7 @@ from .head import ResolveOrigin
 from .listener import Kind, open_listeners
 from .outbound import Outbound
 from .poller import READABLE, WRITABLE, Poller, make_poller
+from .pressure import Pressure
 
 TakeOver = Callable[[socket.socket, bytes], None]
 """(connected socket, what was read from it): serve this connection from now on. Must not raise."""
@@ -52,10 +53,10 @@ class Reactor:
 
     `gate` decides on handshakes and gives the Receivers; `port_api` answers what is no upgrade, on a port of kind
     `http` `http_api` does; what that has no route for is `take_over`'s, with the connection;
-    `resolve_origin` says who asks, trusted proxies taken into account. `outbound_limit` in bytes,
-    times in seconds, rates per second and connection; 0 turns `ping_interval` and the rates off. Pings
-    go out at random moments of 0.8 to 1.0 times the interval after the last pong. `compression`: agree to
-    permessage-deflate where it is offered.
+    `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
+    peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
+    the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
+    `compression`: agree to permessage-deflate where it is offered.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Reactor:
         *,
         resolve_origin: ResolveOrigin,
         log: Log,
-        outbound_limit: int,
+        pressure: Pressure,
         handshake_timeout: float,
         ping_interval: float,
         pong_timeout: float,
@@ -86,7 +87,8 @@ class Reactor:
         self.counts = counts
         self.resolve_origin = resolve_origin
         self._log = log
-        self.outbound_limit = outbound_limit
+        self.pressure = pressure
+        self.outbound_limit = pressure.limit
         self.handshake_timeout = handshake_timeout
         self.ping_interval = ping_interval
         self.pong_timeout = pong_timeout

@@ -6,15 +6,20 @@ kernel doesn't take is kept, and the descriptor is watched for room.
 """
 
 import os
+import socket
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
-from service.core.ports import TransportCounts
+from service.core.ports import BACKLOG, TransportCounts
 
 from .connection_state import ENDING, HEAD, OPEN
-from .inbound import Inbound
+from .inbound import PONG, Inbound
 from .poller import NOTHING, READABLE, WRITABLE, Poller
+from .pressure import Pressure
+from .traffic import Traffic
+from .traffic import traffic as traffic_of
 
 _GATHER: Final = 65536  # bytes that small frames are joined up to, for one write
 _TURN: Final = 1 << 20  # bytes that one connection gets written before others have their turn
@@ -27,12 +32,16 @@ class Writers(Protocol):
 
     counts: TransportCounts
     poller: Poller
+    pressure: Pressure
     outbound_limit: int
     parked: bool
     dirty: "list[Outbound]"
 
     def wake(self) -> None:
         """There is work that no descriptor tells of."""
+
+    def defer(self, call: Callable[[], None]) -> None:
+        """Call this soon."""
 
     def mark_dirty(self, connection: "Outbound") -> None:
         """It has something to write."""
@@ -41,7 +50,7 @@ class Writers(Protocol):
 class Outbound(Inbound):
     """An Inbound that also sends. A subclass says what happens when all is written, and when nothing can be."""
 
-    __slots__ = ("_offset", "_queue", "_waiting", "_watched", "fd", "reactor", "state")
+    __slots__ = ("_offset", "_queue", "_room_calls", "_watched", "_written", "fd", "reactor", "state", "waiting")
 
     reactor: Writers
 
@@ -51,7 +60,9 @@ class Outbound(Inbound):
         self.state = HEAD
         # One frame is kept as it is: a list for each connection of a broadcast would wake the garbage collector.
         self._queue: bytes | list[bytes] | None = None
-        self._waiting = 0  # bytes in the queue
+        self.waiting = 0  # bytes in the queue that are not out yet
+        self._room_calls: list[Callable[[], None]] | None = None
+        self._written = 0  # bytes that went out while there was a backlog
         self._offset = 0  # bytes of the queue's first that were written
         self._watched = READABLE
 
@@ -88,19 +99,37 @@ class Outbound(Inbound):
         queue = self._queue
         if queue is None:
             self._queue = wire
-            self._waiting = len(wire)
+            self.waiting = len(wire)
             reactor = self.reactor
             reactor.dirty.append(self)
             if reactor.parked:
                 reactor.wake()
-        elif self._waiting <= self.reactor.outbound_limit:
+        elif self.waiting <= self.reactor.outbound_limit:
             if isinstance(queue, bytes):
                 self._queue = [queue, wire]
             else:
                 queue.append(wire)
-            self._waiting += len(wire)
+            self.waiting += len(wire)
         else:
             self._press(wire)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether more than BACKLOG bytes wait to go out."""
+        return self.waiting > BACKLOG
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call this once, soon, when there is no backlog; see `Peer`."""
+        if self.state != OPEN:
+            return
+        if self.waiting <= BACKLOG:
+            self.reactor.defer(call)
+            return
+        if self._room_calls is None:
+            self._room_calls = []
+            if isinstance(self._queue, bytes):
+                self._queue = [self._queue]  # the short way through `flush` doesn't look for calls
+        self._room_calls.append(call)
 
     def flush(self) -> None:
         """Write what is queued, as far as the kernel takes it; it is watched for room for the rest."""
@@ -113,73 +142,140 @@ class Outbound(Inbound):
                 written = _write(self.fd, queue)
                 if written == len(queue):
                     self._queue = None
-                    self._waiting = 0
+                    self.waiting = 0
                     if self.state == OPEN and self._watched == READABLE:
                         self.counts.bytes_out += written
                         return
                 else:
                     self._queue = [queue]
                     self._offset = written
-                    self._waiting -= written
+                    self.waiting -= written
             else:
-                done, self._offset, written = write_queue(self.fd, queue, self._offset)
-                self._waiting -= written
-                if done == len(queue):
-                    self._queue = None
-                else:
-                    del queue[:done]
+                written = self._write_on(queue)
         except (BlockingIOError, InterruptedError):
-            pass
+            self._queue = [queue] if isinstance(queue, bytes) else queue
         except OSError:
             self.lost()
             return
         self.counts.bytes_out += written
+        if self._room_calls is not None and self.waiting <= BACKLOG:
+            self._tell_of_room()
         if self._queue is not None:
-            self.watch(self._watched | WRITABLE)
+            if not self._watched & WRITABLE:
+                self.reactor.pressure.entered(self)
+                self.watch(self._watched | WRITABLE)
             return
         if self._watched & WRITABLE:
             self.watch(self._watched & ~WRITABLE)
         if self.state == ENDING or self.state == HEAD:
             self.all_written()
 
+    def _write_on(self, queue: list[bytes]) -> int:
+        done, self._offset, written = write_queue(self.fd, queue, self._offset)
+        self.waiting -= written
+        self._written += written
+        if done == len(queue):
+            if self._watched & WRITABLE:
+                self.reactor.pressure.left(self)
+            self._queue = None
+        elif done:
+            if self._watched & WRITABLE:
+                self.reactor.pressure.written(self, done)
+            del queue[:done]
+        return written
+
+    def _tell_of_room(self) -> None:
+        calls, self._room_calls = self._room_calls, None
+        for call in calls or ():
+            self.reactor.defer(call)
+
     def respond(self, data: bytes) -> None:
-        """Queue a control frame; it counts against the outbound limit like any message."""
-        if self._waiting > self.reactor.outbound_limit and self._queue is not None and self.state == OPEN:
-            self._press(data)
-        else:
+        """Queue the answer to a control frame. A pong is left out where more than the limit waits: what a peer that
+        reads nothing asks for would pile up (RFC 6455 section 5.5.3 lets pongs be left out)."""
+        if self.waiting <= self.reactor.outbound_limit or data[0] != PONG:
             self.put(data)
+
+    # What `Pressure` asks.
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames wait."""
+        queue = self._queue
+        return 0 if queue is None else 1 if isinstance(queue, bytes) else len(queue)
+
+    def first_frames(self, count: int) -> list[bytes]:
+        """The frames that go out next."""
+        queue = self._queue
+        return [] if queue is None else [queue] if isinstance(queue, bytes) else queue[:count]
+
+    def last_frames(self, count: int) -> list[bytes]:
+        """The frames that were queued last."""
+        queue = self._queue
+        return [] if queue is None else [queue] if isinstance(queue, bytes) else queue[-count:]
+
+    def taken(self) -> int:
+        """Bytes that the peer has taken, as far as is known."""
+        seen = self.traffic()
+        # Where nobody knows, what the kernel had room for counts as taken.
+        return self._written if seen is None else seen.taken
+
+    def traffic(self) -> Traffic | None:
+        """What the kernel knows of it; None where it can't say."""
+        sock = self.borrow()
+        try:
+            return traffic_of(sock)
+        finally:
+            sock.detach()
+
+    def borrow(self) -> socket.socket:
+        """Its socket, to be asked something and detached."""
+        # Only a number is kept of a socket, for its memory; family and type don't matter to what is asked.
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
+
+    def close_slow(self) -> None:
+        """Close with 4008. What waits is thrown away, but for the frame that is half out: without its end our Close
+        would be read as part of it."""
+        self.counts.slow_closed += 1
+        half = self.first_frames(1) if self._offset else []
+        self.drop_queue()
+        if half:
+            self._queue = half
+            self.waiting = len(half[0]) - self._offset
+        else:
+            self._offset = 0
+        self.close_first(CloseCode.TOO_SLOW, "reads too slowly")
+
+    def drop_queue(self) -> None:
+        """Throw away what waits."""
+        if self._watched & WRITABLE:
+            self.reactor.pressure.left(self)
+        self._queue = None
+        self.waiting = 0
+        self._room_calls = None
 
     def put(self, data: bytes) -> None:
         """Queue bytes, whatever the state and the limit."""
         if self._queue is None:
             self._queue = data
-            self._waiting = len(data)
+            self.waiting = len(data)
             self.reactor.mark_dirty(self)
         else:
             if isinstance(self._queue, bytes):
                 self._queue = [self._queue, data]
             else:
                 self._queue.append(data)
-            self._waiting += len(data)
+            self.waiting += len(data)
 
     def _press(self, wire: bytes) -> None:
-        """More than the limit is waiting and more comes: write first if that was not tried, else close."""
+        """More than the limit is waiting and more comes: write first if that was not tried, then ask."""
         if not self._watched & WRITABLE:
             self.flush()
         if self.state != OPEN:
             return
-        if self._waiting <= self.reactor.outbound_limit:
+        if self.waiting <= self.reactor.outbound_limit or self.reactor.pressure.admits(self):
             self.put(wire)
-            return
-        self.counts.slow_closed += 1
-        # The frame that is half out has to be finished, or the Close would be read as part of it.
-        queue = self._queue
-        self._queue = None
-        self._waiting = 0
-        if isinstance(queue, list) and self._offset:
-            self._queue = queue[:1]
-            self._waiting = len(queue[0]) - self._offset
-        self.close_first(CloseCode.TOO_SLOW, "reads too slowly")
+        elif self.state == OPEN:
+            self.close_slow()
 
     def watch(self, mask: int) -> None:
         """Watch the descriptor for what `mask` says, one of the poller's or several."""

@@ -18,6 +18,7 @@ from service.core.ports import Peer
 from service.transports.door import Door
 from tests.transports.asgi_harness import DoorHarness, Lines, make_app, serving
 from tests.transports.contract import Options
+from tests.transports.harness import pressure_of
 from tests.transports.native_harness import NativeHarness
 from tests.transports.script import Counts, Recorder, ScriptGate, admitted
 
@@ -71,7 +72,7 @@ async def main(compression: bool) -> None:
     """Serve until cancelled; `compression`: agree to permessage-deflate."""
     options = Options(outbound_limit=LARGEST, compression=compression)
     lines = Lines()
-    app = make_app(_gate(MarkedEcho), counts := Counts(), lines, outbound_limit=LARGEST)
+    app = make_app(_gate(MarkedEcho), counts := Counts(), lines, pressure=pressure_of(options))
     app.asgi_app = unmarked(app.asgi_app)  # type: ignore[assignment, method-assign]  # as middleware is added
     async with AsyncExitStack() as stack:
         native = await stack.enter_async_context(NativeHarness().serve(_gate(Echo), Counts(), options))

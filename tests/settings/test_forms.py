@@ -93,7 +93,14 @@ REFUSALS = [
 ]
 
 
-_SECONDS = ("HANDSHAKE_TIMEOUT", "REGISTRATION_TIMEOUT", "PING_INTERVAL", "PONG_TIMEOUT", "WORKER_TIMEOUT")
+_SECONDS = (
+    "SLOW_SECONDS",
+    "HANDSHAKE_TIMEOUT",
+    "REGISTRATION_TIMEOUT",
+    "PING_INTERVAL",
+    "PONG_TIMEOUT",
+    "WORKER_TIMEOUT",
+)
 
 
 for _name in (*_SECONDS, "HISTORY_TTL", "NODE_LEASE"):
@@ -126,6 +133,8 @@ REFUSALS += [
     ({"PORTICO_MAX_CONNECTIONS_PER_USER": "-1"}, "PORTICO_MAX_CONNECTIONS_PER_USER must be a whole number from 0"),
     ({"PORTICO_ADVERTISED_HOST": "ws://x"}, "PORTICO_ADVERTISED_HOST must be an address or a host name"),
     ({"PORTICO_OUTBOUND_LIMIT": "0"}, "PORTICO_OUTBOUND_LIMIT must be a whole number of bytes from 1 to 1073741824"),
+    ({"PORTICO_OUTBOUND_HARD_LIMIT": "0"}, "PORTICO_OUTBOUND_HARD_LIMIT must be a whole number of bytes from 1"),
+    ({"PORTICO_OUTBOUND_TOTAL_LIMIT": "-1"}, "PORTICO_OUTBOUND_TOTAL_LIMIT must be a whole number of bytes from 1"),
     ({"PORTICO_MAX_MESSAGE_SIZE": "1MiB"}, "PORTICO_MAX_MESSAGE_SIZE must be a whole number of bytes"),
     ({"PORTICO_MAX_WORKER_MESSAGE_SIZE": "2000000000"}, "PORTICO_MAX_WORKER_MESSAGE_SIZE must be a whole number"),
 ]

@@ -12,9 +12,10 @@ from service.transports.door import Door, Log
 from service.transports.front_door import install
 from service.transports.http_server import serve_http
 from service.transports.native import Reactor
+from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
-from .contract import Options
+from .harness import Options, pressure_of
 from .raw import Address
 from .script import Counts, ScriptGate, plain_http
 
@@ -30,7 +31,13 @@ class Lines:
 
 
 def make_app(
-    gate: ScriptGate, counts: Counts, log: Log, *, outbound_limit: int, rate: float = 0, trusted: tuple[str, ...] = ()
+    gate: ScriptGate,
+    counts: Counts,
+    log: Log,
+    *,
+    pressure: Pressure | None = None,
+    rate: float = 0,
+    trusted: tuple[str, ...] = (),
 ) -> QuartTrio:
     """A Quart app with a page, a page that is slow in coming, and `gate` behind every WebSocket."""
     app = QuartTrio("harness")
@@ -55,7 +62,7 @@ def make_app(
         app,
         gate,
         counts,
-        outbound_limit=outbound_limit,
+        pressure=pressure or pressure_of(Options()),
         resolve=ProxyRules(trusted).resolve,
         log=log,
         max_messages_per_second=rate,
@@ -100,9 +107,12 @@ class AsgiHarness:
             compression=options.compression,
         )
         rate = options.max_messages_per_second
-        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit, rate=rate)
-        async with serving(app, door) as address:
+        pressure = pressure_of(options)
+        app = make_app(gate, counts, self.lines, pressure=pressure, rate=rate)
+        async with trio.open_nursery() as nursery, serving(app, door) as address:
+            nursery.start_soon(pressure.run)
             yield address
+            nursery.cancel_scope.cancel()
 
 
 class DoorHarness:
@@ -119,13 +129,14 @@ class DoorHarness:
     async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
         """See the contract's Harness."""
         resolve = ProxyRules().resolve
+        pressure = pressure_of(options)
         reactor = Reactor(
             gate,
             plain_http,
             counts,
             resolve_origin=resolve,
             log=self.lines,
-            outbound_limit=options.outbound_limit,
+            pressure=pressure,
             handshake_timeout=options.handshake_timeout,
             compression=options.compression,
             ping_interval=25.0,
@@ -133,9 +144,10 @@ class DoorHarness:
             max_messages_per_second=options.max_messages_per_second,
         )
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
-        app = make_app(gate, counts, self.lines, outbound_limit=options.outbound_limit)
+        app = make_app(gate, counts, self.lines, pressure=pressure)
         async with trio.open_nursery() as nursery:
             await nursery.start(reactor.run)
+            nursery.start_soon(pressure.run)
             async with serving(app, door) as address:
                 yield address
             nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from .contract_crowd import CrowdContract
 from .contract_ending import EndingContract
 from .contract_handshake import HandshakeContract
 from .contract_messages import MessageContract
+from .contract_pressure import PressureContract
 from .harness import Harness, Options, flood, native_only, scripted, send_what_is_taken, still_serves, until
 from .script import Counts, ScriptGate
 
@@ -27,7 +28,9 @@ __all__ = [
 ]
 
 
-class TransportContract(MessageContract, CompressionContract, EndingContract, CrowdContract, HandshakeContract):
+class TransportContract(
+    MessageContract, CompressionContract, EndingContract, CrowdContract, PressureContract, HandshakeContract
+):
     """The suite. Fixtures: `harness` (yours), `gate` and `counts` (a fresh one each)."""
 
     @pytest.fixture

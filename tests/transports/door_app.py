@@ -35,7 +35,7 @@ def log(event: str, /, **fields: object) -> None:
 
 gate = ScriptGate()
 counts = Counts()
-app = make_app(gate, counts, log, outbound_limit=1024 * 1024)
+app = make_app(gate, counts, log)
 door = Door(counts=counts, log=log)
 
 

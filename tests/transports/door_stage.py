@@ -25,8 +25,8 @@ class Stage:
         self.door = Door(counts=self.counts, log=self.lines, **options)  # type: ignore[arg-type]  # floats all
 
     @asynccontextmanager
-    async def serve(self, *, outbound_limit: int = 1024 * 1024) -> AsyncIterator[Address]:
-        app = make_app(self.gate, self.counts, self.lines, outbound_limit=outbound_limit)
+    async def serve(self) -> AsyncIterator[Address]:
+        app = make_app(self.gate, self.counts, self.lines)
         async with serving(app, self.door) as address:
             yield address
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from service.core.ports import Handshake, Peer
+from service.transports.pressure import Pressure
 
 from .raw import (
     TEXT,
@@ -30,6 +31,19 @@ class Options:
     handshake_timeout: float = 5.0
     compression: bool = False
     max_messages_per_second: float = 0
+    hard_limit: int = 64 * 1024 * 1024
+    total_limit: int = 256 * 1024 * 1024
+    slow_seconds: float = 5.0
+
+
+def pressure_of(options: Options) -> Pressure:
+    """The bounds that these options ask for."""
+    return Pressure(
+        limit=options.outbound_limit,
+        hard_limit=options.hard_limit,
+        total_limit=options.total_limit,
+        slow_seconds=options.slow_seconds,
+    )
 
 
 class Harness(Protocol):

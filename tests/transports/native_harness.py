@@ -10,6 +10,7 @@ from service.transports.native import Reactor
 from service.transports.proxies import ProxyRules
 
 from .contract import Options
+from .harness import pressure_of
 from .raw import Address
 from .script import Counts, ScriptGate, plain_http
 
@@ -31,6 +32,7 @@ class NativeHarness:
     def make(self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any) -> Reactor:
         """A Reactor that doesn't run yet; `settings` are its own."""
         rate = options.max_messages_per_second
+        self.pressure = pressure_of(options)
         settings = {"ping_interval": 25.0, "pong_timeout": 10.0, "max_messages_per_second": rate} | settings
         return Reactor(
             gate,
@@ -38,7 +40,7 @@ class NativeHarness:
             counts,
             resolve_origin=ProxyRules().resolve,
             log=self.note,
-            outbound_limit=options.outbound_limit,
+            pressure=self.pressure,
             handshake_timeout=options.handshake_timeout,
             compression=options.compression,
             **settings,
@@ -52,6 +54,7 @@ class NativeHarness:
         self.reactor = self.make(gate, counts, options, **settings)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.reactor.run)
+            nursery.start_soon(self.pressure.run)
             addresses = await nursery.start(self.reactor.listen, "127.0.0.1", 0, "websocket")
             yield addresses[0]
             nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from service.transports.proxies import ProxyRules
 
 from .asgi_harness import AsgiHarness, DoorHarness, Lines, serving
 from .contract import TransportContract, scripted
+from .harness import Options, pressure_of
 from .raw import TEXT, RawClient, frame
 from .script import Counts, ScriptGate
 
@@ -33,7 +34,7 @@ async def test_who_sends_too_often_is_closed() -> None:
         app,
         gate,
         counts,
-        outbound_limit=1000,
+        pressure=pressure_of(Options()),
         resolve=ProxyRules().resolve,
         log=lines,
         max_messages_per_second=10,
@@ -50,7 +51,7 @@ async def test_a_long_reason_is_cut_between_characters() -> None:
     gate, counts, lines = ScriptGate(), Counts(), Lines()
     gate.make = scripted(lambda recorder, payload: recorder.peer.close(CloseCode.KICKED, "é" * 100))
     app = QuartTrio("reasons")
-    register(app, gate, counts, outbound_limit=1000, resolve=ProxyRules().resolve, log=lines)
+    register(app, gate, counts, pressure=pressure_of(Options()), resolve=ProxyRules().resolve, log=lines)
     async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
         await client.say("go")
         assert await client.closed() == (4010, "é" * 61)

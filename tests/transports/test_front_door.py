@@ -102,7 +102,7 @@ async def test_an_adopt_that_raises_ends_that_connection_only() -> None:
 
 async def test_an_app_that_was_not_installed_is_not_touched() -> None:
     stage = Stage()
-    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    app = make_app(stage.gate, stage.counts, stage.lines)
     async with serving(app, stage.door, behind_door=False) as address, await RawClient.open(address) as client:
         await client.say("plain")
         assert await client.message() == "plain"
@@ -114,7 +114,7 @@ async def test_an_app_that_was_not_installed_is_not_touched() -> None:
 async def test_without_the_door_nothing_received_is_lost_either() -> None:
     stage = Stage()
     stage.gate.make = Silent
-    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    app = make_app(stage.gate, stage.counts, stage.lines)
     async with serving(app, stage.door, behind_door=False) as address, await RawClient.open(address) as client:
         await client.send(b"".join(frame(TEXT, b"%d" % n) for n in range(40)) + close_frame(1000))
         recorder = await stage.gate.recorder()

@@ -84,7 +84,7 @@ async def refusal(address: Address, head: bytes) -> tuple[int, bytes]:
 async def test_each_transport_says_the_same(head: bytes) -> None:
     gate, counts, lines = ScriptGate(), Counts(), Lines()
     door = Door(counts=counts, log=lines, linger=0.2)
-    app = make_app(gate, counts, lines, outbound_limit=100_000)
+    app = make_app(gate, counts, lines)
     async with NativeHarness().serve(gate, counts, Options()) as native, serving(app, door) as behind_hypercorn:
         answer = await refusal(native, head)
         assert answer[0] in (400, 426)

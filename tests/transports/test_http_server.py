@@ -17,14 +17,14 @@ from .vectors import GET, whole
 async def test_a_taken_port_is_said_cleanly() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         stage = Stage()
-        app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+        app = make_app(stage.gate, stage.counts, stage.lines)
         with pytest.raises(OSError, match="in use"):
             await serve_http(app, door=stage.door, shutdown=trio.Event(), host="127.0.0.1", port=taken.getsockname()[1])
 
 
 async def test_the_end_runs_the_apps_shutdown_and_frees_the_port() -> None:
     stage = Stage()
-    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1)
+    app = make_app(stage.gate, stage.counts, stage.lines)
     ran: list[str] = []
 
     @app.after_serving
@@ -41,7 +41,7 @@ async def test_the_end_runs_the_apps_shutdown_and_frees_the_port() -> None:
 
 async def test_http_is_left_to_judge_by_itself_who_asks() -> None:
     stage = Stage()
-    app = make_app(stage.gate, stage.counts, stage.lines, outbound_limit=1, trusted=("127.0.0.1",))
+    app = make_app(stage.gate, stage.counts, stage.lines, trusted=("127.0.0.1",))
     async with serving(app, stage.door) as address, await RawClient.dial(address) as client:
         await client.send(
             b"GET /hello HTTP/1.1\r\nHost: inside\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 203.0.113.5\r\n"
