@@ -30,27 +30,6 @@ from .script import Counts, Recorder, ScriptGate
 class CrowdContract:
     """Part of TransportContract."""
 
-    async def test_a_slow_reader_is_closed_and_nobody_waits(
-        self, harness: Harness, gate: ScriptGate, counts: Counts
-    ) -> None:
-        async with (
-            harness.serve(gate, counts, Options()) as address,
-            await RawClient.open(address, receive_buffer=4096) as slow,
-            await RawClient.open(address) as other,
-        ):
-            recorder = await gate.recorder(0)
-            big = Frame(b"x" * 65536)
-            with trio.fail_after(20):
-                while not recorder.closings:
-                    for _ in range(8):
-                        recorder.peer.send(big)
-                    await other.say("quick")
-                    assert await other.message() == "quick"
-            assert (await recorder.ending())[0] == 4008
-            await slow.ended()
-        assert counts.slow_closed == 1
-        assert len(recorder.closings) == 1
-
     async def test_one_message_of_any_size_is_let_through(
         self, harness: Harness, gate: ScriptGate, counts: Counts
     ) -> None:

@@ -138,7 +138,7 @@ class PressureContract:
     async def test_frames_that_many_wait_for_count_once(
         self, harness: Harness, gate: ScriptGate, counts: Counts
     ) -> None:
-        options = Options(outbound_limit=64 * KB, total_limit=8 * KB * KB)
+        options = Options(outbound_limit=64 * KB, total_limit=8 * KB * KB, slow_seconds=60)
         async with harness.serve(gate, counts, options) as address:
             clients = [await RawClient.open(address, receive_buffer=4096) for _ in range(10)]
             recorders = [await gate.recorder(number) for number in range(10)]
