@@ -84,6 +84,10 @@ class Outbound(Inbound):
         """End the connection, for a fault of whichever side."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Cut it: what waits is not waited for."""
+        raise NotImplementedError
+
     def gone(self) -> None:
         """Give the descriptor up."""
         raise NotImplementedError
@@ -233,9 +237,12 @@ class Outbound(Inbound):
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
 
     def close_slow(self) -> None:
-        """Close with 4008. What waits is thrown away, but for the frame that is half out: without its end our Close
-        would be read as part of it."""
+        """Close with 4008; what is no WebSocket (any more) is cut. What waits is thrown away, but for the frame that is
+        half out: without its end our Close would be read as part of it."""
         self.counts.slow_closed += 1
+        if self.state != OPEN:
+            self.abandon()
+            return
         half = self.first_frames(1) if self._offset else []
         self.drop_queue()
         if half:
