@@ -21,6 +21,7 @@ OVERHEAD: Final = 500
 class _Kept(NamedTuple):
     offset: int
     until: float
+    lapses: bool  # at that moment by its publisher's wish: then it is over, and not lost
     size: int
     event: Event
 
@@ -62,6 +63,7 @@ class History:
         kept = _Kept(
             self._last,
             now + (self._ttl if ttl is None else min(ttl, self._ttl)),
+            ttl is not None and ttl < self._ttl,
             len(bytes(event.data)) + OVERHEAD,
             durable,
         )
@@ -87,7 +89,8 @@ class History:
         return self._last
 
     def since(self, stream: str, offset: int) -> list[Event] | None:
-        """The events of a stream after an offset, in order; None if any of them is gone, or may be."""
+        """The events of a stream after an offset, in order; None if any of them is lost, or may be. What its publisher
+        let lapse is not lost, it is over."""
         if offset > self._last or offset < 0:
             return None
         of_stream = self._streams.get(stream)
@@ -95,9 +98,9 @@ class History:
             return [] if offset >= self._forgotten else None
         now = self._now()
         missed = [kept for kept in of_stream.events if kept.offset > offset]
-        if offset < of_stream.dropped or any(kept.until <= now for kept in missed):
+        if offset < of_stream.dropped or any(kept.until <= now and not kept.lapses for kept in missed):
             return None
-        return [kept.event for kept in missed]
+        return [kept.event for kept in missed if now < kept.until]
 
     def expire(self) -> None:
         """Drop what is too old in the streams that nobody writes to any more. For a ticker; a few at a time."""
@@ -112,10 +115,13 @@ class History:
 
     def _drop_first(self, of_stream: _Stream) -> None:
         kept = of_stream.events.popleft()
-        of_stream.dropped = kept.offset
+        if not (kept.lapses and kept.until <= self._now()):
+            of_stream.dropped = kept.offset
         self._bytes -= kept.size
 
     def _forget(self, stream: str) -> None:
         gone = self._streams.pop(stream)
-        self._forgotten = max(self._forgotten, gone.dropped, gone.events[-1].offset if gone.events else 0)
+        now = self._now()
+        lost = (kept.offset for kept in reversed(gone.events) if not (kept.lapses and kept.until <= now))
+        self._forgotten = max(self._forgotten, gone.dropped, next(lost, 0))
         self._bytes -= sum(kept.size for kept in gone.events)

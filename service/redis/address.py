@@ -24,6 +24,10 @@ VERIFY: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required
 class Connector(Protocol):
     """How to get to the Redis that is to be used now; `str` of it says where that is, without user and password."""
 
+    @property
+    def database(self) -> int:
+        """The number of the database that the greeting selects."""
+
     async def dial(self) -> trio.abc.Stream:
         """A new connection to it. Raises OSError or BrokenResourceError; the caller limits the time."""
 
@@ -47,6 +51,11 @@ class Address:
     password: str | None = field(default=None, repr=False)
     db: int = 0
     tls_options: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def database(self) -> int:
+        """The number of its database."""
+        return self.db
 
     @cached_property
     def tls(self) -> ssl.SSLContext | None:

@@ -56,6 +56,11 @@ class Cluster:
         """The way to what begins with this prefix, which holds a hash tag (see `tagged`)."""
         return Cluster(self.nodes, slot_of(prefix.encode()))
 
+    @property
+    def database(self) -> int:
+        """A cluster has but one."""
+        return 0
+
     def greeting(self, name: str) -> list[Command]:
         """What a connection to any of its nodes says first."""
         return self.nodes[0].greeting(name)

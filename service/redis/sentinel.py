@@ -46,6 +46,11 @@ class Sentinels:
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(map(str, self.sentinels))})"
 
+    @property
+    def database(self) -> int:
+        """The number of the master's database."""
+        return self.master.db
+
     def greeting(self, name: str) -> list[Command]:
         """What a connection to the master says first."""
         return self.master.greeting(name)

@@ -40,6 +40,8 @@ _READ: Final = 65_536
 _PASS_MESSAGES: Final = 512
 _PASS_SECONDS: Final = 0.002
 _CLOCK_EVERY: Final = 16
+_SHOWN: Final = 200
+"""Bytes of a channel's name in the log."""
 
 
 class _Standing(Enum):
@@ -204,7 +206,12 @@ class Subscription:
                 elif payload is None:
                     self.too_large += 1
                     if _worth_logging(self.too_large):
-                        self._log.warning("a message on Redis is too large", limit=self._limit, count=self.too_large)
+                        self._log.warning(
+                            "a message on Redis is too large, and was dropped",
+                            channel=channel[:_SHOWN].decode("utf-8", "replace"),
+                            limit=self._limit,
+                            count=self.too_large,
+                        )
                 elif channel == canary:
                     self._heard(payload)
                 else:

@@ -54,6 +54,10 @@ class Ear:
     async def dial(self) -> trio.abc.Stream:
         return await self.address.dial()
 
+    @property
+    def database(self) -> int:
+        return self.address.database
+
     def greeting(self, name: str) -> list[Command]:
         return self.address.greeting(name)
 

@@ -286,7 +286,7 @@ def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: Deployment) -> No
     names = ("redis_messages_too_large_total", "redis_messages_malformed_total", "redis_ordinary_dropped_total")
     before = [number(node, name) for name in names]
     with scene(parts, requests=True) as here:
-        for channel in ("portico:t:user_id:u0", "notifications:u0", "portico:nodes"):
+        for channel in ("portico:@0:t:user_id:u0", "notifications:u0", "portico:@0:nodes"):
             # More than Redis keeps for a subscriber, which cuts the link; and what the link passes over.
             parts.redis.command("PUBLISH", channel, "x" * (33 << 20))
             here.pump(0.2)

@@ -1,22 +1,41 @@
 -- Which epoch the history is of: as long as it has the same name, nothing of it was lost as a whole.
 --
--- KEYS  1 the epoch
+-- KEYS  1 the epoch   2 the index of streams
 -- ARGV  1 the run of this Redis
 --       2 whether it has all that it accepted before (1 or 0): it writes that down before it answers, and is no replica
 --         that was promoted
 --       3 a name for a new epoch   4 the name of one that is over, or empty
 --       5 where this Redis is, if others may take its place, or empty
+--       6 the epoch that the node knows   7 the greatest offset that it has seen
+--       8 the run whose place this Redis took with all that that one had, or empty
+--       9 the greatest offset that another Redis than this accepted from the node, or 0
 -- A Redis that has been restarted without such a log has lost what it accepted, or some of it: a new epoch. So may
--- have one that was a replica, which after a restart of its own is known by nothing but its place.
+-- have one that was a replica, which after a restart of its own is known by nothing but its place. And it has, where a
+-- node has seen what it doesn't know of: in the same epoch nothing is greater than the clock; and of what a node had
+-- accepted by the Redis before this one, nothing is greater than the clock was when this one took over.
 -- Returns the epoch's name.
-local known = redis.call("HMGET", KEYS[1], "name", "run", "at")
-local name = known[1]
+local function text(number) return string.format("%.0f", number) end
+
+-- A Redis that is full refuses to write, but lets a script go on that has written something.
+redis.call("PERSIST", KEYS[1])
+local known = redis.call("HMGET", KEYS[1], "name", "run", "at", "clock", "taken")
+local name, clock, seen = known[1], tonumber(known[4] or "0"), tonumber(ARGV[7])
 local restarted = known[2] ~= ARGV[1]
 local another = ARGV[5] ~= "" and known[3] ~= ARGV[5]
-if not name or name == ARGV[4] or (restarted and (another or ARGV[2] ~= "1")) then
+local whole = ARGV[8] ~= "" and ARGV[8] == known[2]
+local taken = restarted and clock or tonumber(known[5] or "0")
+
+local over = not name or name == ARGV[4] or not redis.call("ZSCORE", KEYS[2], "")
+over = over or (restarted and not whole and (another or ARGV[2] ~= "1"))
+over = over or (name == ARGV[6] and seen > clock) or tonumber(ARGV[9]) > taken
+if over then
   name = ARGV[3]
+  redis.call("ZADD", KEYS[2], "+inf", "")
 end
-if name ~= known[1] or restarted then
-  redis.call("HSET", KEYS[1], "name", name, "run", ARGV[1], "at", ARGV[5])
+if over or restarted or seen > clock then
+  redis.call(
+    "HSET", KEYS[1], "name", name, "run", ARGV[1], "at", ARGV[5], "clock", text(math.max(clock, seen)),
+    "taken", text(taken)
+  )
 end
 return name

@@ -9,7 +9,9 @@ is heard, everything that was published before the reading has come, if it comes
 where the history must be taken (what the first held event names as the one before it), and no event overtakes
 another.
 
-A position is a moment in microseconds, as offsets are: a target that nobody resumes needs no reading to have one.
+A position is an offset that everything published later exceeds: a target that nobody resumes needs no reading to have
+one. A client that is let in while Redis is away is given the greatest that was seen before, and what came after that is
+read when Redis is back; where nothing was seen before, the client is told of a gap.
 """
 
 import math
@@ -27,6 +29,7 @@ from service.core.cluster.backplane import PATIENCE, Joined, PushObserver, Resum
 from service.core.reply import Reply
 from service.redis.commands import Commands
 
+from .epochs import Epochs
 from .joining import Counts, Followed, Join
 from .names import Names, ordinary
 from .payloads import Arrival, Push, event_of
@@ -41,8 +44,6 @@ LOOK_SECONDS: Final = 5.0
 """How often an idle node makes sure that the epoch is still the same."""
 JITTER: Final = 0.5
 """Seconds within which a node begins to read after a gap of the whole link, so that not all do at once."""
-STEP_BACK: Final = 100_000
-"""Microseconds by which Redis's clock may go back unnoticed."""
 
 Acknowledge = Callable[[Push, Counts], None]
 
@@ -50,7 +51,10 @@ Acknowledge = Callable[[Push, Counts], None]
 class Following:
     """What one node follows. `want` and `unwant` are the subscription's, `doubtful` says that its link may have missed
     something; `acknowledge` tells the publisher of a push what became of it here; `renew` finds out the epoch's name,
-    which may be that of one that is over."""
+    and is told the name of one that is over, if this node knows it to be.
+
+    For metrics: `gaps`, `resubscribed`, `replayed`, `doubles`, `lost` and `outdated` (pushes of an epoch that is over).
+    """
 
     def __init__(
         self,
@@ -82,10 +86,29 @@ class Following:
         self._due: dict[Target, None] = {}
         self._wake = trio.Event()
         self._gap = False
-        self.epoch = ""
+        self._epochs = Epochs()
         self.seen = 0
-        """The greatest moment of Redis's clock, and offset, that this node has seen."""
-        self.gaps = self.resubscribed = self.replayed = self.doubles = self.lost = 0
+        """The greatest offset that this node has seen."""
+        self.gaps = self.resubscribed = self.replayed = self.doubles = self.lost = self.outdated = 0
+
+    @property
+    def epoch(self) -> str:
+        """The history's; empty as long as it is not known."""
+        return self._epochs.name
+
+    def on_epoch(self, epoch: str) -> None:
+        """The epoch has this name. If another one has ended, all streams are to be read anew."""
+        if not self._epochs.begin(epoch):
+            return
+        for target, followed in self._followed.items():
+            if followed.subscribed:
+                followed.hold()
+                self._due[target] = None
+        self._wake.set()
+
+    def on_accepted(self, offset: int) -> None:
+        """Redis has accepted an event of this node's."""
+        self.seen = max(self.seen, offset)
 
     def renamed(self, node: str) -> None:
         """This node hears itself under another name."""
@@ -107,7 +130,7 @@ class Following:
 
     def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets; see the port."""
-        join = Join(resume, reply, trio.current_time())
+        join = Join(resume, reply, trio.current_time(), self.seen if self.epoch else 0)
         fresh: dict[Target, Followed] = {}
         for target in targets:
             followed = self._followed.get(target)
@@ -115,6 +138,7 @@ class Following:
                 followed = self._followed[target] = Followed(stream_of(target))
                 fresh[target] = followed
             followed.joined += 1
+            followed.joined_at = join.born
             self._find_out(target, followed, join)
         if fresh:
             self._want([name for t in fresh for name in self._channels(t)], partial(self._subscribed, fresh))
@@ -151,6 +175,8 @@ class Following:
             if join.resume is not None:
                 named = [stream for stream in join.open if stream in join.resume.offsets]
                 join.lost += [stream for stream in named if stream not in join.lost]
+            for stream, followed in join.open.items():
+                self._let_in(join, stream, followed)
             given_up.update(join.open)
             join.finish(self.epoch, False)
         for followed in given_up.values():
@@ -159,6 +185,16 @@ class Following:
     def end(self) -> None:
         """This node goes: answer the joins that wait."""
         self.look(math.inf)
+
+    def _let_in(self, join: Join, stream: str, followed: Followed) -> None:
+        """Answer for a stream that could not be read: from here on nothing is missed without being told."""
+        if followed.position is None:
+            if join.seen:
+                followed.position, followed.epoch = join.seen, self.epoch
+            else:
+                followed.unknown = True
+        if followed.position is not None and followed.epoch == self.epoch:
+            join.offsets[stream] = min(followed.position, join.seen or followed.position)
 
     def _channels(self, target: Target) -> list[bytes]:
         channels = [self._names.channel(target)]
@@ -223,13 +259,24 @@ class Following:
         self._wake.set()
         self._reader.give_up()
 
-    def _arrived(self, target: Target, followed: Followed, arrival: Arrival, size: int) -> None:
+    def _arrived(
+        self, target: Target, followed: Followed, arrival: Arrival, size: int, *, released: bool = False
+    ) -> None:
+        push, offset, previous, epoch = arrival
+        if epoch and epoch != self._epochs.word and (released or self._epochs.is_over(epoch)):
+            self.outdated += 1
+            self._acknowledge(push, (0, 0))
+            return
+        if followed.held is None and epoch and epoch != self._epochs.word:
+            # A new one, perhaps: reading finds out.
+            followed.hold()
+            self._read_soon(target)
         if followed.held is not None:
             self._hold(target, followed, arrival, size)
             return
-        push, offset, previous = arrival
         if offset is None:
-            self._acknowledge(push, self._deliver(target, event_of(push)))
+            counts = (0, 0) if self._is_repeated(followed, arrival) else self._deliver(target, event_of(push))
+            self._acknowledge(push, counts)
             return
         assert followed.position is not None
         if offset <= followed.position:
@@ -240,8 +287,20 @@ class Following:
             followed.hold()
             self._hold(target, followed, arrival, size)
             self._read_soon(target)
+        elif self._is_repeated(followed, arrival):
+            followed.position = offset
+            self._acknowledge(push, (0, 0))
         else:
             self._acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
+
+    def _is_repeated(self, followed: Followed, arrival: Arrival) -> bool:
+        push_id = arrival.push.id
+        if push_id is None or not self._epochs.is_repeated(
+            push_id, arrival.epoch, trio.current_time(), followed.joined_at
+        ):
+            return False
+        self.doubles += 1
+        return True
 
     def _advance(self, target: Target, followed: Followed, event: Event) -> Counts:
         assert event.offset is not None
@@ -266,18 +325,27 @@ class Following:
         followed.held_bytes += size
         if len(followed.held) <= MAX_HELD and followed.held_bytes <= MAX_HELD_BYTES:
             return
-        known = followed.position is not None
-        first = next((held for held in followed.held if held.offset is not None), None)
+        if followed.epoch != self.epoch:
+            followed.unknown = followed.unknown or followed.position is not None
+            followed.position = 0
+        told = followed.unknown or bool(followed.position)
+        first = self._first_held(followed)
         followed.position = max(followed.position or 0, self.seen if first is None else first.previous)
-        if known:
+        followed.epoch, followed.unknown = self.epoch, False
+        if told:
             self._lose(target, followed.position)
         self._release(target, followed)
+
+    def _first_held(self, followed: Followed) -> Arrival | None:
+        """The first durable event of the present epoch that is held back."""
+        word = self._epochs.word
+        return next((one for one in followed.held or () if one.offset is not None and one.epoch == word), None)
 
     def _release(self, target: Target, followed: Followed) -> None:
         """Deliver what was held; from another gap on it is held again."""
         held, followed.held = followed.held or [], None
         for arrival in held:
-            self._arrived(target, followed, arrival, len(arrival.push.data))
+            self._arrived(target, followed, arrival, len(arrival.push.data), released=True)
 
     def _lose(self, target: Target, position: int) -> None:
         self.lost += 1
@@ -318,36 +386,29 @@ class Following:
             after += [offset for _, offset in waiting[target] if offset is not None and offset >= 0]
             if after:
                 reads[target] = Kept(followed.stream, min(after))
+        seen = self.seen
         moment = await self._reader.read(reads.values())
-        sound = moment is not None and self._same_epoch(moment)
+        sound = moment is not None and self._same_epoch(moment, seen)
         for target, followed in batch.items():
             if self._followed.get(target) is followed:
                 if moment is not None and sound:
-                    self._conclude(target, followed, reads.get(target), waiting[target], moment.now)
+                    self._conclude(target, followed, reads.get(target), waiting[target], moment)
                 else:
                     self._due[target] = None
             followed.log = None
         return sound
 
-    def _same_epoch(self, moment: Moment) -> bool:
+    def _same_epoch(self, moment: Moment, seen: int) -> bool:
         """Whether what was read is of the epoch that this node knows; if not, it begins anew."""
-        if moment.now < self.seen - STEP_BACK:
-            # Offsets are moments: new ones may be below positions, and would be taken for doubles.
-            self._log.error("the clock of Redis went back", microseconds=self.seen - moment.now)
-            self._renew(self.epoch)
-            self.seen = moment.now
-            for target, followed in self._followed.items():
-                if followed.position is not None:
-                    followed.position = None
-                    followed.hold()
-                    self._lose(target, moment.now)
-                    self._due[target] = None
+        if moment.epoch != self.epoch:
+            self._renew("")
             return False
-        self.seen = max(self.seen, moment.now)
-        if moment.epoch == self.epoch:
-            return True
-        self._renew("")
-        return False
+        if moment.clock < seen:
+            self._log.error("Redis has lost what it had accepted", microseconds=seen - moment.clock)
+            self._renew(self.epoch)
+            return False
+        self.seen = max(self.seen, moment.clock)
+        return True
 
     def _conclude(
         self,
@@ -355,12 +416,11 @@ class Following:
         followed: Followed,
         kept: Kept | None,
         joins: list[tuple[Join, int | None]],
-        now: int,
+        moment: Moment,
     ) -> None:
         """What was read, and heard meanwhile, is put together."""
         if followed.held is not None:
-            self._catch_up(target, followed, kept, now)
-        followed.epoch = self.epoch
+            self._catch_up(target, followed, kept, moment)
         assert followed.position is not None
         position = followed.position
         stream = followed.stream
@@ -370,10 +430,10 @@ class Following:
             join.offsets[stream] = position
             if offset is not None:
                 assert join.resume is not None
-                if join.resume.epoch != self.epoch or kept is None or not kept.proves(offset, now, self._ttl):
+                if join.resume.epoch != self.epoch or kept is None or not kept.proves(offset, moment, self._ttl):
                     join.lost.append(stream)
                 else:
-                    missed = self._between(followed, kept, offset, position)
+                    missed = self._between(followed, kept, offset, position, moment.now)
                     if missed:
                         join.missed[stream] = missed
                     join.offsets[stream] = max(position, offset)
@@ -381,19 +441,20 @@ class Following:
             self._found(join, stream)
         followed.forget_answered()
 
-    def _catch_up(self, target: Target, followed: Followed, kept: Kept | None, now: int) -> None:
+    def _catch_up(self, target: Target, followed: Followed, kept: Kept | None, moment: Moment) -> None:
         """Bring what is held up to date: first what the history has, up to where what was held begins."""
-        assert followed.held is not None
-        first = next((held for held in followed.held if held.offset is not None), None)
-        here = max(now - 1, kept.last or 0) if kept is not None else now - 1
-        end = here if first is None else first.previous
-        if followed.position is None:
-            followed.position = end
-        elif kept is None or followed.epoch != self.epoch or not kept.proves(followed.position, now, self._ttl):
+        first = self._first_held(followed)
+        end = moment.clock if first is None else first.previous
+        if followed.position is None or followed.epoch != self.epoch:
+            told = followed.unknown or followed.position is not None
+            followed.position, followed.epoch, followed.unknown = end, self.epoch, False
+            if told:
+                self._lose(target, end)
+        elif kept is None or not kept.proves(followed.position, moment, self._ttl):
             self._lose(target, max(followed.position, end))
         else:
-            recent = now - int(PATIENCE * 1e6)
-            for event in kept.events(followed.position, end):
+            recent = moment.clock - int(PATIENCE * 1e6)
+            for event in kept.events(followed.position, end, moment.now):
                 self.replayed += 1
                 counts = self._advance(target, followed, event)
                 if event.offset is not None and event.offset > recent:
@@ -401,9 +462,9 @@ class Following:
         followed.position = max(followed.position, end)
         self._release(target, followed)
 
-    def _between(self, followed: Followed, kept: Kept, after: int, end: int) -> list[Event]:
+    def _between(self, followed: Followed, kept: Kept, after: int, end: int, now: int) -> list[Event]:
         """What happened after one offset and up to another, read or heard."""
-        events = kept.events(after, end)
+        events = kept.events(after, end, now)
         after = max(after, kept.after)
         events += (event for event in followed.log or () if event.offset is not None and after < event.offset <= end)
         return events

@@ -14,29 +14,35 @@ Counts = tuple[int, int]
 
 
 class Followed:
-    """One target that this node has joined. `position` None: not known yet; `held` None: nothing is held back; `log`:
-    what arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others."""
+    """One target that this node has joined. `position` and its `epoch`: how far it has come (None: not known yet);
+    `unknown`: somebody was let in without a position, and must be told; `held` None: nothing is held back; `log`: what
+    arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others; `joined_at`
+    when the last of the `joined` connections came."""
 
     __slots__ = (
         "epoch",
         "held",
         "held_bytes",
         "joined",
+        "joined_at",
         "joins",
         "known",
         "log",
         "position",
         "stream",
         "subscribed",
+        "unknown",
         "watched",
     )
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.joined = 0
+        self.joined_at = 0.0
         self.subscribed = False
         self.position: int | None = None
         self.epoch = ""
+        self.unknown = False
         self.held: list[Arrival] | None = []
         self.held_bytes = 0
         self.log: list[Event] | None = None
@@ -55,11 +61,13 @@ class Followed:
 
 
 class Join:
-    """One join that has not been answered yet. `open`: streams that are still to be found out about."""
+    """One join that has not been answered yet. `open`: streams that are still to be found out about; `seen`: an offset
+    that everything published since it began exceeds (0: not known)."""
 
-    __slots__ = ("born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "settled")
+    __slots__ = ("born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "seen", "settled")
 
-    def __init__(self, resume: Resume | None, reply: Reply[Joined], born: float) -> None:
+    def __init__(self, resume: Resume | None, reply: Reply[Joined], born: float, seen: int) -> None:
+        self.seen = seen
         self.resume = resume
         self.reply = reply
         self.born = born
@@ -71,7 +79,7 @@ class Join:
         self.finished = False
 
     def settle(self, followed: Followed) -> None:
-        """This stream is found out about; what comes of it before the others are is the client's too."""
+        """This stream is found out about. Events that arrive while other streams are pending are added to this join."""
         self.settled.append(followed)
         followed.watched[self] = None
 

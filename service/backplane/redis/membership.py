@@ -17,9 +17,8 @@ Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
 
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -31,7 +30,7 @@ from service.redis.link import LONGEST_DELAY
 from service.redis.scripts import Ask
 
 from .registry import KEPT, Present, Registry, pop, registry_key
-from .scripts import LEASE_RELEASE, LEASE_RENEW, NODE_BURY, NODES_LOOK
+from .scripts import LEASE_RELEASE, LEASE_RENEW, LEASE_TAKE, NODE_BURY, NODES_LOOK
 
 NODE: Final = "node"
 """A message: what a node says of itself."""
@@ -196,9 +195,9 @@ class Membership:
         task_status.started()
         with self._scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_at, self._heartbeat)
+                nursery.start_soon(self._keep_lease)
                 await self.settled.wait()
-                nursery.start_soon(self._keep_at, partial(self.registry.write, self._ask))
+                nursery.start_soon(self._keep_registry)
 
     async def leave(self) -> None:
         """Give up the lease, and say goodbye. Waits a second at most; fine also where Redis is away."""
@@ -212,17 +211,30 @@ class Membership:
             self._events.note("Redis could not be told that this node leaves", reason=reason(error))
         self._events.tell_all(BYE, self._instance.encode())
 
-    async def _keep_at(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Do it until it fails, and again."""
+    async def _keep_lease(self) -> None:
+        """Hold the lease and watch the others until that fails, and again."""
         while True:
             # Who wasn't seen since now may have been as cut off as we were.
             self._since = trio.current_time()
             try:
-                await task()
+                await self._heartbeat()
             except _FAULTS as error:
                 self._failed(error)
             self.registry.rewrite()
             await trio.sleep(_AGAIN)
+
+    async def _keep_registry(self) -> None:
+        """Store who is connected until that fails, and again. A node whose clients cannot be stored, in a full Redis,
+        works on: should it die, nobody reports that they have left."""
+        while True:
+            try:
+                await self.registry.write(self._ask)
+            except _FAULTS as error:
+                if not self.registry.behind:
+                    self._events.note("this node's clients cannot be stored in Redis", reason=reason(error))
+                self.registry.behind = True
+            self.registry.rewrite()
+            await trio.sleep(self._lease / 3)
 
     def _failed(self, error: Exception) -> None:
         if self.trouble is None:
@@ -302,7 +314,8 @@ class Membership:
         """Take the lease again: as the one that this node was, unless somebody has buried that one."""
         grave = _grave(self._prefix, self._instance)
         old = self._member()
-        free = await self._ask("SET", grave, self._instance, "NX", "EX", _REAPING)
+        keys = (self._key(), grave, _scratch(self._prefix))
+        free = await NODE_BURY.ask(self._ask, keys, (self._instance + " ", self._instance, _REAPING)) == 1
         buried = not free and await self._ask("GET", grave) != self._instance.encode()
         if buried:
             self._instance = _new_instance()
@@ -314,18 +327,15 @@ class Membership:
             await self._ask("DEL", grave)
 
     async def _take(self) -> None:
-        while not await self._ask("SET", self._key(), self._text(), "NX", "PX", self._milliseconds):
-            holder = await self._ask("GET", self._key())
-            if not isinstance(holder, bytes):
-                continue  # it ran out just now
-            if holder.startswith(f"{self._instance} ".encode()):
-                break  # an earlier try of ours, whose answer was lost
+        while True:
+            keys = (self._key(), self._index, _scratch(self._prefix))
+            words = (self._instance + " ", self._text(), self._milliseconds, self._member())
+            if await LEASE_TAKE.ask(self._ask, keys, words) == 1:
+                return
             taken = self.node
             self._state = self._state._replace(node=f"{self._wanted}-{os.urandom(2).hex()}")
             self._events.note("the node's name is taken by another", name=taken, renamed=self.node)
             self._events.on_renamed(self.node)
-        # After the lease: whoever is in the index without a lease is dead.
-        await self._ask("SADD", self._index, self._member())
 
     # The others
 
@@ -382,7 +392,7 @@ class Membership:
 
     async def _reap(self, instance: str, node: str) -> None:
         """Report the users of a node that is lost, unless another does."""
-        keys = [f"{self._prefix}node:{node}", _grave(self._prefix, instance)]
+        keys = (f"{self._prefix}node:{node}", _grave(self._prefix, instance), _scratch(self._prefix))
         if await NODE_BURY.ask(self._ask, keys, (instance + " ", self._instance, _REAPING)) != 1:
             return
         left = 0
@@ -402,6 +412,11 @@ def _new_instance() -> str:
 
 def _grave(prefix: str, instance: str) -> str:
     return f"{prefix}reap:{instance}"
+
+
+def _scratch(prefix: str) -> str:
+    """A key that never exists."""
+    return f"{prefix}nothing"
 
 
 def _read(text: bytes, at: float, until: float) -> _Seen | None:

@@ -1,4 +1,4 @@
-"""Figures: what the parts of a RedisBackplane count, and hold, as /metrics shows it."""
+"""Metrics: what the parts of a RedisBackplane count, and hold, as /metrics shows it."""
 
 from collections.abc import Iterator
 
@@ -51,6 +51,10 @@ def backplane_metrics(plane: RedisBackplane) -> Iterator[Metric]:
     yield Metric("stream_events_replayed", "Events read from the history to close gaps.", following.replayed, True)
     yield Metric("stream_doubles_dropped", "Events that came twice, and were delivered once.", following.doubles, True)
     yield Metric("stream_losses", "Streams that could not be made whole.", following.lost, True)
+
+    yield Metric("stream_pushes_outdated", "Pushes of an epoch that is over, not delivered.", following.outdated, True)
+    yield Metric("history_bytes", "Bytes of durable events that are kept, in Redis.", plane.sweeper.bytes)
+    yield Metric("history_streams", "Streams of which something is kept, in Redis.", plane.sweeper.streams)
 
     yield Metric("nodes", "Nodes that live.", len(membership.nodes()))
     yield Metric("nodes_lost", "Nodes whose lease ran out, found by this one.", membership.nodes_lost, True)

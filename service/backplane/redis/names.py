@@ -1,6 +1,9 @@
 """What Portico's keys and channels in Redis are called: here and nowhere else.
 
-Knows the prefix. On a cluster that holds a hash tag, so that all keys and channels are in one slot.
+Knows the prefix, and the database. On a cluster the prefix holds a hash tag, so that all keys and channels are in one
+slot. Pub/sub knows no databases, so a channel has the database's number in its name: deployments in two databases of
+one Redis don't hear one another. The exception is the channel on which other programs push to a user, which has no
+prefix either: what is published there reaches that user in every deployment on this Redis.
 """
 
 from typing import Final
@@ -12,20 +15,28 @@ ORDINARY: Final = b"notifications:"
 
 
 class Names:
-    """The names under one prefix, as the bytes that Redis gets. `sharded`: what is published goes to the nodes of its
-    slot only, as on a cluster."""
+    """The names under one prefix in one database, as the bytes that Redis gets. `sharded`: what is published goes to
+    the nodes of its slot only, as on a cluster."""
 
-    def __init__(self, prefix: str, *, sharded: bool = False) -> None:
+    def __init__(self, prefix: str, *, database: int = 0, sharded: bool = False) -> None:
         start = prefix.encode()
         self._sharded = sharded
         self.publish: Final = b"SPUBLISH" if sharded else b"PUBLISH"
         """The command by which something is published on a channel of ours."""
-        self._targets = start + b"t:"
-        self._inboxes = start + b"n:"
-        self._history = start + b"h:{"
-        self._meta = start + b"m:{"
+        channels = b"%b@%d:" % (start, database)
+        self._targets = channels + b"t:"
+        self._inboxes = channels + b"n:"
+        self.all_nodes: Final = channels + b"nodes"
+        self.history_start: Final = start + b"h:{"
+        """What the key of a history begins with, before its stream and a closing brace."""
+        self.meta_start: Final = start + b"m:{"
         self._ids = start + b"i:"
-        self.all_nodes: Final = start + b"nodes"
+        self.streams: Final = start + b"streams"
+        """The index of all streams of which something is kept."""
+        self.lapses: Final = start + b"lapses"
+        """The events with a time of their own, by the moment at which it is over."""
+        self.sizes: Final = start + b"sizes"
+        """The bytes of each stream's events, and under the empty name those of all."""
         self.epoch: Final = start + b"epoch"
 
     def is_sharded(self, channel: bytes) -> bool:
@@ -44,11 +55,11 @@ class Names:
 
     def history(self, stream: str) -> bytes:
         """The Redis stream that holds a stream's events."""
-        return b"%b%b}" % (self._history, stream.encode())
+        return b"%b%b}" % (self.history_start, stream.encode())
 
     def meta(self, stream: str) -> bytes:
         """What is known of a stream besides its events."""
-        return b"%b%b}" % (self._meta, stream.encode())
+        return b"%b%b}" % (self.meta_start, stream.encode())
 
     def id(self, order_id: str) -> bytes:
         """What became of the push with a publisher's id."""

@@ -17,38 +17,44 @@ from portico.wire.messages import Event
 from service.core.cluster.backplane import Published
 
 LIVE: Final = 1
-DURABLE: Final = 2
 ACKS: Final = 3
 TOLD: Final = 4
 FENCE: Final = 5
+NAMED: Final = 6
+"""A live push that names its epoch."""
+DURABLE: Final = 7
 _PENDING: Final = 0
 _RECEIPT: Final = 1
 
-MAX_ORDINARY: Final = 1 << 20
-"""Bytes that an event from another program may have."""
+MAX_ORDINARY: Final = 8 << 20
+"""Bytes that an event from another program may have: as many as any event."""
 UNNAMED: Final = "notification"
 """The type of an event from another program that doesn't say one."""
 
-_OFFSETS: Final = struct.Struct(">QQ")
+_HEAD: Final = struct.Struct(">QQB")
 _OFFSET: Final = struct.Struct(">Q")
 
 
 class Push(msgspec.Struct, array_like=True, frozen=True):
-    """An event on its way. `node` and `number` say whose ledger the acknowledgements go to."""
+    """An event on its way. `node` and `number` say whose ledger the acknowledgements go to; `id` is the publisher's
+    own, if it has given one."""
 
     node: str
     number: int
     type: str
     data: bytes
     plain: bytes | None = None
+    id: str | None = None
 
 
 class Arrival(NamedTuple):
-    """A push as it came; `offset` None for a live one, `previous` the offset of its stream before it."""
+    """A push as it came; `offset` None for a live one, `previous` the offset of its stream before it; `epoch` is the
+    one in which Redis accepted it (empty: it doesn't say)."""
 
     push: Push
     offset: int | None
     previous: int
+    epoch: bytes
 
 
 class Ack(msgspec.Struct, array_like=True, frozen=True):
@@ -82,13 +88,13 @@ _receipt = msgspec.msgpack.Decoder(_Receipt)
 _unreadable = (msgspec.MsgspecError, struct.error, UnicodeDecodeError, RecursionError)
 
 
-def body_of(event: Event, node: str, number: int) -> bytes:
+def body_of(event: Event, node: str, number: int, publication_id: str | None = None) -> bytes:
     """An event as the scripts and the history have it."""
-    return _encode(Push(node, number, event.type, bytes(event.data), event.plain))
+    return _encode(Push(node, number, event.type, bytes(event.data), event.plain, publication_id))
 
 
 def live(body: bytes) -> bytes:
-    """The message of a live push. (A durable one's is made by the script.)"""
+    """The message of a live push without an id. (Any other's is made by the script.)"""
     return b"\1" + body
 
 
@@ -100,11 +106,16 @@ def event_of(push: Push, stream: str | None = None, offset: int | None = None) -
 def read_push(payload: bytes) -> Arrival | None:
     """What came on a target's channel."""
     try:
-        if payload[0] == LIVE:
-            return Arrival(_push.decode(memoryview(payload)[1:]), None, 0)
-        if payload[0] == DURABLE:
-            offset, previous = _OFFSETS.unpack_from(payload, 1)
-            return Arrival(_push.decode(memoryview(payload)[17:]), offset, previous)
+        kind = payload[0]
+        if kind == LIVE:
+            return Arrival(_push.decode(memoryview(payload)[1:]), None, 0, b"")
+        if kind == DURABLE:
+            offset, previous, length = _HEAD.unpack_from(payload, 1)
+            body = 18 + length
+            return Arrival(_push.decode(memoryview(payload)[body:]), offset, previous, payload[18:body])
+        if kind == NAMED:
+            body = 2 + payload[1]
+            return Arrival(_push.decode(memoryview(payload)[body:]), None, 0, payload[2:body])
     except (*_unreadable, IndexError):
         pass
     return None
@@ -183,7 +194,7 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 
 
 def read_ordinary(payload: bytes) -> Event:
-    """An event that another program published. Raises PeerFault where it isn't a JSON object of a bearable size."""
+    """An event that another program published. Raises PeerFault for what is no JSON object, or too large."""
     if len(payload) > MAX_ORDINARY:
         raise PeerFault(ErrorCode.TOO_LARGE, f"The event is larger than {MAX_ORDINARY >> 20} MiB.")
     strict_json.decode(_object, payload)

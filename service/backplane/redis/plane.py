@@ -36,6 +36,7 @@ from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_pus
 from .publishing import Publisher
 from .registry import Present
 from .scripts import EPOCH, ORDERED
+from .sweeping import Sweeper
 
 CLIENT_NAME: Final = "portico"
 """What CLIENT LIST shows of our connections."""
@@ -77,8 +78,9 @@ class RedisBackplane:
         on_client_left: Callable[[str, str | None, str | None], None] = _nobody,
     ) -> None:
         self._log = log
-        self.names = Names(prefix, sharded=sharded)
-        self._run: tuple[Word, ...] = (b"", 0)
+        self.names = Names(prefix, database=connector.database, sharded=sharded)
+        self._server: tuple[Word, ...] = (b"", 0)
+        self._accepted_elsewhere = 0
         self.commands = Commands(connector, name=CLIENT_NAME, prepare=self._prepare, log=log)
         self.subscription = Subscription(
             connector,
@@ -110,9 +112,13 @@ class RedisBackplane:
             length=length,
             ttl=ttl,
             floor=lambda: self.following.seen,
+            epoch=lambda: self.following.epoch,
+            renew=lambda then: self._renew("", then),
+            on_accepted=self.following.on_accepted,
             make_id=make_id,
             log=log,
         )
+        self.sweeper = Sweeper(self.commands.ask, self.names, ttl)
         self.membership = Membership(
             self.commands.ask, _Events(self, present, on_client_left, log), name=node, prefix=prefix, lease=lease
         )
@@ -163,6 +169,7 @@ class RedisBackplane:
                         nursery.start_soon(self.subscription.run)
                         nursery.start_soon(self.following.run)
                         nursery.start_soon(self.membership.run)
+                        nursery.start_soon(self.sweeper.run)
                         nursery.start_soon(self._tick)
                         task_status.started()
                 finally:
@@ -245,7 +252,7 @@ class RedisBackplane:
         if target is None:
             self._on_told(payload)
         elif channel.startswith(ORDINARY):
-            self._on_ordinary(target, payload)
+            self._on_ordinary(channel, target, payload)
         elif (arrival := read_push(payload)) is not None:
             self.following.arrived(target, arrival, len(payload))
         else:
@@ -267,14 +274,17 @@ class RedisBackplane:
             case None:
                 self.malformed += 1
 
-    def _on_ordinary(self, target: Target, payload: bytes) -> None:
+    def _on_ordinary(self, channel: bytes, target: Target, payload: bytes) -> None:
         try:
             event: Event = read_ordinary(payload)
         except PeerFault as fault:
             self.ordinary_dropped += 1
             if not self.ordinary_dropped & (self.ordinary_dropped - 1):
                 self._log.warning(
-                    "a notification from another program was dropped", reason=fault.message, count=self.ordinary_dropped
+                    "a notification from another program was dropped",
+                    channel=channel.decode("utf-8", "replace"),
+                    reason=fault.message,
+                    count=self.ordinary_dropped,
                 )
         else:
             self._pushes.on_push(target, event)
@@ -311,20 +321,37 @@ class RedisBackplane:
         info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
         # If this server was a replica that got promoted, `master_replid2` is set: it may lack the last writes.
         another = _field(info, b"master_replid2").strip(b"0")
-        self._run = (_field(info, b"run_id"), int(_field(info, b"aof_enabled") == b"1" and not another))
-        [name] = await ask_all([EPOCH.call((self.names.epoch,), self._epoch_words(""))])
+        run = _field(info, b"run_id")
+        if run != self._server[0]:
+            self._accepted_elsewhere, self.publisher.accepted = self.publisher.accepted, 0
+        self._server = (run, int(_field(info, b"aof_enabled") == b"1" and not another))
+        [name] = await ask_all([EPOCH.call(self._epoch_keys, self._epoch_words(""))])
+        self._accepted_elsewhere = 0
         self._named(name)
 
-    def _renew(self, over: str) -> None:
+    def _renew(self, over: str, then: Callable[[], None] | None = None) -> None:
         """Find out which epoch it is; `over`: the name of one that has ended."""
-        EPOCH.send(self.commands.send, (self.names.epoch,), self._epoch_words(over), self._named)
+
+        def answered(answer: object) -> None:
+            self._named(answer)
+            if then is not None:
+                then()
+
+        EPOCH.send(self.commands.send, self._epoch_keys, self._epoch_words(over), answered)
+
+    @property
+    def _epoch_keys(self) -> tuple[Word, ...]:
+        return self.names.epoch, self.names.streams
 
     def _epoch_words(self, over: str) -> tuple[Word, ...]:
-        return (*self._run, os.urandom(8).hex(), over, self.commands.origin)
+        following = self.following
+        new = os.urandom(8).hex()
+        seen = (following.epoch, following.seen)
+        return (*self._server, new, over, self.commands.origin, *seen, "", self._accepted_elsewhere)
 
     def _named(self, answer: object) -> None:
         if isinstance(answer, bytes):
-            self.following.epoch = answer.decode()
+            self.following.on_epoch(answer.decode())
 
 
 class _Events:

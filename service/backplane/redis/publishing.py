@@ -7,6 +7,9 @@ Redis's own answer.
 
 A push with an id: whoever publishes first writes the receipt down once it is known; who comes later gets it, and
 waits for it at most PATIENCE. If the first publisher was cut off in between, the counts are not known and are 0.
+
+Such a push names the epoch that this node knows. Where Redis says that it is in another, nothing was done: the node
+finds out the new name, and what it has to publish meanwhile waits its turn; then it is sent once more.
 """
 
 import os
@@ -21,7 +24,6 @@ import trio
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import stream_of
-from service.backplane.redis.scripts import PUSH
 from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.reply import Reply
 from service.redis.commands import Commands
@@ -30,10 +32,11 @@ from service.redis.subscription import LARGEST_MESSAGE
 
 from .names import Names
 from .payloads import Ack, body_of, live, pending_offset, read_receipt, receipt
+from .scripts import PUSH
 
 REMEMBER_SECONDS: Final = 300
-MAX_PUSH: Final = LARGEST_MESSAGE - 64
-"""Bytes of one push, a little less than what a node reads."""
+MAX_PUSH: Final = LARGEST_MESSAGE - 8192
+"""Bytes of one event, a little less than what a node reads: names and ids come on top."""
 SLACK: Final = 0.2
 """Seconds that a receipt may be late in Redis."""
 MAX_UNDERWAY: Final = 100_000
@@ -42,7 +45,19 @@ LINGER: Final = 3600
 
 
 class _Underway:
-    __slots__ = ("acks", "born", "matched", "needed", "number", "offset", "publication", "queued", "reply", "until")
+    __slots__ = (
+        "acks",
+        "born",
+        "matched",
+        "needed",
+        "number",
+        "offset",
+        "publication",
+        "queued",
+        "reply",
+        "resent",
+        "until",
+    )
 
     def __init__(self, number: int, publication: Publication, reply: Reply[Published | PeerFault], born: float) -> None:
         self.number = number
@@ -51,13 +66,16 @@ class _Underway:
         self.born = born
         self.until = born + PATIENCE
         self.needed: int | None = None
+        self.resent = False
         self.offset: int | None = None
         self.acks = self.matched = self.queued = 0
 
 
 class Publisher:
     """The pushes of one node. `length` events and `ttl` seconds of each stream are kept; `floor` gives an offset that
-    new ones must pass, `make_id` a name for a push that has none."""
+    new ones must pass, `epoch` the one that this node knows; `renew` finds out which it is, and says when that is done;
+    `on_accepted` is told the offset of each event that Redis has taken; `make_id` gives a name for a push that has
+    none. `accepted` is the greatest offset that this Redis has taken from this node."""
 
     def __init__(
         self,
@@ -68,6 +86,9 @@ class Publisher:
         length: int,
         ttl: float,
         floor: Callable[[], int],
+        epoch: Callable[[], str],
+        renew: Callable[[Callable[[], None]], None],
+        on_accepted: Callable[[int], None],
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
@@ -77,12 +98,18 @@ class Publisher:
         self._length = length
         self._ttl = ttl
         self._floor = floor
+        self._epoch = epoch
+        self._renew = renew
+        self._on_accepted = on_accepted
         self._make_id = make_id
         self._log = log
         # A node that comes again under its name must not take the acknowledgements of the one before for its own.
         self._number = int.from_bytes(os.urandom(4)) << 24
         self._underway: dict[int, _Underway] = {}
         self._asking: list[_Underway] = []
+        self._renewing = False
+        self._again: list[_Underway] = []
+        self.accepted = 0
         self.published = 0
         self.repeated = 0
         self.refused = 0
@@ -96,8 +123,8 @@ class Publisher:
     def publish(self, publication: Publication, reply: Reply[Published | PeerFault]) -> None:
         """Push to all nodes; see the port."""
         self._number += 1
-        body = body_of(publication.event, self.node, self._number)
-        if len(body) > MAX_PUSH:
+        event = publication.event
+        if len(bytes(event.data)) > MAX_PUSH:
             reply(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
             return
         if self.underway >= MAX_UNDERWAY:
@@ -107,14 +134,30 @@ class Publisher:
         self.published += 1
         underway = _Underway(self._number, publication, reply, trio.current_time())
         self._underway[underway.number] = underway
+        if self._renewing:
+            self._again.append(underway)
+        else:
+            self._send(underway)
+
+    def _send(self, underway: _Underway) -> None:
+        publication = underway.publication
+        body = body_of(publication.event, self.node, underway.number, publication.id)
         channel = self._names.channel(publication.target)
         if publication.id is None and not publication.durable:
             self._commands.send(self._names.publish, channel, live(body), done=partial(self._live, underway))
             return
-        stream = stream_of(publication.target)
+        names, stream = self._names, stream_of(publication.target)
         PUSH.send(
             self._commands.send,
-            (self._names.id(publication.id or ""), self._names.meta(stream), self._names.history(stream)),
+            (
+                names.id(publication.id or ""),
+                names.meta(stream),
+                names.history(stream),
+                names.epoch,
+                names.streams,
+                names.sizes,
+                names.lapses,
+            ),
             (
                 channel,
                 body,
@@ -124,10 +167,27 @@ class Publisher:
                 0 if publication.ttl is None else max(1, int(publication.ttl * 1e6)),
                 self._floor(),
                 int(self._ttl) + LINGER,
-                self._names.publish,
+                names.publish,
+                stream,
+                self._epoch(),
             ),
             partial(self._scripted, underway),
         )
+
+    def _send_again(self, underway: _Underway) -> None:
+        """It named an epoch that is over. Everything from here on waits until the new one is known, so that what was
+        published first is sent first: what Redis has already been sent is answered before it says the epoch's name."""
+        underway.resent = True
+        self._again.append(underway)
+        if not self._renewing:
+            self._renewing = True
+            self._renew(self._renewed)
+
+    def _renewed(self) -> None:
+        self._renewing = False
+        again, self._again = self._again, []
+        for underway in sorted(again, key=lambda one: one.number):
+            self._send(underway)
 
     def acknowledged(self, acks: Iterable[Ack]) -> None:
         """What nodes did with pushes of this one."""
@@ -170,6 +230,9 @@ class Publisher:
         match answer:
             case [0, int(nodes), bytes(offset)]:
                 underway.offset = int(offset) or None
+                if underway.offset is not None:
+                    self.accepted = max(self.accepted, underway.offset)
+                    self._on_accepted(underway.offset)
                 self._reached(underway, nodes)
             case [1, bytes(value), int(left)]:
                 self.repeated += 1
@@ -178,6 +241,8 @@ class Publisher:
                 age = REMEMBER_SECONDS - left / 1000
                 underway.until = min(underway.until, trio.current_time() + PATIENCE + SLACK - age)
                 self._known(underway, value)
+            case [2, bytes()] if not underway.resent:
+                self._send_again(underway)
             case _:
                 self._fail(underway, answer)
 

@@ -1,11 +1,14 @@
 """Reading: the history of many streams in one round trip, and what that says about the moment.
 
-Knows the script that reads and Redis's order of doing things; not what a node follows. A round is the scripts, then
-Redis's time, then the epoch's name, then a fence: a message of this node to itself. Redis does one thing after the
-other, so
+Knows the scripts that read and Redis's order of doing things; not what a node follows. A round reads the streams, then
+the moment (the epoch's name, and an offset that all later events will exceed), then sends a fence: a message of this
+node to itself. Redis does one thing after the other, so
 
 - when the fence is heard, everything that was published before the reading has come, if it comes at all;
 - an epoch that still has its name means that nothing was wiped before the reading.
+
+Absence proves nothing: what Redis has thrown away is told from what never was by an index of all streams, and a
+deployment without its index has no epoch.
 
 What one round brings is bounded, and shared by the streams; whose history is longer takes several, and more than
 STREAM_BYTES is not read: nothing is proved then.
@@ -18,13 +21,13 @@ from typing import Final, NamedTuple
 import trio
 
 from portico.wire.messages import Event
-from service.backplane.redis.scripts import READ
 from service.core.cluster.backplane import PATIENCE
 from service.redis.commands import Commands
 from service.redis.faults import Unreachable
 
 from .names import Names
 from .payloads import event_of, fence, read_kept
+from .scripts import MOMENT, READ
 
 STREAM_BYTES: Final = 16 << 20
 """Bytes that are read of one stream's history: who has missed more has lost it."""
@@ -34,17 +37,19 @@ SMALLEST_PIECE: Final = 32 << 10
 
 
 class Moment(NamedTuple):
-    """Redis's time (microseconds) and the epoch's name (empty: it has none), when something was read."""
+    """When something was read: the epoch's name (empty: it has none), the offset that later events exceed, and Redis's
+    time in microseconds."""
 
-    now: int
     epoch: str
+    clock: int
+    now: int
 
 
 class Kept:
     """What was read of a stream's history. `after`: up to which offset it was read; `beyond`: there is more than may be
-    read, or it cannot be read."""
+    read, or it cannot be read; `evicted`: Redis has thrown some of it away."""
 
-    __slots__ = ("after", "beyond", "dropped", "entries", "last", "more", "size", "stream")
+    __slots__ = ("after", "beyond", "dropped", "entries", "evicted", "last", "more", "size", "stream")
 
     def __init__(self, stream: str, after: int) -> None:
         self.stream = stream
@@ -55,11 +60,12 @@ class Kept:
         self.size = 0
         self.more = False
         self.beyond = False
+        self.evicted = False
 
     def take(self, answer: object) -> None:
         """What the script gave. What cannot be read proves nothing."""
         match answer:
-            case [bytes(last), bytes(dropped), int(more), *rest]:
+            case [bytes(last), bytes(dropped), int(more), int(evicted), *rest]:
                 words = [word for word in rest if isinstance(word, bytes)]
                 try:
                     self.last = int(last) if last else None
@@ -68,6 +74,7 @@ class Kept:
                 except ValueError:
                     self.beyond, self.more = True, False
                     return
+                self.evicted = bool(evicted)
                 self.entries += entries
                 self.size += sum(len(body) for _, _, body in entries)
                 self.beyond = bool(more) and self.size >= STREAM_BYTES
@@ -77,22 +84,23 @@ class Kept:
             case _:
                 self.beyond, self.more = True, False
 
-    def proves(self, offset: int, now: int, ttl: int) -> bool:
-        """Whether nothing after this offset is gone."""
-        if self.beyond or offset > max(now, self.last or 0) or offset < 0:
+    def proves(self, offset: int, moment: Moment, ttl: int) -> bool:
+        """Whether nothing after this offset is lost. What its publisher let lapse is not lost, it is over."""
+        if self.beyond or not 0 <= offset <= moment.clock:
             return False
+        if self.evicted:
+            return self.last is not None and offset >= self.last
         if self.last is None:
             # Whatever was kept after that offset would have left its trace until now.
-            return offset >= now - ttl
-        return offset >= self.dropped and not any(
-            entry > offset and (entry < now - ttl or 0 < until <= now) for entry, until, _ in self.entries
-        )
+            return offset >= moment.now - ttl
+        old = moment.now - ttl
+        return offset >= self.dropped and not any(offset < entry < old for entry, _, _ in self.entries)
 
-    def events(self, after: int, end: int) -> list[Event]:
-        """Those after one offset and up to another."""
+    def events(self, after: int, end: int, now: int) -> list[Event]:
+        """Those after one offset and up to another which are worth something at this moment."""
         events = []
-        for offset, _, body in self.entries:
-            if after < offset <= end and (push := read_kept(body)) is not None:
+        for offset, until, body in self.entries:
+            if after < offset <= end and not 0 < until <= now and (push := read_kept(body)) is not None:
                 events.append(event_of(push, self.stream, offset))
         return events
 
@@ -129,18 +137,17 @@ class Reader:
 
     async def _ask(self, asking: list[Kept]) -> Moment | None:
         self._fence += 1
-        round_ = self._round = _Round(len(asking) + 4)
+        round_ = self._round = _Round(len(asking) + 3)
         piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
         for kept in asking:
-            keys = (self._names.meta(kept.stream), self._names.history(kept.stream))
-            READ.send(self._commands.send, keys, (kept.after, piece), partial(round_.read, kept))
-        self._commands.send("TIME", done=round_.clock)
-        self._commands.send("HGET", self._names.epoch, "name", done=round_.name)
+            keys = (self._names.meta(kept.stream), self._names.history(kept.stream), self._names.streams)
+            READ.send(self._commands.send, keys, (kept.after, piece, kept.stream), partial(round_.read, kept))
+        MOMENT.send(self._commands.send, (self._names.epoch, self._names.streams), (), round_.at)
         self._commands.send(self._names.publish, self._names.inbox(self.node), fence(self._fence), done=round_.sent)
         with trio.move_on_after(PATIENCE):
             await round_.over.wait()
         self._round = None
-        return None if round_.failed or round_.left else Moment(round_.now, round_.epoch)
+        return None if round_.failed or round_.left else round_.moment
 
 
 class _Round:
@@ -150,8 +157,7 @@ class _Round:
         self.left = left
         self.failed = False
         self.over = trio.Event()
-        self.now = 0
-        self.epoch = ""
+        self.moment = Moment("", 0, 0)
 
     def step(self) -> None:
         self.left -= 1
@@ -169,20 +175,13 @@ class _Round:
             kept.take(answer)
             self.step()
 
-    def clock(self, answer: object) -> None:
+    def at(self, answer: object) -> None:
         match answer:
-            case [bytes(seconds), bytes(micros)]:
-                self.now = int(seconds) * 1_000_000 + int(micros)
+            case [bytes(epoch), bytes(clock), bytes(now)]:
+                self.moment = Moment(epoch.decode(), int(clock), int(now))
                 self.step()
             case _:
                 self.fail()
-
-    def name(self, answer: object) -> None:
-        if isinstance(answer, Exception):
-            self.fail()
-        else:
-            self.epoch = answer.decode() if isinstance(answer, bytes) else ""
-            self.step()
 
     def sent(self, answer: object) -> None:
         # 0: this node's own channel isn't subscribed at the moment, and nobody will hear it.

@@ -48,6 +48,8 @@ class Registry:
         self._key = ""
         self._all = False
         self._pending: dict[str, bytes | None] = {}
+        self.behind = False
+        """Whether what is stored could not be brought up to date the last time."""
         self._stirred = trio.Event()
 
     @property
@@ -90,6 +92,7 @@ class Registry:
             if self._all:
                 await self._write_all(ask)
             await self._write_pending(ask)
+            self.behind = False
             if not self._pending and not self._all:
                 self._stirred = trio.Event()
 

@@ -7,7 +7,10 @@ from service.redis.scripts import Script
 PUSH: Final = Script(__package__, "push.lua")
 READ: Final = Script(__package__, "read.lua")
 EPOCH: Final = Script(__package__, "epoch.lua")
+MOMENT: Final = Script(__package__, "moment.lua")
+SWEEP: Final = Script(__package__, "sweep.lua")
 LOGINS: Final = Script(__package__, "logins.lua")
+LEASE_TAKE: Final = Script(__package__, "lease_take.lua")
 LEASE_RENEW: Final = Script(__package__, "lease_renew.lua")
 LEASE_RELEASE: Final = Script(__package__, "lease_release.lua")
 NODES_LOOK: Final = Script(__package__, "nodes_look.lua")
@@ -16,5 +19,5 @@ REGISTRY_POP: Final = Script(__package__, "registry_pop.lua")
 INGRESS_SETTLE: Final = Script(__package__, "ingress_settle.lua")
 INGRESS_FORGET: Final = Script(__package__, "ingress_forget.lua")
 
-ORDERED: Final = (PUSH, READ, EPOCH, LOGINS)
+ORDERED: Final = (PUSH, READ, EPOCH, MOMENT, LOGINS)
 """Those whose calls must keep their order, so that each connection loads them first."""

@@ -33,7 +33,7 @@ PATIENCE: Final = 2.0
 class Publication(NamedTuple):
     """A push to be published. `id`: the publisher's own, delivered once in 5 minutes (None: it has none);
     `durable`: kept in the history of the target's stream, `ttl` seconds of it at most (None: as long as the
-    history keeps anything). Whoever comes back for it later than that is told that something is lost."""
+    history keeps anything). After that time it is over: who comes back then doesn't get it, and has lost nothing."""
 
     target: Target
     event: Event

@@ -1,6 +1,7 @@
 """Nodes that share a real Redis: the contract."""
 
-from collections.abc import AsyncIterator, Iterator
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -31,9 +32,17 @@ class RedisNode(Node):
             while self.plane.trouble is not None:  # noqa: ASYNC110 - nothing tells of it
                 await trio.sleep(0.01)
 
+    async def until_true(self, holds: Callable[[], bool]) -> None:
+        """Wait for something that nobody is told."""
+        with trio.fail_after(PATIENT):
+            while not holds():  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(0.01)
+
 
 @asynccontextmanager
-async def node(url: str, name: str, prefix: str = "portico:") -> AsyncIterator[RedisNode]:
+async def node(
+    url: str, name: str, prefix: str = "portico:", ttl: float = TTL, said: io.StringIO | None = None
+) -> AsyncIterator[RedisNode]:
     """One node, joined to the others where Redis is there."""
     way: Connector = read_url(url)
     if sharded := isinstance(way, Cluster):
@@ -45,9 +54,9 @@ async def node(url: str, name: str, prefix: str = "portico:") -> AsyncIterator[R
         prefix=prefix,
         sharded=sharded,
         length=LENGTH,
-        ttl=TTL,
+        ttl=ttl,
         make_id=lambda: f"made-{next(_made)}",
-        log=make_log("json", "critical"),
+        log=make_log("json", "critical") if said is None else make_log("json", "debug", said),
     )
     one = RedisNode(plane)
     async with trio.open_nursery() as nursery:

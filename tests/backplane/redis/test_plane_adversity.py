@@ -1,5 +1,6 @@
 """What befalls Redis and the way to it, and what nodes promise all the same."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ class TestOrdinary:
         async with node(redis.url, "a") as a:
             await ready(a)
             client = await a.join(ANN)
-            bad = ["", "null", "[1]", "{", '"x"', '{"a":NaN}', '{"a":1e999}', '{"a":"' + "x" * (1 << 20) + '"}']
+            bad = ["", "null", "[1]", "{", '"x"', '{"a":NaN}', '{"a":1e999}']
             for text in bad:
                 redis.command("PUBLISH", "notifications:ann", text)
             redis.command("PUBLISH", "notifications:ann", '{"n":1}')
@@ -88,12 +89,45 @@ class TestOrdinary:
             assert len(client.events) == 1
             assert a.plane.ordinary_dropped == len(bad)
 
+    async def test_it_may_be_as_large_as_any_event_and_what_is_larger_is_dropped_by_name(
+        self, redis: RedisServer
+    ) -> None:
+        said = io.StringIO()
+        async with node(redis.url, "a", said=said) as a:
+            await ready(a)
+            client = await a.join(ANN)
+            for size in (3 << 20, (8 << 20) - 9, 8 << 20, 1):
+                redis.command("PUBLISH", "notifications:ann", '{"a":"' + "x" * size + '"}')
+            await a.until(lambda: len(client.events) == 3)
+            assert [len(bytes(e.data)) - 8 for e in client.events] == [3 << 20, (8 << 20) - 9, 1]
+            assert a.plane.subscription.too_large == 1
+            redis.command("PUBLISH", "notifications:ann", "[]")
+            await a.until_true(lambda: a.plane.ordinary_dropped == 1)
+        dropped = [line for line in said.getvalue().splitlines() if "dropped" in line]
+        assert len(dropped) == 2
+        assert all("notifications:ann" in line for line in dropped)
+
     async def test_nothing_on_our_channels_can_do_harm(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
             client = await a.join(ANN)
-            bad = ["", "x", "\x01", "\x02", "\x02\x00\x00", "\x03", "\x03\x01", "\x04\x03", "\x05", "\x7f", "\x01\x15"]
-            for channel in ("portico:t:user_id:ann", f"portico:n:{a.plane.node}", "portico:nodes"):
+            bad = [
+                "",
+                "x",
+                "\x01",
+                "\x02",
+                "\x02\x00\x00",
+                "\x03",
+                "\x03\x01",
+                "\x04\x03",
+                "\x05",
+                "\x7f",
+                "\x01\x15",
+                "\x06",
+                "\x06\x10",
+                "\x07\x00",
+            ]
+            for channel in ("portico:@0:t:user_id:ann", f"portico:@0:n:{a.plane.node}", "portico:@0:nodes"):
                 for text in bad:
                     redis.command("PUBLISH", channel, text)
             assert (await a.publish(ANN, event(1), durable=True)).matched == 1

@@ -1,0 +1,54 @@
+"""Epochs: which one the history is of, which are over, and what was delivered under its publisher's id in another.
+
+Knows names and ids; nothing of streams. A push names the epoch in which Redis accepted it. One of an epoch that is over
+comes from a Redis that was frozen and has woken, after another has taken its place: it is not delivered, for it is in
+no history any more and its publisher was told so.
+
+When another Redis takes over it may not know an id that the one before had accepted: the publisher's next try is
+accepted again. `is_repeated` tells such a push, as far as this node has delivered it; bounded by REMEMBERED ids.
+"""
+
+from collections import OrderedDict, deque
+from typing import Final
+
+REMEMBERED: Final = 20_000
+"""Ids of pushes that were delivered last."""
+OVER: Final = 16
+"""Names of epochs that are known to be over."""
+
+
+class Epochs:
+    """What one node knows of epochs. `name` is the present one's (empty: not known yet), `word` the same as bytes."""
+
+    __slots__ = ("_delivered", "_over", "name", "word")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.word = b""
+        self._over: deque[bytes] = deque(maxlen=OVER)
+        self._delivered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+
+    def begin(self, name: str) -> bool:
+        """The present epoch has this name. Returns whether another one has ended."""
+        if name == self.name:
+            return False
+        ended = bool(self.name)
+        if ended:
+            self._over.append(self.word)
+        self.name, self.word = name, name.encode()
+        return ended
+
+    def is_over(self, word: bytes) -> bool:
+        """Whether this was an epoch before the present one."""
+        return word in self._over
+
+    def is_repeated(self, push_id: str, word: bytes, now: float, joined_at: float) -> bool:
+        """Whether a push with this id was delivered here in another epoch, since `joined_at`; it counts as delivered
+        now if not."""
+        known = self._delivered.get(push_id)
+        if known is not None and known[0] != word and joined_at < known[1]:
+            return True
+        self._delivered[push_id] = (word, now)
+        if len(self._delivered) > REMEMBERED:
+            self._delivered.popitem(last=False)
+        return False

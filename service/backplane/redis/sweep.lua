@@ -1,0 +1,32 @@
+-- Take out of Redis what is over: events whose own time has passed, and streams of which everything is too old.
+--
+-- KEYS  1 the index of streams, by the moment of their last event   2 what lapses, by the moment   3 sizes of streams
+-- ARGV  1 what the name of a history begins with   2 and of what is known of a stream besides   3 microseconds that
+--       events are kept   4 how many of each at most
+-- Returns {bytes of all events, streams, 1 if there is more to do}.
+local time = redis.call("TIME")
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local function text(number) return string.format("%.0f", number) end
+local function history(stream) return ARGV[1] .. stream .. "}" end
+
+local lapsed = redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", text(now), "LIMIT", 0, ARGV[4])
+for _, member in ipairs(lapsed) do
+  local offset, size, stream = string.match(member, "^(%d+):(%d+):(.*)$")
+  -- An empty history stays, and shows that nobody threw it away.
+  if redis.call("XDEL", history(stream), offset .. "-0") == 1 then
+    redis.call("HINCRBY", KEYS[3], stream, 0 - size)
+    redis.call("HINCRBY", KEYS[3], "", 0 - size)
+  end
+  redis.call("ZREM", KEYS[2], member)
+end
+
+local old = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", text(now - tonumber(ARGV[3])), "LIMIT", 0, ARGV[4])
+for _, stream in ipairs(old) do
+  redis.call("DEL", history(stream), ARGV[2] .. stream .. "}")
+  redis.call("ZREM", KEYS[1], stream)
+  redis.call("HINCRBY", KEYS[3], "", 0 - (redis.call("HGET", KEYS[3], stream) or "0"))
+  redis.call("HDEL", KEYS[3], stream)
+end
+
+local more = (#lapsed == tonumber(ARGV[4]) or #old == tonumber(ARGV[4])) and 1 or 0
+return {tonumber(redis.call("HGET", KEYS[3], "") or "0"), math.max(redis.call("ZCARD", KEYS[1]) - 1, 0), more}

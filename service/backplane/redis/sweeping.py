@@ -1,0 +1,54 @@
+"""Sweeping: what is over goes from Redis, and how much the history takes is known.
+
+Knows the script; not what a node follows. Every node sweeps, at random within EVERY seconds, and what one has taken
+out another finds gone; so a lapsed event is out of Redis within some seconds as long as any node is there. (Where none
+is, the keys' own time to live ends them, an hour after their events' time.)
+"""
+
+import random
+from typing import Final
+
+import trio
+
+from service.redis.faults import Refusal, Unreachable
+from service.redis.scripts import Ask
+
+from .names import Names
+from .scripts import SWEEP
+
+EVERY: Final = 2.0
+"""Seconds between two sweeps of one node, at most."""
+AT_ONCE: Final = 200
+"""Events, and streams, that one run of the script takes out."""
+
+
+class Sweeper:
+    """One node's sweeping. `ttl`: seconds that events are kept. `bytes` and `streams`: of the history of the whole
+    deployment, when this node last looked."""
+
+    def __init__(self, ask: Ask, names: Names, ttl: float) -> None:
+        self._ask = ask
+        self._names = names
+        self._ttl = int(ttl * 1e6)
+        self.bytes = 0
+        self.streams = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled, whatever becomes of Redis. Cancelling is safe."""
+        while True:
+            await trio.sleep(EVERY * random.uniform(0.5, 1.0))
+            try:
+                while await self._sweep():
+                    await trio.lowlevel.checkpoint()
+            except (Refusal, Unreachable):
+                continue  # what is wrong with Redis is said by what needs it
+
+    async def _sweep(self) -> bool:
+        names = self._names
+        keys = (names.streams, names.lapses, names.sizes)
+        answer = await SWEEP.ask(self._ask, keys, (names.history_start, names.meta_start, self._ttl, AT_ONCE))
+        match answer:
+            case [int(size), int(streams), int(more)]:
+                self.bytes, self.streams = max(0, size), streams
+                return bool(more)
+        return False

@@ -1,0 +1,330 @@
+"""The history in a real Redis: what is recovered is whole, or said not to be, whatever Redis has thrown away."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from portico.wire.messages import EVERYBODY, Target
+from service.backplane.redis.payloads import Arrival
+from service.core.cluster.backplane import Publication, Resume
+
+from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
+from ..redis_server import RedisServer, redis_server, tcp_proxy
+from .test_plane import RedisNode, node
+from .test_plane_adversity import back, publish_surely, ready
+
+HOUR = 3600 * 1_000_000
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+async def missed(one: RedisNode, count: int = 5) -> Client:
+    """Somebody who left, and whose stream went on."""
+    client = await one.join(ANN, ROOM)
+    await one.publish(ANN, event(0), durable=True)
+    client.leave()
+    await one.publish_all([Publication(ANN, event(n), durable=True) for n in range(1, count + 1)])
+    return client
+
+
+class TestEviction:
+    """A Redis that throws away what it has: absence is no proof."""
+
+    @pytest.mark.parametrize("gone", ["m h", "m", "h"])
+    async def test_what_was_evicted_is_said_to_be_lost(self, redis: RedisServer, gone: str) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await missed(a)
+            for key in gone.split():
+                assert redis.command("DEL", f"portico:{key}:{{user:ann}}") == b":1\r\n"
+            returned = await a.join(ANN, ROOM, resume=client.resume())
+            assert (returned.at.recovered, list(returned.at.lost), returned.events) == (False, ["user:ann"], [])
+
+    @pytest.mark.parametrize("gone", ["m h", "m", "h"])
+    async def test_nor_does_what_was_published_afterwards_prove_anything(self, redis: RedisServer, gone: str) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await missed(a)
+            for key in gone.split():
+                redis.command("DEL", f"portico:{key}:{{user:ann}}")
+            after = await a.publish(ANN, event(6), durable=True)
+            returned = await a.join(ANN, resume=client.resume())
+            assert (returned.at.recovered, returned.events) == (False, [])
+            # From there on it is whole again.
+            again = await a.join(ANN, resume=Resume(client.at.epoch, {"user:ann": (after.offset or 0) - 1}))
+            assert (again.at.recovered, again.numbers) == (True, [6])
+
+    @pytest.mark.parametrize("gone", ["m h", "m", "h"])
+    async def test_a_node_that_missed_some_of_it_is_told(self, redis: RedisServer, gone: str) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN)
+            await a.publish(ANN, event(0), durable=True)
+            await b.until(lambda: client.numbers == [0])
+            proxy.refusing = True
+            proxy.cut()
+            await a.publish(ANN, event(1), durable=True)
+            for key in gone.split():
+                redis.command("DEL", f"portico:{key}:{{user:ann}}")
+            await a.publish(ANN, event(2), durable=True)
+            proxy.refusing = False
+            await b.until(lambda: bool(b.lost_targets))
+            await a.publish(ANN, event(3), durable=True)
+            await b.until(lambda: 3 in client.numbers)
+            assert b.lost_targets == [ANN]
+
+    async def test_a_stream_in_which_nothing_was_published_is_whole(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(BOB, EVERYBODY)
+            client.leave()
+            await missed(a)
+            redis.command("DEL", "portico:m:{user:ann}", "portico:h:{user:ann}")
+            returned = await a.join(BOB, EVERYBODY, resume=client.resume())
+            assert (returned.at.recovered, returned.events) == (True, [])
+
+    @pytest.mark.parametrize("gone", ["portico:epoch", "portico:streams"])
+    async def test_without_what_proves_anything_everything_is_in_doubt(self, redis: RedisServer, gone: str) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await missed(a)
+            assert redis.command("DEL", gone) == b":1\r\n"
+            returned = await back(a, ANN, ROOM, resume=client.resume())
+            assert (returned.at.recovered, returned.events) == (False, [])
+            receipt, _ = await publish_surely(a, Publication(ANN, event(9), "nine", durable=True))
+            await a.until(lambda: returned.numbers == [9])
+            again = await a.join(ANN, resume=Resume(returned.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            assert (again.at.recovered, again.numbers) == (True, [9])
+
+    async def test_a_redis_that_evicts_by_itself(self, tmp_path: Path) -> None:
+        """300 streams of which most are thrown away: each client has all of its events, or is told."""
+        with redis_server(tmp_path / "redis", maxmemory_policy="volatile-lru", maxmemory_samples=10) as redis:
+            async with node(redis.url, "a") as a:
+                await ready(a)
+                clients = []
+                for n in range(300):
+                    target = Target("user_id", f"u{n}")
+                    clients.append((target, await a.join(target)))
+                for _, client in clients:
+                    client.leave()
+                for target, _ in clients:
+                    await a.publish_all([Publication(target, event(m, "x" * 300), durable=True) for m in range(5)])
+                used = int(redis.command("INFO", "memory").split(b"used_memory:")[1].split(b"\r")[0])
+                redis.command("CONFIG", "SET", "maxmemory", str(used - 200_000))
+                for n in range(20):
+                    await a.publish(BOB, event(n, "x" * 3000), durable=True)
+                assert b"evicted_keys:0\r" not in redis.command("INFO", "stats")
+                whole = 0
+                for target, client in clients:
+                    returned = await a.join(target, resume=client.resume())
+                    assert returned.numbers == ([0, 1, 2, 3, 4] if returned.at.recovered else [])
+                    whole += returned.at.recovered
+                    returned.leave()
+                assert 0 < whole < 300
+
+
+class TestOver:
+    """What its publisher let lapse is not lost, and does not stay."""
+
+    async def test_one_that_has_lapsed_does_not_lose_the_others(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            client.leave()
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(3)])
+            await a.publish(ANN, event(3), durable=True, ttl=0.1)
+            await a.publish_all([Publication(ANN, event(n), durable=True) for n in range(4, 7)])
+            await trio.sleep(0.15)
+            returned = await a.join(ANN, resume=client.resume())
+            assert (returned.at.recovered, returned.numbers) == (True, [0, 1, 2, 4, 5, 6])
+
+    async def test_its_body_goes_from_redis_soon(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN, BOB)
+            client.leave()
+            await a.publish(ANN, event(0), durable=True)
+            for n in range(1, 4):
+                await a.publish(ANN, event(n), durable=True, ttl=0.1)
+                await a.publish(BOB, event(n), durable=True, ttl=0.1)
+            with trio.fail_after(PATIENT):
+                while (  # noqa: ASYNC110 - nothing tells of it
+                    redis.command("XLEN", "portico:h:{user:ann}") != b":1\r\n"
+                    or redis.command("XLEN", f"portico:h:{{user:{BOB.value}}}") != b":0\r\n"
+                ):
+                    await trio.sleep(0.05)
+            returned = await a.join(ANN, BOB, resume=client.resume())
+            assert (returned.at.recovered, returned.numbers) == (True, [0])
+
+    async def test_a_stream_goes_when_all_of_it_is_too_old(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a", ttl=1.0) as a:
+            await ready(a)
+            client = await missed(a)
+            with trio.fail_after(PATIENT):
+                while redis.command("EXISTS", "portico:h:{user:ann}", "portico:m:{user:ann}") != b":0\r\n":  # noqa: ASYNC110
+                    await trio.sleep(0.05)
+            returned = await a.join(ANN, ROOM, resume=client.resume())
+            assert "user:ann" in returned.at.lost
+            with trio.fail_after(PATIENT):
+                while a.plane.sweeper.bytes:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.05)
+            assert a.plane.sweeper.streams == 0
+
+
+class TestBytes:
+    """How much of Redis the history takes is known."""
+
+    async def test_they_are_counted_up_and_down(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            for n in range(LENGTH + 7):
+                await a.publish(ANN, event(n, "x" * 1000), durable=True)
+            await a.publish(BOB, event(0, "x" * 5000), durable=True)
+            await a.publish(BOB, event(0, "x" * 100_000), durable=True, ttl=0.1)
+            with trio.fail_after(PATIENT):
+                while not 55_000 < a.plane.sweeper.bytes < 60_000:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.05)
+            assert a.plane.sweeper.streams == 2
+
+
+class TestClock:
+    """Offsets are moments, and Redis's clock is not to be trusted."""
+
+    async def test_a_clock_that_was_ahead_and_is_put_right_loses_nothing(self, redis: RedisServer) -> None:
+        """Nobody is told of a gap, nothing comes twice, and offsets go on growing."""
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            clients = [await a.join(ANN, ROOM), await b.join(ANN, ROOM)]
+            await b.publish(ANN, event(0), durable=True)
+            # The clock jumps ahead: offsets are an hour from now. Then it is put right.
+            right = b.plane.following.seen
+            b.plane.following.seen += HOUR
+            receipt = await b.publish(ANN, event(1), durable=True)
+            b.plane.following.seen = right
+            assert (receipt.offset or 0) > right + HOUR
+            for n in range(2, 12):
+                one = a if n % 2 else b
+                await one.publish(ROOM if n % 3 else ANN, event(n), durable=True)
+                # Whoever reads now sees how late it is.
+                (await one.join(BOB, resume=Resume(one.plane.epoch, {f"user:{BOB.value}": 1}))).leave()
+            for client in clients:
+                assert client.numbers == list(range(12))
+            assert a.lost_targets == b.lost_targets == []
+            clients[0].leave()
+            await b.publish(ANN, event(12), durable=True)
+            returned = await a.join(ANN, ROOM, resume=clients[0].resume())
+            assert (returned.at.recovered, returned.numbers) == (True, [12])
+            again = await a.join(ANN, ROOM, resume=returned.resume())
+            assert (again.at.recovered, again.numbers) == (True, [])
+
+
+class TestPositions:
+    """A client that stays is told where it is, or gets what came."""
+
+    async def test_who_registers_during_an_outage_and_stays_misses_nothing_in_silence(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            await a.publish(ANN, event(0), durable=True)
+            await b.join(BOB)
+            proxy.refusing = True
+            proxy.cut()
+            client = await b.join(ANN)
+            assert not client.at.recovered
+            for n in range(1, 11):
+                await a.publish(ANN, event(n), durable=True)
+            proxy.refusing = False
+            await ready(b)
+            await a.publish(ANN, event(11), durable=True)
+            await b.until(lambda: 11 in client.numbers)
+            assert client.numbers == list(range(1, 12)) or ANN in b.lost_targets
+            # And the position that it was told when it registered is one to come back from.
+            assert list(client.at.offsets) == ["user:ann"]
+            again = await a.join(ANN, resume=Resume(client.at.epoch, dict(client.at.offsets)))
+            assert (again.at.recovered, again.numbers[-11:]) == (True, list(range(1, 12)))
+
+    async def test_one_that_never_reached_redis_says_so_afterwards(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a:
+            proxy.refusing = True
+            async with node(proxy.url, "b") as b:
+                await ready(a)
+                client = await b.join(ANN)
+                assert (client.at.recovered, dict(client.at.offsets)) == (False, {})
+                await a.publish(ANN, event(1), durable=True)
+                proxy.refusing = False
+                await ready(b)
+                await b.until(lambda: bool(b.gaps))
+                [(target, epoch, offset)] = b.gaps
+                assert (target, epoch) == (ANN, a.plane.epoch)
+                await a.publish(ANN, event(2), durable=True)
+                await b.until(lambda: client.numbers == [2])
+                returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
+                assert (returned.at.recovered, returned.numbers) == (True, [2])
+
+    async def test_from_what_a_gap_tells_one_can_come_back(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            await b.join(ANN)
+            proxy.refusing = True
+            proxy.cut()
+            redis.command("FLUSHALL")
+            await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
+            proxy.refusing = False
+            await b.until(lambda: bool(b.gaps))
+            _, epoch, offset = b.gaps[-1]
+            await ready(a, b)
+            await publish_surely(a, Publication(ANN, event(2), "two", durable=True))
+            returned = await back(b, ANN, resume=Resume(epoch, {"user:ann": offset}))
+            assert (returned.at.recovered, returned.numbers) == (True, [2])
+
+
+class TestEpochs:
+    """A push names its epoch."""
+
+    async def test_one_of_an_epoch_that_is_over_is_not_delivered(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            on_push = a.plane.following.arrived
+            kept: list[tuple[Target, Arrival, int]] = []
+
+            def keep(target: Target, arrival: Arrival, size: int) -> None:
+                kept.append((target, arrival, size))
+                on_push(target, arrival, size)
+
+            monkeypatch.setattr(a.plane.following, "arrived", keep)
+            await a.publish(ANN, event(0), durable=True)
+            redis.command("FLUSHALL")
+            last, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
+            await a.until(lambda: 1 in client.numbers)
+            # As a Redis that was frozen does when it wakes: it carries out what was sent to it long ago.
+            target, arrival, size = kept[0]
+            late = arrival._replace(offset=(last.offset or 0) + 5, previous=last.offset or 0)
+            on_push(target, late, size)
+            await a.publish(ANN, event(2), durable=True)
+            await a.until(lambda: 2 in client.numbers)
+            assert client.numbers == [0, 1, 2]
+
+    async def test_a_push_is_accepted_in_the_epoch_that_it_names_or_sent_again(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            client = await a.join(ANN)
+            await b.publish(ANN, event(0), durable=True)
+            redis.command("FLUSHALL")
+            # Nobody had to look first: the push itself finds out that the epoch is over.
+            receipt = await b.publish(ANN, event(1), durable=True)
+            await a.until(lambda: 1 in client.numbers)
+            assert client.numbers == [0, 1]
+            assert b.plane.epoch
+            with trio.fail_after(PATIENT):
+                while a.plane.epoch != b.plane.epoch:  # noqa: ASYNC110 - nothing tells of it
+                    await trio.sleep(0.01)
+            again = await a.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            assert (again.at.recovered, again.numbers) == (True, [1])
