@@ -6,7 +6,7 @@ no error. `Connector` is what one server, sentinels and a cluster have in common
 
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, Protocol
 
@@ -37,6 +37,14 @@ class Connector(Protocol):
     def origin(self, stream: trio.abc.Stream) -> str:
         """What tells the server at the end of a connection from others that may take its place; empty where there are
         none, or the way does not say."""
+
+    async def moved(self, origin: str) -> str | None:
+        """Why another server than this one is to be used by now, as a clause, or None. Asked every second or so of a
+        connection that stands; takes a second at most, and raises nothing."""
+
+    async def handed_over(self, origin: str, run: bytes, info: bytes) -> bool:
+        """Whether a server, whose INFO (server, replication) this is, has all that the one at `origin` accepted in that
+        run; False where nobody can tell. Takes some two seconds at most, and raises nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,14 @@ class Address:
         """Nobody else answers there, as far as its URL tells."""
         return ""
 
+    async def moved(self, origin: str) -> str | None:
+        """It stays where it is."""
+        return None
+
+    async def handed_over(self, origin: str, run: bytes, info: bytes) -> bool:
+        """Nobody can tell."""
+        return False
+
     async def dial(self) -> trio.abc.Stream:
         """A new connection, TLS handshake and all. Raises OSError or BrokenResourceError; has no time limit of its
         own. Cancelling is safe."""
@@ -118,6 +134,12 @@ def peer(stream: trio.abc.Stream) -> str:
     assert isinstance(stream, trio.SocketStream)
     host, port, *_ = stream.socket.getpeername()
     return f"{host} {port}"
+
+
+def at_origin(like: Address, origin: str) -> Address | None:
+    """The address that `peer` gave, of a server that is spoken to like another; None if it is none."""
+    host, _, port = origin.rpartition(" ")
+    return replace(like, host=host, port=int(port)) if host and port.isdigit() else None
 
 
 def _watch(stream: trio.SocketStream) -> None:

@@ -16,10 +16,11 @@ from typing import Final
 
 import trio
 
-from .address import Address, peer
+from .address import Address, at_origin, peer
 from .faults import FAULTS, Unreachable, reason
 from .link import ask_once, dial_if
 from .resp import Command
+from .succession import has_all_of
 
 SLOTS: Final = 16_384
 NODE_SECONDS: Final = 0.5
@@ -68,6 +69,15 @@ class Cluster:
     def origin(self, stream: trio.abc.Stream) -> str:
         """The primary's address."""
         return peer(stream)
+
+    async def moved(self, origin: str) -> str | None:
+        """The primary says so itself, to whatever is asked of it."""
+        return None
+
+    async def handed_over(self, origin: str, run: bytes, info: bytes) -> bool:
+        """Whether the primary before this one has nothing more than it: a manual failover, or a slot that was moved."""
+        old = at_origin(self.nodes[0], origin)
+        return old is not None and await has_all_of(old, run, info, slot=self.slot)
 
     async def dial(self) -> trio.abc.Stream:
         """A new connection to the primary that serves the slot. Raises OSError where none can be reached."""

@@ -34,6 +34,7 @@ FAULTS: Final = (
     Unreachable,
     MalformedReply,
     ValueError,  # an answer of another form
+    KeyError,
 )
 """What connecting and asking may end in."""
 _LONGEST: Final = 200

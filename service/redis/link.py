@@ -5,7 +5,9 @@ that starts again once a link has been of use), and what is said of it: one log 
 reason why it cannot be made, one when it is back. Knows nothing of what is said on it in between.
 """
 
+import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NoReturn
 
 import structlog
@@ -19,6 +21,8 @@ from .resp import Command, encode, new_reader
 
 OPEN_SECONDS: Final = 2.0
 """Seconds to connect and to be greeted."""
+FOLLOW_EVERY: Final = 1.0
+"""Seconds between two looks whether another server is to be used by now, at most."""
 FIRST_DELAY: Final = 0.05
 LONGEST_DELAY: Final = 1.0
 READ_SIZE: Final = 256 << 10
@@ -162,9 +166,17 @@ class Link:
             stream = await open_link(self._connector, self._name)
         try:
             self.origin = self._connector.origin(stream)
-            await use(stream)
+            await until_one_fails(partial(use, stream), self._follow)
         finally:
             await trio.aclose_forcefully(stream)
+
+    async def _follow(self) -> None:
+        """Give the connection up when another server is to be used. One that has been demoted may not know it yet, and
+        goes on accepting what will be lost."""
+        while self.origin:
+            await trio.sleep(FOLLOW_EVERY * random.uniform(0.5, 1.0))
+            if (why := await self._connector.moved(self.origin)) is not None:
+                raise Unreachable(why)
 
     def _is_down(self, why: str) -> None:
         if self._log is not None and why != ENDING:

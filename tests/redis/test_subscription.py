@@ -64,6 +64,12 @@ class Ear:
     def origin(self, stream: trio.abc.Stream) -> str:
         return self.address.origin(stream)
 
+    async def moved(self, origin: str) -> str | None:
+        return await self.address.moved(origin)
+
+    async def handed_over(self, origin: str, run: bytes, info: bytes) -> bool:
+        return await self.address.handed_over(origin, run, info)
+
     def on_message(self, channel: bytes, payload: bytes) -> None:
         self.heard.append((channel, payload))
 

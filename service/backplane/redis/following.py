@@ -187,14 +187,23 @@ class Following:
         self.look(math.inf)
 
     def _let_in(self, join: Join, stream: str, followed: Followed) -> None:
-        """Answer for a stream that could not be read: from here on nothing is missed without being told."""
-        if followed.position is None:
-            if join.seen:
-                followed.position, followed.epoch = join.seen, self.epoch
-            else:
-                followed.unknown = True
-        if followed.position is not None and followed.epoch == self.epoch:
-            join.offsets[stream] = min(followed.position, join.seen or followed.position)
+        """Answer for a stream that could not be read, with a position from which nothing is missed untold. It is what
+        this node has seen, or what the client has had by another node; where several come with different ones, those
+        who may miss something between them are told later."""
+        resume = join.resume
+        had = None if resume is None or resume.epoch != self.epoch else resume.offsets.get(stream)
+        least = max(join.seen, had or 0)
+        if not self.epoch or not least:
+            followed.unknown = True
+            return
+        if followed.position is None or followed.epoch != self.epoch:
+            followed.unknown = followed.unknown or followed.position is not None
+            followed.position, followed.epoch = least, self.epoch
+        elif had is not None and had > followed.position:
+            followed.position, followed.unknown = had, True
+        elif had is None and followed.position > join.seen:
+            followed.unknown = True
+        join.offsets[stream] = followed.position
 
     def _channels(self, target: Target) -> list[bytes]:
         channels = [self._names.channel(target)]
@@ -453,13 +462,15 @@ class Following:
         elif kept is None or not kept.proves(followed.position, moment, self._ttl):
             self._lose(target, max(followed.position, end))
         else:
+            if followed.unknown:
+                self._lose(target, followed.position)
             recent = moment.clock - int(PATIENCE * 1e6)
             for event in kept.events(followed.position, end, moment.now):
                 self.replayed += 1
                 counts = self._advance(target, followed, event)
                 if event.offset is not None and event.offset > recent:
                     followed.known[event.offset] = counts
-        followed.position = max(followed.position, end)
+        followed.position, followed.unknown = max(followed.position, end), False
         self._release(target, followed)
 
     def _between(self, followed: Followed, kept: Kept, after: int, end: int, now: int) -> list[Event]:

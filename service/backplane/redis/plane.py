@@ -27,6 +27,7 @@ from service.redis.faults import Refusal
 from service.redis.link import AskAll
 from service.redis.resp import Word
 from service.redis.subscription import LARGEST_MESSAGE, Subscription
+from service.redis.succession import field
 
 from .following import Following
 from .joining import Counts
@@ -79,6 +80,7 @@ class RedisBackplane:
     ) -> None:
         self._log = log
         self.names = Names(prefix, database=connector.database, sharded=sharded)
+        self._connector = connector
         self._server: tuple[Word, ...] = (b"", 0)
         self._accepted_elsewhere = 0
         self.commands = Commands(connector, name=CLIENT_NAME, prepare=self._prepare, log=log)
@@ -317,15 +319,21 @@ class RedisBackplane:
 
     async def _prepare(self, ask_all: AskAll) -> None:
         """On a new connection, before anything is read or published: what Redis is this, and which epoch?"""
-        answers = await ask_all([*(script.load for script in ORDERED), *_ABOUT])
+        known = ("HMGET", self.names.epoch, "run", "at")
+        *answers, before = await ask_all([*(script.load for script in ORDERED), *_ABOUT, known])
         info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
         # If this server was a replica that got promoted, `master_replid2` is set: it may lack the last writes.
-        another = _field(info, b"master_replid2").strip(b"0")
-        run = _field(info, b"run_id")
+        another = field(info, b"master_replid2").strip(b"0")
+        run = field(info, b"run_id")
         if run != self._server[0]:
             self._accepted_elsewhere, self.publisher.accepted = self.publisher.accepted, 0
-        self._server = (run, int(_field(info, b"aof_enabled") == b"1" and not another))
-        [name] = await ask_all([EPOCH.call(self._epoch_keys, self._epoch_words(""))])
+        self._server = (run, int(field(info, b"aof_enabled") == b"1" and not another))
+        origin, whole = self.commands.origin, b""
+        match before:
+            case [bytes(run_before), bytes(at)] if run_before != run and at and at.decode() != origin:
+                if await self._connector.handed_over(at.decode(), run_before, info):
+                    whole = run_before
+        [name] = await ask_all([EPOCH.call(self._epoch_keys, self._epoch_words("", whole))])
         self._accepted_elsewhere = 0
         self._named(name)
 
@@ -343,11 +351,11 @@ class RedisBackplane:
     def _epoch_keys(self) -> tuple[Word, ...]:
         return self.names.epoch, self.names.streams
 
-    def _epoch_words(self, over: str) -> tuple[Word, ...]:
+    def _epoch_words(self, over: str, whole: bytes = b"") -> tuple[Word, ...]:
         following = self.following
         new = os.urandom(8).hex()
         seen = (following.epoch, following.seen)
-        return (*self._server, new, over, self.commands.origin, *seen, "", self._accepted_elsewhere)
+        return (*self._server, new, over, self.commands.origin, *seen, whole, self._accepted_elsewhere)
 
     def _named(self, answer: object) -> None:
         if isinstance(answer, bytes):
@@ -389,11 +397,3 @@ class _Events:
         """Something that operators should know; that all is well is no warning."""
         say = self._log.info if event == HELD else self._log.warning
         say(event, **fields)
-
-
-def _field(info: bytes, name: bytes) -> bytes:
-    for line in info.splitlines():
-        key, _, value = line.partition(b":")
-        if key == name:
-            return value
-    return b""

@@ -23,12 +23,14 @@ import trio
 from portico.wire.messages import Event
 from service.core.cluster.backplane import PATIENCE
 from service.redis.commands import Commands
-from service.redis.faults import Unreachable
+from service.redis.faults import Refusal, Unreachable
 
 from .names import Names
 from .payloads import event_of, fence, read_kept
 from .scripts import MOMENT, READ
 
+NOT_NOW: Final = frozenset({"TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY"})
+"""What Redis refuses with that says nothing of what is kept: a slot moves, or another server is to be asked."""
 STREAM_BYTES: Final = 16 << 20
 """Bytes that are read of one stream's history: who has missed more has lost it."""
 ROUND_BYTES: Final = 16 << 20
@@ -169,7 +171,7 @@ class _Round:
         self.over.set()
 
     def read(self, kept: Kept, answer: object) -> None:
-        if isinstance(answer, Unreachable):
+        if isinstance(answer, Unreachable) or (isinstance(answer, Refusal) and answer.word in NOT_NOW):
             self.fail()
         else:
             kept.take(answer)

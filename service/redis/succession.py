@@ -1,0 +1,77 @@
+"""Succession: whether a server that took another's place has all that the other one had.
+
+Knows what INFO says of replication; nothing of what is kept. Replication is asynchronous, so a replica that is promoted
+may lack the last writes, and mostly nobody can know. Two ways of handing over lose nothing, and can be proved where
+the one that handed over still lives, as the same process:
+
+- It follows its successor, and went on where it was (a partial resynchronisation): every write that it had accepted is
+  one that the successor has. After a manual failover this is so. (One that had more has to be copied anew, and forgets
+  what it was.)
+- It is a primary of the same cluster that serves the slot no more: the keys were moved.
+
+Source: https://redis.io/docs/latest/operate/oss_and_stack/management/replication/
+"""
+
+from typing import Final
+
+import trio
+
+from .address import Address
+from .faults import FAULTS
+from .link import ask_once
+from .resp import Command
+
+HANDOVER_SECONDS: Final = 1.0
+"""How long it may take the one that handed over to follow its successor."""
+_ASK_SECONDS: Final = 0.5
+_AGAIN: Final = 0.05
+
+
+def field(info: bytes, name: bytes) -> bytes:
+    """One field of what INFO answers; empty where it isn't there."""
+    for line in info.splitlines():
+        key, _, value = line.partition(b":")
+        if key == name:
+            return value
+    return b""
+
+
+async def has_all_of(old: Address, run: bytes, info: bytes, *, slot: int | None = None) -> bool:
+    """Whether a server whose INFO (server, replication) this is has all that `old` accepted in that run, as far as
+    anybody can tell within HANDOVER_SECONDS; `slot` where both are of a cluster. Cancelling is safe."""
+    questions: list[Command] = [("INFO", "server"), ("INFO", "replication")]
+    if slot is not None:
+        questions += [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")]
+    with trio.move_on_after(HANDOVER_SECONDS):
+        while True:
+            try:
+                answers = await ask_once(old, questions, seconds=_ASK_SECONDS)
+            except FAULTS:
+                return False
+            theirs = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
+            if field(theirs, b"run_id") != run:
+                return False
+            if field(theirs, b"role") == b"master":
+                return slot is not None and _serves_no_more(old, theirs, answers[3], slot)
+            if field(theirs, b"master_link_status") == b"up":
+                return _goes_on(theirs, info)
+            await trio.sleep(_AGAIN)
+    return False
+
+
+def _goes_on(theirs: bytes, info: bytes) -> bool:
+    before = field(info, b"master_replid2")
+    return (
+        bool(before.strip(b"0"))
+        and field(theirs, b"master_replid2") == before
+        and field(theirs, b"master_replid") == field(info, b"master_replid")
+    )
+
+
+def _serves_no_more(old: Address, theirs: bytes, slots: object, slot: int) -> bool:
+    if b"cluster_state:ok" not in theirs or not isinstance(slots, list):
+        return False
+    for first, last, (host, port, *_), *_ in slots:
+        if first <= slot <= last:
+            return ((host or b"").decode() or old.host, port) != (old.host, old.port)
+    return False
