@@ -21,25 +21,22 @@ from portico.wire.messages import (
     flat,
     identity_of,
     stream_of,
-    target_of,
     targets_of,
 )
 
 TARGETS = [EVERYBODY, *(Target(kind, value) for kind in ADDRESS_FIELDS for value in ("x", "a:b", ":", "all", "é"))]
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_a_target_and_its_stream_name_each_other(target: Target) -> None:
-    assert target_of(stream_of(target)) == target
-
-
 def test_no_two_targets_share_a_stream() -> None:
     assert len({stream_of(target) for target in TARGETS}) == len(TARGETS)
 
 
-@pytest.mark.parametrize("stream", ["", "user", "username:ann", "all:", "nothing:x", "user_id:x"])
-def test_what_is_no_stream_has_no_target(stream: str) -> None:
-    assert target_of(stream) is None
+@pytest.mark.parametrize(
+    ("target", "stream"),
+    [(EVERYBODY, "all"), (Target("user_id", "u1"), "user:u1"), (Target("channel_id", "a:b"), "channel:a:b")],
+)
+def test_the_name_of_a_stream(target: Target, stream: str) -> None:
+    assert stream_of(target) == stream
 
 
 def test_whoever_belongs_to_a_target_is_found_by_it() -> None:
