@@ -1,7 +1,8 @@
 """Portico's SDK: programs that use a gateway import their names from here.
 
 `Client` registers who it is and receives pushes, `Worker` answers requests, `Requester` sends them, and `run` runs a
-program that uses them. Every exception that these raise on purpose is a `ClientError`; all are exported here.
+program that uses them. `Publisher` (blocking) and `AsyncPublisher` push from back ends, over HTTP. Every exception that
+these raise on purpose is a `ClientError`; all are exported here.
 
 Knows the protocol (`portico.wire`) and never the gateway, so it works in a project that has a `service` package of its
 own. A name is loaded when it is first used: the gateway imports `portico.wire`, and must not thereby import trio,
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
     from portico.client.program import run
     from portico.client.requester import Answer, Requester
     from portico.client.worker import Worker
+    from portico.publisher.answers import Receipt, Refused, Unavailable
+    from portico.publisher.asynchronous import AsyncPublisher
+    from portico.publisher.blocking import Publisher
+    from portico.publisher.calls import Push, Target
     from portico.wire.codes import CloseCode, ErrorCode
     from portico.wire.messages import Identity
 
@@ -53,6 +58,7 @@ __version__: Final = VERSION
 
 __all__ = [
     "Answer",
+    "AsyncPublisher",
     "Backoff",
     "BadAddress",
     "BadMessage",
@@ -79,6 +85,10 @@ __all__ = [
     "NoGreeting",
     "NoWorkers",
     "NotRunning",
+    "Publisher",
+    "Push",
+    "Receipt",
+    "Refused",
     "RegistrationRejected",
     "Report",
     "RequestFailed",
@@ -88,6 +98,8 @@ __all__ = [
     "SentAway",
     "StreamOverrun",
     "Superseded",
+    "Target",
+    "Unavailable",
     "Unreachable",
     "Unsendable",
     "Worker",
@@ -110,6 +122,10 @@ _HOMES: Final = {
     "portico.client.program": ("run",),
     "portico.client.requester": ("Answer", "Requester"),
     "portico.client.worker": ("Worker",),
+    "portico.publisher.answers": ("Receipt", "Refused", "Unavailable"),
+    "portico.publisher.asynchronous": ("AsyncPublisher",),
+    "portico.publisher.blocking": ("Publisher",),
+    "portico.publisher.calls": ("Push", "Target"),
     "portico.wire.codes": ("CloseCode", "ErrorCode"),
     "portico.wire.messages": ("Identity",),
 }  # fmt: skip

@@ -1,0 +1,188 @@
+"""Publisher: for programs that block, such as Flask, Django and Celery.
+
+Safe to use from several threads, and to make before a server forks: each process gets connections of its own.
+"""
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+
+from . import calls
+from .answers import Came, Receipt, Refused
+from .calls import Attempts, Call, Push, Target
+
+T = TypeVar("T")
+
+
+class Publisher:
+    """A back end's way to the gateway: pushes, logins, requests, kicks.
+
+    `base_url`: the gateway's HTTP address. `api_key`: one of its `PORTICO_API_KEYS`. `timeout`: seconds that an answer
+    may take, beyond what a call itself waits for. `patience`: seconds from the first try within which a call that
+    failed is tried again; 0 for never, 240 at most. `ssl_context`: whom to trust over https; by default those whom the
+    machine trusts.
+
+    Connections are kept alive and shared. `close` it, or use it in a `with`, when it is no longer needed.
+
+    Every call may raise: Refused, with the gateway's words, where nothing was done; Unavailable, which is a Refused,
+    where the gateway can't do it now and patience is over; Unreachable or GaveUp where no answer came, so that it may
+    have been done; Unsendable for what JSON can't hold. These are ClientErrors. ValueError is for arguments that can't
+    be right. Source: the HTTP API reference.
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://localhost:8000",
+        *,
+        api_key: str | None = None,
+        timeout: float = 10.0,
+        patience: float = 30.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._base_url: Final = calls.base_address(base_url)
+        self._headers: Final = calls.headers_for(api_key)
+        self._timeout: Final = timeout
+        self._patience: Final = calls.checked_patience(patience)
+        self._ssl_context: Final = ssl_context
+        self._http: httpx.Client | None = None
+        self._process = 0
+        self._lock = threading.Lock()
+
+    def push(
+        self,
+        type: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        client_id: str | None = None,
+        user_id: str | None = None,
+        node_id: str | None = None,
+        domain_id: str | None = None,
+        cluster_id: str | None = None,
+        channel_id: str | None = None,
+        all: bool = False,
+        durable: bool = False,
+        ttl: float | None = None,
+        id: str | None = None,
+    ) -> Receipt:
+        """Push one event to everybody that its one target means.
+
+        `durable`: who is away gets it when coming back; `ttl`: for so many seconds. `id`: pushed twice within 5 minutes
+        under the same one, it is delivered once; one is made where none is given.
+        """
+        target = Target(client_id, user_id, node_id, domain_id, cluster_id, channel_id, all)
+        return self._call(calls.push(Push(target, type, data, durable, ttl, id)))
+
+    def push_many(self, pushes: Sequence[Push]) -> list[Receipt | Refused]:
+        """Push up to 10,000 events at once: a receipt, or why not, for each, in their order.
+
+        One that is refused doesn't hold up the others, and is returned, not raised.
+        """
+        return self._call(calls.push_many(calls.named(pushes)))
+
+    def login(
+        self,
+        user_id: str,
+        *,
+        username: str | None = None,
+        session_data: object = None,
+        ttl: float | None = None,
+        **more: object,
+    ) -> dict[str, Any]:
+        """Start a login: all the user's clients get `auto_login`, with `more` in it. Returns it, with its `session_id`.
+
+        `ttl` in seconds, up to 30 days; a day by default.
+        """
+        fields = {"username": username, "session_data": session_data, "ttl": ttl, **more}
+        return self._call(calls.login(user_id, fields))
+
+    def logout(self, session_id: str, *, reason: str = "logout") -> bool:
+        """End a login; `reason` is `logout` or `revoked`. False where there is none (any more)."""
+        return self._call(calls.logout(session_id, reason))
+
+    def logins(self, user_id: str) -> list[dict[str, Any]]:
+        """A user's active logins, oldest first."""
+        return self._call(calls.logins(user_id))
+
+    def request(
+        self,
+        command: str,
+        data: object = None,
+        *,
+        timeout: float | None = None,
+        affinity: str | None = None,
+        idempotent: bool = True,
+    ) -> Any:
+        """Ask a worker, and return its answer. `timeout` in seconds; 30 by default.
+
+        `idempotent`: may be done twice; False: at most once. Raises RequestFailed, or its subclass for the cause
+        (NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), where there is no answer or the answer is an error.
+        """
+        return self._call(calls.request(command, data, timeout, affinity, idempotent))
+
+    def ask_client(self, client_id: str, action: str, params: object = None, *, timeout: float | None = None) -> Any:
+        """Ask one connected client, and return its answer. Raises RequestFailed as `request` does."""
+        return self._call(calls.ask_client(client_id, action, params, timeout))
+
+    def kick(self, client_id: str) -> int:
+        """Close all of a client's connections (4010: it stays away). Returns how many there were."""
+        return self._call(calls.kick(client_id))
+
+    def clients(self, **filters: str | None) -> Iterator[dict[str, Any]]:
+        """Who is connected, page by page; `filters` are the API's: `user_id`, `channel_id`, `role`, …"""
+        offset: int | None = 0
+        while offset is not None:
+            page = self._call(calls.clients(filters, calls.PAGE, offset))
+            yield from page["clients"]
+            offset = page["next_offset"]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers, and how they are doing."""
+        return self._call(calls.workers())
+
+    def close(self) -> None:
+        """Close the connections. A later call makes new ones."""
+        with self._lock:
+            http, self._http = self._http, None
+        if http is not None and self._process == os.getpid():
+            http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _client(self) -> httpx.Client:
+        # A process that was forked must not write to its parent's connections, nor close them.
+        with self._lock:
+            if self._http is None or self._process != os.getpid():
+                verify: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
+                self._http = httpx.Client(headers=self._headers, verify=verify, trust_env=False)
+                self._process = os.getpid()
+            return self._http
+
+    def _call(self, call: Call[T]) -> T:
+        attempts = Attempts(call, self._patience)
+        began = time.monotonic()
+        while True:
+            try:
+                answer = self._client().request(
+                    call.method, self._base_url + call.path, content=call.body, timeout=self._timeout + call.timeout
+                )
+                came = Came(answer.status_code, answer.content, answer.headers.get("retry-after"))
+                delay = attempts.after_answer(came, time.monotonic() - began)
+                if delay is None:
+                    return call.read(came)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                delay = attempts.after_failure(not isinstance(error, calls.BEFORE_SENDING), time.monotonic() - began)
+                if delay is None:
+                    raise calls.unreachable(self._base_url, calls.why(error), attempts.count) from error
+            time.sleep(delay)
