@@ -3,7 +3,7 @@
  * One file, no dependencies: copy it into your project, or import it from where Portico is installed.
  *
  *     import { Publisher } from "./publisher.mjs";
- *     const portico = new Publisher("http://localhost:8000", { apiKey: process.env.PORTICO_API_KEY });
+ *     const portico = new Publisher("http://localhost:8000", { apiKey: process.env.GATEWAY_API_KEY });
  *     await portico.push({ userId: "u1" }, "cart_updated", { items: 3 }, { durable: true });
  *
  * A push has an id (one is made where none is given), and the gateway delivers an id once within 5 minutes. So a push

@@ -20,7 +20,7 @@ def samples(language: str) -> list[str]:
 
 
 def run(command: list[str], base_url: str, folder: Path) -> str:
-    environment = {**os.environ, "PORTICO_URL": base_url, "PORTICO_API_KEY": KEY}
+    environment = {**os.environ, "GATEWAY_URL": base_url, "GATEWAY_API_KEY": KEY}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
