@@ -6,7 +6,7 @@ audit log, and a sentence for whoever sent it that says no more than is needed t
 
 Knows keys and clocks as they are handed in; no socket, no file. Checking costs one signature, some 100 µs.
 
-Source: RFC 7519; RFC 8725 for what to refuse; protocol reference, "Trust", for the claims.
+Source: RFC 7519; RFC 8725 for what to refuse.
 """
 
 import re

@@ -7,8 +7,6 @@ user's id is refused (4003), as is one without any where the proof has none eith
 
 For example, a token with `"sub": "ann", "channel_id": ["news", "team-*"]` may register as user `ann`, under any
 `client_id`, in the channels `news` and `team-7`, and not in `board`.
-
-Source: protocol reference, "Trust".
 """
 
 from dataclasses import dataclass, field
