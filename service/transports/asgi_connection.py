@@ -58,7 +58,8 @@ class AsgiConnection:
         self._log = log
         self._tell_limit: Callable[[int], None] | None = extension.get("limit")
         self._ask_taken: Callable[[], int | None] | None = extension.get("taken")
-        self._frames: deque[Frame] = deque()  # the first is on its way
+        # Payloads, the first of which is on its way: a Frame has its bytes twice.
+        self._frames: deque[bytes] = deque()
         self._sent = 0
         self._room_calls: list[Callable[[], None]] = []
         self._wake = trio.Event()
@@ -74,7 +75,7 @@ class AsgiConnection:
         if self.waiting > self._pressure.limit and not self._pressure.admits(self):
             self.close_slow()
             return
-        self._frames.append(frame)
+        self._frames.append(frame.payload)
         self.waiting += len(frame.payload)
         if self.waiting > BACKLOG:
             self._pressure.entered(self)
@@ -120,11 +121,11 @@ class AsgiConnection:
 
     def first_frames(self, count: int) -> Iterable[bytes]:
         """The messages that go out next."""
-        return [frame.payload for frame in islice(self._frames, count)]
+        return islice(self._frames, count)
 
     def last_frames(self, count: int) -> Iterable[bytes]:
         """The messages that were queued last."""
-        return [frame.payload for frame in islice(reversed(self._frames), count)]
+        return islice(reversed(self._frames), count)
 
     def taken(self) -> int:
         """Bytes that the peer has taken; where the server below can't say, those that the server has."""
@@ -166,16 +167,16 @@ class AsgiConnection:
     async def _write_on(self) -> bool:
         """Send what there is; whether there may be more."""
         while self._frames:
-            frame = self._frames[0]
-            await self._send({"type": "websocket.send", "text": frame.payload.decode()})
+            payload = self._frames[0]
+            await self._send({"type": "websocket.send", "text": payload.decode()})
             self._counts.messages_out += 1
-            self._counts.bytes_out += len(frame.payload)
-            self._sent += len(frame.payload)
+            self._counts.bytes_out += len(payload)
+            self._sent += len(payload)
             # Meanwhile what waits may have been thrown away.
-            if self._frames and self._frames[0] is frame:
+            if self._frames and self._frames[0] is payload:
                 self._pressure.written(self, 1)
                 self._frames.popleft()
-                self.waiting -= len(frame.payload)
+                self.waiting -= len(payload)
             if self._room_calls:
                 self._tell_of_room()
         self._pressure.left(self)
