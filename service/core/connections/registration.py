@@ -8,7 +8,10 @@ reach a connection. A dialect calls `register` with an identity; what comes of i
 2. *Join.* The session is in the hub at once, and the backplane is asked for what its targets get. Until that is
    answered everything sent to the session is held, so nothing overtakes what it missed.
 3. *Check.* Once it has joined, other nodes are told of it (`claims`), and counted with.
-4. *Answer.* The Registrant is told, what was held follows, and the journal says that it is registered.
+4. *Answer.* The Registrant is told, and the journal says that it is registered.
+5. *Replay.* What it missed goes out, and then what was held, each only as fast as the client takes it: for example a
+   client on a slow link that missed 100 MB never has more than some hundred KB of it waiting. Pushes that come
+   meanwhile are held behind; answers to what it says are not.
 
 In one process all of it happens within the call. Over Redis a session may register again before it was answered:
 every registration is answered, in order, each with what it was owed, in every mode the same.
@@ -24,7 +27,7 @@ Source: protocol reference, "C-Client dialect" and "What is promised".
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Literal, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
@@ -35,8 +38,9 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..ports import Wall
 from ..reply import Reply
 from .claims import REPLACED, Claims
+from .held import Held, HeldMessage, Replay
 from .hub import Hub
-from .session import Held, HeldMessage, Session, State
+from .session import Session, State
 
 UNKNOWN: Final = -1
 """The position in a stream that nobody knows: whoever resumes from it is told that something may be lost."""
@@ -56,11 +60,11 @@ class RegistrationRules:
 
 
 class Registered(NamedTuple):
-    """What a client is told: where each of its streams is, what it missed of which, and what greets it."""
+    """What a client is told: where each of its streams is, of which something is lost, and what greets it. What it
+    missed comes next."""
 
     epoch: str
     offsets: Mapping[str, int]
-    missed: Mapping[str, list[Event]]
     lost: Collection[str]
     recovered: bool
     greeting: Event | None
@@ -78,7 +82,8 @@ class Registrant(Protocol):
     """Who answers a connection about its registration: its dialect."""
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """The session gets every push from now on. What this sends comes before all that was held."""
+        """The session gets every push from now on. What this sends comes before what it missed and all that was
+        held."""
 
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
         """It is not who it wants to be; if `refusal.close` is set, it is closed next."""
@@ -203,7 +208,7 @@ class Registration:
         session.replaceable = replaces and self._rules.duplicates == "replace"
         if session.held is None:
             session.held = Held()
-        session.held.items.append(registering)
+        session.held.expect(registering)
         self._hub.add(session, identity)
         if greet and identity.user_id is not None and self._backplane.trouble is None:
             registering.greeted = False
@@ -256,7 +261,7 @@ class Registration:
         if session.held is None:
             self._answer(session, registering)
         else:
-            session.held.items.append(registering)
+            session.held.expect(registering)
 
     def on_replaced(self, session: Session) -> None:
         """A newer connection of this client is here, or at another node."""
@@ -300,30 +305,52 @@ class Registration:
         held = session.held
         if held is None or session.over:
             return
-        session.held = None  # what is sent now goes out at once
-        before: _Registering | None = None
         try:
-            while held.items:
+            while held.items and not session.over:
                 item = held.items[0]
-                if isinstance(item, HeldMessage):
+                if isinstance(item, _Registering):
+                    if not item.complete:
+                        return
                     held.take()
-                    if before is not None and before.is_owed(item):
-                        session.peer.send(item.frame)
-                    continue
-                assert isinstance(item, _Registering)
-                if not item.complete:
+                    # What is sent now goes out at once.
+                    session.held = None
+                    self._answer(session, item, held)
+                    if session.over:
+                        return
                     session.held = held
+                    if item.refusal is None:
+                        held.answered = item
+                        if item.joined is not None and item.joined.missed:
+                            held.replay(chain.from_iterable(item.joined.missed.values()))
+                elif session.peer.has_backlog:
+                    if not held.waits_for_room:
+                        held.waits_for_room = True
+                        session.peer.when_room(partial(self._on_room, session, held))
                     return
-                held.take()
-                if item.refusal is None:
-                    before = item
-                self._answer(session, item, held)
-                if session.over:
-                    return
-            session.move(State.REGISTERED)
+                elif isinstance(item, Replay):
+                    if item.events:
+                        frame = session.handler.push(item.events.popleft())
+                        if frame is not None:
+                            session.peer.send(frame)
+                    else:
+                        held.take()
+                else:
+                    assert isinstance(item, HeldMessage)
+                    held.take()
+                    before = held.answered
+                    if isinstance(before, _Registering) and before.is_owed(item):
+                        session.peer.send(item.frame)
+            if not session.over:
+                session.held = None
+                session.move(State.REGISTERED)
         except Exception as error:
             session.owner.on_error(session, error)
             session.close(CloseCode.INTERNAL, "internal error")
+
+    def _on_room(self, session: Session, held: Held) -> None:
+        held.waits_for_room = False
+        if session.held is held:
+            self._proceed(session)
 
     def _answer(self, session: Session, registering: _Registering, held: Held | None = None) -> None:
         refusal, identity, registrant = registering.refusal, registering.identity, registering.registrant
@@ -358,7 +385,7 @@ class Registration:
                 offsets[stream] = position
         if unknown and session.identity is registering.identity:
             self._unsettled[session] = (registering.identity, unknown)
-        return Registered(joined.epoch, offsets, joined.missed, joined.lost, joined.recovered, registering.greeting)
+        return Registered(joined.epoch, offsets, joined.lost, joined.recovered, registering.greeting)
 
     def _before_what_waits(self, target: Target, position: int, held: int | None = None) -> int:
         """A position in a stream that flows to a session, such that no event at or before it is still on its way."""
@@ -378,7 +405,7 @@ class Registration:
         offsets = {stream_of(t): self._before_what_waits(t, joined.offsets[stream_of(t)]) for t in targets}
         frame = session.handler.push(stream_gap(joined.epoch, offsets))
         if frame is not None:
-            session.send(frame)
+            session.hold(frame)
 
 
 def _first_offsets(held: Held) -> dict[str, int]:

@@ -6,15 +6,15 @@ A session is opened by a transport after the upgrade and is in one state at a ti
        └──────────────────────────┴─────────────────────────────┴──────┴────▶ CLOSING ────▶ CLOSED
 
 OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SPEAKING: the dialect is known, nobody can
-address the connection yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet; what is sent
-to it is held. REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED: the transport
+address the connection yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet, or what it
+missed is still on its way to it; pushes to it are held, and so is everything else until its registration is answered.
+REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED: the transport
 has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all sessions and hold no
 state of one.
 """
 
-from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
@@ -23,6 +23,7 @@ from portico.wire.messages import Event, Identity
 from portico.wire.strict_json import is_json
 
 from ..ports import Peer
+from .held import Held, HeldMessage
 
 if TYPE_CHECKING:
     from ..dispatch.model import Outcome, Request, Worker
@@ -48,56 +49,6 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.CLOSED: frozenset(),
 }
 _OVER: Final = (State.CLOSING, State.CLOSED)
-MAX_HELD: Final = 10_000
-MAX_HELD_BYTES: Final = 4 << 20
-"""Messages, and bytes of these, that may be held for a session that is joining; with more it is closed, to come back
-and resume. One message of any size is let through."""
-
-
-class HeldMessage(NamedTuple):
-    """A message that waits; `stream` and `offset` where it is a durable event."""
-
-    frame: Frame
-    stream: str | None
-    offset: int | None
-
-
-class Registering(Protocol):
-    """One registration that is not answered yet; what is held behind it waits for that."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether it can be answered."""
-
-
-class Held:
-    """What waits for a session that is joining, in order: registrations, and the messages behind each."""
-
-    __slots__ = ("items", "messages", "size")
-
-    def __init__(self) -> None:
-        self.items: deque[HeldMessage | Registering] = deque()
-        self.messages = 0
-        self.size = 0  # bytes
-
-    def add(self, message: HeldMessage) -> bool:
-        """Hold a message; False where it is one too many."""
-        self.messages += 1
-        self.size += len(message.frame.payload)
-        if self.messages > MAX_HELD or (self.size > MAX_HELD_BYTES and self.messages > 1):
-            return False
-        self.items.append(message)
-        return True
-
-    def take(self) -> HeldMessage | Registering:
-        """Take out what is first."""
-        item = self.items.popleft()
-        if isinstance(item, HeldMessage):
-            self.messages -= 1
-            self.size -= len(item.frame.payload)
-        return item
-
-
 NOBODY: Final = Identity()
 
 
@@ -208,14 +159,14 @@ class Session:
         handler.opened(self)
 
     def send(self, frame: Frame) -> None:
-        """Queue one message; on a session that is over this does nothing."""
-        if self.held is not None:
+        """Queue one message, which is no push; on a session that is over this does nothing."""
+        if self.held is not None and self.held.unanswered:
             self.hold(frame)
         elif self.state not in _OVER:
             self.peer.send(frame)
 
     def hold(self, frame: Frame, stream: str | None = None, offset: int | None = None) -> None:
-        """Keep a message until the session has joined; once there is too much, it is closed."""
+        """Keep a push until what comes before it has gone out; once there is too much, the session is closed."""
         if self.held is None:
             self.send(frame)
         elif not self.held.add(HeldMessage(frame, stream, offset)):

@@ -103,7 +103,7 @@ class CClientHandler:
         self._registration.register(session, identity, self, resume=resume, replaces=True, greet=True)
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """It gets every push from now on: say so, with its automatic login and what it missed right behind."""
+        """It gets every push from now on: say so, with its automatic login right behind."""
         resume: dict[str, object] = {
             "epoch": registered.epoch,
             "offsets": registered.offsets,
@@ -116,9 +116,6 @@ class CClientHandler:
         )
         if registered.greeting is not None:
             session.send(wire.push(registered.greeting))
-        for events in registered.missed.values():
-            for event in events:
-                session.send(wire.push(event))
 
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
         """It is not who it wants to be."""

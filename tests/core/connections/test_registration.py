@@ -10,7 +10,7 @@ from msgspec import Raw
 from portico.wire.codes import CloseCode
 from portico.wire.messages import EVERYBODY, Event, Target
 from service.core.cluster.backplane import Joined, Resume
-from service.core.connections import session as sessions
+from service.core.connections import held
 from service.core.connections.session import State
 from service.core.push import delivery
 from service.core.reply import Reply
@@ -397,7 +397,7 @@ def test_one_that_registers_anew_after_an_outage_is_told_by_that(monkeypatch: py
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_HELD", 3)
+    monkeypatch.setattr(held, "MAX_HELD", 3)
     house = stage()
     slow = SlowBackplane(house, monkeypatch)
     session, peer = house.connect("/ws")
@@ -410,7 +410,7 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_held_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(held, "MAX_HELD_BYTES", 1000)
     house = stage()
     slow = SlowBackplane(house, monkeypatch)
     session, peer = house.connect("/ws")

@@ -1,0 +1,84 @@
+"""Held: what waits for a session that is joining, in the order in which it goes out.
+
+Three kinds of things: registrations that are not answered yet, what an answered one missed (its replay), and the pushes
+behind each. Knows sizes and order only. Bounded in messages and in bytes; a replay is not counted, since the history
+has it anyway.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple, Protocol
+
+from portico.wire.frame import Frame
+from portico.wire.messages import Event
+
+MAX_HELD: Final = 10_000
+MAX_HELD_BYTES: Final = 16 << 20
+"""Messages, and bytes of these, that may be held for a session; with more it is closed, to come back and resume. One
+message of any size is let through."""
+
+
+class HeldMessage(NamedTuple):
+    """A message that waits; `stream` and `offset` where it is a durable event."""
+
+    frame: Frame
+    stream: str | None
+    offset: int | None
+
+
+class Registering(Protocol):
+    """One registration that is not answered yet; what is held behind it waits for that."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be answered."""
+
+
+class Replay:
+    """What a client missed, and is on its way to it."""
+
+    __slots__ = ("events",)
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self.events = deque(events)
+
+
+class Held:
+    """What waits for one session."""
+
+    __slots__ = ("answered", "items", "messages", "size", "unanswered", "waits_for_room")
+
+    def __init__(self) -> None:
+        self.items: deque[HeldMessage | Registering | Replay] = deque()
+        self.messages = 0
+        self.size = 0  # bytes
+        self.unanswered = 0  # registrations
+        self.answered: Registering | None = None  # the last that was
+        self.waits_for_room = False  # the peer was asked to tell when it has room
+
+    def expect(self, registering: Registering) -> None:
+        """What is held from now on goes out after this registration's answer."""
+        self.items.append(registering)
+        self.unanswered += 1
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """These go out before everything else that is held."""
+        self.items.appendleft(Replay(events))
+
+    def add(self, message: HeldMessage) -> bool:
+        """Hold a message; False where it is one too many."""
+        self.messages += 1
+        self.size += len(message.frame.payload)
+        if self.messages > MAX_HELD or (self.size > MAX_HELD_BYTES and self.messages > 1):
+            return False
+        self.items.append(message)
+        return True
+
+    def take(self) -> None:
+        """Take out what is first."""
+        item = self.items.popleft()
+        if isinstance(item, HeldMessage):
+            self.messages -= 1
+            self.size -= len(item.frame.payload)
+        elif not isinstance(item, Replay):
+            self.unanswered -= 1
