@@ -167,6 +167,7 @@ class Node:
             counts=self.gateway.counters,
             log=self._note,
             adopt=self.reactor.adopt,
+            adopts_http=True,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,

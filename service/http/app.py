@@ -27,6 +27,8 @@ from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer, Resolve
 from .answers import fault_answer
 from .api import Api, Call
 
+_SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -95,7 +97,9 @@ class _Connection(TrioASGIHTTPConnection):
         body = await _read_body(head, call, receive)
         answer = await _answer(call, body, receive) if isinstance(body, bytes) else body
         if answer is not None:
-            await _send(send, head.method, answer)
+            # Over HTTP/2 a client that opens no window for it would keep the connection for ever.
+            with trio.move_on_after(_SEND_SECONDS):
+                await _send(send, head.method, answer)
 
 
 class _App(QuartTrio):

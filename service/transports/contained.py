@@ -8,21 +8,30 @@ to close them). And a connection is closed so that what was sent last is read: h
 whatever the client still sends is thrown away for a moment.
 
 Where the door has an `adopt`, an upgrade to WebSocket on a plain socket never reaches Hypercorn: its socket
-and what was read from it are given away, and this task ends. Subclasses a class that is not Hypercorn's
-public API: only `front_door` decides whether it is used.
+and what was read from it are given away, and this task ends. Where the door adopts HTTP too, so is every plain socket,
+before anything is read; what the reactor can't serve comes back as a Replayed stream. Bytes of HTTP/1.1 that Hypercorn
+reads have passed a Guard, so that no request is smuggled in between two readings of them. Subclasses a class that is
+not Hypercorn's public API: only `front_door` decides whether it is used.
 """
 
 import socket
 import struct
 from contextlib import suppress
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import h11
 import trio
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
+from service.core.ports import HttpAnswer
+
 from .door import Door, describe
+from .handshake import BadHead
+from .http1 import render
+from .http_framing import Guard
 from .request_head import asks_for_websocket, is_whole, may_be_get
 
 _READ: Final = 64 * 1024
@@ -32,6 +41,7 @@ _SLICE: Final = 64 * 1024
 _UNACKNOWLEDGED: Final = 20_000
 # At most this much is thrown away from a client that goes on sending after our last byte.
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
+_LOOK: Final = 0.01
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -80,6 +90,8 @@ class ContainedServer(TCPServer):
         self._reading = trio.CancelScope()
         self._handling = trio.CancelScope()
         self._reader: trio.lowlevel.Task | None = None
+        self._guard = Guard()
+        self._over_http_2 = False
 
     async def run(self) -> None:
         """Serve the connection until its end. Raises nothing but cancellation."""
@@ -109,6 +121,9 @@ class ContainedServer(TCPServer):
         stream: Any = self.stream
         if self._door.adopt is None or type(stream) is not trio.SocketStream:
             return False
+        if self._door.adopts_http:
+            self._give(stream, b"", "http")
+            return True
         head = b""
         with trio.move_on_after(self._door.handshake_timeout) as patience:
             head = await self._read_head(stream)
@@ -120,14 +135,18 @@ class ContainedServer(TCPServer):
         if not asks_for_websocket(head):
             self.stream = Replayed(stream, head)  # type: ignore[assignment]  # typed there as TLS only
             return False
+        self._give(stream, head, "websocket")
+        return True
+
+    def _give(self, stream: Any, head: bytes, kind: Literal["http", "websocket"]) -> None:
         taken = socket.socket(fileno=stream.socket.detach())
         try:
             taken.setblocking(False)
-            self._door.adopt(taken, head, "websocket", _peer_of(taken))
+            if self._door.adopt is not None:
+                self._door.adopt(taken, head, kind, _peer_of(taken))
         except BaseException:
             taken.close()
             raise
-        return True
 
     async def _speaks(self) -> bool:
         """Whether TLS, where it is wanted, came to be in time."""
@@ -220,13 +239,50 @@ class ContainedServer(TCPServer):
                 break
             # Once the connection is broken Hypercorn forgets those who wait for its stream to be done: a
             # pipelined request would wait here for ever.
+            refused = self._refusal(data)
+            if refused is not None:
+                data = data[: self._guard.sound]
             with trio.CancelScope() as self._handling:
-                await self.protocol.handle(RawData(bytes(data)))
-            if not data:
+                if data or refused is None:
+                    await self.protocol.handle(RawData(bytes(data)))
+            if refused is not None:
+                await self._refuse(refused)
+            if refused is not None or not data:
                 break
+            await self._look_for_http_2()
         await self.protocol.handle(Closed())
         # Or its task would keep this connection's descriptor until the keep-alive time is over.
         await self.idle_task.stop()
+
+    def _refusal(self, data: bytes | bytearray) -> HttpAnswer | None:
+        """The answer to bytes that Hypercorn's parser might take for something else than the reactor's would."""
+        if self._over_http_2:
+            return None
+        try:
+            self._guard.check(bytes(data))
+        except BadHead as bad:
+            return bad.answer
+        return None
+
+    async def _refuse(self, answer: HttpAnswer) -> None:
+        """Say so, after the answers to what came before, unless an answer is half out."""
+        protocol: Any = self.protocol.protocol
+        self._door.counts.handshakes_refused += 1
+        with trio.move_on_after(self._door.send_timeout):
+            # Hypercorn has no event for it, and this is no path of honest clients.
+            while protocol.stream is not None and protocol.connection.their_state is h11.DONE:  # noqa: ASYNC110
+                await trio.sleep(_LOOK)
+        if protocol.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            await self.protocol_send(RawData(render(answer, without_body=False, close=True)))
+        await self.protocol_send(Closed())
+
+    async def _look_for_http_2(self) -> None:
+        """Over HTTP/2 a connection is idle until its first request; Hypercorn takes the preface for one, and a client
+        that sends nothing else would stay for ever."""
+        if not self._over_http_2 and isinstance(self.protocol.protocol, H2Protocol):
+            self._over_http_2 = True
+            if not self.protocol.protocol.streams:
+                await self.protocol_send(Updated(idle=True))
 
     async def _idle_timeout(self) -> None:
         # The first head has its own time; later ones have what the connection may be idle.

@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 from portico.wire.safe_text import safe_text
 from service.core.ports import TransportCounts
 
-Adopt = Callable[[socket.socket, bytes, Literal["websocket"], str], None]
+Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
 
 EXTENSION: Final = "portico.websocket"
@@ -32,7 +32,8 @@ class Log(Protocol):
 class Door:
     """The options of one app's door. All times are in seconds.
 
-    `adopt`: who takes WebSocket upgrades over (None: Hypercorn keeps them and the ASGI transport serves them).
+    `adopt`: who takes WebSocket upgrades over (None: Hypercorn keeps them and the ASGI transport serves them);
+    `adopts_http`: and plain HTTP, and so every plain socket at once.
     `handshake_timeout`: within this a whole request head must have come.
     `send_timeout`: within this a client must take 64 KiB of what it is sent, or it is cut.
     `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
@@ -47,6 +48,7 @@ class Door:
     counts: TransportCounts
     log: Log
     adopt: Adopt | None = None
+    adopts_http: bool = False
     handshake_timeout: float = 5.0
     send_timeout: float = 5.0
     linger: float = 1.0

@@ -129,19 +129,24 @@ class Chunks:
 
 
 class Guard:
-    """Watches the bytes that another HTTP/1.1 server is about to read, and refuses what `body_length` would."""
+    """Watches the bytes that another HTTP/1.1 server is about to read, and refuses what `body_length` would.
 
-    __slots__ = ("_chunks", "_head", "_left", "_off")
+    `sound`: how many bytes of those that were checked last may be read, where they were refused."""
+
+    __slots__ = ("_chunks", "_head", "_left", "_off", "sound")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
         self._chunks: Chunks | None = None
         self._off = False
+        self.sound = 0
 
     def check(self, data: bytes) -> None:
         """More bytes came. Raises BadHead. Once the client has asked for another protocol it looks no more."""
+        size = len(data)
         while data and not self._off:
+            self.sound = size - len(data)
             if self._left:
                 passed = min(self._left, len(data))
                 self._left -= passed

@@ -1,0 +1,118 @@
+"""One Api behind every server that can serve it, on loopback ports of this process: the reactor by itself, the same
+behind Hypercorn's door, Hypercorn by itself, and Hypercorn over TLS, with HTTP/1.1 and HTTP/2."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import trio
+
+from service.http.apis import port_api, whole_api
+from service.http.app import create_http
+from service.transports.door import Door
+from service.transports.front_door import install
+from service.transports.handed_over import HandedOver
+from service.transports.http_server import serve_http
+from service.transports.native import Reactor
+from service.transports.proxies import ProxyRules
+from tests.certificates import Certificate
+
+from .stage import SessionOwner
+
+SERVERS = ("native", "door", "hypercorn", "tls", "http2")
+PLAIN = SERVERS[:3]
+
+
+@dataclass
+class Served:
+    """The ports, by server (`http2` has that of `tls`)."""
+
+    ports: dict[str, int]
+    reactor: Reactor
+    certificate: Certificate
+
+    @asynccontextmanager
+    async def caller(self, server: str, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of one of them."""
+        over_tls = server in ("tls", "http2")
+        verify: Any = self.certificate.trusted() if over_tls else False
+        base = f"{'https' if over_tls else 'http'}://127.0.0.1:{self.ports[server]}"
+        async with httpx.AsyncClient(
+            base_url=base,
+            http2=server == "http2",
+            http1=server != "http2",
+            verify=verify,
+            trust_env=False,
+            timeout=60,
+            headers={"host": "gw.example.com", **headers},
+        ) as client:
+            yield client
+
+    async def dial(self, server: str) -> trio.SocketStream:
+        """A plain connection to one of PLAIN."""
+        return await trio.open_tcp_stream("127.0.0.1", self.ports[server])
+
+
+@asynccontextmanager
+async def serve_everywhere(
+    at: SessionOwner, certificate: Certificate, *, handshake_timeout: float = 5.0, outbound_limit: int = 1 << 20
+) -> AsyncIterator[Served]:
+    """All servers, until the block is left."""
+    api, counters = whole_api(at.parts, at.broken.append), at.parts.counters
+    resolver = ProxyRules().resolve
+    told: list[str] = []
+
+    def log(event: str, /, **fields: object) -> None:
+        told.append(event)
+
+    reactor = Reactor(
+        at.stage.gateway,
+        port_api(at.parts),
+        counters,
+        resolve_origin=resolver,
+        log=log,
+        outbound_limit=outbound_limit,
+        handshake_timeout=handshake_timeout,
+        ping_interval=25.0,
+        pong_timeout=10.0,
+        http_api=api,
+        take_over=lambda sock, received: handed_over.take(sock, received),
+    )
+    files = (str(certificate.file), str(certificate.key))
+    doors = {
+        "door": Door(
+            counts=counters, log=log, handshake_timeout=handshake_timeout, adopt=reactor.adopt, adopts_http=True
+        ),
+        "hypercorn": Door(counts=counters, log=log, handshake_timeout=handshake_timeout),
+        "tls": Door(counts=counters, log=log, handshake_timeout=handshake_timeout, tls=files),
+    }
+    apps = {name: create_http(api, resolver=resolver) for name in doors}
+    for name, door in doors.items():
+        assert install(apps[name], door)
+        apps[name].add_url_rule("/of-the-app", "of_the_app", _of_the_app)
+    handed_over = HandedOver(apps["door"], doors["door"])
+    shutdown = trio.Event()
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await nursery.start(reactor.run)
+        await nursery.start(handed_over.run)
+        ports: dict[str, int] = {}
+        for name, door in doors.items():
+
+            async def serve(task_status: Any, name: str = name, door: Door = door) -> None:
+                await serve_http(apps[name], door=door, shutdown=shutdown, host="127.0.0.1", task_status=task_status)
+
+            ports[name] = (await nursery.start(serve))[0][1]
+        ports["native"] = (await nursery.start(reactor.listen, "127.0.0.1", 0, "http"))[0][1]
+        ports["http2"] = ports["tls"]
+        yield Served(ports, reactor, certificate)
+        shutdown.set()
+        await handed_over.end()
+        nursery.cancel_scope.cancel()
+    assert "contained_error" not in told
+
+
+async def _of_the_app() -> str:
+    return "of the app"

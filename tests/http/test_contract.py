@@ -1,0 +1,282 @@
+"""What every server answers alike, byte for byte but for the date: natively, through the door, by Hypercorn, over TLS and
+HTTP/2. And what HTTP/1.1 connections are owed: keep-alive, order, limits, deadlines, and the end."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from service.http.logins import MAX_LOGIN
+from tests.certificates import Certificate, make_certificate
+from tests.transports.http_corpus import HOSTILE, SOUND
+
+from .servers import PLAIN, SERVERS, Served, serve_everywhere
+from .stage import KEY, SessionOwner, house
+
+PATIENT = 30.0
+PUSH = {"target": {"user_id": "u1"}, "type": "t", "id": "once"}
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@asynccontextmanager
+async def served(certificate: Certificate, **options: Any) -> AsyncIterator[tuple[SessionOwner, Served]]:
+    at = house(api_keys=[KEY])
+    at.stage.client(client_id="c1", user_id="u1")
+    with trio.fail_after(PATIENT * 3):
+        async with serve_everywhere(at, certificate, **options) as everywhere:
+            yield at, everywhere
+
+
+REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
+    *(
+        (method, path, {}, b"")
+        for method in ("GET", "HEAD", "OPTIONS")
+        for path in ("/api/health", "/livez", "/readyz", "/api/c-client/status", "/openapi.json", "/", "/pages/text.js")
+    ),
+    ("GET", "/api/b-client/info", {}, b""),
+    ("GET", "/api/b-client/websocket-info?x=1", {}, b""),
+    ("GET", "/api/workers", {}, b""),
+    ("GET", "/api/workers", {"authorization": f"Bearer {KEY}"}, b""),
+    ("GET", "/api/clients?limit=1&user_id=u%31", {"authorization": f"Bearer {KEY}"}, b""),
+    ("GET", "/api/clients?limit=x", {"authorization": f"Bearer {KEY}"}, b""),
+    ("GET", "/api/logins/%E2%82%AC", {"authorization": f"Bearer {KEY}"}, b""),
+    ("DELETE", "/api/clients/a%2Fb", {"authorization": f"Bearer {KEY}"}, b""),
+    ("DELETE", "/api/health", {}, b""),
+    ("BREW", "/api/health", {}, b""),
+    ("GET", "/nothing", {}, b""),
+    ("POST", "/nothing", {}, b"body"),
+    ("GET", "/of-the-app", {}, b""),
+    ("GET", "/api/health%2f", {}, b""),
+    ("GET", "/api/health", {"host": "a..b"}, b""),
+    ("GET", "/api/health", {"host": "[::1]:8000", "origin": "http://[::1]"}, b""),
+    ("GET", "/livez", {"origin": "https://shop.example.com"}, b""),
+    ("POST", "/api/notifications", {}, json.dumps(PUSH).encode()),
+    ("POST", "/api/notifications", {"authorization": f"Bearer {KEY}"}, json.dumps(PUSH).encode()),
+    ("POST", "/api/notifications", {"authorization": f"Bearer {KEY}"}, json.dumps([PUSH, {}]).encode()),
+    ("POST", "/api/notifications", {"authorization": f"Bearer {KEY}"}, b'{"durabel": true}'),
+    ("POST", "/api/notifications", {"authorization": f"Bearer {KEY}"}, b""),
+    ("POST", "/api/logins", {"authorization": f"Bearer {KEY}"}, b" " * (MAX_LOGIN + 1)),
+    ("POST", "/api/requests", {"authorization": f"Bearer {KEY}"}, b'{"command": "nobody", "request_id": "r1"}'),
+    ("POST", "/api/clients/nobody/requests", {"authorization": f"Bearer {KEY}"}, b'{"action": "a"}'),
+]
+
+
+async def test_every_server_gives_the_same_answers(certificate: Certificate) -> None:
+    async with served(certificate) as (_, everywhere):
+        answers: dict[str, list[Any]] = {}
+        for server in SERVERS:
+            async with everywhere.caller(server) as caller:
+                answers[server] = [
+                    _comparable(await caller.request(method, path, headers=headers, content=body or None))
+                    for method, path, headers, body in REQUESTS
+                ]
+        # What names the scheme is the only difference there may be.
+        for server in SERVERS[1:]:
+            for request, expected, answer in zip(REQUESTS, answers["native"], answers[server], strict=True):
+                if (
+                    "/info" not in request[1]
+                    and "websocket-info" not in request[1]
+                    and request[1] not in ("/", "/pages/text.js")
+                ):
+                    assert answer == expected, (server, request[:3])
+                assert answer[0] == expected[0], (server, request[:3])
+
+
+def _comparable(answer: httpx.Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    headers = [(name.lower(), value) for name, value in answer.headers.raw if name.lower() != b"date"]
+    assert b"date" in [name.lower() for name, _ in answer.headers.raw]
+    return answer.status_code, headers, answer.content
+
+
+async def read_to_end(stream: trio.SocketStream) -> bytes:
+    data = b""
+    with trio.fail_after(PATIENT):
+        while part := await stream.receive_some(65536):
+            data += part
+    return data
+
+
+async def exchange(everywhere: Served, server: str, data: bytes) -> bytes:
+    """What comes back for these bytes, up to the end."""
+    async with await everywhere.dial(server) as stream:
+        await stream.send_all(data)
+        return await read_to_end(stream)
+
+
+def statuses(answers: bytes) -> list[int]:
+    """The status of each answer in what came back."""
+    found = []
+    while answers:
+        head, _, answers = answers.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        status = int(lines[0].split(b" ")[1])
+        found.append(status)
+        fields = dict(line.lower().split(b": ", 1) for line in lines[1:])
+        answers = answers[int(fields.get(b"content-length", 0)) :]
+    return found
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_what_is_hostile_is_refused_and_the_connection_closed(certificate: Certificate, server: str) -> None:
+    async with served(certificate, handshake_timeout=1.0) as (at, everywhere):
+        for data in HOSTILE:
+            with trio.fail_after(PATIENT):
+                (status,) = statuses(await exchange(everywhere, server, data))
+            assert status in (400, 501, 505), data
+        # After a sound request on the same connection too: that is answered, and nothing after the bad one is.
+        for data in HOSTILE[:12]:
+            got = statuses(await exchange(everywhere, server, SOUND[0] + data + SOUND[0]))
+            assert got[0] == 200
+            assert got[1] in (400, 501)
+            assert len(got) == 2
+        assert at.broken == []
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_pipelined_requests_are_answered_in_order(certificate: Certificate, server: str) -> None:
+    async with served(certificate) as (_, everywhere):
+        last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        requests = b"".join(SOUND)
+        expected = [401 if sound.startswith(b"POST") else 200 for sound in SOUND]
+        # HEAD's answer announces a body that it hasn't.
+        keep = [(sound, status) for sound, status in zip(SOUND, expected, strict=True) if not sound.startswith(b"HEAD")]
+        requests = b"".join(sound for sound, _ in keep) * 20
+        got = statuses(await exchange(everywhere, server, requests + last))
+        assert got == [status for _, status in keep] * 20 + [200]
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_bytes_one_by_one(certificate: Certificate, server: str) -> None:
+    body = json.dumps(PUSH).encode()
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    key = f"Authorization: Bearer {KEY}\r\n".encode()
+    async with served(certificate) as (_, everywhere), await everywhere.dial(server) as stream:
+        for fields, sent in ((b"Content-Length: %d" % len(body), body), (b"Transfer-Encoding: chunked", chunked)):
+            data = b"POST /api/notifications HTTP/1.1\r\nHost: x\r\n" + key + fields + b"\r\n\r\n" + sent
+            for at in range(len(data)):
+                await stream.send_all(data[at : at + 1])
+            answer = await stream.receive_some(4096)
+            assert answer.startswith(b"HTTP/1.1 202 ")
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_expect_100_continue(certificate: Certificate, server: str) -> None:
+    body = json.dumps(PUSH).encode()
+    head = "POST /api/notifications HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+    head += f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with served(certificate) as (_, everywhere), await everywhere.dial(server) as stream:
+        await stream.send_all(head.encode())
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(body)
+        assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 202 ")
+
+
+@pytest.mark.parametrize("server", PLAIN)
+@pytest.mark.parametrize(
+    "request_",
+    [b"GET /livez HTTP/1.0\r\n\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Close\r\n\r\n"],
+)
+async def test_connections_that_are_to_end_do(certificate: Certificate, server: str, request_: bytes) -> None:
+    async with served(certificate) as (_, everywhere):
+        answer = await exchange(everywhere, server, request_ + SOUND[0])
+        assert statuses(answer) == [200]
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_who_says_nothing_more_is_closed(certificate: Certificate, server: str) -> None:
+    async with served(certificate, handshake_timeout=0.5) as (_, everywhere):
+        for begun in (b"", b"GET /livez HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            async with await everywhere.dial(server) as stream:
+                await stream.send_all(begun)
+                await read_to_end(stream)
+        async with await everywhere.dial(server) as stream:
+            await stream.send_all(SOUND[0])
+            assert statuses(await read_to_end(stream)) == [200]
+
+
+@pytest.mark.parametrize("server", ["native", "door"])
+async def test_a_head_that_trickles_is_not_waited_for(certificate: Certificate, server: str) -> None:
+    async with served(certificate, handshake_timeout=0.5) as (_, everywhere):
+        async with await everywhere.dial(server) as stream:
+            await stream.send_all(SOUND[0])
+            await stream.receive_some(4096)
+            with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENT):
+                while True:
+                    await stream.send_all(b"X")
+                    await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_another_servers_request_takes_the_connection_with_it(certificate: Certificate, server: str) -> None:
+    async with served(certificate) as (_, everywhere):
+        other = b"GET /of-the-app HTTP/1.1\r\nHost: x\r\n\r\n"
+        post = b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+        last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        got = await exchange(everywhere, server, SOUND[0] + other + post + SOUND[0] + last)
+        assert statuses(got) == [200, 200, 404, 200, 200]
+        assert b"of the app" in got
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_caller_that_hangs_up_cancels_its_request(certificate: Certificate, server: str) -> None:
+    async with served(certificate) as (at, everywhere):
+        _, worker = at.stage.worker("w1")
+        async with everywhere.caller(server, authorization=f"Bearer {KEY}") as caller:
+            with trio.move_on_after(PATIENT) as waiting:
+                async with trio.open_nursery() as nursery:
+
+                    async def ask() -> None:
+                        await caller.post("/api/requests", json={"command": "echo"})
+
+                    nursery.start_soon(ask)
+                    while at.parts.dispatcher.outstanding == 0:  # noqa: ASYNC110 - the core has no events
+                        await trio.sleep(0.01)
+                    nursery.cancel_scope.cancel()
+            assert not waiting.cancelled_caught
+        with trio.fail_after(PATIENT):
+            while at.parts.dispatcher.outstanding:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert any(message["type"] == "custom" for message in worker.take())
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_what_is_pipelined_behind_a_request_that_waits_waits_too(certificate: Certificate, server: str) -> None:
+    async with served(certificate) as (at, everywhere), await everywhere.dial(server) as stream:
+        session, worker = at.stage.worker("w1")
+        worker.take()
+        body = b'{"command": "echo", "request_id": "r1"}'
+        ask = f"POST /api/requests HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n".encode()
+        ask += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        await stream.send_all(ask + SOUND[0])
+        with trio.fail_after(PATIENT):
+            while at.parts.dispatcher.outstanding == 0:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        [request] = [message for message in worker.take() if message["type"] == "request"]
+        at.stage.say(
+            session, {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": 1}}
+        )
+        got = b""
+        with trio.fail_after(PATIENT):
+            while got.count(b"HTTP/1.1 200") < 2:
+                got += await stream.receive_some(4096)
+        assert got.index(b'"r1"') < got.index(b'"status":"ok"')
+
+
+@pytest.mark.parametrize("server", ["native", "door"])
+async def test_who_pipelines_and_reads_nothing_is_held_and_then_cut(certificate: Certificate, server: str) -> None:
+    async with served(certificate, outbound_limit=64_000) as (_, everywhere), await everywhere.dial(server) as stream:
+        page = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENT):
+            while True:
+                await stream.send_all(page * 100)
+        assert everywhere.reactor.connection_count == 0
