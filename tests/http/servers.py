@@ -16,6 +16,7 @@ from service.transports.front_door import install
 from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
 from service.transports.native import Reactor
+from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from tests.certificates import Certificate
 
@@ -73,7 +74,7 @@ async def serve_everywhere(
         counters,
         resolve_origin=resolver,
         log=log,
-        outbound_limit=outbound_limit,
+        pressure=Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0),
         handshake_timeout=handshake_timeout,
         ping_interval=25.0,
         pong_timeout=10.0,
