@@ -15,7 +15,7 @@ from msgspec import Raw
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Event, Target, stream_of
-from service.core.cluster.backplane import Backplane, Joined, Publication, Published, Resume
+from service.core.cluster.backplane import LARGEST_MESSAGE, Backplane, Joined, Publication, Published, Resume
 from service.core.reply import Reply
 
 LENGTH = 50
@@ -449,6 +449,12 @@ class NeighbourContract:
         assert [m for m in c.messages if m[1] == "all"] == [(of_a, "all", b"\x00%d\xff" % n) for n in range(100)]
         assert [m for m in c.messages if m[1] == "one"] == []
         assert a.messages == []
+
+    async def test_messages_of_the_largest_size_arrive(self, scene: Scene) -> None:
+        a, b = scene.a, scene.b
+        a.plane.tell(b.plane.node, "large", b"x" * LARGEST_MESSAGE)
+        await b.until(lambda: bool(b.messages))
+        assert [(kind, len(body)) for _, kind, body in b.messages] == [("large", LARGEST_MESSAGE)]
 
     async def test_holders_of_a_target_are_told_and_counted(self, scene: Scene) -> None:
         a, b, c = scene.a, scene.b, scene.c

@@ -26,6 +26,8 @@ from portico.wire.messages import Event, Target
 
 from ..reply import Reply
 
+LARGEST_MESSAGE: Final = (8 << 20) - 1024
+"""Bytes that the body of a message between nodes may have. Larger ones are not sent: whoever tells looks first."""
 PATIENCE: Final = 2.0
 """Seconds that something waits for a backplane that is out of reach, before it is refused."""
 
@@ -151,7 +153,8 @@ class Backplane(Protocol):
     # Among nodes
 
     def tell(self, node: str, kind: str, body: bytes) -> None:
-        """Send a message to one node. At most once; messages of one node to another arrive in their order."""
+        """Send a message of at most LARGEST_MESSAGE bytes to one node. At most once; messages of one node to another
+        arrive in their order."""
 
     def tell_all(self, kind: str, body: bytes) -> None:
         """Send a message to every other node."""

@@ -31,10 +31,10 @@ class ClientRequests:
         self._envelopes = envelopes
         self._cluster_messages = cluster_messages
         self._remote = remote
-        remote.find_client = self.here
+        remote.client_finder = self
         cluster_messages.answer_to(KIND, lambda body: (self._dialect(body.decode()) or "").encode())
 
-    def here(self, client_id: str) -> WorkerLink | None:
+    def find_client(self, client_id: str) -> WorkerLink | None:
         """The link of a client's newest connection to this node that can be asked."""
         sessions = self._hub.find(Target("client_id", client_id))
         for session in reversed(list(sessions)):
@@ -46,7 +46,7 @@ class ClientRequests:
         """Find a client anywhere. Answered, maybe before this returns, with its link (to be used at
         once), or why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` where not every node
         could tell."""
-        link = self.here(client_id)
+        link = self.find_client(client_id)
         if link is not None:
             reply(link)
             return

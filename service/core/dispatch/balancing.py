@@ -97,7 +97,7 @@ class LoadPool:
         if worker.level is not None:
             del worker.level[worker]
         levels = self.sick if worker.sick else self.well
-        load = len(worker.requests) / worker.weight
+        load = worker.load if worker.remote else len(worker.requests) / worker.weight
         level = levels.by_load.get(load)
         if level is None:
             level = levels.open(load)

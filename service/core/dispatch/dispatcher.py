@@ -33,6 +33,7 @@ from .fair_queue import FairQueue
 from .model import (
     GONE,
     Caller,
+    Guest,
     Outcome,
     OutcomeKind,
     Request,
@@ -42,7 +43,8 @@ from .model import (
     WorkerLink,
     WorkerStatus,
 )
-from .pools import STRATEGIES, PoolsObserver
+from .pools import STRATEGIES
+from .remote_workers import RemoteWorker
 from .request_table import RequestTable
 from .scheduler import LOST, TIMEOUT, DispatchRules, Scheduler
 
@@ -171,8 +173,9 @@ class Dispatcher:
         now = self._now()
         worker.sick = worker.statistics.sick(now)
         self._workers[worker] = None
-        self._pools.add_worker(worker)
-        self.scheduler.feed_worker(worker, now)
+        if not self.scheduler.draining:
+            self._pools.add_worker(worker)
+            self.scheduler.feed_worker(worker, now)
         return worker
 
     def change_worker(
@@ -187,14 +190,16 @@ class Dispatcher:
         if not worker.alive:
             return
         now = self._now()
-        self._pools.remove_worker(worker)
+        if worker.pool is not None:
+            self._pools.remove_worker(worker)
         if capacity is not None:
             worker.capacity = capacity
         if weight is not None:
             worker.weight = weight
         if not isinstance(commands, Unchanged):
             worker.commands = None if commands is None else frozenset(commands)
-        self._pools.add_worker(worker)
+        if not self.scheduler.draining:
+            self._pools.add_worker(worker)
         if not isinstance(commands, Unchanged) or not worker.takes_work:
             self.scheduler.move_line(worker, now)
             self.scheduler.refuse_unserved(now)
@@ -208,7 +213,8 @@ class Dispatcher:
         worker.alive = False
         worker.link = GONE
         del self._workers[worker]
-        self._pools.remove_worker(worker)
+        if worker.pool is not None:
+            self._pools.remove_worker(worker)
         if worker.client_id is not None:
             if len(self._gone) >= GONE_LIMIT:
                 del self._gone[next(iter(self._gone))]
@@ -220,23 +226,6 @@ class Dispatcher:
         """Forget the statistics of workers that are gone, and the keys that were bound to them."""
         self._gone.clear()
         self._affinity.forget_gone_workers()
-
-    # For other nodes
-
-    def observe_room(self, observer: PoolsObserver | None) -> None:
-        """Tell this observer when `room_by_commands` may have changed; None: nobody."""
-        self._pools.observer = observer
-
-    def room_by_commands(self) -> dict[frozenset[str] | None, tuple[int, int]]:
-        """For each set of commands that workers here serve (None: every one): how many requests more they take, and how
-        many in all."""
-        room: dict[frozenset[str] | None, tuple[int, int]] = {}
-        if not self.scheduler.draining:
-            for worker in self._workers:
-                free, capacity = room.get(worker.commands, (0, 0))
-                free += max(0, worker.capacity - len(worker.requests))
-                room[worker.commands] = free, capacity + worker.capacity
-        return room
 
     # Callers
 
@@ -275,17 +264,20 @@ class Dispatcher:
         affinity: str | None,
         attempt: int,
         tried: tuple[str, ...],
+        guest: Guest,
+        may_wait: bool,
     ) -> Request:
-        """Make an attempt (the `attempt`-th) at a request of another node, with a worker of this one. It waits for
-        room if it must. A caller has either guests only, or none."""
+        """Make an attempt (the `attempt`-th) at a request of another node, with a worker of this one: with the
+        one that its node has chosen, or any. If none has room, it waits (if it `may_wait`), or ends as BUSY. A caller
+        has either guests only, or none."""
         now = self._now()
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, False, now)
-        request.guest = True
+        request.guest = guest
         request.attempt = request.retries = attempt - 1
         request.tried = tried
         self._requests.add_request(request)
-        self.scheduler.place_request(request, now)
+        self.scheduler.place_guest(request, now, may_wait=may_wait)
         return request
 
     def ask_client(
@@ -298,10 +290,10 @@ class Dispatcher:
         timeout: float | None = None,
         client_id: str | None = None,
         *,
-        guest: bool = False,
+        guest: Guest | None = None,
     ) -> Request:
         """Make a request for one client. `client_id`: what is named as `processed_by`. At most `queue_limit` at a time;
-        call `forget_client` when its connection is over. `guest`: another node asks."""
+        call `forget_client` when its connection is over. `guest`: if another node asks."""
         now = self._now()
         if timeout is None:
             timeout = self._rules.worker_timeout
@@ -353,9 +345,10 @@ class Dispatcher:
         error: str | None = None,
         partial: bool = False,
         processed_by: str | None = None,
+        seconds_there: float = 0.0,
     ) -> Verdict:
-        """A worker, or the client of a link, answered. `request_id` is what it says, and may be of anything.
-        `processed_by`: the name of the worker, if it isn't the one that was given."""
+        """A worker, or the client of a link, answered. `request_id` is what it says, and may be anything. From another
+        node, `processed_by` is the name of the worker, and `seconds_there` for how long it had the request."""
         request = worker.requests.get(request_id) if isinstance(worker, Worker) else None
         if request is None:
             link = worker.link if isinstance(worker, Worker) else worker
@@ -380,7 +373,10 @@ class Dispatcher:
         now = self._now()
         if not request.guest:
             self._counters.request_latency.observe(now - request.submitted_at)
-        self._record(at, now, now - request.sent_at, not success)
+        if isinstance(at, RemoteWorker):
+            at.on_answered(now - request.sent_at, seconds_there)
+        else:
+            self._record(at, now, now - request.sent_at, not success)
         self._requests.close_request(request, outcome.kind)
         request.caller.on_answer(request, outcome)
         self.scheduler.on_room(at, now)
@@ -394,9 +390,7 @@ class Dispatcher:
                 continue
             worker = request.worker
             if worker is not None:
-                seconds = now - request.sent_at
-                if worker.statistics.is_overdue(seconds, min(request.timeout, self._rules.worker_timeout)):
-                    self._record(worker, now, seconds, True)
+                self._blame(worker, request, now)
                 freed[worker] = None
             self._requests.end_request(request, TIMEOUT)
             if worker is not None:
@@ -407,6 +401,19 @@ class Dispatcher:
             if worker.sick and not worker.statistics.sick(now):
                 worker.sick = False
                 self._pools.on_worker_changed(worker)
+
+    def expire_guest(self, request: Request) -> None:
+        """Another node says that the time of its request is up."""
+        if request.worker is not None and not request.over:
+            self._blame(request.worker, request, self._now())
+        self.cancel_request(request)
+
+    def _blame(self, worker: Worker, request: Request, now: float) -> None:
+        seconds = now - request.sent_at
+        if not worker.remote and worker.statistics.is_overdue(
+            seconds, min(request.timeout, self._rules.worker_timeout)
+        ):
+            self._record(worker, now, seconds, True)
 
     def _record(self, worker: Worker, now: float, seconds: float, failed: bool) -> None:
         worker.statistics.record(now, seconds, failed)

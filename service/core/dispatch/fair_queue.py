@@ -61,7 +61,7 @@ class FairQueue:
         caller = self._callers.get(request.caller)
         if caller is None:
             self._turn += 1
-            caller = self._callers[request.caller] = _Turnstile(request.caller, request.guest, self._turn)
+            caller = self._callers[request.caller] = _Turnstile(request.caller, request.guest is not None, self._turn)
         waiting = caller.lines.get(line)
         if waiting is None:
             waiting = caller.lines[line] = OrderedDict()

@@ -104,6 +104,16 @@ class _Gone:
 GONE: Final = _Gone()
 
 
+class Guest:
+    """Of a request that belongs to another `node`: which, and the worker here that it has `chosen`, if any."""
+
+    __slots__ = ("chosen", "node")
+
+    def __init__(self, node: str, chosen: "Worker | None" = None) -> None:
+        self.node = node
+        self.chosen = chosen
+
+
 class Request:
     """A request, from `submit` to its final answer. Times in seconds on the dispatcher's clock.
 
@@ -164,7 +174,7 @@ class Request:
         self.attempt = 0
         self.retries = 0  # attempts that were counted as such
         self.direct = False  # for one client and no other
-        self.guest = False
+        self.guest: Guest | None = None
         self.partial_sent = False
         self.over = False
         self.worker: Worker | None = None
@@ -311,6 +321,11 @@ class Worker:
     def outstanding(self) -> int:
         """The number of requests it has not answered."""
         return len(self.requests)
+
+    @property
+    def load(self) -> float:
+        """Outstanding requests ÷ weight, as least_loaded compares it."""
+        return len(self.requests) / self.weight
 
     @property
     def takes_work(self) -> bool:

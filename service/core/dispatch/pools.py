@@ -2,7 +2,8 @@
 
 Workers that serve the same commands share a pool, and a pool holds only those of them that have room. So a pick looks
 at as many pools as there are different sets of commands (mostly one), never at all workers, and a change of one worker
-concerns one pool. The order within a pool, and the choice, are the strategy's (`balancing`).
+concerns one pool. Workers of other nodes are among them (`remote_workers`). The order within a pool, and the choice,
+are the strategy's (`balancing`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +16,22 @@ from .model import Worker
 
 
 class PoolsObserver(Protocol):
-    """Is told when there may be room for something else. Must not call back."""
+    """Is told what becomes of workers. Must not call back."""
 
-    def on_room_changed(self) -> None:
-        """A worker got room, has none any more, came, or left."""
+    def on_worker_changed(self, worker: Worker) -> None:
+        """A worker came, or its requests, capacity or health changed."""
+
+    def on_worker_removed(self, worker: Worker) -> None:
+        """A worker is gone, or about to be added again."""
 
 
 class _Group(Generic[P]):
-    __slots__ = ("members", "pool")
+    __slots__ = ("here", "members", "pool")
 
     def __init__(self, pool: P) -> None:
         self.pool = pool
         self.members = 0  # with or without room
+        self.here = 0  # those of this node
 
 
 class Pools(Protocol):
@@ -45,6 +50,9 @@ class Pools(Protocol):
 
     def serves(self, command: str) -> bool:
         """True if a worker serves this command, with or without room."""
+
+    def serves_here(self, command: str) -> bool:
+        """True if a worker of this node serves this command, with or without room."""
 
     def pick_worker(self, command: str) -> Worker | None:
         """A worker that serves the command and has room, by the strategy."""
@@ -76,10 +84,9 @@ class StrategyPools(Generic[P]):
                 for command in worker.commands:
                     self._by_command.setdefault(command, list(self._for_all)).append(group.pool)
         group.members += 1
+        group.here += not worker.remote
         worker.pool = group.pool
         self.on_worker_changed(worker)
-        if self.observer is not None:
-            self.observer.on_room_changed()
 
     def remove_worker(self, worker: Worker) -> None:
         """See Pools."""
@@ -89,8 +96,9 @@ class StrategyPools(Generic[P]):
             worker.offered = False
         worker.pool = None
         group.members -= 1
+        group.here -= not worker.remote
         if self.observer is not None:
-            self.observer.on_room_changed()
+            self.observer.on_worker_removed(worker)
         if group.members:
             return
         del self._groups[worker.commands]
@@ -113,20 +121,26 @@ class StrategyPools(Generic[P]):
         if len(worker.requests) < worker.capacity:
             if worker.offered:
                 pool.on_load_changed(worker)
-                return
-            worker.offered = True
-            pool.add_worker(worker)
+            else:
+                worker.offered = True
+                pool.add_worker(worker)
         elif worker.offered:
             worker.offered = False
             pool.remove_worker(worker)
-        else:
-            return
         if self.observer is not None:
-            self.observer.on_room_changed()
+            self.observer.on_worker_changed(worker)
 
     def serves(self, command: str) -> bool:
         """See Pools."""
         return bool(self._for_all) or command in self._by_command
+
+    def serves_here(self, command: str) -> bool:
+        """See Pools."""
+        if command in self._by_command:
+            groups = self._groups.items()
+            return any(group.here and (commands is None or command in commands) for commands, group in groups)
+        group = self._groups.get(None)
+        return group is not None and group.here > 0
 
     def pick_worker(self, command: str) -> Worker | None:
         """See Pools."""

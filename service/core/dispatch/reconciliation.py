@@ -9,8 +9,8 @@ isn't there counts as lost with its worker.
 What is answered within CHECK_EVERY seconds costs nothing. Synchronous, with no clock of its own.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
 
 from ..cluster.backplane import Backplane
 from ..cluster.cluster_messages import ClusterMessages
@@ -23,27 +23,29 @@ CHECK_EVERY: Final = 1.0
 NAMES_A_MESSAGE: Final = 1000
 
 
-class Reconciliation:
-    """One node's. `sent_to` gives this node's requests at another by their names, oldest first; `guests_of` the names
-    of that node's requests here; `gone` is told of one that isn't where it was sent."""
+class ReconciliationObserver(Protocol):
+    """Who knows what is where."""
 
-    def __init__(
-        self,
-        cluster_messages: ClusterMessages,
-        *,
-        now: Monotonic,
-        sent_to: Callable[[str], Mapping[str, Request]],
-        guests_of: Callable[[str], Collection[str]],
-        gone: Callable[[str, str], None],
-    ) -> None:
+    def sent_to(self, node: str) -> Mapping[str, Request]:
+        """This node's requests at another one, by the names of their attempts, oldest first."""
+
+    def guests_of(self, node: str) -> Collection[str]:
+        """The names of another node's requests that are here."""
+
+    def on_missing(self, sender: str, name: str) -> None:
+        """What was sent to that node isn't there, and if there was an answer, it was lost."""
+
+
+class Reconciliation:
+    """One node's."""
+
+    def __init__(self, cluster_messages: ClusterMessages, observer: ReconciliationObserver, *, now: Monotonic) -> None:
         self._backplane: Backplane = cluster_messages.backplane
+        self._observer = observer
         self._now = now
-        self._sent_to = sent_to
-        self._guests_of = guests_of
-        self._gone = gone
         self._due = 0.0
-        cluster_messages.on(CHECK, self._checked)
-        cluster_messages.on(GONE, self._not_there)
+        cluster_messages.on(CHECK, self._on_check)
+        cluster_messages.on(GONE, self._on_gone)
 
     def tick(self, nodes: Collection[str]) -> None:
         """Ask these nodes, if it is time. Not for a node that is cut off."""
@@ -53,20 +55,20 @@ class Reconciliation:
         self._due = now + CHECK_EVERY
         for node in nodes:
             names = []
-            for name, request in self._sent_to(node).items():
+            for name, request in self._observer.sent_to(node).items():
                 if request.sent_at > now - CHECK_EVERY:
                     break
                 names.append(name)
             for start in range(0, len(names), NAMES_A_MESSAGE):
                 self._backplane.tell(node, CHECK, encode(names[start : start + NAMES_A_MESSAGE]))
 
-    def _checked(self, sender: str, body: bytes) -> None:
+    def _on_check(self, sender: str, body: bytes) -> None:
         """Another node asks what of this is here."""
-        guests = self._guests_of(sender)
+        guests = self._observer.guests_of(sender)
         if missing := [name for name in decode_names(body) if name not in guests]:
             self._backplane.tell(sender, GONE, encode(missing))
 
-    def _not_there(self, sender: str, body: bytes) -> None:
+    def _on_gone(self, sender: str, body: bytes) -> None:
         """What another node doesn't have of ours."""
         for name in decode_names(body):
-            self._gone(sender, name)
+            self._observer.on_missing(sender, name)

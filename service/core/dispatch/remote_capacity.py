@@ -1,117 +1,231 @@
-"""What this node tells the others of its workers, so that they may send it requests.
+"""What this node tells the others of its workers, so that they can choose among them as this node does.
 
-It tells them as soon as there is room where there was none, or none where there was some, which is what others act
-on; at the next tick where there is only more or less; and every REPEAT seconds, so that a message that was lost does
-no lasting harm. What happens within one pass, or within BRIEF seconds, is told as one. Nothing is told, and nothing
-watched, while no other node lives; nor by a node that never had workers.
+How old is what another node knows? Whether a worker has room, is well, is there at all, is told at the end of the pass
+in which it changes, unless something was told within the last BRIEF seconds. That a worker has room again is told at
+once if requests wait at another node. How much a worker has to do is told every PACE seconds while it changes. What is
+held back is told at the next change, and at the next tick (every 100 ms) at the latest. Everything is told again every
+REPEAT seconds, so that a lost message does no lasting harm.
+
+What happens within one pass is told in one message. Nothing is told, and nothing observed, while no other node lives;
+nor by a node that never had workers or waiting requests.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..cluster.backplane import Backplane
 from ..ports import Defer, Monotonic
-from .dispatcher import Dispatcher
-from .model import Request
-from .remote_messages import WORKERS, Offered, encode
+from .model import Worker
+from .remote_messages import OFFER, Offer, OfferedWorker, encode
+from .scheduler import Scheduler
 
 REPEAT: Final = 2.0
-"""Seconds after which a node tells again what it told before."""
 BRIEF: Final = 0.01
-"""Seconds between two tellings at least; what changes meanwhile is told at the next tick."""
+PACE: Final = 0.02
+PER_WORKER: Final = 50e-6
+"""Seconds by which PACE is longer for each worker that has changed: with a thousand of them, 70 ms."""
 
-Guests = Callable[[], Iterable[tuple[str, Request]]]
-"""The requests of other nodes that are here, with the names of the nodes."""
+_Told = tuple[bool, bool, int, int]
 
 
 class RemoteCapacity:
-    """This node's word to the others."""
+    """This node's word to the others (the observer of the pools and of the queue)."""
 
-    def __init__(
-        self, dispatcher: Dispatcher, backplane: Backplane, *, now: Monotonic, defer: Defer, guests: Guests
-    ) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, scheduler: Scheduler, backplane: Backplane, *, now: Monotonic, defer: Defer) -> None:
+        self._wanted = False
+        self._scheduler = scheduler
         self._backplane = backplane
         self._now = now
         self._defer = defer
-        self._guests = guests
         self._others: set[str] = set()
-        self._numbers: dict[frozenset[str] | None, int] = {}
+        self._numbers: dict[Worker, int] = {}
+        self._by_number: dict[int, Worker] = {}
         self._numbered = 0
-        self._told: list[Offered] = []
+        self._sets: dict[frozenset[str] | None, int] = {}
+        self._told_sets: set[int] = set()
+        self._told: dict[Worker, _Told] = {}
+        self._changed: dict[Worker, None] = {}
+        self._gone: list[int] = []
         self._told_at: float | None = None  # None until there was something to tell
+        self._whole_at = 0.0
+        self._told_waiting = False
         self._misled = False
         self._deferred = False
 
+    def worker_numbered(self, number: int | None) -> Worker | None:
+        """The worker that the others know by this number, if it is still there."""
+        return None if number is None else self._by_number.get(number)
+
+    # When
+
     def nodes_changed(self) -> None:
-        """Nodes came or went: who is new knows nothing yet."""
+        """Nodes came or went: new ones know nothing yet."""
         others = {state.node for state in self._backplane.nodes()} - {self._backplane.node}
-        came = others - self._others
+        new = others - self._others
+        observed = bool(self._others)
         self._others = others
-        self._dispatcher.observe_room(self if others else None)
-        for node in sorted(came):
+        if bool(others) is not observed:
+            self._scheduler.pools.observer = self if others else None
+            self._scheduler.observer = self if others else None
+        for node in sorted(new):
             self.tell_one(node)
 
     def tell_one(self, node: str) -> None:
-        """Tell one node, if there is anything to tell."""
-        offer = self._offer()
-        if offer:
-            self._backplane.tell(node, WORKERS, encode(offer))
+        """Tell one node everything, if there is anything to tell."""
+        offer = self._everything()
+        if offer.workers or self._told_at is not None:
+            self._backplane.tell(node, OFFER, encode(offer))
 
     def tick(self) -> None:
-        """Tell what has changed, or is due again."""
-        if self._others:
-            now = self._now()
-            offer = self._offer()
-            due = self._misled or (self._told_at is not None and now >= self._told_at + REPEAT)
-            if due or offer != self._told:
-                self._tell(offer, now)
+        """Tell what has not been told, or is due again. Every 100 ms or so."""
+        if not self._others:
+            return
+        now = self._now()
+        if self._misled or (self._told_at is not None and now >= self._whole_at + REPEAT):
+            self._tell(self._everything(), now)
+        elif self._changed or self._gone or self._told_waiting is not self._scheduler.own_request_waits:
+            self._tell_changes(now)
 
     def misled(self) -> None:
-        """Somebody sent what had to be sent back: the others are told again at the next tick, changed or not."""
+        """Another node sent what had to be sent back, and takes it that there is no room; or this node was cut off.
+        Tell everything again at the next tick, and room as soon as there is any."""
         self._misled = True
+        for worker, told in self._told.items():
+            self._told[worker] = False, *told[1:]
 
-    def on_room_changed(self) -> None:
-        """Something may have changed: see once what is ready now has been handled."""
+    def on_wanted(self, wanted: bool) -> None:
+        """Whether requests wait at another node: then room is told at once."""
+        if wanted and not self._wanted:
+            self._look_soon()
+        self._wanted = wanted
+
+    def on_worker_changed(self, worker: Worker) -> None:
+        """See PoolsObserver."""
+        if not worker.remote:
+            self._changed[worker] = None
+            if not self._deferred:
+                self._look_soon()
+
+    def on_worker_removed(self, worker: Worker) -> None:
+        """See PoolsObserver."""
+        if worker.remote:
+            return
+        if worker.alive and not self._scheduler.draining:  # it is about to be added again
+            self._changed[worker] = None
+            self._told.pop(worker, None)
+            return
+        number = self._numbers.pop(worker, None)
+        self._changed.pop(worker, None)
+        if number is not None:
+            del self._by_number[number]
+            self._told.pop(worker, None)
+            self._gone.append(number)
+            self._look_soon()
+
+    def on_request_waits(self) -> None:
+        """See QueueObserver."""
+        if not self._told_waiting:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
         if not self._deferred:
             self._deferred = True
-            self._defer(self._tell_at_once)
+            self._defer(self._look)
 
-    def _tell_at_once(self) -> None:
+    def _look(self) -> None:
+        """What was ready has been handled: tell what has changed, if it is time."""
         self._deferred = False
-        now = self._now()
-        if not self._others or (self._told_at is not None and now < self._told_at + BRIEF):
+        if not self._others:
             return
-        offer = self._offer()
-        if _rooms(offer) != _rooms(self._told):
-            self._tell(offer, now)
+        now = self._now()
+        wait = BRIEF if self._gone or self._is_news() else PACE + PER_WORKER * len(self._changed)
+        if self._told_at is None or now >= self._told_at + wait or self._is_urgent():
+            self._tell_changes(now)
 
-    def _tell(self, offer: list[Offered], now: float) -> None:
-        if offer or self._told_at is not None:
-            self._misled = False
-            self._told = offer
+    def _is_news(self) -> bool:
+        return any(self._told.get(worker, ())[:3] != _state(worker)[:3] for worker in self._changed)
+
+    def _is_urgent(self) -> bool:
+        if self._scheduler.own_request_waits and not self._told_waiting:
+            return True
+        if not self._wanted:
+            return False
+        return any(_has_room(worker) and not self._told_room(worker) for worker in self._changed)
+
+    def _told_room(self, worker: Worker) -> bool:
+        told = self._told.get(worker)
+        return told is not None and told[0]
+
+    # What
+
+    def _tell(self, offer: Offer, now: float) -> None:
+        if offer.workers or offer.gone or offer.waits or self._told_at is not None:
             self._told_at = now
-            self._backplane.tell_all(WORKERS, encode(offer))
+            self._told_waiting = offer.waits
+            self._gone.clear()
+            self._changed.clear()
+            self._told_sets.update(offer.command_sets)
+            for offered in offer.workers:
+                worker = self._by_number[offered.number]
+                self._told[worker] = _state(worker)
+            if offer.whole:
+                self._misled = False
+                self._whole_at = now
+            self._backplane.tell_all(OFFER, encode(offer))
 
-    def _offer(self) -> list[Offered]:
-        room = self._dispatcher.room_by_commands()
-        has: dict[frozenset[str] | None, Counter[str]] = {commands: Counter() for commands in room}
-        for node, request in self._guests():
-            worker = request.worker
-            if worker is not None and not request.direct and worker.commands in has:
-                has[worker.commands][node] += 1
-        self._numbers = {commands: number for commands, number in self._numbers.items() if commands in room}
-        for commands in room:
-            if commands not in self._numbers:
-                self._numbered += 1
-                self._numbers[commands] = self._numbered
-        return [
-            Offered(number, None if commands is None else sorted(commands), *room[commands], dict(has[commands]))
-            for commands, number in self._numbers.items()
-        ]
+    def _tell_changes(self, now: float) -> None:
+        workers = [self._offered(worker) for worker in self._changed if self._told.get(worker) != _state(worker)]
+        self._changed.clear()
+        if not workers and not self._gone and self._scheduler.own_request_waits is self._told_waiting:
+            return
+        sets = {number: _listed(commands) for commands, number in self._sets.items() if number not in self._told_sets}
+        self._tell(Offer(False, self._scheduler.own_request_waits, sets, workers, list(self._gone)), now)
+
+    def _everything(self) -> Offer:
+        offered = [worker for worker in self._scheduler.workers if worker.pool is not None]
+        used = {worker.commands for worker in offered}
+        self._sets = {commands: number for commands, number in self._sets.items() if commands in used}
+        workers = [self._offered(worker) for worker in offered]
+        sets = {number: _listed(commands) for commands, number in self._sets.items()}
+        return Offer(True, self._scheduler.own_request_waits, sets, workers, [])
+
+    def _offered(self, worker: Worker) -> OfferedWorker:
+        number = self._numbers.get(worker)
+        if number is None:
+            number = self._numbers[worker] = self._next_number()
+            self._by_number[number] = worker
+        commands = self._sets.get(worker.commands)
+        if commands is None:
+            commands = self._sets[worker.commands] = self._next_number()
+        has: dict[str, int] = {}
+        for request in worker.requests.values():
+            guest = request.guest
+            if guest is not None and guest.chosen is worker:
+                has[guest.node] = has.get(guest.node, 0) + 1
+        return OfferedWorker(
+            number,
+            commands,
+            worker.client_id,
+            worker.weight,
+            worker.capacity,
+            len(worker.requests),
+            round(worker.statistics.average, 6),
+            worker.sick,
+            has,
+        )
+
+    def _next_number(self) -> int:
+        self._numbered += 1
+        return self._numbered
 
 
-def _rooms(offer: list[Offered]) -> list[tuple[int, bool]]:
-    """Where there is room."""
-    return [(workers.number, workers.room > 0) for workers in offer]
+def _has_room(worker: Worker) -> bool:
+    return len(worker.requests) < worker.capacity
+
+
+def _state(worker: Worker) -> _Told:
+    """What others choose by; the first three at once."""
+    return _has_room(worker), worker.sick, worker.capacity, len(worker.requests)
+
+
+def _listed(commands: frozenset[str] | None) -> list[str] | None:
+    return None if commands is None else sorted(commands)

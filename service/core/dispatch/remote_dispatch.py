@@ -1,58 +1,65 @@
-"""Requests that cross nodes: what this node has to offer the others, what it sends them, and what it does for them.
+"""Requests that cross nodes: what this node sends to others, and what it does for them.
 
 The node whose caller made a request owns it, from `submit` to its one answer: it counts the attempts, keeps the time,
-and decides what is tried again. Another node is asked for one attempt (a guest there), and says how that ended: with
-an answer, with the worker lost, or with no worker reached, which was no attempt. So a request goes from its own node
-to one other at most, and never round in circles.
+and decides what is tried again. Another node is asked for one attempt (the request is a guest there), and says how that
+ended: with an answer, with the worker lost, or with no worker reached, which was no attempt. So a request goes from its
+own node to one other at most, and never round in circles.
 
-What a node tells of its workers (`remote_offers`) may be out of date when it arrives: then a request waits at the other
-node, or comes back. A node that has said nothing for SILENCE seconds is sent nothing. Messages arrive at most once:
-what is lost with one is noticed soon (`remote_checks`), and a request ends when its time is up, whatever happens.
+What a node tells of its workers (`remote_capacity`) may be out of date when it arrives. Then the request goes to
+another worker there that has room, or comes back. Requests that wait at another node are recalled when there is room
+elsewhere. A node that has said nothing for SILENCE seconds is sent nothing. Messages arrive at most once: what is lost
+with one is noticed soon (`reconciliation`), and a request ends when its time is up, whatever happens.
 
 Synchronous, and with no clock of its own; nothing here is called while no other node lives. Source: protocol
 reference, "Requester dialect".
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
 
 from msgspec import Raw
 
-from ..cluster.backplane import Backplane
+from ..cluster.backplane import LARGEST_MESSAGE, Backplane
 from ..cluster.cluster_messages import ClusterMessages
 from ..counters import Counters
 from ..ports import Defer, Monotonic
 from .dispatcher import Dispatcher
-from .model import Outcome, OutcomeKind, Request, WorkerLink
+from .model import Guest, Outcome, OutcomeKind, Request, Worker, WorkerLink
 from .reconciliation import Reconciliation
 from .remote_capacity import RemoteCapacity
 from .remote_messages import (
+    ATTEMPT,
     CANCEL,
-    LARGEST,
-    REQUEST,
-    RESPONSE,
-    WORKERS,
-    Call,
-    Reply,
-    decode_call,
+    EXPIRED,
+    OFFER,
+    RECALL,
+    RESULT,
+    Attempt,
+    AttemptResult,
+    OfferedWorker,
+    decode_attempt,
+    decode_names,
     decode_offer,
-    decode_reply,
+    decode_result,
     encode,
 )
-from .remote_workers import RemoteWorker
+from .remote_workers import RemotePlace, RemoteWorker
 
 SILENCE: Final = 8.0
 """Seconds without a word of what it takes, after which a node's workers are not counted on."""
 _UNREACHED: Final = (OutcomeKind.NO_WORKERS, OutcomeKind.BUSY)
 
 
-FindClient = Callable[[str], WorkerLink | None]
-"""The link by which a client of this node is asked, by its id; None if it isn't here, or cannot be asked."""
+class ClientFinder(Protocol):
+    """Finds clients of this node that other nodes want to ask something."""
+
+    def find_client(self, client_id: str) -> WorkerLink | None:
+        """The link by which a client is asked; None if it isn't here, or can't be asked."""
 
 
 class RemoteDispatch:
-    """One node's part in everybody's requests. `tick` it every 100 ms or so (or more
-    often: what changes is told at a tick)."""
+    """One node's part in everybody's requests. `tick` it every 100 ms or so."""
 
     def __init__(
         self,
@@ -63,24 +70,22 @@ class RemoteDispatch:
         defer: Defer,
         counters: Counters,
     ) -> None:
-        self.find_client: FindClient | None = None
-        """Where requests that other nodes have for clients here are to go."""
+        self.client_finder: ClientFinder | None = None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
-        dispatcher.remote.this_node = cluster_messages.backplane
         self._backplane: Backplane = cluster_messages.backplane
         self._now = now
-        self._defer = defer
         self._counters = counters
         self._nodes: dict[str, OtherNode] = {}
-        self._offers = RemoteCapacity(dispatcher, self._backplane, now=now, defer=defer, guests=self._guests)
-        self._checks = Reconciliation(
-            cluster_messages, now=now, sent_to=self._sent_to, guests_of=self._guests_of, gone=self._gone
-        )
-        cluster_messages.on(WORKERS, self._offered)
-        cluster_messages.on(REQUEST, self._asked)
-        cluster_messages.on(CANCEL, self._cancelled)
-        cluster_messages.on(RESPONSE, self._answered)
+        dispatcher.remote.this_node = self._backplane
+        self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer)
+        self._reconciliation = Reconciliation(cluster_messages, self, now=now)
+        cluster_messages.on(OFFER, self._on_offer)
+        cluster_messages.on(ATTEMPT, self._on_attempt)
+        cluster_messages.on(RECALL, self._on_recall)
+        cluster_messages.on(CANCEL, self._on_cancel)
+        cluster_messages.on(EXPIRED, self._on_expired)
+        cluster_messages.on(RESULT, self._on_result)
         cluster_messages.watch(self)
 
     @property
@@ -94,35 +99,40 @@ class RemoteDispatch:
         return sum(len(node.guests) for node in self._nodes.values())
 
     def client_link(self, node: str, client_id: str) -> WorkerLink:
-        """How a client that is connected to another node is asked (`Dispatcher.ask`)."""
-        return _Link(self, self._node(node), client_id)
+        """How a client that is connected to another node is asked (`Dispatcher.ask_client`)."""
+        return NodeLink(self, self._node(node), client_id)
 
     def on_nodes_changed(self) -> None:
         """Nodes came or went."""
-        self._offers.nodes_changed()
+        self._capacity.nodes_changed()
 
     def tick(self) -> None:
-        """Tell the others what has changed; give up who says nothing."""
+        """Tell the others what has changed; give up nodes that say nothing; recall what needn't wait."""
         now = self._now()
         cut_off = self._backplane.trouble is not None
         for name, node in list(self._nodes.items()):
-            workers = list(self._dispatcher.remote.of(name).values())
             if node.heard_at + SILENCE <= now:
-                if workers:
-                    self._scheduler.withdraw_remote(workers, now)
+                node.waits = False
+                if node.place is not None:
+                    place, node.place = node.place, None
+                    self._scheduler.remove_place(place, now, lost=False)
                 if node.is_idle:
                     del self._nodes[name]
-            elif cut_off:
-                for worker in workers:
-                    worker.has_none()
+            elif cut_off and node.place is not None:
+                node.place.close_lines()
+                for worker in node.place.workers.values():
+                    worker.on_full()
+                    self._scheduler.pools.on_worker_changed(worker)
+        self._note_who_waits()
         if cut_off:
-            self._offers.misled()
+            self._capacity.misled()
         else:
-            self._offers.tick()
-            self._checks.tick(self._nodes)
+            self._capacity.tick()
+            self._reconciliation.tick(self._nodes)
+            self._recall()
 
-    def _guests(self) -> Iterator[tuple[str, Request]]:
-        return ((name, request) for name, node in self._nodes.items() for request in node.guests.values())
+    def _note_who_waits(self) -> None:
+        self._capacity.on_wanted(any(node.waits for node in self._nodes.values()))
 
     # What others have
 
@@ -132,110 +142,185 @@ class RemoteDispatch:
             node = self._nodes[name] = OtherNode(name, self._now())
         return node
 
-    def _offered(self, sender: str, body: bytes) -> None:
-        """What another node's workers take."""
+    def _on_offer(self, sender: str, body: bytes) -> None:
+        """Another node tells what its workers take."""
         offer = decode_offer(body)
         new = sender not in self._nodes
         node = self._node(sender)
         node.heard_at = self._now()
-        remote = self._dispatcher.remote
-        before = dict(remote.of(sender))
-        offered = []
-        for workers in offer:
-            worker = before.pop(workers.number, None)
-            if worker is None:
-                commands = None if workers.commands is None else frozenset(workers.commands)
-                worker = RemoteWorker(sender, workers.number, _Link(self, node, None), commands)
-                remote.add(worker)
-            worker.has(workers.room + workers.has.get(self._backplane.node, 0), workers.capacity)
-            offered.append(worker)
-        if before:
-            self._scheduler.withdraw_remote(list(before.values()), self._now())
-        self._scheduler.on_remote_room(offered, self._now())
+        node.waits = offer.waits
+        self._note_who_waits()
+        if offer.whole:
+            node.command_sets.clear()
+        for number, commands in offer.command_sets.items():
+            node.command_sets[number] = None if commands is None else frozenset(commands)
+        place = node.place
+        if place is None and offer.workers:
+            place = node.place = RemotePlace(sender, NodeLink(self, node, None))
+            self._scheduler.add_place(place)
+        if place is not None:
+            self._update(node, place, offer.workers)
+            numbers = {offered.number for offered in offer.workers} if offer.whole else None
+            gone = [
+                worker
+                for number, worker in place.workers.items()
+                if (number in offer.gone if numbers is None else number not in numbers)
+            ]
+            place.open_lines()
+            if gone:
+                self._scheduler.withdraw_remote(place, gone, self._now())
+            told = [place.workers[offered.number] for offered in offer.workers if offered.number in place.workers]
+            self._scheduler.on_remote_room(place, told, self._now())
+            self._recall()
+            if not place.workers and node.place is place:
+                node.place = None
+                self._scheduler.remove_place(place, self._now(), lost=False)
         if new:
-            self._offers.tell_one(sender)
+            self._capacity.tell_one(sender)
+
+    def _update(self, node: "OtherNode", place: RemotePlace, workers: list[OfferedWorker]) -> None:
+        pools = self._scheduler.pools
+        here = self._backplane.node
+        for offered in workers:
+            if offered.commands not in node.command_sets:
+                continue  # the message that told this set was lost; all is told again soon
+            commands = node.command_sets[offered.commands]
+            worker = place.workers.get(offered.number)
+            known = worker is not None
+            if worker is None:
+                link = NodeLink(self, node, None)
+                worker = RemoteWorker(node.name, offered.number, link, offered.client_id, commands)
+                place.workers[offered.number] = worker
+            elif (worker.commands, worker.weight) != (commands, offered.weight):
+                pools.remove_worker(worker)
+                worker.commands = commands
+                known = False
+            worker.client_id = offered.client_id
+            worker.weight = offered.weight
+            others = offered.outstanding - offered.has.get(here, 0)
+            changed = worker.on_offered(offered.capacity, others, offered.average, offered.sick)
+            if not known:
+                pools.add_worker(worker)
+            elif changed:
+                pools.on_worker_changed(worker)
+            if not worker.takes_work:
+                self._scheduler.move_line(worker, self._now())
 
     def on_node_left(self, name: str) -> None:
         """A node is gone, or has lost us out of its sight."""
         node = self._nodes.pop(name, None)
         if node is None:
             return
-        workers = dict.fromkeys(self._dispatcher.remote.of(name).values())
-        for request in node.sent.values():
-            if isinstance(request.worker, RemoteWorker):
-                workers[request.worker] = None
-            elif request.worker is not None:
-                self._dispatcher.forget_client(request.worker.link)
-        self._scheduler.remove_remote(workers, self._now())
+        self._note_who_waits()
+        now = self._now()
+        if node.place is not None:
+            self._scheduler.remove_place(node.place, now, lost=True)
+        for request in list(node.sent.values()):  # at workers that it had withdrawn, or at clients
+            worker = request.worker
+            if worker is None or request.over:
+                continue
+            if request.direct:
+                self._dispatcher.forget_client(worker.link)
+            elif not worker.alive:
+                self._scheduler.on_remote_lost(request, worker.client_id, now)
         # Should it live: what it has here is over. Those that wait first, lest they take the place of the others.
         guests = sorted(node.guests.items(), key=lambda item: item[1].worker is not None)
-        for call, request in guests:
+        for attempt, request in guests:
             kind = OutcomeKind.NO_WORKERS if request.worker is None else OutcomeKind.LOST
-            self._reply(name, Reply(call, kind, False, None, None, None))
+            self._send_result(name, AttemptResult(attempt, kind, False, None, None, None))
             self._dispatcher.cancel_request(request)
+
+    def _recall(self) -> None:
+        """Ask for requests back that wait at another node, while a worker elsewhere has room for them."""
+        planned: Counter[Worker] = Counter()
+        for node in self._nodes.values():
+            if node.place is None or not node.place.ahead.requests:
+                continue
+            names = []
+            for request in node.place.ahead.requests.values():
+                name = _name(request)
+                worker = None if name in node.recalled else self._scheduler.pools.pick_worker(request.command)
+                if worker is None or (isinstance(worker, RemoteWorker) and worker.node == node.name):
+                    continue
+                if planned[worker] < worker.capacity - len(worker.requests):
+                    planned[worker] += 1
+                    names.append(name)
+            if names:
+                node.recalled.update(names)
+                self._backplane.tell(node.name, RECALL, encode(names))
 
     # This node's requests at others
 
-    def send(self, node: "OtherNode", request: Request, deadline_ms: int, client_id: str | None) -> None:
+    def send_attempt(self, node: "OtherNode", request: Request, deadline_ms: int, client_id: str | None) -> None:
         """Have another node make an attempt (for its links)."""
-        data = bytes(request.data)
-        if len(data) > LARGEST:
-            assert request.worker is not None
-            error = f"The parameters are too large to be passed between nodes: more than {LARGEST} bytes"
-            self._dispatcher.on_answer(request.worker, request.id, success=False, error=error)
-            return
+        worker = request.worker
+        assert worker is not None
         name = _name(request)
-        node.sent[name] = request
-        call = Call(
-            name,
-            id(request.caller),  # used again by another, it would only make two take turns as one
-            request.command,
-            data,
-            deadline_ms,
-            request.stream,
-            request.attempt,
-            request.affinity,
-            request.tried,
-            client_id,
+        body = encode(
+            Attempt(
+                name,
+                id(request.caller),  # used again by another, it would only make two take turns as one
+                request.command,
+                bytes(request.data),
+                deadline_ms,
+                request.stream,
+                request.attempt,
+                request.affinity,
+                request.tried,
+                worker.number if isinstance(worker, RemoteWorker) else None,
+                not isinstance(worker, RemoteWorker),
+                client_id,
+            )
         )
-        self._backplane.tell(node.name, REQUEST, encode(call))
+        if len(body) > LARGEST_MESSAGE:
+            error = f"The parameters are too large to be passed between nodes: more than {LARGEST_MESSAGE} bytes"
+            self._dispatcher.on_answer(worker, request.id, success=False, error=error)
+            return
+        node.sent[name] = request
+        self._backplane.tell(node.name, ATTEMPT, body)
 
     def send_cancel(self, node: "OtherNode", request: Request) -> None:
         """Tell another node that the answer is no longer wanted (for its links)."""
         name = _name(request)
+        node.recalled.discard(name)
         if node.sent.pop(name, None) is not None:
-            self._backplane.tell(node.name, CANCEL, name.encode())
+            kind = EXPIRED if request.deadline <= self._now() else CANCEL
+            self._backplane.tell(node.name, kind, name.encode())
 
-    def _answered(self, sender: str, body: bytes) -> None:
-        """What came of an attempt."""
-        reply = decode_reply(body)
+    def _on_result(self, sender: str, body: bytes) -> None:
+        """Another node says what came of an attempt."""
+        result = decode_result(body)
         node = self._nodes.get(sender)
-        request = None if node is None else node.sent.get(reply.name)
+        request = None if node is None else node.sent.get(result.name)
         if node is None or request is None or request.worker is None:
             self._counters.late_answers += 1
             return
-        if not reply.partial:
-            del node.sent[reply.name]
-        if reply.kind is OutcomeKind.LOST:
-            self._scheduler.on_remote_lost(request, reply.processed_by, self._now())
-        elif reply.kind in _UNREACHED:
-            self._scheduler.on_remote_returned(request, self._now())
+        recalled = result.name in node.recalled
+        if not result.partial:
+            del node.sent[result.name]
+            node.recalled.discard(result.name)
+        if result.kind is OutcomeKind.LOST:
+            self._scheduler.on_remote_lost(request, result.processed_by, self._now())
+        elif result.kind in _UNREACHED:
+            self._scheduler.on_remote_returned(request, self._now(), recalled=recalled)
         else:
             self._dispatcher.on_answer(
                 request.worker,
                 request.id,
-                success=reply.kind is OutcomeKind.OK,
-                result=None if reply.data is None else Raw(reply.data),
-                error=reply.error,
-                partial=reply.partial,
-                processed_by=reply.processed_by,
+                success=result.kind is OutcomeKind.OK,
+                result=None if result.data is None else Raw(result.data),
+                error=result.error,
+                partial=result.partial,
+                processed_by=result.processed_by,
+                seconds_there=result.seconds,
             )
 
-    def _sent_to(self, name: str) -> dict[str, Request]:
-        return self._nodes[name].sent
+    def sent_to(self, node: str) -> Mapping[str, Request]:
+        """See ReconciliationObserver."""
+        return self._nodes[node].sent
 
-    def _gone(self, sender: str, name: str) -> None:
-        """What was sent there isn't there, and its answer was lost if there was one."""
+    def on_missing(self, sender: str, name: str) -> None:
+        """See ReconciliationObserver."""
         node = self._nodes.get(sender)
         request = None if node is None else node.sent.pop(name, None)
         if request is not None and request.worker is not None:
@@ -243,81 +328,103 @@ class RemoteDispatch:
 
     # Other nodes' requests here
 
-    def _guests_of(self, name: str) -> dict[str, Request]:
-        node = self._nodes.get(name)
-        return {} if node is None else node.guests
+    def guests_of(self, node: str) -> Collection[str]:
+        """See ReconciliationObserver."""
+        other = self._nodes.get(node)
+        return () if other is None else other.guests
 
-    def _asked(self, sender: str, body: bytes) -> None:
-        """Another node's request."""
-        call = decode_call(body)
+    def _on_attempt(self, sender: str, body: bytes) -> None:
+        """Another node wants an attempt at its request."""
+        attempt = decode_attempt(body)
         node = self._node(sender)
-        before = node.guests.get(call.name)
+        before = node.guests.get(attempt.name)
         if before is not None:  # a node of this name was here before
             self._dispatcher.cancel_request(before)
-            node.over(call.name)
-        caller = node.caller(self, call.caller)
-        if call.client_id is None:
+            node.forget_guest(attempt.name)
+        caller = node.caller(self, attempt.caller)
+        guest = Guest(sender, self._capacity.worker_numbered(attempt.worker))
+        if attempt.client_id is None:
             request = self._dispatcher.submit_guest(
                 caller,
-                call.name,
-                call.command,
-                Raw(call.data),
-                timeout=call.deadline_ms / 1000,
-                stream=call.stream,
-                affinity=call.affinity,
-                attempt=call.attempt,
-                tried=call.tried,
+                attempt.name,
+                attempt.command,
+                Raw(attempt.data),
+                timeout=attempt.deadline_ms / 1000,
+                stream=attempt.stream,
+                affinity=attempt.affinity,
+                attempt=attempt.attempt,
+                tried=attempt.tried,
+                guest=guest,
+                may_wait=attempt.may_wait,
             )
         else:
-            link = None if self.find_client is None else self.find_client(call.client_id)
+            link = None if self.client_finder is None else self.client_finder.find_client(attempt.client_id)
             if link is None:
-                self._reply(sender, Reply(call.name, OutcomeKind.LOST, False, None, None, None))
+                self._send_result(sender, AttemptResult(attempt.name, OutcomeKind.LOST, False, None, None, None))
                 return
             request = self._dispatcher.ask_client(
                 link,
                 caller,
-                call.name,
-                call.command,
-                Raw(call.data),
-                call.deadline_ms / 1000,
-                call.client_id,
-                guest=True,
+                attempt.name,
+                attempt.command,
+                Raw(attempt.data),
+                attempt.deadline_ms / 1000,
+                attempt.client_id,
+                guest=guest,
             )
         if not request.over:
-            node.takes_in(call.name, request, caller)
+            node.add_guest(attempt.name, request, caller)
 
-    def _cancelled(self, sender: str, body: bytes) -> None:
-        """Another node wants no answer any more."""
+    def _on_recall(self, sender: str, body: bytes) -> None:
+        """Another node wants requests back, if they still wait here."""
         node = self._nodes.get(sender)
-        request = None if node is None else node.guests.get(body.decode())
-        if node is not None and request is not None:
-            node.over(body.decode())
+        for name in decode_names(body):
+            request = None if node is None else node.guests.get(name)
+            if node is not None and request is not None and request.worker is None and request.affinity is None:
+                node.forget_guest(name)
+                self._dispatcher.cancel_request(request)
+                self._send_result(sender, AttemptResult(name, OutcomeKind.BUSY, False, None, None, None))
+
+    def _on_cancel(self, sender: str, body: bytes) -> None:
+        """Another node wants no answer any more."""
+        request = self._take_guest(sender, body.decode())
+        if request is not None:
             self._dispatcher.cancel_request(request)
 
-    def guest_answered(self, node: "OtherNode", request: Request, outcome: Outcome) -> None:
-        """What came of a guest (for its caller)."""
+    def _on_expired(self, sender: str, body: bytes) -> None:
+        """The time of another node's request is up."""
+        request = self._take_guest(sender, body.decode())
+        if request is not None:
+            self._dispatcher.expire_guest(request)
+
+    def _take_guest(self, sender: str, name: str) -> Request | None:
+        node = self._nodes.get(sender)
+        return None if node is None else node.forget_guest(name)
+
+    def on_guest_answered(self, node: "OtherNode", request: Request, outcome: Outcome) -> None:
+        """There is an answer to another node's request (for its callers)."""
         name = request.token
         assert name is not None  # it was submitted under its name
         if not outcome.partial:
-            node.over(name)
+            node.forget_guest(name)
         if outcome.kind is OutcomeKind.TIMEOUT:
             return  # its own node keeps the time
         if outcome.kind in _UNREACHED:
-            self._offers.misled()
+            self._capacity.misled()
+        seconds = self._now() - request.sent_at
         data = None if outcome.data is None else bytes(outcome.data)
-        if data is not None and len(data) > LARGEST:
-            outcome = Outcome(
-                OutcomeKind.ERROR,
-                error=f"The answer is too large to be passed between nodes: more than {LARGEST} bytes",
-                processed_by=outcome.processed_by,
-                partial=outcome.partial,
-            )
-            data = None
-        reply = Reply(name, outcome.kind, outcome.partial, data, outcome.error, outcome.processed_by)
-        self._reply(node.name, reply)
+        self._send_result(
+            node.name,
+            AttemptResult(name, outcome.kind, outcome.partial, data, outcome.error, outcome.processed_by, seconds),
+        )
 
-    def _reply(self, node: str, reply: Reply) -> None:
-        self._backplane.tell(node, RESPONSE, encode(reply))
+    def _send_result(self, node: str, result: AttemptResult) -> None:
+        body = encode(result)
+        if len(body) > LARGEST_MESSAGE:
+            error = f"The answer is too large to be passed between nodes: more than {LARGEST_MESSAGE} bytes"
+            by = result.processed_by
+            body = encode(AttemptResult(result.name, OutcomeKind.ERROR, result.partial, None, error, by))
+        self._backplane.tell(node, RESULT, body)
 
 
 def _name(request: Request) -> str:
@@ -325,42 +432,51 @@ def _name(request: Request) -> str:
 
 
 class OtherNode:
-    """Another node: what it has of ours, what we have of its, and who asks there."""
+    """Another node: its workers (`place`), what it has of ours (`sent`) and what was asked back of that (`recalled`),
+    what we have of its (`guests`), and who asks there. `waits`: requests wait there for any room."""
 
-    __slots__ = ("callers", "guests", "heard_at", "name", "sent")
+    __slots__ = ("callers", "command_sets", "guests", "heard_at", "name", "place", "recalled", "sent", "waits")
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
         self.heard_at = now
+        self.waits = False
+        self.place: RemotePlace | None = None
+        self.command_sets: dict[int, frozenset[str] | None] = {}
         self.sent: dict[str, Request] = {}
+        self.recalled: set[str] = set()
         self.guests: dict[str, Request] = {}
-        self.callers: dict[int, _Guest] = {}
+        self.callers: dict[int, RemoteCaller] = {}
 
     @property
     def is_idle(self) -> bool:
+        """True if neither has anything of the other's."""
         return not self.sent and not self.guests
 
-    def caller(self, remote: RemoteDispatch, key: int) -> "_Guest":
+    def caller(self, remote: RemoteDispatch, key: int) -> "RemoteCaller":
+        """The caller there that goes by this key."""
         caller = self.callers.get(key)
-        return _Guest(remote, self, key) if caller is None else caller
+        return RemoteCaller(remote, self, key) if caller is None else caller
 
-    def takes_in(self, name: str, request: Request, caller: "_Guest") -> None:
+    def add_guest(self, name: str, request: Request, caller: "RemoteCaller") -> None:
+        """A request of that node is here."""
         self.guests[name] = request
         self.callers[caller.key] = caller
         caller.open += 1
 
-    def over(self, name: str) -> None:
+    def forget_guest(self, name: str) -> Request | None:
+        """A request of that node is over here, or is not here; which it was."""
         request = self.guests.pop(name, None)
-        if request is None or not isinstance(request.caller, _Guest):
-            return
-        request.caller.open -= 1
-        if not request.caller.open:
-            del self.callers[request.caller.key]
+        if request is not None and isinstance(request.caller, RemoteCaller):
+            request.caller.open -= 1
+            if not request.caller.open:
+                del self.callers[request.caller.key]
+        return request
 
 
-class _Guest:
-    """Somebody who asks at another node (dispatch's Caller), so that turns in the queue go by who asks there. `open`:
-    how many requests of this caller's are here."""
+class RemoteCaller:
+    """A caller of another node (dispatch's Caller), so that turns in the queue go by the callers there. `open`: how
+    many of its requests are here."""
 
     __slots__ = ("_node", "_remote", "key", "open")
 
@@ -372,10 +488,10 @@ class _Guest:
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:
         """Pass it on."""
-        self._remote.guest_answered(self._node, request, outcome)
+        self._remote.on_guest_answered(self._node, request, outcome)
 
 
-class _Link:
+class NodeLink:
     """How another node, or a client there, is reached (dispatch's WorkerLink)."""
 
     __slots__ = ("_client_id", "_node", "_remote")
@@ -387,7 +503,7 @@ class _Link:
 
     def send_request(self, request: Request, deadline_ms: int) -> None:
         """Pass it on."""
-        self._remote.send(self._node, request, deadline_ms, self._client_id)
+        self._remote.send_attempt(self._node, request, deadline_ms, self._client_id)
 
     def send_cancel(self, request: Request) -> None:
         """Pass that on, too."""

@@ -1,59 +1,125 @@
-"""What the workers of other nodes take, as far as those nodes have told.
+"""Workers of other nodes, as far as those nodes have told of them.
 
-A RemoteWorker stands for all workers of one node that serve the same commands. Its capacity is what their node has
-free, and what it has of ours already; so whatever is on its way there, or back, counts against it. Knows nothing of
-messages and clocks: `remote` keeps this up to date, and `dispatch` picks.
+A RemoteWorker stands for one worker of another node. It is in the same pools as the workers of this node, so
+strategies, weights, response times and health hold over all nodes alike. What is known of it is as old as its node's
+last offer (`remote_capacity` says how old that is); what this node has sent it since counts at once. A RemoteLine
+stands for another node as a whole: requests go there whose key is at home there, or that wait there for room.
+
+Knows nothing of messages and clocks: `remote_dispatch` keeps all this up to date, and `scheduler` places by it.
 """
 
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import ClassVar, Final, Protocol
 
-from .model import Statistics, Worker, WorkerLink
+from .model import SMOOTHING, Statistics, Worker, WorkerLink
 
 AHEAD: Final = 8
-"""Requests that may wait at a node, for workers of one set of commands, where there are none of our own: its queue is
-fair between its callers and ours, as it would not be if ours came only when its own had left room."""
+"""Requests that may wait at another node for commands which no worker here serves. The queue there is fair between its
+own callers and ours, as it would not be if ours came only when its own had left room."""
 
 
 class RemoteWorker(Worker):
-    """The workers of `node` that serve `commands`; `number` is the node's own name for these."""
+    """A worker of `node`, which calls it by `number`. `capacity` is what it takes of this node's requests: what other
+    nodes' requests leave of its own."""
 
     remote: ClassVar[bool] = True
 
-    __slots__ = ("ahead", "node", "number", "total")
+    __slots__ = ("_others", "_seconds_in_all", "_seconds_there", "full_capacity", "node", "number")
 
-    def __init__(self, node: str, number: int, link: WorkerLink, commands: frozenset[str] | None) -> None:
-        super().__init__(link, None, commands, 0, 1.0, Statistics())
+    def __init__(
+        self, node: str, number: int, link: WorkerLink, client_id: str | None, commands: frozenset[str] | None
+    ) -> None:
+        super().__init__(link, client_id, commands, 0, 1.0, Statistics())
         self.node = node
         self.number = number
-        self.ahead = AHEAD
-        self.total = 0  # what these workers take, of anybody's
+        self.full_capacity = 0
+        self._others = 0  # requests of other nodes
+        self._seconds_in_all = 0.0
+        self._seconds_there = 0.0
 
     @property
     def takes_work(self) -> bool:
         """See Worker."""
-        return self.total > 0
+        return self.full_capacity > 0
 
     @property
-    def room(self) -> int:
-        """What it takes at once; below 0 where something waits there."""
-        return self.capacity - len(self.requests)
+    def load(self) -> float:
+        """See Worker. Requests on their way there, or back, are not at the worker: of ours as many count as the share
+        of the time that they spend there. Otherwise distance would look like load."""
+        own = len(self.requests)
+        if self._seconds_there < self._seconds_in_all:
+            own = round(own * self._seconds_there / self._seconds_in_all)
+        return (self._others + own) / self.weight
 
-    def takes(self, *, wait: bool) -> bool:
-        """True if it takes one more: at once, or with `wait`, to let it wait there."""
-        return self.room > (-self.ahead if wait else 0)
+    def on_offered(self, capacity: int, others: int, average: float, sick: bool) -> bool:
+        """Its node told how it is doing; `others`: how many requests it has that are not this node's. Returns whether
+        that is something else than before."""
+        changed = (self.full_capacity, self._others, self.sick) != (capacity, others, sick)
+        self.full_capacity = capacity
+        self._others = others
+        self.capacity = capacity - others
+        self.statistics.average = average
+        self.sick = sick
+        return changed
 
-    def has_none(self) -> None:
+    def on_answered(self, seconds: float, seconds_there: float) -> None:
+        """It answered a request after so many seconds, of which it had the request for so many."""
+        self._seconds_in_all += SMOOTHING * (seconds - self._seconds_in_all)
+        self._seconds_there += SMOOTHING * (seconds_there - self._seconds_there)
+
+    def on_full(self) -> None:
         """It takes no more than it has, until its node says otherwise."""
+        self._others = max(self._others, self.full_capacity - len(self.requests))
         self.capacity = len(self.requests)
-        self.ahead = 0
 
-    def has(self, capacity: int, total: int) -> None:
-        """Its node says what it takes of ours in all, and of anybody's."""
-        self.capacity = capacity
-        self.total = total
-        self.ahead = AHEAD
+
+class RemoteLine(Worker):
+    """Another node as a whole: what is sent there for any of its workers. `capacity`: at most so many at a time."""
+
+    remote: ClassVar[bool] = True
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: "RemotePlace", link: WorkerLink) -> None:
+        super().__init__(link, None, None, 0, 1.0, Statistics())
+        self.place = place
+
+    @property
+    def takes_work(self) -> bool:
+        """See Worker."""
+        return any(worker.takes_work for worker in self.place.workers.values())
+
+    def serves(self, command: str) -> bool:
+        """See Worker."""
+        return any(worker.serves(command) for worker in self.place.workers.values())
+
+    @property
+    def has_room(self) -> bool:
+        """True if it takes one more."""
+        return len(self.requests) < self.capacity
+
+
+class RemotePlace:
+    """What one other node has to offer: its workers by number, the line of requests whose keys are at home there, and
+    the line of those that wait there because no worker of this node serves them."""
+
+    __slots__ = ("ahead", "keyed", "node", "workers")
+
+    def __init__(self, node: str, link: WorkerLink) -> None:
+        self.node = node
+        self.workers: dict[int, RemoteWorker] = {}
+        self.keyed = RemoteLine(self, link)
+        self.ahead = RemoteLine(self, link)
+
+    def open_lines(self) -> None:
+        """The node has told what there is: requests may be sent to it as a whole."""
+        self.ahead.capacity = AHEAD
+        self.keyed.capacity = AHEAD + sum(worker.full_capacity for worker in self.workers.values())
+
+    def close_lines(self) -> None:
+        """Send nothing to the node as a whole, until it tells what there is."""
+        self.ahead.capacity = self.keyed.capacity = 0
 
 
 class NamedNode(Protocol):
@@ -65,69 +131,39 @@ class NamedNode(Protocol):
 
 
 class RemoteWorkers:
-    """The workers of all other nodes. Looking for one takes as long as there are nodes, times sets of commands."""
+    """The workers of all other nodes."""
 
-    __slots__ = ("_by_node", "this_node")
+    __slots__ = ("places", "this_node")
 
     def __init__(self) -> None:
+        self.places: Final[dict[str, RemotePlace]] = {}  # by the names of nodes
         self.this_node: NamedNode | None = None
-        self._by_node: dict[str, dict[int, RemoteWorker]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._by_node)
+        return bool(self.places)
 
     def __iter__(self) -> Iterator[RemoteWorker]:
-        return (worker for workers in self._by_node.values() for worker in workers.values())
+        return (worker for place in self.places.values() for worker in place.workers.values())
 
-    def of(self, node: str) -> dict[int, RemoteWorker]:
-        """A node's, by number."""
-        return self._by_node.get(node, {})
+    def line_to_wait_in(self, command: str) -> RemoteLine | None:
+        """The node at which a request may wait: of those that serve its command the one with the fewest that wait."""
+        lines = [place.ahead for place in self.places.values() if place.ahead.has_room and place.ahead.serves(command)]
+        return min(lines, key=_length, default=None)
 
-    def add(self, worker: RemoteWorker) -> None:
-        """It is there from now on."""
-        self._by_node.setdefault(worker.node, {})[worker.number] = worker
-
-    def remove(self, worker: RemoteWorker) -> None:
-        """It is gone. One that isn't there is ignored."""
-        workers = self._by_node.get(worker.node)
-        if workers is not None and workers.get(worker.number) is worker:
-            del workers[worker.number]
-            if not workers:
-                del self._by_node[worker.node]
-
-    def serves(self, command: str) -> bool:
-        """True if any node serves this command, with or without room."""
-        return bool(self._by_node) and any(worker.serves(command) for worker in self)
-
-    def serving(self, command: str) -> list[RemoteWorker]:
-        """All that serve a command."""
-        return [worker for worker in self if worker.serves(command)]
-
-    def pick(self, command: str, *, wait: bool) -> RemoteWorker | None:
-        """Of the node with the most room for a command, the one with the most. With `wait`, where no node has room,
-        one at which the request may wait."""
-        best: RemoteWorker | None = None
-        most = 0
-        for workers in self._by_node.values():
-            with_room = [worker for worker in workers.values() if worker.room > 0 and worker.serves(command)]
-            room = sum(map(_room, with_room))
-            if room > most:
-                best, most = max(with_room, key=_room), room
-        if best is None and wait:
-            patient = [worker for worker in self if worker.takes(wait=True) and worker.serves(command)]
-            best = max(patient, key=_room, default=None)
-        return best
-
-    def home(self, key: str, command: str, *, here: bool) -> RemoteWorker | None:
-        """Where a key belongs, of all nodes whose workers take this command at all (`here`: this one's do): the same
-        on each node, whatever room there is. None: here, or nowhere."""
-        nodes = {worker.node for worker in self if worker.total and worker.serves(command)}
+    def home_of(self, key: str, command: str, *, here: bool) -> RemoteLine | None:
+        """The node at which a key is at home, of all nodes whose workers take this command (`here`: those of this node
+        do): the same whichever node asks. None: this one, or none."""
+        nodes = [
+            place.node
+            for place in self.places.values()
+            if any(worker.takes_work and worker.serves(command) for worker in place.workers.values())
+        ]
         if here:
-            assert self.this_node is not None  # there are other nodes
-            nodes.add(self.this_node.node)
+            assert self.this_node is not None  # there are other nodes, and so there is a name
+            nodes.append(self.this_node.node)
         home = max(nodes, key=lambda node: _rank(key, node), default="")
-        takes = [worker for worker in self.of(home).values() if worker.total and worker.serves(command)]
-        return max(takes, key=_room, default=None)
+        place = self.places.get(home)
+        return None if place is None else place.keyed
 
 
 def _rank(key: str, node: str) -> bytes:
@@ -135,5 +171,5 @@ def _rank(key: str, node: str) -> bytes:
     return blake2b(f"{node}\n{key}".encode(), digest_size=8).digest()
 
 
-def _room(worker: RemoteWorker) -> int:
-    return worker.room
+def _length(line: RemoteLine) -> int:
+    return len(line.requests)

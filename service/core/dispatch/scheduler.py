@@ -1,12 +1,16 @@
-"""The scheduler decides where a request goes: to a worker here, to another node, into the queue, or nowhere.
+"""The scheduler decides where a request goes: to a worker, to another node as a whole, into the queue, or nowhere.
 
 It knows which workers have room, what waits, and which worker a key is bound to; not what workers answer, nor when time
-is up. The order is: the worker that the request's key is bound to, or else a worker of this node with room; then
-the other node with the most room; then the queue. A guest, which another node sent here, is never sent on.
+is up. Workers of other nodes are in the same pools as those of this node, so the strategy chooses among all. The order
+is: the worker that the request's key is bound to, or else the strategy's choice; if no worker has room, and none of
+this node serves the command, then the line of another node, where its turn comes as soon as that of requests made
+there; then the queue. A guest, which another node sent here, goes to the worker that its node chose, or to another one
+of this node if that has no more room, or comes back; it is never sent on.
 
-A request with an affinity key goes to the worker that the key is bound to while that worker lives and serves the
-command, and waits for it if need be. With other nodes there, the key alone decides which node's worker that is, so that
-all nodes choose the same one. Only a key that two nodes meet first before and after workers came may have two.
+A request with an affinity key goes to the worker that the key is bound to while that worker lives, takes work and
+serves the command, and waits for it if need be. With other nodes there, the key alone decides which node's worker that
+is, so that all nodes choose the same one. Only a key that two nodes meet first before and after a node's first workers
+came may have two.
 
 Promises: a worker is never sent more than its capacity; no request waits while a worker that may get it has room; a
 request that may not be tried again, or that no worker is left for, is ended at once. Bookkeeping is done before a link
@@ -15,14 +19,15 @@ is told anything.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
 from ..counters import Counters
 from .affinity import Affinity
 from .fair_queue import FairQueue, Line
 from .model import GONE, Outcome, OutcomeKind, Request, Statistics, Worker, WorkerLink
 from .pools import Pools
-from .remote_workers import RemoteWorker, RemoteWorkers
+from .remote_workers import RemoteLine, RemotePlace, RemoteWorker, RemoteWorkers
 from .request_table import RequestTable
 
 NO_WORKERS: Final = Outcome(OutcomeKind.NO_WORKERS, error="No available workers")
@@ -48,6 +53,13 @@ class DispatchRules:
     affinity_limit: int = 100_000
 
 
+class QueueObserver(Protocol):
+    """Is told when requests begin to wait. Must not call back."""
+
+    def on_request_waits(self) -> None:
+        """A request of this node waits for a worker."""
+
+
 class Scheduler:
     """Places requests. `workers` are those of this node, in the order in which they came; `remote` those of others;
     `asked` the clients that were sent a request."""
@@ -65,9 +77,10 @@ class Scheduler:
         self.workers: Final[dict[Worker, None]] = {}
         self.remote: Final = RemoteWorkers()
         self.asked: Final[dict[WorkerLink, Worker]] = {}
+        self.pools: Final = pools
         self.draining = False
         """True once the workers of this node are sent nothing more."""
-        self._pools = pools
+        self.observer: QueueObserver | None = None
         self._queue = queue
         self._affinity = affinity
         self._requests = requests
@@ -75,39 +88,73 @@ class Scheduler:
         self._max_attempts = rules.max_attempts
         self._counters = counters
 
+    @property
+    def own_request_waits(self) -> bool:
+        """True if a request waits for a worker."""
+        return self._queue.length > 0
+
     # Requests that are at no worker and in no line
 
     def place_request(self, request: Request, now: float, *, accepted: bool = False) -> None:
         """Send a request, or let it wait, or refuse it. One that was `accepted` before is not refused for want of room
         in the queue."""
+        if request.guest:
+            self.place_guest(request, now, may_wait=True)
+            return
         bound = self._affinity.worker_for(request)
+        if request.affinity is not None and self.remote:
+            bound = self._bind_over_nodes(request, bound)
         worker: Worker | None
         line: Line
-        if self.draining:
-            worker = None if request.guest else self._pick_remote(request, bound)
-            if worker is None:
-                self._refuse(request)
-            else:
-                self._send(request, worker, now)
-            return
-        if bound is None and request.affinity is not None and self.remote and not request.guest:
-            bound = self._bind_over_nodes(request)
         if bound is not None:
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
         else:
-            worker = self._pick_other(request) if request.tried else self._pools.pick_worker(request.command)
-            line = request.command
-        if worker is None and self.remote and not request.guest:
-            worker = self._pick_remote(request, bound)
+            command = request.command
+            line = command
+            if request.tried:
+                worker = self.pools.pick_worker_avoiding(command, self._lost_with(request))
+            else:
+                worker = self.pools.pick_worker(command)
+            if worker is None and self.remote and not self.pools.serves_here(command):
+                worker = self.remote.line_to_wait_in(command)
         if worker is not None:
             self._send(request, worker, now)
-        elif bound is None and not self._serves(request):
+        elif (bound is None and not self.pools.serves(request.command)) or self.draining:
             self._refuse(request)
-        elif accepted or len(self._queue) < self._queue_limit:
-            self._queue.add_request(request, line, front=request.attempt > 0)
+        else:
+            self._let_wait(request, line, accepted)
+
+    def place_guest(self, request: Request, now: float, *, may_wait: bool) -> None:
+        """Send a request of another node to a worker of this one, or let it wait for one, or send it back."""
+        if self.draining:
+            self._refuse(request)
+            return
+        bound = self._affinity.worker_for(request)
+        line: Line
+        if bound is not None:
+            worker = bound if len(bound.requests) < bound.capacity else None
+            line = bound
+            may_wait = True  # no other worker will do
+        else:
+            worker = self._pick_here(request)
+            line = request.command
+        if worker is not None:
+            self._send(request, worker, now)
+        elif bound is None and not self.pools.serves_here(request.command):
+            self._refuse(request)
+        elif may_wait:
+            self._let_wait(request, line, False)
         else:
             self._requests.end_request(request, BUSY)
+
+    def _let_wait(self, request: Request, line: Line, accepted: bool) -> None:
+        if not accepted and len(self._queue) >= self._queue_limit:
+            self._requests.end_request(request, BUSY)
+            return
+        self._queue.add_request(request, line, front=request.attempt > 0)
+        if self.observer is not None and not request.guest:
+            self.observer.on_request_waits()
 
     def move_line(self, line: Line, now: float) -> None:
         """Place anew what waits in a line."""
@@ -126,31 +173,39 @@ class Scheduler:
         else:
             self._requests.end_request(request, BUSY)
 
-    def _pick_other(self, request: Request) -> Worker | None:
-        had_it = [worker for worker in self.workers if worker.client_id in request.tried]
-        return self._pools.pick_worker_avoiding(request.command, had_it)
+    def _lost_with(self, request: Request) -> list[Worker]:
+        """The workers that a request was at when they were lost, as far as others of their names are there."""
+        here = [worker for worker in self.workers if worker.client_id in request.tried]
+        return here + [worker for worker in self.remote if worker.client_id in request.tried]
 
-    def _pick_remote(self, request: Request, bound: Worker | None) -> RemoteWorker | None:
-        if isinstance(bound, RemoteWorker):
-            return bound if bound.takes(wait=True) else None
-        if bound is not None and not self.draining:
-            return None
-        return self.remote.pick(request.command, wait=self.draining or not self._pools.serves(request.command))
-
-    def _bind_over_nodes(self, request: Request) -> Worker | None:
-        """Bind a new key to the worker that all nodes would choose, with room or not; None if no worker takes any."""
+    def _pick_here(self, request: Request) -> Worker | None:
+        """The worker of this node for a guest: the one that its node chose, or else the least loaded with room."""
+        chosen = None if request.guest is None else request.guest.chosen
+        if (
+            chosen is not None
+            and chosen.pool is not None
+            and len(chosen.requests) < chosen.capacity
+            and chosen.serves(request.command)
+        ):
+            return chosen
         command = request.command
-        here = [worker for worker in self.workers if worker.capacity and worker.serves(command)]
-        worker: Worker | None = self.remote.home(request.affinity or "", command, here=bool(here))
+        able = [w for w in self.workers if len(w.requests) < w.capacity and w.serves(command)]
+        fresh = [worker for worker in able if worker.client_id not in request.tried] if request.tried else able
+        return min(fresh or able, key=partial(_preference, request), default=None)
+
+    def _bind_over_nodes(self, request: Request, bound: Worker | None) -> Worker | None:
+        """The worker that a key is bound to, with room or not, where there are other nodes: a new key is bound to the
+        one that all nodes would choose. None if no worker takes any."""
+        if bound is not None and (bound.remote or not self.draining):
+            return bound
+        command = request.command
+        here = [] if self.draining else [w for w in self.workers if w.takes_work and w.serves(command)]
+        worker: Worker | None = self.remote.home_of(request.affinity or "", command, here=bool(here))
         if worker is None and here:
-            worker = self._pick_other(request) if request.tried else self._pools.pick_worker(command)
-            worker = worker or min(here, key=_load)
+            worker = self._pick_here(request) or min(here, key=partial(_preference, request))
         if worker is not None:
             self._affinity.bind_key(request, worker)
         return worker
-
-    def _serves(self, request: Request) -> bool:
-        return self._pools.serves(request.command) or (not request.guest and self.remote.serves(request.command))
 
     def _send(self, request: Request, worker: Worker, now: float) -> None:
         request.attempt += 1
@@ -160,7 +215,7 @@ class Scheduler:
         request.worker = worker
         request.sent_at = now
         worker.requests[request.id] = request
-        self._pools.on_worker_changed(worker)
+        self.pools.on_worker_changed(worker)
         self._affinity.bind_key(request, worker)
         worker.link.send_request(request, max(1, int((request.deadline - now) * 1000)))
 
@@ -174,33 +229,36 @@ class Scheduler:
         """A worker has more room than it had."""
         if worker.pool is not None:
             self.feed_worker(worker, now)
-        elif isinstance(worker, RemoteWorker):
-            self.feed_remote(worker, now)
+        elif isinstance(worker, RemoteLine):
+            self._feed_line(worker, now)
         elif not worker.requests and self.asked.get(worker.link) is worker:
             del self.asked[worker.link]
 
     def feed_worker(self, worker: Worker, now: float) -> None:
         """Send a worker the requests that wait for it, as long as it has room."""
-        while self._queue.length and worker.alive and len(worker.requests) < worker.capacity:
-            request = self._queue.take_for_worker(worker)
+        queue = self._queue
+        while queue.length and worker.pool is not None and len(worker.requests) < worker.capacity:
+            request = (
+                queue.take_for_other_node(self._lines_for(worker)) if worker.remote else queue.take_for_worker(worker)
+            )
             if request is None:
                 break
             self._send_taken(request, worker, now)
-        self._pools.on_worker_changed(worker)
+        self.pools.on_worker_changed(worker)
 
-    def feed_remote(self, worker: RemoteWorker, now: float) -> None:
-        """Send another node requests that wait, as long as it takes them."""
-        while self._queue.length and worker.alive and worker.takes(wait=True):
-            room = worker.takes(wait=False)
-            lines: list[Line] = [
-                command
-                for command in self._queue.commands()
-                if worker.serves(command) and (room or not self._pools.serves(command))
-            ]
-            request = self._queue.take_for_other_node([worker, *lines])
+    def _lines_for(self, worker: Worker) -> list[Line]:
+        return [worker, *(command for command in self._queue.commands() if worker.serves(command))]
+
+    def _feed_line(self, line: RemoteLine, now: float) -> None:
+        """Send another node the requests that wait for it as a whole, as long as it takes them."""
+        while self._queue.length and line.alive and line.has_room:
+            lines: list[Line] = [line]
+            if line is line.place.ahead:
+                lines += [c for c in self._queue.commands() if line.serves(c) and not self.pools.serves_here(c)]
+            request = self._queue.take_for_other_node(lines)
             if request is None:
                 break
-            self._send_taken(request, worker, now)
+            self._send_taken(request, line, now)
 
     def _send_taken(self, request: Request, worker: Worker, now: float) -> None:
         if request.deadline <= now:
@@ -218,8 +276,9 @@ class Scheduler:
         """Send the workers of this node nothing more, for good. What waits is refused, unless another node takes it at
         once."""
         self.draining = True
-        if self._pools.observer is not None:
-            self._pools.observer.on_room_changed()
+        for worker in self.workers:
+            if worker.pool is not None:
+                self.pools.remove_worker(worker)
         for line in self._queue.lines():
             self.move_line(line, now)
 
@@ -256,55 +315,79 @@ class Scheduler:
     def refuse_unserved(self, now: float) -> None:
         """End the requests that wait for a command which no worker serves any more."""
         for command in self._queue.commands():
-            if self._pools.serves(command):
+            if self.pools.serves_here(command):
                 continue
-            elsewhere = self.remote.serves(command)
+            elsewhere = self.pools.serves(command)
             for request in self._queue.guests_in(command) if elsewhere else self._queue.drop_line(command):
                 if not request.over:
                     self._refuse(request)
-            if elsewhere:
-                for worker in self.remote.serving(command):
-                    self.feed_remote(worker, now)
+        for place in list(self.remote.places.values()):
+            self._feed_line(place.ahead, now)
 
     # What other nodes say
 
-    def on_remote_room(self, workers: Iterable[RemoteWorker], now: float) -> None:
-        """These workers of other nodes may take more than before."""
-        for worker in workers:
-            self.feed_remote(worker, now)
+    def add_place(self, place: RemotePlace) -> None:
+        """There is another node."""
+        self.remote.places[place.node] = place
 
-    def withdraw_remote(self, workers: Collection[RemoteWorker], now: float) -> None:
+    def withdraw_remote(self, place: RemotePlace, workers: Collection[RemoteWorker], now: float) -> None:
         """Send these nothing more; what they have they may finish."""
         for worker in workers:
             worker.alive = False
-            self.remote.remove(worker)
+            del place.workers[worker.number]
+            self.pools.remove_worker(worker)
         for worker in workers:  # only now, so that nothing is placed at another one that is gone
             self.move_line(worker, now)
+        if not place.keyed.takes_work:
+            self.move_line(place.keyed, now)
         self.refuse_unserved(now)
 
-    def remove_remote(self, workers: Collection[RemoteWorker], now: float) -> None:
-        """A node is gone: give what its workers had to others, or end it as lost."""
-        for worker in workers:
+    def remove_place(self, place: RemotePlace, now: float, *, lost: bool) -> None:
+        """A node is not to be sent anything more. If it is `lost`, what its workers had goes to others, or is lost."""
+        self.remote.places.pop(place.node, None)
+        workers = list(place.workers.values())
+        everything: list[Worker] = [*workers, place.keyed, place.ahead]
+        for worker in everything:
             worker.alive = False
-            worker.link = GONE
-            self.remote.remove(worker)
-        for worker in workers:
-            self.redistribute(worker, now)
+            if lost:
+                worker.link = GONE
+        for remote in workers:
+            self.pools.remove_worker(remote)
+        place.workers.clear()
+        for worker in everything:
+            if lost:
+                self.redistribute(worker, now)
+            else:
+                self.move_line(worker, now)
         self.refuse_unserved(now)
+
+    def on_remote_room(self, place: RemotePlace, workers: Iterable[RemoteWorker], now: float) -> None:
+        """These workers of another node may take more than before."""
+        for worker in workers:
+            if self._queue.length and worker.alive and len(worker.requests) < worker.capacity:
+                self.feed_worker(worker, now)
+        if self._queue.length:
+            self._feed_line(place.keyed, now)
+            self._feed_line(place.ahead, now)
 
     def on_remote_lost(self, request: Request, client_id: str | None, now: float) -> None:
         """The worker of another node that had the request is gone."""
         worker = _take_back(request)
         if self.may_retry(request, client_id, now):
             self.place_request(request, now, accepted=True)
+        self.pools.on_worker_changed(worker)
         self.on_room(worker, now)  # after the request was placed, which goes before what waits
 
-    def on_remote_returned(self, request: Request, now: float) -> None:
-        """Another node could send the request to no worker: that was no attempt."""
+    def on_remote_returned(self, request: Request, now: float, *, recalled: bool) -> None:
+        """Another node sent the request to no worker: that was no attempt. It has no room, unless this node `recalled`
+        the request."""
         worker = _take_back(request)
         request.attempt -= 1
         if isinstance(worker, RemoteWorker):
-            worker.has_none()
+            worker.on_full()
+            self.pools.on_worker_changed(worker)
+        elif isinstance(worker, RemoteLine) and not recalled:
+            worker.capacity = 0
         if request.direct:
             self._requests.end_request(request, LOST)
         else:
@@ -320,5 +403,6 @@ def _take_back(request: Request) -> Worker:
     return worker
 
 
-def _load(worker: Worker) -> float:
-    return len(worker.requests) / worker.weight
+def _preference(request: Request, worker: Worker) -> tuple[bool, float, int, int]:
+    """Workers that are well come first, then the least loaded, then the least recently used, then any."""
+    return worker.sick, worker.load, worker.turn, hash((request.affinity or request.id, id(worker)))

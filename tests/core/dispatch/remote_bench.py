@@ -1,6 +1,7 @@
 """Nodes of one deployment, as far as dispatch goes: each a dispatcher bench with a place in a World of memory."""
 
 from collections import deque
+from typing import ClassVar
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
@@ -19,6 +20,7 @@ class Cable(MemoryBackplane):
 
     def __init__(self, world: World, node: str) -> None:
         self.told: list[str] = []
+        self.bodies: list[bytes] = []
         self.lose: set[str] = set()
         self.slow = False
         self.on_their_way: dict[str, deque[tuple[str, bytes]]] = {}
@@ -33,6 +35,7 @@ class Cable(MemoryBackplane):
         if node == self.node:
             return
         self.told.append(kind)
+        self.bodies.append(body)
         if kind in self.lose or self.trouble is not None:
             return
         if self.slow:
@@ -54,21 +57,23 @@ class Cable(MemoryBackplane):
 class OnceOnly(RemoteDispatch):
     """A RemoteDispatch that sees to it that no request is sent from node to node to node."""
 
-    def send(self, node: OtherNode, request: Request, deadline_ms: int, client_id: str | None) -> None:
+    def send_attempt(self, node: OtherNode, request: Request, deadline_ms: int, client_id: str | None) -> None:
         """Check, and send."""
         assert not request.guest
-        super().send(node, request, deadline_ms, client_id)
+        super().send_attempt(node, request, deadline_ms, client_id)
 
 
 class Node(Bench):
     """One node. `clients` are those that can be asked here. `born_as`: its name until it learnt that this is taken."""
+
+    cable_class: ClassVar[type[Cable]] = Cable
 
     def __init__(self, world: World, name: str, *, born_as: str | None = None, **rules: int) -> None:
         super().__init__(**rules)  # type: ignore[arg-type]
         self.name = name
         self.defer = FifoDefer()
         self.clients: dict[str, WorkerLink] = {}
-        self.cable = Cable(world, name)
+        self.cable = self.cable_class(world, name)
         self.cable.node = born_as or name  # until it has learnt that this name is taken
         self.errors = RecordingJournal()
         self.cluster_messages = ClusterMessages(self.cable, self.errors, now=lambda: self.time, make_id=lambda: "q")
@@ -79,9 +84,7 @@ class Node(Bench):
             defer=self.defer,
             counters=self.counters,
         )
-        self.remote.find_client = lambda client_id: self.clients.get(client_id)
-        self.heard = self.cluster_messages.on_message
-        self.node_left = self.cluster_messages.on_node_left
+        self.remote.client_finder = self
         self.cable.node = name
         self.cable.attach(self, self.cluster_messages)
 
@@ -101,6 +104,10 @@ class Node(Bench):
     def on_gap(self, target: Target, epoch: str, offset: int) -> None:
         """Nor durable ones."""
 
+    def find_client(self, client_id: str) -> WorkerLink | None:
+        """See ClientFinder."""
+        return self.clients.get(client_id)
+
     def dies(self) -> None:
         """Its connections end without a word of its own, and the others learn of it."""
         self.cable.cut_off("it is dead")
@@ -110,7 +117,7 @@ class Node(Bench):
         """The room that it sees at the others."""
         rooms: dict[str, int] = {}
         for worker in self.dispatcher.remote:
-            rooms[worker.node] = rooms.get(worker.node, 0) + worker.room
+            rooms[worker.node] = rooms.get(worker.node, 0) + worker.capacity - len(worker.requests)
         return rooms
 
     def is_empty(self) -> bool:

@@ -4,14 +4,14 @@ import pytest
 from msgspec import Raw
 
 from service.core.dispatch.fair_queue import FairQueue
-from service.core.dispatch.model import GONE, Request, Statistics, Worker
+from service.core.dispatch.model import GONE, Guest, Request, Statistics, Worker
 
 from .dispatch_bench import Bench, Someone, serve
 
 
 def waiting(caller: Someone, name: str, command: str = "echo", guest: bool = False) -> Request:
     request = Request(name, caller, name, command, Raw(b"null"), 30.0, False, None, True, 0.0)
-    request.guest = guest
+    request.guest = Guest("other") if guest else None
     return request
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from service.core.dispatch.reconciliation import CHECK_EVERY
-from service.core.dispatch.remote_messages import CHECK
+from service.core.dispatch.remote_messages import ATTEMPT, CHECK, RESULT
 
 from .dispatch_bench import Someone
 from .remote_bench import Deployment
@@ -16,7 +16,7 @@ def test_a_request_that_was_lost_on_its_way_is_sent_again() -> None:
     worker, link = there.worker("w")
     all_of_us.settle()
     someone = Someone()
-    here.cable.lose = {"request"}
+    here.cable.lose = {ATTEMPT}
     here.submit(someone, "a")
     assert link.sent == []
     here.cable.lose = set()
@@ -33,7 +33,7 @@ def test_an_answer_that_was_lost_is_asked_for_again_of_a_worker() -> None:
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "a")
-    there.cable.lose = {"response"}
+    there.cable.lose = {RESULT}
     there.done(worker, link.sent[0])
     there.cable.lose = set()
     all_of_us.passes(CHECK_EVERY)
@@ -43,7 +43,7 @@ def test_an_answer_that_was_lost_is_asked_for_again_of_a_worker() -> None:
 
 
 @pytest.mark.shows("it is answered `Worker lost`, and given to no worker twice")
-@pytest.mark.parametrize("lost", ["request", "response"])
+@pytest.mark.parametrize("lost", [ATTEMPT, RESULT])
 def test_what_may_not_be_done_twice_is_lost_with_its_message(lost: str) -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
@@ -66,7 +66,7 @@ def test_it_is_asked_about_until_there_is_an_answer(lost: str) -> None:
     here, there = all_of_us.nodes
     _, link = there.worker("w")
     all_of_us.settle()
-    here.cable.lose = {"request"}
+    here.cable.lose = {ATTEMPT}
     here.submit(Someone(), "a")
     here.cable.lose = there.cable.lose = {lost}
     all_of_us.passes(CHECK_EVERY)

@@ -4,10 +4,11 @@ import pytest
 from msgspec import Raw
 
 from service.backplane.memory import World
+from service.core.cluster.backplane import LARGEST_MESSAGE
 from service.core.dispatch.dispatcher import OutcomeKind, Verdict
-from service.core.dispatch.remote_capacity import BRIEF, REPEAT
+from service.core.dispatch.remote_capacity import REPEAT
 from service.core.dispatch.remote_dispatch import SILENCE
-from service.core.dispatch.remote_messages import LARGEST, RESPONSE, Reply, encode
+from service.core.dispatch.remote_messages import OFFER, RESULT, AttemptResult, encode
 from service.core.dispatch.remote_workers import AHEAD
 
 from .dispatch_bench import NULL, Link, Someone
@@ -195,11 +196,12 @@ def test_a_node_that_dies_is_a_worker_lost() -> None:
     all_of_us = Deployment(3)
     here, second, third = all_of_us.nodes
     second.worker("w2", capacity=5)
-    worker, link = third.worker("w3", capacity=2)
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "once", idempotent=False)
     here.submit(someone, "again")
+    worker, link = third.worker("w3", capacity=2)
+    all_of_us.settle()
     second.dies()
     assert someone.told == [("once", "Worker lost")]
     assert link.attempts == [2]
@@ -298,7 +300,7 @@ def test_stale_news_cost_no_request() -> None:
     here, there = all_of_us.nodes
     worker, link = there.worker("w", capacity=1)
     all_of_us.settle()
-    there.cable.lose = {"workers"}
+    there.cable.lose = {OFFER}
     there.submit(Someone(), "its own")
     someone = Someone()
     here.submit(someone, "a", idempotent=False)
@@ -395,7 +397,7 @@ def test_a_key_whose_worker_went_with_its_node_gets_another_one() -> None:
     assert len(second.sent) == 4
 
 
-def test_a_request_is_sent_on_once_only() -> None:
+def test_what_waits_at_another_node_comes_back_and_goes_where_there_is_room() -> None:
     all_of_us = Deployment(3)
     here, second, third = all_of_us.nodes
     worker, link = second.worker("w2", capacity=1)
@@ -405,9 +407,10 @@ def test_a_request_is_sent_on_once_only() -> None:
     assert second.dispatcher.queue_length == 1
     _, other = third.worker("w3", capacity=5)
     all_of_us.settle()
-    assert other.sent == []
+    assert (len(other.sent), other.attempts) == (1, [1])
+    assert second.dispatcher.queue_length == 0
     second.done(worker, link.sent[0])
-    assert len(link.sent) == 2
+    assert len(link.sent) == 1
 
 
 def test_a_node_that_falls_silent_is_sent_nothing_more() -> None:
@@ -417,7 +420,7 @@ def test_a_node_that_falls_silent_is_sent_nothing_more() -> None:
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "a", timeout=100.0)
-    there.cable.lose = {"workers"}
+    there.cable.lose = {OFFER}
     all_of_us.passes(SILENCE)
     here.submit(someone, "b")
     assert someone.told == [("b", "No available workers")]
@@ -444,33 +447,6 @@ def test_a_node_that_is_cut_off_keeps_its_own_until_it_is_back() -> None:
     assert len(link.sent) == 1
 
 
-def test_who_comes_later_learns_what_there_is() -> None:
-    all_of_us = Deployment(1)
-    all_of_us.nodes[0].worker("w", capacity=3)
-    all_of_us.settle()
-    assert all_of_us.nodes[0].cable.told == []
-    later = Deployment(0)
-    later.world = all_of_us.world
-    newcomer = type(all_of_us.nodes[0])(all_of_us.world, "n2")
-    assert newcomer.knows() == {"n1": 3}
-
-
-def test_alone_nothing_is_told_and_with_others_no_request_of_one_s_own_is() -> None:
-    all_of_us = Deployment(2)
-    here, _ = all_of_us.nodes
-    worker, link = here.worker("w", capacity=10)
-    all_of_us.settle()
-    told = len(here.cable.told)
-    for number in range(5):
-        here.submit(Someone(), str(number))
-        here.done(worker, link.sent[-1])
-    all_of_us.settle()
-    assert len(here.cable.told) == told
-    for _ in range(30):
-        all_of_us.passes(0.1)
-    assert len(here.cable.told) == told + 1
-
-
 def test_answers_of_5_mib_pass_and_larger_ones_are_refused_in_words() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
@@ -482,9 +458,9 @@ def test_answers_of_5_mib_pass_and_larger_ones_are_refused_in_words() -> None:
     there.done(worker, link.sent[0], large)
     assert someone.told == [("a", large.decode())]
     here.submit(someone, "b")
-    there.done(worker, link.sent[1], b'"' + b"x" * LARGEST + b'"')
+    there.done(worker, link.sent[1], b'"' + b"x" * LARGEST_MESSAGE + b'"')
     assert someone.told[1][1].startswith("The answer is too large to be passed between nodes")
-    here.dispatcher.submit(someone, "c", "echo", Raw(b'"' + b"x" * LARGEST + b'"'))
+    here.dispatcher.submit(someone, "c", "echo", Raw(b'"' + b"x" * LARGEST_MESSAGE + b'"'))
     assert someone.told[2][1].startswith("The parameters are too large to be passed between nodes")
     assert all_of_us.is_empty()
 
@@ -496,12 +472,12 @@ def test_late_and_unknown_answers_are_dropped_and_counted() -> None:
     all_of_us.settle()
     someone = Someone()
     request = here.submit(someone, "a")
-    there.cable.lose = {"response"}
+    there.cable.lose = {RESULT}
     there.done(worker, link.sent[0])
     all_of_us.passes(31.0)
     assert someone.told == [("a", "Worker response timeout")]
     there.cable.lose = set()
-    there.cable.tell("n1", RESPONSE, encode(Reply(f"{request.id}.1", OutcomeKind.OK, False, b"1", None, "w")))
+    there.cable.tell("n1", RESULT, encode(AttemptResult(f"{request.id}.1", OutcomeKind.OK, False, b"1", None, "w")))
     assert here.counters.late_answers == 1
     assert len(someone.told) == 1
 
@@ -559,7 +535,7 @@ def test_a_key_that_is_thought_to_be_at_home_where_it_comes_from_stays() -> None
     all_of_us.settle()
     there.submit(Someone(), "a", affinity="k")
     here.done(worker, link.sent[0])
-    here.cable.lose = {"workers"}
+    here.cable.lose = {OFFER}
     here.dispatcher.remove_worker(worker)
     _, other = there.worker("w2")
     all_of_us.settle()
@@ -567,19 +543,30 @@ def test_a_key_that_is_thought_to_be_at_home_where_it_comes_from_stays() -> None
     assert len(other.sent) == 1
 
 
-def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
+def test_an_error_too_large_to_be_passed_between_nodes_is_answered_once_and_in_words() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
-    worker, link = there.worker("w", capacity=1)
-    there.worker("v", capacity=1)
-    all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 2}, ["workers"])
-    there.time += BRIEF
-    for number in range(2):
-        there.submit(Someone(), str(number))
-    all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 0}, ["workers"] * 2)
-    there.time += BRIEF
-    there.done(worker, link.sent[0])
-    all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 1}, ["workers"] * 3)
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    there.dispatcher.on_answer(worker, link.sent[0].id, success=False, error="x" * LARGEST_MESSAGE)
+    assert len(link.sent) == 1
+    ((_, error),) = someone.told
+    assert error.startswith("The answer is too large to be passed between nodes")
+    assert all(len(message) <= LARGEST_MESSAGE for message in there.cable.bodies)
+
+
+def test_time_outs_count_against_a_worker_of_another_node() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    mute, _ = there.worker("mute", capacity=100)
+    all_of_us.settle()
+    for _ in range(6):
+        here.submit(Someone(), "t", timeout=2.0)
+    for node in all_of_us.nodes:
+        node.time += 2.1
+    here.dispatcher.expire_requests(here.time)
+    assert mute.sick
+    all_of_us.settle()
+    assert [worker.sick for worker in here.dispatcher.remote] == [True]

@@ -1,0 +1,114 @@
+"""What a node tells the others of its workers, and how soon."""
+
+from service.core.dispatch.remote_capacity import BRIEF, PACE, REPEAT
+from service.core.dispatch.remote_messages import OFFER
+
+from .dispatch_bench import Someone
+from .remote_bench import Deployment
+
+
+def test_who_comes_later_learns_what_there_is() -> None:
+    all_of_us = Deployment(1)
+    all_of_us.nodes[0].worker("w", capacity=3)
+    all_of_us.settle()
+    assert all_of_us.nodes[0].cable.told == []
+    later = Deployment(0)
+    later.world = all_of_us.world
+    newcomer = type(all_of_us.nodes[0])(all_of_us.world, "n2")
+    assert newcomer.knows() == {"n1": 3}
+
+
+def test_alone_nothing_is_told_and_with_others_no_request_of_one_s_own_is() -> None:
+    all_of_us = Deployment(2)
+    here, _ = all_of_us.nodes
+    worker, link = here.worker("w", capacity=10)
+    all_of_us.settle()
+    told = len(here.cable.told)
+    for number in range(5):
+        here.submit(Someone(), str(number))
+        here.done(worker, link.sent[-1])
+    all_of_us.settle()
+    assert len(here.cable.told) == told
+    for _ in range(30):
+        all_of_us.passes(0.1)
+    assert len(here.cable.told) == told + 1
+
+
+def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    there.worker("v", capacity=1)
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 2}, [OFFER])
+    there.time += BRIEF
+    for number in range(2):
+        there.submit(Someone(), str(number))
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 0}, [OFFER] * 2)
+    there.time += BRIEF
+    there.done(worker, link.sent[0])
+    all_of_us.run()
+    assert (here.knows(), there.cable.told) == ({"n2": 1}, [OFFER] * 3)
+
+
+def test_how_much_there_is_to_do_is_told_every_so_often_while_it_changes() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = there.worker("w", capacity=100)
+    all_of_us.settle()
+    told = len(there.cable.told)
+    for _ in range(40):
+        there.time += PACE / 4
+        there.submit(Someone(), "t")
+        all_of_us.run()
+    assert 5 <= len(there.cable.told) - told <= 12
+    assert 60 <= here.knows()["n2"] <= 66
+    assert len(link.sent) == 40
+
+
+def test_a_request_that_came_back_is_not_sent_there_again_until_there_is_room() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own", capacity=0)
+    worker, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    there.submit(Someone(), "theirs")  # which has not been told yet
+    here.submit(Someone(), "ours")
+    assert here.dispatcher.queue_length == 1
+    assert here.cable.told.count("attempt") == 1
+    all_of_us.settle()
+    assert here.cable.told.count("attempt") == 1
+    there.done(worker, link.sent[0])
+    all_of_us.run()
+    assert len(link.sent) == 2, "it was told in the same pass: somebody waits for it"
+
+
+def test_changed_commands_and_weights_are_told_and_hold() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", ["sum"])
+    all_of_us.settle()
+    there.time += BRIEF
+    there.dispatcher.change_worker(worker, commands=["echo"], weight=4.0)
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a")
+    here.submit(someone, "b", "sum")
+    assert len(link.sent) == 1
+    assert someone.told == [("b", "No available workers")]
+    assert [(w.client_id, w.weight) for w in here.dispatcher.remote] == [("w", 4.0)]
+
+
+def test_what_was_lost_is_told_again() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    there.worker("w", ["echo"])
+    all_of_us.settle()
+    there.cable.lose = {OFFER}
+    there.worker("v", ["sum"])
+    all_of_us.settle()
+    assert here.knows() == {"n2": 16}
+    there.cable.lose = set()
+    all_of_us.passes(REPEAT)
+    assert here.knows() == {"n2": 32}
