@@ -56,7 +56,7 @@ def test_what_may_not_be_done_twice_is_lost_with_its_message(lost: str) -> None:
         there.done(worker, request)
     all_of_us.passes(CHECK_EVERY)
     assert someone.told == [("a", "Worker lost")]
-    assert len(link.sent) == (lost != "request")
+    assert len(link.sent) == (lost != ATTEMPT)
     assert all_of_us.is_empty()
 
 
