@@ -231,7 +231,7 @@ def test_a_node_that_loses_another_out_of_sight_says_what_becomes_of_its_request
     someone = Someone()
     here.submit(someone, "at the worker", idempotent=False)
     here.submit(someone, "waits", idempotent=False)
-    there.node_left("n1")
+    there.cluster_messages.on_node_left("n1")
     assert someone.told == [("at the worker", "Worker lost")]
     all_of_us.passes(0.1)
     assert len(link.sent) == 2

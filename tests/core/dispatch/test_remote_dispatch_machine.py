@@ -229,14 +229,14 @@ class Crossing(RuleBasedStateMachine):
             for receiver in self.nodes:
                 while receiver.name == to and dead.cable.on_their_way[to]:
                     kind, body = dead.cable.on_their_way[to].popleft()
-                    receiver.heard(dead.name, kind, body)
+                    receiver.cluster_messages.on_message(dead.name, kind, body)
 
     def a_node_is_out_of_sight(self, which: int, other: int) -> None:
         self.calm = False
         node = self.nodes[which % len(self.nodes)]
         lost = self.nodes[other % len(self.nodes)]
         if node is not lost:
-            node.node_left(lost.name)
+            node.cluster_messages.on_node_left(lost.name)
 
     def a_node_drains(self, which: int) -> None:
         node = self.nodes[which % len(self.nodes)]
