@@ -12,6 +12,7 @@ Only this module and the entry points see the whole settings object.
 """
 
 import errno
+import itertools
 import signal
 import socket
 import sys
@@ -54,6 +55,7 @@ from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
 TICK: Final = 0.1
+TICKS_A_SECOND: Final = 10
 LATECOMERS: Final = 0.5
 """Seconds that who was accepted just before a successor took over has for its handshake."""
 
@@ -359,9 +361,11 @@ class Node:
             signal.raise_signal(signal.SIGTERM)
 
     async def _tick(self) -> None:
-        while True:
+        for tick in itertools.count():
             self.gateway.tick()
             self._announce()
+            if tick % TICKS_A_SECOND == 0:
+                self.deployment.forget_old()
             await trio.sleep(TICK)
 
     def _announce(self) -> None:
@@ -391,7 +395,6 @@ class Node:
         while True:
             await trio.sleep(self.settings.cleanup_interval)
             self.gateway.dispatcher.drop_statistics()
-            self.deployment.forget_old()
 
     async def drain(self) -> None:
         """Tell everybody that the node goes, then close each connection at a random moment within the drain's window,

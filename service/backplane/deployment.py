@@ -58,7 +58,7 @@ class Deployment(Protocol):
         """Somebody isn't any more."""
 
     def forget_old(self) -> None:
-        """Drop what is too old. To be called now and then."""
+        """Drop what is too old. To be called every second or so."""
 
     def metrics(self) -> Iterable[Metric]:
         """What it counts, for metrics."""

@@ -10,7 +10,7 @@ from msgspec import Raw
 from portico.wire.codes import CloseCode
 from service.core.dialects.actions import ActionError, Actions, calculate
 
-from ...fakes import stage
+from ...fakes import stage, stages
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,36 @@ def test_get_client_info() -> None:
         "client",
     )
     assert (worker["client_id"], worker["dialect"], worker["role"]) == ("w1", "envelope", "worker")
+
+
+def test_get_client_info_is_over_all_nodes() -> None:
+    one, two, three = stages(3)
+    one.client(client_id="a", user_id="u")
+    two.worker("w1")
+    closing, _ = three.client(client_id="b")
+    closing.close(CloseCode.KICKED, "kicked")
+    found = act(one, "get_client_info")
+    assert (found["total_clients"], found["healthy_clients"]) == (3, 2)
+    assert [(c["client_id"], c["node"]) for c in found["clients"] if c["client_id"] in ("a", "b", "w1")] == [
+        ("a", "node-1"),
+        ("w1", "node-2"),
+        ("b", "node-3"),
+    ]
+
+
+def test_get_client_info_answers_while_a_node_is_silent_with_those_that_are_known() -> None:
+    one, two = stages(2)
+    two.client(client_id="b")
+    two.gateway.cluster_messages.on_message = lambda *_: None  # type: ignore[method-assign]
+    session, peer = one.connect("/ws")
+    one.say(session, {"type": "connect", "data": {"client_id": "a"}})
+    peer.take()
+    one.say(session, {"type": "request", "msg_id": "m", "data": {"action": "get_client_info"}})
+    assert peer.take() == []
+    one.pass_time(1.2)
+    one.pass_time(1.2)
+    (answer,) = peer.take()
+    assert (answer["msg_id"], answer["data"]["result"]["total_clients"]) == ("m", 1)
 
 
 def test_a_name_is_taken_once() -> None:

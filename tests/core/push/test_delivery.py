@@ -15,7 +15,7 @@ from service.core.connections.session import Session
 from service.core.push import delivery
 from service.core.push.delivery import SLICE
 
-from ...fakes import MemoryPeer, Stage, publish, stage
+from ...fakes import MemoryPeer, Stage, publish, stage, stages
 
 WHO = {"client_id": "c", "user_id": "u", "node_id": "n", "domain_id": "d", "cluster_id": "k", "channel_id": "h"}
 
@@ -170,3 +170,67 @@ def test_skip_leaves_out_one() -> None:
     _, other = house.client(client_id="d")
     assert house.gateway.delivery.deliver(EVERYBODY, Event("e"), skip=session) == (1, 1)
     assert (len(peer.take()), len(other.take())) == (0, 1)
+
+
+def test_who_left_a_target_gets_nothing_more_of_what_was_sliced_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "SLICE", 2)
+    house = stage()
+    target = Target("channel_id", "ch")
+    people = [house.client(client_id=f"c{n}", channel_id="ch") for n in range(5)]
+    publish(house, target, Event("e"))
+    session, _ = people[-1]
+    (answer,) = house.ask(session, {"type": "c_client_register", "client_id": "c4", "channel_id": "other"})
+    assert answer["type"] == "registration_success"
+    house.defer.run()
+    assert [len(peer.take()) for _, peer in people] == [1, 1, 1, 1, 0]
+
+
+def full(house: Stage, monkeypatch: pytest.MonkeyPatch) -> list[MemoryPeer]:
+    """Five clients of one user at a node that is full: no further push finds room in the line of slices."""
+    monkeypatch.setattr(delivery, "SLICE", 2)
+    people = [house.client(client_id=f"{house.gateway.backplane.node}-{n}", user_id="u1")[1] for n in range(5)]
+    monkeypatch.setattr(delivery, "MAX_WAITING_SENDS", 12)
+    return people
+
+
+def test_a_node_that_is_full_tells_a_gap_of_durable_events_that_others_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, two = stages(2)
+    people = full(two, monkeypatch)
+    user = Target("user_id", "u1")
+    offsets = [publish(one, user, Event("e"), durable=True).offset for _ in range(6)]
+    assert two.gateway.counters.pushes_dropped == 4
+    for number in range(3):
+        publish(one, user, Event(f"live-{number}"))
+    two.defer.run()
+    later = publish(one, user, Event("e"), durable=True).offset
+    two.defer.run()
+    gap = {
+        "type": "stream_gap",
+        "streams": ["user:u1"],
+        "epoch": one.world.epoch,
+        "offsets": {"user:u1": offsets[-1]},
+    }
+    for peer in people:
+        came = peer.take()
+        assert [message.get("offset", message) for message in came] == [*offsets[:2], gap, later]
+    assert two.gateway.counters.streams_broken == 1
+    assert two.gateway.delivery.waiting == 0
+    # At the node that was asked it is refused, and nothing is kept.
+    full(one, monkeypatch)
+    monkeypatch.setattr(delivery, "MAX_WAITING_SENDS", 5)
+    publish(one, user, Event("e"))
+    with pytest.raises(PeerFault):
+        publish(one, user, Event("e"), durable=True)
+
+
+def test_a_gap_is_told_however_full_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = stage()
+    people = full(house, monkeypatch)
+    for _ in range(2):
+        publish(house, Target("user_id", "u1"), Event("e"))
+    house.gateway.delivery.on_gap(Target("user_id", "u1"), "e", 5)
+    house.defer.run()
+    for peer in people:
+        assert [message["type"] for message in peer.take()] == ["e", "e", "stream_gap"]
