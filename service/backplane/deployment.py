@@ -13,9 +13,11 @@ import trio
 
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
+from service.backplane.redis.checks import examine
 from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
+from service.backplane.redis.names import Names
 from service.backplane.redis.plane import CLIENT_NAME, RedisBackplane
 from service.backplane.redis.registry import Present
 from service.core.cluster.backplane import Backplane
@@ -122,11 +124,7 @@ class OverRedis:
         log: Log,
     ) -> None:
         self._log = log
-        way: Connector = read_url(redis_url)
-        sharded = isinstance(way, Cluster)
-        if isinstance(way, Cluster):
-            prefix = tagged(prefix)
-            way = way.under(prefix)
+        way, prefix, sharded = _way(redis_url, prefix)
         self.backplane: Final = RedisBackplane(
             way,
             node=node,
@@ -186,6 +184,21 @@ class OverRedis:
 
     def _on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")
+
+
+async def examine_redis(url: str, prefix: str) -> list[str]:
+    """What to warn of before a gateway starts on this Redis, as sentences; see `checks`."""
+    way, prefix, sharded = _way(url, prefix)
+    return await examine(way, Names(prefix, database=way.database, sharded=sharded))
+
+
+def _way(url: str, prefix: str) -> tuple[Connector, str, bool]:
+    """The way to Redis, the prefix there, and whether what is published stays in one shard of a cluster."""
+    way: Connector = read_url(url)
+    if isinstance(way, Cluster):
+        prefix = tagged(prefix)
+        return way.under(prefix), prefix, True
+    return way, prefix, False
 
 
 def _present(session: Session) -> Present:

@@ -13,7 +13,7 @@ from .settings import load_settings
 def check() -> None:
     """Print the settings in force, and what is wrong with them.
 
-    Secrets are masked. Extensions are imported and called, as at a start; Redis is not connected to.
+    Secrets are masked. Extensions are imported and called, as at a start; Redis is asked whether it can be relied on.
 
     Exit code 0 if `portico serve` would start with these settings, 2 if it would end with 2, and with the
     same sentence. A port that is in use is a warning only, since this gateway may be running.
@@ -32,9 +32,19 @@ def _rehearse(settings: Settings) -> list[str]:
     from service.app import StartError, rehearse  # after the settings: the gateway takes a moment to import
     from service.supervision.private_redis import find_redis_server
 
+    redis: list[str] = []
     try:
         if settings.workers > 1 and settings.redis_url is None:
             find_redis_server()
-        return trio.run(rehearse, settings)
+        warnings = trio.run(rehearse, settings)
+        if settings.redis_url is not None:
+            redis = trio.run(_examine_redis, settings.redis_url.get_secret_value(), settings.redis_prefix)
     except (StartError, FileNotFoundError) as error:
         fail(WRONG, str(error))
+    return [*warnings, *redis]
+
+
+async def _examine_redis(url: str, prefix: str) -> list[str]:
+    from service.backplane.deployment import examine_redis
+
+    return await examine_redis(url, prefix)

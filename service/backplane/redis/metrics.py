@@ -26,6 +26,12 @@ def backplane_metrics(plane: RedisBackplane) -> Iterator[Metric]:
     yield Metric("redis_messages_failed", "Messages that met a bug of the gateway.", ear.callback_failures, True)
     yield Metric("redis_subscription_reconnects", "Times that the link was lost and came back.", ear.reconnects, True)
 
+    checks = plane.checks
+    yield Metric("redis_evicted_keys", "Keys that Redis has thrown away for want of memory.", checks.evicted)
+    yield Metric("redis_used_bytes", "Bytes of memory that Redis uses.", checks.used)
+    yield Metric("redis_max_bytes", "Bytes of memory that Redis may use; 0: any number.", checks.most)
+    yield Metric("redis_warnings", "Dangers about Redis that the log names.", len(checks.warnings))
+
     yield Metric("redis_commands_pending", "Commands that wait for Redis.", commands.pending)
     yield Metric("redis_commands_pending_bytes", "Bytes of these.", commands.pending_bytes)
     yield Metric(

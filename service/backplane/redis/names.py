@@ -24,6 +24,8 @@ class Names:
         self.publish: Final = b"SPUBLISH" if sharded else b"PUBLISH"
         """The command by which something is published on a channel of ours."""
         channels = b"%b@%d:" % (start, database)
+        self.channels_shown: Final = f"&{channels.decode()}*"
+        """All of our channels, as a rule of Redis's rights names them."""
         self._targets = channels + b"t:"
         self._inboxes = channels + b"n:"
         self.all_nodes: Final = channels + b"nodes"
@@ -38,6 +40,8 @@ class Names:
         self.sizes: Final = start + b"sizes"
         """The bytes of each stream's events, and under the empty name those of all."""
         self.epoch: Final = start + b"epoch"
+        self.scratch: Final = start + b"nothing"
+        """A key in which nothing is kept."""
 
     def is_sharded(self, channel: bytes) -> bool:
         """Whether what is published there stays with those who serve its slot."""

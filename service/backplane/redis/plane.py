@@ -29,6 +29,7 @@ from service.redis.resp import Word
 from service.redis.subscription import LARGEST_MESSAGE, Subscription
 from service.redis.succession import field
 
+from .checks import Checks
 from .following import Following
 from .joining import Counts
 from .membership import HELD, KINDS, Membership
@@ -120,6 +121,7 @@ class RedisBackplane:
             make_id=make_id,
             log=log,
         )
+        self.checks = Checks(connector, self.names, log)
         self.sweeper = Sweeper(self.commands.ask, self.names, ttl)
         self.membership = Membership(
             self.commands.ask, _Events(self, present, on_client_left, log), name=node, prefix=prefix, lease=lease
@@ -145,7 +147,7 @@ class RedisBackplane:
     @property
     def trouble(self) -> str | None:
         """Why this node is cut off from the others, or None."""
-        return self.commands.trouble or self.subscription.trouble or self.membership.trouble
+        return self.checks.trouble or self.commands.trouble or self.subscription.trouble or self.membership.trouble
 
     def attach(self, pushes: PushObserver, nodes: NodeObserver) -> None:
         """Say who is told."""
@@ -172,6 +174,7 @@ class RedisBackplane:
                         nursery.start_soon(self.following.run)
                         nursery.start_soon(self.membership.run)
                         nursery.start_soon(self.sweeper.run)
+                        nursery.start_soon(self.checks.run)
                         nursery.start_soon(self._tick)
                         task_status.started()
                 finally:

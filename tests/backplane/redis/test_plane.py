@@ -41,7 +41,12 @@ class RedisNode(Node):
 
 @asynccontextmanager
 async def node(
-    url: str, name: str, prefix: str = "portico:", ttl: float = TTL, said: io.StringIO | None = None
+    url: str,
+    name: str,
+    prefix: str = "portico:",
+    ttl: float = TTL,
+    lease: float = 10.0,
+    said: io.StringIO | None = None,
 ) -> AsyncIterator[RedisNode]:
     """One node, joined to the others where Redis is there."""
     way: Connector = read_url(url)
@@ -55,6 +60,7 @@ async def node(
         sharded=sharded,
         length=LENGTH,
         ttl=ttl,
+        lease=lease,
         make_id=lambda: f"made-{next(_made)}",
         log=make_log("json", "critical") if said is None else make_log("json", "debug", said),
     )
