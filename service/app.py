@@ -44,6 +44,7 @@ from service.http.parts import parts_of
 from service.observe import LogJournal, make_log
 from service.roles import HttpOnly
 from service.settings import Settings
+from service.settings.fingerprint import fingerprints
 from service.supervision.link import Supervised
 from service.transports import asgi, front_door
 from service.transports.door import Door
@@ -191,6 +192,7 @@ class Node:
                 length=settings.history_length,
                 ttl=settings.history_ttl,
                 lease=settings.node_lease,
+                settings=fingerprints(settings),
                 publish=self._publish,
                 present=lambda: self.gateway.hub,
                 log=self.log,

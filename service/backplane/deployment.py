@@ -5,7 +5,8 @@ backplane and the login store that the core is given, and what has to run beside
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import structlog
@@ -106,7 +107,8 @@ class OverRedis:
 
     Raises ValueError, with a sentence for the operator, where the URL cannot be read.
 
-    `publish` is where what comes by the ingress stream goes; `present` gives everybody who is connected here; `lease`
+    `settings`: fingerprints of what the nodes of one deployment have in common, by name; `publish` is where what comes
+    by the ingress stream goes; `present` gives everybody who is connected here; `lease`
     in seconds: how soon a node that died is known to be gone.
     """
 
@@ -119,6 +121,7 @@ class OverRedis:
         length: int,
         ttl: float,
         lease: float,
+        settings: Mapping[str, str] = MappingProxyType({}),
         publish: Publish,
         present: Callable[[], Iterable[Session]],
         log: Log,
@@ -133,6 +136,7 @@ class OverRedis:
             length=length,
             ttl=ttl,
             lease=lease,
+            settings=settings,
             make_id=make_id,
             log=log,
             present=lambda: [_present(session) for session in present()],

@@ -17,8 +17,9 @@ Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
@@ -39,6 +40,8 @@ BYE: Final = "bye"
 KINDS: Final = (NODE, BYE)
 HELD: Final = "this node holds its lease in Redis"
 """What is noted when all is well."""
+STRANGER: Final = "another deployment seems to share this Redis and prefix"
+"""What is noted when a node has other settings."""
 
 SOON: Final = 0.05
 """Seconds in which changes are gathered before the others are told."""
@@ -82,10 +85,11 @@ class MembershipEvents(Protocol):
 
 
 class _Word(msgspec.Struct, array_like=True, frozen=True):
-    """What a lease says: of versions of one instance, the highest holds."""
+    """What a lease says: of versions of one instance, the highest holds. `settings`: fingerprints, by name."""
 
     version: int
     state: NodeState
+    settings: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 _word = msgspec.json.Decoder(_Word).decode
@@ -112,8 +116,10 @@ class Membership:
         name: str,
         prefix: str,
         lease: float,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`lease` in seconds."""
+        """`lease` in seconds; `settings`: fingerprints of what the nodes of one deployment have in common."""
+        self._settings = dict(settings)
         self._ask = ask
         self._events = events
         self._prefix = prefix
@@ -146,6 +152,11 @@ class Membership:
     def node(self) -> str:
         """This node's name."""
         return self._state.node
+
+    @property
+    def strangers(self) -> int:
+        """Nodes that live and have other settings: of another deployment, perhaps."""
+        return sum(bool(self._differing(seen)) for seen in self._view.values())
 
     def nodes(self) -> list[NodeState]:
         """The nodes that live, by name, this one among them."""
@@ -286,7 +297,7 @@ class Membership:
         return f"{self._instance} {self.node}"
 
     def _text(self) -> bytes:
-        return f"{self._instance} ".encode() + msgspec.json.encode(_Word(self._version, self._state))
+        return f"{self._instance} ".encode() + msgspec.json.encode(_Word(self._version, self._state, self._settings))
 
     @property
     def _milliseconds(self) -> int:
@@ -380,6 +391,8 @@ class Membership:
         known = self._view.get(name)
         if known is None or known.instance != found.instance:
             self._view[name] = found
+            if others := self._differing(found):
+                self._events.note(STRANGER, node=name, settings=others)
             if known is not None:
                 self._events.on_node_left(name)
             return True
@@ -389,6 +402,11 @@ class Membership:
             return False
         known.word = found.word
         return True
+
+    def _differing(self, seen: _Seen) -> list[str]:
+        """The settings in which another node differs, though the nodes of one deployment would not."""
+        theirs = seen.word.settings
+        return [name for name, mine in self._settings.items() if theirs.get(name, mine) != mine]
 
     async def _reap(self, instance: str, node: str) -> None:
         """Report the users of a node that is lost, unless another does."""

@@ -63,6 +63,7 @@ def backplane_metrics(plane: RedisBackplane) -> Iterator[Metric]:
     yield Metric("history_streams", "Streams of which something is kept, in Redis.", plane.sweeper.streams)
 
     yield Metric("nodes", "Nodes that live.", len(membership.nodes()))
+    yield Metric("nodes_with_other_settings", "Nodes of another deployment, perhaps.", membership.strangers)
     yield Metric("nodes_lost", "Nodes whose lease ran out, found by this one.", membership.nodes_lost, True)
     yield Metric("node_clients_left", "Who was connected to them.", membership.clients_left, True)
 

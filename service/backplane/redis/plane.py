@@ -11,7 +11,8 @@ a replica that has taken its place, which may lack what was accepted last.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -56,8 +57,9 @@ class RedisBackplane:
 
     `connector` leads to it; `prefix` of everything of ours in Redis, and whether it is published to one shard of a
     cluster only; `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds
-    after its last sign of life; `make_id` names pushes that have no id. `present` gives all who are connected here;
-    `on_client_left` is told who was connected at a node that died (the node, client_id, user_id), on one node only.
+    after its last sign of life; `settings`: fingerprints of what the nodes of one deployment have in common; `make_id`
+    names pushes that have no id. `present` gives all who are connected here; `on_client_left` is told who was connected
+    at a node that died (the node, client_id, user_id), on one node only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
     `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
@@ -74,6 +76,7 @@ class RedisBackplane:
         length: int = 1000,
         ttl: float = 86_400.0,
         lease: float = 10.0,
+        settings: Mapping[str, str] = MappingProxyType({}),
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
         present: Callable[[], Iterable[Present]] = tuple,
@@ -124,7 +127,12 @@ class RedisBackplane:
         self.checks = Checks(connector, self.names, log)
         self.sweeper = Sweeper(self.commands.ask, self.names, ttl)
         self.membership = Membership(
-            self.commands.ask, _Events(self, present, on_client_left, log), name=node, prefix=prefix, lease=lease
+            self.commands.ask,
+            _Events(self, present, on_client_left, log),
+            name=node,
+            prefix=prefix,
+            lease=lease,
+            settings=settings,
         )
         self._acks: dict[str, list[Ack]] = {}
         self._pushes: PushObserver

@@ -47,6 +47,7 @@ async def node(
     ttl: float = TTL,
     lease: float = 10.0,
     said: io.StringIO | None = None,
+    **settings: str,
 ) -> AsyncIterator[RedisNode]:
     """One node, joined to the others where Redis is there."""
     way: Connector = read_url(url)
@@ -61,6 +62,7 @@ async def node(
         length=LENGTH,
         ttl=ttl,
         lease=lease,
+        settings=settings,
         make_id=lambda: f"made-{next(_made)}",
         log=make_log("json", "critical") if said is None else make_log("json", "debug", said),
     )
