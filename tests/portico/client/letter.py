@@ -45,3 +45,12 @@ class LetterClient:
             self.offsets[message["stream"]] = message["offset"]
         else:
             self.handled.append(message)
+
+    def has_heard(self, n: int) -> bool:
+        """Whether its program got the push with this `n`."""
+        return any(isinstance(message, dict) and message.get("n") == n for message in self.handled)
+
+    @property
+    def was_told_of_a_gap(self) -> bool:
+        """Whether its program got to know that something may be missing."""
+        return any(isinstance(message, list) for message in self.handled)

@@ -4,8 +4,10 @@ follows the protocol page to the letter, at a real gateway, in memory and over R
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,14 +15,14 @@ import trio
 from trio_websocket import open_websocket_url
 
 from portico import Client, Connected, Identity
-from tests.backplane.redis_server import RedisServer
+from tests.backplane.redis_server import redis_server
 from tests.gateways import Running, gateway
 from tests.portico.client.fake_gateway import QUICK, Events
 from tests.portico.client.letter import LetterClient
 
 pytestmark = pytest.mark.live
 
-LIMIT = 3.0
+LIMIT = 60.0
 MISSED = 5
 ANSWER_AND_REPLAY = 1 + MISSED
 _names = itertools.count()
@@ -33,13 +35,8 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with gateway(folder) as running:
             yield running
         return
-    redis = RedisServer(folder / "redis")
-    redis.start()
-    try:
-        with gateway(folder, settings={"REDIS_URL": redis.url}) as running:
-            yield running
-    finally:
-        redis.kill()
+    with redis_server(folder / "redis") as redis, gateway(folder, settings={"REDIS_URL": redis.url}) as running:
+        yield running
 
 
 def somebody() -> dict[str, str]:
@@ -48,10 +45,10 @@ def somebody() -> dict[str, str]:
     return {"client_id": f"c-{name}", "user_id": name}
 
 
-async def push(running: Running, user_id: str, numbers: range) -> None:
-    """Push durable events to a user, one after another."""
+async def push(running: Running, users: Sequence[str], numbers: range) -> None:
+    """Push durable events to users, one after another."""
     async with httpx.AsyncClient(base_url=running.base_url, trust_env=False, timeout=LIMIT) as http:
-        for n in numbers:
+        for n, user_id in itertools.product(numbers, users):
             body = {"target": {"user_id": user_id}, "type": "counted", "data": {"n": n}, "durable": True}
             answer = await http.post("/api/notifications", json=body)
             assert answer.status_code == 202, answer.text
@@ -71,11 +68,11 @@ async def test_a_client_to_the_letter_that_is_cut_off_loses_nothing(live: Runnin
     identity = somebody()
     client = LetterClient(**identity)
     await talk(live, client, 1)
-    await push(live, identity["user_id"], range(MISSED))
+    await push(live, [identity["user_id"]], range(MISSED))
     await talk(live, client, heard)
     await talk(live, client, min(heard, 1 + MISSED - len(client.handled)))  # and again, at the same place or the end
     await talk(live, client, 1 + MISSED - len(client.handled))
-    await push(live, identity["user_id"], range(MISSED, MISSED + 1))
+    await push(live, [identity["user_id"]], range(MISSED, MISSED + 1))
     await talk(live, client, 2)
     assert [message.get("n") if isinstance(message, dict) else message for message in client.handled] == list(
         range(MISSED + 1)
@@ -92,14 +89,92 @@ async def test_the_python_client_that_is_cut_off_loses_nothing(live: Running, he
     ):
         proxy.let_through(0)
         proxy.cut()
-        await push(live, identity["user_id"], range(MISSED))
+        await push(live, [identity["user_id"]], range(MISSED))
         proxy.let_through(heard, connections=2)
         with trio.fail_after(LIMIT):
             assert [(await anext(client))["n"] for _ in range(MISSED)] == list(range(MISSED))
-        await push(live, identity["user_id"], range(MISSED, MISSED + 1))
+        await push(live, [identity["user_id"]], range(MISSED, MISSED + 1))
         with trio.fail_after(LIMIT):
             assert (await anext(client))["n"] == MISSED
     assert len(events.of(Connected)) >= 2
+
+
+@pytest.mark.parametrize("cut_first", [True, False])
+async def test_registered_while_redis_was_away(tmp_path: Path, cut_first: bool) -> None:
+    """What is pushed once Redis is back reaches both clients, or they are told; whether they were cut off meanwhile
+    (`cut_first`) or stayed."""
+    letter, somebody_else = LetterClient(**somebody()), somebody()
+    users = (letter.identity["user_id"], somebody_else["user_id"])
+    got: list[Any] = []
+    with (
+        redis_server(tmp_path / "redis", aof=True) as redis,
+        gateway(tmp_path, settings={"REDIS_URL": redis.url}) as running,
+    ):
+        async with (
+            cutting_proxy(int(running.websocket_url.rpartition(":")[2])) as proxy,
+            Client(url=proxy.url, identity=Identity(user_id="before"), backoff=QUICK, on_event=Events()) as client,
+        ):
+            redis.kill()
+            await ready(running, 503)
+            await client.register(Identity(**somebody_else))
+            assert client.registration["resume"]["recovered"] is False
+            async with opened(running, letter) as hear:
+                await hear(lambda: bool(letter.offsets))
+                if not cut_first:
+                    redis.start()
+                    await ready(running, 200)
+                    await push(running, users, range(3))
+                    await hear(lambda: letter.has_heard(2))
+            if cut_first:
+                proxy.let_through(0)
+                proxy.cut()
+                redis.start()
+                await ready(running, 200)
+                await push(running, users, range(3))
+                async with opened(running, letter) as hear:
+                    proxy.let_through(0, connections=0)
+                    await hear(lambda: letter.has_heard(2) or letter.was_told_of_a_gap)
+            await push(running, users, range(3, 5))
+            async with opened(running, letter) as hear:
+                await hear(lambda: letter.has_heard(4))
+            with trio.fail_after(LIMIT):
+                while not got or got[-1].get("n") != 4:
+                    got.append(await anext(client))
+    check(letter.handled, users[0])
+    check([push["streams"] if push["type"] == "stream_gap" else push for push in got], users[1])
+
+
+def check(handled: list[Any], user_id: str) -> None:
+    """All five, in order, each once; or the user's stream is named before whatever comes instead."""
+    numbers = [message["n"] for message in handled if isinstance(message, dict) and message["type"] == "counted"]
+    told = [streams for streams in handled if isinstance(streams, list)]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-2:] == [3, 4]
+    assert numbers == list(range(5)) or any(f"user:{user_id}" in streams for streams in told), handled
+
+
+async def ready(running: Running, status: int) -> None:
+    """Wait until /readyz answers so."""
+    async with httpx.AsyncClient(base_url=running.base_url, trust_env=False, timeout=LIMIT) as http:
+        with trio.fail_after(LIMIT):
+            while (await http.get("/readyz")).status_code != status:  # noqa: ASYNC110  (another process notices it)
+                await trio.sleep(0.02)
+
+
+@asynccontextmanager
+async def opened(
+    running: Running, client: LetterClient
+) -> AsyncIterator[Callable[[Callable[[], bool]], Awaitable[None]]]:
+    """A connection that stays: yields a function that hears messages until something is so."""
+    async with open_websocket_url(running.websocket_url) as socket:
+        await socket.send_message(json.dumps(client.first_message()))
+
+        async def hear(until: Callable[[], bool]) -> None:
+            with trio.fail_after(LIMIT):
+                while not until():
+                    client.on_message(json.loads(await socket.get_message()))
+
+        yield hear
 
 
 class CuttingProxy:
