@@ -4,13 +4,14 @@ On top of msgspec (which refuses NaN, Infinity, lone surrogates, control charact
 refuses what would be read differently by different programs: bytes that are not UTF-8, numbers that no
 double holds (1e999, 400 digits), and a key that the gateway itself reads given twice. What the gateway only
 passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round trip on the hot path.
+
+What has to be looked at more closely is looked at place by place, within a bound that grows with the message's size:
+whoever writes a message cannot choose how much it costs to refuse it.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, Final, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -35,6 +36,10 @@ _SHAPE: Final = bytes(
 )
 _LARGE_EXPONENT = re.compile(rb"0e\+?000+,")
 _LONG: Final = b"0" * 210
+_SUSPECT = re.compile(_LARGE_EXPONENT.pattern + b"|" + _LONG)
+_BEFORE_NUMBERS: Final = (b",", b"[", b":", b" ", b"\n", b"\t", b"\r")
+_NUMBER = re.compile(rb"[-+.0-9eE]+")
+_WHOLE = re.compile(rb"-?[0-9]+")
 _LARGEST: Final = 1.7976931348623157e308
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _values = msgspec.json.Decoder(list[Raw])
@@ -64,24 +69,44 @@ def check_numbers(payload: bytes) -> None:
 
 
 def _check_numbers_exactly(payload: bytes) -> None:
-    def whole(text: str) -> int:
-        # A double has at most 309 digits before the point; int() of more than 4,300 would raise by itself.
-        if len(text) > 310 or abs(number := int(text)) > _LARGEST:
-            raise OverflowError
-        return number
+    """Look at each place that may be a number which is too large, and at nothing between them.
 
-    def fraction(text: str) -> float:
-        number = float(text)
-        if number in (float("inf"), float("-inf")):
-            raise OverflowError
-        return number
+    Not by parsing: that costs a Python object for every value of the message, a hundred times what it costs to pass it
+    on. Each place costs the same, and there are at most `_attempts` of them, so no message costs more than a few times
+    what plain text of its size does.
+    """
+    # With escapes out of the way, every quote that is left begins or ends a string.
+    text = payload.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    shape = text.translate(_SHAPE)
+    attempts = _attempts(payload)
+    at = 0
+    while (suspect := _SUSPECT.search(shape, at)) is not None:
+        attempts -= 1
+        if attempts < 0:
+            raise PeerFault(ErrorCode.BAD_JSON, "The message has too many numbers, or texts, like 1e100.")
+        start = suspect.start()
+        if text.count(b'"', at, start) % 2:
+            at = text.index(b'"', start) + 1
+            continue
+        begin = 1 + max(text.rfind(mark, at, start) for mark in _BEFORE_NUMBERS)
+        number = _NUMBER.match(text, max(begin, at))
+        if number is None:
+            raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.")
+        if _is_too_large(number.group()):
+            raise PeerFault(ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308).")
+        at = number.end()
 
-    try:
-        json.loads(payload, parse_int=whole, parse_float=fraction)
-    except OverflowError:
-        raise PeerFault(ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308).") from None
-    except (ValueError, RecursionError):
-        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
+
+def _is_too_large(number: bytes) -> bool:
+    # A double has at most 309 digits before the point; int() of more than 4,300 would raise by itself.
+    if _WHOLE.fullmatch(number):
+        return len(number) > 308 and (len(number) > 310 or abs(int(number)) > _LARGEST)
+    return float(number) in (float("inf"), float("-inf"))
+
+
+def _attempts(payload: bytes) -> int:
+    """How many places of a message may be looked at one by one: enough for any that means no harm."""
+    return 500 + len(payload) // 1024
 
 
 def has_only(fields_read: int, payload: bytes, *passed_on: bytes | Raw) -> bool:
@@ -104,10 +129,13 @@ def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) 
     where an escape could hide one. The outermost object is judged, and the objects directly in it too unless
     `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
     """
-    found = _any_of(tuple(quoted)).findall(payload)
-    if len(found) == len(set(found)) and (b"\\" not in payload or not _ESCAPED_LETTER.search(payload)):
-        return
-    _check_keys_exactly(payload, {key[1:-1].decode() for key in quoted}, inside)
+    if (b"\\" in payload and _ESCAPED_LETTER.search(payload)) or any(_occurs_twice(payload, key) for key in quoted):
+        _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload)).check(payload, inside)
+
+
+def _occurs_twice(payload: bytes, key: bytes) -> bool:
+    first = payload.find(key)
+    return first >= 0 and payload.find(key, first + 1) >= 0
 
 
 def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
@@ -115,29 +143,44 @@ def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
     return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))
 
 
-@cache
-def _any_of(quoted: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    return re.compile(b"|".join(map(re.escape, quoted)))
+class _Key(str):
+    """A key as it is read, so that a second occurrence of it is still to be seen."""
+
+    __slots__ = ()
 
 
-class _Pairs(list[tuple[str, object]]):
-    """An object as its pairs, so that a second occurrence of a key is still to be seen."""
+class _Keys:
+    """Looks for keys that occur twice, in at most `attempts` keys. What they belong to is passed over unread."""
 
+    def __init__(self, keys: set[str], attempts: int) -> None:
+        self._keys = keys
+        self._attempts = attempts
+        self._seen: set[str] = set()
+        self._decoder = msgspec.json.Decoder(dict[_Key, Raw], dec_hook=self._read)
 
-def _check_keys_exactly(payload: bytes, keys: set[str], inside: bool) -> None:
-    try:
-        top: object = json.loads(payload, object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError):
-        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
-    if not isinstance(top, _Pairs):
-        return
-    within = [value for _, value in top if isinstance(value, _Pairs)] if inside else []
-    for pairs in (top, *within):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in keys and key in seen:
-                raise PeerFault(ErrorCode.BAD_JSON, f"The key {key!r} occurs twice in one object.", field=key)
-            seen.add(key)
+    def check(self, payload: bytes, inside: bool) -> None:
+        """Raises PeerFault."""
+        self._seen = set()
+        try:
+            values = self._decoder.decode(payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                return  # no object: there are no keys
+            raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
+        if inside:
+            for value in values.values():
+                if (part := bytes(value)).lstrip(b" \t\r\n").startswith(b"{"):
+                    self.check(part, inside=False)
+
+    def _read(self, _: type, text: str) -> _Key:
+        self._attempts -= 1
+        if self._attempts < 0:
+            raise PeerFault(ErrorCode.BAD_JSON, "The message has too many keys.")
+        if text in self._keys:
+            if text in self._seen:
+                raise PeerFault(ErrorCode.BAD_JSON, f"The key {text!r} occurs twice in one object.", field=text)
+            self._seen.add(text)
+        return _Key(text)
 
 
 def is_json(payload: bytes) -> bool:

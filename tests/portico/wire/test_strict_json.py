@@ -240,3 +240,139 @@ def test_peek_gives_what_can_be_read() -> None:
     assert peek(FORM, b'{"type":5}') is None
     assert peek(FORM, b'{"type":"\xff"}') is None
     assert peek(FORM, b'{"type":"a","data":' + DEEP + b"}") is None
+
+
+# What is looked at more closely: the same verdicts as a parser's, at a bounded cost.
+
+_fragments = st.sampled_from(
+    [
+        "0e000,",
+        "1e400",
+        "1e+999 ",
+        "9" * 210,
+        '\\"',
+        "\\\\",
+        "\\u0041",
+        "\\u0022",
+        ",",
+        "]",
+        "}",
+        ":",
+        "1e5",
+        "a",
+        '\\\\\\"',
+    ]
+)
+_texts = st.lists(_fragments, max_size=6).map("".join).map(lambda text: f'"{text}"')
+_numbers = st.sampled_from(
+    [
+        "0",
+        "-1",
+        "1e100",
+        "1e308",
+        "1e309",
+        "-1E+400",
+        "1e-400",
+        "1.5e0308",
+        "1e0000",
+        "0.0e999999",
+        "9" * 308,
+        "9" * 309,
+    ]
+    + ["1" + "0" * 308, "2" + "0" * 308, "-" + "9" * 310, "0." + "0" * 300 + "1e500", "1." + "0" * 250 + "e308"]
+)
+_values = st.recursive(
+    st.one_of(_texts, _numbers, st.just("null")),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(lambda some: "[" + " , ".join(some) + "]"),
+        st.lists(st.tuples(_texts, inner), max_size=4).map(
+            lambda some: "{" + ",\n".join(f"{key}:\t{value}" for key, value in some) + "}"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def _has_too_large(payload: bytes) -> bool:
+    def whole(text: str) -> int:
+        number = int(text)
+        if abs(number) > 1.7976931348623157e308:
+            raise OverflowError
+        return number
+
+    def fraction(text: str) -> float:
+        if math.isinf(number := float(text)):
+            raise OverflowError
+        return number
+
+    try:
+        json.loads(payload, parse_int=whole, parse_float=fraction)
+    except OverflowError:
+        return True
+    return False
+
+
+@given(_values)
+def test_numbers_are_judged_as_a_parser_would(text: str) -> None:
+    payload = text.encode()
+    if _has_too_large(payload):
+        with pytest.raises(PeerFault, match="too large"):
+            check_numbers(payload)
+    else:
+        check_numbers(payload)
+
+
+_keys = st.sampled_from(
+    ['"type"', '"\\u0074ype"', '"t\\u0079pe"', '"id"', '"i\\u0064"', '"other"', '"\\\\u0074ype"', '"a:\\"type"']
+)
+_objects = st.recursive(
+    st.sampled_from(["1", '"type"', "null", '"\\u0041"']),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda some: "[" + ",".join(some) + "]"),
+        st.lists(st.tuples(_keys, inner), max_size=4).map(
+            lambda some: "{ " + " , ".join(f"{key} : {value}" for key, value in some) + "}"
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+@given(_objects, st.booleans())
+def test_keys_are_judged_as_a_parser_would(text: str, inside: bool) -> None:
+    top = json.loads(text, object_pairs_hook=lambda pairs: ("object", pairs))
+    judged = []
+    if isinstance(top, tuple):
+        judged = [top[1], *(value[1] for _, value in top[1] if inside and isinstance(value, tuple))]
+    doubled = any([key for key, _ in pairs if key == name].__len__() > 1 for pairs in judged for name in ("type", "id"))
+    if doubled:
+        with pytest.raises(PeerFault, match="occurs twice"):
+            check_keys(text.encode(), (b'"type"', b'"id"'), inside=inside)
+    else:
+        check_keys(text.encode(), (b'"type"', b'"id"'), inside=inside)
+
+
+@pytest.mark.parametrize("value", [b"1e100,", b'"0e000,",', b"9" * 220 + b",", b'"' + b"9" * 220 + b'",'])
+def test_how_much_is_looked_at_is_bounded(value: bytes) -> None:
+    """Each of these is sound, and a megabyte of them would cost fifty times what a megabyte of text does."""
+    some = b"[" + (value * 500).rstrip(b",") + b"]"
+    check_numbers(some)
+    many = b"[" + (value * ((1 << 20) // len(value))).rstrip(b",") + b"]"
+    with pytest.raises(PeerFault, match="too many numbers"):
+        check_numbers(many)
+
+
+def test_how_many_keys_are_looked_at_is_bounded() -> None:
+    def message(keys: int) -> bytes:
+        return b'{"\\u0041":0,' + b",".join(b'"%d":0' % n for n in range(keys)) + b"}"
+
+    check_keys(message(400), (b'"type"',))
+    with pytest.raises(PeerFault, match="too many keys"):
+        check_keys(message(20_000), (b'"type"',))
+
+
+def test_what_means_no_harm_is_not_looked_at_in_vain() -> None:
+    """Many objects with the same keys, texts in other scripts, digits without end: none of it comes near a bound."""
+    check_keys(b'{"type":"t","items":[' + b",".join([b'{"type":1,"id":2}'] * 50_000) + b"]}", (b'"type"', b'"id"'))
+    check_keys(b'{"type":"t","text":"' + b"\\u0041\\u00e9" * 50_000 + b'"}', (b'"type"',))
+    check_numbers(b'{"pi":"3.' + b"1415926535" * 100_000 + b'"}')
+    check_numbers(b"[" + b",".join([b"1.7976931348623157e+308"] * 400) + b"]")
