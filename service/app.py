@@ -562,7 +562,9 @@ def _rules(settings: Settings) -> Rules:
         max_handshakes_per_second=settings.max_handshakes_per_second,
         worker_capacity=settings.worker_capacity,
         worker_timeout=settings.worker_timeout,
+        max_request_timeout=settings.max_request_timeout,
         queue_limit=settings.queue_limit,
+        queue_bytes=settings.queue_bytes,
         max_attempts=settings.max_attempts,
         strategy=settings.lb_strategy,
     )

@@ -79,7 +79,9 @@ class Rules:
     max_handshakes_per_second: float = 0.0
     worker_capacity: int = 16
     worker_timeout: float = 30.0
+    max_request_timeout: float = 3600.0
     queue_limit: int = 1000
+    queue_bytes: int = 64 << 20
     max_attempts: int = 3
     strategy: str = "least_loaded"
     random: Random = field(default_factory=Random)
@@ -124,7 +126,9 @@ class Gateway:
         dispatch_rules = DispatchRules(
             strategy=rules.strategy,
             worker_timeout=rules.worker_timeout,
+            max_timeout=rules.max_request_timeout,
             queue_limit=rules.queue_limit,
+            queue_bytes=rules.queue_bytes,
             max_attempts=rules.max_attempts,
             default_capacity=rules.worker_capacity,
         )

@@ -75,6 +75,7 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
     yield Metric("registered", "Connections that have said who they are.", len(gateway.hub))
     yield Metric("workers", "Workers connected.", len(dispatcher.worker_statuses()))
     yield Metric("requests_queued", "Requests that wait for a worker.", dispatcher.queue_length)
+    yield Metric("requests_queued_bytes", "Bytes of the requests that wait for a worker.", dispatcher.queue_bytes)
     yield Metric("requests_outstanding", "Requests at workers and clients.", dispatcher.outstanding)
     yield Metric("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent)
     yield Metric("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests)

@@ -42,9 +42,11 @@ STATUS: Final = {
 
 
 class HttpCaller:
-    """Whoever asks from one address (dispatch's Caller)."""
+    """Whoever asks from one address (dispatch's Caller). Only back ends may: with a key, or from this machine."""
 
     __slots__ = ("waiting",)
+
+    trusted: Final = True
 
     def __init__(self) -> None:
         self.waiting: dict[str, _Waiting] = {}

@@ -246,8 +246,17 @@ class Values(BaseSettings):
     worker_timeout: forms.Seconds = setting(
         WORK, "How long an answer may take, in seconds, if the request doesn't say.", 30.0
     )
+    max_request_timeout: forms.Seconds = setting(
+        WORK, "The longest `timeout` that a request may ask for, in seconds.", 3600.0
+    )
     queue_limit: forms.Count = setting(
-        WORK, "Requests that may wait for a worker; with 0 none waits: `Workers busy` at once.", 1000
+        WORK,
+        "Requests that may wait for a worker; with 0 none waits: `Workers busy` at once. Each caller has a share of "
+        "it, and may have what others leave.",
+        1000,
+    )
+    queue_bytes: forms.Size = setting(
+        WORK, "Bytes that the requests may have that wait for a worker; shared as `PORTICO_QUEUE_LIMIT` is.", 64 * MIB
     )
     max_attempts: forms.Positive = setting(
         WORK, "How many workers may be tried for one request when they disconnect.", 3

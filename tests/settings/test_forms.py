@@ -128,6 +128,8 @@ REFUSALS += [
     ({"PORTICO_DRAIN_SECONDS": "3601"}, "PORTICO_DRAIN_SECONDS must be a number of seconds from 0 to 3600"),
     ({"PORTICO_WORKER_CAPACITY": "0"}, "PORTICO_WORKER_CAPACITY must be a whole number from 1"),
     ({"PORTICO_MAX_ATTEMPTS": "0"}, "PORTICO_MAX_ATTEMPTS must be a whole number from 1"),
+    ({"PORTICO_QUEUE_BYTES": "0"}, "PORTICO_QUEUE_BYTES must be a whole number of bytes from 1"),
+    ({"PORTICO_MAX_REQUEST_TIMEOUT": "0"}, "PORTICO_MAX_REQUEST_TIMEOUT must be a number of seconds"),
     ({"PORTICO_MAX_MESSAGES_PER_SECOND": "x"}, "PORTICO_MAX_MESSAGES_PER_SECOND must be a whole number from 0"),
     ({"PORTICO_MAX_BYTES_PER_SECOND": "x"}, "PORTICO_MAX_BYTES_PER_SECOND must be a whole number from 0"),
     ({"PORTICO_MAX_CONNECTIONS_PER_USER": "-1"}, "PORTICO_MAX_CONNECTIONS_PER_USER must be a whole number from 0"),

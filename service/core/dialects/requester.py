@@ -30,16 +30,20 @@ class RequesterHandler:
     def receive(self, session: Session, payload: bytes) -> None:
         """One request. Raises PeerFault."""
         request = wire.decode_request(payload)
-        self._dispatcher.submit(
-            session,
-            request.request_id,
-            request.command,
-            request.data,
-            timeout=request.timeout,
-            stream=bool(request.stream),
-            affinity=request.affinity,
-            idempotent=request.idempotent is not False,
-        )
+        try:
+            self._dispatcher.submit(
+                session,
+                request.request_id,
+                request.command,
+                request.data,
+                timeout=request.timeout,
+                stream=bool(request.stream),
+                affinity=request.affinity,
+                idempotent=request.idempotent is not False,
+            )
+        except PeerFault as fault:
+            fault.msg_id = request.request_id
+            raise
 
     def refusal(self, fault: PeerFault) -> Frame:
         """The answer to a fault, in the form of an answer."""

@@ -23,7 +23,9 @@ from typing import Final
 
 from msgspec import Raw
 
+from portico.wire.codes import ErrorCode
 from portico.wire.dialects.envelope import as_text
+from portico.wire.faults import PeerFault
 from portico.wire.messages import NULL
 
 from ..counters import Counters
@@ -91,7 +93,7 @@ class Dispatcher:
         self._rules = rules
         self._counters = counters
         self._pools = STRATEGIES[rules.strategy](random)
-        self._queue = FairQueue()
+        self._queue = FairQueue(rules.queue_limit, rules.queue_bytes)
         self._affinity = Affinity(rules.affinity_limit)
         self._requests = RequestTable(self._queue, counters)
         self.scheduler: Final = Scheduler(
@@ -110,6 +112,11 @@ class Dispatcher:
     def queue_length(self) -> int:
         """How many requests wait for a worker."""
         return len(self._queue)
+
+    @property
+    def queue_bytes(self) -> int:
+        """How many bytes the requests take that wait for a worker."""
+        return self._queue.bytes
 
     @property
     def outstanding(self) -> int:
@@ -242,10 +249,13 @@ class Dispatcher:
         idempotent: bool = True,
     ) -> Request:
         """Make a request for any worker that serves `command`. `timeout` in seconds, above 0, over all waiting and all
-        attempts (None: the default). The answer may come before this returns."""
+        attempts (None: the default). The answer may come before this returns. Raises PeerFault `bad_field` for a
+        `timeout` above the largest."""
         now = self._now()
         if timeout is None:
             timeout = self._rules.worker_timeout
+        else:
+            self._check_timeout(timeout)
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, idempotent, now)
         self._requests.add_request(request)
@@ -297,6 +307,8 @@ class Dispatcher:
         now = self._now()
         if timeout is None:
             timeout = self._rules.worker_timeout
+        elif guest is None:
+            self._check_timeout(timeout)
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now)
         request.direct = True
@@ -304,6 +316,13 @@ class Dispatcher:
         self._requests.add_request(request)
         self.scheduler.send_to_client(request, link, client_id, now)
         return request
+
+    def _check_timeout(self, timeout: float) -> None:
+        if timeout > self._rules.max_timeout:
+            limit = self._rules.max_timeout
+            raise PeerFault(
+                ErrorCode.BAD_FIELD, f"The field 'timeout' must be at most {limit:g} seconds.", field="timeout"
+            )
 
     def forget_client(self, link: WorkerLink) -> None:
         """The connection of a client is over; what it was asked is lost."""

@@ -1,25 +1,37 @@
-"""Requests that wait for a worker with room, in lines, fairly taken.
+"""The queue: requests that wait for a worker with room, in lines, fairly taken and fairly let in.
 
-Knows who asked, in which line a request waits, and the order; not why it waits, nor for how long it may.
-A line is a command's (anybody who serves it may take from it) or one worker's own (for requests that are bound
-to it). Guests, which other nodes sent here, wait among the rest, but only for workers of this node. Promises: a worker
-takes from the callers in turn, whatever they wait for, so neither one caller's backlog nor one command's holds up
-another; of one caller it takes from the lines in turn, and within a line the oldest first. Taking costs no more when
-many wait. The bound on how many may wait is the dispatcher's.
+It knows whose a request is, in which line it waits, and the order; not why it waits, nor for how long it may. A line is
+a command's (any worker that serves it may take from it) or one worker's own (for requests that are bound to it).
+Guests, which other nodes sent here, wait among the rest, but only for workers of this node.
+
+Out of it: requests of callers that have shown a key come first, so that no back end waits behind a backlog of anonymous
+callers. Among the callers of each kind a worker takes in turn, whatever they wait for, so neither one caller's backlog
+nor one command's holds up another; of one caller it takes from the lines in turn, and within a line the oldest first.
+Taking costs no more when many wait.
+
+Into it: the number of requests is bounded, and their bytes. A caller's share is the bound divided by the callers that
+wait. What is free is lent out to whoever asks; when the queue is full, a caller within its share takes it back from
+the caller that has most, whose newest requests are refused. Callers with a key take the place of anonymous ones in any
+case, anonymous ones that of callers with a key only while these have more than half.
 """
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from .model import Caller, Request, Worker
 
 Line = str | Worker
 
+OVERHEAD: Final = 500
+"""Bytes that a waiting request takes besides its parameters, about."""
+
 
 class _Turnstile:
-    """One caller's waiting requests. `turn`: when it was last served, or came. All of a guest's are guests."""
+    """One caller's waiting requests: `length` of them, with so many `bytes`. `turn`: when it was last served, or came.
+    All of a guest's are guests."""
 
-    __slots__ = ("caller", "guest", "lines", "shared", "turn")
+    __slots__ = ("bytes", "caller", "guest", "length", "lines", "shared", "turn")
 
     def __init__(self, caller: Caller, guest: bool, turn: int) -> None:
         self.caller = caller
@@ -27,41 +39,41 @@ class _Turnstile:
         self.turn = turn
         self.lines: OrderedDict[Line, OrderedDict[Request, None]] = OrderedDict()
         self.shared = 0  # how many of the lines are commands'
+        self.length = 0
+        self.bytes = 0
+
+    def newest(self) -> Request:
+        """The request that came last to the line that came last."""
+        return next(reversed(self.lines[next(reversed(self.lines))]))
 
 
 _Ring = OrderedDict[_Turnstile, int]
 """Callers that wait in one line, and the turn by which each was put in its place."""
 
 
-class FairQueue:
-    """Who waits, and who is next. `length`: how many wait."""
+class _Tier:
+    """The requests of callers of one kind: `length` of them, with so many `bytes`."""
 
-    __slots__ = ("_callers", "_rings", "_shared", "_turn", "length")
+    __slots__ = ("_rings", "_shared", "_turn", "bytes", "callers", "length")
 
     def __init__(self) -> None:
-        self._callers: dict[Caller, _Turnstile] = {}
+        self.callers: dict[Caller, _Turnstile] = {}
         self._rings: dict[Line, _Ring] = {}
         self._shared: _Ring = OrderedDict()  # everybody who waits in any command's line
         self._turn = 0
         self.length = 0
+        self.bytes = 0
 
-    def __len__(self) -> int:
-        return self.length
-
-    def commands(self) -> list[str]:
-        """The commands that somebody waits for."""
-        return [line for line in self._rings if isinstance(line, str)]
-
-    def lines(self) -> list[Line]:
-        """All lines that somebody waits in."""
-        return list(self._rings)
+    def lines(self) -> Iterable[Line]:
+        """All lines that requests wait in."""
+        return self._rings.keys()
 
     def add_request(self, request: Request, line: Line, *, front: bool = False) -> None:
-        """Let a request wait at the end of its caller's part of the line, or at its front."""
-        caller = self._callers.get(request.caller)
+        """See FairQueue."""
+        caller = self.callers.get(request.caller)
         if caller is None:
             self._turn += 1
-            caller = self._callers[request.caller] = _Turnstile(request.caller, request.guest is not None, self._turn)
+            caller = self.callers[request.caller] = _Turnstile(request.caller, request.guest is not None, self._turn)
         waiting = caller.lines.get(line)
         if waiting is None:
             waiting = caller.lines[line] = OrderedDict()
@@ -74,10 +86,14 @@ class FairQueue:
         if front:
             waiting.move_to_end(request, last=False)
         request.line = line
+        size = size_of(request)
         self.length += 1
+        self.bytes += size
+        caller.length += 1
+        caller.bytes += size
 
     def take_for_worker(self, worker: Worker) -> Request | None:
-        """The next request for a worker that has room: of a line of its commands, or of its own."""
+        """See FairQueue."""
         caller = self._next_caller(worker)
         if caller is None:
             return None
@@ -88,7 +104,7 @@ class FairQueue:
         raise AssertionError("a caller in the ring of a line waits in that line")
 
     def take_for_other_node(self, lines: Collection[Line]) -> Request | None:
-        """The next request in any of these lines that is no guest: those may not be sent on."""
+        """See FairQueue."""
         best: _Turnstile | None = None
         for line in lines:
             ring = self._rings.get(line)
@@ -112,34 +128,41 @@ class FairQueue:
         return request
 
     def remove_request(self, request: Request) -> None:
-        """It waits no more. One that doesn't wait is left alone."""
+        """See FairQueue."""
         line = request.line
-        if not isinstance(line, (str, Worker)):
-            return
+        assert isinstance(line, (str, Worker))  # it waits in that line
         request.line = None
-        self.length -= 1
-        caller = self._callers[request.caller]
+        caller = self.callers[request.caller]
+        self._count_out(caller, request)
         waiting = caller.lines[line]
         del waiting[request]
         if not waiting:
             self._close(caller, line)
 
     def guests_in(self, line: Line) -> list[Request]:
-        """The guests that wait in a line."""
+        """See FairQueue."""
         ring = self._rings.get(line, ())
         return [request for caller in ring if caller.guest for request in caller.lines[line]]
 
     def drop_line(self, line: Line) -> list[Request]:
-        """Take out a whole line, in the order in which its callers would have had their turns."""
+        """See FairQueue."""
         dropped: list[Request] = []
         for caller in list(self._rings.get(line, ())):
             requests = list(caller.lines[line])
+            for request in requests:
+                self._count_out(caller, request)
             self._close(caller, line)
-            self.length -= len(requests)
             dropped.extend(requests)
         for request in dropped:
             request.line = None
         return dropped
+
+    def _count_out(self, caller: _Turnstile, request: Request) -> None:
+        size = size_of(request)
+        self.length -= 1
+        self.bytes -= size
+        caller.length -= 1
+        caller.bytes -= size
 
     def _next_caller(self, worker: Worker) -> _Turnstile | None:
         best: _Turnstile | None = None
@@ -178,7 +201,12 @@ class FairQueue:
             if not caller.shared:
                 del self._shared[caller]
         if not caller.lines:
-            del self._callers[caller.caller]
+            del self.callers[caller.caller]
+
+
+def size_of(request: Request) -> int:
+    """Bytes that a waiting request takes."""
+    return OVERHEAD + len(request.data)
 
 
 def _front(ring: _Ring) -> _Turnstile:
@@ -202,3 +230,133 @@ def _front_own(ring: _Ring) -> _Turnstile | None:
 def _to_the_end(ring: _Ring, caller: _Turnstile) -> None:
     ring[caller] = caller.turn
     ring.move_to_end(caller)
+
+
+class FairQueue:
+    """The requests that wait: `length` of them, with so many `bytes`. At most `limit` and `limit_bytes` are let in."""
+
+    __slots__ = ("_limit", "_limit_bytes", "_others", "_tiers", "_trusted", "length")
+
+    def __init__(self, limit: int = 1000, limit_bytes: int = 1 << 26) -> None:
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._trusted = _Tier()
+        self._others = _Tier()
+        self._tiers: Final = (self._trusted, self._others)
+        self.length = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes the waiting requests take."""
+        return self._trusted.bytes + self._others.bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is in any table."""
+        return not any(tier.callers or tier.length or tier.bytes or list(tier.lines()) for tier in self._tiers)
+
+    def commands(self) -> list[str]:
+        """The commands that requests wait for."""
+        return [line for line in self.lines() if isinstance(line, str)]
+
+    def lines(self) -> list[Line]:
+        """All lines that requests wait in."""
+        return list(dict.fromkeys([*self._trusted.lines(), *self._others.lines()]))
+
+    # In
+
+    def make_room(self, request: Request) -> list[Request] | None:
+        """Take out what has to go so that this request can wait: mostly nothing. None: it can't wait."""
+        size = size_of(request)
+        if self._has_room(size):
+            return []
+        if not self._limit or size > self._limit_bytes:
+            return None
+        givers = self._givers(request, size)
+        missing = self.bytes + size - self._limit_bytes
+        if sum(caller.bytes for caller in givers) < max(missing, 1):
+            return None
+        out: list[Request] = []
+        while not self._has_room(size):
+            giver = max(givers, key=_length if self.length >= self._limit else _bytes)
+            out.append(giver.newest())
+            self.remove_request(out[-1])
+            if not giver.length:
+                givers.remove(giver)
+        return out
+
+    def _has_room(self, size: int) -> bool:
+        return self.length < self._limit and self.bytes + size <= self._limit_bytes
+
+    def _givers(self, request: Request, size: int) -> list[_Turnstile]:
+        """The callers that have to make room for a request: those that have more than their share, and for a caller
+        with a key all that have shown none."""
+        trusted = request.caller.trusted
+        mine = (self._trusted if trusted else self._others).callers.get(request.caller)
+        callers = len(self._trusted.callers) + len(self._others.callers) + (mine is None)
+        share, share_bytes = max(1, self._limit // callers), self._limit_bytes // callers
+        givers = list(self._others.callers.values()) if trusted else []
+        within = mine is None or (mine.length < share and mine.bytes + size <= share_bytes)
+        if givers or not within:
+            return givers
+        tiers = [self._trusted] if trusted else [self._others]
+        much = self._trusted.length > self._limit // 2 or self._trusted.bytes > self._limit_bytes // 2
+        if not trusted and much:
+            tiers.append(self._trusted)
+        full = self.length >= self._limit
+        return [
+            caller
+            for tier in tiers
+            for caller in tier.callers.values()
+            if caller is not mine and (caller.length > share if full else caller.bytes > share_bytes)
+        ]
+
+    def add_request(self, request: Request, line: Line, *, front: bool = False) -> None:
+        """Let a request wait at the end of its caller's part of the line, or at its front."""
+        (self._trusted if request.caller.trusted else self._others).add_request(request, line, front=front)
+        self.length += 1
+
+    # Out
+
+    def take_for_worker(self, worker: Worker) -> Request | None:
+        """The next request for a worker that has room: of a line of its commands, or of its own."""
+        for tier in self._tiers:
+            if tier.length and (request := tier.take_for_worker(worker)) is not None:
+                self.length -= 1
+                return request
+        return None
+
+    def take_for_other_node(self, lines: Collection[Line]) -> Request | None:
+        """The next request in any of these lines that is no guest: those may not be sent on."""
+        for tier in self._tiers:
+            if tier.length and (request := tier.take_for_other_node(lines)) is not None:
+                self.length -= 1
+                return request
+        return None
+
+    def remove_request(self, request: Request) -> None:
+        """It waits no more. One that doesn't wait is ignored."""
+        if request.line is not None:
+            (self._trusted if request.caller.trusted else self._others).remove_request(request)
+            self.length -= 1
+
+    def guests_in(self, line: Line) -> list[Request]:
+        """The guests that wait in a line."""
+        return [request for tier in self._tiers for request in tier.guests_in(line)]
+
+    def drop_line(self, line: Line) -> list[Request]:
+        """Take out a whole line, in the order in which its callers would have had their turns."""
+        dropped = [request for tier in self._tiers for request in tier.drop_line(line)]
+        self.length -= len(dropped)
+        return dropped
+
+
+def _length(caller: _Turnstile) -> int:
+    return caller.length
+
+
+def _bytes(caller: _Turnstile) -> int:
+    return caller.bytes

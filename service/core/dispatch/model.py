@@ -72,7 +72,12 @@ class Outcome:
 
 class Caller(Protocol):
     """The maker of a request: a session, or a back end that calls over HTTP. Callers are told apart by identity, and
-    workers take from them in turn."""
+    workers take from them in turn, those that are trusted first."""
+
+    @property
+    def trusted(self) -> bool:
+        """True if the caller has shown a key: its requests don't wait behind those of callers that haven't. Stays what
+        it is while a request of the caller waits."""
 
     def on_answer(self, request: "Request", outcome: Outcome) -> None:
         """An answer came: any number of partial ones if a stream was asked for, then one final one. Must not wait or

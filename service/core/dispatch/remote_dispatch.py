@@ -270,6 +270,7 @@ class RemoteDispatch:
                 worker.number if isinstance(worker, RemoteWorker) else None,
                 not isinstance(worker, RemoteWorker),
                 client_id,
+                request.caller.trusted,
             )
         )
         if len(body) > LARGEST_MESSAGE:
@@ -341,7 +342,7 @@ class RemoteDispatch:
         if before is not None:  # a node of this name was here before
             self._dispatcher.cancel_request(before)
             node.forget_guest(attempt.name)
-        caller = node.caller(self, attempt.caller)
+        caller = node.caller(self, attempt.caller, attempt.trusted)
         guest = Guest(sender, self._capacity.worker_numbered(attempt.worker))
         if attempt.client_id is None:
             request = self._dispatcher.submit_guest(
@@ -453,10 +454,12 @@ class OtherNode:
         """True if neither has anything of the other's."""
         return not self.sent and not self.guests
 
-    def caller(self, remote: RemoteDispatch, key: int) -> "RemoteCaller":
+    def caller(self, remote: RemoteDispatch, key: int, trusted: bool) -> "RemoteCaller":
         """The caller there that goes by this key."""
         caller = self.callers.get(key)
-        return RemoteCaller(remote, self, key) if caller is None else caller
+        if caller is None or caller.trusted is not trusted:
+            caller = RemoteCaller(remote, self, key, trusted)
+        return caller
 
     def add_guest(self, name: str, request: Request, caller: "RemoteCaller") -> None:
         """A request of that node is here."""
@@ -469,7 +472,7 @@ class OtherNode:
         request = self.guests.pop(name, None)
         if request is not None and isinstance(request.caller, RemoteCaller):
             request.caller.open -= 1
-            if not request.caller.open:
+            if not request.caller.open and self.callers.get(request.caller.key) is request.caller:
                 del self.callers[request.caller.key]
         return request
 
@@ -478,12 +481,13 @@ class RemoteCaller:
     """A caller of another node (dispatch's Caller), so that turns in the queue go by the callers there. `open`: how
     many of its requests are here."""
 
-    __slots__ = ("_node", "_remote", "key", "open")
+    __slots__ = ("_node", "_remote", "key", "open", "trusted")
 
-    def __init__(self, remote: RemoteDispatch, node: OtherNode, key: int) -> None:
+    def __init__(self, remote: RemoteDispatch, node: OtherNode, key: int, trusted: bool) -> None:
         self._remote = remote
         self._node = node
         self.key = key
+        self.trusted = trusted
         self.open = 0
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:

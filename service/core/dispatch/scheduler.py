@@ -40,14 +40,17 @@ LOST: Final = Outcome(OutcomeKind.LOST, error="Worker lost")
 class DispatchRules:
     """The settings of dispatch.
 
-    `strategy`: a name in `pools.STRATEGIES`. `worker_timeout`: seconds for a request that doesn't say. `queue_limit`:
-    requests that may wait. `max_attempts`: how often one may be sent in all. `default_capacity`: of workers that don't
-    say. `affinity_limit`: keys remembered, the least recently used forgotten first.
+    `strategy`: a name in `pools.STRATEGIES`. `worker_timeout`: seconds for a request that doesn't say; `max_timeout`:
+    the most that one may say. `queue_limit`: requests that may wait, and `queue_bytes` their bytes. `max_attempts`: how
+    often one may be sent in all. `default_capacity`: of workers that don't say. `affinity_limit`: keys remembered, the
+    least recently used forgotten first.
     """
 
     strategy: str = "least_loaded"
     worker_timeout: float = 30.0
+    max_timeout: float = 3600.0
     queue_limit: int = 1000
+    queue_bytes: int = 64 << 20
     max_attempts: int = 3
     default_capacity: int = 16
     affinity_limit: int = 100_000
@@ -149,10 +152,14 @@ class Scheduler:
             self._requests.end_request(request, BUSY)
 
     def _let_wait(self, request: Request, line: Line, accepted: bool) -> None:
-        if not accepted and len(self._queue) >= self._queue_limit:
+        out = [] if accepted else self._queue.make_room(request)
+        if out is None:
             self._requests.end_request(request, BUSY)
             return
         self._queue.add_request(request, line, front=request.attempt > 0)
+        for other in out:
+            if not other.over:
+                self._requests.end_request(other, BUSY)
         if self.observer is not None and not request.guest:
             self.observer.on_request_waits()
 

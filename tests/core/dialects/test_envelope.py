@@ -451,6 +451,8 @@ def test_any_other_action_goes_to_a_worker() -> None:
 
 
 class Asker:
+    trusted = False
+
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
 

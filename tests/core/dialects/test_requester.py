@@ -120,3 +120,27 @@ def test_answers_come_as_they_are_ready() -> None:
     for request in reversed(worker_peer.take()):
         house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True}})
     assert [answer["request_id"] for answer in peer.messages] == ["b", "a"]
+
+
+def test_a_time_out_above_the_largest_is_refused_under_the_request_s_own_id() -> None:
+    house = stage(max_request_timeout=60.0)
+    house.worker("w1")
+    session, _ = house.connect("/requester")
+    (answer,) = house.ask(session, {"request_id": "q7", "command": "echo", "timeout": 61})
+    assert (answer["request_id"], answer["success"]) == ("q7", False)
+    assert "at most 60 seconds" in answer["error"]
+
+
+def test_a_back_end_with_a_key_does_not_wait_behind_anonymous_requesters() -> None:
+    house = stage(api_keys=("key",), worker_capacity=1, queue_limit=4)
+    worker, peer = house.worker("w1", capacity=1)
+    anonymous, _ = house.connect("/requester")
+    for number in range(5):
+        house.say(anonymous, {"request_id": f"a{number}", "command": "echo"})
+    back_end, answers = house.connect("/requester", headers={"authorization": "Bearer key"})
+    house.say(back_end, {"request_id": "b", "command": "echo"})
+    assert answers.messages == []
+    for _ in range(2):
+        request = peer.messages[-1]
+        house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    assert [answer["request_id"] for answer in answers.messages] == ["b"]

@@ -37,6 +37,7 @@ class Someone:
     """A caller: the answers it got, in order."""
 
     def __init__(self) -> None:
+        self.trusted = False
         self.answers: list[tuple[Request, Outcome]] = []
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:
@@ -60,6 +61,8 @@ class Bench:
         queue_limit: int = 1000,
         max_attempts: int = 3,
         affinity_limit: int = 100_000,
+        queue_bytes: int = 1 << 30,
+        max_timeout: float = 1e9,
     ) -> None:
         self.time = 1000.0
         self.counters = Counters()
@@ -69,6 +72,8 @@ class Bench:
                 queue_limit=queue_limit,
                 max_attempts=max_attempts,
                 affinity_limit=affinity_limit,
+                queue_bytes=queue_bytes,
+                max_timeout=max_timeout,
             ),
             now=lambda: self.time,
             random=Random(5),
@@ -123,9 +128,7 @@ class Bench:
             "asked": len(d._asked),
             "by caller": len(d._requests._by_caller),
             "queue": len(d._queue),
-            "queue, callers": len(d._queue._callers),
-            "queue, rings": len(d._queue._rings),
-            "queue, shared": len(d._queue._shared),
+            "queue's tables": not d._queue.is_empty,
             "deadlines": len(d._requests._deadlines),
             "at workers": sum(worker.outstanding for worker in d._workers),
         }

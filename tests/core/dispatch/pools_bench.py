@@ -27,6 +27,8 @@ def pools_of(strategy: str, *workers: Worker) -> Pools:
 
 
 class _Nobody:
+    trusted = False
+
     def on_answer(self, request: Request, outcome: object) -> None:
         raise AssertionError
 

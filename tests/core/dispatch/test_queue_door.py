@@ -1,0 +1,125 @@
+"""Who may wait, when not everybody can: shares of the queue, its bytes, and callers that have shown a key."""
+
+from collections import Counter
+
+import pytest
+from msgspec import Raw
+
+from portico.wire.faults import PeerFault
+
+from .dispatch_bench import Bench, Someone
+
+
+def full(queue_limit: int = 10, queue_bytes: int = 1 << 20) -> Bench:
+    """A bench whose only worker is busy."""
+    bench = Bench(queue_limit=queue_limit, queue_bytes=queue_bytes)
+    bench.worker("w", capacity=1)
+    bench.submit(Someone(), "busy")
+    return bench
+
+
+def ask(bench: Bench, caller: Someone, number: int, size: int = 10) -> None:
+    for count in range(number):
+        bench.dispatcher.submit(caller, f"{count}", "echo", Raw(b'"' + b"x" * (size - 2) + b'"'))
+
+
+def busy(caller: Someone) -> int:
+    return sum(error == "Workers busy" for _, error in caller.told)
+
+
+def test_one_caller_may_fill_what_is_free_and_gives_it_back_to_others() -> None:
+    bench = full(10)
+    hog, second, third = Someone(), Someone(), Someone()
+    ask(bench, hog, 15)
+    assert (bench.dispatcher.queue_length, busy(hog)) == (10, 5)
+    ask(bench, second, 7)
+    assert busy(second) == 2, "its share of 10 is 5, now that two wait"
+    assert busy(hog) == 5 + 5
+    ask(bench, third, 7)
+    waiting = Counter({"hog": 15 - busy(hog), "second": 7 - busy(second), "third": 7 - busy(third)})
+    assert sum(waiting.values()) == bench.dispatcher.queue_length == 10
+    assert min(waiting.values()) >= 3
+
+
+def test_what_is_given_back_is_what_came_last() -> None:
+    bench = full(4)
+    hog = Someone()
+    ask(bench, hog, 4)
+    ask(bench, Someone(), 1)
+    assert hog.told == [("3", "Workers busy")]
+
+
+def test_bytes_are_shared_as_well() -> None:
+    bench = full(1000, queue_bytes=100_000)
+    hog, small = Someone(), Someone()
+    ask(bench, hog, 12, size=10_000)
+    assert busy(hog) >= 3
+    assert bench.dispatcher.queue_bytes <= 100_000
+    ask(bench, small, 5, size=5_000)
+    assert busy(small) == 0
+    assert bench.dispatcher.queue_bytes <= 100_000
+    ask(bench, Someone(), 1, size=200_000)
+    assert bench.dispatcher.queue_bytes <= 100_000
+
+
+def test_bytes_are_counted_back_whatever_becomes_of_a_request() -> None:
+    bench = full(1000, queue_bytes=100_000)
+    caller = Someone()
+    ask(bench, caller, 5, size=10_000)
+    assert bench.dispatcher.queue_bytes > 50_000
+    bench.dispatcher.cancel_requests_of(caller)
+    assert bench.dispatcher.queue_bytes == 0
+    ask(bench, caller, 3, size=10_000)
+    bench.passes(31)
+    assert bench.dispatcher.queue_bytes == 0
+
+
+def test_callers_with_a_key_are_served_before_the_backlog_of_anonymous_ones() -> None:
+    bench = full(10)
+    (worker,) = bench.dispatcher.scheduler.workers
+    anonymous, back_end = Someone(), Someone()
+    back_end.trusted = True
+    ask(bench, anonymous, 10)
+    ask(bench, back_end, 3)
+    assert (busy(back_end), busy(anonymous)) == (0, 3)
+    for _ in range(4):
+        bench.done(worker, next(iter(worker.requests.values())))
+    assert [token for token, _ in back_end.told] == ["0", "1", "2"]
+    assert busy(anonymous) == len(anonymous.told) == 3
+
+
+def test_a_caller_with_a_key_may_take_the_place_of_all_anonymous_ones_and_they_no_more_than_half() -> None:
+    bench = full(10)
+    back_end = Someone()
+    back_end.trusted = True
+    crowd = [Someone() for _ in range(10)]
+    for one in crowd:
+        ask(bench, one, 1)
+    ask(bench, back_end, 12)
+    assert busy(back_end) == 2
+    assert sum(map(busy, crowd)) == 10
+    for one in crowd:
+        ask(bench, one, 1)
+    assert busy(back_end) == 2 + 5
+    assert sum(map(busy, crowd)) == 10 + 5
+
+
+def test_a_crowd_shares_evenly_and_newcomers_are_refused_when_everybody_has_one() -> None:
+    bench = full(10)
+    crowd = [Someone() for _ in range(14)]
+    for one in crowd:
+        ask(bench, one, 1)
+    assert [busy(one) for one in crowd] == [0] * 10 + [1] * 4
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_no_request_may_take_longer_than_the_largest_time_out(ok: bool) -> None:
+    bench = Bench(max_timeout=3600.0)
+    bench.worker("w")
+    if ok:
+        bench.submit(Someone(), "t", timeout=3600.0)
+        return
+    with pytest.raises(PeerFault) as refused:
+        bench.submit(Someone(), "t", timeout=3600.1)
+    assert (refused.value.code, refused.value.field) == ("bad_field", "timeout")
+    assert "3600" in refused.value.message
