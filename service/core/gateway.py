@@ -123,6 +123,7 @@ class Gateway:
             rules=RegistrationRules(rules.duplicates, rules.max_connections_per_user),
             wall=wall,
         )
+        self.delivery.watch(self.registration)
         dispatch_rules = DispatchRules(
             strategy=rules.strategy,
             worker_timeout=rules.worker_timeout,

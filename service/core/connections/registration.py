@@ -126,7 +126,18 @@ class WaitingEvents(Protocol):
 class _Registering:
     """One registration that is not answered yet."""
 
-    __slots__ = ("checked", "greeted", "greeting", "identity", "joined", "kept", "refusal", "registrant", "resume")
+    __slots__ = (
+        "checked",
+        "greeted",
+        "greeting",
+        "identity",
+        "joined",
+        "kept",
+        "refusal",
+        "registrant",
+        "resume",
+        "superseded",
+    )
 
     def __init__(
         self, identity: Identity, registrant: Registrant, resume: Resume | None, kept: Collection[str]
@@ -140,6 +151,7 @@ class _Registering:
         self.greeted = True
         self.checked = False
         self.refusal: Refusal | None = None
+        self.superseded = False  # by another, before it had joined: its targets are left when it has
 
     @property
     def complete(self) -> bool:
@@ -154,6 +166,17 @@ class _Registering:
             return True
         named = self.resume is not None and stream in self.resume.offsets
         return (stream in self.kept and not named) or offset > self.joined.offsets.get(stream, UNKNOWN)
+
+
+class _Unsettled:
+    """A session that was answered in an outage: `streams` are those whose position nobody could tell it."""
+
+    __slots__ = ("asked", "identity", "streams")
+
+    def __init__(self, identity: Identity, streams: set[str]) -> None:
+        self.identity = identity
+        self.streams = streams
+        self.asked = False
 
 
 class Registration:
@@ -177,7 +200,7 @@ class Registration:
         self._observer = observer
         self._rules: Final = rules
         self._wall = wall
-        self._unsettled: dict[Session, tuple[Identity, set[str]]] = {}  # streams whose position nobody knew
+        self._unsettled: dict[Session, _Unsettled] = {}
         self.claims: Final = Claims(hub, cluster_messages, self, limit=rules.per_user)
 
     def register(
@@ -200,11 +223,13 @@ class Registration:
         if refusal is not None:
             self._refuse(session, identity, registrant, refusal)
             return
+        before = self._joining(session)
         had = targets_of(session.identity) if session in self._hub else []
         kept = {stream_of(target) for target in had}
         registering = _Registering(identity, registrant, resume, kept)
         session.move(State.JOINING)
         session.registered_at = None
+        self._unsettled.pop(session, None)
         session.replaceable = replaces and self._rules.duplicates == "replace"
         if session.held is None:
             session.held = Held()
@@ -215,8 +240,17 @@ class Registration:
             self._greetings.greeting(identity.user_id, Reply(partial(self._on_greeting, session, registering)))
         self._backplane.join(targets_of(identity), resume, Reply(partial(self._on_joined, session, registering)))
         # After the join: a target that it had and has is joined all the time.
-        if had:
+        if before is not None:
+            before.superseded = True  # left now, what it is owed of them would not be read any more
+        elif had:
             self._backplane.leave(had)
+
+    def _joining(self, session: Session) -> _Registering | None:
+        """The registration as who it is now, if that has not joined yet."""
+        for item in reversed(session.held.items) if session.held is not None else ():
+            if isinstance(item, _Registering) and item.identity is session.identity:
+                return item if item.joined is None else None
+        return None
 
     def forget(self, session: Session) -> None:
         """The session is found no more; one that isn't there is ignored."""
@@ -227,11 +261,20 @@ class Registration:
     def tick(self) -> None:
         """Find out positions that were unknown in an outage. To be called every 100 ms or so."""
         if self._unsettled and self._backplane.trouble is None:
-            for session, (identity, streams) in list(islice(self._unsettled.items(), SETTLED_AT_ONCE)):
-                del self._unsettled[session]
-                targets = targets_of(identity)
-                self._backplane.join(targets, None, Reply(partial(self._on_settled, session, identity, streams)))
+            waiting = ((session, some) for session, some in self._unsettled.items() if not some.asked)
+            for session, unsettled in list(islice(waiting, SETTLED_AT_ONCE)):
+                unsettled.asked = True
+                targets = targets_of(unsettled.identity)
+                self._backplane.join(targets, None, Reply(partial(self._on_settled, session, unsettled)))
                 self._backplane.leave(targets)
+
+    def on_gap(self, target: Target) -> None:
+        """All of a target's sessions were told a gap, with the position from which they go on."""
+        if self._unsettled:
+            for session in self._hub.find(target):
+                unsettled = self._unsettled.get(session)
+                if unsettled is not None:
+                    unsettled.streams.discard(stream_of(target))
 
     # May it?
 
@@ -277,6 +320,8 @@ class Registration:
 
     def _on_joined(self, session: Session, registering: _Registering, joined: Joined) -> None:
         registering.joined = joined
+        if registering.superseded:
+            self._backplane.leave(targets_of(registering.identity))
         if session.over:
             return
         if session.identity is not registering.identity:
@@ -384,7 +429,7 @@ class Registration:
             else:
                 offsets[stream] = position
         if unknown and session.identity is registering.identity:
-            self._unsettled[session] = (registering.identity, unknown)
+            self._unsettled[session] = _Unsettled(registering.identity, unknown)
         return Registered(joined.epoch, offsets, joined.lost, joined.recovered, registering.greeting)
 
     def _before_what_waits(self, target: Target, position: int, held: int | None = None) -> int:
@@ -394,14 +439,17 @@ class Registration:
                 position = min(position, first - 1)
         return position
 
-    def _on_settled(self, session: Session, identity: Identity, streams: set[str], joined: Joined) -> None:
+    def _on_settled(self, session: Session, unsettled: _Unsettled, joined: Joined) -> None:
         """Positions that nobody knew in an outage are known: from here on it goes on."""
-        if session.over or session.identity is not identity or session not in self._hub:
+        if self._unsettled.get(session) is not unsettled:
             return
-        if not streams <= joined.offsets.keys():
-            self._unsettled[session] = (identity, streams)
+        if not unsettled.streams <= joined.offsets.keys():
+            unsettled.asked = False
             return
-        targets = [target for target in targets_of(identity) if stream_of(target) in streams]
+        del self._unsettled[session]
+        targets = [target for target in targets_of(unsettled.identity) if stream_of(target) in unsettled.streams]
+        if session.over or not targets:
+            return
         offsets = {stream_of(t): self._before_what_waits(t, joined.offsets[stream_of(t)]) for t in targets}
         frame = session.handler.push(stream_gap(joined.epoch, offsets))
         if frame is not None:

@@ -13,7 +13,7 @@ Source: protocol reference, "HTTP API" and "What is promised".
 
 from collections import deque
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Protocol
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
@@ -46,6 +46,13 @@ class _Broadcast:
         self.lost_up_to: int | None = None
 
 
+class GapObserver(Protocol):
+    """Who is told that a target's clients were told of a gap."""
+
+    def on_gap(self, target: Target) -> None:
+        """They go on from the position that they were told."""
+
+
 class Delivery:
     """Pushes events to whoever a target means, now, at most once (the backplane's PushObserver)."""
 
@@ -56,6 +63,11 @@ class Delivery:
         self._defer = defer
         self._lines: dict[Target, deque[_Broadcast]] = {}
         self._waiting = 0
+        self._gap_observer: GapObserver | None = None
+
+    def watch(self, observer: GapObserver) -> None:
+        """Have somebody told of gaps; once."""
+        self._gap_observer = observer
 
     @property
     def waiting(self) -> int:
@@ -94,6 +106,8 @@ class Delivery:
         elif sessions:
             # However much waits: this is what says that something is missing.
             self._stand_in_line(target, _Broadcast(gap, list(sessions)))
+        if self._gap_observer is not None:
+            self._gap_observer.on_gap(target)
 
     # For the core's own
 

@@ -15,11 +15,12 @@ import trio
 from msgspec import Raw
 
 from portico.wire.faults import PeerFault
+from portico.wire.messages import Event, Target
 from service.backplane.memory import World
 from service.backplane.redis.ingress import Ingress
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane
-from service.core.cluster.backplane import PATIENCE, Publication
+from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.push.login_store import Login
@@ -106,6 +107,15 @@ async def answer(ask: Callable[..., None], *words: object) -> Any:
     return result
 
 
+async def published(house: Stage, number: int) -> int:
+    """A durable event for u1; its offset."""
+    event = Event("tick", Raw(b'{"n":%d}' % number))
+    publication = Publication(Target("user_id", "u1"), event, durable=True)
+    receipt: Published = await answer(house.gateway.backplane.publish, publication)
+    assert receipt.offset is not None
+    return receipt.offset
+
+
 async def start(house: Stage, ttl: float = 60.0) -> Login:
     """Log u1 in."""
     login: Login = await answer(house.gateway.logins.start, "u1", "ann", Raw(b"{}"), ttl, {})
@@ -166,6 +176,99 @@ async def test_without_redis_a_login_is_refused_in_time(redis: RedisServer, two:
     await came(peer, "registration_success")
     assert trio.current_time() - began < 2 * PATIENCE + 1
     assert here.take() == []
+
+
+async def test_three_registrations_in_one_segment_are_answered_in_order_each_with_what_it_was_owed(
+    two: tuple[Stage, Stage],
+) -> None:
+    one, other = two
+    await start(one)
+    first = await published(one, 1)
+    missed = [await published(other, n) for n in (2, 3)]
+    for house in two:
+        session, peer = house.connect("/ws")
+        epoch = house.gateway.backplane.epoch
+        resume = {"epoch": epoch, "offsets": {"user:u1": first}}
+        house.say(session, {"type": "c_client_register", "client_id": "c", "user_id": "u1", "resume": resume})
+        house.say(session, {"type": "c_client_register", "client_id": "c", "user_id": "u2"})
+        house.say(session, {"type": "c_client_register", "client_id": "c", "user_id": "u3"})
+        messages = await came(
+            peer,
+            "registration_success",
+            "auto_login",
+            "tick",
+            "tick",
+            "registration_success",
+            "registration_success",
+        )
+        assert [m["user_id"] for m in messages if m["type"] == "registration_success"] == ["u1", "u2", "u3"]
+        assert [m["offset"] for m in messages if m["type"] == "tick"] == missed
+        # Cut before the replay came, it would have asked for all of it.
+        assert messages[0]["resume"]["offsets"]["user:u1"] == first
+        house.close(session)
+
+
+async def test_a_client_that_registered_in_an_outage_is_told_where_it_is_afterwards(
+    redis: RedisServer, two: tuple[Stage, Stage]
+) -> None:
+    one, other = two
+    session, peer = one.connect("/ws")
+    redis.kill()
+    await until(lambda: one.gateway.backplane.trouble is not None)
+    one.say(session, {"type": "c_client_register", "client_id": "c", "user_id": "u1"})
+    (success,) = await came(peer, "registration_success")
+    assert success["resume"]["recovered"] is False
+    assert set(success["resume"]["offsets"].values()) == {-1}
+    redis.start()
+    await until(lambda: one.gateway.backplane.trouble is None and other.gateway.backplane.trouble is None)
+
+    gaps: list[Any] = []
+
+    def told() -> bool:
+        one.pass_time(0.1)
+        gaps.extend(peer.take())
+        return sum(len(gap["streams"]) for gap in gaps) >= 3
+
+    await until(told)
+    for _ in range(5):
+        told()
+        await trio.sleep(0.02)
+    assert {gap["type"] for gap in gaps} == {"stream_gap"}
+    assert sorted(stream for gap in gaps for stream in gap["streams"]) == ["all", "client:c", "user:u1"], "each once"
+    assert {gap["epoch"] for gap in gaps} == {one.gateway.backplane.epoch}
+    one.close(session)
+    missed = await published(other, 1)
+    session, peer = other.connect("/ws")
+    offsets = {stream: offset for gap in gaps for stream, offset in gap["offsets"].items()}
+    resume = {"epoch": gaps[0]["epoch"], "offsets": offsets}
+    other.say(session, {"type": "c_client_register", "client_id": "c", "user_id": "u1", "resume": resume})
+    success, event = await came(peer, "registration_success", "tick")
+    assert (success["resume"]["recovered"], event["offset"]) == (True, missed)
+
+
+async def test_of_a_client_at_two_nodes_the_newer_stays_whatever_their_clocks_show(two: tuple[Stage, Stage]) -> None:
+    one, other = two
+    one.clock.move(2.5)
+    _, first = await client(one, "a")
+    _, second = await client(other, "a")
+    await until(lambda: first.close_code is not None)
+    assert (first.close_code, second.close_code) == (4009, None)
+
+
+async def test_a_kick_says_what_happened_wherever_it_is_asked_for(two: tuple[Stage, Stage]) -> None:
+    for house in two:
+        await client(two[0], "a")
+        session, _ = two[1].connect("/ws/u1")
+        two[1].say(session, "x")
+        elsewhere, _ = two[1].connect("/ws")
+        two[1].say(elsewhere, {"type": "connect", "data": {"client_id": "a"}})
+        await until(lambda: len(two[0].gateway.hub) + len(two[1].gateway.hub) == 3)
+        kicked = await answer(house.gateway.presence.kick, "a")
+        assert (kicked.connections, kicked.missing) == (2, None)
+        for each in two:
+            for known in list(each.peers):
+                each.close(known, 1000)
+                del each.peers[known]
 
 
 async def test_what_a_node_published_and_could_not_acknowledge_is_delivered_once(

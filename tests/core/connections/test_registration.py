@@ -202,6 +202,33 @@ def test_every_registration_is_answered_in_order_and_gets_what_it_was_owed(monke
     assert session.state is State.REGISTERED
 
 
+def test_what_a_superseded_registration_is_owed_is_read_before_its_targets_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = stage()
+    slow = SlowBackplane(house, monkeypatch)
+    session, _ = house.connect("/ws")
+    house.say(session, {"type": "c_client_register", **ANN})
+    house.say(session, {"type": "c_client_register", "client_id": "c1", "user_id": "u2"})
+    assert slow.left == []
+    slow.answer()
+    assert set(slow.left) == {EVERYBODY, USER, Target("client_id", "c1"), Target("channel_id", "ch")}
+    slow.left.clear()
+    house.close(session)
+    assert set(slow.left) == {EVERYBODY, Target("user_id", "u2"), Target("client_id", "c1")}
+
+
+def test_a_gap_that_all_were_told_after_an_outage_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = stage()
+    outage = Outage(house, monkeypatch)
+    peer, _, _ = registered(house, client_id="c1", user_id="u1")
+    house.gateway.delivery.on_gap(USER, house.world.epoch, 7)
+    assert [m["streams"] for m in peer.take()] == [["user:u1"]]
+    outage.over = True
+    house.pass_time(0.2)
+    assert [m["streams"] for m in peer.take()] == [["all", "client:c1"]]
+
+
 def test_three_switches_in_memory_and_over_a_slow_backplane_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for slowly in (False, True):
