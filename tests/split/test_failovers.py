@@ -13,7 +13,7 @@ import pytest
 
 from service.redis.cluster import slot_of, tagged
 from tests.adversity.scene import eventually, sized
-from tests.backplane.redis_server import Guarded, RedisCluster, guarded_redis, redis_cluster
+from tests.backplane.redis_server import MASTER, Guarded, RedisCluster, guarded_redis, redis_cluster
 
 from .deployment import deployment
 from .scene import Scene, scene
@@ -50,6 +50,22 @@ def under_sentinels(folder: Path, guarded: Guarded, act: Callable[[Scene], None]
         crowd(here, 2)
         here.all_registered()
     return here
+
+
+def test_a_healthy_master_is_switched(tmp_path: Path) -> None:
+    with guarded_redis(tmp_path / "guarded", aof=True, after=NEVER) as guarded:
+
+        def act(here: Scene) -> None:
+            guarded.sentinels[0].command("SENTINEL", "FAILOVER", MASTER)
+            crowd(here, 20, guarded.promoted)
+            # The old one goes on as a master until the sentinels have told it otherwise, some ten seconds later. A
+            # node that connects meanwhile is on the new one.
+            node = here.parts.nodes[1]
+            node.kill()
+            node.start()
+            crowd(here, 30, guarded.demoted)
+
+        under_sentinels(tmp_path, guarded, act)
 
 
 def test_a_frozen_master_wakes(tmp_path: Path) -> None:
@@ -95,6 +111,21 @@ def test_a_primary_of_a_cluster_dies(tmp_path: Path) -> None:
             cluster.primaries[0].kill()
             eventually(lambda: replaced(cluster), 20, "the replica takes the place of its primary")
             crowd(here, 2)
+
+        in_a_cluster(tmp_path, cluster, act)
+
+
+def test_a_frozen_primary_of_a_cluster_wakes(tmp_path: Path) -> None:
+    with redis_cluster(tmp_path / "cluster", replica=True, aof=True) as cluster:
+
+        def act(here: Scene) -> None:
+            cluster.primaries[0].stop()
+            try:
+                crowd(here, 20, lambda: replaced(cluster))
+                crowd(here, 2)
+            finally:
+                cluster.primaries[0].cont()
+            crowd(here, 3)
 
         in_a_cluster(tmp_path, cluster, act)
 
