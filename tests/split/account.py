@@ -89,8 +89,7 @@ class Resumer:
         self.epoch: str | None = None
         self.offset = 0
         self.got: list[tuple[int, int, int]] = []  # offset, event, registration after which it came
-        self.replayed = 0
-        self.registrations = 0
+        self.registered_at: list[float] = []  # by registration
         self.answers = 0  # to what it said on its connection
         self.told: list[tuple[int, float]] = []  # each time that it was told of a loss: how much it had got, and when
         self.codes: list[int] = []
@@ -127,7 +126,7 @@ class Resumer:
         kind = message.get("type")
         if kind == "registration_success":
             self.registered = True
-            self.registrations += 1
+            self.registered_at.append(time.monotonic())
             self.answers += 1
             resume = message["resume"]
             if not resume["recovered"] and self.epoch is not None:
@@ -135,7 +134,6 @@ class Resumer:
             if self.stream in resume["offsets"]:
                 if self.epoch != resume["epoch"] or not resume["recovered"]:
                     self.offset = resume["offsets"][self.stream]
-                self._upto = resume["offsets"][self.stream]
                 self.epoch = resume["epoch"]
         elif kind == "stream_gap":
             self.told.append((len(self.got), time.monotonic()))
@@ -144,9 +142,7 @@ class Resumer:
             self.offset = message.get("offsets", {}).get(self.stream, self.offset)
         elif message.get("stream") == self.stream:
             offset = message["offset"]
-            self.got.append((offset, message["n"], self.registrations))
-            if offset <= self._upto:
-                self.replayed += 1
+            self.got.append((offset, message["n"], len(self.registered_at) - 1))
             self.offset = max(self.offset, offset)
 
     def gone(self, code: int) -> None:
@@ -308,9 +304,9 @@ def draw_up(clients: Sequence[Resumer], publishers: Sequence[Publisher], *, forg
         accepted = list(began)
         account.expected += len(accepted)
         account.delivered += len(client.got)
-        account.replayed += client.replayed
+        account.replayed += sum(began[n] < client.registered_at[turn] for _, n, turn in client.got if n in began)
         account.told_lost += len(client.told)
-        account.reconnected += max(0, client.registrations - 1)
+        account.reconnected += max(0, len(client.registered_at) - 1)
         offsets = [offset for offset, _, _ in client.got]
         events = [event for _, event, _ in client.got]
         doubled = [n for n, times in Counter(events).items() if times > 1]

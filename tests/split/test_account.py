@@ -15,12 +15,16 @@ def publisher(*accepted: int) -> Any:
 
 
 def client(*events: int, told: tuple[tuple[int, float], ...] = (), offsets: tuple[int, ...] = ()) -> Any:
-    got = [(offset, event, 1) for offset, event in zip(offsets or events, events, strict=True)]
-    return SimpleNamespace(user="u", stream="user:u", got=got, told=list(told), codes=[], replayed=0, registrations=1)
+    got = [(offset, event, 0) for offset, event in zip(offsets or events, events, strict=True)]
+    return SimpleNamespace(user="u", stream="user:u", got=got, told=list(told), codes=[], registered_at=[2.5])
 
 
 def test_all_of_it_once_and_in_order_is_clean() -> None:
     assert draw_up([client(1, 2, 3)], [publisher(1, 2, 3)]).clean
+
+
+def test_what_was_sent_before_the_client_registered_is_replayed() -> None:
+    assert draw_up([client(1, 2, 3)], [publisher(1, 2, 3)]).replayed == 2
 
 
 def test_what_is_missing_is_lost() -> None:

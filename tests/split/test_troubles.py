@@ -42,7 +42,7 @@ def test_a_redis_that_evicts(tmp_path: Path) -> None:
             here.all_registered()
         evicted = redis.command("INFO", "stats").split(b"evicted_keys:")[1].split(b"\r")[0]
         assert int(evicted) > 1000
-    assert here.account.replayed > 0
+    assert here.account.told_lost > 0, "what was evicted may have been lost, and is said to be"
 
 
 @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for a clock that can be put wrong")

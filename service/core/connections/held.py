@@ -46,14 +46,15 @@ class Replay:
 class Held:
     """What waits for one session."""
 
-    __slots__ = ("answered", "items", "messages", "size", "unanswered", "waits_for_room")
+    __slots__ = ("answered", "given", "items", "messages", "size", "unanswered", "waits_for_room")
 
     def __init__(self) -> None:
         self.items: deque[HeldMessage | Registering | Replay] = deque()
         self.messages = 0
         self.size = 0  # bytes
         self.unanswered = 0  # registrations
-        self.answered: Registering | None = None  # the last that was
+        self.answered = False  # whether any registration was
+        self.given: dict[str, int] = {}  # of each stream, up to where the answers so far have accounted for it
         self.waits_for_room = False  # the peer was asked to tell when it has room
 
     def expect(self, registering: Registering) -> None:
@@ -64,6 +65,26 @@ class Held:
     def replay(self, events: Iterable[Event]) -> None:
         """These go out before everything else that is held."""
         self.items.appendleft(Replay(events))
+
+    def account_for(self, stream: str, offset: int) -> None:
+        """A history that was read has this stream's events up to an offset: they are not given again, whichever
+        registration they are held behind."""
+        self.given[stream] = max(offset, self.given.get(stream, offset))
+
+    def owes(self, message: HeldMessage) -> bool:
+        """Whether a message that was held is to be sent."""
+        _, stream, offset = message
+        return self.answered and (stream is None or offset is None or offset > self.given.get(stream, -1))
+
+    def first_offsets(self) -> dict[str, int]:
+        """Of each stream, the first durable event that is held and was not given yet."""
+        first: dict[str, int] = {}
+        for item in self.items:
+            if not isinstance(item, HeldMessage) or item.stream is None or item.offset is None:
+                continue
+            if item.offset > self.given.get(item.stream, -1):
+                first.setdefault(item.stream, item.offset)
+        return first
 
     def add(self, message: HeldMessage) -> bool:
         """Hold a message; False where it is one too many."""

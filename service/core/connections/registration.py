@@ -158,14 +158,14 @@ class _Registering:
         """Whether it can be answered."""
         return self.refusal is not None or (self.joined is not None and self.greeted and self.checked)
 
-    def is_owed(self, message: HeldMessage) -> bool:
-        """Whether a message that was held behind it is to be sent: what a history that was read has in it is not
-        given again."""
-        _, stream, offset = message
-        if stream is None or offset is None or self.joined is None:
-            return True
-        named = self.resume is not None and stream in self.resume.offsets
-        return (stream in self.kept and not named) or offset > self.joined.offsets.get(stream, UNKNOWN)
+    def account(self, held: Held) -> None:
+        """What its answer gives of each stream is not given again: all that there was when it joined, but for what
+        flows on through a change of identity."""
+        if self.joined is not None:
+            named = () if self.resume is None else self.resume.offsets
+            for stream, offset in self.joined.offsets.items():
+                if stream in named or stream not in self.kept:
+                    held.account_for(stream, offset)
 
 
 class _Unsettled:
@@ -364,7 +364,8 @@ class Registration:
                         return
                     session.held = held
                     if item.refusal is None:
-                        held.answered = item
+                        held.answered = True
+                        item.account(held)
                         if item.joined is not None and item.joined.missed:
                             held.replay(chain.from_iterable(item.joined.missed.values()))
                 elif session.peer.has_backlog:
@@ -382,8 +383,7 @@ class Registration:
                 else:
                     assert isinstance(item, HeldMessage)
                     held.take()
-                    before = held.answered
-                    if isinstance(before, _Registering) and before.is_owed(item):
+                    if held.owes(item):
                         session.peer.send(item.frame)
             if not session.over:
                 session.held = None
@@ -413,7 +413,7 @@ class Registration:
         joined, resume = registering.joined, registering.resume
         assert joined is not None
         named = resume.offsets if resume is not None and resume.epoch == joined.epoch else {}
-        waiting = _first_offsets(held) if held is not None else {}
+        waiting = held.first_offsets() if held is not None else {}
         offsets: dict[str, int] = {}
         unknown: set[str] = set()
         for target in targets_of(registering.identity):
@@ -454,12 +454,3 @@ class Registration:
         frame = session.handler.push(stream_gap(joined.epoch, offsets))
         if frame is not None:
             session.hold(frame)
-
-
-def _first_offsets(held: Held) -> dict[str, int]:
-    """Of each stream, the first durable event that is held."""
-    first: dict[str, int] = {}
-    for item in held.items:
-        if isinstance(item, HeldMessage) and item.stream is not None and item.offset is not None:
-            first.setdefault(item.stream, item.offset)
-    return first

@@ -143,6 +143,26 @@ def test_what_comes_while_joining_is_held_and_not_doubled(monkeypatch: pytest.Mo
     assert [m.get("offset", m["type"]) for m in more] == [missed, read, "heartbeat", "live", later]
 
 
+def test_what_is_held_behind_a_second_registration_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user name that was loaded late: the replay of the first has what came while both were waiting."""
+    house = stage()
+    start = durable(house, 0)
+    missed = durable(house, 1)
+    slow = SlowBackplane(house, monkeypatch)
+    session, peer = house.connect("/ws")
+    resume = {"epoch": house.world.epoch, "offsets": {"user:u1": start}}
+    house.say(session, {"type": "c_client_register", **ANN, "resume": resume})
+    house.say(session, {"type": "c_client_register", **ANN, "username": "Ann"})
+    read = durable(house, 2)
+    slow.answer()
+    later = durable(house, 3)
+    messages = peer.take()
+    assert [m.get("offset", m["type"]) for m in messages] == [
+        "registration_success", missed, read, "registration_success", later,
+    ]  # fmt: skip
+    assert messages[3]["resume"]["offsets"]["user:u1"] == read, "whoever is cut now is not given it again either"
+
+
 def test_a_switch_without_resume_leaves_no_hole_in_a_stream_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     house = stage()
     peer, _, _ = registered(house)
