@@ -35,9 +35,11 @@ from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules
+from service.core.ports import HttpAnswer, HttpHead
 from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
+from service.http.access import CallerRates
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.parts import parts_of
@@ -128,8 +130,18 @@ class Node:
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate = HttpOnly() if settings.api_type == "http" else self.gateway
         self.parts = parts = parts_of(self.gateway, self.places, self.unready)
-        ports = port_api(parts, self._broke)
-        api = ports if settings.api_type == "websocket" else whole_api(parts, self._broke)
+        rate = settings.max_http_requests_per_second
+        rates = CallerRates(rate, time.monotonic) if rate else None
+        access_log = self._log_request if settings.access_log else None
+        ports = port_api(parts, self._broke, rates=rates, access_log=access_log)
+        api = ports
+        if settings.api_type != "websocket":
+            api = whole_api(parts, self._broke, rates=rates, access_log=access_log)
+        accepted = self.gateway.admission_control.limits
+
+        def address_of(peer: str) -> str | None:
+            return None if not peer or proxies.trusts(peer) else peer
+
         self.pressure = Pressure(
             limit=settings.outbound_limit,
             hard_limit=settings.outbound_hard_limit,
@@ -151,6 +163,8 @@ class Node:
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
             http_api=api,
+            accepted_connections=accepted,
+            address_of=address_of,
             take_over=lambda sock, received: self.handed_over.take(sock, received),
         )
         self.app: QuartTrio = create_http(api, resolver=proxies.resolve)
@@ -171,6 +185,8 @@ class Node:
             log=self._note,
             adopt=self.reactor.adopt,
             adopts_http=True,
+            accepted_connections=accepted,
+            address_of=address_of,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
@@ -213,6 +229,19 @@ class Node:
         if down is not None:
             return f"the task {down} is down"
         return self.deployment.backplane.trouble
+
+    def _log_request(self, head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
+        # Without the query: tokens are in it, and what people look for.
+        self.log.info(
+            "request",
+            method=head.method,
+            path=head.path,
+            status=answer.status,
+            address=head.address,
+            received=received,
+            sent=len(answer.body),
+            seconds=round(seconds, 6),
+        )
 
     def _broke(self, error: Exception) -> None:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))

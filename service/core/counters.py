@@ -64,6 +64,10 @@ class Counters:
         self.requests: Counter[str] = Counter()  # by outcome
         self.requests_retried = 0
         self.late_answers = 0
+        self.http_requests: Counter[tuple[str, str, str]] = Counter()  # by route, method and status
+        self.http_bytes_in = 0
+        self.http_bytes_out = 0
+        self.http_latency = Histogram()
         self.request_latency = Histogram()
         self.push_latency = Histogram()
         self.others: list[Callable[[], Iterable[Metric]]] = []

@@ -204,8 +204,38 @@ class HttpCall(Protocol):
         """It was answered, after a body of so many bytes, so long after its head had come."""
 
 
+class AcceptedConnections(Protocol):
+    """Where a transport counts the connections that are no WebSockets, or none yet. Each that was `accepted` is `ended`
+    once: when it is over, or just before it asks to be a WebSocket, which the Gate counts."""
+
+    def accepted(self, address: str | None) -> None:
+        """A connection counts from now on. `address`: None where a trusted proxy stands between."""
+
+    def attributed(self, before: str | None, address: str) -> None:
+        """Who is behind it is known now."""
+
+    def full(self, address: str | None) -> HttpAnswer | None:
+        """The answer to one that counts already, if it is one too many; None if it may stay."""
+
+    def ended(self, address: str | None) -> None:
+        """It counts no more."""
+
+
+class Unlimited:
+    """AcceptedConnections without any limit."""
+
+    def accepted(self, address: str | None) -> None: ...
+    def attributed(self, before: str | None, address: str) -> None: ...
+    def full(self, address: str | None) -> HttpAnswer | None: ...
+    def ended(self, address: str | None) -> None: ...
+
+
 class HttpApi(Protocol):
     """The routes of a port. Never raises."""
+
+    def over_rate(self, head: HttpHead, *, counts: bool = True) -> HttpCall | None:
+        """To be asked for every request: what refuses it, if its caller makes too many. Where another server will ask
+        again, it doesn't count."""
 
     def call(self, head: HttpHead) -> HttpCall | None:
         """What answers this request; None where that is another server's."""

@@ -6,6 +6,7 @@ credentials such as cookies, so a page must know its key. Knows the keys only th
 never logs or repeats one.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -14,14 +15,38 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.connections.admission import OriginPolicy
 from service.core.connections.worker_authentication import WorkerAuthentication
-from service.core.ports import HttpAnswer, HttpHead
+from service.core.ports import HttpAnswer, HttpHead, Monotonic
+from service.core.token_bucket import TokenBucket
 
 from .answers import NOT_KEPT, fault_answer
 
 ALLOWED_HEADERS: Final = "authorization, content-type"
 _FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip")
+_ADDRESSES: Final = 20_000  # whose requests are counted at a time
 _VARY: Final = ("vary", "origin")
 _PREFLIGHT_SECONDS: Final = "600"
+
+
+class CallerRates:
+    """How many requests each address may make per second, in bursts of two seconds' worth."""
+
+    def __init__(self, per_second: float, now: Monotonic) -> None:
+        self._per_second = per_second
+        self._now = now
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def allow(self, address: str, count: int = 1) -> bool:
+        """Take so many requests of this address; False if one is too many."""
+        now = self._now()
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            # Who was not heard of for longest begins anew, which costs an attacker with that many addresses nothing.
+            if len(self._buckets) >= _ADDRESSES:
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[address] = TokenBucket(self._per_second, max(1.0, 2 * self._per_second), now)
+        else:
+            self._buckets.move_to_end(address)
+        return bucket.take(count, now)
 
 
 class Access:
@@ -48,6 +73,10 @@ class Access:
                 "Without PORTICO_API_KEYS this route answers callers on the gateway's own machine only; set it there."
             )
         return None
+
+    def has_key(self, head: HttpHead) -> bool:
+        """Whether the caller has sent one of the API keys."""
+        return self._has_keys and self._authentication.api_key(head.headers.get("authorization"))
 
     def cors(self, head: HttpHead) -> tuple[tuple[str, str], ...]:
         """The headers that tell a browser whether the page that asks may read the answer."""

@@ -20,13 +20,20 @@ from portico.wire.faults import PeerFault
 from service.core.counters import Counters
 from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
-from .access import Access
+from .access import Access, CallerRates
 from .answers import fault_answer
 from .request import Handler, Request, read_query
 from .table import Route
 
 OnError = Callable[[Exception], None]
 """Told of every bug that came up while a request was handled."""
+
+AccessLog = Callable[[HttpHead, HttpAnswer, int, float], None]
+"""(request, answer, bytes of the body, seconds): told of every answer. Untrusted text is made harmless there."""
+
+MAX_WAITING: Final = 5000
+"""Requests that may wait for their answers at a time; further ones on routes for back ends get 503."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _log = logging.getLogger(__name__)
 # The host names that exist (RFC 1123 section 2.1; underscores are common), an IPv4 address, or an IPv6 one in brackets.
@@ -46,13 +53,20 @@ class Api:
         on_error: OnError | None = None,
         *,
         otherwise: HttpAnswer | None = None,
+        rates: CallerRates | None = None,
+        access_log: AccessLog | None = None,
     ) -> None:
         """`handlers` by operation, one for each route. `on_error`: unless given, bugs are logged. `otherwise`: the
-        answer to whatever no route is for; without one an unknown path is somebody else's, and another method 405."""
+        answer to whatever no route is for; without one an unknown path is somebody else's, and another method 405.
+        `rates`: how many requests callers may make. `access_log`: told of every answer."""
         self.access = access
         self.counters = counters
         self._on_error = on_error
         self._otherwise = otherwise
+        self._rates = rates
+        self._access_log = access_log
+        self.waiting = 0
+        """Requests whose handlers wait now."""
         self._paths: dict[str, dict[str, _Endpoint]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, _Endpoint]]] = []
         by_path: dict[str, dict[str, _Endpoint]] = {}
@@ -102,6 +116,25 @@ class Api:
     def not_found(self, head: HttpHead) -> "Call":
         """What answers a request for which there is no route."""
         return self._refusal(head, 404, ErrorCode.NOT_FOUND, "There is no such route; /openapi.json lists them.")
+
+    def over_rate(self, head: HttpHead, *, counts: bool = True) -> "Call | None":
+        """To be asked for every request: what refuses it, if its caller makes too many. Callers with a key may. Where
+        another server will ask again, it doesn't count."""
+        if self._rates is None or self.access.has_key(head) or self._rates.allow(head.address, int(counts)):
+            return None
+        sentence = "There were too many requests from this address; wait a second."
+        return self._refusal(head, 429, ErrorCode.RATE_LIMITED, sentence, ("retry-after", "1"))
+
+    def observe(self, head: HttpHead, route: str, answer: HttpAnswer, received: int, seconds: float) -> None:
+        """Count an answer, and tell the access log."""
+        counters = self.counters
+        method = head.method if head.method in _METHODS else "other"
+        counters.http_requests[route, method, str(answer.status)] += 1
+        counters.http_bytes_in += received
+        counters.http_bytes_out += len(answer.body)
+        counters.http_latency.observe(seconds)
+        if self._access_log is not None:
+            self._access_log(head, answer, received, seconds)
 
     def _other(self, head: HttpHead) -> "Call | None":
         return None if self._otherwise is None else Call(self, head, None, {}, self._otherwise)
@@ -181,6 +214,9 @@ class Call:
             self._api.counters.faults["http", self._code.value] += 1
         if self._answer is not None or self._endpoint is None:
             return self._with_cors(self._answer or self._api.failed(RuntimeError("a call without an answer")))
+        if self._api.waiting >= MAX_WAITING and not self._endpoint.open:
+            sentence = f"{MAX_WAITING} requests wait for their answers here; try again in a moment."
+            return self.refused(PeerFault(ErrorCode.UNAVAILABLE, sentence), ("retry-after", "1"))
         request = self._request
         if body:
             request = Request(request.head, request.parameters, request.query, body)
@@ -192,26 +228,35 @@ class Call:
             answer = self._api.failed(error)
         return self._with_cors(answer) if isinstance(answer, HttpAnswer) else self._awaited(answer)
 
+    def refused(self, fault: PeerFault, *headers: tuple[str, str]) -> HttpAnswer:
+        """The answer to what can't be accepted; counted."""
+        answer = self._api.refused(fault)
+        return self._with_cors(HttpAnswer(answer.status, (*answer.headers, *headers), answer.body))
+
     def refuse_large(self) -> HttpAnswer:
         """The answer to a body of more than `body_limit` bytes."""
         sentence = f"The body is too large; at most {self.body_limit} bytes are taken here."
-        return self._with_cors(self._api.refused(PeerFault(ErrorCode.TOO_LARGE, sentence)))
+        return self.refused(PeerFault(ErrorCode.TOO_LARGE, sentence))
 
     def refuse_slow(self) -> HttpAnswer:
         """The answer to a body that did not come in time."""
         sentence = f"The body did not arrive within {BODY_SECONDS:.0f} seconds."
-        return self._with_cors(self._api.refused(PeerFault(ErrorCode.BAD_JSON, sentence)))
+        return self.refused(PeerFault(ErrorCode.BAD_JSON, sentence))
 
     def observe(self, answer: HttpAnswer, received: int, seconds: float) -> None:
         """It was answered, after a body of so many bytes, so long after its head had come."""
+        self._api.observe(self.head, self.route, answer, received, seconds)
 
     async def _awaited(self, waiting: Awaitable[HttpAnswer]) -> HttpAnswer:
+        self._api.waiting += 1
         try:
             answer = await waiting
         except PeerFault as fault:
             answer = self._api.refused(fault)
         except Exception as error:
             answer = self._api.failed(error)
+        finally:
+            self._api.waiting -= 1
         return self._with_cors(answer)
 
     def _with_cors(self, answer: HttpAnswer) -> HttpAnswer:

@@ -8,8 +8,9 @@ from typing import Final
 
 from portico.version import VERSION
 
+from .access import CallerRates
 from .answers import text_answer
-from .api import Api, OnError
+from .api import AccessLog, Api, OnError
 from .clients import clients_handlers
 from .discovery import discovery_handlers
 from .health import health_handlers
@@ -26,8 +27,15 @@ _SENTENCE: Final = (
 )
 
 
-def whole_api(parts: Parts, on_error: OnError | None = None) -> Api:
-    """Every route, the page's files included. `on_error` is told of bugs; unless given they are logged."""
+def whole_api(
+    parts: Parts,
+    on_error: OnError | None = None,
+    *,
+    rates: CallerRates | None = None,
+    access_log: AccessLog | None = None,
+) -> Api:
+    """Every route, the page's files included. `on_error` is told of bugs; unless given they are logged. `rates`: how
+    many requests callers may make; `access_log`: told of every answer."""
     handlers = {
         **discovery_handlers(parts.places, parts.wall),
         **health_handlers(parts),
@@ -38,13 +46,36 @@ def whole_api(parts: Parts, on_error: OnError | None = None) -> Api:
         **clients_handlers(parts.presence),
         **pages_handlers(parts.places, parts.wall),
     }
-    return Api((*ROUTES, *PAGE_ROUTES), handlers, parts.access, parts.counters, on_error)
+    return Api(
+        (*ROUTES, *PAGE_ROUTES),
+        handlers,
+        parts.access,
+        parts.counters,
+        on_error,
+        rates=rates,
+        access_log=access_log,
+    )
 
 
-def port_api(parts: Parts, on_error: OnError | None = None) -> Api:
+def port_api(
+    parts: Parts,
+    on_error: OnError | None = None,
+    *,
+    rates: CallerRates | None = None,
+    access_log: AccessLog | None = None,
+) -> Api:
     """The few routes of the ports for WebSockets, and 426 for everything else."""
     routes = [route for route in ROUTES if route.on_ports]
     handlers = {**discovery_handlers(parts.places, parts.wall), **health_handlers(parts, wait=False)}
     known = ", ".join(sorted(route.path for route in routes))
     upgrade = text_answer(426, f"{_SENTENCE}{known}.\n", [("upgrade", "websocket")])
-    return Api(routes, handlers, parts.access, parts.counters, on_error, otherwise=upgrade)
+    return Api(
+        routes,
+        handlers,
+        parts.access,
+        parts.counters,
+        on_error,
+        otherwise=upgrade,
+        rates=rates,
+        access_log=access_log,
+    )

@@ -7,6 +7,7 @@ in bytes and in time. What exceeds the bound is read and thrown away for a while
 answers and closes while the client still sends makes the client see a reset instead of the answer.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -90,13 +91,16 @@ class _Connection(TrioASGIHTTPConnection):
     async def __call__(self, receive: Any, send: Any) -> None:
         api = self.app.api
         head = head_of(self.scope, self.app.resolver)
-        call = api.call(head)
+        started = time.perf_counter()
+        call = api.over_rate(head) or api.call(head)
         if call is None:
             await super().__call__(receive, send)
             return
         body = await _read_body(head, call, receive)
         answer = await _answer(call, body, receive) if isinstance(body, bytes) else body
         if answer is not None:
+            size = len(body) if isinstance(body, bytes) else 0
+            call.observe(answer, size, time.perf_counter() - started)
             # Over HTTP/2 a client that opens no window for it would keep the connection for ever.
             with trio.move_on_after(_SEND_SECONDS):
                 await _send(send, head.method, answer)
@@ -131,6 +135,7 @@ class _App(QuartTrio):
             answer = fault_answer(fault, status, [*extra, *self.api.access.cors(head)])
         else:
             answer = fault_answer(_BROKEN, status, self.api.access.cors(head))
+        self.api.observe(head, "none", answer, 0, 0.0)
         return quart.current_app.response_class(answer.body, answer.status, dict(answer.headers))
 
 
@@ -143,10 +148,8 @@ async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | Ht
     Cancelling is safe.
     """
     limit = call.body_limit
-    if not limit:
-        return b""
     declared = head.headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > limit + BODY_DISCARDED:
+    if limit and declared.isdigit() and int(declared[:20]) > limit + BODY_DISCARDED:
         return call.refuse_large()
     size = 0
     parts: list[bytes] = []
@@ -163,6 +166,9 @@ async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | Ht
                 parts.clear()
             if not message.get("more_body", False):
                 break
+    if not limit:
+        # It is read all the same: Hypercorn breaks off a connection of HTTP/2 where a body comes after the answer.
+        return b""
     if size > limit:
         return call.refuse_large()
     return call.refuse_slow() if scope.cancelled_caught else b"".join(parts)

@@ -39,6 +39,8 @@ _PLAIN: Final = {
     "push_deliveries": ("push_deliveries", "Pushes handed to a connection."),
     "streams_broken": ("streams_broken", "Streams of which events may have been missed; their clients were told."),
     "requests_retried": ("requests_retried", "Requests that were sent to another worker."),
+    "http_bytes_in": ("http_received_bytes", "Bytes of the bodies of HTTP requests."),
+    "http_bytes_out": ("http_sent_bytes", "Bytes of the bodies of HTTP answers."),
     "late_answers": ("late_answers", "Answers of workers to requests that were over."),
 }
 _LABELLED: Final = {
@@ -48,9 +50,15 @@ _LABELLED: Final = {
     "background_restarts": ("background_restarts", "Background tasks that failed and were restarted.", ("task",)),
     "faults": ("faults", "Messages and requests refused, by dialect (or http) and error code.", ("dialect", "code")),
     "pushes": ("pushes", "Pushes accepted, by kind of target.", ("target",)),
+    "http_requests": (
+        "http_requests",
+        "HTTP requests answered, by the route's operation (none: no route), method and status.",
+        ("route", "method", "status"),
+    ),
     "requests": ("requests", "Requests to workers and clients that are over.", ("outcome",)),
 }
 _HISTOGRAMS: Final = {
+    "http_latency": ("http_request_duration_seconds", "From an HTTP request's head to its answer."),
     "request_latency": ("request_latency_seconds", "From a request to its answer."),
     "push_latency": ("push_latency_seconds", "From a push's arrival to its being handed to connections."),
 }

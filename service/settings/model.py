@@ -200,6 +200,12 @@ class Values(BaseSettings):
         "New connections a second; 0: no limit, since a crowd that comes back after a restart is welcome.",
         0,
     )
+    max_http_requests_per_second: forms.Count = setting(
+        LIMITS,
+        "HTTP requests a second from one address without an API key, in bursts of two seconds (else 429 with "
+        "`Retry-After`); 0: no limit, since a whole office may share an address.",
+        0,
+    )
     max_messages_per_second: forms.Count = setting(
         LIMITS,
         "Messages a second from one connection, in bursts of two seconds (else 4029); 0: no limit. The default "
@@ -287,6 +293,12 @@ class Values(BaseSettings):
         "The least important level that is logged.",
         derive=lambda known: "debug" if known["debug"] else "info",
         shown="info (debug with `DEBUG=true`)",
+    )
+
+    access_log: forms.Flag = setting(
+        LOGS,
+        "A line for each HTTP request: method, path without its query, status, address, bytes, seconds.",
+        False,
     )
 
     history_length: forms.Positive = setting(OTHERS, "Durable events that are kept for each stream, at most.", 1000)

@@ -92,13 +92,15 @@ class ContainedServer(TCPServer):
         self._reader: trio.lowlevel.Task | None = None
         self._guard = Guard()
         self._over_http_2 = False
+        self._counts = False
+        self._counted_for: str | None = None
 
     async def run(self) -> None:
         """Serve the connection until its end. Raises nothing but cancellation."""
         try:
             _tune(self.stream)
-            if not await self._handed_over() and await self._speaks():
-                await super().run()
+            if not await self._handed_over():
+                await self._serve()
         except BaseExceptionGroup as group:
             ours, others = group.split(Exception)
             if ours is not None:
@@ -109,6 +111,35 @@ class ContainedServer(TCPServer):
             pass  # the peer went before it was handed over
         except Exception as error:
             self._contain(error)
+
+    async def _serve(self) -> None:
+        connections = self._door.accepted_connections
+        address = self._counted_for = self._door.address_of(_peer_of(_socket_of(self.stream)))
+        connections.accepted(address)
+        self._counts = True
+        try:
+            if not await self._speaks():
+                return
+            full = connections.full(address)
+            if full is None:
+                await super().run()
+            else:
+                await self._turn_away(full)
+        finally:
+            self._stop_counting()
+
+    def _stop_counting(self) -> None:
+        if self._counts:
+            self._counts = False
+            self._door.accepted_connections.ended(self._counted_for)
+
+    async def _turn_away(self, answer: HttpAnswer) -> None:
+        """Say so to one connection too many, unless it speaks HTTP/2, and close it."""
+        stream: Any = self.stream
+        with trio.move_on_after(self._door.send_timeout), suppress(trio.BrokenResourceError):
+            if not (isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2"):
+                await stream.send_all(render(answer, without_body=False, close=True))
+        await self._close()
 
     def _contain(self, error: BaseException) -> None:
         self._door.counts.contained_errors += 1
@@ -240,6 +271,8 @@ class ContainedServer(TCPServer):
             # Once the connection is broken Hypercorn forgets those who wait for its stream to be done: a
             # pipelined request would wait here for ever.
             refused = self._refusal(data)
+            if self._guard.upgrades:
+                self._stop_counting()  # the Gate counts it
             if refused is not None:
                 data = data[: self._guard.sound]
             with trio.CancelScope() as self._handling:

@@ -5,12 +5,12 @@ Knows neither Hypercorn nor trio.
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, Protocol
 
 from portico.wire.safe_text import safe_text
-from service.core.ports import TransportCounts
+from service.core.ports import AcceptedConnections, TransportCounts, Unlimited
 
 Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
@@ -43,6 +43,7 @@ class Door:
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     `tls`: the files with the certificate and its key, where the port is to speak TLS only.
+    `accepted_connections`: where those that are no WebSockets count, each for what `address_of` makes of its peer.
     """
 
     counts: TransportCounts
@@ -57,6 +58,8 @@ class Door:
     max_head: int = 8192
     compression: bool = False
     tls: tuple[str, str] | None = None
+    accepted_connections: AcceptedConnections = field(default_factory=Unlimited)
+    address_of: Callable[[str], str | None] = str
 
 
 def describe(error: BaseException) -> str:

@@ -20,7 +20,15 @@ from typing import Final, Protocol
 
 import trio
 
-from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer, HttpApi, HttpCall, TransportCounts
+from service.core.ports import (
+    BODY_DISCARDED,
+    BODY_SECONDS,
+    AcceptedConnections,
+    HttpAnswer,
+    HttpApi,
+    HttpCall,
+    TransportCounts,
+)
 
 from .handshake import BadHead, accept_key, check_handshake
 from .head import Head, ResolveOrigin, Upgrade, parse_head
@@ -84,20 +92,27 @@ class HttpHost(Protocol):
     resolve_origin: ResolveOrigin
     handshake_timeout: float
     outbound_limit: int
+    accepted_connections: AcceptedConnections
     draining: bool
     nursery: trio.Nursery
     now: float
+
+    def address_of(self, peer: str) -> str | None:
+        """Who a connection from there counts for; None where that is a proxy, and not known yet."""
 
 
 class Http1:
     """The HTTP side of one connection."""
 
     __slots__ = (
+        "_admitted",
         "_api",
         "_call",
         "_chunks",
         "_close",
         "_continued",
+        "_counted_for",
+        "_counts",
         "_first",
         "_host",
         "_known",
@@ -135,6 +150,10 @@ class Http1:
         self._size = 0
         self._started = 0.0
         self._scope: trio.CancelScope | None = None
+        self._counts = True  # among the connections that were accepted
+        self._counted_for = host.address_of(link.address)
+        self._admitted = False
+        host.accepted_connections.accepted(self._counted_for)
 
     # What the connection tells it.
 
@@ -181,6 +200,7 @@ class Http1:
 
     def cancel(self) -> None:
         """The connection is gone, or is not HTTP's any more: a request that waits is cancelled."""
+        self._end_count()
         self._phase = LEAVING
         self._received = b""
         self._parts = []
@@ -256,16 +276,23 @@ class Http1:
                 return self._give_away(data)
             head = parse_head(raw, self._link.address, self._link.kind, self._host.resolve_origin)
             if "upgrade" in head.headers and head.wants_upgrade:
+                self._end_count()
                 check_handshake(head.method, "1.1" if head.http_1_1 else "1.0", head.headers)
                 upgrade = Upgrade(head, accept_key(head.headers["sec-websocket-key"]), end + 4)
                 self._link.upgrade(upgrade, data[end + 4 :])
                 return None
             length = body_length(head)
+            self._attribute(head.address)
             call = self._api.call(head)
-            if call is None:
-                return self._give_away(data)
-            known = self._known = (raw, head, call, length)
+            if call is not None:
+                known = self._known = (raw, head, call, length)
+            else:
+                call = self._api.over_rate(head, counts=False)
+                if call is None:
+                    return self._give_away(data)
+                known = (raw, head, call, length)
         _, head, call, length = known
+        call = self._api.over_rate(head) or call
         self._begin(head, call, length)
         return data[end + 4 :] if self._expected(head, call, length, len(data) == end + 4) else b""
 
@@ -339,6 +366,22 @@ class Http1:
         else:
             self._complete(kept[0] if len(kept) == 1 else b"".join(kept))
         return rest
+
+    def _attribute(self, address: str) -> None:
+        """Who is behind this connection is known: it may be one too many of theirs. Raises BadHead."""
+        connections = self._host.accepted_connections
+        connections.attributed(self._counted_for, address)
+        self._counted_for = address
+        if not self._admitted:
+            self._admitted = True
+            full = connections.full(address)
+            if full is not None:
+                raise BadHead(full.status, full.body.decode().rstrip(), *full.headers[1:])
+
+    def _end_count(self) -> None:
+        if self._counts:
+            self._counts = False
+            self._host.accepted_connections.ended(self._counted_for)
 
     # Answering.
 

@@ -131,9 +131,10 @@ class Chunks:
 class Guard:
     """Watches the bytes that another HTTP/1.1 server is about to read, and refuses what `body_length` would.
 
-    `sound`: how many bytes of those that were checked last may be read, where they were refused."""
+    `sound`: how many bytes of those that were checked last may be read, where they were refused. `upgrades`: the client
+    has asked for a WebSocket."""
 
-    __slots__ = ("_chunks", "_head", "_left", "_off", "sound")
+    __slots__ = ("_chunks", "_head", "_left", "_off", "sound", "upgrades")
 
     def __init__(self) -> None:
         self._head = b""
@@ -141,6 +142,7 @@ class Guard:
         self._chunks: Chunks | None = None
         self._off = False
         self.sound = 0
+        self.upgrades = False
 
     def check(self, data: bytes) -> None:
         """More bytes came. Raises BadHead. Once the client has asked for another protocol it looks no more."""
@@ -172,7 +174,8 @@ class Guard:
         head = parse_head(data[:end], "", "websocket", _nobody)
         length = body_length(head)
         # What follows an upgrade that is accepted is no HTTP/1.1, and a refused one closes the connection.
-        self._off = head.wants_upgrade or "h2c" in head.headers.get("upgrade", "").lower()
+        self.upgrades = head.wants_upgrade
+        self._off = self.upgrades or "h2c" in head.headers.get("upgrade", "").lower()
         if length is None:
             self._chunks = Chunks()
         else:

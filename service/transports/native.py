@@ -24,7 +24,7 @@ import trio
 
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import Gate, HttpApi, TransportCounts
+from service.core.ports import AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
 
 from .acceptor import Acceptor
 from .connection import Connection
@@ -52,7 +52,8 @@ class Reactor:
     """All native connections of one process.
 
     `gate` decides on handshakes and gives the Receivers; `port_api` answers what is no upgrade, on a port of kind
-    `http` `http_api` does; what that has no route for is `take_over`'s, with the connection;
+    `http` `http_api` does; what that has no route for is `take_over`'s, with the connection; `accepted_connections`
+    counts those that are no WebSockets, each for what `address_of` makes of its peer;
     `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
     peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
     the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
@@ -75,6 +76,8 @@ class Reactor:
         max_bytes_per_second: float = 0,
         compression: bool = False,
         http_api: HttpApi | None = None,
+        accepted_connections: AcceptedConnections | None = None,
+        address_of: Callable[[str], str | None] = str,
         take_over: TakeOver | None = None,
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
@@ -82,6 +85,8 @@ class Reactor:
         self.http_api = http_api
         self._port_api = port_api
         self.take_over = take_over
+        self.accepted_connections = accepted_connections or Unlimited()
+        self.address_of = address_of
         self.draining = False
         self.nursery: trio.Nursery
         self.counts = counts

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import trio
 
+from service.http.access import CallerRates
+from service.http.api import AccessLog
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.transports.door import Door
@@ -58,10 +60,19 @@ class Served:
 
 @asynccontextmanager
 async def serve_everywhere(
-    at: SessionOwner, certificate: Certificate, *, handshake_timeout: float = 5.0, outbound_limit: int = 1 << 20
+    at: SessionOwner,
+    certificate: Certificate,
+    *,
+    handshake_timeout: float = 5.0,
+    outbound_limit: int = 1 << 20,
+    requests_per_second: float = 0,
+    access_log: AccessLog | None = None,
 ) -> AsyncIterator[Served]:
     """All servers, until the block is left."""
-    api, counters = whole_api(at.parts, at.broken.append), at.parts.counters
+    rates = CallerRates(requests_per_second, at.stage.clock.now) if requests_per_second else None
+    api = whole_api(at.parts, at.broken.append, rates=rates, access_log=access_log)
+    counters = at.parts.counters
+    accepted = at.stage.gateway.admission_control.limits
     resolver = ProxyRules().resolve
     told: list[str] = []
 
@@ -79,15 +90,20 @@ async def serve_everywhere(
         ping_interval=25.0,
         pong_timeout=10.0,
         http_api=api,
+        accepted_connections=accepted,
         take_over=lambda sock, received: handed_over.take(sock, received),
     )
     files = (str(certificate.file), str(certificate.key))
+    common: Any = {
+        "counts": counters,
+        "log": log,
+        "handshake_timeout": handshake_timeout,
+        "accepted_connections": accepted,
+    }
     doors = {
-        "door": Door(
-            counts=counters, log=log, handshake_timeout=handshake_timeout, adopt=reactor.adopt, adopts_http=True
-        ),
-        "hypercorn": Door(counts=counters, log=log, handshake_timeout=handshake_timeout),
-        "tls": Door(counts=counters, log=log, handshake_timeout=handshake_timeout, tls=files),
+        "door": Door(adopt=reactor.adopt, adopts_http=True, **common),
+        "hypercorn": Door(**common),
+        "tls": Door(tls=files, **common),
     }
     apps = {name: create_http(api, resolver=resolver) for name in doors}
     for name, door in doors.items():

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from service.core.ports import HttpAnswer, HttpHead
 from service.http.logins import MAX_LOGIN
 from tests.certificates import Certificate, make_certificate
 from tests.transports.http_corpus import HOSTILE, SOUND
@@ -30,8 +31,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @asynccontextmanager
-async def served(certificate: Certificate, **options: Any) -> AsyncIterator[tuple[SessionOwner, Served]]:
-    at = house(api_keys=[KEY])
+async def served(
+    certificate: Certificate, rules: dict[str, Any] | None = None, **options: Any
+) -> AsyncIterator[tuple[SessionOwner, Served]]:
+    at = house(api_keys=[KEY], **(rules or {}))
     at.stage.client(client_id="c1", user_id="u1")
     with trio.fail_after(PATIENT * 3):
         async with serve_everywhere(at, certificate, **options) as everywhere:
@@ -215,7 +218,7 @@ async def test_who_says_nothing_more_is_closed(certificate: Certificate, server:
 
 @pytest.mark.parametrize("server", ["native", "door"])
 async def test_a_head_that_trickles_is_not_waited_for(certificate: Certificate, server: str) -> None:
-    options = {"handshake_timeout": 0.5}
+    options: Any = {"handshake_timeout": 0.5}
     async with served(certificate, **options) as (_, everywhere), await everywhere.dial(server) as stream:
         await stream.send_all(SOUND[0])
         await stream.receive_some(4096)
@@ -286,3 +289,101 @@ async def test_who_pipelines_and_reads_nothing_is_held_and_then_cut(certificate:
         with pytest.raises(trio.BrokenResourceError):
             await send_for_ever(stream, page * 100)
         assert everywhere.reactor.connection_count == 0
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("server", ["native", "door"])
+@pytest.mark.parametrize("rules", [{"max_connections": 4}, {"max_connections_per_address": 3}])
+async def test_every_connection_counts_whatever_it_sends(
+    certificate: Certificate, server: str, rules: dict[str, int]
+) -> None:
+    # One client of the stage's counts too, under another address.
+    begun = (b"", SOUND[0], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    async with served(certificate, rules) as (at, everywhere):
+        limits = at.stage.gateway.admission_control.limits
+        streams = [await everywhere.dial(server) for _ in begun]
+        for stream, data in zip(streams, begun, strict=True):
+            if data:
+                await stream.send_all(data)
+                await stream.receive_some(4096)
+        for asked in (SOUND[0], UPGRADE):
+            answer = await exchange(everywhere, server, asked)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nretry-after: 5\r\n" in answer
+        for stream in streams:
+            await stream.aclose()
+        with trio.fail_after(PATIENT):
+            while limits._open > 1:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        async with await everywhere.dial(server) as stream:
+            await stream.send_all(SOUND[0])
+            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 200 ")
+            # What becomes a WebSocket counts once.
+            await stream.send_all(UPGRADE)
+            assert (await stream.receive_some(4096)).startswith(b"HTTP/1.1 101 ")
+            assert limits._open == 2
+
+
+@pytest.mark.parametrize("server", ["tls", "http2"])
+async def test_connections_over_tls_count_too(certificate: Certificate, server: str) -> None:
+    async with served(certificate, {"max_connections": 3}) as (at, everywhere):
+        async with everywhere.caller(server) as one, everywhere.caller(server) as other:
+            assert (await one.get("/livez")).status_code == 200
+            assert (await other.get("/livez")).status_code == 200
+            async with everywhere.caller("tls") as third:
+                assert (await third.get("/livez")).status_code == 503
+        limits = at.stage.gateway.admission_control.limits
+        with trio.fail_after(PATIENT):
+            while limits._open > 1:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_requests_without_a_key_are_limited_by_address(certificate: Certificate, server: str) -> None:
+    async with served(certificate, requests_per_second=2) as (at, everywhere), everywhere.caller(server) as caller:
+        for path in ("/livez", "/nothing", "/livez", "/livez"):
+            assert (await caller.get(path)).status_code != 429
+        for path in ("/livez", "/nothing", "/livez"):
+            answer = await caller.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            assert answer.json()["error"]["code"] == "rate_limited"
+        for _ in range(10):
+            assert (await caller.get("/api/workers", headers={"authorization": f"Bearer {KEY}"})).status_code == 200
+        at.stage.pass_time(1)
+        assert (await caller.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_requests_are_counted_and_logged(certificate: Certificate, server: str) -> None:
+    lines: list[tuple[str, str, int, int]] = []
+
+    def log(head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
+        lines.append((head.method, head.path, answer.status, received))
+        assert 0 <= seconds < PATIENT
+
+    async with served(certificate, access_log=log) as (at, everywhere), everywhere.caller(server) as caller:
+        counters = at.parts.counters
+        await caller.get("/livez?token=secret")
+        await caller.get("/nothing")
+        body = json.dumps(PUSH)
+        await caller.post("/api/notifications", content=body, headers={"authorization": f"Bearer {KEY}"})
+        await caller.request("BREW", "/livez")
+        assert lines == [
+            ("GET", "/livez", 200, 0),
+            ("GET", "/nothing", 404, 0),
+            ("POST", "/api/notifications", 202, len(body)),
+            ("BREW", "/livez", 405, 0),
+        ]
+        assert counters.http_requests == {
+            ("getLiveness", "GET", "200"): 1,
+            ("none", "GET", "404"): 1,
+            ("publishNotifications", "POST", "202"): 1,
+            ("none", "other", "405"): 1,
+        }
+        assert counters.http_bytes_in == len(body)
+        assert sum(counters.http_latency.buckets) == 4

@@ -110,14 +110,20 @@ for _name in (*_SECONDS, "HISTORY_TTL", "NODE_LEASE"):
     ]
 
 
-for _name in ("MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS", "MAX_HANDSHAKES_PER_SECOND", "QUEUE_LIMIT"):
+for _name in (
+    "MAX_CONNECTIONS",
+    "MAX_CONNECTIONS_PER_ADDRESS",
+    "MAX_HANDSHAKES_PER_SECOND",
+    "QUEUE_LIMIT",
+    "MAX_HTTP_REQUESTS_PER_SECOND",
+):
     REFUSALS += [
         ({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be a whole number from 0")
         for bad in ("-1", "1.5", "many", "1" + 400 * "0")
     ]
 
 
-for _name in ("COMPRESSION", "INGRESS"):
+for _name in ("COMPRESSION", "INGRESS", "ACCESS_LOG"):
     REFUSALS += [({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be true or false") for bad in ("maybe", "2")]
 
 

@@ -138,6 +138,9 @@ class ScriptCall:
 class PortApi:
     """`/hello` is answered; the rest is told to upgrade."""
 
+    def over_rate(self, head: HttpHead, *, counts: bool = True) -> None:
+        """Nobody is."""
+
     def call(self, head: HttpHead) -> ScriptCall:
         return ScriptCall(head)
 

@@ -117,7 +117,7 @@ class ConnectionLimits:
         return None
 
     def opened(self, address: str) -> str | None:
-        """A connection was opened. Why it is one too many, where others came between its handshake and now."""
+        """A WebSocket was opened. Why it is one too many, where others came between its handshake and now."""
         self._open += 1
         if self._per_address:
             self._by_address[address] += 1
@@ -129,10 +129,43 @@ class ConnectionLimits:
             return _FULL
         return None
 
-    def closed(self, address: str) -> None:
-        """A connection is over."""
+    def accepted(self, address: str | None) -> None:
+        """A connection was accepted and may become anything; it counts from now on. `address`: None where a proxy
+        stands between, and who is behind it is not known yet."""
+        self._open += 1
+        if self._per_address and address is not None:
+            self._by_address[address] += 1
+
+    def attributed(self, before: str | None, address: str) -> None:
+        """Who is behind a connection that was accepted is known now."""
+        if self._per_address and before != address:
+            self._uncount(before)
+            self._by_address[address] += 1
+
+    def full(self, address: str | None) -> HttpAnswer | None:
+        """The answer to a connection that counts already, if it is one too many; None if it may stay."""
+        if self._total and self._open > self._total:
+            self._refused["connections"] += 1
+            return _not_now(_FULL)
+        if self._per_address and address is not None and self._by_address[address] > self._per_address:
+            self._refused["address"] += 1
+            return _not_now(_FULL_FOR_ADDRESS)
+        return None
+
+    def ended(self, address: str | None) -> None:
+        """A connection that was accepted is over, or counts as a WebSocket from now on."""
         self._open -= 1
         if self._per_address:
+            self._uncount(address)
+
+    def closed(self, address: str) -> None:
+        """A WebSocket is over."""
+        self._open -= 1
+        if self._per_address:
+            self._uncount(address)
+
+    def _uncount(self, address: str | None) -> None:
+        if address is not None:
             self._by_address[address] -= 1
             if self._by_address[address] <= 0:
                 del self._by_address[address]
