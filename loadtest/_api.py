@@ -15,7 +15,15 @@ from loadtest._link import tls_context
 
 
 class ApiError(Exception):
-    """The request could not be made, or its answer is not what it should be; the text says which."""
+    """The request could not be made, or its answer is not what it should be; the text says which.
+
+    Attributes:
+        status: the answer's, or None if there was none.
+    """
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Api:
@@ -64,7 +72,7 @@ class Api:
         answer = self._ask("GET", "/api/b-client/websocket-info", None, 200)
         url = answer.get("websocket_url") if isinstance(answer, dict) else None
         if not isinstance(url, str) or not url:
-            raise ApiError("the answer names no websocket_url")
+            raise ApiError("names no websocket_url", 200)
         return url
 
     def push(self, notification: dict[str, object]) -> None:
@@ -88,11 +96,11 @@ class Api:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ApiError(f"no answer: {reason}") from error
         if status != expected:
-            raise ApiError(f"answered {status} instead of {expected}{_why(content)}")
+            raise ApiError(f"answered {status} instead of {expected}{_why(content)}", status)
         try:
             return msgspec.json.decode(content)
         except msgspec.DecodeError as error:
-            raise ApiError("the answer is not JSON") from error
+            raise ApiError("answered with what is not JSON", status) from error
 
     def _exchange(self, method: str, route: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         self._connection.request(method, self._prefix + route, body, headers)

@@ -65,7 +65,7 @@ class Campaign:
         self._environment = environment
         self._in_flight: dict[object, tuple[str, float]] = {}
         self.random = random.Random()
-        self.name = f"{self.random.getrandbits(40):010x}"
+        self.name = self.mark()
         self.run = self.name
         self.processes = 1
         self.tally = Tally()
@@ -85,6 +85,10 @@ class Campaign:
     def host(self) -> str:
         """The gateway's base URL."""
         return self._environment.host or ""
+
+    def mark(self) -> str:
+        """A name that nothing else has: of a process, or of one test."""
+        return f"{self.random.getrandbits(40):010x}"
 
     def begin(self) -> None:
         """A test starts: forget the one before."""

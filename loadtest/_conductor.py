@@ -15,6 +15,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +74,7 @@ class _Solo:
         return self._campaign.tally
 
     def begin(self) -> None:
+        self._campaign.run = self._campaign.mark()
         self._work.begin()
 
     def ask(self, *, final: bool) -> None:
@@ -97,9 +99,10 @@ class _Report(msgspec.Struct):
 class _Workers:
     """The crew that is locust's workers; lives in the master."""
 
-    def __init__(self, events: Events, runner: MasterRunner, run: str) -> None:
+    def __init__(self, events: Events, runner: MasterRunner, mark: Callable[[], str]) -> None:
         self._runner = runner
-        self._run = run
+        self._mark = mark
+        self._run = mark()
         self._last: dict[str, _Report | None] = {}
         self.tally = Tally()
         events.worker_connect.add_listener(self._connected)
@@ -108,6 +111,7 @@ class _Workers:
     def begin(self) -> None:
         self.tally = Tally()
         self._last = dict.fromkeys(self._runner.clients)
+        self._run = self._mark()
         self._plan(None)
 
     def ask(self, *, final: bool) -> None:
@@ -289,18 +293,21 @@ def attach(events: Events, user: type[CClient]) -> None:
         _take_interrupts()
         campaign = Campaign(environment)
         user.campaign = campaign
-        if isinstance(runner, WorkerRunner):
-            _Worker(environment, runner, campaign)
-            return
         options = environment.parsed_options
         assert options is not None
+        if isinstance(runner, WorkerRunner):
+            if options.headless and options.processes and _wrong_with(environment.host, options.step_timeout):
+                # The master, which this process was forked from, says why; it would be waited for in vain.
+                sys.exit(2)
+            _Worker(environment, runner, campaign)
+            return
         if options.headless:
-            _check_host(environment.host)
+            _check_host(environment.host, options.step_timeout)
         if options.shape == "ramp":
             environment.shape_class = RampShape()  # type: ignore[no-untyped-call]  # locust's own constructor
             environment.shape_class.runner = runner
         crew: _Crew = (
-            _Workers(environment.events, runner, campaign.run)
+            _Workers(environment.events, runner, campaign.mark)
             if isinstance(runner, MasterRunner)
             else _Solo(campaign, _Work(campaign))
         )
@@ -318,15 +325,26 @@ def _take_interrupts() -> None:
     gevent.signal_handler(signal.SIGINT, lambda: gevent.kill(main, KeyboardInterrupt))
 
 
-def _check_host(host: str | None) -> None:
+def _check_host(host: str | None, timeout: float) -> None:
+    """End with exit code 2 and a sentence unless a gateway answers there. One that is too busy is a gateway."""
+    if sentence := _wrong_with(host, timeout):
+        print(f"locust: error: {sentence}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _wrong_with(host: str | None, timeout: float) -> str | None:
     if not host:
-        sentence = "--host is missing: give the gateway's address, such as http://localhost:8000."
-    else:
-        try:
-            Api(host, None, 1.0)
-        except ApiError as error:
-            sentence = f"--host is {error}."
-        else:
-            return
-    print(f"locust: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+        return "--host is missing: give the gateway's address, such as http://localhost:8000."
+    try:
+        api = Api(host, None, timeout)
+    except ApiError as error:
+        return f"--host is {error}."
+    try:
+        with api:
+            api.websocket_url()
+    except ApiError as error:
+        if error.status is None:
+            return f"Nobody is at {host} ({error}): start the gateway there, or give its address by --host."
+        if error.status < 500 and error.status != 429:
+            return f"What is at {host} is no gateway (discovery {error}): give the gateway's address by --host."
+    return None

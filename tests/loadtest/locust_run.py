@@ -40,12 +40,21 @@ class Outcome:
 
 @contextlib.contextmanager
 def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Start locust with these arguments, in a process group of its own; kill what is left of it at the end."""
+    """Start locust with these arguments, in a process group of its own; kill what is left of it at the end.
+
+    With `--web-port` among them it has its web page, where tests are started and stopped; else it runs one at once.
+    """
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("LOADTEST_", "PORTICO_", "LOCUST_"))
     }
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("locust"), "-f", "loadtest", "--headless", "--only-summary", *arguments],
+        [
+            Path(sys.executable).with_name("locust"),
+            "-f",
+            "loadtest",
+            *([] if "--web-port" in arguments else ["--headless", "--only-summary"]),
+            *arguments,
+        ],
         cwd=ROOT,
         env={**kept, **environment},
         stdin=subprocess.DEVNULL,

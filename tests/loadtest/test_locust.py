@@ -1,10 +1,12 @@
 """The real `locust -f loadtest` against a small gateway, sound or with faults to order."""
 
+import http.server
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,35 @@ def test_an_option_that_cannot_be_used_ends_with_2(arguments: tuple[str, ...], s
     assert ended.code == 2
     assert f"locust: error: {sentence}" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_where_nobody_is_nothing_is_started(processes: tuple[str, ...]) -> None:
+    host = f"http://127.0.0.1:{free_port()}"
+    ended = run("--host", host, "-t", "1s", *processes)
+    assert ended.code == 2
+    assert ended.stdout == ""
+    sentence = f"locust: error: Nobody is at {host} (no answer: Connection refused): start the gateway there"
+    assert [line.partition(", or")[0] for line in ended.stderr.splitlines() if "error" in line] == [sentence]
+    assert "Traceback" not in ended.stderr
+
+
+def test_what_is_no_gateway_is_not_tried() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """It has nothing to say."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            ended = run("--host", f"http://127.0.0.1:{server.server_port}", "-t", "1s")
+        finally:
+            server.shutdown()
+    assert ended.code == 2
+    assert "is no gateway (discovery answered 404 instead of 200)" in ended.stderr
 
 
 def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
