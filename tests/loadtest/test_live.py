@@ -79,7 +79,9 @@ def test_a_second_test_on_the_web_page_is_delivered_too(tmp_path: Path, processe
         def under_way() -> bool:
             seen = stats()  # it may be some seconds old, and of the test before
             counts = {row["name"]: row["num_requests"] for row in seen["stats"]}
-            return bool(seen["state"] == "running") and counts.get("delivery", 0) > 20 and counts.get("heartbeat", 0) > 0
+            return (
+                bool(seen["state"] == "running") and counts.get("delivery", 0) > 20 and counts.get("heartbeat", 0) > 0
+            )
 
         until(ready)
         for _ in range(2):
