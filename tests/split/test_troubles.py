@@ -28,6 +28,10 @@ def some_leave(here: Scene, turn: int) -> None:
         client.leave()
 
 
+@pytest.mark.shows(
+    "nobody whose events may be gone is told that everything was recovered",
+    "none: use `noeviction`",
+)
 def test_a_redis_that_evicts(tmp_path: Path) -> None:
     """The default of hosted ones: what has a time to live goes when memory is needed."""
     with redis_server(
@@ -45,6 +49,10 @@ def test_a_redis_that_evicts(tmp_path: Path) -> None:
     assert here.account.told_lost > 0, "what was evicted may have been lost, and is said to be"
 
 
+@pytest.mark.shows(
+    "nothing is lost, doubled or out of order, and nobody is told of a gap",
+    "nodes that lost their lease by it are ready again within 5 s",
+)
 @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for a clock that can be put wrong")
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "back"])
 def test_the_clock_of_redis_jumps_and_is_put_right(tmp_path: Path, seconds: float) -> None:
@@ -71,6 +79,10 @@ def test_the_clock_of_redis_jumps_and_is_put_right(tmp_path: Path, seconds: floa
         redis.kill()
 
 
+@pytest.mark.shows(
+    "nothing is lost, and nobody is told of a gap",
+    "events are accepted again as soon as the nodes are up",
+)
 def test_everything_is_restarted(tmp_path: Path) -> None:
     """Every node and Redis, at once, by kill -9: with `appendfsync always` nothing is lost, and nobody is told."""
     with deployment(tmp_path, nodes=2) as parts, scene(parts, clients=CLIENTS, users=USERS) as here:
@@ -90,6 +102,10 @@ def test_everything_is_restarted(tmp_path: Path) -> None:
     assert here.account.replayed + here.account.delivered > 0
 
 
+@pytest.mark.shows(
+    "durable events are refused with 503, live pushes arrive, and every node stays ready",
+    "for as long as it is full",
+)
 def test_a_full_redis(tmp_path: Path) -> None:
     """`noeviction`: durable events are refused, everything else goes on, and nodes stay ready."""
     with redis_server(tmp_path / "redis", aof=True, maxmemory="8mb", maxmemory_policy="noeviction") as redis:
@@ -115,6 +131,10 @@ def test_a_full_redis(tmp_path: Path) -> None:
         assert here.account.refused > 0
 
 
+@pytest.mark.shows(
+    "neither gets what is pushed to the other, and none of its clients is a duplicate of the other's",
+    "the channels `notifications:…` excepted, which have no prefix",
+)
 def test_two_deployments_share_a_redis(tmp_path: Path) -> None:
     """In two databases of it, with the same prefix and the same users: neither gets what is the other's."""
     with redis_server(tmp_path / "redis", aof=True) as redis:
@@ -143,6 +163,9 @@ def test_two_deployments_share_a_redis(tmp_path: Path) -> None:
         assert each.account.told_lost == 0
 
 
+@pytest.mark.shows(
+    "each is answered, in order, and what the first resumes is delivered once",
+)
 def test_registrations_that_are_superseded(tmp_path: Path) -> None:
     """A second one in the same segment, before the first is answered: both are, and what the first resumes is owed."""
     with deployment(tmp_path, nodes=2) as parts, scene(parts, clients=CLIENTS, users=USERS, hasty=True) as here:
