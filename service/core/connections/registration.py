@@ -211,15 +211,18 @@ class Registration:
         *,
         resume: Resume | None = None,
         replaces: bool = False,
+        duplicates: DuplicatePolicy | None = None,
         greet: bool = False,
     ) -> None:
         """The session is who `identity` says from now on, unless it is refused; `registrant` is told, exactly once,
         unless the session ends before.
 
         `resume`: where it left off. `replaces`: of two connections of this client (by client, user, node and dialect)
-        one stays, by the policy. `greet`: its user's greeting is part of the answer.
+        that were registered so one stays: by the policy `duplicates`, or else by the rules'. `greet`: its user's
+        greeting is part of the answer.
         """
-        refusal = self._refusal(session, identity, replaces)
+        policy = duplicates or self._rules.duplicates
+        refusal = self._refusal(session, identity, policy if replaces else "allow")
         if refusal is not None:
             self._refuse(session, identity, registrant, refusal)
             return
@@ -230,7 +233,8 @@ class Registration:
         session.move(State.JOINING)
         session.registered_at = None
         self._unsettled.pop(session, None)
-        session.replaceable = replaces and self._rules.duplicates == "replace"
+        session.unique = replaces
+        session.replaceable = replaces and policy == "replace"
         if session.held is None:
             session.held = Held()
         session.held.expect(registering)
@@ -278,12 +282,12 @@ class Registration:
 
     # May it?
 
-    def _refusal(self, session: Session, identity: Identity, replaces: bool) -> Refusal | None:
-        if replaces and self._rules.duplicates != "allow":
+    def _refusal(self, session: Session, identity: Identity, duplicates: DuplicatePolicy) -> Refusal | None:
+        if duplicates != "allow":
             for other in self._hub.same_client(identity):
-                if other is session or other.over or other.handler is not session.handler:
+                if other is session or other.over or not other.unique or other.handler is not session.handler:
                     continue
-                if self._rules.duplicates == "keep":
+                if duplicates == "keep":
                     return Refusal(
                         "already_connected", "This client is connected already; close that connection first."
                     )

@@ -114,6 +114,7 @@ class Session:
         "replaceable",
         "state",
         "trusted",
+        "unique",
         "worker",
     )
 
@@ -137,6 +138,7 @@ class Session:
         self.state = State.OPENED
         self.held: Held | None = None  # what waits until it has joined
         self.registered_at: float | None = None  # by the wall's clock; None while it is nobody, or joining
+        self.unique = False  # of two connections of this client one stays
         self.replaceable = False  # a newer connection of the same client, on any node, replaces it
         self.trusted = trusted  # its handshake bore an API key
         self.worker: Worker | None = None

@@ -130,7 +130,7 @@ class EnvelopeHandler:
             if session.trusted:
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
-            self._employ(session, None, 0, 1.0)
+            self._employ(session, session.identity, None, 0, 1.0)
             self._deadlines.expect(session, GRACE)
 
     def expired(self, session: Session) -> None:
@@ -147,10 +147,12 @@ class EnvelopeHandler:
             if session.worker is not None:
                 self._dispatcher.change_worker(session.worker, capacity=self._rules.worker_capacity)
 
-    def _employ(self, session: Session, commands: list[str] | None, capacity: int, weight: float) -> None:
+    def _employ(
+        self, session: Session, identity: Identity, commands: list[str] | None, capacity: int, weight: float
+    ) -> None:
         """Make the session a worker, or change what it is as one."""
         serves = None if commands is None else frozenset(commands)
-        client_id = session.identity.client_id or session.id
+        client_id = identity.client_id or session.id
         before = session.worker
         if before is not None and (before.client_id == client_id or before.outstanding):
             # What it is working on it goes on with, under its new name.
@@ -232,12 +234,15 @@ class EnvelopeHandler:
         if connect.role == "worker" or (connect.role is None and on_worker_path):
             self._gate.check_token(connect.token, session.trusted)
             self._accepted(session, connect.token)
-            self._registration.register(session, identity, self)
-            if session.over:
-                return
             capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
             weight = 1.0 if connect.weight is None else connect.weight
-            self._employ(session, connect.commands, capacity, weight)
+            # It is there, and takes nothing yet, before it replaces an older connection of the same worker: what that
+            # one held would find no worker otherwise. A worker that lost its link without noticing always comes back
+            # this way, whatever is said about duplicates of clients.
+            self._employ(session, identity, connect.commands, 0, weight)
+            self._registration.register(session, identity, self, replaces=True, duplicates="replace")
+            if not session.over:
+                self._employ(session, identity, connect.commands, capacity, weight)
             return
         if on_worker_path:
             self._dismiss(session)
@@ -264,7 +269,7 @@ class EnvelopeHandler:
         }
         session.send(self._envelope("notification", data))
         if new:
-            self._employ(session, None, self._rules.worker_capacity, 1.0)
+            self._employ(session, session.identity, None, self._rules.worker_capacity, 1.0)
 
     def _accepted(self, session: Session, token: str | None) -> None:
         self._unproven.discard(session)

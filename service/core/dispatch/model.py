@@ -142,6 +142,7 @@ class Request:
         "over",
         "partial_sent",
         "retries",
+        "sent_as",
         "sent_at",
         "stream",
         "submitted_at",
@@ -176,6 +177,7 @@ class Request:
         self.submitted_at = now
         self.deadline = now + timeout
         self.sent_at = now
+        self.sent_as = ""  # the name of the attempt, at another node
         self.attempt = 0
         self.retries = 0  # attempts that were counted as such
         self.direct = False  # for one client and no other

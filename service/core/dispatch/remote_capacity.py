@@ -1,10 +1,10 @@
 """What this node tells the others of its workers, so that they can choose among them as this node does.
 
-How old is what another node knows? Whether a worker has room, is well, is there at all, is told at the end of the pass
-in which it changes, unless something was told within the last BRIEF seconds. That a worker has room again is told at
-once if requests wait at another node. How much a worker has to do is told every PACE seconds while it changes. What is
-held back is told at the next change, and at the next tick (every 100 ms) at the latest. Everything is told again every
-REPEAT seconds, so that a lost message does no lasting harm.
+How old is what another node knows? That there is a new worker is told at once. Whether a worker has room, is well, or
+has left is told at the end of the pass in which it changes, unless something was told within the last BRIEF seconds;
+that it has room again even then, if requests wait at another node. How much a worker has to do is told every PACE
+seconds while it changes. What is held back is told at the next change, and at the next tick (every 100 ms) at the
+latest. Everything is told again every REPEAT seconds, so that a lost message does no lasting harm.
 
 What happens within one pass is told in one message. Nothing is told, and nothing observed, while no other node lives;
 nor by a node that never had workers or waiting requests.
@@ -100,10 +100,13 @@ class RemoteCapacity:
 
     def on_worker_changed(self, worker: Worker) -> None:
         """See PoolsObserver."""
-        if not worker.remote:
-            self._changed[worker] = None
-            if not self._deferred:
-                self._look_soon()
+        if worker.remote:
+            return
+        self._changed[worker] = None
+        if worker not in self._numbers:
+            self._tell_changes(self._now())  # a new worker: one that it replaces may be about to go
+        elif not self._deferred:
+            self._look_soon()
 
     def on_worker_removed(self, worker: Worker) -> None:
         """See PoolsObserver."""

@@ -77,6 +77,7 @@ class RemoteDispatch:
         self._now = now
         self._counters = counters
         self._nodes: dict[str, OtherNode] = {}
+        self._issued = 0
         dispatcher.remote.this_node = self._backplane
         self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer)
         self._reconciliation = Reconciliation(cluster_messages, self, now=now)
@@ -238,7 +239,7 @@ class RemoteDispatch:
                 continue
             names = []
             for request in node.place.ahead.requests.values():
-                name = _name(request)
+                name = request.sent_as
                 worker = None if name in node.recalled else self._scheduler.pools.pick_worker(request.command)
                 if worker is None or (isinstance(worker, RemoteWorker) and worker.node == node.name):
                     continue
@@ -255,7 +256,9 @@ class RemoteDispatch:
         """Have another node make an attempt (for its links)."""
         worker = request.worker
         assert worker is not None
-        name = _name(request)
+        # A name of its own for each: an answer to a question about one must not be taken for one about the next.
+        self._issued += 1
+        name = request.sent_as = f"{request.id}.{self._issued}"
         body = encode(
             Attempt(
                 name,
@@ -282,7 +285,7 @@ class RemoteDispatch:
 
     def send_cancel(self, node: "OtherNode", request: Request) -> None:
         """Tell another node that the answer is no longer wanted (for its links)."""
-        name = _name(request)
+        name = request.sent_as
         node.recalled.discard(name)
         if node.sent.pop(name, None) is not None:
             kind = EXPIRED if request.deadline <= self._now() else CANCEL
@@ -426,10 +429,6 @@ class RemoteDispatch:
             by = result.processed_by
             body = encode(AttemptResult(result.name, OutcomeKind.ERROR, result.partial, None, error, by))
         self._backplane.tell(node, RESULT, body)
-
-
-def _name(request: Request) -> str:
-    return f"{request.id}.{request.attempt}"
 
 
 class OtherNode:

@@ -53,13 +53,14 @@ def test_only_where_that_is_wanted(policy: str) -> None:
     assert closes(first, second) == [None, None]
 
 
-def test_an_envelope_client_of_the_same_name_stays() -> None:
+def test_a_worker_of_the_same_name_stays_beside_a_client_and_replaces_only_a_worker() -> None:
     a, b = stages(2)
     _, first = a.worker("c1")
     _, second = b.client(client_id="c1")
+    assert closes(first, second) == [None, None]
     a.clock.move(10)
-    _, third = a.worker("c1")
-    assert closes(first, second, third) == [None, None, None]
+    _, third = b.worker("c1")
+    assert closes(first, second, third) == [4009, None, None]
 
 
 class SlowJoins:

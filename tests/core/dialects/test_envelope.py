@@ -12,7 +12,7 @@ from service.core.connections.session import Session
 from service.core.dialects.envelope import GRACE
 from service.core.dispatch.model import Outcome, Request
 
-from ...fakes import START, MemoryPeer, Stage, stage, start_login
+from ...fakes import START, MemoryPeer, Stage, stage, stages, start_login
 
 
 def submit(house: Stage, command: str = "echo", **more: Any) -> tuple[Session, MemoryPeer]:
@@ -597,3 +597,64 @@ def test_an_unproven_worker_that_becomes_a_client_has_a_client_s_limit_and_deadl
     assert peer.close_code is None
     house.pass_time(61)
     assert peer.close_code == 4001, "what was refused leaves it unproven, and its time runs"
+
+
+# A worker that comes back
+
+
+def work(peer: MemoryPeer) -> list[str]:
+    return [message["data"]["action"] for message in requests(peer)]
+
+
+@pytest.mark.parametrize("policy", ["replace", "keep", "allow"])
+@pytest.mark.parametrize("path", ["/worker", "/"])
+def test_a_worker_that_comes_back_replaces_its_ghost_and_gets_what_that_held(path: str, policy: str) -> None:
+    house = stage(duplicates=policy)
+    _, ghost = house.worker("w1", commands=["echo"], capacity=2)
+    _, asker = submit(house)
+    assert work(ghost) == ["echo"]
+    session, peer = house.connect(path)
+    data = {"client_id": "w1", "role": "worker", "commands": ["echo"], "capacity": 2}
+    house.say(session, {"type": "connect", "data": data})
+    assert ghost.close_code == 4009
+    assert peer.close_code is None
+    assert work(peer) == ["echo"], "it was not told that there is no worker"
+    (status,) = house.gateway.dispatcher.worker_statuses()
+    assert (status.client_id, status.outstanding) == ("w1", 1)
+    request = requests(peer)[0]
+    house.say(session, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    assert [answer["success"] for answer in asker.messages] == [True]
+    for _ in range(4):
+        submit(house)
+    assert len(requests(ghost)) == 1
+
+
+def test_only_a_worker_of_the_same_identity_is_replaced() -> None:
+    house = stage()
+    client, of_client = house.connect("/ws")
+    house.say(client, {"type": "connect", "data": {"client_id": "w1", "role": "client"}})
+    _, other = house.worker("w1", user_id="u2")
+    _, newer = house.worker("w1")
+    assert (of_client.close_code, other.close_code, newer.close_code) == (None, None, None)
+
+
+def test_a_stranger_without_the_secret_replaces_nobody() -> None:
+    house = stage(production=True, handshake_key="key")
+    session, peer = house.connect("/worker")
+    house.say(session, {"type": "connect", "data": {"client_id": "w1", "token": "key"}})
+    stranger, refused = house.connect("/worker")
+    house.say(stranger, {"type": "connect", "data": {"client_id": "w1", "token": "wrong"}})
+    assert (peer.close_code, refused.close_code) == (None, 4001)
+
+
+def test_a_worker_that_comes_back_to_another_node_replaces_its_ghost_there() -> None:
+    here, there = stages(2)
+    _, ghost = here.worker("w1", commands=["echo"])
+    _, asker = submit(here)
+    _, peer = there.worker("w1", commands=["echo"])
+    for _ in range(3):
+        for house in (here, there):
+            house.pass_time(0.2)
+    assert ghost.close_code == 4009
+    assert work(peer) == ["echo"]
+    assert asker.messages == []

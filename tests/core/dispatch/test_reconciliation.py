@@ -116,3 +116,28 @@ def test_nothing_is_asked_while_nobody_can_be() -> None:
     here.cable.cut_off(None)
     all_of_us.passes(0.1)
     assert CHECK in here.cable.told
+
+
+def test_what_came_back_and_was_sent_again_is_not_taken_for_lost() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    there.submit(Someone(), "theirs")  # so there is no room, which has not been told yet
+    here.cable.slow = there.cable.slow = True
+    someone = Someone()
+    here.submit(someone, "a", idempotent=False, timeout=100.0)
+    here.time += CHECK_EVERY
+    here.remote.tick()
+    for _ in range(2):
+        here.cable.deliver("n2")  # the attempt, which comes back, and the question about it
+    while there.cable.on_their_way:
+        there.cable.deliver("n1")  # it came back, it is sent again to wait there; the first one isn't there
+    assert someone.told == []
+    while here.cable.on_their_way:
+        here.cable.deliver("n2")
+    there.done(worker, link.sent[0])
+    there.done(worker, link.sent[1])
+    while there.cable.on_their_way:
+        there.cable.deliver("n1")
+    assert someone.told == [("a", '"done"')]

@@ -40,16 +40,16 @@ def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
     worker, link = there.worker("w", capacity=1)
     there.worker("v", capacity=1)
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 2}, [OFFER])
+    assert (here.knows(), there.cable.told) == ({"n2": 2}, [OFFER] * 2)
     there.time += BRIEF
     for number in range(2):
         there.submit(Someone(), str(number))
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 0}, [OFFER] * 2)
+    assert (here.knows(), there.cable.told) == ({"n2": 0}, [OFFER] * 3)
     there.time += BRIEF
     there.done(worker, link.sent[0])
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 1}, [OFFER] * 3)
+    assert (here.knows(), there.cable.told) == ({"n2": 1}, [OFFER] * 4)
 
 
 def test_how_much_there_is_to_do_is_told_every_so_often_while_it_changes() -> None:

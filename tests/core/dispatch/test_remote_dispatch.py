@@ -242,11 +242,11 @@ def test_a_node_that_loses_another_out_of_sight_says_what_becomes_of_its_request
 def test_a_node_that_drains_is_sent_nothing_and_sends_its_own_elsewhere() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
-    here.worker("own", capacity=1)
     worker, link = there.worker("w", capacity=2)
     there_busy = Someone()
     there.submit(there_busy, "x")
     there.submit(there_busy, "y")
+    here.worker("own", capacity=1)
     all_of_us.settle()
     someone = Someone()
     here.submit(someone, "0")
