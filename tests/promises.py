@@ -73,7 +73,7 @@ def functions(folder: Path) -> set[Test]:
     return {
         (path.name, name)
         for path in folder.rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
 
 

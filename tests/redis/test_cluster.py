@@ -163,6 +163,7 @@ LOW = next(f"p{n}:" for n in range(100) if slot_of(tagged(f"p{n}:").encode()) < 
 class TestChange:
     """The primary becomes another one."""
 
+    @pytest.mark.shows("nothing is lost, and nobody is told of a gap")
     async def test_a_slot_that_moves(self, tmp_path: Path) -> None:
         with redis_cluster(tmp_path, aof=True) as moving:
             async with node(moving.url, "a") as a, node(moving.url, "b") as b:
@@ -215,6 +216,7 @@ class TestChange:
                 returned = await back(b, ANN, resume=left.resume())
                 assert (returned.at.recovered, list(returned.at.lost)) == (False, ["user:ann"])
 
+    @pytest.mark.shows("nothing is lost, and nobody is told of a gap", "clients resume as if nothing had been")
     async def test_a_manual_failover_loses_nothing_and_nobody_is_told(self, tmp_path: Path) -> None:
         with redis_cluster(tmp_path, replica=True) as failing:
             async with node(failing.url, "a", LOW) as a, node(failing.url, "b", LOW) as b:
@@ -245,6 +247,10 @@ class TestChange:
                 returned = await back(b, ANN, resume=left.resume())
                 assert (returned.at.recovered, returned.numbers) == (True, list(range(total + 1)))
 
+    @pytest.mark.shows(
+        "what it carries out then is not delivered, nothing comes twice",
+        "an event that was tried again under its `id` comes once",
+    )
     async def test_a_frozen_primary_that_wakes_delivers_nothing_twice(self, tmp_path: Path) -> None:
         with redis_cluster(tmp_path, replica=True, aof=True) as failing:
             async with node(failing.url, "a", LOW) as a, node(failing.url, "b", LOW) as b:

@@ -213,6 +213,7 @@ class TestWithoutSentinels:
 class TestAHealthyMasterThatIsReplaced:
     """The sentinels put another in its place while it lives, and it learns of that ten seconds later."""
 
+    @pytest.mark.shows("nodes follow; who may miss something is told")
     async def test_nodes_follow_and_whoever_may_miss_something_is_told(self, tmp_path: Path) -> None:
         with guarded_redis(tmp_path, sentinels=3, aof=True, after=NEVER) as guarded:
             async with node(guarded.url, "a") as a, node(guarded.url, "b") as b:
@@ -247,6 +248,7 @@ class TestAHealthyMasterThatIsReplaced:
                     again = await c.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
                     assert again.at.recovered
 
+    @pytest.mark.shows("within seconds, not the ten until the old master learns of it")
     async def test_that_takes_a_second_or_two_and_not_ten(self, tmp_path: Path) -> None:
         with guarded_redis(tmp_path, sentinels=1, after=NEVER) as guarded:
             async with node(guarded.url, "a") as a:

@@ -156,8 +156,8 @@ def test_redis_cuts_off_who_does_not_keep_up(parts: Deployment) -> None:
 
 
 @pytest.mark.shows(
-    "stay",
-    "a new epoch; connected clients miss nothing; who resumes is told",
+    "stay, and are told (`stream_gap`) which epoch it is",
+    "a new epoch; connected clients miss nothing; who resumes with the old one is told",
     "accepted; ids and login sessions are forgotten",
     "go on",
     "stays 200",
@@ -176,8 +176,10 @@ def test_redis_is_emptied(parts: Deployment) -> None:
                 client.leave()
             here.pump(1)
         here.all_registered()
-        # A third came back each time with an epoch that is over, and was told so.
+        # A third came back each time, and was told then or before that the epoch is over.
         assert here.told >= len(here.clients[::3])
+        epochs = {client.epoch for client in here.clients}
+        assert len(epochs) == 1, "everybody knows the new epoch"
         stayed = [client for n, client in enumerate(here.clients) if n % 3]
         assert sum(len(client.codes) for client in stayed) == 0
     assert here.account.refused == 0
@@ -212,6 +214,11 @@ def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
         assert call(parts.api, "GET", f"/api/logins/{login}")[0] == 404
         client = here.clients[0]
         told = len(client.told)
+        assert client.epoch not in epochs, "it was told by stream_gap"
+        client.leave()
+        here.pump(1)
+        assert len(client.told) == told, "what it was told is a position to come back from"
+        [client.epoch] = epochs
         client.leave()
         here.pump(1)
         assert client.epoch not in epochs

@@ -23,6 +23,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.shows("they hear nothing of one another", "but for `notifications:{user_id}`")
 async def test_two_databases_of_one_redis_are_two_deployments(redis: RedisServer) -> None:
     other = redis.url.removesuffix("/0") + "/1"
     async with node(redis.url, "n") as here, node(other, "n") as there:
@@ -44,6 +45,7 @@ async def test_two_databases_of_one_redis_are_two_deployments(redis: RedisServer
             await one.until(lambda client=client: client.events[-1].type == "cart")  # type: ignore[misc]
 
 
+@pytest.mark.shows("each logs which settings differ", "once for each node of the other")
 async def test_two_that_share_a_prefix_by_mistake_notice(redis: RedisServer) -> None:
     said = io.StringIO()
     async with node(redis.url, "a", said=said, PORTICO_API_KEYS="1111", ENVIRONMENT="2222") as a:

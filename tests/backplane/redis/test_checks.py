@@ -62,6 +62,7 @@ class TestRights:
             (("-info",), ["INFO"]),
         ],
     )
+    @pytest.mark.shows(", and names what is missing in one sentence")
     async def test_what_is_missing_is_named_in_one_sentence(
         self, redis: RedisServer, rules: tuple[str, ...], names: list[str]
     ) -> None:
@@ -72,6 +73,7 @@ class TestRights:
             "Redis's rights."
         )
 
+    @pytest.mark.shows("the node is not ready", "looked at from the start")
     async def test_a_node_without_them_is_not_ready_and_says_why(self, redis: RedisServer) -> None:
         said = io.StringIO()
         url = as_user(redis, *RULES, "resetchannels", "&portico:*")
@@ -137,6 +139,7 @@ class TestDangers:
 class TestFull:
     """A Redis that refuses to write."""
 
+    @pytest.mark.shows("nodes stay ready, live pushes work, durable ones get 503", "as long as it is full")
     async def test_nodes_stay_ready_and_live_pushes_work(self, redis: RedisServer) -> None:
         async with node(redis.url, "a", lease=1.0) as a, node(redis.url, "b", lease=1.0) as b:
             await ready(a, b)
@@ -167,6 +170,7 @@ class TestFull:
             assert client.numbers[-2:] == [3, 4]
             assert a.lost_targets == b.lost_targets == []
 
+    @pytest.mark.shows("and nothing of them was done")
     async def test_what_was_refused_has_left_nothing_behind(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)

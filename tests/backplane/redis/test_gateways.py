@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
+from service.backplane.deployment import OverRedis
 from service.backplane.memory import World
 from service.backplane.redis.ingress import Ingress
 from service.backplane.redis.logins import RedisLoginStore
@@ -30,6 +31,7 @@ from service.observe import make_log
 from service.redis.urls import read_url
 from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
 
+from ..contract import Node as ContractNode
 from ..redis_server import RedisServer, redis_server
 from .links import link
 
@@ -333,3 +335,34 @@ async def test_a_kick_says_what_happened_where_the_asked_node_holds_one_itself(t
     # A clock that stands still: nothing may have to wait for its time to be over.
     await until(lambda: len(told) == 20)
     assert told == [(1, None)] * 20
+
+
+@pytest.mark.shows("it reads the ingress stream under the name that it has", "from the first entry")
+async def test_a_renamed_node_reads_under_the_name_that_it_has(redis: RedisServer) -> None:
+    def publish(publication: Publication, reply: Reply[object]) -> None:
+        deployment.backplane.publish(publication, reply)
+
+    async with trio.open_nursery() as nursery:
+        names: set[str] = set()
+        for _ in range(2):
+            deployment = OverRedis(
+                redis.url,
+                node="same",
+                prefix=PREFIX,
+                length=10,
+                ttl=60.0,
+                lease=10.0,
+                publish=publish,
+                present=tuple,
+                log=LOG,
+            )
+            ContractNode(deployment.backplane)
+            await nursery.start(deployment.run)
+            nursery.start_soon(deployment.take_in)
+            await deployment.backplane.membership.settled.wait()
+            names.add(deployment.backplane.node)
+        assert len(names) == 2
+        await until(lambda: redis.command("XINFO", "CONSUMERS", f"{PREFIX}ingress", "portico").count(b"pending") == 2)
+        told = redis.command("XINFO", "CONSUMERS", f"{PREFIX}ingress", "portico")
+        assert all(name.encode() in told for name in names)
+        nursery.cancel_scope.cancel()

@@ -37,6 +37,7 @@ class TestEviction:
     """A Redis that throws away what it has: absence is no proof."""
 
     @pytest.mark.parametrize("gone", ["m h", "m", "h"])
+    @pytest.mark.shows("told with the answer")
     async def test_what_was_evicted_is_said_to_be_lost(self, redis: RedisServer, gone: str) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
@@ -79,6 +80,7 @@ class TestEviction:
             await b.until(lambda: 3 in client.numbers)
             assert b.lost_targets == [ANN]
 
+    @pytest.mark.shows("who resumes is told that it is whole", "also where other streams were thrown away")
     async def test_a_stream_in_which_nothing_was_published_is_whole(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
@@ -102,6 +104,7 @@ class TestEviction:
             again = await a.join(ANN, resume=Resume(returned.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
             assert (again.at.recovered, again.numbers) == (True, [9])
 
+    @pytest.mark.shows("who resumes has all of its events, or is told; never an empty replay")
     async def test_a_redis_that_evicts_by_itself(self, tmp_path: Path) -> None:
         """300 streams of which most are thrown away: each client has all of its events, or is told."""
         with redis_server(tmp_path / "redis", maxmemory_policy="volatile-lru", maxmemory_samples=10) as redis:
@@ -132,6 +135,7 @@ class TestEviction:
 class TestOver:
     """What its publisher let lapse is not lost, and does not stay."""
 
+    @pytest.mark.shows("it is over, and not lost: the others are recovered")
     async def test_one_that_has_lapsed_does_not_lose_the_others(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
@@ -144,6 +148,7 @@ class TestOver:
             returned = await a.join(ANN, resume=client.resume())
             assert (returned.at.recovered, returned.numbers) == (True, [0, 1, 2, 4, 5, 6])
 
+    @pytest.mark.shows("its body is out of Redis within seconds")
     async def test_its_body_goes_from_redis_soon(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
@@ -196,6 +201,7 @@ class TestBytes:
 class TestClock:
     """Offsets are moments, and Redis's clock is not to be trusted."""
 
+    @pytest.mark.shows("nobody is told of a gap, nothing comes twice", "offsets go on growing")
     async def test_a_clock_that_was_ahead_and_is_put_right_loses_nothing(self, redis: RedisServer) -> None:
         """Nobody is told of a gap, nothing comes twice, and offsets go on growing."""
         async with node(redis.url, "a") as a, node(redis.url, "b") as b:
@@ -227,6 +233,7 @@ class TestClock:
 class TestPositions:
     """A client that stays is told where it is, or gets what came."""
 
+    @pytest.mark.shows("it gets what was published, or `stream_gap`", "with the first reading afterwards")
     async def test_who_registers_during_an_outage_and_stays_misses_nothing_in_silence(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)
@@ -248,6 +255,7 @@ class TestPositions:
             again = await a.join(ANN, resume=Resume(client.at.epoch, dict(client.at.offsets)))
             assert (again.at.recovered, again.numbers[-11:]) == (True, list(range(1, 12)))
 
+    @pytest.mark.shows("or `stream_gap`")
     async def test_one_that_never_reached_redis_says_so_afterwards(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a:
             proxy.refusing = True
@@ -266,6 +274,7 @@ class TestPositions:
                 returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
                 assert (returned.at.recovered, returned.numbers) == (True, [2])
 
+    @pytest.mark.shows("resuming from the epoch and the position in it is whole", "as long as the history keeps it")
     async def test_from_what_a_gap_tells_one_can_come_back(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)
