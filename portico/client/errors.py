@@ -100,7 +100,7 @@ class GaveUp(ClientError):
 
 
 class NotRunning(ClientError):
-    """A call was made outside `async with`. Misuse."""
+    """A call was made outside `async with`, or under another loop than trio's. Misuse."""
 
 
 class RequestFailed(ClientError):

@@ -10,13 +10,18 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from .errors import NotRunning
+
 
 @asynccontextmanager
 async def background_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery for tasks that never raise; they are cancelled when the body ends, however it ends.
 
-    What the body raises comes out as it is, also while the whole is being cancelled from outside. Cancelling is safe.
+    What the body raises comes out as it is, also while the whole is being cancelled from outside. Raises NotRunning
+    under another loop than trio's. Cancelling is safe.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise NotRunning("Client, Worker and Requester run on trio: start the program with portico.run or trio.run.")
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:

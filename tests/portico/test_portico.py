@@ -1,13 +1,16 @@
 """What `import portico` gives, and what it doesn't load."""
 
 import ast
+import asyncio
 import builtins
 import inspect
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +121,16 @@ def test_all_three_take_their_address_in_the_same_way() -> None:
         taken.append([(parameters[name].kind, parameters[name].default) for name in ("base_url", "url")])
         assert next(iter(parameters)) == "base_url"
     assert taken[0] == taken[1] == taken[2]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda: portico.Worker("http://localhost:1", commands={"echo": print}).run(),
+        lambda: portico.Client("http://localhost:1").__aenter__(),
+        lambda: portico.Requester("http://localhost:1").__aenter__(),
+    ],
+)
+def test_under_another_loop_it_says_what_it_runs_on(program: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    with pytest.raises(portico.NotRunning, match="run on trio"):
+        asyncio.run(program())
