@@ -137,12 +137,14 @@ class _Registering:
         "registrant",
         "resume",
         "superseded",
+        "targets",
     )
 
     def __init__(
         self, identity: Identity, registrant: Registrant, resume: Resume | None, kept: Collection[str]
     ) -> None:
         self.identity = identity
+        self.targets = targets_of(identity)
         self.registrant = registrant
         self.resume = resume
         self.kept = kept  # streams that flow on from the identity before
@@ -227,27 +229,48 @@ class Registration:
             self._refuse(session, identity, registrant, refusal)
             return
         before = self._joining(session)
-        had = targets_of(session.identity) if session in self._hub else []
-        kept = {stream_of(target) for target in had}
+        had = targets_of(session.identity) if session in self._hub else ()
+        kept = {stream_of(target) for target in had} if had else ()
         registering = _Registering(identity, registrant, resume, kept)
         session.move(State.JOINING)
         session.registered_at = None
         self._unsettled.pop(session, None)
         session.unique = replaces
         session.replaceable = replaces and policy == "replace"
-        if session.held is None:
-            session.held = Held()
-        session.held.expect(registering)
+        held = session.held
+        if held is not None:
+            held.expect(registering)
         self._hub.add(session, identity)
         if greet and identity.user_id is not None and self._backplane.trouble is None:
             registering.greeted = False
             self._greetings.greeting(identity.user_id, Reply(partial(self._on_greeting, session, registering)))
-        self._backplane.join(targets_of(identity), resume, Reply(partial(self._on_joined, session, registering)))
+        self._backplane.join(registering.targets, resume, Reply(partial(self._on_joined, session, registering)))
         # After the join: a target that it had and has is joined all the time.
         if before is not None:
             before.superseded = True  # left now, what it is owed of them would not be read any more
         elif had:
             self._backplane.leave(had)
+        if held is None and not session.over:
+            self._begin(session, registering)
+
+    def _begin(self, session: Session, registering: _Registering) -> None:
+        """Nothing is held yet. In one process the registration can be answered by now; else what comes is held."""
+        joined = registering.joined
+        if registering.complete and not (joined is not None and joined.missed):
+            self._answered(session, registering)
+        else:
+            session.held = held = Held()
+            held.expect(registering)
+            self._proceed(session)
+
+    def _answered(self, session: Session, registering: _Registering) -> None:
+        try:
+            self._answer(session, registering)
+            if not session.over:
+                session.move(State.REGISTERED)
+        except Exception as error:
+            session.owner.on_error(session, error)
+            session.close(CloseCode.INTERNAL, "internal error")
 
     def _joining(self, session: Session) -> _Registering | None:
         """The registration as who it is now, if that has not joined yet."""
@@ -325,7 +348,7 @@ class Registration:
     def _on_joined(self, session: Session, registering: _Registering, joined: Joined) -> None:
         registering.joined = joined
         if registering.superseded:
-            self._backplane.leave(targets_of(registering.identity))
+            self._backplane.leave(registering.targets)
         if session.over:
             return
         if session.identity is not registering.identity:
@@ -417,10 +440,13 @@ class Registration:
         joined, resume = registering.joined, registering.resume
         assert joined is not None
         named = resume.offsets if resume is not None and resume.epoch == joined.epoch else {}
+        if not (registering.kept or joined.missed) and len(joined.offsets) == len(registering.targets):
+            # Nothing is on its way: it begins where its streams are.
+            return Registered(joined.epoch, joined.offsets, joined.lost, joined.recovered, registering.greeting)
         waiting = held.first_offsets() if held is not None else {}
         offsets: dict[str, int] = {}
         unknown: set[str] = set()
-        for target in targets_of(registering.identity):
+        for target in registering.targets:
             stream = stream_of(target)
             position = joined.offsets.get(stream)
             if position is None:

@@ -100,12 +100,12 @@ class Logins:
             self.store.current(user_id, Reply(lambda found: reply(found if isinstance(found, Login) else None)))
 
     def greeting(self, user_id: str, reply: Reply[Event | None]) -> None:
-        """What a client of this user's is sent when it registers: the push that logs it in, if there is a session."""
+        """What a client of this user's is sent when it registers: the push that logs it in, if there is a login."""
 
-        def current(login: Login | None) -> None:
-            reply(None if login is None else self.auto_login(login))
+        def found(login: Login | PeerFault | None) -> None:
+            reply(self.auto_login(login) if isinstance(login, Login) else None)
 
-        self.current(user_id, Reply(current))
+        self.store.current(user_id, Reply(found))
 
     def end(self, session_id: str, reason: Ending, reply: Reply[Login | PeerFault | None]) -> None:
         """End a session and push `logout_notification`; None if there is no such session.
