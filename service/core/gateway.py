@@ -22,6 +22,7 @@ from .connections.hub import Hub
 from .connections.presence import Presence
 from .connections.registration import DuplicatePolicy, Registration, RegistrationRules
 from .connections.session import Handler, Session
+from .connections.unknown_positions import UnknownPositions
 from .connections.worker_authentication import WorkerAuthentication
 from .counters import Counters
 from .deadlines import DeadlineWheel
@@ -114,16 +115,17 @@ class Gateway:
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
         self.logins = Logins(login_store, users, now=now, wall=wall, make_id=make_id)
+        positions = self._positions = UnknownPositions(self.hub, backplane, self.delivery)
+        self.delivery.watch(positions)
         self.registration = Registration(
             self.hub,
             self.cluster_messages,
             greetings=self.logins,
-            waiting=self.delivery,
+            positions=positions,
             observer=self,
             rules=RegistrationRules(rules.duplicates, rules.max_connections_per_user),
             wall=wall,
         )
-        self.delivery.watch(self.registration)
         dispatch_rules = DispatchRules(
             strategy=rules.strategy,
             worker_timeout=rules.worker_timeout,
@@ -280,7 +282,7 @@ class Gateway:
         self.dispatcher.expire_requests(now)
         self.logins.expire(now)
         self.cluster_messages.tick()
-        self.registration.tick()
+        self._positions.tick()
         self.remote.tick()
 
     def busy(self, session: Session) -> bool:

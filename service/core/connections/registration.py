@@ -27,11 +27,11 @@ Source: protocol reference, "C-Client dialect" and "What is promised".
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, Literal, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
-from portico.wire.messages import Event, Identity, Target, stream_gap, stream_of, targets_of
+from portico.wire.messages import Event, Identity, stream_of, targets_of
 
 from ..cluster.backplane import Joined, Resume
 from ..cluster.cluster_messages import ClusterMessages
@@ -41,11 +41,10 @@ from .claims import REPLACED, Claims
 from .held import Held, HeldMessage, Replay
 from .hub import Hub
 from .session import Session, State
+from .unknown_positions import UnknownPositions
 
 UNKNOWN: Final = -1
 """The position in a stream that nobody knows: whoever resumes from it is told that something may be lost."""
-SETTLED_AT_ONCE: Final = 500
-"""Sessions whose positions are asked for in one tick, after an outage."""
 TOO_MANY: Final = "this user is at the limit of connections"
 
 DuplicatePolicy = Literal["replace", "keep", "allow"]
@@ -116,13 +115,6 @@ class Greetings(Protocol):
         """The event; None where there is none, or nobody can tell."""
 
 
-class WaitingEvents(Protocol):
-    """Where pushes wait that are too large to go out at once."""
-
-    def first_waiting(self, target: Target) -> int | None:
-        """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
-
-
 class _Registering:
     """One registration that is not answered yet."""
 
@@ -170,17 +162,6 @@ class _Registering:
                     held.account_for(stream, offset)
 
 
-class _Unsettled:
-    """A session that was answered in an outage: `streams` are those whose position nobody could tell it."""
-
-    __slots__ = ("asked", "identity", "streams")
-
-    def __init__(self, identity: Identity, streams: set[str]) -> None:
-        self.identity = identity
-        self.streams = streams
-        self.asked = False
-
-
 class Registration:
     """The way into the hub and out of it."""
 
@@ -189,7 +170,7 @@ class Registration:
         hub: Hub,
         cluster_messages: ClusterMessages,
         greetings: Greetings,
-        waiting: WaitingEvents,
+        positions: UnknownPositions,
         observer: RegistrationObserver,
         *,
         rules: RegistrationRules,
@@ -198,11 +179,10 @@ class Registration:
         self._hub = hub
         self._backplane = cluster_messages.backplane
         self._greetings = greetings
-        self._waiting = waiting
+        self._positions = positions
         self._observer = observer
         self._rules: Final = rules
         self._wall = wall
-        self._unsettled: dict[Session, _Unsettled] = {}
         self.claims: Final = Claims(hub, cluster_messages, self, limit=rules.per_user)
 
     def register(
@@ -234,7 +214,7 @@ class Registration:
         registering = _Registering(identity, registrant, resume, kept)
         session.move(State.JOINING)
         session.registered_at = None
-        self._unsettled.pop(session, None)
+        self._positions.forget(session)
         session.unique = replaces
         session.replaceable = replaces and policy == "replace"
         held = session.held
@@ -281,27 +261,9 @@ class Registration:
 
     def forget(self, session: Session) -> None:
         """The session is found no more; one that isn't there is ignored."""
-        self._unsettled.pop(session, None)
+        self._positions.forget(session)
         if self._hub.remove(session):
             self._backplane.leave(targets_of(session.identity))
-
-    def tick(self) -> None:
-        """Find out positions that were unknown in an outage. To be called every 100 ms or so."""
-        if self._unsettled and self._backplane.trouble is None:
-            waiting = ((session, some) for session, some in self._unsettled.items() if not some.asked)
-            for session, unsettled in list(islice(waiting, SETTLED_AT_ONCE)):
-                unsettled.asked = True
-                targets = targets_of(unsettled.identity)
-                self._backplane.join(targets, None, Reply(partial(self._on_settled, session, unsettled)))
-                self._backplane.leave(targets)
-
-    def on_gap(self, target: Target) -> None:
-        """All of a target's sessions were told a gap, with the position from which they go on."""
-        if self._unsettled:
-            for session in self._hub.find(target):
-                unsettled = self._unsettled.get(session)
-                if unsettled is not None:
-                    unsettled.streams.discard(stream_of(target))
 
     # May it?
 
@@ -455,32 +417,9 @@ class Registration:
             elif stream in joined.missed:
                 offsets[stream] = min(position, named.get(stream, position))
             elif stream in registering.kept:
-                offsets[stream] = self._before_what_waits(target, position, waiting.get(stream))
+                offsets[stream] = self._positions.before_what_waits(target, position, waiting.get(stream))
             else:
                 offsets[stream] = position
         if unknown and session.identity is registering.identity:
-            self._unsettled[session] = _Unsettled(registering.identity, unknown)
+            self._positions.note(session, registering.identity, unknown)
         return Registered(joined.epoch, offsets, joined.lost, joined.recovered, registering.greeting)
-
-    def _before_what_waits(self, target: Target, position: int, held: int | None = None) -> int:
-        """A position in a stream that flows to a session, such that no event at or before it is still on its way."""
-        for first in (held, self._waiting.first_waiting(target)):
-            if first is not None:
-                position = min(position, first - 1)
-        return position
-
-    def _on_settled(self, session: Session, unsettled: _Unsettled, joined: Joined) -> None:
-        """Positions that nobody knew in an outage are known: from here on it goes on."""
-        if self._unsettled.get(session) is not unsettled:
-            return
-        if not unsettled.streams <= joined.offsets.keys():
-            unsettled.asked = False
-            return
-        del self._unsettled[session]
-        targets = [target for target in targets_of(unsettled.identity) if stream_of(target) in unsettled.streams]
-        if session.over or not targets:
-            return
-        offsets = {stream_of(t): self._before_what_waits(t, joined.offsets[stream_of(t)]) for t in targets}
-        frame = session.handler.push(stream_gap(joined.epoch, offsets))
-        if frame is not None:
-            session.hold(frame)
