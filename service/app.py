@@ -34,6 +34,7 @@ from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.connections.session import Session
+from service.core.counters import Metric
 from service.core.gateway import Gateway, Rules
 from service.core.ports import HttpAnswer, HttpHead
 from service.core.reply import Reply
@@ -43,6 +44,7 @@ from service.http.access import CallerRates
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.parts import parts_of
+from service.log_writer import say, writer_for
 from service.observe import LogJournal, make_log
 from service.roles import HttpOnly
 from service.settings import Settings
@@ -71,12 +73,12 @@ class _NodeJournal(LogJournal):
         self._deployment = deployment
 
     def on_registered(self, session: Session) -> None:
-        super().on_registered(session)
         self._deployment.on_registered(session)
+        super().on_registered(session)
 
     def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
-        super().on_closed(session, code, reason, seconds)
         self._deployment.on_closed(session)
+        super().on_closed(session, code, reason, seconds)
 
 
 class StartError(Exception):
@@ -91,7 +93,8 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.log = make_log(settings.log_format, settings.log_level)
+        self._log_writer = writer_for(sys.stderr)
+        self.log = make_log(settings.log_format, settings.log_level, writer=self._log_writer)
         self.state = "starting"
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
@@ -110,6 +113,7 @@ class Node:
             login_store=self.deployment.login_store,
         )
         self.gateway.counters.others.append(self.deployment.metrics)
+        self.gateway.counters.others.append(self._log_metrics)
         try:
             extend(self.gateway, settings.extensions)
         except ExtensionError as error:
@@ -246,6 +250,10 @@ class Node:
     def _broke(self, error: Exception) -> None:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))
 
+    def _log_metrics(self) -> list[Metric]:
+        dropped = 0 if self._log_writer is None else self._log_writer.dropped
+        return [Metric("log_lines_dropped", "Log lines that could not be written.", dropped, counts=True)]
+
     def _note(self, event: str, /, **fields: object) -> None:
         # What Hypercorn says of itself in passing; all else that a transport reports is a warning.
         say = self.log.info if event == "hypercorn_info" else self.log.warning
@@ -323,7 +331,7 @@ class Node:
             await self.bind(reuse_port=workers > 1)
             self.own_process()
         except StartError as error:
-            sys.stderr.write(f"portico: {error}\n")
+            say(sys.stderr, f"portico: {error}\n")
             raise SystemExit(2) from None
 
     def _check_joined(self, workers: int) -> None:
@@ -355,6 +363,8 @@ class Node:
     async def _end(self) -> None:
         self._stop.set()
         self.log.info("stopped", node=self.settings.name)
+        if self._log_writer is not None:
+            self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
 
     def ports(self) -> dict[str, int]:
         """The ports of the reactor's own that are bound, by what they are for."""
@@ -458,7 +468,7 @@ def serve(settings: Settings, supervised: Supervised | None = None) -> int:
         node = Node(settings)
         return trio.run(_serve, node, supervised)
     except StartError as error:
-        sys.stderr.write(f"portico: {error}\n")
+        say(sys.stderr, f"portico: {error}\n")
         if supervised is not None:
             supervised.say("failed", str(error))
         return 2
@@ -543,7 +553,8 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
             nursery.start_soon(obey, supervised)
             nursery.start_soon(_tell_when_ready, node, supervised)
         if supervised is None and settings.log_format == "console":
-            sys.stdout.write(
+            say(
+                sys.stdout,
                 banner(
                     environment=settings.environment,
                     api_type=settings.api_type,
@@ -552,9 +563,8 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                     tls=node.door.tls is not None,
                     ports=node.ports(),
                     command=how_it_was_called(),
-                )
+                ),
             )
-            sys.stdout.flush()
         else:
             node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
     return code

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ import structlog
 from portico.wire.faults import PeerFault
 from portico.wire.safe_text import safe_text
 from service.core.connections.session import Session
+from service.log_writer import LogWriter, writer_for
 
 FAULTS_PER_SECOND: Final = 20
 
@@ -58,9 +59,16 @@ class _JsonLine:
         return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
-def make_log(log_format: str, level: str, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
-    """A logger that writes one line an event. `log_format`: `json` or `console`; `level`: `debug` … `error`."""
+def make_log(
+    log_format: str, level: str, stream: TextIO | None = None, writer: LogWriter | None = None
+) -> structlog.typing.FilteringBoundLogger:
+    """A logger that writes one line an event. `log_format`: `json` or `console`; `level`: `debug` … `error`.
+
+    `stream`: where to (None: standard error). One over a descriptor is written to by a LogWriter (`writer`, or one of
+    its own), so logging never raises and never waits; when lines were dropped, a line says how many.
+    """
     stream = sys.stderr if stream is None else stream
+    writer = writer_for(stream) if writer is None else writer
     processors: list[structlog.typing.Processor] = [_JsonLine()]
     if log_format != "json":
         processors = [
@@ -71,10 +79,12 @@ def make_log(log_format: str, level: str, stream: TextIO | None = None) -> struc
             structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=24, sort_keys=False),
         ]
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(stream if writer is None else cast("TextIO", writer)),  # it has the two methods needed
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
     ).bind()  # bound once, or every line would bind anew
+    if writer is not None:
+        writer.on_recovery = lambda count: logger.warning("log lines dropped", count=count)
     return logger
 
 

@@ -101,12 +101,14 @@ def gateway(
     settings: Mapping[str, object] | None = None,
     certificate: Certificate | None = None,
     exit_code: int | None = 0,
+    stderr: int | None = None,
+    probe: str = "/readyz",
 ) -> Iterator[Running]:
     """A gateway while the block runs; then SIGTERM, and it has to end with `exit_code` (None: any).
 
     `folder` is its working directory, where nothing may be a `.env`, and where its log is. With a `certificate` it
-    speaks TLS, and has one port. RuntimeError, with the
-    log, if it doesn't come up or doesn't end as it should.
+    speaks TLS, and has one port. `stderr`: a descriptor for its standard error, instead of the log. `probe`: what
+    answers 200 when it is up. RuntimeError, with the log, if it doesn't come up or doesn't end as it should.
     """
     log = folder / "gateway.log"
     for attempt in range(1, _STARTS + 1):
@@ -130,7 +132,7 @@ def gateway(
                 env=clean_environment(**{**environment, **(settings or {})}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if stderr is None else stderr,
                 start_new_session=True,
             )
         name = f"[{host}]" if ":" in host else host
@@ -143,7 +145,7 @@ def gateway(
             log,
         )
         try:
-            if not _came_up(running, None if certificate is None else certificate.trusted()):
+            if not _came_up(running, probe, None if certificate is None else certificate.trusted()):
                 if attempt < _STARTS:
                     continue
                 raise RuntimeError("the gateway did not come up")
@@ -171,11 +173,11 @@ def end(process: "subprocess.Popen[bytes]") -> int | None:
         return None
 
 
-def _came_up(running: Running, tls: ssl.SSLContext | None) -> bool:
+def _came_up(running: Running, probe: str, tls: ssl.SSLContext | None) -> bool:
     deadline = time.monotonic() + UP_LIMIT
     while time.monotonic() < deadline and running.process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=5, context=tls) as answer:
+            with urllib.request.urlopen(running.base_url + probe, timeout=5, context=tls) as answer:
                 if answer.status == 200:
                     return True
         except (urllib.error.URLError, OSError):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
@@ -35,30 +35,12 @@ from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
+from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
 from .push.user_push import UserPush
-
-
-class Journal(Protocol):
-    """Where the core says what happened, for people. Implementations keep untrusted text harmless."""
-
-    def on_opened(self, session: Session) -> None:
-        """A connection was accepted."""
-
-    def on_registered(self, session: Session) -> None:
-        """A connection was told that it is registered, or registered anew."""
-
-    def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
-        """A connection is over, after so many seconds."""
-
-    def on_fault(self, session: Session, fault: PeerFault) -> None:
-        """A message was refused."""
-
-    def on_error(self, session: Session | None, error: Exception) -> None:
-        """A bug of ours came up, while something of a session's was handled, or of another node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +88,10 @@ class Gateway:
         self.backplane: Final = backplane
         self._now = now
         self._wall = wall
-        self._journal = journal
         self._deadlines: DeadlineWheel[Session] = DeadlineWheel(0.1)
         self.sessions: dict[Session, None] = {}
         self.counters = Counters()
+        self._journal = ContainedJournal(journal, self.counters)
         self.hub = Hub()
         self.cluster_messages = ClusterMessages(backplane, self, now=now, make_id=make_id)
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
