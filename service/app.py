@@ -126,9 +126,8 @@ class Node:
             http_port=settings.port,
             websocket_port=settings.websocket_port,
             public_url=settings.public_websocket_url,
-            node_selection=NodeSelection(self.deployment.backplane.nodes, Random())
-            if settings.api_type == "http"
-            else None,
+            node_selection=NodeSelection(self.deployment.backplane.nodes, Random()),
+            takes_websockets=settings.api_type != "http",
         )
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
@@ -446,6 +445,9 @@ class Node:
         if self.state == "draining":
             return
         self.state = "draining"
+        self.places.draining = True
+        # At once, or discovery could name this node as one of the others.
+        self._announce()
         seconds = self.settings.drain_seconds
         self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
         self.reactor.stop_accepting()

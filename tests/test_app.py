@@ -138,6 +138,9 @@ def test_while_it_drains_it_is_not_ready_and_takes_nobody(tmp_path: Path) -> Non
         running.process.send_signal(signal.SIGTERM)
         assert json.loads(client.recv())["type"] == "server_draining"
         assert httpx.get(f"{running.base_url}/readyz").status_code == 503
+        discovery = httpx.get(f"{running.base_url}/api/b-client/websocket-info")
+        assert (discovery.status_code, discovery.json()["success"]) == (503, False)
+        assert "draining" in discovery.json()["error"]
         assert httpx.get(f"{running.base_url}/livez").status_code == 200
         upgrade = {
             "connection": "upgrade",

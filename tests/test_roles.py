@@ -1,9 +1,10 @@
 """A gateway in parts, and Hypercorn with several workers: who answers what on which port, with a Redis between them."""
 
 import json
+import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -155,3 +156,67 @@ def test_several_workers_of_one_name_are_refused(tmp_path: Path, redis: RedisSer
     finally:
         process.kill()
         process.wait()
+
+
+def discovered(running: Running, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.get(f"{running.base_url}/api/b-client/websocket-info", headers=named)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_websocket_process_that_drains_names_another_or_nobody(
+    tmp_path: Path, redis: RedisServer, server: str
+) -> None:
+    settings = {"SERVICE_ROLE": "websocket", "REDIS_URL": redis.url, "PORTICO_REDIS_PREFIX": f"drain-{server[:3]}:"}
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    long = {**settings, "PORTICO_DRAIN_SECONDS": "600"}
+    with (
+        gateway(folders[0], server=server, mode="integrated", settings=long, exit_code=None) as one,
+        connect(one.websocket_url) as client,
+    ):
+        client.send(REGISTER)
+        assert json.loads(client.recv(PATIENCE))["type"] == "registration_success"
+        with gateway(folders[1], server=server, mode="integrated", settings=settings) as two:
+            one.process.send_signal(signal.SIGTERM)
+            assert json.loads(client.recv(PATIENCE))["type"] == "server_draining"
+            there = two.websocket_url.rpartition(":")[2]
+            eventually(lambda: there in discovered(one).text, lambda: discovered(one).text)
+            with connect(discovered(one).json()["websocket_url"]):
+                pass
+            # Of itself the other doesn't speak of the one that goes.
+            eventually(lambda: there in discovered(two).text, lambda: discovered(two).text)
+        eventually(lambda: discovered(one).status_code == 503, lambda: discovered(one).text)
+        assert "draining" in discovered(one).json()["error"]
+        one.process.kill()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_behind_tls_an_api_process_names_nobody_who_cannot_be_reached(
+    tmp_path: Path, redis: RedisServer, server: str
+) -> None:
+    shared = {"PORTICO_TRUSTED_PROXIES": "127.0.0.1", "PORTICO_REDIS_PREFIX": f"tls-{server[:3]}:"}
+    proxied = {"x_forwarded_proto": "https", "x_forwarded_host": "gw.example.com", "x_forwarded_for": "203.0.113.5"}
+    for name in ("api", "plain", "public"):
+        (tmp_path / name).mkdir()
+    with part(tmp_path / "api", redis, "api", server, **shared) as api:
+        assert "PORTICO_PUBLIC_WEBSOCKET_URL" in api.said()
+        with part(tmp_path / "plain", redis, "websocket", server, **shared):
+            eventually(lambda: discovered(api).status_code == 200, lambda: discovered(api).text)
+            answer = discovered(api, **proxied)
+            assert answer.status_code == 503
+            assert "PORTICO_PUBLIC_WEBSOCKET_URL" in answer.json()["error"]
+            public = {"PORTICO_PUBLIC_WEBSOCKET_URL": "wss://ws.example.com"}
+            with part(tmp_path / "public", redis, "websocket", server, **shared, **public):
+                eventually(lambda: discovered(api, **proxied).status_code == 200, lambda: discovered(api).text)
+                for _ in range(5):
+                    assert discovered(api, **proxied).json()["websocket_url"] == "wss://ws.example.com"
+
+
+def eventually(happened: Callable[[], bool], said: Callable[[], str]) -> None:
+    """Wait for what a process gets to know from others; there is no event for that."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.05)

@@ -108,12 +108,15 @@ class Handshake(Protocol):
 
 
 class HttpHead(Handshake, Protocol):
-    """The head of any HTTP request. `peer` is the address of the socket's own peer, whatever proxies say."""
+    """The head of any HTTP request. `peer` is the address of the socket's own peer, whatever proxies say. `prefix` is
+    what trusted proxies took off the path, such as `/gw`, else empty."""
 
     @property
     def method(self) -> str: ...
     @property
     def peer(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
 
 
 class Origin(Protocol):
@@ -130,6 +133,10 @@ class Origin(Protocol):
     @property
     def host(self) -> str:
         """What the caller asked for, `name[:port]`; empty if it didn't say."""
+
+    @property
+    def prefix(self) -> str:
+        """What the proxies took off the path, such as `/gw`; empty for nothing."""
 
 
 Resolver = Callable[[str, Mapping[str, str], str], Origin]

@@ -58,6 +58,7 @@ class AsgiHead:
     scheme: str
     host: str
     kind: str = "websocket"
+    prefix: str = ""
 
 
 def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
@@ -72,7 +73,8 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
     query = scope["query_string"].decode("latin1")
     path = _path_of(scope["path"])
-    return AsgiHead(scope["method"], path, query, headers, peer, origin.address, origin.scheme, origin.host)
+    asked = (origin.address, origin.scheme, origin.host)
+    return AsgiHead(scope["method"], path, query, headers, peer, *asked, prefix=origin.prefix)
 
 
 def _path_of(path: str) -> str:

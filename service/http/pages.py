@@ -107,7 +107,7 @@ def pages_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
 
 def _get(places: Places, wall: Wall, page: Page, request: Request) -> HttpAnswer:
     # Discovery will name one of these to the page, since both are asked in the same way.
-    found = endpoints(places, Asked(request.head.host, request.head.scheme, wall()))
+    found = endpoints(places, Asked(request.head.host, request.head.scheme, wall(), request.head.prefix))
     headers = (
         ("content-type", page.content_type),
         ("etag", page.etag),

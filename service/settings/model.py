@@ -130,7 +130,8 @@ class Values(BaseSettings):
     )
     trusted_proxies: forms.Networks = setting(
         WHERE,
-        "The proxies whose `X-Forwarded-For`, `-Host`, `-Proto` and `-Port` are believed.",
+        "The proxies whose `X-Forwarded-For`, `-Host`, `-Proto`, `-Port` and `-Prefix` are believed. Of several in a "
+        "row, the outermost that is among these says what the client asked for.",
         (),
         shown="none (10.0.0.0/8 where `DYNO` is set, and then also beside what is set here)",
     )

@@ -87,6 +87,12 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
             "PORTICO_TRUSTED_PROXIES trusts every address, so anyone can forge where a request comes from: "
             "list the proxies' own addresses."
         )
+    if settings.api_type == "http" and settings.trusted_proxies and not settings.public_websocket_url:
+        yield (
+            "Behind a proxy with TLS, discovery answers 503 to those who ask by https, unless the nodes that take "
+            "WebSockets have a TLS or a public address of their own: set PORTICO_PUBLIC_WEBSOCKET_URL to the wss:// "
+            "address at which the proxy serves them."
+        )
     if settings.dyno and settings.tls_cert is not None:
         yield f"{CERT} is set, but the platform's routers speak plain HTTP to PORT and end TLS by themselves: unset it."
     if settings.dyno:

@@ -47,6 +47,7 @@ class Head:
     host: str
     kind: str
     http_1_1: bool
+    prefix: str = ""
 
     @property
     def wants_upgrade(self) -> bool:
@@ -73,7 +74,9 @@ def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin) -> Hea
         raise BadHead(400, "The Host header is missing.")
     path, query = _parse_target(target)
     origin = resolve(peer, headers, "http")
-    return Head(method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1)
+    return Head(
+        method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1, origin.prefix
+    )
 
 
 def _parse_headers(lines: list[str]) -> dict[str, str]:

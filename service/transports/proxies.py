@@ -20,18 +20,22 @@ _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https
 _HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 # More hops than any real chain has; the rest is not looked at.
 _MAX_HOPS: Final = 32
+# What a proxy took off the path: plain segments, so that it can stand in a URL as it is.
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}){1,10}")
 
 
 class Origin(NamedTuple):
     """Where a request comes from and what it asked for, proxies taken into account.
 
     `address` is an IP address without a port (or what the transport said, for a Unix socket); `host` is
-    `name[:port]` as the client asked for it, an IPv6 address in brackets, empty if it didn't say.
+    `name[:port]` as the client asked for it, an IPv6 address in brackets, empty if it didn't say; `prefix` is what
+    the proxies took off the path, such as `/gw`, empty for nothing.
     """
 
     address: str
     scheme: str
     host: str
+    prefix: str = ""
 
 
 class ProxyRules:
@@ -64,39 +68,63 @@ class ProxyRules:
             host = ""
         if not self.trusts(peer):
             return Origin(address, scheme, host)
+        client, proxies = self._client(address, headers.get("x-forwarded-for", ""))
+        told = {name: _told(headers, f"x-forwarded-{name}", proxies) for name in ("proto", "host", "port")}
         return Origin(
-            self._client(address, headers.get("x-forwarded-for", "")),
-            _SCHEMES.get(_nearest(headers, "x-forwarded-proto").lower(), scheme),
-            _forwarded_host(headers, host),
+            client,
+            _SCHEMES.get(told["proto"].lower(), scheme),
+            _forwarded_host(told["host"], told["port"], host),
+            _forwarded_prefix(headers, proxies),
         )
 
-    def _client(self, address: str, chain: str) -> str:
+    def _client(self, address: str, chain: str) -> tuple[str, int]:
+        """The client's address, and how many proxies in a row, up to the one at `address`, are trusted."""
         # Each proxy appends whom it heard from, so what a client made up is on the left: walk from the
         # right over the proxies that are trusted, and stop at the first hop that isn't one of them.
         client = address
-        for hop in reversed(chain.split(",")[-_MAX_HOPS:]):
+        proxies = 1
+        hops = chain.split(",")[-_MAX_HOPS:]
+        for hop in reversed(hops):
             parsed = _address(_without_port(hop.strip()))
             if parsed is None:
                 break
             client = str(parsed)
             if not self._everyone and not self._holds(parsed):
                 break
-        return client
+            proxies += 1
+        # The leftmost hop is the client, though it may have a trusted address as well.
+        return client, min(proxies, len(hops))
 
     def _holds(self, address: _Address) -> bool:
         return any(address in network for network in self._networks)
 
 
-def _nearest(headers: Mapping[str, str], name: str) -> str:
-    # The last value is the one that the proxy nearest to us wrote or let pass; earlier ones may be anyone's.
-    return headers.get(name, "").rpartition(",")[2].strip()
+def _values(headers: Mapping[str, str], name: str, proxies: int) -> list[str]:
+    """What the trusted proxies wrote or let pass, the outermost first; values further left may be anyone's."""
+    return [value.strip() for value in headers.get(name, "").split(",")[-proxies:]]
 
 
-def _forwarded_host(headers: Mapping[str, str], host: str) -> str:
-    forwarded = _HOST.fullmatch(_nearest(headers, "x-forwarded-host"))
+def _told(headers: Mapping[str, str], name: str, proxies: int) -> str:
+    """What the outermost of the trusted proxies says: it is the one that the client asked.
+
+    For example `X-Forwarded-Host: gw, inner` with two proxies: the outer was asked for `gw`, the inner for `inner`. A
+    header with fewer values is one that not every proxy appends to.
+    """
+    return _values(headers, name, proxies)[0]
+
+
+def _forwarded_prefix(headers: Mapping[str, str], proxies: int) -> str:
+    """What all of them took off, one after another."""
+    parts = [value.rstrip("/") for value in _values(headers, "x-forwarded-prefix", proxies)]
+    prefix = "".join(parts)
+    return prefix if _PREFIX.fullmatch(prefix) else ""
+
+
+def _forwarded_host(told: str, told_port: str, host: str) -> str:
+    forwarded = _HOST.fullmatch(told)
     if forwarded is not None and _port(forwarded["port"]) is not None:
         host = forwarded[0]
-    port = _port(_nearest(headers, "x-forwarded-port"))
+    port = _port(told_port)
     asked = _HOST.fullmatch(host)
     if not port or asked is None:
         return host

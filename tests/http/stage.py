@@ -29,6 +29,7 @@ class Seen(NamedTuple):
     address: str
     scheme: str
     host: str
+    prefix: str = ""
 
 
 def no_proxies(peer: str, headers: Mapping[str, str], scheme: str) -> Seen:
@@ -44,6 +45,7 @@ def behind_proxy(peer: str, headers: Mapping[str, str], scheme: str) -> Seen:
         headers.get("x-forwarded-for", peer).rpartition(",")[2].strip(),
         headers.get("x-forwarded-proto", scheme),
         headers.get("x-forwarded-host", headers.get("host", "")),
+        headers.get("x-forwarded-prefix", ""),
     )
 
 

@@ -60,6 +60,23 @@ async def test_proxies_are_believed_where_they_are_trusted() -> None:
     assert found["websocket_url"] == "ws://gw.example.com:8766"
 
 
+async def test_a_prefix_that_a_proxy_took_off_is_kept() -> None:
+    said = {"x-forwarded-proto": "https", "x-forwarded-host": "push.example.com", "x-forwarded-prefix": "/gw"}
+    at = house(resolver=behind_proxy)
+    found = (await at.call("GET", INFO, peer=("10.0.0.1", 1), headers=said)).json()
+    assert found["websocket_url"] == "wss://push.example.com/gw/api/websocket"
+    found = (await at.call("GET", INFO, peer=("203.0.113.9", 1), headers=said)).json()
+    assert found["websocket_url"] == "ws://gw.example.com:8766"
+
+
+async def test_a_node_that_drains_says_so_instead_of_naming_itself() -> None:
+    at = house()
+    at.places.draining = True
+    answer = await at.call("GET", INFO)
+    assert answer.status_code == 503
+    assert "draining" in answer.json()["error"]
+
+
 async def test_ports_that_are_bound_later_are_the_ones_that_are_told() -> None:
     at = house()
     at.places.websocket_port = 54321
@@ -81,6 +98,7 @@ async def test_several_headers_of_one_name_are_one() -> None:
 
 async def test_where_nobody_takes_websockets_both_forms_say_so() -> None:
     at = house()
+    at.places.takes_websockets = False
     at.places.node_selection = NodeSelection(list, Random(7))
     for path in (INFO, "/api/b-client/info"):
         answer = await at.call("GET", path)
@@ -100,6 +118,7 @@ async def test_the_page_may_connect_to_every_node_that_may_be_named() -> None:
         announcement(name, "websocket", Listening(port, ip, name), public_url=None, draining=False, load=0)
         for name, ip, port in (("box-1", "10.0.0.5", 8001), ("box-2", "10.0.0.6", 8001))
     ]
+    at.places.takes_websockets = False
     at.places.node_selection = NodeSelection(lambda: states, Random(7))
     policy = (await at.call("GET", "/")).headers["content-security-policy"]
     assert "connect-src 'self' ws://gw.example.com:8001 ws://10.0.0.6:8001;" in policy

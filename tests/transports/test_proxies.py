@@ -115,6 +115,56 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
             ("10.0.0.1", "http", "inside"),
             id="port 0",
         ),
+        # Two trusted proxies in a row: the outer one was asked by the client, the inner one by the outer.
+        pytest.param(
+            "10.0.0.1",
+            {
+                "host": "inside:8000",
+                "x-forwarded-for": "203.0.113.5, 10.0.0.2",
+                "x-forwarded-host": "gw.example.com, inner",
+                "x-forwarded-proto": "https, http",
+                "x-forwarded-port": "8443, 8080",
+            },
+            ("203.0.113.5", "https", "gw.example.com:8443"),
+            id="two proxies",
+        ),
+        pytest.param(
+            "10.0.0.1",
+            {
+                "x-forwarded-for": "1.1.1.1, 203.0.113.5, 10.0.0.2",
+                "x-forwarded-host": "evil.example, gw.example.com, inner",
+                "x-forwarded-proto": "gopher,https,http",
+            },
+            ("203.0.113.5", "https", "gw.example.com"),
+            id="two proxies, and what the client made up",
+        ),
+        pytest.param(
+            "10.0.0.1",
+            {
+                "x-forwarded-for": "203.0.113.5, 198.51.100.1",
+                "x-forwarded-host": "evil.example, gw.example.com",
+                "x-forwarded-proto": "https, http",
+            },
+            ("198.51.100.1", "http", "gw.example.com"),
+            id="the outer one isn't trusted",
+        ),
+        pytest.param(
+            "10.0.0.1",
+            {
+                "x-forwarded-for": "10.0.0.9, 10.0.0.2",
+                "x-forwarded-host": "made.up, gw.example.com, inner",
+                "x-forwarded-proto": "https, http",
+            },
+            ("10.0.0.9", "https", "gw.example.com"),
+            id="two proxies and a client with a trusted address",
+        ),
+        pytest.param(
+            "10.0.0.1",
+            {"x-forwarded-for": "203.0.113.5, 10.0.0.2", "x-forwarded-host": "gw.example.com",
+             "x-forwarded-proto": "https"},
+            ("203.0.113.5", "https", "gw.example.com"),
+            id="two proxies, of which one appends",
+        ),
         pytest.param("203.0.113.9", {"host": "gw.example.com:8000"},
             ("203.0.113.9", "http", "gw.example.com:8000"), id="Host"),
         pytest.param("203.0.113.9", {"host": "gw.example.com/x"}, ("203.0.113.9", "http", ""), id="Host with a path"),
@@ -124,6 +174,34 @@ TRUSTED = ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
 )  # fmt: skip
 def test_the_origin(peer: str, headers: dict[str, str], expected: tuple[str, str, str]) -> None:
     assert ProxyRules(TRUSTED).resolve(peer, headers, "http") == Origin(*expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "forwarded_for", "prefix"),
+    [
+        ("/gw", "203.0.113.5", "/gw"),
+        ("/gw/", "203.0.113.5", "/gw"),
+        ("/a/b-c_d~e.f", "203.0.113.5", "/a/b-c_d~e.f"),
+        ("/outer, /inner", "203.0.113.5, 10.0.0.2", "/outer/inner"),
+        ("/evil, /gw", "203.0.113.5", "/gw"),
+        ("/", "203.0.113.5", ""),
+        ("", "203.0.113.5", ""),
+        ("gw", "203.0.113.5", ""),
+        ("//evil.example", "203.0.113.5", ""),
+        ("/../x", "203.0.113.5", ""),
+        ("/.", "203.0.113.5", ""),
+        ("/a?b", "203.0.113.5", ""),
+        ("/a b", "203.0.113.5", ""),
+        ("/%0a", "203.0.113.5", ""),
+        ("/a@evil.example:80", "203.0.113.5", ""),
+        ("/" + "a" * 101, "203.0.113.5", ""),
+        ("/a" * 11, "203.0.113.5", ""),
+    ],
+)
+def test_what_was_taken_off_the_path(said: str, forwarded_for: str, prefix: str) -> None:
+    headers = {"x-forwarded-prefix": said, "x-forwarded-for": forwarded_for}
+    assert ProxyRules(TRUSTED).resolve("10.0.0.1", headers, "http").prefix == prefix
+    assert ProxyRules(TRUSTED).resolve("203.0.113.5", headers, "http").prefix == ""
 
 
 def test_nobody_is_trusted_unless_named() -> None:
@@ -159,14 +237,24 @@ def test_what_is_no_network(network: str) -> None:
 @given(
     peer=st.sampled_from(["10.0.0.1", "fd00::1", "203.0.113.5", "nonsense"]),
     headers=st.dictionaries(
-        st.sampled_from(["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port"]),
+        st.sampled_from(
+            [
+                "host",
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-forwarded-host",
+                "x-forwarded-port",
+                "x-forwarded-prefix",
+            ]
+        ),
         st.text(max_size=60),
     ),
 )
 def test_whatever_they_say_the_answer_is_plain(peer: str, headers: dict[str, str]) -> None:
-    address, scheme, host = ProxyRules(TRUSTED).resolve(peer, headers, "http")
+    address, scheme, host, prefix = ProxyRules(TRUSTED).resolve(peer, headers, "http")
+    assert prefix == "" or prefix[0] == "/"
     assert scheme in ("http", "https")
-    for text in (address, host):
+    for text in (address, host, prefix.replace("/", "")):
         assert text.isascii()
         assert text.isprintable()
         assert not set(text) & set(" /@\\\"'<>")

@@ -2,12 +2,14 @@
 
 What is advertised must be reachable from where the question came, so it is made from the host that was asked for.
 Over https a port without TLS is never advertised, since TLS ends at a proxy that serves the question's own port. Where
-this process takes no WebSockets itself, another node is named, or nobody.
+this process takes no WebSockets, or no more since it drains, another node is named, or nobody: then the answer is a
+sentence that says why.
 Source: protocol reference, "Discovery".
 """
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,12 +21,20 @@ PATH: Final = "/api/websocket"
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
+NOBODY: Final = "No node takes WebSockets now: none is connected to Redis, or all are draining. Try again in a moment."
+DRAINING: Final = "This node is draining, and no other takes WebSockets. Try again in a moment."
+NO_TLS: Final = (
+    "You asked over https, and no node that takes WebSockets speaks TLS: the operator has to set "
+    "PORTICO_PUBLIC_WEBSOCKET_URL to the wss:// address at which the proxy serves them."
+)
+
 
 @dataclass(slots=True)
 class Places:
     """Where this deployment listens. `websocket_port` is None where WebSockets share the HTTP port;
-    `http_port` and `websocket_port` are the ports really bound. `public_url` is a ws(s) URL, or None. `elsewhere`:
-    other nodes take the WebSockets, not this one."""
+    `http_port` and `websocket_port` are the ports really bound. `public_url` is a ws(s) URL, or None.
+    `node_selection`: of the nodes that take WebSockets; None where there are no others. `takes_websockets`: whether
+    this process is one; while it is `draining` it takes none any more."""
 
     environment: str
     hostname: str
@@ -33,16 +43,19 @@ class Places:
     websocket_port: int | None
     public_url: str | None
     node_selection: NodeSelection | None = None
+    takes_websockets: bool = True
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """How the question came: the host (`name[:port]`, maybe empty) and scheme that the client used, proxies
-    accounted for, and when (seconds since the epoch)."""
+    accounted for, and when (seconds since the epoch). `prefix`: what proxies took off the path, such as `/gw`."""
 
     host: str
     scheme: str
     at: float
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +68,44 @@ class Endpoint:
     http_port: int
 
 
-def endpoint(places: Places, asked: Asked) -> Endpoint | None:
-    """The WebSocket endpoint for whoever asked; None where nobody takes WebSockets now."""
-    if places.node_selection is None or places.public_url is not None:
+def endpoint(places: Places, asked: Asked) -> Endpoint | str:
+    """The WebSocket endpoint for whoever asked; where nobody takes WebSockets now, a sentence that says why."""
+    if _names_itself(places):
         return _ours(places, asked)
-    chosen = places.node_selection.choose()
-    return None if chosen is None else _theirs(places, asked, *chosen)
+    usable = _usable(places, asked)
+    chosen = None if places.node_selection is None else places.node_selection.choose(usable)
+    if chosen is not None:
+        return _theirs(places, asked, *chosen)
+    if places.draining:
+        return DRAINING
+    return NO_TLS if places.node_selection is not None and places.node_selection.open_now() else NOBODY
 
 
 def endpoints(places: Places, asked: Asked) -> list[Endpoint]:
     """All that `endpoint` may name to whoever asked so."""
-    if places.node_selection is None or places.public_url is not None:
+    if _names_itself(places):
         return [_ours(places, asked)]
-    return [_theirs(places, asked, state, listening) for state, listening in places.node_selection.open_now()]
+    if places.node_selection is None:
+        return []
+    usable = _usable(places, asked)
+    return [_theirs(places, asked, *found) for found in places.node_selection.open_now() if usable(*found)]
+
+
+def _names_itself(places: Places) -> bool:
+    if places.draining:
+        return False
+    return places.takes_websockets or places.public_url is not None
+
+
+def _usable(places: Places, asked: Asked) -> Callable[[NodeState, Listening], bool]:
+    """Whether a node can be reached from where the question came."""
+
+    def usable(state: NodeState, listening: Listening) -> bool:
+        # Over https the proxy serves the question's port. That is ours, so it leads to WebSockets only if we take any:
+        # a proxy that sends them elsewhere has an address, which only its operator knows.
+        return asked.scheme != "https" or places.takes_websockets or listening.tls or state.websocket_url is not None
+
+    return usable
 
 
 def _ours(places: Places, asked: Asked) -> Endpoint:
@@ -83,10 +121,10 @@ def _ours(places: Places, asked: Asked) -> Endpoint:
 
 def _theirs(places: Places, asked: Asked, state: NodeState, listening: Listening) -> Endpoint:
     host, own_port = _asked_for(places, asked)
-    if state.websocket_url is not None:
-        return _public(state.websocket_url, own_port or places.http_port)
+    public_url = state.websocket_url or places.public_url
+    if public_url is not None:
+        return _public(public_url, own_port or places.http_port)
     if asked.scheme == "https" and not listening.tls:
-        # The proxy that speaks TLS for us has to know which of us takes WebSockets.
         return _on_port_of_question(asked, host, own_port or _DEFAULT_PORTS["https"], places.http_port)
     if listening.host is not None:
         host = _bracketed(listening.host)
@@ -109,7 +147,7 @@ def _asked_for(places: Places, asked: Asked) -> tuple[str, int | None]:
 def _on_port_of_question(asked: Asked, host: str, port: int, http_port: int) -> Endpoint:
     scheme = "wss" if asked.scheme == "https" else "ws"
     authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
-    return Endpoint(f"{scheme}://{authority}{PATH}", host, port, http_port)
+    return Endpoint(f"{scheme}://{authority}{asked.prefix}{PATH}", host, port, http_port)
 
 
 def _public(url: str, http_port: int) -> Endpoint:
@@ -127,11 +165,11 @@ def _is_near(places: Places, listening: Listening) -> bool:
         return False
 
 
-def websocket_info(places: Places, asked: Asked) -> dict[str, object] | None:
-    """The answer of `/api/b-client/websocket-info`; None where nobody takes WebSockets now."""
+def websocket_info(places: Places, asked: Asked) -> dict[str, object] | str:
+    """The answer of `/api/b-client/websocket-info`; a sentence where nobody takes WebSockets now."""
     found = endpoint(places, asked)
-    if found is None:
-        return None
+    if isinstance(found, str):
+        return found
     return {
         "websocket_url": found.url,
         "websocket_host": found.host,
@@ -142,11 +180,11 @@ def websocket_info(places: Places, asked: Asked) -> dict[str, object] | None:
     }
 
 
-def info(places: Places, asked: Asked) -> dict[str, object] | None:
-    """The answer of `/api/b-client/info`; None where nobody takes WebSockets now."""
+def info(places: Places, asked: Asked) -> dict[str, object] | str:
+    """The answer of `/api/b-client/info`; a sentence where nobody takes WebSockets now."""
     found = endpoint(places, asked)
-    if found is None:
-        return None
+    if isinstance(found, str):
+        return found
     return {
         "success": True,
         "b_client_info": {

@@ -47,6 +47,10 @@ def announcement(
     return NodeState(node, role, public_url, draining, load, encode(_About(listening)))
 
 
+def _any(_: NodeState, __: Listening) -> bool:
+    return True
+
+
 class NodeSelection:
     """Chooses a node. `nodes` gives all that live."""
 
@@ -60,9 +64,9 @@ class NodeSelection:
         found = [(state, _listening(state)) for state in self._nodes() if not state.draining]
         return [(state, listening) for state, listening in found if listening is not None]
 
-    def choose(self) -> tuple[NodeState, Listening] | None:
-        """The node for whoever asks now; None where nobody takes WebSockets."""
-        found = self.open_now()
+    def choose(self, usable: Callable[[NodeState, Listening], bool] = _any) -> tuple[NodeState, Listening] | None:
+        """The node for whoever asks now, of those that are `usable` to them; None where there is none."""
+        found = [candidate for candidate in self.open_now() if usable(*candidate)]
         if not found:
             return None
         sent = self._sent

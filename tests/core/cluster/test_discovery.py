@@ -7,7 +7,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.core.cluster.backplane import NodeState
-from service.core.cluster.discovery import Asked, Places, endpoint, endpoints, info, websocket_info
+from service.core.cluster.discovery import (
+    DRAINING,
+    NO_TLS,
+    NOBODY,
+    Asked,
+    Places,
+    endpoint,
+    endpoints,
+    info,
+    websocket_info,
+)
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 
 
@@ -17,7 +27,7 @@ def places(websocket_port: int | None = 8766, public_url: str | None = None, htt
 
 def told(at: Places, asked: Asked) -> dict[str, Any]:
     found = websocket_info(at, asked)
-    assert found is not None
+    assert not isinstance(found, str)
     return found
 
 
@@ -56,7 +66,7 @@ def test_what_is_advertised(port: int | None, host: str, scheme: str, url: str) 
 @pytest.mark.parametrize("host", ["gw.example.com", "gw.example.com:0", "gw.example.com:99999"])
 def test_a_port_that_is_none_is_the_scheme_s(host: str) -> None:
     found = endpoint(places(None), Asked(host, "http", 0))
-    assert found is not None
+    assert not isinstance(found, str)
     assert found.port == 80
 
 
@@ -118,7 +128,8 @@ def split(*nodes: tuple[str, Listening | None, dict[str, Any]], public_url: str 
     for name, listening, more in nodes:
         said: dict[str, Any] = {"public_url": None, "draining": False, "load": 0, **more}
         states.append(announcement(name, "websocket", listening, **said))
-    return Places("production", "box-1", "10.0.0.5", 8000, None, public_url, NodeSelection(lambda: states, Random(7)))
+    selection = NodeSelection(lambda: states, Random(7))
+    return Places("production", "box-1", "10.0.0.5", 8000, None, public_url, selection, takes_websockets=False)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +148,9 @@ def split(*nodes: tuple[str, Listening | None, dict[str, Any]], public_url: str 
         (Listening(8001, "2001:db8::6", "box-2"), "gw.example.com", "http", "ws://[2001:db8::6]:8001"),
         (Listening(8001, "10.0.0.6", "box-2", "ws-2.example.com"), "gw:8000", "http", "ws://ws-2.example.com:8001"),
         (Listening(8001, "10.0.0.5", "box-1", "ws-1.example.com"), "gw:8000", "http", "ws://ws-1.example.com:8001"),
-        # With TLS of its own, however the question came; without, over https, the proxy has to know.
+        # With TLS of its own, however the question came.
         (Listening(8001, "10.0.0.6", "box-2", "ws.example.com", True), "gw", "https", "wss://ws.example.com:8001"),
         (Listening(8001, "10.0.0.6", "box-2", "ws.example.com", True), "gw", "http", "wss://ws.example.com:8001"),
-        (THERE, "gw.example.com", "https", "wss://gw.example.com/api/websocket"),
-        (THERE, "gw.example.com:8443", "https", "wss://gw.example.com:8443/api/websocket"),
     ],
 )
 def test_where_others_take_the_websockets_one_of_them_is_named(
@@ -157,7 +166,7 @@ def test_where_others_take_the_websockets_one_of_them_is_named(
     assert found["http_port"] == 8000
     assert [place.url for place in endpoints(at, asked)] == [url]
     old = info(at, asked)
-    assert old is not None
+    assert not isinstance(old, str)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +180,52 @@ def test_where_others_take_the_websockets_one_of_them_is_named(
 def test_where_nobody_takes_websockets_nobody_is_named(nodes: list[tuple[str, Listening | None, Any]]) -> None:
     at = split(*nodes)
     asked = Asked("gw.example.com:8000", "http", 0)
-    assert websocket_info(at, asked) is None
-    assert info(at, asked) is None
+    assert websocket_info(at, asked) == NOBODY
+    assert info(at, asked) == NOBODY
     assert endpoints(at, asked) == []
+
+
+def test_over_https_a_process_for_http_names_only_who_can_be_reached() -> None:
+    asked = Asked("gw.example.com", "https", 0)
+    plain = split(("ws-1", HERE, {}), ("ws-2", THERE, {}))
+    assert websocket_info(plain, asked) == NO_TLS
+    assert info(plain, asked) == NO_TLS
+    assert endpoints(plain, asked) == []
+    # One that speaks TLS, and one that has an address of its own, are named; the other never.
+    for good in (
+        ("ws-3", Listening(8001, "10.0.0.7", "box-3", "ws-3.example.com", tls=True), {}),
+        ("ws-3", THERE, {"public_url": "wss://ws-3.example.com:8001"}),
+    ):
+        at = split(("ws-1", HERE, {}), good)
+        assert {told(at, asked)["websocket_url"] for _ in range(20)} == {"wss://ws-3.example.com:8001"}
+    assert websocket_info(split(("ws-1", HERE, {"draining": True})), asked) == NOBODY
+
+
+def test_a_node_that_drains_names_another_or_nobody() -> None:
+    states = [announcement("ws-1", "websocket", HERE, public_url=None, draining=True, load=0)]
+    at = Places("production", "box-1", "10.0.0.5", 8001, None, None, NodeSelection(lambda: states, Random(7)))
+    asked = Asked("gw.example.com:8001", "http", 0)
+    assert told(at, asked)["websocket_url"] == "ws://gw.example.com:8001/api/websocket"
+    at.draining = True
+    assert websocket_info(at, asked) == DRAINING
+    assert endpoints(at, asked) == []
+    states.append(announcement("ws-2", "websocket", THERE, public_url=None, draining=False, load=0))
+    assert told(at, asked)["websocket_url"] == "ws://10.0.0.6:8001"
+    # Behind a proxy with TLS: the question's own port, where the proxy has the others to choose from.
+    assert told(at, Asked("gw.example.com", "https", 0))["websocket_url"] == "wss://gw.example.com/api/websocket"
+    at.public_url = "wss://push.example.com"
+    assert told(at, asked)["websocket_url"] == "wss://push.example.com"
+    states.pop()
+    assert websocket_info(at, asked) == DRAINING
+
+
+def test_what_a_proxy_took_off_the_path_is_in_the_address_that_leads_through_it() -> None:
+    for scheme, port, url in (
+        ("https", 8766, "wss://gw.example.com/gw/api/websocket"),
+        ("http", None, "ws://gw.example.com/gw/api/websocket"),
+        ("http", 8766, "ws://gw.example.com:8766"),
+    ):
+        assert told(places(port), Asked("gw.example.com", scheme, 0, "/gw"))["websocket_url"] == url
 
 
 def test_a_public_url_goes_before_the_nodes_and_each_may_have_its_own() -> None:
