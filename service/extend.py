@@ -22,7 +22,7 @@ from msgspec import Raw, Struct
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
-from portico.wire.messages import EVERYBODY, Event, Identity, Target
+from portico.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Identity, Target
 from service.core.cluster.backplane import Publication
 from service.core.cluster.backplane import Published as Receipt
 from service.core.connections import session as core
@@ -178,8 +178,13 @@ class ExtensionContext:
 
         `id`: delivered once, however often it is pushed within 5 minutes; `durable`: kept in the target's history,
         for `ttl` seconds at most (None: as long as the history keeps anything). `on_done` gets the receipt, or why
-        nothing was pushed; it may be called before this returns, and must not raise.
+        nothing was pushed; it may be called before this returns, and must not raise. ValueError for a target of no
+        kind that there is, or an event whose data is no JSON object.
         """
+        if target != EVERYBODY and (target.kind not in ADDRESS_FIELDS or not target.value):
+            raise ValueError(f"a target is EVERYBODY, or has one of the kinds {', '.join(ADDRESS_FIELDS)} and a value")
+        if bytes(event.data)[:1] != b"{":
+            raise ValueError("an event's data is a JSON object; encode a dict")
         self._gateway.backplane.publish(Publication(target, event, id, durable, ttl), Reply(on_done))
 
 

@@ -192,6 +192,24 @@ def test_a_push_tells_what_became_of_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("target", "data"),
+    [
+        (Target("user", "u1"), {}),
+        (Target("username", "ann"), {}),
+        (Target("user_id", ""), {}),
+        (Target("all", "u1"), {}),
+        (Target("user_id", "u1"), [1]),
+        (Target("user_id", "u1"), None),
+    ],
+)
+def test_a_push_to_nowhere_or_of_nothing_is_refused_before_anybody_gets_it(target: Target, data: object) -> None:
+    house = stage()
+    with pytest.raises(ValueError, match=r"a target is|JSON object"):
+        ExtensionContext(house.gateway).push(target, Event("news", service.extend.encode(data)))
+    assert house.journal.broken == []
+
+
+@pytest.mark.parametrize(
     ("name", "path", "subprotocol", "taken"),
     [
         ("c_client", "/other", None, "c_client"),

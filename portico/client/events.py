@@ -1,4 +1,4 @@
-"""What an SDK program is told about its connection: one small value per happening, one line each.
+"""What a program is told about its connection: a value for each thing that happens, such as `Lost`.
 
 Knows nothing of sockets or terminals. Promises that `str(event)` is a single printable line.
 """

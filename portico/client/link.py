@@ -1,11 +1,10 @@
 """One live WebSocket connection to the gateway, as JSON objects in and out.
 
-Knows one connection and nothing of what is said on it; never reconnects. It rests on the trio client
-of the `websockets` library: that one notices at once when a peer hangs up during the handshake, where
-trio-websocket's waits for its whole timeout, which is how most restarts of a gateway look to those
-who reconnect. Promises:
-- sending is safe to cancel: messages pass through a bounded queue to one writer task, so that no
-  cancelled caller leaves half a frame on the wire;
+Knows one connection and nothing of what is said on it; never reconnects. It rests on the trio client of the
+`websockets` library, which notices at once when a peer hangs up during the handshake. (Most restarts of a gateway look
+so to a client that reconnects; trio-websocket's client waits for its whole timeout.) Promises:
+- sending is safe to cancel: messages pass through a bounded queue to one writer task, so that a cancelled caller never
+  leaves half a frame on the wire;
 - what is not a JSON object is reported and skipped, never raised;
 - a peer that has gone quiet is noticed (ping and pong, RFC 6455 section 5.5.2);
 - no exception of `websockets` or of the socket leaves this module.

@@ -1,8 +1,8 @@
 """The catalogue of close codes and error codes: every number and word that a peer may act on.
 
-Knows no dialect and no transport. A close code carries its own reconnect advice, so that the gateway,
-the SDK and the load harness cannot disagree about who should come back. The words are the protocol
-reference's, sections "Close codes" and "Error codes".
+Knows no dialect and no transport. A close code carries its own reconnect advice, so that the gateway, the SDK and the
+load harness have the same: for example 4009 (replaced by a newer connection) says not to come back, and 1012 (the node
+restarts) to come back within the window in its reason. Source: protocol reference, "Close codes" and "Error codes".
 """
 
 from enum import Enum, IntEnum, StrEnum

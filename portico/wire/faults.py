@@ -1,8 +1,8 @@
 """PeerFault: what a peer did wrong, and the answer it gets.
 
-The counterpart of a bug of ours: a fault is expected input from a stranger. It carries the error code,
-a sentence, the field concerned, and where the catalogue asks for it the close code. The session turns it
-into its dialect's own error frame; HTTP turns it into a 4xx. Nothing else may leave a decoder.
+A fault is expected: strangers send anything. A decoder raises nothing else. It carries the error code, a sentence, the
+field concerned, and, if the connection is to end, the close code. The session turns it into the error frame of its
+dialect, HTTP into a 4xx answer.
 """
 
 from .codes import CloseCode, ErrorCode

@@ -1,12 +1,12 @@
-"""Strict JSON at the edge: what a stranger sends is either a message of the expected form or a PeerFault.
+"""Strict JSON: what a peer sends is either a message of the expected form or a PeerFault.
 
 On top of msgspec (which refuses NaN, Infinity, lone surrogates, control characters and deep nesting) this
 refuses what would be read differently by different programs: bytes that are not UTF-8, numbers that no
 double holds (1e999, 400 digits), and a key that the gateway itself reads given twice. What the gateway only
 passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round trip on the hot path.
 
-What has to be looked at more closely is looked at place by place, within a bound that grows with the message's size:
-whoever writes a message cannot choose how much it costs to refuse it.
+A message that needs a closer look gets it within a bound that grows with its size, so its sender cannot choose how much
+it costs to refuse.
 """
 
 import re
