@@ -31,7 +31,7 @@ def test_every_row_runs(tmp_path: Path) -> None:
             measured = found["rows"][row.name][case]
             assert measured["fault"] is None, (row.name, case)
             # So few clients may fit into what the process holds already; and no event is to be accounted for.
-            assert row.name in ("memory", "account") or measured["median"] > 0, (row.name, case)
+            assert row.name in ("memory", "account", "dispatch") or measured["median"] > 0, (row.name, case)
     # Speed may be anything, but not this.
     [account] = found["rows"]["account"]["node"]["runs"]
     assert account["clients"] == 60

@@ -17,7 +17,7 @@ import msgspec
 
 from . import links, usage
 from .links import Link
-from .rows import Order, Result, measured, trigger
+from .rows import Order, Requester, Result, Worker, measured, trigger
 
 _ARRIVE_SECONDS: Final = 30.0
 _BATCH: Final = 500
@@ -381,6 +381,55 @@ def _batches(events: Iterable[object]) -> Iterator[bytes]:
         yield json.dumps(batch).encode()
 
 
+# Requests to workers of several nodes
+
+
+class _CountedWorker(Worker):
+    """A worker that answers at once, and counts."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self.asked = 0
+
+    def __call__(self, link: Link, frame: Any) -> None:
+        self.asked += b'"request"' in frame.get_payload_as_bytes()[:40]
+        super().__call__(link, frame)
+
+
+async def dispatch_nodes(order: Order) -> Result:
+    """Requests at all nodes in turn, to workers of all nodes: how many each worker gets, how many a second, and what
+    one costs all processes."""
+    workers = []
+    for number, url in enumerate(order["worker_urls"]):
+        link = await links.connect(url, headers=order["headers"])
+        link.on_text = worker = _CountedWorker(link)
+        workers.append(worker)
+        data = {"client_id": f"w{number}", "role": "worker", "capacity": 64, "weight": order["weights"][number]}
+        link.send(json.dumps({"type": "connect", "data": data}).encode())
+    await asyncio.sleep(order["settle"])
+    asking = []
+    for number, url in enumerate(order["requester_urls"][: order["in_flight"]]):
+        link = await links.connect(url, headers=order["headers"])
+        link.on_text = one = Requester(link, order["message_size"])
+        asking.append(one)
+        for _ in range(len(range(number, order["in_flight"], len(order["requester_urls"])))):
+            one.ask()
+        one.write()
+    await asyncio.sleep(order["warm_up"])
+    before = [worker.asked for worker in workers]
+    cpu = sum(map(usage.cpu_seconds, order["pids"]))
+    start = time.perf_counter()
+    await asyncio.sleep(order["seconds"])
+    took = time.perf_counter() - start
+    spread = [worker.asked - had for worker, had in zip(workers, before, strict=True)]
+    cpu = sum(map(usage.cpu_seconds, order["pids"])) - cpu
+    failed = [one.example for one in asking if one.failed]
+    if failed:
+        raise RuntimeError(f"requests failed, such as {failed[0]!r}")
+    total = sum(spread)
+    return {"spread": spread, "rate": total / took, "cpu_us": 1e6 * cpu / max(total, 1)}
+
+
 ROWS: Final[dict[str, Callable[[Order], Awaitable[Result]]]] = {
-    row.__name__: row for row in (across, unicast_redis, unicast_api, resume)
+    row.__name__: row for row in (across, unicast_redis, unicast_api, resume, dispatch_nodes)
 }

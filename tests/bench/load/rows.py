@@ -109,10 +109,10 @@ async def dispatch(order: Order) -> Result:
     for number in range(order["workers"]):
         headers = order["worker_headers"]
         worker = await links.connect(order["worker_url"].format(number=number), headers=headers)
-        worker.on_text = _Worker(worker)
+        worker.on_text = Worker(worker)
     await asyncio.sleep(0.2)
     requester = await links.connect(order["requester_url"])
-    asking = _Requester(requester, order["message_size"])
+    asking = Requester(requester, order["message_size"])
     requester.on_text = asking
     for _ in range(order["in_flight"]):
         asking.ask()
@@ -129,7 +129,7 @@ _ANSWER: Final = (
 )
 
 
-class _Worker:
+class Worker:
     """Answers every request at once, as a worker that has nothing to think about."""
 
     def __init__(self, link: Link) -> None:
@@ -148,7 +148,7 @@ class _Worker:
             self._out.clear()
 
 
-class _Requester:
+class Requester:
     """Asks anew as soon as it is answered."""
 
     def __init__(self, link: Link, size: int) -> None:

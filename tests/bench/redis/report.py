@@ -64,6 +64,27 @@ def _kept(raw: Raw) -> str:
     return f"to publish and keep one: {costs} and {raw['kept_bytes']:.0f} bytes of Redis"
 
 
+def _off(raw: Raw) -> float:
+    """By how many percent a worker's share differs from its share in one process, at most."""
+    nodes, one = raw["nodes"]["spread"], raw["one"]["spread"]
+    shares = zip((n / max(sum(nodes), 1) for n in nodes), (n / max(sum(one), 1) for n in one), strict=True)
+    return max(100 * abs(there - here) / here if here else 0.0 for there, here in shares)
+
+
+def _rates(raw: Raw) -> str:
+    nodes, one = raw["nodes"], raw["one"]
+    return (
+        f"{nodes['rate']:,.0f} requests /s, {nodes['cpu_us']:.0f} µs of CPU each; "
+        f"in one process {one['rate']:,.0f} /s, {one['cpu_us']:.0f} µs"
+    )
+
+
+_DISPATCH: Final = {
+    f"{strategy}-{in_flight}": f"{strategy}, {in_flight} in flight"
+    for strategy in ("least_loaded", "round_robin", "random", "weighted_random")
+    for in_flight in (1, 64)
+}
+
 ROWS: Final = (
     Row(
         "across",
@@ -117,6 +138,14 @@ ROWS: Final = (
         lambda raw: float(raw["lost"] + raw["doubled"] + raw["disordered"] + raw["unrecovered"]),
         _kept,
     ),
+    Row(
+        "dispatch",
+        "six workers on three nodes, asked at each: how far a worker's share is from that in one process, at most",
+        "%",
+        _DISPATCH,
+        _off,
+        _rates,
+    ),
 )
 
 DEMANDS: Final = (
@@ -124,6 +153,7 @@ DEMANDS: Final = (
     Demand("unicast", "ordinary", 15_000),
     Demand("unicast", "api", 15_000),
     Demand("account", "node", 0, at_most=True),
+    *(Demand("dispatch", case, 15, at_most=True) for case in _DISPATCH),
 )
 
 

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +92,10 @@ def _split(folder: Path, nodes: int, node_core: int | None, other_core: int | No
 
 
 @contextmanager
-def _combined(folder: Path, core: int | None) -> Iterator[Node]:
+def _combined(folder: Path, core: int | None, settings: Mapping[str, object] = _SETTINGS) -> Iterator[Node]:
     """One process that does everything, without a Redis."""
     folder.mkdir()
-    node = Node(folder, "combined", None, _SETTINGS)
+    node = Node(folder, "combined", None, settings)
     try:
         node.start()
         node.wait_ready()
@@ -264,6 +264,45 @@ def resume(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
         return {"node": result_of("resume", load, said, errors)}
 
 
+STRATEGIES: Final = ("least_loaded", "round_robin", "random", "weighted_random")
+_WEIGHTS: Final = (1.0, 1.0, 1.0, 1.0, 1.0, 3.0)
+
+
+def dispatch(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
+    """Six workers, one of them with three times the weight, on three nodes and in one process; with one request at a
+    time and with 64. They have room for all, so that the strategy decides. All servers share one core."""
+    found: dict[str, Raw] = {}
+    for strategy in STRATEGIES:
+        place = folder / strategy
+        place.mkdir(parents=True)
+        settings = {**_SETTINGS, "PORTICO_LB_STRATEGY": strategy}
+        with deployment(place, nodes=size.nodes, aof=False, settings=settings) as split:
+            for node in split.all:
+                _pin(node.pid, cores[0])
+            _pin(split.redis.pid, cores[0])
+            several = _dispatched(split.nodes, [split.redis.pid, *(node.pid for node in split.all)], size, cores[1])
+        with _combined(place / "combined", cores[0], settings) as one:
+            alone = _dispatched([one], [one.pid], size, cores[1])
+        for in_flight, nodes in several.items():
+            found[f"{strategy}-{in_flight}"] = {"nodes": nodes, "one": alone[in_flight]}
+    return found
+
+
+def _dispatched(nodes: list[Node], pids: list[int], size: Size, core: int | None) -> dict[int, Raw]:
+    order = {
+        "worker_urls": [f"ws://127.0.0.1:{nodes[n % len(nodes)].port}/worker" for n in range(len(_WEIGHTS))],
+        "weights": _WEIGHTS,
+        "requester_urls": [f"ws://127.0.0.1:{node.port}/requester" for node in nodes],
+        "headers": {"Authorization": f"Bearer {KEY}"},
+        "message_size": 128,
+        "settle": 0.5,
+        "warm_up": size.warm_up,
+        "seconds": size.seconds,
+        "pids": pids,
+    }
+    return {in_flight: run_load("dispatch_nodes", {**order, "in_flight": in_flight}, core) for in_flight in (1, 64)}
+
+
 def _heed(load: "subprocess.Popen[str]", word: str) -> None:
     """Wait until the load says this. Raises Failed if it says something else, or ends."""
     assert load.stdout is not None
@@ -280,6 +319,6 @@ def _tell(load: "subprocess.Popen[str]", line: str) -> None:
 
 
 MEASURES: Final[dict[str, Callable[[Path, Size, Cores], dict[str, Raw]]]] = {
-    row.__name__: row for row in (across, unicast, join, memory, resume)
+    row.__name__: row for row in (across, unicast, join, memory, resume, dispatch)
 }
 """By row; the account is drawn up from what resumed."""
