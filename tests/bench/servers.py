@@ -90,7 +90,8 @@ def _node(ports: Sequence[int]) -> list[str]:
 
 _SOCKETS: Final = frozenset({"fanout", "fanout1", "heartbeat", "heartbeat128", "connect", "memory"})
 _WORK: Final = _SOCKETS | {"dispatch"}
-_ALL: Final = _WORK | {"flood", "crowd", "publish"}
+_HTTP: Final = frozenset({"publish", "push1", "discover", "arrive"})
+_ALL: Final = _WORK | {"flood", "crowd"} | _HTTP
 
 _JSON: Final = _program("websockets_server", "json")
 _MSGSPEC: Final = _program("websockets_server", "msgspec")
@@ -100,7 +101,7 @@ _LABELS: Final = {
     "serve": "Portico, front door (portico serve)",
     "websockets": "websockets + uvloop + json",
     "websockets-msgspec": "websockets + uvloop + msgspec",
-    "fastapi": "FastAPI + uvicorn + uvloop",
+    "fastapi": "FastAPI + uvicorn + uvloop + httptools",
     "socketio": "python-socketio + uvicorn + uvloop",
     "quart": "Quart-trio (hypercorn -k trio)",
     "node": "Node ws",
@@ -111,12 +112,12 @@ _LABELS: Final = {
 SERVERS: Final = (
     Server("portico", _ALL, _portico, portico=True, http=True),
     Server("door", _ALL, _hypercorn, portico=True, one_port=True, http=True),
-    Server("serve", frozenset({"connect"}), _portico, portico=True, one_port=True, http=True),
+    Server("serve", _HTTP | {"connect", "fanout1"}, _portico, portico=True, one_port=True, http=True),
     Server("websockets", _WORK, _JSON),
     Server("websockets-msgspec", frozenset({"dispatch"}), _MSGSPEC),
-    Server("fastapi", _SOCKETS | {"publish"}, _program("fastapi_server"), http=True),
+    Server("fastapi", _SOCKETS | _HTTP, _program("fastapi_server"), http=True),
     Server("socketio", _SOCKETS, _program("socketio_server"), socketio=True),
-    Server("quart", _SOCKETS, _quart),
+    Server("quart", _SOCKETS | {"discover", "arrive"}, _quart),
     Server("node", _WORK, _node),
     Server("socketify", _SOCKETS, _program("socketify_server")),
     Server("picows", _SOCKETS, _program("picows_server")),

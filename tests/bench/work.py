@@ -19,6 +19,7 @@ from .servers import KEY, Up
 _HERE: Final = Path(__file__).parent
 _LOAD_LIMIT: Final = 240.0
 PAYLOAD: Final = 128
+DISCOVERY: Final = "/api/b-client/websocket-info"
 HEARTBEAT: Final = '{"type":"heartbeat"}'
 
 
@@ -212,6 +213,32 @@ def _publish(up: Up, size: Size, core: int | None) -> dict[str, Any]:
     return run_load("publish", _timed(up, size, users=size.users, in_flight=2, trigger=trigger), core)
 
 
+def _calls(up: Up, size: Size, core: int | None, **how: Any) -> dict[str, Any]:
+    trigger = {"port": up.http_port, "headers": {}, "bodies": [""], **how}
+    users = size.users if trigger["bodies"] != [""] else 0
+    return run_load("calls", _timed(up, size, users=users, in_flight=32, trigger=trigger), core)
+
+
+def _push_each(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    bodies = []
+    for number in range(size.users):
+        user, data = f"u{number}", {"text": "x" * 96}
+        target: dict[str, Any] = {"target": {"user_id": user}} if up.server.portico else {"user_id": user}
+        bodies.append(json.dumps({**target, "type": "price", "data": data}))
+    path = "/api/notifications" if up.server.portico else "/publish-one"
+    headers = {"Authorization": f"Bearer {KEY}"} if up.server.portico else {}
+    return _calls(up, size, core, method="POST", path=path, headers=headers, bodies=bodies)
+
+
+def _discover(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    return _calls(up, size, core, method="GET", path=DISCOVERY)
+
+
+def _arrive(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    more = {"discovery": DISCOVERY, "http_port": up.http_port}
+    return run_load("arrive", _timed(up, size, clients=32, path=up.server.path, port=up.port, **more), core)
+
+
 _FLOOD: Final = _bystanders("flood", lambda size: 4, False)
 _CROWD: Final = _bystanders("hold", lambda size: size.crowd, True)
 
@@ -226,4 +253,7 @@ ROWS: Final = (
     Row("flood", "bystanders' p99 while 4 clients flood 7-byte frames", "ms", _FLOOD),
     Row("crowd", "bystanders' p99 while one push goes to 10,000", "ms", _CROWD),
     Row("publish", "HTTP batch publish, 500 events to 500 users", "events", _publish),
+    Row("push1", "one push to one user by HTTP, 32 kept-alive connections", "pushes", _push_each),
+    Row("discover", "discovery, 32 kept-alive connections", "answers", _discover),
+    Row("arrive", "discover + connect + register + close", "clients", _arrive),
 )

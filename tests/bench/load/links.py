@@ -183,19 +183,26 @@ class HttpCaller(asyncio.Protocol):
             answer.set_exception(ConnectionError("the server closed its HTTP connection"))
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-        """The body of the answer. Raises RuntimeError where that is no success."""
+        """The answer. Raises RuntimeError where that is no success."""
+        return await self.ask(http_request("POST", path, body, headers))
+
+    async def ask(self, request: bytes) -> bytes:
+        """The answer to a whole request. Raises RuntimeError where that is no success."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(
-            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{lines}\r\n".encode()
-            + body
-        )
+        self.transport.write(request)
         whole = await answer
         if not whole.startswith(b"HTTP/1.1 2"):
-            raise RuntimeError(f"POST {path} was answered: {whole[:300]!r}")
+            raise RuntimeError(f"{request[:60]!r} was answered: {whole[:300]!r}")
         return whole
+
+
+def http_request(method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """A whole request."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if body:
+        lines += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n".encode() + body
 
 
 async def http_caller(port: int) -> HttpCaller:

@@ -248,6 +248,11 @@ class _Visitor(asyncio.Protocol):
 
 async def connect(order: Order) -> Result:
     """Connect, register, be answered, close: counts those that got through it."""
+    return await visits(order, None)
+
+
+async def visits(order: Order, before: Callable[[], Awaitable[None]] | None) -> Result:
+    """As `connect`; each does `before` first."""
     loop = asyncio.get_running_loop()
     registered = 0
     failed: list[str] = []
@@ -267,6 +272,8 @@ async def connect(order: Order) -> Result:
             if socketio:
                 turns.insert(0, b"40")
             try:
+                if before is not None:
+                    await before()
                 _, visit = await loop.create_connection(
                     lambda: _Visitor(gone.set, head, turns),  # noqa: B023 - called before the next turn of the loop
                     "127.0.0.1",
@@ -407,36 +414,6 @@ async def _pushes(order: Order) -> list[tuple[float, float]]:
     return windows
 
 
-async def publish(order: Order) -> Result:
-    """Batches over HTTP, a few calls at a time; counts events that were answered for."""
-    everybody = await links.crowd(order["url"], order["users"])
-    got = 0
-
-    def on_text(link: Link, frame: Any) -> None:
-        nonlocal got
-        got += 1
-
-    for link in everybody:
-        link.on_text = on_text
-    how = order["trigger"]
-    answered = 0
-
-    async def call() -> None:
-        nonlocal answered
-        caller = await links.http_caller(how["port"])
-        while True:
-            await caller.post(how["path"], how["body"].encode(), how["headers"])
-            answered += how["events"]
-
-    calls = [asyncio.create_task(call()) for _ in range(order["in_flight"])]
-    result = await measured(order, lambda: answered)
-    for each in calls:
-        if each.done():
-            each.result()
-        each.cancel()
-    return {**result, "answered": answered, "delivered": got}
-
-
 ROWS: Final[dict[str, Callable[[Order], Awaitable[Result]]]] = {
-    row.__name__: row for row in (fanout, heartbeat, dispatch, connect, memory, hold, flood, bystanders, publish)
+    row.__name__: row for row in (fanout, heartbeat, dispatch, connect, memory, hold, flood, bystanders)
 }

@@ -1,10 +1,11 @@
-"""The FastAPI peer: under uvicorn with uvloop, connections kept as its WebSocket tutorial keeps them."""
+"""The FastAPI peer: under uvicorn with uvloop and httptools, connections kept as its WebSocket tutorial keeps them."""
 
 import sys
+import time
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel
 
 app = FastAPI()
@@ -60,6 +61,29 @@ async def publish_batch(events: list[Event]) -> list[dict[str, int]]:
     return receipts
 
 
+@app.post("/publish-one")
+async def publish_one(event: Event) -> dict[str, int]:
+    """One push to one user."""
+    connection = manager.by_user.get(event.user_id)
+    if connection is not None:
+        await connection.send_text(_dumps({"type": event.type, **event.data}))
+    return {"matched": int(connection is not None)}
+
+
+@app.get("/api/b-client/websocket-info")
+async def websocket_info(request: Request) -> dict[str, Any]:
+    """Where to connect, as seen from where the question comes."""
+    host, port = request.url.hostname, request.url.port or 80
+    return {
+        "websocket_url": f"ws://{host}:{port}/ws",
+        "websocket_host": host,
+        "websocket_port": port,
+        "http_port": port,
+        "environment": "production",
+        "timestamp": int(time.time() * 1000),
+    }
+
+
 @app.websocket("/ws")
 async def websocket(ws: WebSocket) -> None:
     """One client's life."""
@@ -92,4 +116,12 @@ async def websocket(ws: WebSocket) -> None:
             manager.by_user.pop(user_id, None)
 
 
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", log_level="warning", backlog=4096)
+uvicorn.run(
+    app,
+    host="127.0.0.1",
+    port=int(sys.argv[1]),
+    loop="uvloop",
+    http="httptools",
+    log_level="warning",
+    backlog=4096,
+)

@@ -1,13 +1,28 @@
 """Hypercorn's own trio WebSocket: a Quart-trio app, served by `hypercorn -k trio`, as its documentation writes one."""
 
 import json
+import time
 from typing import Any
 
-from quart import websocket
+from quart import request, websocket
 from quart_trio import QuartTrio
 
 app = QuartTrio(__name__)
 clients: dict[str, Any] = {}
+
+
+@app.get("/api/b-client/websocket-info")
+async def websocket_info() -> dict[str, Any]:
+    """Where to connect, as seen from where the question comes."""
+    name, _, port = request.host.partition(":")
+    return {
+        "websocket_url": f"ws://{request.host}/ws",
+        "websocket_host": name,
+        "websocket_port": int(port or 80),
+        "http_port": int(port or 80),
+        "environment": "production",
+        "timestamp": int(time.time() * 1000),
+    }
 
 
 @app.websocket("/ws")
