@@ -188,6 +188,7 @@ class Node:
             log=self._note,
             adopt=self.reactor.adopt,
             adopts_http=True,
+            accept=self.accept_http_from,
             accepted_connections=accepted,
             address_of=address_of,
             handshake_timeout=settings.handshake_timeout,

@@ -33,7 +33,8 @@ class Door:
     """The options of one app's door. All times are in seconds.
 
     `adopt`: who takes WebSocket upgrades over (None: Hypercorn keeps them and the ASGI transport serves them);
-    `adopts_http`: and plain HTTP, and so every plain socket at once.
+    `adopts_http`: and plain HTTP, and so every plain socket at once. `accept`: who accepts on listening sockets that
+    are for plain HTTP, where Hypercorn's worker brings them.
     `handshake_timeout`: within this a whole request head must have come.
     `send_timeout`: within this a client must take 64 KiB of what it is sent, or it is cut.
     `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
@@ -50,6 +51,7 @@ class Door:
     log: Log
     adopt: Adopt | None = None
     adopts_http: bool = False
+    accept: Callable[[list[socket.socket]], None] | None = None
     handshake_timeout: float = 5.0
     send_timeout: float = 5.0
     linger: float = 1.0

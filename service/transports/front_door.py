@@ -10,15 +10,17 @@ in the same process is served as if this module did not exist.
 import importlib
 import multiprocessing
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import trio
+from hypercorn.utils import repr_socket_addr
 
 from .door import Door, describe
 from .http_server import configure
-from .listener import BACKLOG
+from .listener import BACKLOG, silent_listener
 
 Drain = Callable[[], Awaitable[None]]
 """Tell every client to go, and return when they are gone or their time is over. HTTP is served meanwhile."""
@@ -118,7 +120,8 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
             return
         door, drain, prepare = installed
         await prepare(config.workers, config.ssl_enabled)
-        configure(config, door, announce=True)
+        taken = _taken(sockets, door)
+        configure(config, door, announce=not taken)
         if sockets is not None and door.tls is not None:
             # They were bound when Hypercorn knew of no TLS yet.
             sockets.secure_sockets += sockets.insecure_sockets
@@ -159,6 +162,22 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
                 nursery.cancel_scope.cancel()
 
     return worker_serve
+
+
+def _taken(sockets: Any, door: Door) -> bool:
+    """Have the reactor accept by itself on what Hypercorn has bound for plain HTTP. Whether Hypercorn is left without:
+    it then gets a socket that nobody connects to, and serves what is handed over."""
+    if sockets is None or door.accept is None or door.tls is not None or sockets.secure_sockets:
+        return False
+    ours = [sock for sock in sockets.insecure_sockets if sock.family in (socket.AF_INET, socket.AF_INET6)]
+    if len(ours) < len(sockets.insecure_sockets):
+        return False
+    for sock in ours:
+        sock.listen(BACKLOG)
+        door.log("hypercorn_info", message=f"Running on http://{repr_socket_addr(sock.family, sock.getsockname())}")
+    door.accept(ours)
+    sockets.insecure_sockets = [silent_listener()]
+    return True
 
 
 async def _set_after(wait: Callable[[], Awaitable[None]], event: trio.Event) -> None:
