@@ -289,6 +289,14 @@ class Gateway:
                 session.send(frame)
 
 
+_ID_BYTES: Final = 16
+_randomness: list[bytes] = []  # read ahead: each reading is a system call
+os.register_at_fork(after_in_child=_randomness.clear)  # or both processes would make the same ids
+
+
 def make_id() -> str:
     """A new id: 32 hexadecimal digits, unguessable."""
-    return os.urandom(16).hex()
+    if not _randomness:
+        block = os.urandom(256 * _ID_BYTES)
+        _randomness.extend(block[at : at + _ID_BYTES] for at in range(0, len(block), _ID_BYTES))
+    return _randomness.pop().hex()

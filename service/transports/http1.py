@@ -69,6 +69,9 @@ class Link(Protocol):
     def finish(self) -> None:
         """Half-close after what is queued, and read on to the end."""
 
+    def gone(self) -> None:
+        """Close, now."""
+
     def upgrade(self, request: Upgrade, rest: bytes) -> None:
         """The client asks for a WebSocket, by the rules; what it sent behind the handshake."""
 
@@ -106,6 +109,7 @@ class Http1:
 
     __slots__ = (
         "_admitted",
+        "_agreed",
         "_api",
         "_call",
         "_chunks",
@@ -143,6 +147,7 @@ class Http1:
         self._known: tuple[bytes, Head, HttpCall, int | None] | None = None
         self._call: HttpCall | None = None
         self._close = False
+        self._agreed = False  # the client wanted the connection closed, and so sends nothing more
         self._without_body = False
         self._chunks: Chunks | None = None
         self._left = 0
@@ -301,7 +306,8 @@ class Http1:
         self._call = call
         self._started = time.perf_counter()
         self._without_body = head.method == "HEAD"
-        self._close = not head.http_1_1 or self._host.draining or _asks_to_close(head)
+        self._agreed = not head.http_1_1 or _asks_to_close(head)
+        self._close = self._agreed or self._host.draining
         self._size = 0
         if length == 0:
             self._complete(b"")
@@ -429,6 +435,7 @@ class Http1:
     def _fail(self, bad: BadHead) -> None:
         """The framing is broken: one last answer, and nothing that comes is looked at any more."""
         self._host.counts.handshakes_refused += 1
+        self._agreed = False
         self._link.put(render(bad.answer, without_body=False, close=True))
         self._stop()
 
@@ -454,7 +461,9 @@ class Http1:
 
     def _leave(self) -> None:
         data, self._received = self._received, b""
-        if not data:
+        if not data and self._agreed:
+            self._link.gone()
+        elif not data:
             self._link.finish()
         elif not self._link.give_away(data):
             self._link.put(render(_NOBODY, without_body=False, close=True))
