@@ -1,11 +1,12 @@
-"""Epochs: which one the history is of, which are over, and what was delivered under its publisher's id in another.
+"""Epochs: which one the history is of, which are over, and which ids were delivered not long ago.
 
 Knows names and ids; nothing of streams. A push names the epoch in which Redis accepted it. One of an epoch that is over
 comes from a Redis that was frozen and has woken, after another has taken its place: it is not delivered, for it is in
 no history any more and its publisher was told so.
 
-When another Redis takes over it may not know an id that the one before had accepted: the publisher's next try is
-accepted again. `is_repeated` tells such a push, as far as this node has delivered it; bounded by REMEMBERED ids.
+When another Redis takes over it may not know an id that the one before had accepted, and one that throws keys away may
+have forgotten it: the publisher's next try is accepted again. `is_repeated` tells such a push, as far as this node has
+delivered it; bounded by REMEMBERED ids and seconds.
 """
 
 from collections import OrderedDict, deque
@@ -13,6 +14,8 @@ from typing import Final
 
 REMEMBERED: Final = 20_000
 """Ids of pushes that were delivered last."""
+REMEMBERED_SECONDS: Final = 280.0
+"""A little less than Redis is to remember an id: what it accepts after that is another push."""
 OVER: Final = 16
 """Names of epochs that are known to be over."""
 
@@ -26,7 +29,7 @@ class Epochs:
         self.name = ""
         self.word = b""
         self._over: deque[bytes] = deque(maxlen=OVER)
-        self._delivered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._delivered: OrderedDict[str, float] = OrderedDict()
 
     def begin(self, name: str) -> bool:
         """The present epoch has this name. Returns whether another one has ended."""
@@ -42,13 +45,13 @@ class Epochs:
         """Whether this was an epoch before the present one."""
         return word in self._over
 
-    def is_repeated(self, push_id: str, word: bytes, now: float, joined_at: float) -> bool:
-        """Whether a push with this id was delivered here in another epoch, since `joined_at`; it counts as delivered
+    def is_repeated(self, push_id: str, now: float, joined_at: float) -> bool:
+        """Whether a push with this id was delivered here not long ago, and since `joined_at`; it counts as delivered
         now if not."""
         known = self._delivered.get(push_id)
-        if known is not None and known[0] != word and joined_at < known[1]:
+        if known is not None and max(joined_at, now - REMEMBERED_SECONDS) < known:
             return True
-        self._delivered[push_id] = (word, now)
+        self._delivered[push_id] = now
         if len(self._delivered) > REMEMBERED:
             self._delivered.popitem(last=False)
         return False

@@ -304,9 +304,7 @@ class Following:
 
     def _is_repeated(self, followed: Followed, arrival: Arrival) -> bool:
         push_id = arrival.push.id
-        if push_id is None or not self._epochs.is_repeated(
-            push_id, arrival.epoch, trio.current_time(), followed.joined_at
-        ):
+        if push_id is None or not self._epochs.is_repeated(push_id, trio.current_time(), followed.joined_at):
             return False
         self.doubles += 1
         return True

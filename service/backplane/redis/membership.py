@@ -133,6 +133,7 @@ class Membership:
         self._view: dict[str, _Seen] = {}
         self._said_bye: OrderedDict[str, None] = OrderedDict()
         self._index = f"{prefix}members"
+        self._missing: dict[str, float] = {}  # instances without a lease that are not in the view, and since when
         self._held = False  # ever
         self._since = 0.0  # from when on what we see of Redis is whole
         self._tell_at: float | None = None
@@ -358,14 +359,18 @@ class Membership:
         now = trio.current_time()
         found: dict[str, _Seen] = {}
         dead: list[tuple[str, str]] = []
+        listed: set[str] = set()
         for member, text, left in answer:
             instance, _, name = member.decode().partition(" ")
+            listed.add(instance)
             seen = None if text is None else _read(text, started, now + max(0, left) / 1000)
             if seen is not None and seen.instance == instance:
                 found[name] = seen
             elif instance != self._instance:
                 dead.append((instance, name))
         gone: set[str] = set()
+        unknown = {instance for instance, _ in dead}
+        self._missing = {instance: at for instance, at in self._missing.items() if instance in unknown}
         changed = False
         for name, seen in found.items():
             if name != self.node:
@@ -373,15 +378,26 @@ class Membership:
         again = self._since + self._grace
         for name, known in list(self._view.items()):
             # One that was heard of while we looked may have come since. One that was not seen since Redis is back
-            # has a lease's time.
-            if name not in found and known.at < started and (known.at >= self._since or now >= again):
+            # has a lease's time. And one that says nothing has the time of its lease: that may be missing because
+            # Redis has thrown it away, or its clock has jumped.
+            over = known.instance not in listed or now >= known.until
+            if name not in found and over and known.at < started and (known.at >= self._since or now >= again):
                 del self._view[name]
                 gone.add(name)
                 self._events.on_node_left(name)
                 changed = True
         if changed:
             self._events.on_nodes_changed()
-        return [(instance, name) for instance, name in dead if now >= again or name in gone]
+        return [
+            (instance, name) for instance, name in dead if name in gone or (now >= again and self._is_dead(instance))
+        ]
+
+    def _is_dead(self, instance: str) -> bool:
+        """Whether one that has no lease has had none for so long that it would have taken it again."""
+        if any(seen.instance == instance for seen in self._view.values()):
+            return False
+        now = trio.current_time()
+        return now - self._missing.setdefault(instance, now) >= self._lease / 2
 
     def _merge(self, found: _Seen) -> bool:
         """Take what was seen of a node into the view. Returns whether that changes it."""

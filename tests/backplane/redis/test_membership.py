@@ -348,3 +348,24 @@ async def test_words_that_make_no_sense_are_ignored(redis: RedisServer, body: by
         for kind in ("node", "bye"):
             a.membership.on_message("b", kind, body)
         assert (a.seen, a.gone) == (["a"], [])
+
+
+async def test_a_lease_that_redis_has_thrown_away_buries_nobody(redis: RedisServer) -> None:
+    """A Redis that evicts what has a time to live begins with leases; and a clock that jumps ends them all."""
+    async with town(redis) as here:
+        a, b = await here.node("a"), await here.node("b")
+        b.client("s1", "c1", "u1")
+        await written(b)
+        await until(lambda: a.seen == b.seen == ["a", "b"])
+        late = None
+        for n in range(30):
+            redis.command("DEL", "test:node:a", "test:node:b")
+            await trio.sleep(LEASE / 10)
+            if n == 10:
+                late = await here.node("late")
+                here.nodes.remove(late)
+        await until(lambda: late is not None and late.seen == a.seen == ["a", "b", "late"])
+        assert a.gone == b.gone == []
+        assert a.left_users == b.left_users == []
+        assert late is not None
+        assert late.left_users == []

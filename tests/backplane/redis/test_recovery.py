@@ -104,6 +104,20 @@ class TestEviction:
             again = await a.join(ANN, resume=Resume(returned.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
             assert (again.at.recovered, again.numbers) == (True, [9])
 
+    async def test_an_id_that_was_thrown_away_is_not_delivered_again(self, redis: RedisServer) -> None:
+        async with node(redis.url, "a") as a, node(redis.url, "b") as b:
+            await ready(a, b)
+            client = await a.join(ANN)
+            for durable in (True, False):
+                await b.publish(ANN, event(int(durable)), durable=durable, id=f"id-{durable}")
+                assert redis.command("DEL", f"portico:i:id-{durable}") == b":1\r\n"
+                await b.publish(ANN, event(int(durable)), durable=durable, id=f"id-{durable}")
+            # One that came in between may not have had it.
+            other = await a.join(ANN)
+            redis.command("DEL", "portico:i:id-True")
+            await b.publish(ANN, event(1), durable=True, id="id-True")
+            assert (client.numbers, other.numbers) == ([1, 0, 1], [1])
+
     @pytest.mark.shows("who resumes has all of its events, or is told; never an empty replay")
     async def test_a_redis_that_evicts_by_itself(self, tmp_path: Path) -> None:
         """300 streams of which most are thrown away: each client has all of its events, or is told."""
