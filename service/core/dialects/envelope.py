@@ -403,6 +403,10 @@ class EnvelopeHandler:
                 stream=request.stream,
             )
         )
+        worker = session.worker
+        if session.peer.has_backlog and worker is not None and request.worker is worker and not worker.blocked:
+            self._dispatcher.block_worker(worker)
+            session.peer.when_room(partial(self._dispatcher.unblock_worker, worker))
 
     def send_cancel(self, session: Session, request: Request) -> None:
         """Tell a worker to stop."""

@@ -130,7 +130,7 @@ class Dispatcher:
             WorkerStatus(
                 worker.client_id,
                 None if worker.commands is None else sorted(worker.commands),
-                worker.capacity,
+                worker.full_capacity,
                 worker.weight,
                 worker.outstanding,
                 worker.statistics.answers,
@@ -200,7 +200,9 @@ class Dispatcher:
         if worker.pool is not None:
             self._pools.remove_worker(worker)
         if capacity is not None:
-            worker.capacity = capacity
+            blocked = worker.blocked
+            worker.full_capacity = capacity
+            worker.capacity = 0 if blocked else capacity
         if weight is not None:
             worker.weight = weight
         if not isinstance(commands, Unchanged):
@@ -211,6 +213,17 @@ class Dispatcher:
             self.scheduler.move_line(worker, now)
             self.scheduler.refuse_unserved(now)
         self.scheduler.feed_worker(worker, now)
+
+    def block_worker(self, worker: Worker) -> None:
+        """The worker's link has a backlog: it counts as full until there is room; requests wait or go to others."""
+        worker.capacity = 0
+        self._pools.on_worker_changed(worker)
+
+    def unblock_worker(self, worker: Worker) -> None:
+        """The worker's link has room again."""
+        if worker.alive and worker.blocked:
+            worker.capacity = worker.full_capacity
+            self.scheduler.feed_worker(worker, self._now())
 
     def remove_worker(self, worker: Worker) -> None:
         """A worker's connection is over: what it had goes to other workers, or is lost."""

@@ -275,7 +275,7 @@ class Pool(Protocol):
 
 
 class Worker:
-    """A program that answers requests: `capacity` at a time, for these `commands` (None: every one)."""
+    """A program that answers requests: `full_capacity` at a time, for these `commands` (None: every one)."""
 
     remote: ClassVar[bool] = False
     """True for workers of other nodes (`remote_workers`)."""
@@ -285,6 +285,7 @@ class Worker:
         "capacity",
         "client_id",
         "commands",
+        "full_capacity",
         "index",
         "level",
         "link",
@@ -310,7 +311,8 @@ class Worker:
         self.link = link
         self.client_id = client_id
         self.commands = commands
-        self.capacity = capacity
+        self.full_capacity = capacity  # what it says that it takes
+        self.capacity = capacity  # what it takes now: nothing more while its link is blocked
         self.weight = weight
         self.statistics = statistics
         self.requests: dict[str, Request] = {}  # sent and not answered, by id
@@ -337,7 +339,12 @@ class Worker:
     @property
     def takes_work(self) -> bool:
         """False while it has said that it takes no more requests (capacity 0)."""
-        return self.capacity > 0
+        return self.full_capacity > 0
+
+    @property
+    def blocked(self) -> bool:
+        """True while its link has so much to send that it gets nothing more."""
+        return self.capacity < self.full_capacity
 
     def serves(self, command: str) -> bool:
         """True if this command is one of its own."""

@@ -209,8 +209,8 @@ class RemoteCapacity:
             commands,
             worker.client_id,
             worker.weight,
-            worker.capacity,
-            len(worker.requests),
+            worker.full_capacity,
+            max(len(worker.requests), worker.full_capacity) if worker.blocked else len(worker.requests),
             round(worker.statistics.average, 6),
             worker.sick,
             has,
@@ -227,7 +227,7 @@ def _has_room(worker: Worker) -> bool:
 
 def _state(worker: Worker) -> _Told:
     """What others choose by; the first three at once."""
-    return _has_room(worker), worker.sick, worker.capacity, len(worker.requests)
+    return _has_room(worker), worker.sick, worker.full_capacity, len(worker.requests)
 
 
 def _listed(commands: frozenset[str] | None) -> list[str] | None:

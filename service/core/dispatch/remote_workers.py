@@ -25,7 +25,7 @@ class RemoteWorker(Worker):
 
     remote: ClassVar[bool] = True
 
-    __slots__ = ("_others", "_seconds_in_all", "_seconds_there", "full_capacity", "node", "number")
+    __slots__ = ("_others", "_seconds_in_all", "_seconds_there", "node", "number")
 
     def __init__(
         self, node: str, number: int, link: WorkerLink, client_id: str | None, commands: frozenset[str] | None
@@ -33,15 +33,9 @@ class RemoteWorker(Worker):
         super().__init__(link, client_id, commands, 0, 1.0, Statistics())
         self.node = node
         self.number = number
-        self.full_capacity = 0
         self._others = 0  # requests of other nodes
         self._seconds_in_all = 0.0
         self._seconds_there = 0.0
-
-    @property
-    def takes_work(self) -> bool:
-        """See Worker."""
-        return self.full_capacity > 0
 
     @property
     def load(self) -> float:

@@ -658,3 +658,58 @@ def test_a_worker_that_comes_back_to_another_node_replaces_its_ghost_there() -> 
     assert ghost.close_code == 4009
     assert work(peer) == ["echo"]
     assert asker.messages == []
+
+
+# A worker whose link has a backlog
+
+
+def test_a_worker_with_a_backlog_counts_as_full_until_there_is_room() -> None:
+    house = stage()
+    workers = [house.worker(f"w{number}", capacity=16)[1] for number in range(3)]
+    for peer in workers:
+        peer.reads = False
+    large = "x" * 900_000
+    askers = [submit(house, data={"blob": large})[1] for _ in range(48)]
+    assert [len(requests(peer)) for peer in workers] == [1, 1, 1]
+    assert house.gateway.dispatcher.queue_length == 45
+    assert [asker.messages for asker in askers] == [[]] * 48
+    workers[0].make_room()
+    assert [len(requests(peer)) for peer in workers] == [2, 1, 1]
+    workers[0].reads = True
+    workers[0].make_room()
+    assert len(requests(workers[0])) == 16, "its capacity holds as before"
+
+
+def test_a_worker_with_a_backlog_keeps_its_keys() -> None:
+    house = stage()
+    session, peer = house.worker("w1", capacity=16)
+    peer.reads = False
+    submit(house, data={"blob": "x" * 900_000}, affinity="k")
+    _, other = house.worker("w2", capacity=16)
+    submit(house, affinity="k")
+    assert requests(other) == []
+    peer.make_room()
+    assert len(requests(peer)) == 2
+    house.say(session, {"type": "custom", "data": {"event": "capacity", "capacity": 0}})
+    submit(house, affinity="k")
+    assert len(requests(other)) == 1
+
+
+def test_a_backlog_is_told_to_other_nodes() -> None:
+    here, there = stages(2)
+    _, peer = there.worker("w1", capacity=4)
+    peer.reads = False
+    for house in (here, there):
+        house.pass_time(0.2)
+    submit(here, data={"blob": "x" * 900_000})
+    for house in (here, there):
+        house.pass_time(0.2)
+    for _ in range(3):
+        submit(here)
+    assert len(requests(peer)) == 1
+    assert here.gateway.dispatcher.queue_length + there.gateway.dispatcher.queue_length == 3
+    peer.reads = True
+    peer.make_room()
+    for house in (there, here):
+        house.pass_time(0.2)
+    assert len(requests(peer)) == 4
