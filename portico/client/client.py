@@ -7,7 +7,8 @@ Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows 
   missed come first, and if any may be missing, a push of type `stream_gap` names their streams;
 - a position is taken for reached only when the event was passed on to the program;
 - a push that the program has no time for waits in a bounded buffer, for as long as it takes; when that is full the
-  client stops reading, so that the gateway, and not our memory, decides what becomes of the rest;
+  client stops reading, so that the gateway, and not our memory, decides what becomes of the rest (only while a call of
+  `register` waits for its answer it reads on);
 - answers to registrations are matched by what they say, and each call of `register` ends: with its answer, or when a
   later one is answered, or on the next connection if none comes within `connect_timeout`.
 """
@@ -101,7 +102,11 @@ class Client:
         )
         self._report = self._connection.report
         self._token = token
-        self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](buffer)
+        # Bounded by `_pass_on`, which waits for room, but not always.
+        self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](math.inf)
+        self._buffer = max(buffer, 1)
+        self._room = trio.Event()
+        self._registering = 0  # calls of `register` that wait
         self._wanted = _Registration(identity or Identity(), asked_for=False)
         self._outstanding: list[_Registration] = []
         self._asking = trio.Lock()
@@ -133,10 +138,12 @@ class Client:
     async def __anext__(self) -> dict[str, Any]:
         """The next push. Raises what ended the connection. Cancelling is safe."""
         try:
-            return await self._received.receive()
+            push = await self._received.receive()
         except trio.EndOfChannel:
             assert self._ended is not None
             raise self._ended.with_traceback(None) from None
+        self._room.set()
+        return push
 
     @property
     def buffered(self) -> int:
@@ -151,6 +158,14 @@ class Client:
         (nothing was sent), or what ended the client. When cancelled, the change may or may not take place.
         """
         registration = _Registration(identity, asked_for=True)
+        self._registering += 1
+        self._room.set()
+        try:
+            await self._become(registration)
+        finally:
+            self._registering -= 1
+
+    async def _become(self, registration: _Registration) -> None:
         link = await self._current.get()
         before, self._wanted = self._wanted, registration
         try:
@@ -249,19 +264,24 @@ class Client:
                 self._positions.took(message)
 
     async def _pass_on(self, push: dict[str, Any]) -> None:
-        try:
+        """Hand a push to the program, and wait while there is no room for it.
+
+        While a call of `register` waits for its answer nothing does: the program may be in that call, and the answer is
+        behind the pushes that it would have to read.
+        """
+        if self._is_full():
+            began = trio.current_time()
+            while self._is_full():
+                self._room = trio.Event()
+                await self._room.wait()
+            # Meanwhile nothing was read, so no answer can be late for that.
+            for registration in self._outstanding:
+                registration.due += trio.current_time() - began
+        with suppress(trio.ClosedResourceError):  # the program has left
             self._pushes.send_nowait(push)
-            return
-        except trio.WouldBlock:
-            pass
-        except trio.ClosedResourceError:
-            return
-        began = trio.current_time()
-        with suppress(trio.ClosedResourceError):  # the program left while we waited for room
-            await self._pushes.send(push)
-        # Meanwhile nothing was read, so no answer can be late for that.
-        for registration in self._outstanding:
-            registration.due += trio.current_time() - began
+
+    def _is_full(self) -> bool:
+        return self.buffered >= self._buffer and not self._registering
 
     def _answered(self, message: dict[str, Any]) -> _Registration | None:
         """The registration that an answer is for; None if it is for none. It is outstanding no more.

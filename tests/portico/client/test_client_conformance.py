@@ -374,6 +374,49 @@ async def test_a_slow_program_s_switch_is_not_taken_for_an_unanswered_one() -> N
     assert not events.of(Lost)
 
 
+async def test_a_program_that_switches_with_its_buffer_full_is_not_locked_out() -> None:
+    """The answer is behind pushes that only this program reads, and it waits for the answer."""
+
+    async def script(peer: Peer) -> None:
+        await admit(peer, positions(ANN, 3))
+        for offset in range(4, 12):
+            await peer.say(event(offset))
+        await admit(peer, positions(BOB, 11))
+        await peer.say(event(12, "user:bob"))
+        await peer.forever()
+
+    async with fake_gateway(script) as gateway, client(gateway.url, buffer=1) as c:
+        assert offsets_of(await take(c, 1)) == [4]
+        with trio.fail_after(PATIENT):
+            await c.register(BOB)
+        assert offsets_of(await take(c, 8)) == list(range(5, 13))
+
+
+async def test_a_program_that_switches_with_its_buffer_full_and_its_link_lost_is_not_locked_out() -> None:
+    lost = trio.Event()
+
+    async def first(peer: Peer) -> None:
+        await admit(peer, positions(ANN, 3))
+        for offset in range(4, 8):
+            await peer.say(event(offset))
+        await peer.drop()
+        lost.set()
+
+    async def then(peer: Peer) -> None:
+        asked = await admit(peer, positions(BOB, 11))
+        assert asked["user_id"] == "bob"
+        await peer.say(event(12, "user:bob"))
+        await peer.forever()
+
+    async with fake_gateway(Script(first, then)) as gateway, client(gateway.url, buffer=1) as c:
+        assert offsets_of(await take(c, 1)) == [4]
+        await lost.wait()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.fail_after(PATIENT):
+            await c.register(BOB)
+        assert offsets_of(await take(c, 4)) == [5, 6, 7, 12]
+
+
 # Registrations
 
 

@@ -99,6 +99,27 @@ async def test_the_python_client_that_is_cut_off_loses_nothing(live: Running, he
     assert len(events.of(Connected)) >= 2
 
 
+async def test_switches_that_follow_one_another_are_all_answered(live: Running) -> None:
+    identities = [Identity(**somebody()) for _ in range(5)]
+    agreed: list[Identity] = []
+    async with Client(url=live.websocket_url, on_event=Events()) as client:
+
+        async def switch(identity: Identity) -> None:
+            await client.register(identity)
+            agreed.append(identity)
+
+        with trio.fail_after(LIMIT):
+            async with trio.open_nursery() as nursery:
+                for identity in identities:
+                    nursery.start_soon(switch, identity)
+        assert len(agreed) == len(identities)
+        assert client.identity is not None
+        assert client.registration["user_id"] == client.identity.user_id
+        await push(live, [str(client.identity.user_id)], range(1))
+        with trio.fail_after(LIMIT):
+            assert (await anext(client))["n"] == 0
+
+
 @pytest.mark.parametrize("cut_first", [True, False])
 async def test_registered_while_redis_was_away(tmp_path: Path, cut_first: bool) -> None:
     """What is pushed once Redis is back reaches both clients, or they are told; whether they were cut off meanwhile
