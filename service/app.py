@@ -358,11 +358,13 @@ class Node:
         await self.app.nursery.start(self.run)
         for warning in self.settings.warnings():
             self.log.warning(warning)
-        self.log.info("started", node=self.settings.name, **{port: str(value) for port, value in self.ports().items()})
+        self.log.info(
+            "started", node=self.deployment.backplane.node, **{port: str(value) for port, value in self.ports().items()}
+        )
 
     async def _end(self) -> None:
         self._stop.set()
-        self.log.info("stopped", node=self.settings.name)
+        self.log.info("stopped", node=self.deployment.backplane.node)
         if self._log_writer is not None:
             self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
 

@@ -1,4 +1,4 @@
-"""The login sessions of one process: in memory, at once, gone with the process.
+"""The logins of one process: in memory, at once, gone with the process.
 
 Promises what `service.core.push.login_store` does. Several nodes of one process may share one.
 """
@@ -12,7 +12,7 @@ from service.core.reply import Reply
 
 
 class MemoryLoginStore:
-    """Login sessions by id and by user."""
+    """Logins by id and by user."""
 
     def __init__(self, *, now: Monotonic) -> None:
         self._now = now
@@ -22,7 +22,7 @@ class MemoryLoginStore:
 
     @property
     def active(self) -> int:
-        """How many sessions there are."""
+        """How many logins there are."""
         return len(self._by_id)
 
     @property
@@ -31,7 +31,7 @@ class MemoryLoginStore:
         return not (self._by_id or self._by_user or len(self._deadlines))
 
     def start(self, login: Login, ttl: float, reply: Reply[PeerFault | None]) -> None:
-        """Keep a session."""
+        """Keep a login."""
         if len(self._by_id) >= login_store.LIMIT:
             reply(too_many())
             return
@@ -41,15 +41,15 @@ class MemoryLoginStore:
         reply(None)
 
     def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """The session of that id."""
+        """The login of that id."""
         reply(self._by_id.get(session_id))
 
     def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
-        """A user's sessions, oldest first."""
+        """A user's logins, oldest first."""
         reply(list(self._by_user.get(user_id, {}).values()))
 
     def current(self, user_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """A user's session that was started last."""
+        """The user's login that was started last."""
         reply(self._current(user_id))
 
     def _current(self, user_id: str) -> Login | None:
@@ -57,7 +57,7 @@ class MemoryLoginStore:
         return next(reversed(logins.values())) if logins else None
 
     def end(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """Forget a session."""
+        """Forget a login."""
         reply(self._forget(session_id))
 
     def _forget(self, session_id: str) -> Login | None:
@@ -84,6 +84,6 @@ class MemoryLoginStore:
         reply(login.session_id)
 
     def expired(self, reply: Reply[list[Login] | PeerFault]) -> None:
-        """Forget sessions whose time is over."""
+        """Forget logins whose time is over."""
         over = [self._forget(session_id) for session_id in self._deadlines.expire(self._now())]
         reply([login for login in over if login is not None])

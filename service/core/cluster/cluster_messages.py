@@ -1,8 +1,8 @@
-"""ClusterMessages: the other nodes, as the parts of the core see them: what they say, by kind, and what they answer.
+"""ClusterMessages: what nodes say to one another, by kind, and what they ask one another.
 
-The one place that messages of other nodes come in by. Knows kinds of messages, never what is in them. Promises that
-whatever another node sends, and whatever goes wrong in handling it, nothing raises here: another node may run another
-version, and its faults must stay its own.
+All messages of other nodes come in here. For example, a node that is asked to kick a client asks all others by a
+question of the kind `kick`, and each answers how many connections it closed. Knows kinds, never what is in a message.
+Whatever another node sends, and whatever goes wrong in handling it, nothing raises: it may run another version.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from ..reply import Reply
 from .backplane import Backplane
 from .survey import ANSWER, ASK, TIMEOUT, NodeAnswer, Survey, SurveyResult, answer_message, parse
 
-OnHeard = Callable[[str, bytes], None]
+MessageHandler = Callable[[str, bytes], None]
 """Gets a message: the node that sent it, and its body. Must not wait."""
-Answering = Callable[[bytes], bytes]
+Answerer = Callable[[bytes], bytes]
 """Answers a question at once."""
 
 
@@ -50,13 +50,13 @@ class ClusterMessages:
         self.unknown = 0
         """Messages and questions of a kind that nothing here handles; they are dropped."""
         self._errors = errors
-        self._on: dict[str, OnHeard] = {ASK: self._asked, ANSWER: self.survey.answered}
-        self._answers: dict[str, Answering] = {}
+        self._on: dict[str, MessageHandler] = {ASK: self._asked, ANSWER: self.survey.answered}
+        self._answers: dict[str, Answerer] = {}
         self._watching: list[MembershipObserver] = [self.survey]
 
     # What is heard
 
-    def on(self, kind: str, handle: OnHeard) -> None:
+    def on(self, kind: str, handle: MessageHandler) -> None:
         """Have messages of a kind handled. ValueError where the kind is taken."""
         if kind in self._on:
             raise ValueError(f"messages of kind {kind!r} are handled already; choose another name")
@@ -66,7 +66,7 @@ class ClusterMessages:
         """Have somebody told when nodes come and go; in the order of adding, after their questions were given up."""
         self._watching.append(observer)
 
-    def answer_to(self, kind: str, answer: Answering) -> None:
+    def answer_to(self, kind: str, answer: Answerer) -> None:
         """What this node answers when asked. ValueError where the kind is taken."""
         if kind in self._answers:
             raise ValueError(f"questions of kind {kind!r} are answered already; choose another name")

@@ -1,9 +1,9 @@
 """Actions that the gateway answers by itself, and how to add one.
 
-An action is a plain function `(Call) -> result`; the result is anything that JSON can hold. It runs in the loop that
-everything runs in, so it must be quick: what takes longer than a millisecond belongs in a worker. For input that it
-cannot take it raises ActionError, whose text is the answer's error. An action that has to ask other nodes is added by
-`add_asking`, and answers by a Reply.
+An action is a plain function `(ActionCall) -> result`; the result is anything that JSON can hold. It runs in the loop
+that everything runs in, so it must be quick: what takes longer than a millisecond belongs in a worker. For input that
+it cannot take it raises ActionError, whose text is the answer's error. An action that has to ask other nodes is added
+by `add_asking`, and answers by a Reply.
 """
 
 import math
@@ -28,15 +28,15 @@ class ActionError(Exception):
     """An action cannot take its input; the text is for the peer."""
 
 
-class Call(Struct, frozen=True):
+class ActionCall(Struct, frozen=True):
     """One call of an action: by whom, and with which parameters (JSON as it came)."""
 
     session: Session
     params: Raw
 
 
-Action = Callable[[Call], object]
-AskingAction = Callable[[Call, Reply[object]], None]
+Action = Callable[[ActionCall], object]
+AskingAction = Callable[[ActionCall, Reply[object]], None]
 
 
 class Actions:
@@ -59,7 +59,7 @@ class Actions:
             raise ValueError(f"there is an action {name!r} already; choose another name")
         self._actions[name] = action
 
-    def run(self, name: str, call: Call, reply: Reply[object]) -> None:
+    def run(self, name: str, call: ActionCall, reply: Reply[object]) -> None:
         """Run an action; raises ActionError for what it cannot take."""
         try:
             self._actions[name](call, reply)
@@ -71,7 +71,7 @@ class Actions:
 def add_own(actions: Actions, presence: Presence, wall: Wall) -> None:
     """Add the actions that every gateway has: `get_time`, `get_client_info`, `calculate`."""
 
-    def get_client_info(_: Call, reply: Reply[object]) -> None:
+    def get_client_info(_: ActionCall, reply: Reply[object]) -> None:
         def on_status(status: Status) -> None:
             presence.clients({}, 0, LISTED, Reply(partial(on_page, status.totals.closing)))
 

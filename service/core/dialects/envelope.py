@@ -29,7 +29,7 @@ from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import Outcome, Request, Verdict
 from ..ports import Wall
 from ..reply import Reply
-from .actions import ActionError, Actions, Call
+from .actions import ActionCall, ActionError, Actions
 
 GRACE: Final = 0.25
 """Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
@@ -307,7 +307,7 @@ class EnvelopeHandler:
             return
         reply: Reply[object] = Reply(partial(self._on_result, session, msg_id))
         try:
-            self._actions.run(call.action, Call(session, call.params), reply)
+            self._actions.run(call.action, ActionCall(session, call.params), reply)
         except ActionError as error:
             session.send(wire.response(msg_id, self._wall(), False, None, str(error)))
 

@@ -1,12 +1,12 @@
-"""Login store: where the login sessions of a deployment are kept, as a port of the core's.
+"""Login store: where the logins of a deployment are kept, as a port of the core's.
 
 Nothing here waits or raises. Each call is answered by a Reply, maybe before the method has returned (in memory it
 always is). What is asked of a store that is out of reach is refused with a PeerFault `unavailable` within PATIENCE
 seconds; then it was not done, or its answer was lost.
 
-What it promises: a session that was started is found from then on by every node, until it is ended or expired, and
-only one caller on one node is given it for that: who is given it says so to the clients. At most LIMIT sessions are
-kept, and FEEDBACK_KEPT reports with each. Implementations live in `service/backplane`; one contract suite
+What it promises: a login that was started is found by every node from then on, until it ends or expires. Of several
+nodes that end it, or find it expired, one is given it, and that one tells the clients. At most LIMIT logins are kept,
+and FEEDBACK_KEPT reports with each. Implementations live in `service/backplane`; one contract suite
 (`tests/backplane/login_contract.py`) runs over all.
 """
 
@@ -33,7 +33,8 @@ class Feedback(Struct, frozen=True):
 
 
 class Login(Struct):
-    """One login session. Times in seconds since the epoch; `extra` is passed on in `auto_login` as it came."""
+    """One login: a user's session at the back end. Times in seconds since the epoch; `extra` is
+    passed on in `auto_login` as it came."""
 
     session_id: str
     user_id: str
@@ -46,38 +47,38 @@ class Login(Struct):
 
 
 class LoginStore(Protocol):
-    """Where login sessions are. See the module for what all of it promises."""
+    """Where logins are kept. See the module for what it promises."""
 
     @property
     def active(self) -> int:
-        """How many sessions there are, or were a moment ago."""
+        """How many logins there are, or were a moment ago."""
 
     def start(self, login: Login, ttl: float, reply: Reply[PeerFault | None]) -> None:
-        """Keep a session for `ttl` seconds. PeerFault `unavailable` also where there are LIMIT sessions already."""
+        """Keep a login for `ttl` seconds. PeerFault `unavailable` also where there are LIMIT already."""
 
     def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """The session of that id."""
+        """The login of that id."""
 
     def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
-        """A user's sessions, oldest first."""
+        """A user's logins, oldest first."""
 
     def current(self, user_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """A user's session that was started last."""
+        """The user's login that was started last."""
 
     def end(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """Forget a session; `reply` gets what it was. None: there was none, or somebody else has ended it."""
+        """Forget a login; `reply` gets what it was. None: there was none, or somebody else has ended it."""
 
     def report(
         self, user_id: str, session_id: str | None, feedback: Feedback, reply: Reply[str | PeerFault | None]
     ) -> None:
-        """Record feedback on a session of this user's (None: on the current one). `reply` gets its id; None: the user
+        """Record feedback on a login of this user's (None: on the current one). `reply` gets its id; None: the user
         has no such session."""
 
     def expired(self, reply: Reply[list[Login] | PeerFault]) -> None:
-        """Forget sessions whose time is over; `reply` gets what they were, some of them where there are many. Each is
-        given to one caller only."""
+        """Forget logins whose time is over; `reply` gets them, or some of them where there are many. Each is given to
+        one caller only."""
 
 
 def too_many() -> PeerFault:
-    """The fault for one session more than LIMIT."""
+    """The fault for one login more than LIMIT."""
     return PeerFault(ErrorCode.UNAVAILABLE, f"There are {LIMIT} login sessions already; end some or shorten ttl.")

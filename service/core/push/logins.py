@@ -1,12 +1,13 @@
-"""Login sessions: a back end says that a user is logged in, and the user's clients log in by themselves.
+"""Logins: a back end says that a user is logged in, and the user's clients log in by themselves.
 
-Starting one pushes `auto_login` to the user's clients, ending one `logout_notification`; what a client reports of its
-own login is recorded and pushed on to the user's other clients. Where they are kept is the store's affair, and how
-pushes get to clients on any node is `push`'s. Like these, nothing here waits: what comes of a call is told by a
-callback, called once, in one process before the call returns.
+Starting a login pushes `auto_login` to the user's clients, ending it `logout_notification`. For example, a web site
+starts one when a user signs in; each of the user's clients gets `auto_login`, signs in, and reports how that went,
+which is recorded and pushed to the user's other clients. (A *session* is a connection; a user's session at a back end
+is a *login*, although its id is called `session_id` on the wire.)
 
-A client that registers in the very moment in which its user is logged in may be sent the same `auto_login` twice: as
-one of the user's clients, and as one that comes. Source: protocol reference, "C-Client dialect" (the pushes) and
+Nothing here waits: what takes a round trip is answered by a Reply. A client that registers at the moment when its user
+is logged in may get the same `auto_login` twice: in the answer to its registration, and as one of the user's clients.
+Source: protocol reference, "C-Client dialect" (the pushes) and
 "HTTP API" (the rest).
 """
 
@@ -26,7 +27,7 @@ from .login_store import Feedback, Login, LoginStore
 from .user_push import UserPush
 
 SWEEP: Final = 1.0
-"""Seconds between two looks for sessions that have expired."""
+"""Seconds between two looks for logins that have expired."""
 
 Ending = Literal["logout", "expired", "revoked"]
 _MESSAGES: Final[dict[Ending, str]] = {
@@ -37,7 +38,7 @@ _MESSAGES: Final[dict[Ending, str]] = {
 
 
 class Logins:
-    """The active login sessions, as one node deals with them."""
+    """The active logins, as one node deals with them."""
 
     def __init__(
         self, store: LoginStore, users: UserPush, *, now: Monotonic, wall: Wall, make_id: Callable[[], str]
@@ -62,9 +63,9 @@ class Logins:
         extra: Mapping[str, Raw],
         reply: Reply[Login | PeerFault],
     ) -> None:
-        """Begin a session of `ttl` seconds and push `auto_login` to the user's clients.
+        """Begin a login of `ttl` seconds and push `auto_login` to the user's clients.
 
-        PeerFault `unavailable` where there are too many sessions already, or too many pushes waiting, or the store or
+        PeerFault `unavailable` where there are too many logins already, or too many pushes waiting, or the store or
         the other nodes are out of reach: then there is none (unless Redis has kept what it could not answer).
         """
         created = self._wall()
@@ -85,15 +86,15 @@ class Logins:
         self.store.start(login, ttl, Reply(kept))
 
     def get(self, session_id: str, reply: Reply[Login | PeerFault | None]) -> None:
-        """The active session of that id."""
+        """The active login of that id."""
         self.store.get(session_id, reply)
 
     def of_user(self, user_id: str, reply: Reply[list[Login] | PeerFault]) -> None:
-        """The user's active sessions, oldest first."""
+        """The user's active logins, oldest first."""
         self.store.of_user(user_id, reply)
 
     def current(self, user_id: str | None, reply: Reply[Login | None]) -> None:
-        """The user's current session: the one that was started last. None also where the store is out of reach."""
+        """The user's current login: the one that was started last. None also where the store is out of reach."""
         if user_id is None:
             reply(None)
         else:
@@ -108,9 +109,9 @@ class Logins:
         self.store.current(user_id, Reply(found))
 
     def end(self, session_id: str, reason: Ending, reply: Reply[Login | PeerFault | None]) -> None:
-        """End a session and push `logout_notification`; None if there is no such session.
+        """End a login and push `logout_notification`; None if there is no such login.
 
-        PeerFault `unavailable` where too many pushes wait; the session is over all the same. Or where the store is
+        PeerFault `unavailable` where too many pushes wait; the login is over all the same. Or where the store is
         out of reach.
         """
 
@@ -136,7 +137,7 @@ class Logins:
         return Event("logout_notification", Raw(encode(data)))
 
     def expire(self, now: float) -> None:
-        """End the sessions whose time is over, once a second. For a ticker; `now` on the monotonic clock."""
+        """End the logins whose time is over, once a second. For a ticker; `now` on the monotonic clock."""
         if self._sweeping or now < self._next_sweep:
             return
         self._sweeping = True
@@ -148,7 +149,7 @@ class Logins:
             # There may be more.
             self._next_sweep = now
             for login in found:
-                # One notice that finds no room must not keep the other sessions alive.
+                # One notice that finds no room must not keep the other logins alive.
                 self._users.push(login.user_id, self._logout(login, "expired"), None, Reply(lambda _: None))
 
         self._next_sweep = now + SWEEP
@@ -178,7 +179,7 @@ class Logins:
     ) -> None:
         """A client says how its automatic login went: recorded, and pushed to the user's other clients.
 
-        `refused` is called with a PeerFault `not_found` if its user has no such session, or `unavailable`.
+        `refused` is called with a PeerFault `not_found` if its user has no such login, or `unavailable`.
         """
         user_id = session.identity.user_id
         feedback = Feedback(session.identity.client_id, success, message, self._wall())
