@@ -175,7 +175,12 @@ def _wait_for(process: "subprocess.Popen[bytes]", ports: set[int]) -> bool:
     for port in ports:
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                # Until something is answered: a port may be open long before anybody is behind it (Hypercorn's is), and
+                # what a server does to start is not the row's work.
+                with socket.create_connection(("127.0.0.1", port), 1) as connection:
+                    connection.settimeout(_UP_LIMIT)
+                    connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                    connection.recv(1)
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > give_up:
