@@ -161,7 +161,7 @@ def test_the_log_says_how_many_lines_it_lost(pipe: tuple[int, int]) -> None:
         def told() -> bool:
             nonlocal heard
             heard += read_all(read)
-            return b"log lines dropped" in heard
+            return b"log lines dropped" in heard and heard.endswith(b"\n")
 
         eventually(told)
     assert f'"count":{writer.dropped}'.encode() in heard.splitlines()[-1]

@@ -32,51 +32,18 @@ from .door import Door, describe
 from .handshake import BadHead
 from .http1 import render
 from .http_framing import Guard
+from .patient import PatientStream, TakesNothing
 from .request_head import asks_for_websocket, is_whole, may_be_get
+from .traffic import CONNECTION, traffic
 
 _READ: Final = 64 * 1024
-# What a client must take within the send timeout.
-_SLICE: Final = 64 * 1024
-# The kernel's own limit for bytes that nobody acknowledges, in ms: for peers whose machine is gone.
-_UNACKNOWLEDGED: Final = 20_000
+# How long the kernel keeps, after our end, bytes that nobody acknowledges, in ms: for peers whose machine is gone. Not
+# before: it would also end one that is slow to make room.
+_UNACKNOWLEDGED: Final = 60_000
 # At most this much is thrown away from a client that goes on sending after our last byte.
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
 _LOOK: Final = 0.01
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-
-
-class Replayed(trio.abc.HalfCloseableStream):
-    """A plain stream whose first bytes were read before: it gives them again, once."""
-
-    def __init__(self, stream: trio.SocketStream, head: bytes) -> None:
-        self._stream = stream
-        self._head = head
-        self.socket = stream.socket
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """As trio's. Safe to cancel."""
-        if self._head:
-            await trio.lowlevel.checkpoint()
-            size = len(self._head) if max_bytes is None else max_bytes
-            head, self._head = self._head[:size], self._head[size:]
-            return head
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """As trio's. Cancelling it leaves half of the data sent."""
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """As trio's. Safe to cancel."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """As trio's. Safe to cancel."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """As trio's. Safe to cancel."""
-        await self._stream.aclose()
 
 
 class ContainedServer(TCPServer):
@@ -113,6 +80,8 @@ class ContainedServer(TCPServer):
             self._contain(error)
 
     async def _serve(self) -> None:
+        self._be_patient()
+        CONNECTION.set(lambda: traffic(_socket_of(self.stream)))
         connections = self._door.accepted_connections
         address = self._counted_for = self._door.address_of(_peer_of(_socket_of(self.stream)))
         connections.accepted(address)
@@ -127,6 +96,13 @@ class ContainedServer(TCPServer):
                 await self._turn_away(full)
         finally:
             self._stop_counting()
+
+    def _be_patient(self) -> None:
+        stream: Any = self.stream
+        if type(stream) is trio.SocketStream:
+            self.stream = PatientStream(stream, self._door.send_timeout)  # type: ignore[assignment]  # typed as TLS
+        elif isinstance(stream, trio.SSLStream) and type(stream.transport_stream) is trio.SocketStream:
+            stream.transport_stream = PatientStream(stream.transport_stream, self._door.send_timeout)
 
     def _stop_counting(self) -> None:
         if self._counts:
@@ -164,7 +140,7 @@ class ContainedServer(TCPServer):
             await trio.aclose_forcefully(stream)
             return True
         if not asks_for_websocket(head):
-            self.stream = Replayed(stream, head)  # type: ignore[assignment]  # typed there as TLS only
+            self.stream = PatientStream(stream, self._door.send_timeout, head)  # type: ignore[assignment]  # typed as TLS
             return False
         self._give(stream, head, "websocket")
         return True
@@ -211,7 +187,7 @@ class ContainedServer(TCPServer):
         """Do what the protocol says, within the send timeout, whether or not the app is cancelled meanwhile."""
         with trio.CancelScope(shield=True) as patience:
             if isinstance(event, RawData):
-                await self._send(event.data, patience)
+                await self._send(event.data)
             else:
                 patience.deadline = trio.current_time() + self._door.send_timeout
                 if isinstance(event, Closed):
@@ -221,15 +197,16 @@ class ContainedServer(TCPServer):
         if patience.cancelled_caught:
             await self._cut()
 
-    async def _send(self, data: bytes, patience: trio.CancelScope) -> None:
+    async def _send(self, data: bytes) -> None:
         async with self.send_lock:
             if self._finished:
                 return
             try:
-                for start in range(0, len(data), _SLICE):
-                    patience.deadline = trio.current_time() + self._door.send_timeout
-                    await self.stream.send_all(data[start : start + _SLICE])
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                if isinstance(error, TakesNothing) or isinstance(error.__cause__, TakesNothing):
+                    await self._cut()
+                    return
                 self._stop()
                 self._handling.cancel()
                 await self.protocol.handle(Closed())
@@ -338,6 +315,7 @@ class ContainedServer(TCPServer):
                     await self._send_eof()
                     await self._discard()
         finally:
+            _forget_soon(_socket_of(self.stream))
             await trio.aclose_forcefully(self.stream)
 
     async def _send_eof(self) -> None:
@@ -369,5 +347,9 @@ def _tune(stream: Any) -> None:
     sock = _socket_of(stream)
     with suppress(OSError):  # a Unix socket, or one that is gone already
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _forget_soon(sock: Any) -> None:
+    with suppress(OSError):  # closed already, or a Unix socket
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)

@@ -36,7 +36,7 @@ class Door:
     `adopts_http`: and plain HTTP, and so every plain socket at once. `accept`: who accepts on listening sockets that
     are for plain HTTP, where Hypercorn's worker brings them.
     `handshake_timeout`: within this a whole request head must have come.
-    `send_timeout`: within this a client must take 64 KiB of what it is sent, or it is cut.
+    `send_timeout`: within this a client must take something of what waits for it, or it is cut.
     `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
     sees that byte and not a reset.
     `ping_interval`: the longest time between a pong and the next ping, 80 % of it the shortest (0: no pings);

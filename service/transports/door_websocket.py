@@ -39,9 +39,12 @@ from service.core.ports import HttpAnswer
 from .deflate import Agreement, Inflater, Unfit, negotiate
 from .door import EXTENSION, Door
 from .handshake import BadHead, check_bytes, check_handshake
+from .traffic import CONNECTION, Traffic, shows_life
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0
+# What an HTTP/2 stream must take within the send timeout.
+_SLICE: Final = 16 * 1024
 _DEFAULT_LIMIT: Final = 1024 * 1024
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 
@@ -109,6 +112,7 @@ class DoorWebsocket(WSStream):
         self._app_returned = trio.Event()
         self._close_written = False
         self._over = trio.Event()
+        self._traffic: Callable[[], Traffic | None] = CONNECTION.get() or _unknown
 
     # ---- what Hypercorn's connection tells us
 
@@ -252,11 +256,11 @@ class DoorWebsocket(WSStream):
         # has its own deadline, for progress.
         over_h2 = self.scope["http_version"] >= "2"
         with trio.move_on_after(self._door.send_timeout if over_h2 else inf) as patience:
-            await self._app_send(message)
+            await self._app_send(message, patience)
         if patience.cancelled_caught:
             await self.send(StreamClosed(stream_id=self.stream_id))
 
-    async def _app_send(self, message: Any) -> None:
+    async def _app_send(self, message: Any, patience: trio.CancelScope) -> None:
         if message is None and self._disconnect_told:
             await self._over.wait()
         elif self.state is not ASGIWebsocketState.CONNECTED:
@@ -265,18 +269,21 @@ class DoorWebsocket(WSStream):
             await self._close(CloseCode.INTERNAL, "")
             await self.send(StreamClosed(stream_id=self.stream_id))
         elif message["type"] == "websocket.send":
-            await self._write(message)
+            await self._write(message, patience)
         elif message["type"] == "websocket.close":
             await self._close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
         else:
             raise UnexpectedMessageError(self.state, message["type"])
 
-    async def _write(self, message: Any) -> None:
+    async def _write(self, message: Any, patience: trio.CancelScope) -> None:
         # The protocol would refuse once the peer's Close has come; ours, which must be the last, has not
         # gone yet.
         if not self._close_written:
-            text, data = message.get("text"), message.get("bytes")
-            await self.send(Data(stream_id=self.stream_id, data=self._framed(text, data)))
+            data = self._framed(message.get("text"), message.get("bytes"))
+            step = len(data) if patience.deadline == inf else _SLICE
+            for start in range(0, len(data), step):
+                await self.send(Data(stream_id=self.stream_id, data=data[start : start + step]))
+                patience.deadline += self._door.send_timeout
 
     def _framed(self, text: str | None, data: bytes) -> bytes:
         if text is None:
@@ -304,11 +311,15 @@ class DoorWebsocket(WSStream):
     async def _with_extension(
         self, scope: Any, receive: Any, send: Any, sync_spawn: Callable[..., Any], call_soon: Callable[..., Any]
     ) -> None:
-        scope["extensions"][EXTENSION] = {"limit": self._limit}
+        scope["extensions"][EXTENSION] = {"limit": self._limit, "taken": self._taken}
         await self._asgi_app(scope, receive, send, sync_spawn, call_soon)
 
     def _limit(self, size: int) -> None:
         self._protocol.max_message_size = size or None
+
+    def _taken(self) -> int | None:
+        seen = self._traffic()
+        return None if seen is None else seen.taken
 
     # ---- pings
 
@@ -323,12 +334,29 @@ class DoorWebsocket(WSStream):
             self._ponged = trio.Event()
             self._protocol.send_ping(b"%d" % number)
             await self._flush()
-            with trio.move_on_after(self._door.pong_timeout) as patience:
-                await self._ponged.wait()
-            if patience.cancelled_caught and not self.closed:
+            if not await self._is_there() and not self.closed:
                 self._door.counts.mute_closed += 1
                 await self._close(CloseCode.SILENT, "no pong came in time")
                 await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _is_there(self) -> bool:
+        """Whether a pong came in time, or the connection has ended. Bytes that flow meanwhile give it more time: see
+        `shows_life`."""
+        before = self._traffic()
+        while True:
+            with trio.move_on_after(self._door.pong_timeout):
+                await self._ponged.wait()
+                return True
+            now = self._traffic()
+            if self.closed:
+                return True
+            if not shows_life(before, now):
+                return False
+            before = now
+
+
+def _unknown() -> None:
+    """The traffic where nobody knows."""
 
 
 def _check(request: Request) -> None:

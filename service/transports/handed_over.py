@@ -14,9 +14,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from .contained import ContainedServer, Replayed
+from .contained import ContainedServer
 from .door import Door
 from .http_server import configure
+from .patient import PatientStream
 
 GRACE: Final = 0.3
 """Seconds that requests under way have at the end."""
@@ -56,6 +57,7 @@ class HandedOver:
         if self._nursery is None:
             sock.close()
             return
-        stream: Any = Replayed(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), received)
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        stream: Any = PatientStream(plain, self._door.send_timeout, received)
         server = ContainedServer(self._door, self._app, self._config, self._context, ConnectionState({}), stream)
         self._nursery.start_soon(server.run)

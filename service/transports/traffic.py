@@ -9,6 +9,8 @@ Source: Linux' tcp(7), TCP_INFO, the fields tcpi_bytes_acked and tcpi_bytes_rece
 
 import socket
 import struct
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol
 
 _SIZE: Final = 136
@@ -40,6 +42,9 @@ def traffic(sock: Asked) -> Traffic | None:
         return None
     return Traffic(*_FIELDS.unpack_from(info, _OFFSET)) if len(info) == _SIZE else None
 
+
+CONNECTION: Final[ContextVar[Callable[[], Traffic | None] | None]] = ContextVar("CONNECTION", default=None)
+"""The traffic of the connection that a task serves, for those who are handed everything but the socket."""
 
 PING_BYTES: Final = 128
 """More than a ping of ours takes, with TLS and HTTP/2 around it: its acknowledgement alone proves nothing."""

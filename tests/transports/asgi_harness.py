@@ -104,6 +104,8 @@ class AsgiHarness:
             counts=counts,
             log=self.lines,
             handshake_timeout=options.handshake_timeout,
+            ping_interval=options.ping_interval,
+            pong_timeout=options.pong_timeout,
             compression=options.compression,
         )
         rate = options.max_messages_per_second
@@ -139,8 +141,8 @@ class DoorHarness:
             pressure=pressure,
             handshake_timeout=options.handshake_timeout,
             compression=options.compression,
-            ping_interval=25.0,
-            pong_timeout=10.0,
+            ping_interval=options.ping_interval,
+            pong_timeout=options.pong_timeout,
             max_messages_per_second=options.max_messages_per_second,
         )
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)

@@ -10,6 +10,7 @@ from .contract_compression import CompressionContract
 from .contract_crowd import CrowdContract
 from .contract_ending import EndingContract
 from .contract_handshake import HandshakeContract
+from .contract_life import LifeContract
 from .contract_messages import MessageContract
 from .contract_pressure import PressureContract
 from .harness import Harness, Options, flood, native_only, scripted, send_what_is_taken, still_serves, until
@@ -29,7 +30,13 @@ __all__ = [
 
 
 class TransportContract(
-    MessageContract, CompressionContract, EndingContract, CrowdContract, PressureContract, HandshakeContract
+    MessageContract,
+    CompressionContract,
+    EndingContract,
+    CrowdContract,
+    PressureContract,
+    LifeContract,
+    HandshakeContract,
 ):
     """The suite. Fixtures: `harness` (yours), `gate` and `counts` (a fresh one each)."""
 

@@ -34,6 +34,8 @@ class Options:
     hard_limit: int = 64 * 1024 * 1024
     total_limit: int = 256 * 1024 * 1024
     slow_seconds: float = 5.0
+    ping_interval: float = 25.0
+    pong_timeout: float = 10.0
 
 
 def pressure_of(options: Options) -> Pressure:

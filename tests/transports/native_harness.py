@@ -33,7 +33,11 @@ class NativeHarness:
         """A Reactor that doesn't run yet; `settings` are its own."""
         rate = options.max_messages_per_second
         self.pressure = pressure_of(options)
-        settings = {"ping_interval": 25.0, "pong_timeout": 10.0, "max_messages_per_second": rate} | settings
+        settings = {
+            "ping_interval": options.ping_interval,
+            "pong_timeout": options.pong_timeout,
+            "max_messages_per_second": rate,
+        } | settings
         return Reactor(
             gate,
             plain_http,

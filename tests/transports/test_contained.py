@@ -108,6 +108,21 @@ async def test_a_client_that_stops_reading_is_cut() -> None:
             assert len(client._buffer) < 30_000_000
 
 
+async def test_a_client_whose_link_is_slow_gets_everything() -> None:
+    stage = Stage(send_timeout=0.4, linger=0.2)
+    async with stage.serve() as address, await RawClient.dial(address, receive_buffer=65536) as client:
+        await client.send(GET.replace(b"hello", b"big"))
+        answer = await client.answer()
+        got = len(client._buffer)
+        # The kernel has megabytes of it: for seconds the gateway itself sees no progress.
+        while got < int(answer.headers["content-length"]):
+            with trio.fail_after(10):
+                data = await client.stream.receive_some(100_000)
+            assert data, f"cut after {got} bytes"
+            got += len(data)
+            await trio.sleep(len(data) / 4_000_000)
+
+
 @pytest.mark.parametrize("start", [b"", b"GET /hel", b"POST /length HTTP/1.1\r\nHost:", b"PRI * HT"])
 @pytest.mark.parametrize("adopting", [False, True], ids=["kept", "adopting"])
 async def test_half_a_head_then_silence(start: bytes, adopting: bool) -> None:
