@@ -47,7 +47,7 @@ def settings() -> dict[str, str]:
 
 def configuration(upstreams: Mapping[str, int], listen: int, folder: Path, *, restart: bool) -> str:
     """The guide's, for these ports."""
-    whole, upstream, retry = shown("nginx")
+    whole, _, _, upstream, retry = shown("nginx")
     if restart:
         whole = re.sub(r"^upstream.*?^}\n", lambda _: upstream, whole, flags=re.DOTALL | re.MULTILINE)
         whole = whole.replace("        proxy_pass", f"{retry}        proxy_pass")
@@ -151,6 +151,41 @@ def test_everything_goes_through_nginx(tmp_path: Path, server: str) -> None:
 
         large = [{"target": {"user_id": "nobody"}, "type": "t", "data": {"text": "x" * 4096}}] * 1000
         assert http.post("/api/notifications", json=large, headers=key).status_code == 202
+
+
+def below_a_path(whole: str, listen: int, inner: int) -> str:
+    """The guide's configuration twice: the outer nginx has the gateway below /gw/, behind an inner one."""
+    _, prefix, chain, _, _ = shown("nginx")
+    body = re.findall(r"location / \{\n(.*?)^    \}", whole, re.DOTALL | re.MULTILINE)[0]
+    rest = body.replace("        proxy_pass http://portico;\n", "")
+    names = re.findall(r"proxy_set_header (\S+)", chain)
+    kept = "".join(line for line in rest.splitlines(keepends=True) if not any(f" {name} " in line for name in names))
+    outer = f"{prefix}{rest}    }}\n".replace("http://portico/", f"http://127.0.0.1:{inner}/")
+    second = (
+        f"server {{\n listen 127.0.0.1:{inner};\n location / {{\n proxy_pass http://portico;\n{chain}{kept} }}\n}}\n"
+    )
+    assert whole.count("    location / {") == 1
+    return whole.replace("    location / {", outer + "    location / {") + second
+
+
+def test_below_a_path_behind_two_proxies_in_a_row(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        running = stack.enter_context(gateway(tmp_path, mode="integrated", settings=settings()))
+        upstream = int(running.base_url.rpartition(":")[2])
+        listen, inner = ports_that_are_free(2)
+        whole = configuration({"8000": upstream}, listen, tmp_path, restart=False)
+        stack.enter_context(nginx(below_a_path(whole, listen, inner), tmp_path))
+        http = stack.enter_context(http_once_up(f"https://127.0.0.1:{listen}"))
+        made_up = {"x-forwarded-proto": "http", "x-forwarded-host": "evil.example", "x-forwarded-prefix": "/evil"}
+        for headers in ({}, made_up):
+            info = http.get("/gw/api/b-client/websocket-info", headers=headers).json()
+            assert info["websocket_url"] == f"wss://127.0.0.1:{listen}/gw/api/websocket"
+        socket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
+        socket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
+        assert json.loads(socket.recv(LIMIT))["type"] == "registration_success"
+        # A page of the host that was asked for gets in, in production, whatever the inner proxy was asked for.
+        with connect(info["websocket_url"], ssl=trusting(), proxy=None, origin=Origin(f"https://127.0.0.1:{listen}")):
+            pass
 
 
 def test_who_comes_while_the_first_drains_gets_the_second(tmp_path: Path) -> None:
