@@ -14,13 +14,16 @@ _NAMES: Final = ("stdin", "stdout", "stderr")
 
 def open_standard_streams() -> None:
     """Have every standard stream that is closed read nothing and write to nowhere. Those that are open stay."""
-    for number, name in enumerate(_NAMES):
-        flags = os.O_RDONLY if number == 0 else os.O_WRONLY
+    for number in range(len(_NAMES)):
         if not _is_open(number):
-            _open_nowhere(number, flags)
+            _open_nowhere(number)
+    # Only now: what is opened here must not get one of those numbers.
+    for name in _NAMES:
         if getattr(sys, name) is None:
             # Python has no stream for a descriptor that was closed at its start, even if something has it by now.
-            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), "r" if number == 0 else "w", encoding="utf-8"))
+            reads = name == "stdin"
+            descriptor = os.open(os.devnull, os.O_RDONLY if reads else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(descriptor, "r" if reads else "w", encoding="utf-8"))
 
 
 def _is_open(number: int) -> bool:
@@ -31,8 +34,8 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def _open_nowhere(number: int, flags: int) -> None:
-    opened = os.open(os.devnull, flags)
+def _open_nowhere(number: int) -> None:
+    opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
     if opened != number:
         os.dup2(opened, number)
         os.close(opened)

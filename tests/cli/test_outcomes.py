@@ -1,0 +1,61 @@
+"""What a command's outcome is as an exit code."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from portico.client.errors import BadAddress, ClientError
+from service.cli.outcomes import INTERRUPTED, UNREACHABLE, WRONG, fail, run
+
+
+async def answers_seven() -> int:
+    await trio.lowlevel.checkpoint()
+    return 7
+
+
+async def has_no_address() -> int:
+    await trio.lowlevel.checkpoint()
+    raise BadAddress("'x' is no address.")
+
+
+async def reaches_nobody() -> int:
+    await trio.lowlevel.checkpoint()
+    raise ClientError("Nobody is there.")
+
+
+async def is_interrupted() -> int:
+    await trio.lowlevel.checkpoint()
+    raise KeyboardInterrupt
+
+
+async def is_interrupted_in_a_nursery() -> int:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(is_interrupted)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [
+        (answers_seven, 7, ""),
+        (has_no_address, WRONG, "portico: 'x' is no address.\n"),
+        (reaches_nobody, UNREACHABLE, "portico: Nobody is there.\n"),
+        (is_interrupted, INTERRUPTED, ""),
+        (is_interrupted_in_a_nursery, INTERRUPTED, ""),
+    ],
+)
+def test_every_outcome_is_an_exit_code(
+    program: Callable[[], Awaitable[int]], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(program)
+    assert ended.value.code == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_failure_is_a_line_for_each_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fail(WRONG, "One.", "Two.")
+    assert ended.value.code == WRONG
+    assert capsys.readouterr() == ("", "portico: One.\nportico: Two.\n")
