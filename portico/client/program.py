@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from typing import Final
 
 import trio
@@ -29,8 +30,12 @@ def run(program: Callable[[], Awaitable[object]]) -> None:
     shown on standard error too. To be called in the main thread.
     """
     _show_what_happens()
+    before = signal.getsignal(signal.SIGINT)
+    told_again: list[int] = []
     try:
-        trio.run(_until_told, program)
+        trio.run(_until_told, program, told_again)
+        if told_again:
+            sys.exit(INTERRUPTED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ClientError as error:
@@ -42,6 +47,8 @@ def run(program: Callable[[], Awaitable[object]]) -> None:
         if not all(isinstance(cause, ClientError) for cause in causes):
             raise
         _fail(causes)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fail(causes: list[BaseException]) -> None:
@@ -59,20 +66,31 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield error
 
 
-async def _until_told(program: Callable[[], Awaitable[object]]) -> None:
+async def _until_told(program: Callable[[], Awaitable[object]], told_again: list[int]) -> None:
     with trio.CancelScope() as scope:
         async with background_nursery() as nursery:
-            await nursery.start(_cancel_when_told, scope)
+            await nursery.start(_cancel_when_told, scope, told_again)
             await program()
 
 
-async def _cancel_when_told(scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
+async def _cancel_when_told(
+    scope: trio.CancelScope, told_again: list[int], *, task_status: trio.TaskStatus[None]
+) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for _ in signals:
-            # Cancels this task too, so that the next signal does what it does by default.
-            scope.cancel()
-            await trio.sleep_forever()
+            break
+    # The next signal does what it does by default: it raises KeyboardInterrupt in whatever code is running. That may be
+    # a library's, which takes it for the end of a connection, so it is noted too.
+    by_default = signal.getsignal(signal.SIGINT)
+
+    def again(number: int, frame: FrameType | None) -> None:
+        told_again.append(number)
+        if callable(by_default):
+            by_default(number, frame)
+
+    signal.signal(signal.SIGINT, again)
+    scope.cancel()
 
 
 def _show_what_happens() -> None:

@@ -213,14 +213,15 @@ def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
         assert again["offset"] > first["offset"], "its id counts as new"
         assert call(parts.api, "GET", f"/api/logins/{login}")[0] == 404
         client = here.clients[0]
-        told = len(client.told)
+        told, answers = len(client.told), len(client.registered_at)
         assert client.epoch not in epochs, "it was told by stream_gap"
         client.leave()
-        here.pump(1)
+        here.crowd.until(lambda: len(client.registered_at) > answers, 10, "it is back")
         assert len(client.told) == told, "what it was told is a position to come back from"
         [client.epoch] = epochs
+        answers = len(client.registered_at)
         client.leave()
-        here.pump(1)
+        here.crowd.until(lambda: len(client.registered_at) > answers, 10, "it is back")
         assert client.epoch not in epochs
         assert len(client.told) == told + 1
 

@@ -3,9 +3,11 @@
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
 from portico import NoWorkers, run
 from portico.client.program import FAILED, INTERRUPTED
@@ -108,3 +110,21 @@ def test_what_happens_is_shown_unless_logging_is_set_up(
     monkeypatch.setattr(log, "propagate", False)  # pytest has set up the root logger
     run(program)
     assert capsys.readouterr().err == "registered as w1\n"
+
+
+def test_a_second_ctrl_c_ends_it_also_where_the_interruption_is_swallowed() -> None:
+    """Python raises it in whatever code is running, and that may be code that takes it for a lost connection."""
+    before = signal.getsignal(signal.SIGINT)
+
+    async def program() -> None:
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            with suppress(KeyboardInterrupt), trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                signal.raise_signal(signal.SIGINT)
+                await trio.sleep(10)
+
+    assert ended(program) == INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is before
