@@ -19,6 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -50,6 +51,8 @@ from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.fingerprint import fingerprints
 from service.supervision.link import Supervised
+from service.tokens.key_store import KeyLog, KeyStore, TokenRules
+from service.tokens.keys import BadKey
 from service.transports import asgi, front_door
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
@@ -103,6 +106,7 @@ class Node:
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
         self.deployment = self._deployment()
+        self.keys = _key_store(settings, self.log)
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
@@ -111,6 +115,7 @@ class Node:
             journal=_NodeJournal(self.log, self.deployment),
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
+            tokens=None if self.keys is None else self.keys.verifier,
         )
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
@@ -232,6 +237,8 @@ class Node:
         down = self.background.down
         if down is not None:
             return f"the task {down} is down"
+        if self.keys is not None and self.keys.trouble is not None:
+            return self.keys.trouble
         return self.deployment.backplane.trouble
 
     def _log_request(self, head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
@@ -390,6 +397,8 @@ class Node:
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
                 nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
                 nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
+                if self.keys is not None:
+                    nursery.start_soon(self.background.keep, "keys", self.keys.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
@@ -588,12 +597,34 @@ def _tls_files(settings: Settings) -> tuple[str, str] | None:
     return settings.tls_cert, settings.tls_key
 
 
+def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:
+    """Where tokens are checked, or None where nobody looks at them. Raises StartError."""
+    if settings.auth == "off":
+        return None
+    rules = TokenRules(
+        secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
+        key_file=None if settings.jwt_public_keys is None else Path(settings.jwt_public_keys),
+        jwks_url=settings.jwks_url,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        leeway=settings.token_leeway,
+    )
+    try:
+        return KeyStore(rules, KeyLog(log), wall=time.time)
+    except BadKey as bad:
+        name = "PORTICO_JWT_SECRET" if str(bad).startswith("A shared secret") else "PORTICO_JWT_PUBLIC_KEYS"
+        raise StartError(f"{name}: {bad}") from None
+
+
 def _rules(settings: Settings) -> Rules:
     key = settings.websocket_handshake_key
     return Rules(
         production=settings.production,
         handshake_key=None if key is None else key.get_secret_value(),
         api_keys=tuple(secret.get_secret_value() for secret in settings.api_keys),
+        authentication=settings.auth,
+        open_requesters=settings.open_requesters,
+        open_users=settings.open_users,
         allowed_origins=settings.allowed_origins,
         registration_timeout=settings.registration_timeout,
         heartbeat_interval=settings.ping_interval,

@@ -263,9 +263,11 @@ class Stage:
         kind: str = "websocket",
         address: str = "192.0.2.1",
         host: str = "gw.example.com:8766",
+        query: str = "",
     ) -> tuple[Session, MemoryPeer]:
         """A connection, upgraded. Raises Refused where the gateway refuses the handshake."""
-        answer = self.gateway.admit(handshake(path, headers=headers, kind=kind, address=address, host=host))
+        shown = handshake(path, headers=headers, kind=kind, address=address, host=host, query=query)
+        answer = self.gateway.admit(shown)
         if isinstance(answer, HttpAnswer):
             raise Refused(answer)
         peer = MemoryPeer(address=address)
@@ -335,6 +337,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         defer = FifoDefer()
         journal = RecordingJournal()
         mine = {"random": random.Random(6 + number), **rules}
+        tokens = mine.pop("tokens", None)
         node = mine.pop("node", "node" if count == 1 else f"node-{number}")
         gateway = Gateway(
             Rules(**mine),
@@ -344,6 +347,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             journal=journal,
             backplane=MemoryBackplane(world, node, make_id),
             login_store=login_store,
+            tokens=tokens,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made

@@ -22,7 +22,7 @@ def text(**message: object) -> bytes:
 
 @pytest.mark.parametrize("mode", ["integrated", "adjacent"])
 async def test_a_proven_worker_answers_faster_than_the_rate(tmp_path: Path, mode: str) -> None:
-    settings = {"ENVIRONMENT": "production", "WEBSOCKET_HANDSHAKE_KEY": KEY}
+    settings = {"ENVIRONMENT": "production", "WEBSOCKET_HANDSHAKE_KEY": KEY, "PORTICO_OPEN_REQUESTERS": "true"}
     with gateway(tmp_path, mode=mode, settings=settings) as running:
         address = ("127.0.0.1", int(running.websocket_url.rpartition(":")[2]))
         async with await RawClient.open(address, "/worker") as worker, trio.open_nursery() as nursery:

@@ -5,7 +5,7 @@ Nothing here knows Prometheus: `http.health` reads these when somebody asks for 
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -53,6 +53,7 @@ class Counters:
         self.handshakes_timed_out = 0
         self.accept_pauses = 0
         self.refused_by_limit: Counter[str] = Counter()  # by limit
+        self.proofs_refused: Mapping[str, int] = {}  # by cause
         self.background_restarts: Counter[str] = Counter()  # by task
         self.connections_opened: Counter[str] = Counter()  # by transport
         self.connections_closed: Counter[str] = Counter()  # by close code

@@ -18,6 +18,7 @@ from portico.wire.messages import Identity
 from .cluster.backplane import Backplane
 from .cluster.cluster_messages import ClusterMessages
 from .connections.admission import AdmissionControl, ConnectionLimits, OriginPolicy
+from .connections.authentication import Authentication, AuthenticationRules, Mode
 from .connections.hub import Hub
 from .connections.presence import Presence
 from .connections.registration import DuplicatePolicy, Registration, RegistrationRules
@@ -37,6 +38,7 @@ from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
+from .proof import Tokens
 from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
@@ -50,6 +52,9 @@ class Rules:
     production: bool = False
     handshake_key: str | None = None
     api_keys: Collection[str] = ()
+    authentication: Mode = "off"
+    open_requesters: bool = True
+    open_users: bool = True
     allowed_origins: Collection[str] | None = None
     registration_timeout: float = 60.0
     heartbeat_interval: float = 25.0
@@ -83,6 +88,7 @@ class Gateway:
         journal: Journal,
         backplane: Backplane,
         login_store: LoginStore,
+        tokens: Tokens | None = None,
     ) -> None:
         self.rules: Final = rules
         self.backplane: Final = backplane
@@ -125,6 +131,13 @@ class Gateway:
         self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
         )
+        self.authentication = Authentication(
+            AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
+            tokens,
+            now=now,
+            wall=wall,
+        )
+        self.counters.proofs_refused = self.authentication.refused
         self.admission_control = self._make_admission_control()
         self._make_dialects()
         backplane.attach(self.delivery, self.cluster_messages)
@@ -142,17 +155,38 @@ class Gateway:
             handshakes_per_second=rules.max_handshakes_per_second,
             refused=self.counters.refused_by_limit,
         )
-        return AdmissionControl(origins, limits, self.worker_authentication, max_message_size=rules.max_message_size)
+        return AdmissionControl(
+            origins,
+            limits,
+            self.worker_authentication,
+            self.authentication,
+            max_message_size=rules.max_message_size,
+        )
 
     def _make_dialects(self) -> None:
         rules, wall = self.rules, self._wall
         self.actions = Actions()
-        add_own(self.actions, self.presence, wall)
+        add_own(self.actions, self.presence, self.authentication, wall)
         self.c_clients = CClientHandler(
-            CClientParts(self.registration, self.logins, self.backplane, rules.heartbeat_interval, make_id)
+            CClientParts(
+                self.registration,
+                self.authentication,
+                self.logins,
+                self.backplane,
+                rules.heartbeat_interval,
+                make_id,
+            )
         )
         self.envelopes = EnvelopeHandler(
-            EnvelopeParts(self.registration, self.actions, self.dispatcher, self.worker_authentication, wall, make_id),
+            EnvelopeParts(
+                self.registration,
+                self.authentication,
+                self.actions,
+                self.dispatcher,
+                self.worker_authentication,
+                wall,
+                make_id,
+            ),
             EnvelopeRules(
                 heartbeat_interval=rules.heartbeat_interval,
                 worker_capacity=rules.worker_capacity,
@@ -166,9 +200,14 @@ class Gateway:
         self.client_requests = ClientRequests(self.hub, self.envelopes, self.cluster_messages, self.remote)
         self.handlers: dict[str, Handler] = {
             handler.name: handler
-            for handler in (self.c_clients, self.envelopes, self.users, RequesterHandler(self.dispatcher))
+            for handler in (
+                self.c_clients,
+                self.envelopes,
+                self.users,
+                RequesterHandler(self.dispatcher, self.authentication),
+            )
         }
-        self._undecided = UndecidedHandler(self.c_clients, self.handlers)
+        self._undecided = UndecidedHandler(self.c_clients, self.handlers, self.authentication)
         self.handlers[UNDECIDED] = self._undecided
 
     def add_dialect(self, handler: Handler, *, path: str | None = None, subprotocol: str | None = None) -> None:
@@ -190,6 +229,7 @@ class Gateway:
     def opened(self, peer: Peer, admission: Admission) -> Session:
         """The upgrade was answered."""
         session = Session(self, peer, make_id(), self._undecided, self._wall(), trusted=admission.trusted)
+        self.authentication.adopt(session, admission.proof)
         self.sessions[session] = None
         too_many = self.admission_control.limits.opened(session.address)
         self.counters.connections_opened[peer.transport] += 1
@@ -221,6 +261,7 @@ class Gateway:
     def on_closed(self, session: Session, code: int, reason: str) -> None:
         """A session is over: forget it."""
         self._deadlines.discard(session)
+        self.authentication.forget(session)
         self.registration.forget(session)
         self.sessions.pop(session, None)
         self.admission_control.limits.closed(session.address)
@@ -265,6 +306,7 @@ class Gateway:
         self.logins.expire(now)
         self.cluster_messages.tick()
         self._positions.tick()
+        self.authentication.tick()
         self.remote.tick()
 
     def busy(self, session: Session) -> bool:

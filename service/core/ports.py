@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, Protocol
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 
+from .proof import Proof
+
 Monotonic = Callable[[], float]
 """Seconds on a clock that never goes back; for deadlines and latencies."""
 
@@ -162,7 +164,7 @@ class Admission:
 
     `subprotocol`: what its answer names in Sec-WebSocket-Protocol, one that the client offered. `max_message_size`:
     bytes that a message may have at first (0: no limit). The rest is the gateway's own: the dialect, whether it is a
-    worker by its path, the user that the path names, and whether the handshake bore an API key.
+    worker by its path, the user that the path names, whether the handshake bore an API key, and what it has proven.
     """
 
     subprotocol: str | None = None
@@ -171,6 +173,7 @@ class Admission:
     worker: bool = False
     user_id: str | None = None
     trusted: bool = False
+    proof: Proof | None = None
 
 
 class Gate(Protocol):

@@ -43,6 +43,10 @@ def redis_url(known: Known) -> SecretStr | None:
     return SecretStr(f"redis://{f'[{host}]' if ':' in host else host}:{known['redis_port']}/0")
 
 
+def open_in_development(known: Known) -> bool:
+    return bool(known["environment"] == "development")
+
+
 def name(_: Known) -> str:
     host = re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:100] or "node"
     return f"{host}-{os.getpid()}"

@@ -154,6 +154,22 @@ def _api_keys(value: object) -> object:
     return tuple(SecretStr(key) for key in keys)
 
 
+def _text(value: object) -> object:
+    if isinstance(value, str) and not (0 < len(value) <= 256 and value.isprintable()):
+        raise Wrong("must be 1 to 256 printable characters")
+    return value
+
+
+def _texts(value: object) -> object:
+    return tuple(_text(item) for item in items(value)) if isinstance(value, str) else value
+
+
+def _file(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise Wrong("must be the path of a file")
+    return value
+
+
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -328,6 +344,7 @@ Strategy = Annotated[
     BeforeValidator(_lower),
     Form("least_loaded, round_robin, random or weighted_random"),
 ]
+AuthMode = Annotated[Literal["off", "optional", "required"], BeforeValidator(_lower), Form("off, optional or required")]
 LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lower), Form("json or console")]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
@@ -363,8 +380,12 @@ Origins = Annotated[
     BeforeValidator(_origins),
     Form("origins such as https://example.com or https://*.example.com, separated by commas, or *"),
 ]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), Form("texts, separated by commas")]
+OptionalText = Annotated[str | None, BeforeValidator(_text), Form("a text")]
+KeyFile = Annotated[str | None, BeforeValidator(_file), Form("the path of a file")]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules), Form("names of Python modules, separated by commas")]
 WebSocketUrl = Annotated[str | None, BeforeValidator(_url(_WEBSOCKET_URL, ("ws", "wss"))), Form(_WEBSOCKET_URL)]
+OptionalHttpUrl = Annotated[str | None, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]
 HttpUrl = Annotated[str, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]
 RedisUrl = Annotated[
     SecretStr | None,

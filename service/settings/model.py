@@ -152,6 +152,40 @@ class Values(BaseSettings):
         "What a worker must say to be let in. In production workers need this or an API key; in development "
         "anyone may be a worker. A wrong key is refused wherever this is set.",
     )
+    auth: forms.AuthMode = setting(
+        ENTRY,
+        "What connections must prove by a token: off looks at none, optional holds those to theirs that show one, "
+        "required lets nobody be anybody without. Unset in production it counts as off, and the gateway says so.",
+        "off",
+    )
+    jwt_secret: forms.Secret = setting(
+        ENTRY, "The shared secret of tokens that are signed with HS256, HS384 or HS512: 32 bytes or more."
+    )
+    jwt_public_keys: forms.KeyFile = setting(
+        ENTRY,
+        "A file with the public keys of tokens that are signed with RS, PS, ES or EdDSA: PEM blocks, a JWK or a JWKS. "
+        "It is read again when it changes.",
+    )
+    jwks_url: forms.OptionalHttpUrl = setting(
+        ENTRY, "Where such keys are fetched: every 5 minutes, and when a token names one that is not known."
+    )
+    token_issuer: forms.OptionalText = setting(ENTRY, "What a token's `iss` must be; unset: anything.")
+    token_audience: forms.Texts = setting(
+        ENTRY, "What a token's `aud` must have one of. Unset: a token for any audience is refused.", ()
+    )
+    token_leeway: forms.Seconds = setting(ENTRY, "How far clocks may differ where a token's times are checked.", 30.0)
+    open_requesters: forms.Flag = setting(
+        ENTRY,
+        "Whether `/requester` is open to those who prove nothing.",
+        derive=defaults.open_in_development,
+        shown="true in development, false in production",
+    )
+    open_users: forms.Flag = setting(
+        ENTRY,
+        "Whether `/ws/{user_id}` is open to those who prove nothing.",
+        derive=defaults.open_in_development,
+        shown="true in development, false in production",
+    )
     duplicate_client: forms.Duplicates = setting(
         ENTRY,
         "A client that is connected already connects again: replace closes the older connection, on whatever node; "

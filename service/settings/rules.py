@@ -20,6 +20,7 @@ _MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
 _PARTS: Final = frozenset({"REDIS_URL", "REDIS_HOST", *_MODE})
 _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
 _TLS: Final = frozenset({CERT, KEY})
+_AUTH: Final = frozenset({"PORTICO_AUTH", "PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL"})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
 _BURST_SECONDS: Final = 2
 
@@ -29,9 +30,19 @@ def contradictions(settings: Values) -> Iterator[Contradiction]:
     yield from ((_MODE, sentence) for sentence in _mode(settings))
     yield from ((_PARTS, sentence) for sentence in _parts(settings))
     yield from ((_PORTS, sentence) for sentence in _ports(settings))
+    yield from ((_AUTH, sentence) for sentence in _tokens(settings))
     yield from ((_TLS, sentence) for sentence in certificate_problems(settings.tls_cert, settings.tls_key))
     if settings.tls_cert is not None:
         yield from ((_PORTS | _TLS, sentence) for sentence in plain_ports(settings))
+
+
+def _tokens(settings: Values) -> Iterator[str]:
+    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url)
+    if settings.auth != "off" and all(source is None for source in sources):
+        yield (
+            f"PORTICO_AUTH is {settings.auth}, but there is nothing to check tokens with: set PORTICO_JWT_SECRET, "
+            "PORTICO_JWT_PUBLIC_KEYS or PORTICO_JWKS_URL."
+        )
 
 
 def _mode(settings: Values) -> Iterator[str]:
@@ -82,6 +93,10 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     yield from _read_otherwise(settings, values)
     if settings.production:
         yield from _open_or_shut(settings)
+    if settings.auth == "off":
+        for name in ("PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL"):
+            if name in values:
+                yield f"{name} is set, but PORTICO_AUTH is off: set it to optional or required, or unset this one."
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield (
             "PORTICO_TRUSTED_PROXIES trusts every address, so anyone can forge where a request comes from: "
@@ -129,6 +144,11 @@ def _read_otherwise(settings: Values, values: Mapping[str, str]) -> Iterator[str
 
 
 def _open_or_shut(settings: Values) -> Iterator[str]:
+    if settings.auth == "off":
+        yield (
+            "PORTICO_AUTH is off, so in production anybody may connect as any user: set it to required, or to optional "
+            "while some clients have no tokens yet."
+        )
     if not settings.api_keys:
         yield "PORTICO_API_KEYS is not set, so in production the HTTP API answers 403: set one or more keys."
     if not settings.api_keys and settings.websocket_handshake_key is None:

@@ -29,6 +29,7 @@ TIMEOUT: Final = 5.0
 MAX_ANSWER: Final = 256 << 10
 FILE_CHECK: Final = 1.0
 """Seconds between two looks at a file."""
+_NONE: Final = KeyRing()
 
 
 class KeyEvents(Protocol):
@@ -94,7 +95,7 @@ class JwksEndpoint:
     @property
     def ring(self) -> KeyRing:
         """The keys in force: empty before the first answer, and when the last good one is too old."""
-        return self._ring if self._now() < self._good_until else KeyRing()
+        return self._ring if self._now() < self._good_until else _NONE
 
     def want(self) -> None:
         """Somebody showed a key id that is not known: ask soon. Never waits."""

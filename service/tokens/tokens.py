@@ -12,7 +12,7 @@ Source: RFC 7519; RFC 8725 for what to refuse.
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Collection
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from joserfc.errors import JoseError
@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 
 from portico.wire.faults import PeerFault
 from portico.wire.strict_json import check_keys, decode, fields_of
-from service.core.connections.proof import PATTERN_FIELDS, ROLES, Patterns, Proof, Role
+from service.core.proof import PATTERN_FIELDS, ROLES, NotProven, Patterns, Proof, Role
 
 from .keys import PUBLIC_ALGORITHMS, SECRET_ALGORITHMS, KeyRing
 
@@ -29,34 +29,12 @@ MAX_TOKEN: Final = 8192
 """Characters of a token: as long as a whole request head may be."""
 MAX_PATTERNS: Final = 100
 
-Cause = Literal[
-    "too_long",
-    "malformed",
-    "algorithm",
-    "unknown_key",
-    "signature",
-    "claims",
-    "expired",
-    "not_yet",
-    "issuer",
-    "audience",
-]
-
 T = TypeVar("T")
 Text = Annotated[str, Meta(min_length=1, max_length=256)]
 OneOrMore = Text | Annotated[list[Text], Meta(max_length=MAX_PATTERNS)]
 
 
 _FORM: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
-
-
-class TokenRefused(Exception):
-    """A token that proves nothing. `cause` is one of a fixed set; `message` is a sentence without the token in it."""
-
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause: Final[Cause] = cause
-        self.message: Final = message
 
 
 class _Header(Struct):
@@ -116,24 +94,24 @@ class TokenVerifier:
         self._on_unknown_key = on_unknown_key
 
     def verify(self, token: str) -> Proof:
-        """The proof that a token is. Raises TokenRefused."""
+        """The proof that a token is. Raises NotProven."""
         if len(token) > MAX_TOKEN:
-            raise TokenRefused("too_long", f"The token is longer than {MAX_TOKEN} characters.")
+            raise NotProven("too_long", f"The token is longer than {MAX_TOKEN} characters.")
         if not _FORM.fullmatch(token):
-            raise TokenRefused("malformed", "The token is no signed JWT: three parts of base64url with dots between.")
+            raise NotProven("malformed", "The token is no signed JWT: three parts of base64url with dots between.")
         head, payload, signature = map(_decoded, token.split("."))
         self._check_signature(token.rpartition(".")[0].encode(), signature, _header(head))
         return self._proof(_read(_claims_decoder, _CLAIM_KEYS, payload))
 
     def _check_signature(self, signed: bytes, signature: bytes, header: _Header) -> None:
         if header.alg not in SECRET_ALGORITHMS and header.alg not in PUBLIC_ALGORITHMS:
-            raise TokenRefused("algorithm", "The token is signed by an algorithm that is not taken here.")
+            raise NotProven("algorithm", "The token is signed by an algorithm that is not taken here.")
         ring = self._keys()
         candidates = ring.candidates(header.alg, header.kid)
         if header.kid is not None and not ring.knows(header.kid):
             self._on_unknown_key()
         if not candidates:
-            raise TokenRefused("unknown_key", "The token is signed with a key that is not known here.")
+            raise NotProven("unknown_key", "The token is signed with a key that is not known here.")
         # Not through the library's registry, which warns at every token that says `EdDSA` instead of `Ed25519`.
         algorithm = JWSRegistry.algorithms[header.alg]
         for key in candidates:
@@ -142,26 +120,26 @@ class TokenVerifier:
                     return
             except (JoseError, ValueError, TypeError):
                 continue
-        raise TokenRefused("signature", "The token's signature does not hold.")
+        raise NotProven("signature", "The token's signature does not hold.")
 
     def _proof(self, claims: _Claims) -> Proof:
         now = self._wall()
         if claims.exp is not None and claims.exp + self._leeway <= now:
-            raise TokenRefused("expired", "The token has expired.")
+            raise NotProven("expired", "The token has expired.")
         if claims.nbf is not None and claims.nbf - self._leeway > now:
-            raise TokenRefused("not_yet", "The token is not valid yet.")
+            raise NotProven("not_yet", "The token is not valid yet.")
         if claims.iat is not None and claims.iat - self._leeway > now:
-            raise TokenRefused("not_yet", "The token was issued in the future.")
+            raise NotProven("not_yet", "The token was issued in the future.")
         if self._issuer is not None and claims.iss != self._issuer:
-            raise TokenRefused("issuer", "The token is of another issuer.")
+            raise NotProven("issuer", "The token is of another issuer.")
         # RFC 7519, section 4.1.3: a token for an audience is refused by whoever doesn't know itself to be in it.
         if (self._audience or claims.aud is not None) and self._audience.isdisjoint(_several(claims.aud) or ()):
-            raise TokenRefused("audience", "The token is for another audience (PORTICO_TOKEN_AUDIENCE).")
+            raise NotProven("audience", "The token is for another audience (PORTICO_TOKEN_AUDIENCE).")
         if claims.role not in ROLES:
-            raise TokenRefused("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
+            raise NotProven("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
         role: Role = claims.role
         if role == "client" and claims.sub is None:
-            raise TokenRefused("claims", "The token names no user: `sub` is missing.")
+            raise NotProven("claims", "The token names no user: `sub` is missing.")
         fields: dict[str, Patterns] = {}
         for name in PATTERN_FIELDS:
             allowed = _several(getattr(claims, name))
@@ -182,7 +160,7 @@ class TokenVerifier:
 def _header(raw: bytes) -> _Header:
     header = _read(_header_decoder, _HEADER_KEYS, raw)
     if header.crit is not None or header.b64 is not None:
-        raise TokenRefused("malformed", "The token's header asks for an extension that is not known here (crit).")
+        raise NotProven("malformed", "The token's header asks for an extension that is not known here (crit).")
     return header
 
 
@@ -190,7 +168,7 @@ def _decoded(part: str) -> bytes:
     try:
         return urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
-        raise TokenRefused("malformed", "A part of the token is not base64url.") from None
+        raise NotProven("malformed", "A part of the token is not base64url.") from None
 
 
 def _several(claim: str | list[str] | None) -> Patterns | None:
@@ -205,4 +183,4 @@ def _read(decoder: msgspec.json.Decoder[T], keys: tuple[bytes, ...], payload: by
         check_keys(payload, keys, inside=False)
         return decode(decoder, payload)
     except PeerFault as fault:
-        raise TokenRefused("claims", f"The token's claims cannot be read: {fault.message}") from None
+        raise NotProven("claims", f"The token's claims cannot be read: {fault.message}") from None

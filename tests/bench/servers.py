@@ -129,6 +129,8 @@ def _settings(server: Server, ports: Sequence[int]) -> dict[str, object]:
         return {"PYTHONPATH": str(_PEERS)}
     return {
         "ENVIRONMENT": "production",
+        "PORTICO_OPEN_REQUESTERS": "true",
+        "PORTICO_OPEN_USERS": "true",
         "HOST": "127.0.0.1",
         "PORT": ports[0],
         "WEBSOCKET_PORT": "same" if server.one_port else ports[1],

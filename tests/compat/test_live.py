@@ -79,6 +79,8 @@ def test_a_production_deployment_with_its_keys(server: str, tmp_path: Path) -> N
         "ENVIRONMENT": "production",
         "WEBSOCKET_HANDSHAKE_KEY": "handshake-key-of-the-tests",
         "PORTICO_API_KEYS": "api-key-of-the-tests",
+        "PORTICO_OPEN_REQUESTERS": "true",
+        "PORTICO_OPEN_USERS": "true",
     }
     names = {row.name for row in ALL if not row.by_client}
     with gateway(tmp_path, server=server, settings=settings) as live:

@@ -82,6 +82,13 @@ REFUSALS = [
     ({"PORTICO_API_KEYS": f"{KEY},short"}, "has a key that is too short (number 2)"),
     ({"PORTICO_API_KEYS": "a key with several words"}, "has a key (number 1) that is not all printable ASCII"),
     ({"WEBSOCKET_HANDSHAKE_KEY": "\udcff"}, "WEBSOCKET_HANDSHAKE_KEY must be UTF-8 text."),
+    ({"PORTICO_AUTH": "yes"}, "PORTICO_AUTH must be off, optional or required, but it is 'yes'."),
+    ({"PORTICO_AUTH": "required"}, "there is nothing to check tokens with: set PORTICO_JWT_SECRET"),
+    ({"PORTICO_JWT_SECRET": "\udcff"}, "PORTICO_JWT_SECRET must be UTF-8 text."),
+    ({"PORTICO_JWT_PUBLIC_KEYS": "\0"}, "PORTICO_JWT_PUBLIC_KEYS must be the path of a file"),
+    ({"PORTICO_JWKS_URL": "ftp://id.example.com/keys"}, "PORTICO_JWKS_URL must be an http:// or https:// URL"),
+    ({"PORTICO_TOKEN_ISSUER": "a" * 257}, "PORTICO_TOKEN_ISSUER must be 1 to 256 printable characters"),
+    ({"PORTICO_TOKEN_AUDIENCE": "a,\x07"}, "PORTICO_TOKEN_AUDIENCE must be 1 to 256 printable characters"),
     ({"PORTICO_NAME": "a b"}, "PORTICO_NAME must be 1 to 128 letters, digits, dots, hyphens or underscores"),
     ({"PORTICO_NAME": "a" * 129}, "PORTICO_NAME must be"),
     ({"PORTICO_DUPLICATE_CLIENT": "drop"}, "PORTICO_DUPLICATE_CLIENT must be replace, keep or allow, but it is 'drop'"),
@@ -99,6 +106,7 @@ _SECONDS = (
     "REGISTRATION_TIMEOUT",
     "PING_INTERVAL",
     "PONG_TIMEOUT",
+    "TOKEN_LEEWAY",
     "WORKER_TIMEOUT",
 )
 
@@ -123,7 +131,7 @@ for _name in (
     ]
 
 
-for _name in ("COMPRESSION", "INGRESS", "ACCESS_LOG"):
+for _name in ("COMPRESSION", "INGRESS", "ACCESS_LOG", "OPEN_REQUESTERS", "OPEN_USERS"):
     REFUSALS += [({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be true or false") for bad in ("maybe", "2")]
 
 

@@ -5,7 +5,9 @@ import pytest
 from service.settings import Settings
 from tests.settings.given import API, KEY, PRODUCTION, WEBSOCKET
 
-LOCKED = {**PRODUCTION, "PORTICO_API_KEYS": KEY}
+SECRET = "0123456789abcdef0123456789abcdef"
+TOKENS = {"PORTICO_AUTH": "required", "PORTICO_JWT_SECRET": SECRET}
+LOCKED = {**PRODUCTION, **TOKENS, "PORTICO_API_KEYS": KEY}
 
 
 @pytest.mark.parametrize(
@@ -14,8 +16,10 @@ LOCKED = {**PRODUCTION, "PORTICO_API_KEYS": KEY}
         ({}, []),
         (LOCKED, []),
         ({"PORTICO_ALLOWED_ORIGINS": "*", "DEBUG": "true"}, []),
-        (PRODUCTION, ["PORTICO_API_KEYS is not set, so in production the HTTP API answers 403", "workers are refused"]),
-        ({**PRODUCTION, "WEBSOCKET_HANDSHAKE_KEY": "x"}, ["PORTICO_API_KEYS is not set"]),
+        ({**PRODUCTION, **TOKENS}, ["in production the HTTP API answers 403", "workers are refused"]),
+        ({**PRODUCTION, "PORTICO_API_KEYS": KEY}, ["anybody may connect as any user"]),
+        ({"PORTICO_JWT_SECRET": SECRET}, ["PORTICO_JWT_SECRET is set, but PORTICO_AUTH is off"]),
+        ({**PRODUCTION, **TOKENS, "WEBSOCKET_HANDSHAKE_KEY": "x"}, ["PORTICO_API_KEYS is not set"]),
         ({**LOCKED, "PORTICO_ALLOWED_ORIGINS": "*"}, ["every web page may connect"]),
         ({**LOCKED, "DEBUG": "true"}, ["DEBUG is on in production"]),
         ({"REDIS_URL": "redis://:geheim@r"}, []),

@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import OctKey
 
+from service.core.proof import NotProven
 from service.tokens.keys import KeyRing, public_keys, secret_key
-from service.tokens.tokens import MAX_TOKEN, TokenRefused, TokenVerifier
+from service.tokens.tokens import MAX_TOKEN, TokenVerifier
 
 from .signing import ALGORITHMS, NOW, SECRET, jwk, part, private, public_pem, signed, signing_key, token
 
@@ -23,7 +24,7 @@ def verifier(*kinds: str, **options: object) -> TokenVerifier:
 
 
 def cause(check: TokenVerifier, text: str) -> str:
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(NotProven) as refused:
         check.verify(text)
     assert text[:20] not in refused.value.message
     return refused.value.cause
@@ -180,7 +181,7 @@ def test_payloads_that_are_no_claims(payload: bytes) -> None:
     ["", ".", "..", "...", "a.b", "a.b.c.d", "é.é.é", "a b c", "\x00.\x00.\x00", "eyJhbGciOiJIUzI1NiJ9..", "====.x.y"],
 )
 def test_what_is_no_token(text: str) -> None:
-    with pytest.raises(TokenRefused):
+    with pytest.raises(NotProven):
         verifier().verify(text)
 
 

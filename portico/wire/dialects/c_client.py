@@ -14,7 +14,7 @@ from ..frame import Frame
 from ..messages import Event, Identity, Name, encode, flat
 from ..strict_json import check_keys, check_numbers, check_text, decode, peek
 
-TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback"})
+TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
 REGISTER: Final = "c_client_register"
 
@@ -58,12 +58,19 @@ class SessionFeedback(Struct, tag_field="type", tag="session_feedback"):
     message: Report | None = None
 
 
-Message = Register | SessionFeedback | Heartbeat
+class TokenRefresh(Struct, tag_field="type", tag="token_refresh"):
+    """`token_refresh`: a newer token of the same user's."""
+
+    token: str
+
+
+Message = Register | SessionFeedback | Heartbeat | TokenRefresh
 
 _head = msgspec.json.Decoder(Head)
 _message: Final = msgspec.json.Decoder(Message)
 _register = msgspec.json.Decoder(Register)
 _feedback = msgspec.json.Decoder(SessionFeedback)
+_refresh = msgspec.json.Decoder(TokenRefresh)
 _QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
 _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
@@ -109,6 +116,8 @@ def _explained(payload: bytes) -> Message | str:
     _check(payload)
     if kind == SessionFeedback.__struct_config__.tag:
         return decode(_feedback, payload)
+    if kind == TokenRefresh.__struct_config__.tag:
+        return decode(_refresh, payload)
     if kind != REGISTER:
         return kind
     try:
@@ -136,22 +145,31 @@ def _bad_register(fault: PeerFault) -> BadRegister:
 
 
 def registration_success(
-    identity: Identity, connection_id: str, node: str, heartbeat_interval: float, resume: object
+    identity: Identity,
+    connection_id: str,
+    node: str,
+    heartbeat_interval: float,
+    resume: object,
+    expires_at: float | None = None,
 ) -> Frame:
-    """The answer to a registration that was accepted."""
-    return Frame(
-        encode(
-            {
-                "type": "registration_success",
-                "client_id": identity.client_id,
-                "user_id": identity.user_id,
-                "connection_id": connection_id,
-                "node": node,
-                "heartbeat_interval": heartbeat_interval,
-                "resume": resume,
-            }
-        )
-    )
+    """The answer to a registration that was accepted. `expires_at`: when its token ends."""
+    fields: dict[str, object] = {
+        "type": "registration_success",
+        "client_id": identity.client_id,
+        "user_id": identity.user_id,
+        "connection_id": connection_id,
+        "node": node,
+        "heartbeat_interval": heartbeat_interval,
+        "resume": resume,
+    }
+    if expires_at is not None:
+        fields["expires_at"] = expires_at
+    return Frame(encode(fields))
+
+
+def token_refreshed(expires_at: float | None) -> Frame:
+    """The answer to a `token_refresh`."""
+    return Frame(encode({"type": "token_refresh", "expires_at": expires_at}))
 
 
 class _Claimed(Struct):

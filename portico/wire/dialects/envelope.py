@@ -99,6 +99,7 @@ class Custom(Struct):
     event: Name
     request_id: str | None = None
     capacity: Capacity | None = None
+    token: str | None = None
 
 
 _envelope = msgspec.json.Decoder(Envelope)

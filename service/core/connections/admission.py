@@ -1,8 +1,8 @@
 """Admission: from a handshake's path, subprotocols, origin and address to an Admission, or to an HTTP refusal.
 
-Three rules, in this order: the path leads somewhere; a page of that origin may use the gateway (programs, which send
-no Origin, may); there are not too many connections. What one connection may send is the transports' affair. 0 means no
-limit. Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
+Four rules, in this order: the path leads somewhere; a page of that origin may use the gateway (programs, which send
+no Origin, may); there are not too many connections; it proves what the path wants. What one connection may send is the
+transports' affair. 0 means no limit. Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
 """
 
 from collections import Counter
@@ -17,7 +17,9 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
+from ..proof import NotProven
 from ..token_bucket import TokenBucket
+from .authentication import Authentication, bearer_of
 from .worker_authentication import WorkerAuthentication
 
 USER_PATH: Final = "/ws/"
@@ -179,12 +181,14 @@ class AdmissionControl:
         origins: OriginPolicy,
         limits: ConnectionLimits,
         workers: WorkerAuthentication,
+        authentication: Authentication,
         *,
         max_message_size: int,
     ) -> None:
         self.origins: Final = origins
         self.limits: Final = limits
         self._workers = workers
+        self._authentication = authentication
         self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
         self._paths: dict[str, Entrance] = {
@@ -238,13 +242,21 @@ class AdmissionControl:
         subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
         if subprotocol is not None and entrance.dialect == UNDECIDED:
             entrance = Entrance(self._subprotocols[subprotocol])
+        trusted = self._workers.api_key(handshake.headers.get("authorization"))
+        try:
+            proof = self._authentication.of_handshake(handshake, entrance.dialect, user_id, trusted=trusted)
+        except NotProven as fault:
+            return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
+        except PeerFault as fault:
+            return _refuse(403, fault.code, fault.message)
         return Admission(
-            subprotocol,
+            subprotocol or bearer_of(handshake.headers.get("sec-websocket-protocol")) if proof else subprotocol,
             self._max_message_size,
             entrance.dialect,
             entrance.worker,
             user_id,
-            self._workers.api_key(handshake.headers.get("authorization")),
+            trusted,
+            proof,
         )
 
     def _choose(self, offered: str | None, dialect: str) -> str | None:
@@ -268,10 +280,9 @@ def _user_id(user_id: str) -> str:
     return user_id
 
 
-def _refuse(status: int, code: ErrorCode, message: str) -> HttpAnswer:
-    return HttpAnswer(
-        status, (("content-type", "application/json"),), encode({"error": {"code": code, "message": message}})
-    )
+def _refuse(status: int, code: ErrorCode, message: str, *headers: tuple[str, str]) -> HttpAnswer:
+    body = encode({"error": {"code": code, "message": message}})
+    return HttpAnswer(status, (("content-type", "application/json"), *headers), body)
 
 
 def _not_now(problem: str) -> HttpAnswer:

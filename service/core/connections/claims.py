@@ -45,6 +45,7 @@ class _Claim(Struct, array_like=True):
     at: float  # read by nodes of earlier versions only
     session: str
     dialect: str = "c_client"
+    principal: str = ""
 
 
 class _Standing(Struct, array_like=True):
@@ -98,6 +99,7 @@ class Claims:
                 session.registered_at or 0.0,
                 session.id,
                 session.handler.name,
+                _principal(session),
             )
             self._cluster_messages.backplane.tell_holders(Target("client_id", identity.client_id), CLAIM, encode(claim))
 
@@ -105,6 +107,8 @@ class Claims:
         claim = _claim(body)
         for session in self._hub.same_client(Identity(claim.client_id, user_id=claim.user_id, node_id=claim.node_id)):
             if session.handler.name != claim.dialect or not session.replaceable:
+                continue
+            if _principal(session) != claim.principal:
                 continue
             if session.over or session.registered_at is None:
                 continue  # one that is joining will claim for itself
@@ -182,3 +186,9 @@ class Claims:
             and not session.over
             and (session.registered_at, session.id) < (at, name)
         )
+
+
+def _principal(session: Session) -> str:
+    """What a session has proven, as text: only a connection that has proven the same replaces it."""
+    proof = session.proof
+    return "" if proof is None else encode([proof.user_id, proof.role, proof.tenant]).decode()

@@ -226,7 +226,11 @@ class Presence:
     def _rows(self, wanted: _Wanted) -> list[dict[str, object]]:
         found = self._selected(wanted.filters) if wanted.filters else self._hub
         page = islice(found, wanted.offset, wanted.offset + wanted.limit)
-        return [{**describe(session), "node": self._own} for session in page]
+        return [self.own(session) for session in page]
+
+    def own(self, session: Session) -> dict[str, object]:
+        """One connection of this node, as lists of clients show it."""
+        return {**describe(session), "node": self._own}
 
     def _kick(self, client_id: str) -> int:
         sessions = [s for s in self._hub.find(Target("client_id", client_id)) if not s.over]

@@ -37,6 +37,7 @@ from ..cluster.backplane import Joined, Resume
 from ..cluster.cluster_messages import ClusterMessages
 from ..ports import Wall
 from ..reply import Reply
+from .authentication import same_principal
 from .claims import REPLACED, Claims
 from .held import Held, HeldMessage, Replay
 from .hub import Hub
@@ -70,11 +71,13 @@ class Registered(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a registration is refused: `reason` for programs, `message` for people; `close` ends the connection."""
+    """Why a registration is refused: `reason` for programs, `message` for people; `close` ends the connection, with
+    the reason `closing`."""
 
     reason: str
     message: str
     close: CloseCode | None = None
+    closing: str = ""
 
 
 class Registrant(Protocol):
@@ -259,6 +262,10 @@ class Registration:
                 return item if item.joined is None else None
         return None
 
+    def refuse(self, session: Session, identity: Identity, registrant: Registrant, refusal: Refusal) -> None:
+        """Answer a registration that the dialect refuses by itself, in its turn."""
+        self._refuse(session, identity, registrant, refusal)
+
     def forget(self, session: Session) -> None:
         """The session is found no more; one that isn't there is ignored."""
         self._positions.forget(session)
@@ -271,6 +278,8 @@ class Registration:
         if duplicates != "allow":
             for other in self._hub.same_client(identity):
                 if other is session or other.over or not other.unique or other.handler is not session.handler:
+                    continue
+                if not same_principal(session, other):
                     continue
                 if duplicates == "keep":
                     return Refusal(
@@ -285,7 +294,7 @@ class Registration:
         self.claims.refused += 1
         limit = self._rules.per_user
         message = f"This user is at the limit of {limit} connections; close one of them first."
-        return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER)
+        return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER, TOO_MANY)
 
     def _refuse(self, session: Session, identity: Identity, registrant: Registrant, refusal: Refusal) -> None:
         registering = _Registering(identity, registrant, None, ())
@@ -392,7 +401,7 @@ class Registration:
             registrant.on_refused(session, identity, refusal)
             if refusal.close is not None:
                 self.forget(session)
-                session.close(refusal.close, TOO_MANY)
+                session.close(refusal.close, refusal.closing)
             return
         registrant.on_registered(session, identity, self._registered(session, registering, held))
         if not session.over:

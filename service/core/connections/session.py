@@ -23,6 +23,7 @@ from portico.wire.messages import Event, Identity
 from portico.wire.strict_json import is_json
 
 from ..ports import Peer
+from ..proof import Proof
 from .held import Held, HeldMessage
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Session:
         "opened_at",
         "owner",
         "peer",
+        "proof",
         "registered_at",
         "replaceable",
         "state",
@@ -141,6 +143,7 @@ class Session:
         self.unique = False  # of two connections of this client one stays
         self.replaceable = False  # a newer connection of the same client, on any node, replaces it
         self.trusted = trusted  # its handshake bore an API key
+        self.proof: Proof | None = None  # what it has shown of who it is
         self.worker: Worker | None = None
 
     def move(self, state: State) -> None:

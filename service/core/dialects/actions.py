@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw, Struct
 
+from ..connections.authentication import Authentication
 from ..connections.presence import Page, Presence, Status
 from ..connections.session import Session
 from ..ports import Wall
@@ -68,11 +69,21 @@ class Actions:
             raise
 
 
-def add_own(actions: Actions, presence: Presence, wall: Wall) -> None:
+def add_own(actions: Actions, presence: Presence, authentication: Authentication, wall: Wall) -> None:
     """Add the actions that every gateway has: `get_time`, `get_client_info`, `calculate`."""
 
-    def get_client_info(_: ActionCall, reply: Reply[object]) -> None:
+    def get_client_info(call: ActionCall, reply: Reply[object]) -> None:
         def on_status(status: Status) -> None:
+            if not authentication.sees_others(call.session):
+                total, closing = status.totals.registered, status.totals.closing
+                reply(
+                    {
+                        "total_clients": total,
+                        "healthy_clients": max(0, total - closing),
+                        "clients": [presence.own(call.session)],
+                    }
+                )
+                return
             presence.clients({}, 0, LISTED, Reply(partial(on_page, status.totals.closing)))
 
         def on_page(closing: int, page: Page) -> None:

@@ -17,6 +17,7 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, identity_of, named
 
 from ..cluster.backplane import Backplane, Resume
+from ..connections.authentication import Authentication
 from ..connections.registration import Refusal, Registered, Registration
 from ..connections.session import Session, State
 from ..push.logins import Logins
@@ -33,6 +34,7 @@ class CClientParts:
     """What C-Clients are served with. `heartbeat_interval` in seconds."""
 
     registration: Registration
+    authentication: Authentication
     logins: Logins
     backplane: Backplane
     heartbeat_interval: float
@@ -46,6 +48,7 @@ class CClientHandler:
 
     def __init__(self, parts: CClientParts) -> None:
         self._registration = parts.registration
+        self._authentication = parts.authentication
         self._logins = parts.logins
         self._backplane = parts.backplane
         self._heartbeat_interval: Final = parts.heartbeat_interval
@@ -81,6 +84,8 @@ class CClientHandler:
                 self._logins.report(session, message.session_id, message.success, message.message, session.refuse)
             case wire.Heartbeat():
                 self._heartbeat(session)
+            case wire.TokenRefresh():
+                session.send(wire.token_refreshed(self._authentication.refresh(session, message.token)))
             case _:
                 on_message = self._added.get(message)
                 if on_message is None:
@@ -98,6 +103,13 @@ class CClientHandler:
         if identity.client_id is None:
             # A client that never named itself keeps the name that it was given.
             identity = named(identity, session.identity.client_id or f"c-client-{self._make_id()}")
+        try:
+            identity = self._authentication.identity_of(session, register.token, identity)
+        except PeerFault as fault:
+            session.owner.on_fault(session, fault)
+            refusal = Refusal(fault.code, fault.message, fault.close, fault.code)
+            self._registration.refuse(session, identity, self, refusal)
+            return
         left_off = register.resume
         resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, self, resume=resume, replaces=True, greet=True)
@@ -112,7 +124,14 @@ class CClientHandler:
         if registered.lost:
             resume["lost"] = sorted(registered.lost)
         session.send(
-            wire.registration_success(identity, session.id, self._backplane.node, self._heartbeat_interval, resume)
+            wire.registration_success(
+                identity,
+                session.id,
+                self._backplane.node,
+                self._heartbeat_interval,
+                resume,
+                None if session.proof is None else session.proof.expires_at,
+            )
         )
         if registered.greeting is not None:
             session.send(wire.push(registered.greeting))

@@ -22,12 +22,14 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
+from ..connections.authentication import Authentication
 from ..connections.registration import UNANSWERED, Refusal, Registered, Registration
 from ..connections.session import Session, State
 from ..connections.worker_authentication import Entry, InvalidHandshake, WorkerAuthentication, refused
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import Outcome, Request, Verdict
 from ..ports import Wall
+from ..proof import Proof, not_allowed
 from ..reply import Reply
 from .actions import ActionCall, ActionError, Actions
 
@@ -40,6 +42,7 @@ class EnvelopeParts:
     """What the envelope dialect is served with."""
 
     registration: Registration
+    authentication: Authentication
     actions: Actions
     dispatcher: Dispatcher
     workers: WorkerAuthentication
@@ -72,6 +75,7 @@ class EnvelopeHandler:
 
     def __init__(self, parts: EnvelopeParts, rules: EnvelopeRules, deadlines: SessionDeadlines) -> None:
         self._registration = parts.registration
+        self._authentication = parts.authentication
         self._actions = parts.actions
         self._dispatcher = parts.dispatcher
         self._gate = parts.workers
@@ -97,7 +101,10 @@ class EnvelopeHandler:
             "notification": self._nothing,
             "error": self._nothing,
         }
-        self._on_custom: dict[str, Callable[[Session, wire.Custom, Raw], None]] = {"capacity": self._capacity}
+        self._on_custom: dict[str, Callable[[Session, wire.Custom, Raw], None]] = {
+            "capacity": self._capacity,
+            "token_refresh": self._refresh,
+        }
 
     def add(self, event: str, on_custom: Callable[[Session, Raw], None]) -> None:
         """Add a kind of `custom` message, by its `event`; `on_custom(session, data)` gets the data of each.
@@ -115,7 +122,8 @@ class EnvelopeHandler:
 
     def worker_arrived(self, session: Session) -> None:
         """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
-        entry = self._gate.entry(session.trusted)
+        proof = self._authentication.worker_of(session, None)
+        entry = Entry.IN if proof is not None else self._gate.entry(session.trusted)
         if entry is Entry.REFUSED:
             session.refuse(refused())
             return
@@ -127,10 +135,10 @@ class EnvelopeHandler:
             self._deadlines.expect(session, self._rules.registration_timeout)
         else:
             session.peer.allow_message_size(self._rules.worker_message_size)
-            if session.trusted:
+            if session.trusted or proof is not None:
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
-            self._employ(session, session.identity, None, 0, 1.0)
+            self._employ(session, session.identity, _served(None, proof), 0, 1.0)
             self._deadlines.expect(session, GRACE)
 
     def expired(self, session: Session) -> None:
@@ -183,6 +191,8 @@ class EnvelopeHandler:
             "server_time": self._wall(),
             "heartbeat_interval": self._rules.heartbeat_interval,
         }
+        if session.proof is not None and session.proof.expires_at is not None:
+            data["expires_at"] = session.proof.expires_at
         session.send(self._envelope("connect", data))
         if registered.greeting is not None:
             session.send(self.push(registered.greeting))
@@ -232,18 +242,22 @@ class EnvelopeHandler:
         if identity.client_id is None:
             identity = named(identity, session.identity.client_id or f"client-{self._make_id()}")
         if connect.role == "worker" or (connect.role is None and on_worker_path):
-            self._gate.check_token(connect.token, session.trusted)
+            proof = self._authentication.worker_of(session, connect.token)
+            if proof is None:
+                self._gate.check_token(connect.token, session.trusted)
+            commands = _served(connect.commands, proof)
             self._accepted(session, connect.token)
             capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
             weight = 1.0 if connect.weight is None else connect.weight
             # It is there, and takes nothing yet, before it replaces an older connection of the same worker: what that
             # one held would find no worker otherwise. A worker that lost its link without noticing always comes back
             # this way, whatever is said about duplicates of clients.
-            self._employ(session, identity, connect.commands, 0, weight)
+            self._employ(session, identity, commands, 0, weight)
             self._registration.register(session, identity, self, replaces=True, duplicates="replace")
             if not session.over:
-                self._employ(session, identity, connect.commands, capacity, weight)
+                self._employ(session, identity, commands, capacity, weight)
             return
+        identity = self._authentication.identity_of(session, connect.token, identity)
         if on_worker_path:
             self._dismiss(session)
             session.peer.allow_message_size(self._rules.message_size)
@@ -252,7 +266,9 @@ class EnvelopeHandler:
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         key = wire.handshake_of(envelope).handshake_key
-        self._gate.check_handshake(key, session.trusted)
+        proof = self._authentication.worker_of(session, key)
+        if proof is None:
+            self._gate.check_handshake(key, session.trusted)
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
         self._accepted(session, key)
@@ -269,7 +285,7 @@ class EnvelopeHandler:
         }
         session.send(self._envelope("notification", data))
         if new:
-            self._employ(session, session.identity, None, self._rules.worker_capacity, 1.0)
+            self._employ(session, session.identity, _served(None, proof), self._rules.worker_capacity, 1.0)
 
     def _accepted(self, session: Session, token: str | None) -> None:
         self._unproven.discard(session)
@@ -277,7 +293,7 @@ class EnvelopeHandler:
         self._refused.discard(session)
         self._deadlines.expect(session, None)
         session.peer.allow_message_size(self._rules.worker_message_size)
-        if self._gate.proven(token, session.trusted):
+        if session.proof is not None or self._gate.proven(token, session.trusted):
             # It answers as fast as everybody together asks, which says nothing of its manners.
             session.peer.lift_rate_limit()
 
@@ -302,6 +318,7 @@ class EnvelopeHandler:
     def _request(self, session: Session, envelope: wire.Envelope) -> None:
         call = wire.call_of(envelope)
         msg_id = envelope.msg_id or self._msg_id()
+        self._authentication.check_command(session, call.action)
         if call.action not in self._actions:
             self._dispatcher.submit(session, msg_id, call.action, call.params, timeout=call.timeout)
             return
@@ -366,6 +383,12 @@ class EnvelopeHandler:
         self._arriving.discard(session)
         self._dispatcher.change_worker(session.worker, capacity=custom.capacity)
 
+    def _refresh(self, session: Session, custom: wire.Custom, _: Raw) -> None:
+        if custom.token is None:
+            raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'token' is missing.", field="token")
+        expires_at = self._authentication.refresh(session, custom.token)
+        session.send(self._envelope("custom", {"event": "token_refresh", "expires_at": expires_at}))
+
     # What goes out
 
     def refusal(self, fault: PeerFault) -> Frame:
@@ -428,6 +451,18 @@ class EnvelopeHandler:
 
     def _envelope(self, kind: str, data: object) -> Frame:
         return wire.encode_envelope(kind, self._msg_id(), self._wall(), data)
+
+
+def _served(commands: list[str] | None, proof: Proof | None) -> list[str] | None:
+    """What a worker serves: what it says, or all that its token names. Raises PeerFault (4003) for more than that."""
+    if proof is None or proof.commands is None:
+        return commands
+    if commands is None:
+        # A pattern names no commands that could be listed: a worker with one has to say what it serves.
+        return [command for command in proof.commands if "*" not in command]
+    if not all(map(proof.may_use, commands)):
+        raise not_allowed("commands")
+    return commands
 
 
 class EnvelopeLink:

@@ -9,6 +9,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event
 
+from ..connections.authentication import Authentication
 from ..connections.session import Session
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ class RequesterHandler:
 
     name = Dialect.REQUESTER.value
 
-    def __init__(self, dispatcher: "Dispatcher") -> None:
+    def __init__(self, dispatcher: "Dispatcher", authentication: Authentication) -> None:
         self._dispatcher = dispatcher
+        self._authentication = authentication
 
     def opened(self, session: Session) -> None:
         """A requester gets answers and nothing else: no greeting."""
@@ -31,6 +33,7 @@ class RequesterHandler:
         """One request. Raises PeerFault."""
         request = wire.decode_request(payload)
         try:
+            self._authentication.check_command(session, request.command)
             self._dispatcher.submit(
                 session,
                 request.request_id,

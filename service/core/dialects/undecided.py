@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from portico.wire.codes import CloseCode
 from portico.wire.dialects import c_client
-from portico.wire.dialects.negotiate import dialect_of
+from portico.wire.dialects.negotiate import Dialect, dialect_of
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event
 
+from ..connections.authentication import Authentication
 from ..connections.session import Handler, Session
 from ..ports import UNDECIDED
 from .c_client import CClientHandler
@@ -23,8 +24,11 @@ class UndecidedHandler:
 
     name = UNDECIDED
 
-    def __init__(self, c_clients: CClientHandler, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self, c_clients: CClientHandler, handlers: Mapping[str, Handler], authentication: Authentication
+    ) -> None:
         self._c_clients = c_clients
+        self._authentication = authentication
         self._handlers = handlers
 
     def opened(self, session: Session) -> None:
@@ -38,8 +42,11 @@ class UndecidedHandler:
             session.speak(self._c_clients)
             self._c_clients.register(session, register)
             return
-        handler = self._handlers[dialect_of(payload).value]
+        dialect = dialect_of(payload)
+        handler = self._handlers[dialect.value]
         session.speak(handler)
+        if dialect is Dialect.REQUESTER:
+            self._authentication.check_requester(session)
         handler.receive(session, payload)
 
     def refusal(self, fault: PeerFault) -> Frame:

@@ -25,6 +25,8 @@ from .report import Raw
 _LIMIT: Final = 600.0
 _SETTINGS: Final[dict[str, object]] = {
     "ENVIRONMENT": "production",
+    "PORTICO_OPEN_REQUESTERS": "true",
+    "PORTICO_OPEN_USERS": "true",
     "PORTICO_API_KEYS": KEY,
     "WEBSOCKET_HANDSHAKE_KEY": KEY,
     "PORTICO_MAX_MESSAGES_PER_SECOND": 0,

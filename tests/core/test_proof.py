@@ -7,7 +7,7 @@ import pytest
 from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
-from service.core.connections.proof import Proof, matches
+from service.core.proof import Proof, matches
 
 
 def test_the_user_is_the_proven_one() -> None:

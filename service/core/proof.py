@@ -10,11 +10,29 @@ For example, a token with `"sub": "ann", "channel_id": ["news", "team-*"]` may r
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
+
+Cause = Literal[
+    "too_long",
+    "malformed",
+    "algorithm",
+    "unknown_key",
+    "signature",
+    "claims",
+    "expired",
+    "not_yet",
+    "issuer",
+    "audience",
+    "missing",
+    "other_user",
+    "role",
+    "revoked",
+]
+"""Why a proof is not accepted, for metrics and logs."""
 
 Role = Literal["client", "worker", "requester", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("client", "worker", "requester", "admin")
@@ -23,6 +41,21 @@ PATTERN_FIELDS: Final = ("client_id", "node_id", "domain_id", "cluster_id", "cha
 
 Patterns = tuple[str, ...]
 """What a claim allows: exact values, in which `*` stands for any run of characters."""
+
+
+class NotProven(PeerFault):
+    """No proof, or one that doesn't hold (4001). `cause` is one of a fixed set; `message` never has the token in it."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(ErrorCode.UNAUTHORIZED, message, close=CloseCode.NOT_AUTHENTICATED)
+        self.cause: Final[Cause] = cause
+
+
+class Tokens(Protocol):
+    """Who checks tokens."""
+
+    def verify(self, token: str) -> "Proof":
+        """The proof that a token is. Raises NotProven. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,235 @@
+"""Authentication: what a connection must have proven to come in, and to be who it says it is.
+
+Three modes. *off*: tokens are not looked at. *optional*: who shows one is held to it, who shows none comes in as
+before. *required*: nobody is anybody without one. A token that is shown and doesn't hold is refused in both of the
+latter, never passed over.
+
+Where nothing is proven, in production, `/requester` and `/ws/{user_id}` are closed unless the operator opens them, and
+nobody but a proven admin, or a program with an API key, is told about other clients.
+
+Knows what was proven, never how a token is checked; that is the Tokens'. Source: protocol reference, "Trust".
+"""
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import parse_qs
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.dialects.negotiate import Dialect
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Identity
+
+from ..deadlines import DeadlineWheel
+from ..ports import Handshake, Monotonic, Wall
+from ..proof import NotProven, Proof, Tokens, not_allowed
+from .session import Session
+
+Mode = Literal["off", "optional", "required"]
+BEARER_SUBPROTOCOL: Final = "bearer."
+"""What a page puts before its token among the subprotocols, since it can set no header."""
+GRACE_AFTER_EXPIRY: Final = 25.0
+"""Seconds that a connection stays after its token's end, for a refresh that is under way."""
+EXPIRED: Final = "the token has expired"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationRules:
+    """The mode, and which paths are open to those who have proven nothing."""
+
+    mode: Mode = "off"
+    production: bool = False
+    open_requesters: bool = False
+    open_users: bool = False
+
+
+class Authentication:
+    """The one owner of these rules. `tokens` is None where the mode is off."""
+
+    def __init__(self, rules: AuthenticationRules, tokens: Tokens | None, *, now: Monotonic, wall: Wall) -> None:
+        if (rules.mode == "off") != (tokens is None):
+            raise ValueError("tokens are checked where the mode says so, and nowhere else")
+        self.rules: Final = rules
+        self._tokens = tokens
+        self._now = now
+        self._wall = wall
+        self._ends: DeadlineWheel[Session] = DeadlineWheel(1.0)
+        self.refused: Counter[str] = Counter()
+        """Refusals, by cause."""
+
+    # At the door
+
+    def of_handshake(self, handshake: Handshake, dialect: str, user_id: str | None, *, trusted: bool) -> Proof | None:
+        """What a handshake proves. `trusted`: it bears an API key. Raises PeerFault for one that may not come in here.
+
+        What may wait for the first message, which can bear a token too, is not refused yet.
+        """
+        token = None if self._tokens is None else _shown(handshake, trusted)
+        proof = None if token is None else self._verified(token)
+        if trusted:
+            return proof
+        if dialect == Dialect.REQUESTER.value:
+            self._check_path(proof, ("requester", "admin"), is_open=self.rules.open_requesters)
+        elif dialect == Dialect.USER.value:
+            self._check_path(proof, ("client", "admin"), is_open=self.rules.open_users)
+            if proof is not None and proof.role != "admin" and proof.user_id != user_id:
+                self.refused["other_user"] += 1
+                raise not_allowed("user_id")
+        return proof
+
+    def _check_path(self, proof: Proof | None, roles: tuple[str, ...], *, is_open: bool) -> None:
+        """Paths whose dialect has no place for a token."""
+        if proof is None:
+            if self.rules.mode == "required":
+                raise self._missing()
+            if self.rules.production and not is_open:
+                self.refused["missing"] += 1
+                raise PeerFault(
+                    ErrorCode.FORBIDDEN,
+                    "This is closed to those who prove nothing (PORTICO_OPEN_REQUESTERS, PORTICO_OPEN_USERS).",
+                    close=CloseCode.NOT_ALLOWED,
+                )
+        elif proof.role not in roles:
+            raise self._wrong_role()
+
+    # In the first message, and later
+
+    def adopt(self, session: Session, proof: Proof | None) -> None:
+        """The session has proven this; it is closed GRACE_AFTER_EXPIRY seconds after the proof's end."""
+        session.proof = proof
+        self._ends.discard(session)
+        if proof is not None and proof.expires_at is not None:
+            self._ends.add(session, self._now() + proof.expires_at - self._wall() + GRACE_AFTER_EXPIRY)
+
+    def forget(self, session: Session) -> None:
+        """The session is over."""
+        self._ends.discard(session)
+
+    def tick(self) -> None:
+        """Close whose proof has ended. To be called every 100 ms or so."""
+        for session in self._ends.expire(self._now()):
+            self.refused["expired"] += 1
+            session.close(CloseCode.NOT_AUTHENTICATED, EXPIRED)
+
+    def identity_of(self, session: Session, token: str | None, asked: Identity) -> Identity:
+        """Who a session that registers as `asked`, with this token or the one it came with, may be.
+
+        The session's proof is the newer token's from then on. Raises PeerFault, closing with 4001 or 4003.
+        """
+        if self._tokens is None:
+            return asked
+        if token is not None:
+            self.adopt(session, self._verified(token))
+        proof = session.proof
+        if proof is None:
+            if self.rules.mode == "required" and not session.trusted:
+                raise self._missing()
+            return asked
+        if proof.role == "admin":
+            return asked
+        if proof.role != "client":
+            raise self._wrong_role()
+        try:
+            return proof.identity(asked)
+        except PeerFault:
+            self.refused["other_user"] += 1
+            raise
+
+    def check_requester(self, session: Session) -> None:
+        """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""
+        if not session.trusted:
+            self._check_path(session.proof, ("requester", "admin"), is_open=self.rules.open_requesters)
+
+    def worker_of(self, session: Session, token: str | None) -> Proof | None:
+        """What a session that wants to be a worker proves by a token; None where it shows none, so that it needs
+        another secret. Raises PeerFault where the token is not a worker's."""
+        if self._tokens is not None and token is not None and _looks_like_token(token):
+            self.adopt(session, self._verified(token))
+        proof = session.proof
+        if proof is not None and proof.role not in ("worker", "admin"):
+            raise self._wrong_role()
+        return proof
+
+    def refresh(self, session: Session, token: str) -> float | None:
+        """A newer token of the same user's. Returns when it ends, in Unix time (None: never).
+
+        Raises PeerFault; the session then keeps what it has, until that ends.
+        """
+        if self._tokens is None or session.proof is None:
+            raise PeerFault(ErrorCode.FORBIDDEN, "There is no token to refresh on this connection.", field="token")
+        try:
+            proof = self._verified(token)
+            if not session.proof.renewed_by(proof):
+                self.refused["other_user"] += 1
+                raise not_allowed("user_id")
+        except PeerFault as fault:
+            raise PeerFault(fault.code, fault.message, field="token") from None
+        self.adopt(session, proof)
+        return proof.expires_at
+
+    # What one may
+
+    def sees_others(self, session: Session) -> bool:
+        """Whether it may be told about other clients."""
+        proof = session.proof
+        if session.trusted or (proof is not None and proof.role == "admin"):
+            return True
+        return proof is None and not self.rules.production and self.rules.mode != "required"
+
+    def check_command(self, session: Session, command: str) -> None:
+        """Raises PeerFault `forbidden` where the session's proof doesn't cover the command."""
+        if session.proof is not None and not session.proof.may_use(command):
+            raise PeerFault(ErrorCode.FORBIDDEN, "The token doesn't allow this command.", field="command")
+
+    def _verified(self, token: str) -> Proof:
+        assert self._tokens is not None
+        try:
+            return self._tokens.verify(token)
+        except NotProven as fault:
+            self.refused[fault.cause] += 1
+            raise
+
+    def _missing(self) -> NotProven:
+        self.refused["missing"] += 1
+        return NotProven("missing", "A token is needed here: in Authorization, or as `token` in the first message.")
+
+    def _wrong_role(self) -> PeerFault:
+        self.refused["role"] += 1
+        return PeerFault(
+            ErrorCode.FORBIDDEN, "The token is for another role.", field="role", close=CloseCode.NOT_ALLOWED
+        )
+
+
+def same_principal(one: Session, other: Session) -> bool:
+    """Whether two connections have proven the same, or both nothing: only then may one replace the other."""
+    if one.proof is None or other.proof is None:
+        return one.proof is other.proof
+    return one.proof.renewed_by(other.proof)
+
+
+def bearer_of(offered: str | None) -> str | None:
+    """The subprotocol that bears a token, among those that a handshake offers."""
+    for name in map(str.strip, (offered or "").split(",")):
+        if name.startswith(BEARER_SUBPROTOCOL):
+            return name
+    return None
+
+
+def _shown(handshake: Handshake, trusted: bool) -> str | None:
+    """The token that a handshake bears. Where it bears several, the first in this order is the one."""
+    scheme, _, value = handshake.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and not trusted:
+        return value.strip()
+    named = bearer_of(handshake.headers.get("sec-websocket-protocol"))
+    if named is not None:
+        return named[len(BEARER_SUBPROTOCOL) :]
+    if "token=" in handshake.query:
+        with suppress(ValueError):  # more fields than anybody means
+            found = parse_qs(handshake.query, keep_blank_values=True, max_num_fields=100).get("token")
+            return found[0] if found else None
+    return None
+
+
+def _looks_like_token(secret: str) -> bool:
+    return secret.count(".") == 2

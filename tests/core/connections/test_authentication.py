@@ -1,0 +1,438 @@
+"""What a connection must have proven: each way to show a token, each dialect, each mode, and what is closed without."""
+
+from typing import Any
+
+import pytest
+
+from portico.wire.codes import CloseCode
+from service.core.proof import NotProven, Proof
+from tests.fakes import Refused, Stage, handshake, refusal, stage, stages
+
+KEY = "an-api-key-of-this-test-0123456789"
+HANDSHAKE_KEY = "a-handshake-key-of-this-test"
+
+
+class FakeTokens:
+    """Tokens by their text; what they say is made here, so that the clock of the stage decides when they end."""
+
+    def __init__(self) -> None:
+        self.proofs: dict[str, Proof] = {}
+
+    def verify(self, token: str) -> Proof:
+        """The proof that was put there."""
+        if token not in self.proofs:
+            raise NotProven("signature", "The token's signature does not hold.")
+        return self.proofs[token]
+
+    def make(self, name: str, user: str | None = None, **more: Any) -> str:
+        """A token of this name: for a user `ann`, unless it says otherwise."""
+        self.proofs[f"a.{name}.c"] = Proof(user or ("ann" if more.get("role", "client") == "client" else None), **more)
+        return f"a.{name}.c"
+
+
+def at(mode: str, *, production: bool = False, **rules: Any) -> tuple[Stage, FakeTokens]:
+    tokens = FakeTokens()
+    made = stage(authentication=mode, production=production, tokens=tokens, **rules)
+    return made, tokens
+
+
+def register(token: str | None = None, **identity: Any) -> dict[str, Any]:
+    return {"type": "c_client_register", "client_id": "c1", **({"token": token} if token else {}), **identity}
+
+
+# Where a token may stand
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"headers": {"authorization": "Bearer a.ann.c"}},
+        {"headers": {"authorization": "bearer   a.ann.c "}},
+        {"headers": {"sec-websocket-protocol": "portico.c-client.v1, bearer.a.ann.c"}},
+        {"headers": {"sec-websocket-protocol": "bearer.a.ann.c"}},
+        {"query": "x=1&token=a.ann.c"},
+        {"query": "token=a%2Eann.c"},
+    ],
+)
+def test_a_token_in_the_handshake(mode: str, where: dict[str, Any]) -> None:
+    gw, tokens = at(mode)
+    tokens.make("ann", expires_at=gw.clock.wall() + 60)
+    session, _ = gw.connect("/ws", **where)
+    (answer,) = gw.ask(session, register())
+    assert (answer["type"], answer["user_id"]) == ("registration_success", "ann")
+    assert answer["expires_at"] == gw.clock.wall() + 60
+
+
+def test_the_subprotocol_that_is_named_bears_no_token_if_there_is_another() -> None:
+    gw, tokens = at("required")
+    tokens.make("ann")
+    for offered, named in [
+        ("bearer.a.ann.c, portico.c-client.v1", "portico.c-client.v1"),
+        ("bearer.a.ann.c", "bearer.a.ann.c"),  # a browser wants one that it offered
+    ]:
+        admission = gw.gateway.admit(handshake("/ws", headers={"sec-websocket-protocol": offered}))
+        assert getattr(admission, "subprotocol", None) == named
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize("path", ["/", "/ws", "/worker", "/requester", "/ws/ann"])
+def test_a_bad_token_is_refused_at_the_door_on_every_path(mode: str, path: str) -> None:
+    gw, _ = at(mode)
+    with pytest.raises(Refused) as refused:
+        gw.connect(path, headers={"authorization": "Bearer a.forged.c"})
+    status, body = refusal(refused.value.answer)
+    assert (status, body["error"]["code"]) == (401, "unauthorized")
+    assert "forged" not in body["error"]["message"]
+    assert ("www-authenticate", "Bearer") in refused.value.answer.headers
+    assert gw.gateway.authentication.refused == {"signature": 1}
+
+
+def test_a_token_in_the_first_message() -> None:
+    gw, tokens = at("required")
+    session, _ = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(tokens.make("ann")))
+    assert (answer["type"], answer["user_id"]) == ("registration_success", "ann")
+    assert "expires_at" not in answer
+
+
+def test_tokens_are_not_looked_at_where_the_mode_is_off() -> None:
+    gw = stage()
+    session, _ = gw.connect("/ws", headers={"authorization": "Bearer a.forged.c"}, query="token=x")
+    (answer,) = gw.ask(session, register("forged", user_id="ann"))
+    assert answer["type"] == "registration_success"
+
+
+# Who one may be
+
+
+def test_required_and_nothing_shown() -> None:
+    gw, _ = at("required")
+    session, peer = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(user_id="ann"))
+    assert (answer["type"], answer["reason"]) == ("registration_rejected", "unauthorized")
+    assert peer.closes[0][0] is CloseCode.NOT_AUTHENTICATED
+    assert len(gw.gateway.hub) == 0
+    assert gw.journal.of("registered") == []
+
+
+def test_optional_and_nothing_shown_is_as_before() -> None:
+    gw, _ = at("optional")
+    session, _ = gw.connect("/ws")
+    assert gw.ask(session, register(user_id="ann"))[0]["type"] == "registration_success"
+
+
+@pytest.mark.parametrize(
+    ("claims", "identity"),
+    [
+        ({}, {"user_id": "bob"}),
+        ({"fields": {"client_id": ("phone-*",)}}, {}),
+        ({"fields": {"channel_id": ("news",)}}, {"channel_id": "board"}),
+        ({"role": "worker", "user": "ann"}, {}),
+        ({"role": "requester", "user": "ann"}, {}),
+    ],
+)
+def test_another_one_than_the_token_says(claims: dict[str, Any], identity: dict[str, Any]) -> None:
+    gw, tokens = at("optional")
+    token = tokens.make("ann", **claims)
+    session, peer = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(token, **identity))
+    assert (answer["type"], answer["reason"]) == ("registration_rejected", "forbidden")
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+    assert len(gw.gateway.hub) == 0
+
+
+def test_a_switch_of_user_needs_that_users_token() -> None:
+    gw, tokens = at("required")
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("ann")))
+    (answer,) = gw.ask(session, register(tokens.make("bob", "bob"), user_id="bob"))
+    assert answer["user_id"] == "bob"
+    gw.ask(session, register(user_id="ann"))
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+
+
+def test_an_admin_may_be_anybody() -> None:
+    gw, tokens = at("required")
+    session, _ = gw.connect("/ws")
+    assert gw.ask(session, register(tokens.make("root", role="admin"), user_id="bob"))[0]["user_id"] == "bob"
+
+
+def test_registrations_are_answered_in_order_also_those_refused() -> None:
+    gw, tokens = at("required")
+    session, _ = gw.connect("/ws")
+    token = tokens.make("ann")
+    answers = []
+    for identity in ({"user_id": "ann"}, {"user_id": "bob"}):
+        answers += gw.ask(session, register(token, **identity))
+    assert [answer["type"] for answer in answers] == ["registration_success", "registration_rejected"]
+
+
+# Other dialects
+
+
+def test_envelope_clients() -> None:
+    gw, tokens = at("required")
+    token = tokens.make("ann", expires_at=gw.clock.wall() + 60)
+    session, _ = gw.connect("/ws")
+    (answer,) = gw.ask(session, {"type": "connect", "data": {"client_id": "e1", "token": token}})
+    assert (answer["type"], answer["data"]["expires_at"]) == ("connect", gw.clock.wall() + 60)
+    assert session.identity.user_id == "ann"
+    session, peer = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": {"client_id": "e1", "user_id": "ann"}})
+    assert peer.closes[0][0] is CloseCode.NOT_AUTHENTICATED
+
+
+@pytest.mark.parametrize("kind", ["connect", "handshake", "path"])
+def test_workers_by_token(kind: str) -> None:
+    gw, tokens = at("required", production=True)
+    token = tokens.make("w", role="worker", commands=("echo", "add"))
+    headers = {"authorization": f"Bearer {token}"} if kind == "path" else None
+    session, peer = gw.connect("/worker" if kind == "path" else "/ws", headers=headers)
+    if kind == "connect":
+        gw.say(session, {"type": "connect", "data": {"client_id": "w1", "role": "worker", "token": token}})
+    elif kind == "handshake":
+        gw.say(session, {"type": "handshake", "data": {"handshake_key": token}})
+    assert not peer.closes
+    assert session.worker is not None
+    gw.pass_time(1)
+    assert session.worker.commands == frozenset({"echo", "add"})
+    assert not peer.rate_limited
+
+
+def test_a_worker_may_not_serve_more_than_its_token_names() -> None:
+    gw, tokens = at("required")
+    session, peer = gw.connect("/ws")
+    token = tokens.make("w", role="worker", commands=("echo",))
+    gw.say(session, {"type": "connect", "data": {"role": "worker", "token": token, "commands": ["echo", "pay"]}})
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+    assert session.worker is None
+
+
+def test_a_clients_token_makes_no_worker() -> None:
+    gw, tokens = at("optional", production=True, handshake_key=HANDSHAKE_KEY)
+    session, peer = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": {"role": "worker", "token": tokens.make("ann")}})
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+
+
+def test_older_workers_come_in_by_their_key_in_every_mode() -> None:
+    for mode in ("optional", "required"):
+        gw, _ = at(mode, production=True, handshake_key=HANDSHAKE_KEY)
+        session, peer = gw.connect("/ws")
+        gw.say(session, {"type": "handshake", "data": {"handshake_key": HANDSHAKE_KEY}})
+        assert session.worker is not None
+        assert not peer.closes
+
+
+def test_commands_that_a_token_covers() -> None:
+    gw, tokens = at("required")
+    gw.worker(token=tokens.make("w", role="worker"), commands=["echo", "pay"])
+    headers = {"authorization": "Bearer " + tokens.make("r", role="requester", commands=("ec*",))}
+    session, _ = gw.connect("/requester", headers=headers)
+    (answer,) = gw.ask(session, {"request_id": "1", "command": "pay"})
+    assert (answer["success"], answer["request_id"]) == (False, "1")
+    assert gw.ask(session, {"request_id": "2", "command": "echo"}) == []  # at the worker
+    client, _ = gw.connect("/ws")
+    gw.say(client, {"type": "connect", "data": {"client_id": "e", "token": tokens.make("e", commands=("echo",))}})
+    (answer,) = gw.ask(client, {"type": "request", "msg_id": "m", "data": {"action": "pay"}})
+    assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
+
+
+# What is closed to those who prove nothing
+
+
+@pytest.mark.parametrize("path", ["/requester", "/ws/ann"])
+def test_paths_without_a_place_for_a_token(path: str) -> None:
+    for mode, production, opened, status in [
+        ("off", False, False, None),
+        ("off", True, False, 403),
+        ("off", True, True, None),
+        ("optional", True, False, 403),
+        ("optional", True, True, None),
+        ("required", False, True, 401),
+        ("required", True, True, 401),
+    ]:
+        rules: dict[str, Any] = {"production": production, "open_requesters": opened, "open_users": opened}
+        if mode != "off":
+            rules |= {"authentication": mode, "tokens": FakeTokens()}
+        gw = stage(**rules)
+        if status is None:
+            gw.connect(path)
+            continue
+        with pytest.raises(Refused) as refused:
+            gw.connect(path)
+        assert refused.value.answer.status == status, (mode, production, opened)
+
+
+@pytest.mark.parametrize("how", ["first message", "subprotocol"])
+def test_a_requester_on_a_path_for_all_dialects(how: str) -> None:
+    headers = {"sec-websocket-protocol": "portico.requester.v1"} if how == "subprotocol" else None
+    gw = stage(production=True, open_requesters=False)
+    if how == "subprotocol":
+        with pytest.raises(Refused) as refused:
+            gw.connect("/", headers=headers)
+        assert refused.value.answer.status == 403
+    else:
+        session, peer = gw.connect("/")
+        (answer,) = gw.ask(session, {"request_id": 7, "command": "echo"})
+        assert (answer["success"], answer["data"]) == (False, None)
+        assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+    gw, tokens = at("required")
+    token = tokens.make("r", role="requester")
+    session, _ = gw.connect("/", headers={**(headers or {}), "authorization": f"Bearer {token}"})
+    assert gw.ask(session, {"command": "echo"})[0]["error"] == "No available workers"
+
+
+def test_who_may_use_a_users_path() -> None:
+    gw, tokens = at("required")
+    for name, claims, allowed in [
+        ("ann", {}, True),
+        ("bob", {"user": "bob"}, False),
+        ("root", {"role": "admin"}, True),
+        ("r", {"role": "requester", "user": "ann"}, False),
+    ]:
+        headers = {"authorization": "Bearer " + tokens.make(name, **claims)}
+        if allowed:
+            gw.connect("/ws/ann", headers=headers)
+        else:
+            with pytest.raises(Refused) as refused:
+                gw.connect("/ws/ann", headers=headers)
+            assert refused.value.answer.status == 403
+
+
+def test_api_keys_open_what_tokens_do() -> None:
+    gw, _ = at("required", production=True, api_keys=[KEY])
+    session, _ = gw.connect("/requester", headers={"authorization": f"Bearer {KEY}"})
+    assert gw.ask(session, {"command": "echo"})[0]["error"] == "No available workers"
+
+
+@pytest.mark.parametrize(
+    ("mode", "production", "claims", "sees"),
+    [
+        ("off", False, None, True),
+        ("off", True, None, False),
+        ("optional", False, None, True),
+        ("optional", False, {}, False),
+        ("optional", True, None, False),
+        ("required", False, {}, False),
+        ("required", True, {"role": "admin"}, True),
+    ],
+)
+def test_who_is_told_about_others(mode: str, production: bool, claims: dict[str, Any] | None, sees: bool) -> None:
+    rules: dict[str, Any] = {"production": production}
+    tokens = FakeTokens()
+    if mode != "off":
+        rules |= {"authentication": mode, "tokens": tokens}
+    gw = stage(**rules)
+    data = {} if claims is None else {"token": tokens.make("me", **claims)}
+    token = {"token": tokens.make("x", "bob")} if mode == "required" else {}
+    for client_id in ("other", "me"):
+        session, _ = gw.connect("/ws")
+        mine = data if client_id == "me" else token
+        gw.say(session, {"type": "connect", "data": {"client_id": client_id, **mine}})
+    (answer,) = gw.ask(session, {"type": "request", "msg_id": "1", "data": {"action": "get_client_info"}})
+    result = answer["data"]["result"]
+    assert result["total_clients"] == 2
+    assert [each["client_id"] for each in result["clients"]] == (["other", "me"] if sees else ["me"])
+
+
+# On an open socket
+
+
+def test_a_refresh_lengthens_and_an_end_closes() -> None:
+    gw, tokens = at("required")
+    start = gw.clock.wall()
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("one", expires_at=start + 60)))
+    gw.pass_time(50)
+    newer = tokens.make("two", expires_at=start + 120)
+    assert gw.ask(session, {"type": "token_refresh", "token": newer}) == [
+        {"type": "token_refresh", "expires_at": start + 120}
+    ]
+    gw.pass_time(50)
+    assert not peer.closes
+    gw.pass_time(43)  # 143 s: 120 and nearly 25
+    assert not peer.closes
+    gw.pass_time(4)
+    assert peer.closes[0][0] is CloseCode.NOT_AUTHENTICATED
+
+
+@pytest.mark.parametrize("claims", [{"user": "bob"}, {"role": "admin", "user": "ann"}, {"tenant": "other"}])
+def test_a_refresh_is_of_the_same_principal(claims: dict[str, Any]) -> None:
+    gw, tokens = at("required")
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("one", expires_at=gw.clock.wall() + 60)))
+    (answer,) = gw.ask(session, {"type": "token_refresh", "token": tokens.make("two", **claims)})
+    assert (answer["type"], answer["code"]) == ("error", "forbidden")
+    assert not peer.closes
+    assert session.proof is not None
+    assert session.proof.expires_at == gw.clock.wall() + 60
+
+
+def test_a_bad_refresh_is_said_and_the_connection_stays() -> None:
+    gw, tokens = at("required")
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("one", expires_at=gw.clock.wall() + 60)))
+    for message, code in [
+        ({"type": "token_refresh", "token": "a.forged.c"}, "unauthorized"),
+        ({"type": "token_refresh"}, "missing_field"),
+        ({"type": "token_refresh", "token": 7}, "bad_field"),
+    ]:
+        (answer,) = gw.ask(session, message)
+        assert (answer["type"], answer["code"]) == ("error", code)
+    assert not peer.closes
+    other = stage()
+    session, _ = other.client(client_id="c")
+    assert other.ask(session, {"type": "token_refresh", "token": "x"})[0]["code"] == "forbidden"
+
+
+def test_an_envelope_refresh() -> None:
+    gw, tokens = at("required")
+    start = gw.clock.wall()
+    session, _ = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": {"token": tokens.make("one", expires_at=start + 60)}})
+    data = {"event": "token_refresh", "token": tokens.make("two", expires_at=start + 90)}
+    (answer,) = gw.ask(session, {"type": "custom", "data": data})
+    assert answer["data"] == {"event": "token_refresh", "expires_at": start + 90}
+
+
+def test_a_token_that_ends_on_any_dialect() -> None:
+    gw, tokens = at("required")
+    end = gw.clock.wall() + 60
+    peers = []
+    for path, claims in [("/ws/ann", {}), ("/requester", {"role": "requester"}), ("/worker", {"role": "worker"})]:
+        headers = {"authorization": "Bearer " + tokens.make(path[1:].replace("/", "-"), expires_at=end, **claims)}
+        peers.append(gw.connect(path, headers=headers)[1])
+    gw.pass_time(84)
+    assert [peer.closes for peer in peers] == [[], [], []]
+    gw.pass_time(3)
+    assert [peer.closes[0][0] for peer in peers] == [CloseCode.NOT_AUTHENTICATED] * 3
+
+
+# One client, twice
+
+
+def test_who_has_proven_nothing_replaces_nobody_who_has() -> None:
+    gw, tokens = at("optional")
+    proven, peer = gw.connect("/ws")
+    gw.say(proven, register(tokens.make("ann"), user_id="ann", node_id="n"))
+    stranger, _ = gw.connect("/ws")
+    gw.say(stranger, register(user_id="ann", node_id="n"))
+    assert not peer.closes
+    again, _ = gw.connect("/ws")
+    gw.say(again, register(tokens.make("ann2"), user_id="ann", node_id="n"))
+    assert peer.closes[0][0] is CloseCode.REPLACED
+
+
+def test_nor_over_nodes() -> None:
+    tokens = FakeTokens()
+    one, other = stages(2, authentication="optional", tokens=tokens)
+    session, peer = one.connect("/ws")
+    one.say(session, register(tokens.make("ann"), user_id="ann"))
+    stranger, _ = other.connect("/ws")
+    other.say(stranger, register(user_id="ann"))
+    assert not peer.closes
+    again, _ = other.connect("/ws")
+    other.say(again, register(tokens.make("ann2"), user_id="ann"))
+    assert peer.closes[0][0] is CloseCode.REPLACED
