@@ -272,20 +272,21 @@ class Following:
         self, target: Target, followed: Followed, arrival: Arrival, size: int, *, released: bool = False
     ) -> None:
         push, offset, previous, epoch = arrival
-        if epoch and epoch != self._epochs.word and (released or self._epochs.is_over(epoch)):
-            self.outdated += 1
-            self._acknowledge(push, (0, 0))
-            return
-        if followed.held is None and epoch and epoch != self._epochs.word:
-            # A new one, perhaps: reading finds out.
-            followed.hold()
-            self._read_soon(target)
+        if epoch and epoch != self._epochs.word:
+            if released or self._epochs.is_over(epoch):
+                self.outdated += 1
+                self._acknowledge(push, (0, 0))
+                return
+            if followed.held is None:
+                # A new one, perhaps: reading finds out.
+                followed.hold()
+                self._read_soon(target)
         if followed.held is not None:
             self._hold(target, followed, arrival, size)
             return
         if offset is None:
-            counts = (0, 0) if self._is_repeated(followed, arrival) else self._deliver(target, event_of(push))
-            self._acknowledge(push, counts)
+            repeated = push.id is not None and self._is_repeated(followed, push.id)
+            self._acknowledge(push, (0, 0) if repeated else self._deliver(target, event_of(push)))
             return
         assert followed.position is not None
         if offset <= followed.position:
@@ -296,15 +297,14 @@ class Following:
             followed.hold()
             self._hold(target, followed, arrival, size)
             self._read_soon(target)
-        elif self._is_repeated(followed, arrival):
+        elif push.id is not None and self._is_repeated(followed, push.id):
             followed.position = offset
             self._acknowledge(push, (0, 0))
         else:
             self._acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
 
-    def _is_repeated(self, followed: Followed, arrival: Arrival) -> bool:
-        push_id = arrival.push.id
-        if push_id is None or not self._epochs.is_repeated(push_id, trio.current_time(), followed.joined_at):
+    def _is_repeated(self, followed: Followed, push_id: str) -> bool:
+        if not self._epochs.is_repeated(push_id, trio.current_time(), followed.joined_at):
             return False
         self.doubles += 1
         return True

@@ -13,8 +13,6 @@ local function text(number) return string.format("%.0f", number) end
 
 local epoch = redis.call("HMGET", KEYS[4], "name", "clock")
 if epoch[1] ~= ARGV[11] then return {2, epoch[1] or ""} end
--- Without its index nothing can be proved of any stream.
-if not redis.call("ZSCORE", KEYS[5], "") then return {2, ""} end
 
 local remember, length = tonumber(ARGV[3]), tonumber(ARGV[4])
 if remember > 0 then
@@ -70,8 +68,11 @@ if length > 0 then
     redis.call("XTRIM", KEYS[3], "MINID", oldest .. "-0")
   end
   redis.call("HSET", KEYS[2], "last", text(offset), "dropped", text(dropped))
-  redis.call("EXPIRE", KEYS[2], ARGV[8])
-  redis.call("EXPIRE", KEYS[3], ARGV[8])
+  -- Now and then is enough: the keys live much longer than their events.
+  if not added or math.floor(now / 6e8) ~= math.floor(tonumber(meta[1]) / 6e8) then
+    redis.call("EXPIRE", KEYS[2], ARGV[8])
+    redis.call("EXPIRE", KEYS[3], ARGV[8])
+  end
   redis.call("ZADD", KEYS[5], text(now), ARGV[10])
   redis.call("HINCRBY", KEYS[6], ARGV[10], size)
   redis.call("HINCRBY", KEYS[6], "", size)
