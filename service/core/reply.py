@@ -59,11 +59,6 @@ class Reply(Generic[T_contra]):
         if self._deliver is not None:
             self._deliver = _ignore
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer was given."""
-        return self._deliver is None
-
     def __del__(self) -> None:
         if self._deliver is not None and self._deliver is not _ignore and not sys.is_finalizing():
             raise NeverAnswered(f"{getattr(self._deliver, '__qualname__', 'somebody')} will wait for ever")

@@ -1,10 +1,11 @@
-"""Handshakes: which path, subprotocol, origin and address get in, and as what."""
+"""Handshakes: which path, subprotocol, origin and address get in, and as what; how many connections."""
 
 import pytest
 
+from service.core.connections.admission import ConnectionLimits, OriginPolicy, host_of
 from service.core.ports import Admission, HttpAnswer
 
-from ...fakes import MemoryPeer, Refused, handshake, refusal, stage
+from ...fakes import ManualClock, MemoryPeer, Refused, handshake, refusal, stage
 
 
 @pytest.mark.parametrize(
@@ -131,3 +132,107 @@ def test_anything_else_is_none(header: str) -> None:
         admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
         assert isinstance(admission, Admission)
         assert not admission.trusted
+
+
+HOST = "gw.example.com:8766"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "host", "expected"),
+    [
+        ([], None, HOST, True),
+        ([], "http://gw.example.com", HOST, True),
+        ([], "http://gw.example.com:8000", HOST, True),
+        ([], "https://GW.example.com", HOST, True),
+        ([], "http://localhost:8000", "localhost:8766", True),
+        ([], "http://[::1]:8000", "[::1]:8766", True),
+        ([], "http://127.0.0.1:8000", "localhost:8766", False),
+        ([], "http://gw.example.com.evil.net", HOST, False),
+        ([], "http://gw.example.com@evil.net", HOST, False),
+        ([], "file://gw.example.com", HOST, False),
+        ([], "null", HOST, False),
+        ([], "null", "", False),
+        ([], "", "", False),
+        ([], "http://", "", False),
+        ([], "http://[", HOST, False),
+        ([], "nonsense", HOST, False),
+        (["https://app.example.org"], "https://app.example.org", HOST, True),
+        (["https://App.Example.org/"], "https://app.example.org", HOST, True),
+        (["https://app.example.org"], "http://app.example.org", HOST, False),
+        (["https://app.example.org"], "https://app.example.org:8443", HOST, False),
+        (["https://*.example.org"], "https://a.example.org", HOST, True),
+        (["https://*.example.org"], "https://a.b.example.org", HOST, True),
+        (["https://*.example.org"], "https://example.org", HOST, False),
+        (["https://*.example.org"], "http://a.example.org", HOST, False),
+        (["https://*.example.org"], "https://evilexample.org", HOST, False),
+        (["https://*.example.org:8443"], "https://a.example.org:8443", HOST, True),
+        (["*"], "https://anything", HOST, True),
+        (["*"], "null", HOST, True),
+    ],
+)
+def test_who_may(allowed: list[str], origin: str | None, host: str, expected: bool) -> None:
+    assert OriginPolicy(allowed, open_by_default=True).allows(origin, host) is expected
+
+
+def test_unset_is_open_in_development_only() -> None:
+    assert OriginPolicy(None, open_by_default=True).allows("https://anything", HOST)
+    assert not OriginPolicy(None, open_by_default=False).allows("https://anything", HOST)
+    assert OriginPolicy(None, open_by_default=False).allows("https://gw.example.com", HOST)
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("A.b:80", "a.b"),
+        ("a.b", "a.b"),
+        ("[::1]:80", "::1"),
+        ("[::1]", "::1"),
+        ("", ""),
+        (":80", ":80"),
+        ("a:x", "a:x"),
+    ],
+)
+def test_host_of(authority: str, host: str) -> None:
+    assert host_of(authority) == host
+
+
+def limits(clock: ManualClock, total: int = 0, per_address: int = 0, rate: float = 0.0) -> ConnectionLimits:
+    return ConnectionLimits(now=clock.now, total=total, per_address=per_address, handshakes_per_second=rate)
+
+
+def test_zero_is_no_limit() -> None:
+    free = limits(ManualClock())
+    for _ in range(10_000):
+        assert free.check("a") is None
+        assert free.opened("a") is None
+
+
+def test_per_address() -> None:
+    some = limits(ManualClock(), per_address=1)
+    assert some.opened("a") is None
+    assert some.check("a") is not None
+    assert some.check("b") is None
+    some.closed("a")
+    assert some.check("a") is None
+    assert not some._by_address, "an address that has gone leaves nothing"
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(5.0, 10), (0.5, 1), (0.1, 1)])
+def test_handshakes_per_second_with_bursts_of_two(rate: float, burst: int) -> None:
+    clock = ManualClock()
+    some = limits(clock, rate=rate)
+    assert [some.check("a") is None for _ in range(burst + 1)] == [True] * burst + [False]
+    clock.move(1.01 / rate)
+    assert [some.check("a") is None for _ in range(2)] == [True, False]
+    clock.move(1000)
+    assert sum(some.check("a") is None for _ in range(100)) == burst
+
+
+def test_the_refusal_says_when_and_why() -> None:
+    some = limits(ManualClock(), total=1)
+    some.opened("a")
+    answer = some.check("b")
+    assert answer is not None
+    assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "5")
+    assert b"limit of connections" in answer.body
+    assert some.opened("b") is not None
