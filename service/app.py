@@ -46,7 +46,7 @@ from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.parts import parts_of
 from service.log_writer import say, writer_for
-from service.observe import LogJournal, make_log
+from service.observe import LogJournal, event_of, make_log
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.fingerprint import fingerprints
@@ -264,7 +264,7 @@ class Node:
     def _note(self, event: str, /, **fields: object) -> None:
         # What Hypercorn says of itself in passing; all else that a transport reports is a warning.
         say = self.log.info if event == "hypercorn_info" else self.log.warning
-        say(event, **fields)
+        say(event_of(event), **fields)
 
     def _task_failed(self, name: str, error: Exception) -> None:
         self.gateway.counters.background_restarts[name] += 1

@@ -25,6 +25,26 @@ FAULTS_PER_SECOND: Final = 20
 
 Line = MutableMapping[str, Any]
 
+EVENTS: Final = {
+    "accept_paused": "accepting paused, for want of descriptors or memory",
+    "accept_resumed": "accepting again",
+    "access_log_off": "Hypercorn's access log stays off",
+    "contained_error": "an error was kept to its connection",
+    "descriptor_lost": "a descriptor was lost",
+    "drain_failed": "the drain failed",
+    "drain_missing": "no drain under this Hypercorn",
+    "front_door_missing": "no front door under this Hypercorn",
+    "hypercorn_error": "an error in Hypercorn",
+    "hypercorn_info": "Hypercorn says",
+    "hypercorn_warning": "Hypercorn warns",
+}
+"""What the transports report, as a person reads it."""
+
+
+def event_of(name: str) -> str:
+    """What a line says of an event that a transport reports by this name."""
+    return EVENTS.get(name, name)
+
 
 def _harmless_line(_: object, __: str, line: Line) -> Line:
     for key, value in line.items():

@@ -2,14 +2,16 @@
 
 import io
 import json
+import re
 
 import pytest
 import structlog
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
-from service.observe import FAULTS_PER_SECOND, LogJournal, make_log
+from service.observe import FAULTS_PER_SECOND, LogJournal, event_of, make_log
 from tests.fakes import stage
+from tests.gateways import ROOT
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -82,3 +84,9 @@ def test_a_bug_of_ours_is_logged_with_its_trace() -> None:
     (line,) = lines(stream)
     assert line["level"] == "error"
     assert "ZeroDivisionError: oh" in str(line["trace"])
+
+
+def test_what_a_transport_reports_is_a_sentence() -> None:
+    for path in (ROOT / "service" / "transports").glob("*.py"):
+        for name in re.findall(r"""log\(\s*"(\w+)\"""", path.read_text(encoding="utf-8")):
+            assert " " in event_of(name), f"{path.name}: {name}"

@@ -127,7 +127,7 @@ class Gateway:
         self.remote = RemoteDispatch(
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
         )
-        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages, now=now)
+        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages)
         self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
         )

@@ -104,15 +104,6 @@ class Api:
             return Call(self, head, None, parameters, refusal)
         return Call(self, head, endpoint, parameters)
 
-    def answer(self, head: HttpHead) -> HttpAnswer:
-        """The answer to a request, for those who can't wait: of an API whose handlers don't, and that has an answer
-        `otherwise`."""
-        call = self.call(head) or self.not_found(head)
-        answer = call.answer(b"")
-        if not isinstance(answer, HttpAnswer):
-            raise TypeError(f"the handler of {call.route} waits")
-        return answer
-
     def not_found(self, head: HttpHead) -> "Call":
         """What answers a request for which there is no route."""
         return self._refusal(head, 404, ErrorCode.NOT_FOUND, "There is no such route; /openapi.json lists them.")

@@ -66,7 +66,7 @@ def port_api(
 ) -> Api:
     """The few routes of the ports for WebSockets, and 426 for everything else."""
     routes = [route for route in ROUTES if route.on_ports]
-    handlers = {**discovery_handlers(parts.places, parts.wall), **health_handlers(parts, wait=False)}
+    handlers = {**discovery_handlers(parts.places, parts.wall), **health_handlers(parts)}
     known = ", ".join(sorted(route.path for route in routes))
     upgrade = text_answer(426, f"{_SENTENCE}{known}.\n", [("upgrade", "websocket")])
     return Api(

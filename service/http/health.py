@@ -13,9 +13,8 @@ from .parts import Parts
 from .request import Handler
 
 
-def health_handlers(parts: Parts, *, wait: bool = True) -> dict[str, Handler]:
-    """The handlers of this module, by operation. Without `wait` the status says of other nodes what they told a moment
-    ago, for servers that can't wait for them."""
+def health_handlers(parts: Parts) -> dict[str, Handler]:
+    """The handlers of this module, by operation."""
 
     def health() -> HttpAnswer:
         told = Health("ok", parts.node(), parts.places.environment, parts.presence.here().total, parts.wall())
@@ -48,8 +47,6 @@ def health_handlers(parts: Parts, *, wait: bool = True) -> dict[str, Handler]:
         "getHealth": lambda _: health(),
         "getLiveness": lambda _: json_answer(200, Probe("ok", None)),
         "getReadiness": lambda _: readyz(),
-        "getStatus": lambda _: (
-            when_answered(parts.presence.status, status) if wait else status(parts.presence.status_now())
-        ),
+        "getStatus": lambda _: when_answered(parts.presence.status, status),
         "getMetrics": lambda _: metrics_answer(parts.counters, parts.connections(), parts.live()),
     }

@@ -60,6 +60,9 @@ class Host(Writers, HttpHost, Protocol):
     def forget(self, connection: "Connection") -> None:
         """It is gone."""
 
+    def contain(self, connection: "Connection", error: Exception) -> None:
+        """A bug came up while it was handled: it ends, and nothing else."""
+
     def give_away(self, connection: "Connection", received: bytes) -> bool:
         """Have another server take its descriptor, with what was read. False if there is none."""
 
@@ -235,6 +238,10 @@ class Connection(Outbound):
         """Go on in the next pass."""
         if not self.busy:
             self.reactor.let_wait(self)
+
+    def broke(self, error: Exception) -> None:
+        """A bug came up: it ends this connection and no other."""
+        self.reactor.contain(self, error)
 
     def set_deadline(self, deadline: float) -> None:
         """Be told `due` at that moment; the one that was set before is void."""

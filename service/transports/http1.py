@@ -49,6 +49,8 @@ UNREAD: Final = 64 * 1024
 """Bytes that are read ahead while a request waits."""
 TURN: Final = 16
 """Requests that one connection gets answered before others have their turn."""
+TURN_SECONDS: Final = 0.002
+"""And for how long, since some cost much more than others; a single one is not cut short."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -71,6 +73,9 @@ class Link(Protocol):
 
     def gone(self) -> None:
         """Close, now."""
+
+    def broke(self, error: Exception) -> None:
+        """A bug came up: it ends this connection and no other."""
 
     def upgrade(self, request: Upgrade, rest: bytes) -> None:
         """The client asks for a WebSocket, by the rules; what it sent behind the handshake."""
@@ -242,10 +247,13 @@ class Http1:
 
     def _go_on(self, data: bytes) -> None:
         turns = 0
+        give_up = 0.0
         while data:
             phase = self._phase
             if phase == HEADS:
-                if turns == TURN:
+                if turns == 0:
+                    give_up = time.perf_counter() + TURN_SECONDS
+                elif turns == TURN or time.perf_counter() >= give_up:
                     self._received = data
                     self._link.let_others()
                     return
@@ -410,11 +418,15 @@ class Http1:
         if answer is None or self._scope is not scope:
             return  # the client hung up
         self._scope = None
-        self._respond(answer)
-        if self._phase == HEADS:
-            self._link.pause_reading(False)
-            if self._received:
-                self._link.let_others()
+        try:
+            self._respond(answer)
+            if self._phase == HEADS:
+                self._link.pause_reading(False)
+                if self._received:
+                    self._link.let_others()
+        except Exception as error:
+            # Here nobody else would keep it from the other connections.
+            self._link.broke(error)
 
     def _respond(self, answer: HttpAnswer) -> None:
         call = self._call

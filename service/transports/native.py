@@ -320,7 +320,7 @@ class Reactor:
                     if mask & ~WRITABLE and connection.fd in connections:
                         connection.readable()
                 except Exception as error:
-                    self._contain(connection, error)
+                    self.contain(connection, error)
             if self._waiting_turn:
                 self._give_turns()
             if self.dirty or self._backlog:
@@ -349,7 +349,7 @@ class Reactor:
             try:
                 connection.resume()
             except Exception as error:
-                self._contain(connection, error)
+                self.contain(connection, error)
 
     def _flush(self, give_up: float) -> None:
         """Write to those who were just heard, then to the backlog, as long as the pass has time."""
@@ -370,7 +370,7 @@ class Reactor:
         try:
             connection.flush()
         except Exception as error:
-            self._contain(connection, error)
+            self.contain(connection, error)
 
     def _tell(self) -> None:
         endings, self._endings = self._endings, []
@@ -392,7 +392,8 @@ class Reactor:
             with suppress(OSError):
                 os.close(fd)
 
-    def _contain(self, connection: Outbound, error: Exception) -> None:
+    def contain(self, connection: Outbound, error: Exception) -> None:
+        """A bug came up while a connection was handled: it ends, and nothing else."""
         self.counts.contained_errors += 1
         self.log("contained_error", where="connection", error=describe(error))
         try:
@@ -410,7 +411,7 @@ class Reactor:
                 try:
                     connection.due(now)
                 except Exception as error:
-                    self._contain(connection, error)
+                    self.contain(connection, error)
             self._acceptor.resume(now)
 
     def _admit(self, fd: int, address: str, kind: Kind) -> Connection:
@@ -448,7 +449,7 @@ class Reactor:
                     connection.close(CloseCode.GOING_AWAY)
                 connection.flush()
             except Exception as error:
-                self._contain(connection, error)
+                self.contain(connection, error)
             connection.gone()
         self.dirty.clear()
         self._backlog.clear()

@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from service.observe import EVENTS
 from tests.gateways import SERVERS, Running, gateway
 
 from .crowd import Attacker, Client, Crowd
@@ -74,7 +75,7 @@ def test_mutants(running: Running) -> None:
         attack(crowd, running, [mutant(number) for number in range(MUTANTS)])
         untouched(crowd, running, bystanders, pid)
         assert metric(running, "protocol_errors_total") > 0
-        contained = running.said().count("contained_error")
+        contained = running.said().count(EVENTS["contained_error"])
         assert metric(running, "contained_errors_total") == contained
 
 

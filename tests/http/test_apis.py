@@ -30,7 +30,10 @@ def ask(
     headers: dict[str, str] | None = None,
 ) -> tuple[HttpAnswer, dict[str, str]]:
     head = AsgiHead(method, path, "", {"host": host, **(headers or {})}, "127.0.0.1", "127.0.0.1", "http", host)
-    answer = port_api(at.parts).answer(head)
+    call = port_api(at.parts).call(head)
+    assert call is not None
+    answer = call.answer(b"")
+    assert isinstance(answer, HttpAnswer)
     answered = dict(answer.headers)
     assert all(name == name.lower() for name in answered)
     assert not {"content-length", "connection", "date"} & set(answered)

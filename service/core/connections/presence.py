@@ -21,13 +21,10 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..cluster.survey import SurveyResult
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import WorkerStatus
-from ..ports import Monotonic
 from ..reply import Reply
 from .hub import Hub
 from .session import Session
 
-FRESH: Final = 10.0
-"""Seconds for which what another node said is good enough for an answer that cannot wait."""
 KICKED: Final = "kicked by the operator"
 
 T = TypeVar("T")
@@ -114,16 +111,11 @@ class Presence:
         sessions: Mapping[Session, None],
         dispatcher: Dispatcher,
         cluster_messages: ClusterMessages,
-        *,
-        now: Monotonic,
     ) -> None:
         self._hub = hub
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._cluster_messages = cluster_messages
-        self._now = now
-        self._known: dict[str, Totals] = {}  # what the others said last
-        self._known_at: float | None = None
         cluster_messages.answer_to("totals", lambda _: encode(self.here()))
         cluster_messages.answer_to("count", lambda body: encode(self._count(_wanted(body))))
         cluster_messages.answer_to("clients", lambda body: encode(self._rows(_wanted(body))))
@@ -154,23 +146,9 @@ class Presence:
         """How many are connected, everywhere."""
 
         def gathered(parts: dict[str, Totals], missing: Missing) -> None:
-            self._known, self._known_at = parts, self._now()
             reply(_added(parts, missing))
 
         self._ask_all("totals", b"", self.here(), _totals, gathered)
-
-    def status_now(self) -> Status:
-        """The same for an answer that cannot wait: of the others what they said within the last FRESH seconds."""
-        answered: list[Status] = []
-        self.status(Reply(answered.append))
-        if answered:
-            return answered[0]
-        parts = {self._own: self.here()}
-        if self._known_at is not None and self._now() - self._known_at <= FRESH:
-            alive = {state.node for state in self._cluster_messages.backplane.nodes()}
-            parts = {**{node: totals for node, totals in self._known.items() if node in alive}, **parts}
-        missing = self._missing(parts)
-        return _added(dict(sorted(parts.items())), missing or None)
 
     def clients(self, filters: dict[str, str], offset: int, limit: int, reply: Reply[Page]) -> None:
         """Who all of `filters` hold for (names from FILTERS): some of them, node by node, oldest first at each."""

@@ -175,7 +175,9 @@ class HttpCaller(asyncio.Protocol):
                 return
             answer = self._buffer[: end + 4 + size]
             self._buffer = self._buffer[end + 4 + size :]
-            self._answers.pop(0).set_result(answer)
+            waiting = self._answers.pop(0)
+            if not waiting.done():  # its caller has stopped
+                waiting.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio's."""

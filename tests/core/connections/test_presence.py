@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from portico.wire.messages import Target
-from service.core.connections.presence import FRESH, Kicked, Page, Status, Workers
+from service.core.connections.presence import Kicked, Page, Status, Workers
 from service.core.reply import Reply
 from tests.fakes import Stage, stages
 
@@ -72,22 +72,9 @@ def test_who_says_nothing_is_named() -> None:
 def test_an_answer_that_cannot_be_read_is_none() -> None:
     a, b, _ = crowd()
     b.gateway.cluster_messages._answers["totals"] = lambda _: b"[1, 2]"
-    assert a.gateway.presence.status_now().missing == ["node-2"]
-
-
-def test_an_answer_that_cannot_wait_uses_what_was_said_a_moment_ago() -> None:
-    a, b, _ = crowd()
-    deafen(b)
-    assert a.gateway.presence.status_now().missing == ["node-2", "node-3"]
-    a.pass_time(2)
-    known = a.gateway.presence.status_now()
-    assert (known.by_node, known.missing) == ({"node-1": 2, "node-3": 3}, ["node-2"])
-    # What is here is always as it is now; what is too old is not told any more.
-    a.client(client_id="c9")
-    assert a.gateway.presence.status_now().by_node == {"node-1": 3, "node-3": 3}
-    a.clock.move(FRESH + 3)
-    assert a.gateway.presence.status_now().by_node == {"node-1": 3}
-    a.pass_time(2)
+    got: list[Status] = []
+    a.gateway.presence.status(Reply(got.append))
+    assert [status.missing for status in got] == [["node-2"]]
 
 
 def test_a_list_goes_node_by_node_in_the_order_of_arrival() -> None:
@@ -153,4 +140,6 @@ def test_alone_all_is_answered_at_once() -> None:
     [at] = stages(1)
     at.client(client_id="c1")
     assert page(at) == (["c1@node"], 1, None)
-    assert at.gateway.presence.status_now().by_node == {"node": 1}
+    got: list[Status] = []
+    at.gateway.presence.status(Reply(got.append))
+    assert [status.by_node for status in got] == [{"node": 1}]
