@@ -1,0 +1,50 @@
+"""Requests of 900 KB to workers that are busy for a moment at a time: they wait, and no worker is closed for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.gateways import gateway
+from tests.transports.raw import TEXT, RawClient, frame
+
+pytestmark = pytest.mark.live
+
+WORKERS = 3
+REQUESTS = 24
+LARGE = "x" * 900_000
+
+
+def text(**message: object) -> bytes:
+    return frame(TEXT, json.dumps(message).encode())
+
+
+async def work(address: tuple[str, int], name: str, *, task_status: trio.TaskStatus[None]) -> None:
+    """A worker that handles one request after the other, and reads nothing meanwhile."""
+    async with await RawClient.open(address, "/worker") as worker:
+        await worker.send(text(type="connect", data={"role": "worker", "client_id": name, "capacity": 16}))
+        for _ in range(2):
+            assert json.loads(await worker.message())["type"] == "connect"
+        task_status.started()
+        while True:
+            request = json.loads(await worker.message())
+            await trio.sleep(0.1)  # what it does
+            answer = {"request_id": request["data"]["request"]["id"], "success": True, "result": name}
+            await worker.send(text(type="response", data=answer))
+
+
+@pytest.mark.parametrize("mode", ["integrated", "adjacent"])
+async def test_workers_that_are_busy_are_not_closed_for_what_is_sent_to_them(tmp_path: Path, mode: str) -> None:
+    with gateway(tmp_path, mode=mode, settings={}) as running:
+        address = ("127.0.0.1", int(running.websocket_url.rpartition(":")[2]))
+        async with trio.open_nursery() as nursery:
+            for number in range(WORKERS):
+                await nursery.start(work, address, f"w{number}")
+            async with await RawClient.open(address, "/requester") as requester:
+                for number in range(REQUESTS):
+                    await requester.send(text(request_id=str(number), command="echo", data={"blob": LARGE}))
+                answers = [json.loads(await requester.message()) for _ in range(REQUESTS)]
+            assert [answer["error"] for answer in answers] == [None] * REQUESTS
+            assert {answer["data"] for answer in answers} == {f"w{number}" for number in range(WORKERS)}
+            nursery.cancel_scope.cancel()
