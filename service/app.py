@@ -631,6 +631,7 @@ def _rules(settings: Settings) -> Rules:
         duplicates=settings.duplicate_client,
         max_message_size=settings.max_message_size,
         max_worker_message_size=settings.max_worker_message_size,
+        max_requester_message_size=settings.max_requester_message_size,
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
         max_connections_per_user=settings.max_connections_per_user,

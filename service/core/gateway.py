@@ -61,6 +61,7 @@ class Rules:
     duplicates: DuplicatePolicy = "replace"
     max_message_size: int = 1 << 20
     max_worker_message_size: int = 5 << 20
+    max_requester_message_size: int = 5 << 20
     max_connections: int = 0
     max_connections_per_address: int = 0
     max_connections_per_user: int = 0
@@ -198,14 +199,14 @@ class Gateway:
         )
         self.users = UserHandler(self.hub, self.cluster_messages)
         self.client_requests = ClientRequests(self.hub, self.envelopes, self.cluster_messages, self.remote)
+        requesters = RequesterHandler(
+            self.dispatcher,
+            self.authentication,
+            message_size=rules.max_requester_message_size,
+            prove=rules.production,
+        )
         self.handlers: dict[str, Handler] = {
-            handler.name: handler
-            for handler in (
-                self.c_clients,
-                self.envelopes,
-                self.users,
-                RequesterHandler(self.dispatcher, self.authentication),
-            )
+            handler.name: handler for handler in (self.c_clients, self.envelopes, self.users, requesters)
         }
         self._undecided = UndecidedHandler(self.c_clients, self.handlers, self.authentication)
         self.handlers[UNDECIDED] = self._undecided

@@ -219,6 +219,11 @@ class Values(BaseSettings):
     )
     max_message_size: forms.Size = setting(LIMITS, "The largest message that is taken (else 1009).", MIB)
     max_worker_message_size: forms.Size = setting(LIMITS, "The largest message that is taken from a worker.", 5 * MIB)
+    max_requester_message_size: forms.Size = setting(
+        LIMITS,
+        "The largest message that is taken from a requester that has shown a key (in development: from any).",
+        5 * MIB,
+    )
     max_connections: forms.Count = setting(LIMITS, "Connections at a time; 0: no limit.", 0)
     max_connections_per_address: forms.Count = setting(
         LIMITS,

@@ -117,7 +117,7 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
         ):
             if number is not None:
                 yield f"{name}={number} can't be reached where the platform routes PORT only: set {name}={right}."
-    largest = max(settings.max_message_size, settings.max_worker_message_size)
+    largest = max(settings.max_message_size, settings.max_worker_message_size, settings.max_requester_message_size)
     if 0 < settings.max_bytes_per_second * _BURST_SECONDS < largest:
         yield (
             f"A message of the largest size ({largest} bytes) is over the rate by itself: set "

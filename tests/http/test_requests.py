@@ -65,7 +65,7 @@ async def test_a_workers_own_error_is_an_answer() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", "request_id": "mine"})
         [request] = await asked(peer)
-        assert request["data"]["params"] is None
+        assert request["data"]["params"] == {}
         at.stage.say(session, done(request, success=False, error="Worker lost"))
     assert call.result == (
         200,

@@ -153,6 +153,7 @@ REFUSALS += [
     ({"PORTICO_OUTBOUND_TOTAL_LIMIT": "-1"}, "PORTICO_OUTBOUND_TOTAL_LIMIT must be a whole number of bytes from 1"),
     ({"PORTICO_MAX_MESSAGE_SIZE": "1MiB"}, "PORTICO_MAX_MESSAGE_SIZE must be a whole number of bytes"),
     ({"PORTICO_MAX_WORKER_MESSAGE_SIZE": "2000000000"}, "PORTICO_MAX_WORKER_MESSAGE_SIZE must be a whole number"),
+    ({"PORTICO_MAX_REQUESTER_MESSAGE_SIZE": "0"}, "PORTICO_MAX_REQUESTER_MESSAGE_SIZE must be a whole number"),
 ]
 
 

@@ -48,6 +48,7 @@ DEVELOPMENT_DEFAULTS = {
     "outbound_total_limit": 268435456,
     "max_message_size": 1048576,
     "max_worker_message_size": 5242880,
+    "max_requester_message_size": 5242880,
     "max_connections": 0,
     "max_connections_per_address": 0,
     "max_connections_per_user": 0,

@@ -16,15 +16,18 @@ from ..strict_json import check_keys, check_numbers, decode, has_only, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
+LONGEST_ID: Final = 256
+"""Characters that a request id may have."""
 Command = Annotated[str, Meta(max_length=128)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class Request(Struct):
-    """One request. `timeout` in seconds, over all attempts and waiting; at most a day."""
+    """One request. `request_id`: any JSON scalar, as it came; null: none. `timeout` in seconds, over all attempts and
+    waiting; at most a day."""
 
     command: Command = ""
-    request_id: Name | None = None
+    request_id: Raw = NULL
     data: Raw = NULL
     timeout: Timeout | None = None
     stream: bool | None = None
@@ -35,7 +38,7 @@ class Request(Struct):
 class Response(Struct):
     """One answer; all five fields are always there, `partial` only on the partial ones."""
 
-    request_id: str | None
+    request_id: Raw
     success: bool
     data: Raw | None
     error: str | None
@@ -49,7 +52,7 @@ class PartialResponse(Response):
 
 
 class _RequestId(Struct):
-    request_id: Name | None = None
+    request_id: Raw = NULL
 
 
 class _GivenCommand(Struct):
@@ -59,6 +62,7 @@ class _GivenCommand(Struct):
 _request = msgspec.json.Decoder(Request)
 _request_id = msgspec.json.Decoder(_RequestId)
 _given_command = msgspec.json.Decoder(_GivenCommand)
+_text = msgspec.json.Decoder(str)
 _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 
 # The sentences that programs of this dialect already know.
@@ -74,14 +78,16 @@ def decode_request(payload: bytes) -> Request:
         request = decode(_request, payload)
         if not request.command:
             raise _missing_command()
-        if not has_only(_fields_read(request), payload, request.data):
+        if request.request_id is not NULL:
+            _check_id(request.request_id)
+        if not has_only(_fields_read(request), payload, request.data, request.request_id):
             check_keys(payload, _KEYS, inside=False)
         check_numbers(payload)
     except PeerFault as fault:
         if fault.field == "command" and (given := peek(_given_command, payload)) and given.command == NULL:
             fault = _missing_command()
         named = peek(_request_id, payload)
-        fault.msg_id = None if named is None else named.request_id
+        fault.msg_id = None if named is None else _readable_id(named.request_id)
         raise fault from None
     return request
 
@@ -90,13 +96,37 @@ def _fields_read(request: Request) -> int:
     """How many fields are not as they are when absent: at most as many as there were."""
     return (
         1
-        + (request.request_id is not None)
+        + (request.request_id is not NULL)
         + (request.data is not NULL)
         + (request.timeout is not None)
         + (request.stream is not None)
         + (request.affinity is not None)
         + (request.idempotent is not None)
     )
+
+
+def _check_id(raw: Raw) -> None:
+    if _readable_id(raw) is None and raw != NULL:
+        raise PeerFault(
+            ErrorCode.BAD_FIELD,
+            f"The field 'request_id' must be a text of at most {LONGEST_ID} characters, a number, true, false or null.",
+            field="request_id",
+        )
+
+
+def _readable_id(raw: Raw) -> str | None:
+    """A request id as JSON; None if it is none, or can't be one."""
+    text = bytes(raw)
+    first = text[:1]
+    if first == b'"':
+        try:
+            if len(_text.decode(text)) > LONGEST_ID:
+                return None
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+    elif first in b"{[" or text == b"null" or len(text) > LONGEST_ID:
+        return None
+    return text.decode()
 
 
 def _missing_command() -> PeerFault:
@@ -106,13 +136,15 @@ def _missing_command() -> PeerFault:
 def response(
     request_id: str | None, success: bool, data: Raw | None, error: str | None, processed_by: str | None
 ) -> Frame:
-    """A final answer."""
-    return Frame(encode(Response(request_id, success, data, error, processed_by)))
+    """A final answer. `request_id` as JSON."""
+    name = NULL if request_id is None else Raw(request_id.encode())
+    return Frame(encode(Response(name, success, data, error, processed_by)))
 
 
 def partial_response(request_id: str | None, data: Raw | None, processed_by: str | None) -> Frame:
-    """One partial answer of a stream."""
-    return Frame(encode(PartialResponse(request_id, True, data, None, processed_by)))
+    """One partial answer of a stream. `request_id` as JSON."""
+    name = NULL if request_id is None else Raw(request_id.encode())
+    return Frame(encode(PartialResponse(name, True, data, None, processed_by)))
 
 
 def error(fault: PeerFault) -> Frame:

@@ -7,7 +7,7 @@ from portico.wire.dialects import requester as wire
 from portico.wire.dialects.negotiate import Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
-from portico.wire.messages import Event
+from portico.wire.messages import NULL, Event
 
 from ..connections.authentication import Authentication
 from ..connections.session import Session
@@ -22,21 +22,30 @@ class RequesterHandler:
 
     name = Dialect.REQUESTER.value
 
-    def __init__(self, dispatcher: "Dispatcher", authentication: Authentication) -> None:
+    def __init__(
+        self, dispatcher: "Dispatcher", authentication: Authentication, *, message_size: int, prove: bool
+    ) -> None:
+        """`message_size`: bytes that a message may have; if requesters have to `prove` themselves, of those that have
+        shown a key."""
         self._dispatcher = dispatcher
         self._authentication = authentication
+        self._message_size = message_size
+        self._prove = prove
 
     def opened(self, session: Session) -> None:
         """A requester gets answers and nothing else: no greeting."""
+        if session.trusted or not self._prove:
+            session.peer.allow_message_size(self._message_size)
 
     def receive(self, session: Session, payload: bytes) -> None:
         """One request. Raises PeerFault."""
         request = wire.decode_request(payload)
+        token = None if request.request_id == NULL else bytes(request.request_id).decode()
         try:
             self._authentication.check_command(session, request.command)
             self._dispatcher.submit(
                 session,
-                request.request_id,
+                token,
                 request.command,
                 request.data,
                 timeout=request.timeout,
@@ -45,7 +54,7 @@ class RequesterHandler:
                 idempotent=request.idempotent is not False,
             )
         except PeerFault as fault:
-            fault.msg_id = request.request_id
+            fault.msg_id = token
             raise
 
     def refusal(self, fault: PeerFault) -> Frame:
@@ -58,7 +67,8 @@ class RequesterHandler:
 
     def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
         """What came of a request."""
-        request_id = request.id if request.token is None else request.token
+        # A token is JSON, as it came.
+        request_id = f'"{request.id}"' if request.token is None else request.token
         if outcome.partial:
             session.send(wire.partial_response(request_id, outcome.data, outcome.processed_by))
         else:

@@ -26,7 +26,7 @@ from msgspec import Raw
 from portico.wire.codes import ErrorCode
 from portico.wire.dialects.envelope import as_text
 from portico.wire.faults import PeerFault
-from portico.wire.messages import NULL
+from portico.wire.messages import EMPTY_OBJECT, NULL
 
 from ..counters import Counters
 from ..ports import Monotonic
@@ -269,6 +269,8 @@ class Dispatcher:
             timeout = self._rules.worker_timeout
         else:
             self._check_timeout(timeout)
+        if data == NULL:
+            data = EMPTY_OBJECT  # many workers are written as `params.get(…)`
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, idempotent, now)
         self._requests.add_request(request)
@@ -322,6 +324,8 @@ class Dispatcher:
             timeout = self._rules.worker_timeout
         elif guest is None:
             self._check_timeout(timeout)
+        if params == NULL:
+            params = EMPTY_OBJECT
         self._issued += 1
         request = Request(f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now)
         request.direct = True

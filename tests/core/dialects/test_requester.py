@@ -9,6 +9,8 @@ from portico.wire.messages import EVERYBODY, Event
 
 from ...fakes import stage
 
+BEARER = {"authorization": "Bearer key"}
+
 FIVE = {"request_id", "success", "data", "error", "processed_by"}
 
 
@@ -144,3 +146,55 @@ def test_a_back_end_with_a_key_does_not_wait_behind_anonymous_requesters() -> No
         request = peer.messages[-1]
         house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
     assert [answer["request_id"] for answer in answers.messages] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "request_id", ["7", "-0.5e3", "true", "false", '"a:b"', '"\\u00e9"', '"' + "x" * 256 + '"', "0"]
+)
+def test_a_request_id_is_any_scalar_and_comes_back_as_it_came(request_id: str) -> None:
+    house = stage()
+    worker, peer = house.worker("w1")
+    session, answers = house.connect("/requester")
+    session.receive(b'{"request_id": %b, "command": "echo", "data": {"a": 1}}' % request_id.encode(), True)
+    request = peer.messages[-1]
+    house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    (text,) = answers.texts
+    assert text.startswith('{"request_id":' + request_id + ',"success":true,')
+
+
+@pytest.mark.parametrize("request_id", ["{}", "[1]", '"' + "x" * 257 + '"', "1" * 257])
+def test_what_is_no_scalar_or_too_long_is_no_request_id(request_id: str) -> None:
+    house = stage()
+    _, peer = house.worker("w1")
+    session, answers = house.connect("/requester")
+    session.receive(b'{"request_id": %b, "command": "echo"}' % request_id.encode(), True)
+    (answer,) = answers.messages
+    assert (answer["request_id"], answer["success"]) == (None, False)
+    assert "request_id" in answer["error"]
+    assert [message["type"] for message in peer.messages] == ["connect", "connect"]
+
+
+def test_a_fault_is_answered_under_the_number_that_was_given() -> None:
+    house = stage()
+    session, answers = house.connect("/requester")
+    session.receive(b'{"request_id": 12, "command": ""}', True)
+    (answer,) = answers.messages
+    assert (answer["request_id"], answer["error"]) == (12, "Missing command")
+
+
+@pytest.mark.parametrize("data", ["", ', "data": null'])
+def test_a_worker_gets_an_empty_object_where_there_are_no_parameters(data: str) -> None:
+    house = stage()
+    _, peer = house.worker("w1")
+    session, _ = house.connect("/requester")
+    session.receive(b'{"command": "echo"%b}' % data.encode(), True)
+    assert peer.messages[-1]["data"]["params"] == {}
+
+
+@pytest.mark.parametrize(("production", "headers", "size"), [(False, {}, 99), (True, {}, None), (True, BEARER, 99)])
+def test_requesters_that_have_shown_a_key_may_send_more(
+    production: bool, headers: dict[str, str], size: int | None
+) -> None:
+    house = stage(production=production, api_keys=("key",), max_message_size=10, max_requester_message_size=99)
+    _, peer = house.connect("/requester", headers=headers)
+    assert peer.message_size == size

@@ -23,7 +23,7 @@ def test_a_request_goes_to_the_only_worker_there_is_and_its_answer_comes_back() 
     someone = Someone()
     here.submit(someone, "a", timeout=7.0)
     (request,) = link.sent
-    assert (request.command, bytes(request.data), link.deadlines, link.attempts) == ("echo", b"null", [7000], [1])
+    assert (request.command, bytes(request.data), link.deadlines, link.attempts) == ("echo", b"{}", [7000], [1])
     assert there.done(worker, request) is Verdict.ACCEPTED
     assert someone.told == [("a", '"done"')]
     assert someone.answers[0][1].processed_by == "w"

@@ -138,9 +138,9 @@ def test_the_lengths_of_names() -> None:
 
 def test_requester_answers_have_all_five_fields() -> None:
     five = ["request_id", "success", "data", "error", "processed_by"]
-    assert list(read(requester.response("r", True, Raw(b'"Echo: x"'), None, "w"))) == five
+    assert list(read(requester.response('"r"', True, Raw(b'"Echo: x"'), None, "w"))) == five
     assert list(read(requester.error(PeerFault(ErrorCode.BAD_JSON, "x")))) == five
-    assert list(read(requester.partial_response("r", Raw(b"1"), "w"))) == [*five, "partial"]
+    assert list(read(requester.partial_response("7", Raw(b"1"), "w"))) == [*five, "partial"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_requester_sentences(payload: bytes, sentence: str, request_id: str | No
         ("idempotent", 0),
         ("affinity", "x" * 257),
         ("affinity", 7),
-        ("request_id", 7),
+        ("request_id", [7]),
     ],
 )
 def test_requester_fields_that_cannot_be(field: str, value: object) -> None:
