@@ -34,7 +34,7 @@ class RequesterHandler:
 
     def opened(self, session: Session) -> None:
         """A requester gets answers and nothing else: no greeting."""
-        if session.trusted or not self._prove:
+        if session.trusted or session.proof is not None or not self._prove:
             session.peer.allow_message_size(self._message_size)
 
     def receive(self, session: Session, payload: bytes) -> None:
