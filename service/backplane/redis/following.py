@@ -175,8 +175,8 @@ class Following:
             if join.resume is not None:
                 named = [stream for stream in join.open if stream in join.resume.offsets]
                 join.lost += [stream for stream in named if stream not in join.lost]
-            for stream, followed in join.open.items():
-                self._let_in(join, stream, followed)
+            for followed in join.open.values():
+                followed.let_in(join, self.epoch)
             given_up.update(join.open)
             join.finish(self.epoch, False)
         for followed in given_up.values():
@@ -185,25 +185,6 @@ class Following:
     def end(self) -> None:
         """This node goes: answer the joins that wait."""
         self.look(math.inf)
-
-    def _let_in(self, join: Join, stream: str, followed: Followed) -> None:
-        """Answer for a stream that could not be read, with a position from which nothing is missed untold. It is what
-        this node has seen, or what the client has had by another node; where several come with different ones, those
-        who may miss something between them are told later."""
-        resume = join.resume
-        had = None if resume is None or resume.epoch != self.epoch else resume.offsets.get(stream)
-        least = max(join.seen, had or 0)
-        if not self.epoch or not least:
-            followed.unknown = True
-            return
-        if followed.position is None or followed.epoch != self.epoch:
-            followed.unknown = followed.unknown or followed.position is not None
-            followed.position, followed.epoch = least, self.epoch
-        elif had is not None and had > followed.position:
-            followed.position, followed.unknown = had, True
-        elif had is None and followed.position > join.seen:
-            followed.unknown = True
-        join.offsets[stream] = followed.position
 
     def _channels(self, target: Target) -> list[bytes]:
         channels = [self._names.channel(target)]
@@ -336,17 +317,12 @@ class Following:
             followed.unknown = followed.unknown or followed.position is not None
             followed.position = 0
         told = followed.unknown or bool(followed.position)
-        first = self._first_held(followed)
+        first = followed.first_held(self._epochs.word)
         followed.position = max(followed.position or 0, self.seen if first is None else first.previous)
         followed.epoch, followed.unknown = self.epoch, False
         if told:
             self._lose(target, followed.position)
         self._release(target, followed)
-
-    def _first_held(self, followed: Followed) -> Arrival | None:
-        """The first durable event of the present epoch that is held back."""
-        word = self._epochs.word
-        return next((one for one in followed.held or () if one.offset is not None and one.epoch == word), None)
 
     def _release(self, target: Target, followed: Followed) -> None:
         """Deliver what was held; from another gap on it is held again."""
@@ -440,7 +416,7 @@ class Following:
                 if join.resume.epoch != self.epoch or kept is None or not kept.proves(offset, moment, self._ttl):
                     join.lost.append(stream)
                 else:
-                    missed = self._between(followed, kept, offset, position, moment.now)
+                    missed = followed.between(kept, offset, position, moment.now)
                     if missed:
                         join.missed[stream] = missed
                     join.offsets[stream] = max(position, offset)
@@ -450,7 +426,7 @@ class Following:
 
     def _catch_up(self, target: Target, followed: Followed, kept: Kept | None, moment: Moment) -> None:
         """Bring what is held up to date: first what the history has, up to where what was held begins."""
-        first = self._first_held(followed)
+        first = followed.first_held(self._epochs.word)
         end = moment.clock if first is None else first.previous
         if followed.position is None or followed.epoch != self.epoch:
             told = followed.unknown or followed.position is not None
@@ -470,10 +446,3 @@ class Following:
                     followed.known[event.offset] = counts
         followed.position, followed.unknown = max(followed.position, end), False
         self._release(target, followed)
-
-    def _between(self, followed: Followed, kept: Kept, after: int, end: int, now: int) -> list[Event]:
-        """What happened after one offset and up to another, read or heard."""
-        events = kept.events(after, end, now)
-        after = max(after, kept.after)
-        events += (event for event in followed.log or () if event.offset is not None and after < event.offset <= end)
-        return events

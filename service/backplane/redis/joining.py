@@ -1,6 +1,6 @@
 """Joining: one target that a node follows, and one join that is not answered yet; the two know each other.
 
-Plain state without decisions; `following` moves it.
+State, and what follows from it alone; `following` moves it.
 """
 
 from portico.wire.messages import Event
@@ -8,6 +8,7 @@ from service.core.cluster.backplane import Joined, Resume
 from service.core.reply import Reply
 
 from .payloads import Arrival
+from .reading import Kept
 
 Counts = tuple[int, int]
 """How many a push matched, and to how many it was handed."""
@@ -54,6 +55,36 @@ class Followed:
         """From now on nothing is delivered until it is released."""
         if self.held is None:
             self.held, self.held_bytes = [], 0
+
+    def first_held(self, word: bytes) -> Arrival | None:
+        """The first durable event of an epoch that is held back."""
+        return next((one for one in self.held or () if one.offset is not None and one.epoch == word), None)
+
+    def between(self, kept: Kept, after: int, end: int, now: int) -> list[Event]:
+        """What happened after one offset and up to another, read or heard meanwhile."""
+        events = kept.events(after, end, now)
+        after = max(after, kept.after)
+        events += (event for event in self.log or () if event.offset is not None and after < event.offset <= end)
+        return events
+
+    def let_in(self, join: "Join", epoch: str) -> None:
+        """Answer a join for a stream that could not be read, with a position from which nothing is missed untold. It is
+        what this node has seen, or what the client has had by another node; where several come with different ones,
+        those who may miss something between them are told later."""
+        resume = join.resume
+        had = None if resume is None or resume.epoch != epoch else resume.offsets.get(self.stream)
+        least = max(join.seen, had or 0)
+        if not epoch or not least:
+            self.unknown = True
+            return
+        if self.position is None or self.epoch != epoch:
+            self.unknown = self.unknown or self.position is not None
+            self.position, self.epoch = least, epoch
+        elif had is not None and had > self.position:
+            self.position, self.unknown = had, True
+        elif had is None and self.position > join.seen:
+            self.unknown = True
+        join.offsets[self.stream] = self.position
 
     def forget_answered(self) -> None:
         """Let go of the joins that wait for this stream no more."""

@@ -17,10 +17,9 @@ Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import trio
@@ -30,7 +29,8 @@ from service.redis.faults import Refusal, Unreachable, reason
 from service.redis.link import LONGEST_DELAY
 from service.redis.scripts import Ask
 
-from .registry import KEPT, Present, Registry, pop, registry_key
+from .members import MembershipEvents, Seen, Word, read_lease
+from .registry import KEPT, Registry, pop, registry_key
 from .scripts import LEASE_RELEASE, LEASE_RENEW, LEASE_TAKE, NODE_BURY, NODES_LOOK
 
 NODE: Final = "node"
@@ -59,52 +59,6 @@ _MAX_BYES: Final = 1000
 _FAULTS: Final = (Refusal, Unreachable, trio.TooSlowError)
 
 
-class MembershipEvents(Protocol):
-    """What a membership needs of its backplane. No call may wait or raise."""
-
-    def tell_all(self, kind: str, body: bytes) -> None:
-        """Send a message to every other node; there it is given to `Membership.on_message`."""
-
-    def on_node_left(self, node: str) -> None:
-        """A node is gone."""
-
-    def on_nodes_changed(self) -> None:
-        """`nodes()` gives something else than before."""
-
-    def on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
-        """Somebody was connected at a node that is lost. Told on one node only."""
-
-    def on_renamed(self, node: str) -> None:
-        """This node has this name from now on: messages for it come under it."""
-
-    def present(self) -> Iterable[Present]:
-        """Everybody who is connected here now."""
-
-    def note(self, event: str, /, **fields: object) -> None:
-        """Something that operators should know."""
-
-
-class _Word(msgspec.Struct, array_like=True, frozen=True):
-    """What a lease says: of versions of one instance, the highest holds. `settings`: fingerprints, by name."""
-
-    version: int
-    state: NodeState
-    settings: dict[str, str] = msgspec.field(default_factory=dict)
-
-
-_word = msgspec.json.Decoder(_Word).decode
-
-
-@dataclass(slots=True)
-class _Seen:
-    instance: str
-    word: _Word
-    at: float
-    """When it was last known to live."""
-    until: float
-    """When its lease runs out."""
-
-
 class Membership:
     """This node's place among the others."""
 
@@ -130,7 +84,7 @@ class Membership:
         self._version = 0
         self._wanted = name
         self._state = NodeState(name, "combined", None, False, 0, b"{}")
-        self._view: dict[str, _Seen] = {}
+        self._view: dict[str, Seen] = {}
         self._said_bye: OrderedDict[str, None] = OrderedDict()
         self._index = f"{prefix}members"
         self._missing: dict[str, float] = {}  # instances without a lease that are not in the view, and since when
@@ -193,7 +147,7 @@ class Membership:
                 self._events.on_nodes_changed()
             return
         now = trio.current_time()
-        found = _read(body, now, now + self._lease)
+        found = read_lease(body, now, now + self._lease)
         if found is not None and found.word.state.node == sender and self._merge(found):
             self._events.on_nodes_changed()
 
@@ -298,7 +252,7 @@ class Membership:
         return f"{self._instance} {self.node}"
 
     def _text(self) -> bytes:
-        return f"{self._instance} ".encode() + msgspec.json.encode(_Word(self._version, self._state, self._settings))
+        return f"{self._instance} ".encode() + msgspec.json.encode(Word(self._version, self._state, self._settings))
 
     @property
     def _milliseconds(self) -> int:
@@ -357,13 +311,13 @@ class Membership:
         answer = await NODES_LOOK.ask(self._ask, (self._index,), (f"{self._prefix}node:",))
         assert isinstance(answer, list)
         now = trio.current_time()
-        found: dict[str, _Seen] = {}
+        found: dict[str, Seen] = {}
         dead: list[tuple[str, str]] = []
         listed: set[str] = set()
         for member, text, left in answer:
             instance, _, name = member.decode().partition(" ")
             listed.add(instance)
-            seen = None if text is None else _read(text, started, now + max(0, left) / 1000)
+            seen = None if text is None else read_lease(text, started, now + max(0, left) / 1000)
             if seen is not None and seen.instance == instance:
                 found[name] = seen
             elif instance != self._instance:
@@ -399,7 +353,7 @@ class Membership:
         now = trio.current_time()
         return now - self._missing.setdefault(instance, now) >= self._lease / 2
 
-    def _merge(self, found: _Seen) -> bool:
+    def _merge(self, found: Seen) -> bool:
         """Take what was seen of a node into the view. Returns whether that changes it."""
         name = found.word.state.node
         if name == self.node or found.instance in self._said_bye:
@@ -419,7 +373,7 @@ class Membership:
         known.word = found.word
         return True
 
-    def _differing(self, seen: _Seen) -> list[str]:
+    def _differing(self, seen: Seen) -> list[str]:
         """The settings in which another node differs, though the nodes of one deployment would not."""
         theirs = seen.word.settings
         return [name for name, mine in self._settings.items() if theirs.get(name, mine) != mine]
@@ -451,11 +405,3 @@ def _grave(prefix: str, instance: str) -> str:
 def _scratch(prefix: str) -> str:
     """A key that never exists."""
     return f"{prefix}nothing"
-
-
-def _read(text: bytes, at: float, until: float) -> _Seen | None:
-    instance, _, word = text.partition(b" ")
-    try:
-        return _Seen(instance.decode("ascii"), _word(word), at, until)
-    except (msgspec.MsgspecError, ValueError):
-        return None
