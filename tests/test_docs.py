@@ -26,6 +26,13 @@ SETTINGS = {env_name(name) for name in Settings.model_fields}
 # What a cluster sets by itself, and what other programs than the gateway read.
 NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT"}
 OTHERS_VARIABLES = re.compile(r"LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY")
+# What a reader of the pages is told to write.
+READERS_FILES = {"counting_worker.py"}
+FILES = {
+    path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
+    for folder in ("portico", "service", "compat", "loadtest", "tests", "docs")
+    for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
+} | {path.name for path in ROOT.iterdir()}
 LATER = {"/api/events", "/api/drain"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -79,6 +86,14 @@ def test_the_readme_opens_with_the_two_commands_and_the_page_and_leads_to_every_
     assert re.findall(r"^make \w+", commands, re.MULTILINE) == ["make run", "make test"]
     assert "`http://localhost:8000`" in page
     assert set(re.findall(r"\]\(docs/how-to/([^)#]+)\)", text)) == {found.name for found in DOCS.glob("how-to/*.md")}
+
+
+@each_page
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    text = page.read_text()
+    named = set(re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|lua|toml|lock|mjs|txt))`", text)) - READERS_FILES
+    named |= set(re.findall(r"`((?:portico|service|compat|loadtest|tests|docs)/(?:[\w-]+/)*)`", text))
+    assert [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in FILES)] == []
 
 
 @each_page
