@@ -4,8 +4,9 @@
     SIGHUP            one after another: a new process takes over the sockets, and the old one drains
 
 Exit code: 0 when it was told to end and every process ended by itself, 1 when it gave up or had to kill, 2 when
-it could not start. It never holds a connection, never imports the gateway, and never outlives its processes; they end
-when it does, whatever ended it.
+it could not start, or no process can with what was given (an extension that cannot be imported, for example). It never
+holds a connection, never imports the gateway, and never outlives its processes; they end when it does, whatever ended
+it.
 """
 
 import signal
@@ -35,6 +36,8 @@ DRAIN_MARGIN: Final = 10.0
 """Seconds after the drain's window in which a process must have ended."""
 AT_ONCE: Final = 1.0
 _LONGEST_NAME: Final = 100
+_CANNOT_START: Final = 2
+"""How a process ends that cannot start with what it was given: trying again changes nothing."""
 
 
 class Series:
@@ -100,6 +103,7 @@ class Supervisor:
         self._rolling = trio.CancelScope()
         self._keeping_redis = trio.CancelScope()
         self._code = 0
+        self._anybody_started = False
         self._nursery: trio.Nursery
 
     async def run(self) -> int:
@@ -152,6 +156,7 @@ class Supervisor:
     async def _see_it_start(self, child: Child) -> None:
         with trio.move_on_after(START_LIMIT) as patience:
             await child.started.wait()
+            self._anybody_started = True
         if patience.cancelled_caught and not child.ended.is_set():
             child.failure = f"its ports were not open after {START_LIMIT:g} s"
             child.kill()
@@ -162,7 +167,7 @@ class Supervisor:
             self._nobody.set()
         if child.dismissed:
             if child.code != 0 and self._stop.is_set():
-                self._code = 1
+                self._code = self._code or 1
             self._log.info("process ended", node=child.name, pid=child.pid, how=how(child.code))
             return
         self._log.error("process died", node=child.name, pid=child.pid, how=how(child.code))
@@ -176,6 +181,9 @@ class Supervisor:
             close(slot.sockets)
             slot.sockets = {}
             after = trio.current_time() - child.begun
+            if child.failure and child.code == _CANNOT_START and not self._anybody_started:
+                self._give_up(f"no process can start: {child.failure}", code=_CANNOT_START)
+                return
             self._failed(
                 slot,
                 child.failure or f"it ended with {how(child.code)}",
@@ -242,9 +250,9 @@ class Supervisor:
 
     # The end
 
-    def _give_up(self, sentence: str) -> None:
+    def _give_up(self, sentence: str, *, code: int = 1) -> None:
         self._log.error("giving up", reason=sentence)
-        self._code = 1
+        self._code = code
         self._stop.set()
 
     async def _end(self) -> None:

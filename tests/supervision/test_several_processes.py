@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.backplane.redis_server import redis_server
-from tests.gateways import Running, clean_environment, free_ports, gateway
+from tests.gateways import ROOT, Running, clean_environment, free_ports, gateway
 
 pytestmark = pytest.mark.live
 
@@ -242,16 +241,34 @@ def test_processes_end_with_their_supervisor(tmp_path: Path) -> None:
         for client in clients.values():
             assert client.close_code() == 1012
         eventually(lambda: not any(map(alive, everybody)))
-        shutil.rmtree(Path(str(redis["url"]).removeprefix("unix://")).parent)  # nobody was left to do it
+        eventually(lambda: not Path(str(redis["url"]).removeprefix("unix://")).parent.exists())
 
 
-def test_it_gives_up_when_a_process_cannot_start(tmp_path: Path) -> None:
+def test_what_no_process_can_start_with_is_refused_at_once(tmp_path: Path) -> None:
     ended = start_briefly(tmp_path, PORTICO_EXTENSIONS="no_such_module", PORTICO_LOG_FORMAT="json")
-    assert ended.returncode == 1
-    lines = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
-    (reason,) = [line["reason"] for line in lines if line["event"] == "giving up"]
-    assert re.fullmatch(r"process [12] failed to start 5 times in a row: .*no_such_module.*", reason)
+    # As one process ends, and as `portico check` says beforehand.
+    assert ended.returncode == 2
+    (reason,) = reasons(ended.stderr)
+    assert re.fullmatch(r"no process can start: PORTICO_EXTENSIONS names 'no_such_module'.*", reason)
+    assert "process restarting" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_it_gives_up_when_a_process_dies_again_and_again(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
+    ended = start_briefly(
+        tmp_path, PORTICO_EXTENSIONS="deadly", PORTICO_LOG_FORMAT="json", PYTHONPATH=f"{tmp_path}:{ROOT}"
+    )
+    assert ended.returncode == 1
+    (reason,) = reasons(ended.stderr)
+    assert re.fullmatch(r"process [12] failed to start 5 times in a row: it ended with exit code 7", reason)
+    assert "Traceback" not in ended.stderr
+
+
+def reasons(log: str) -> list[str]:
+    """Why a supervisor gave up."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line["reason"] for line in lines if line["event"] == "giving up"]
 
 
 def start_briefly(folder: Path, **settings: object) -> "subprocess.CompletedProcess[str]":
