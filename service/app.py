@@ -406,6 +406,7 @@ class Node:
                 await self._stop.wait()
                 await self.handed_over.end()
                 nursery.cancel_scope.cancel()
+            self.gateway.cluster_messages.survey.end()
         except Exception as error:
             # An exception in the app's nursery would leave a server that answers HTTP and is deaf otherwise.
             self.state = "broken"

@@ -129,13 +129,16 @@ def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) 
     where an escape could hide one. The outermost object is judged, and the objects directly in it too unless
     `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
     """
-    if (b"\\" in payload and _ESCAPED_LETTER.search(payload)) or any(_occurs_twice(payload, key) for key in quoted):
+    if (b"\\" in payload and _ESCAPED_LETTER.search(payload)) or _occurs_twice(payload, quoted):
         _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload)).check(payload, inside)
 
 
-def _occurs_twice(payload: bytes, key: bytes) -> bool:
-    first = payload.find(key)
-    return first >= 0 and payload.find(key, first + 1) >= 0
+def _occurs_twice(payload: bytes, quoted: Sequence[bytes]) -> bool:
+    for key in quoted:
+        first = payload.find(key)
+        if first >= 0 and payload.find(key, first + 1) >= 0:
+            return True
+    return False
 
 
 def fields_of(form: type[Struct]) -> tuple[bytes, ...]:

@@ -99,8 +99,9 @@ class History:
             self._make_room(of_stream)
         return durable
 
-    def position(self, stream: str) -> int:
-        """An offset from which on nothing of the stream has been published yet."""
+    @property
+    def position(self) -> int:
+        """An offset after which nothing has been published yet, in any stream."""
         return self._last
 
     def since(self, stream: str, offset: int) -> list[Event] | None:

@@ -128,7 +128,7 @@ class MemoryBackplane:
         if len(self._world.nodes) > 1:
             self._joined.update(targets)
         history = self._world.history
-        offsets = {stream: history.position(stream) for stream in map(stream_of, targets)}
+        offsets = dict.fromkeys(map(stream_of, targets), history.position)
         missed: dict[str, list[Event]] = {}
         lost: list[str] = []
         if resume is not None:

@@ -31,7 +31,7 @@ def numbers(found: list[Event] | None) -> list[int] | None:
 def test_an_event_whose_own_time_has_passed_is_over_and_takes_no_other_along() -> None:
     clock = ManualClock()
     some = history(clock, length=10)
-    start = some.position("s")
+    start = some.position
     for number in range(7):
         add(some, "s", number, 1.0 if number == 3 else None)
     assert numbers(some.since("s", start)) == [0, 1, 2, 3, 4, 5, 6]
@@ -60,7 +60,7 @@ def test_what_the_history_is_too_short_for_is_lost() -> None:
 def test_events_that_are_over_leave_room_for_others() -> None:
     clock = ManualClock()
     some = history(clock, length=3)
-    start = some.position("s")
+    start = some.position
     for number in range(3):
         add(some, "s", number, 1.0)
     clock.move(2)
@@ -72,7 +72,7 @@ def test_events_that_are_over_leave_room_for_others() -> None:
 def test_a_stream_of_which_all_is_over_loses_nothing() -> None:
     clock = ManualClock()
     some = history(clock)
-    start = some.position("s")
+    start = some.position
     add(some, "s", 1, 1.0)
     add(some, "other", 1)
     clock.move(3)

@@ -117,6 +117,11 @@ class Survey:
         for name in self._deadlines.expire(self._now()):
             self._finish(name, complete=False)
 
+    def end(self) -> None:
+        """The node goes: nothing more is waited for."""
+        for name in list(self._open):
+            self._finish(name, complete=False)
+
     def _question(
         self, kind: str, body: bytes, reply: Reply[SurveyResult], awaited: set[str] | None, timeout: float
     ) -> tuple[str, bytes] | None:

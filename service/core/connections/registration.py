@@ -206,6 +206,8 @@ class Registration:
         that were registered so one stays: by the policy `duplicates`, or else by the rules'. `greet`: its user's
         greeting is part of the answer.
         """
+        if session.over:
+            return
         policy = duplicates or self._rules.duplicates
         refusal = self._refusal(session, identity, policy if replaces else "allow")
         if refusal is not None:

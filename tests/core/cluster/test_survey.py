@@ -98,3 +98,13 @@ def test_cut_off_nothing_is_complete() -> None:
     town.nodes["a"].ask_all("name", b"", Reply(town.done))
     town.nodes["a"].ask_holders(U1, "name", b"", Reply(town.done))
     assert town.got == [([], False), ([], False)]
+
+
+def test_at_the_end_of_a_node_nothing_is_left_open() -> None:
+    town = Town("ab")
+    town.inbound["b"].deaf = True
+    town.nodes["a"].ask_all("name", b"", Reply(town.done))
+    town.nodes["a"].ask("b", "name", b"", Reply(town.done))
+    town.nodes["a"].survey.end()
+    assert town.got == [([], False), ([], False)]
+    assert len(town.nodes["a"].survey) == 0
