@@ -1,4 +1,4 @@
-"""Requests of 900 KB to workers that are busy for a moment at a time: they wait, and no worker is closed for it."""
+"""Large requests wait for workers that are busy, and close none; large answers close their worker, and no other."""
 
 import json
 from pathlib import Path
@@ -48,3 +48,30 @@ async def test_workers_that_are_busy_are_not_closed_for_what_is_sent_to_them(tmp
             assert [answer["error"] for answer in answers] == [None] * REQUESTS
             assert {answer["data"] for answer in answers} == {f"w{number}" for number in range(WORKERS)}
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("mode", ["integrated", "adjacent"])
+async def test_an_answer_over_the_limit_is_answered_and_closes_one_worker_only(tmp_path: Path, mode: str) -> None:
+    with gateway(tmp_path, mode=mode, settings={"PORTICO_MAX_WORKER_MESSAGE_SIZE": 100_000}) as running:
+        address = ("127.0.0.1", int(running.websocket_url.rpartition(":")[2]))
+        async with (
+            await RawClient.open(address, "/worker") as first,
+            await RawClient.open(address, "/requester") as requester,
+        ):
+            await first.send(text(type="connect", data={"role": "worker", "client_id": "first"}))
+            await requester.send(text(request_id="q", command="echo"))
+            for kind in ("connect", "connect", "request"):
+                request = json.loads(await first.message())
+                assert request["type"] == kind
+            async with await RawClient.open(address, "/worker") as second:
+                await second.send(text(type="connect", data={"role": "worker", "client_id": "second"}))
+                for _ in range(2):
+                    assert json.loads(await second.message())["type"] == "connect"
+                answer = {"request_id": request["msg_id"], "success": True, "result": "x" * 200_000}
+                await first.send(text(type="response", data=answer))
+                told = json.loads(await requester.message())
+                assert (told["success"], told["processed_by"]) == (False, "first")
+                assert "too large" in told["error"]
+                assert (await first.closed())[0] == 1009
+                await second.send(text(type="heartbeat"))
+                assert json.loads(await second.message())["type"] == "heartbeat", "it was sent nothing"

@@ -65,6 +65,8 @@ class Counters:
         self.requests: Counter[str] = Counter()  # by outcome
         self.requests_retried = 0
         self.late_answers = 0
+        self.answers_mended = 0
+        self.answers_rejected = 0
         self.http_requests: Counter[tuple[str, str, str]] = Counter()  # by route, method and status
         self.http_bytes_in = 0
         self.http_bytes_out = 0

@@ -42,6 +42,8 @@ _PLAIN: Final = {
     "http_bytes_in": ("http_received_bytes", "Bytes of the bodies of HTTP requests."),
     "http_bytes_out": ("http_sent_bytes", "Bytes of the bodies of HTTP answers."),
     "late_answers": ("late_answers", "Answers of workers to requests that were over."),
+    "answers_mended": ("answers_mended", "Answers of workers with NaN or infinities, which became null."),
+    "answers_rejected": ("answers_rejected", "Answers of workers that could not be accepted."),
 }
 _LABELLED: Final = {
     "connections_opened": ("connections_opened", "Connections accepted.", ("transport",)),

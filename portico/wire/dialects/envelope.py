@@ -4,6 +4,7 @@ Bytes in, messages out, and back; no decisions. `params`, results and payloads s
 Source: protocol reference, "Envelope dialect".
 """
 
+import re
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -84,6 +85,16 @@ class Answer(Struct):
     partial: bool | None = None
 
 
+class _LooseAnswer(Struct):
+    """A `response` whose `success` is not true, false or null."""
+
+    request_id: str | None = None
+    success: Raw = NULL
+    result: Raw = NULL
+    error: Raw = NULL
+    partial: bool | None = None
+
+
 class _Response(Struct):
     """A whole `response`, read in one pass."""
 
@@ -107,6 +118,7 @@ _connect = msgspec.json.Decoder(Connect)
 _handshake = msgspec.json.Decoder(Handshake)
 _call = msgspec.json.Decoder(Call)
 _answer = msgspec.json.Decoder(Answer)
+_loose_answer = msgspec.json.Decoder(_LooseAnswer)
 _custom = msgspec.json.Decoder(Custom)
 _response = msgspec.json.Decoder(_Response)
 _text = msgspec.json.Decoder(str)
@@ -177,9 +189,17 @@ def call_of(envelope: Envelope) -> Call:
 
 
 def answer_of(envelope: Envelope) -> Answer:
-    """The data of a `response`; one that doesn't say is a success unless it has an error. Raises PeerFault."""
+    """The data of a `response`; one that doesn't say is a success unless it has an error, and what is neither true nor
+    false counts by its truth, as in Python. Raises PeerFault."""
     data = _data(envelope)
-    answer = decode(_answer, data)
+    try:
+        answer = decode(_answer, data)
+    except PeerFault as fault:
+        if fault.field != "success":
+            raise
+        loose = decode(_loose_answer, data)
+        truth = bool(msgspec.json.decode(loose.success))
+        answer = Answer(loose.request_id, truth, loose.result, loose.error, loose.partial)
     fields_read = (
         (answer.request_id is not None)
         + (answer.success is not None)
@@ -224,6 +244,35 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
     if answer.success is None:
         answer.success = answer.error == NULL
     return message.msg_id, answer
+
+
+_NO_NUMBER: Final = re.compile(rb"-?Infinity|NaN")
+_REQUEST_NAME: Final = re.compile(rb'"(r-[0-9]{1,20})"')
+_NAMES_WITHIN: Final = 4096
+
+
+def without_nan(payload: bytes) -> bytes | None:
+    """A message with null for NaN and infinities, which Python's `json.dumps` writes; None if there are none.
+
+    Takes a time that grows with the message's size. What is no JSON otherwise stays none.
+    """
+    if (b"NaN" not in payload and b"Infinity" not in payload) or b"\x00" in payload or b"\x01" in payload:
+        return None
+    # Without escaped quotes every second part is outside of texts.
+    parts = payload.replace(b"\\\\", b"\x00\x00").replace(b'\\"', b"\x01\x01").split(b'"')
+    for number in range(0, len(parts), 2):
+        if b"N" in parts[number] or b"I" in parts[number]:
+            parts[number] = _NO_NUMBER.sub(b"null", parts[number])
+    mended = b'"'.join(parts).replace(b"\x00\x00", b"\\\\").replace(b"\x01\x01", b'\\"')
+    return None if mended == payload else mended
+
+
+def names_in(payload: bytes) -> list[str]:
+    """What may be the names of requests in a `response` that can't be read: near its beginning, or near its end."""
+    if b'"response"' not in payload:
+        return []
+    near = payload if len(payload) <= 2 * _NAMES_WITHIN else payload[:_NAMES_WITHIN] + payload[-_NAMES_WITHIN:]
+    return [name.decode() for name in _REQUEST_NAME.findall(near)]
 
 
 def custom_of(envelope: Envelope) -> Custom:

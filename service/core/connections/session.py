@@ -104,6 +104,7 @@ class Session:
 
     __slots__ = (
         "address",
+        "close_code",
         "handler",
         "held",
         "id",
@@ -136,6 +137,7 @@ class Session:
         self.handler = handler
         self.opened_at = opened_at
         self.address = peer.address
+        self.close_code: int | None = None  # once the transport says that the connection is over
         self.identity: Identity = NOBODY
         self.state = State.OPENED
         self.held: Held | None = None  # what waits until it has joined
@@ -225,6 +227,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         told = self.state is State.CLOSING
+        self.close_code = code
         self.move(State.CLOSED)
         self.held = None
         if not told:

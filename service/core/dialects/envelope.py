@@ -206,12 +206,36 @@ class EnvelopeHandler:
         """One message. Raises PeerFault."""
         try:
             self._receive(session, payload)
-        except PeerFault:
+        except PeerFault as fault:
+            if self._answers(session) and self._mend_or_reject(session, payload, fault):
+                return
             if self._arriving and session in self._arriving:
                 self._dismiss(session)
                 self._deadlines.expect(session, None)
                 self._refused.add(session)
             raise
+
+    def _answers(self, session: Session) -> bool:
+        return session.worker is not None or session in self._links
+
+    def _mend_or_reject(self, session: Session, payload: bytes, fault: PeerFault) -> bool:
+        """A message of a worker's, or of a client's that was asked, can't be read: an answer is mended (then True), or
+        its requester is told at once, who would wait until the time is up otherwise."""
+        if fault.code is ErrorCode.UNKNOWN_REQUEST or b'"response"' not in payload:
+            return False
+        if fault.code is ErrorCode.BAD_JSON and (mended := wire.without_nan(payload)) is not None:
+            try:
+                self._receive(session, mended)
+            except PeerFault as still:
+                fault = still
+            else:
+                self._dispatcher.counters.answers_mended += 1
+                return True
+        if fault.code is not ErrorCode.UNKNOWN_REQUEST:
+            self._dispatcher.reject_answer(
+                session.worker or self._links[session], wire.names_in(payload), fault.message
+            )
+        return False
 
     def _receive(self, session: Session, payload: bytes) -> None:
         quick = wire.quick_response(payload)
@@ -441,6 +465,9 @@ class EnvelopeHandler:
             # First its own are cancelled, which may be at itself: it must not be sent others for that.
             self._dispatcher.change_worker(session.worker, capacity=0)
         self._dispatcher.cancel_requests_of(session)
+        if session.worker is not None and session.close_code == CloseCode.TOO_LARGE:
+            limit = self._rules.worker_message_size
+            self._dispatcher.reject_all(session.worker, f"it is too large, more than {limit} bytes.")
         self._dismiss(session)
         link = self._links.pop(session, None)
         if link is not None:

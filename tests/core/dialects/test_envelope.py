@@ -713,3 +713,93 @@ def test_a_backlog_is_told_to_other_nodes() -> None:
     for house in (there, here):
         house.pass_time(0.2)
     assert len(requests(peer)) == 4
+
+
+# Answers that can't be accepted
+
+
+def answered(house: Stage, session: Session, peer: MemoryPeer, data: str, **more: Any) -> list[dict[str, Any]]:
+    """A request, and the worker's answer to it as text; what its requester gets."""
+    _, asker = submit(house, **more)
+    name = requests(peer)[-1]["msg_id"]
+    session.receive(f'{{"type": "response", "msg_id": "{name}", "data": {data}}}'.encode(), True)
+    return asker.messages
+
+
+@pytest.mark.parametrize(
+    ("success", "expected"), [("1", True), ("0", False), ('"yes"', True), ('""', False), ("[]", False), ("null", True)]
+)
+def test_success_is_taken_by_truth(success: str, expected: bool) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    (answer,) = answered(house, session, peer, f'{{"success": {success}, "result": 5}}')
+    assert (answer["success"], answer["data"]) == (expected, 5 if expected else None)
+    assert errors(peer) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ("NaN", None),
+        (
+            '{"a": [1, NaN, -Infinity, Infinity], "b": "NaN, \\\\"Infinity"}',
+            {"a": [1, None, None, None], "b": 'NaN, "Infinity'},
+        ),
+        ('["\\\\\\\\", NaN]', ["\\", None]),
+    ],
+)
+def test_what_is_no_number_becomes_null_and_is_counted(result: str, expected: Any) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    (answer,) = answered(house, session, peer, f'{{"success": true, "result": {result}}}'.replace("\\\\", "\\"))
+    assert (answer["success"], answer["data"]) == (True, expected)
+    assert errors(peer) == []
+    assert house.gateway.counters.answers_mended == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['"not an object"', '{"success": true, "result": 1e999}', '{"success": true, "result": ', '{"request_id": {}}'],
+)
+def test_an_answer_that_cannot_be_accepted_is_answered_at_once_with_the_reason(data: str) -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, other = house.worker("w2")
+    (answer,) = answered(house, session, peer, data)
+    assert (answer["success"], answer["processed_by"]) == (False, "w1")
+    assert answer["error"].startswith("The worker's answer could not be accepted")
+    assert requests(other) == []
+    assert len(errors(peer)) == 1, "the worker is told as well"
+    assert house.gateway.dispatcher.outstanding == 0
+
+
+def test_a_worker_cannot_end_another_one_s_request_by_a_broken_answer() -> None:
+    house = stage()
+    _, _ = house.worker("w1", commands=["echo"])
+    _, asker = submit(house)
+    session, _ = house.worker("w2", commands=["sum"])
+    session.receive(b'{"type": "response", "msg_id": "r-1", "data": 7}', True)
+    assert asker.messages == []
+
+
+def test_an_answer_over_the_limit_is_answered_as_too_large_and_closes_no_other_worker() -> None:
+    house = stage()
+    first, peer = house.worker("w1")
+    _, asker = submit(house)
+    _, other = house.worker("w2")
+    first.closed(1009, "")  # as the transport says
+    (answer,) = asker.messages
+    assert (answer["success"], answer["processed_by"]) == (False, "w1")
+    assert "too large" in answer["error"]
+    assert requests(other) == []
+    assert requests(peer)
+
+
+def test_of_several_requests_at_a_worker_that_answered_too_much_none_is_given_to_the_next() -> None:
+    house = stage()
+    first, _ = house.worker("w1")
+    askers = [submit(house)[1] for _ in range(3)]
+    _, other = house.worker("w2")
+    first.closed(1009, "")
+    assert requests(other) == []
+    assert all("too large" in asker.messages[0]["error"] for asker in askers)

@@ -342,3 +342,25 @@ def test_a_response_is_the_same_in_one_pass_and_in_two(outer: dict[str, object],
 )
 def test_what_is_no_plain_response_is_looked_at_closely(payload: bytes) -> None:
     assert envelope.quick_response(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "mended"),
+    [
+        (b"[1, 2]", None),
+        (b'["NaN", "-Infinity"]', None),
+        (b'["a\\"", NaN, "NaN"]', b'["a\\"", null, "NaN"]'),
+        (b'["a\\\\", -Infinity, Infinity]', b'["a\\\\", null, null]'),
+        (b'{"NaN": NaN}', b'{"NaN": null}'),
+        (b'["\x00", NaN]', None),
+    ],
+)
+def test_what_is_no_number_becomes_null_outside_of_texts(payload: bytes, mended: bytes | None) -> None:
+    assert envelope.without_nan(payload) == mended
+
+
+def test_names_of_requests_are_found_near_both_ends_of_what_cannot_be_read() -> None:
+    long = b"x" * 20_000
+    assert envelope.names_in(b'{"type": "response", "msg_id": "r-12", "data": "' + long) == ["r-12"]
+    assert envelope.names_in(b'{"type": "response", "data": "' + long + b'", "request_id": "r-7"}') == ["r-7"]
+    assert envelope.names_in(b'{"type": "request", "msg_id": "r-12"}') == []
