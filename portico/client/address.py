@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import httpx
 import msgspec
 
-from .errors import BadAddress, DiscoveryFailed, printable
+from .errors import BadAddress, DiscoveryFailed, printable, reason_of
 
 DISCOVERY_PATH: Final = "/api/b-client/websocket-info"
 DISCOVERY_TIMEOUT: Final = 10.0
@@ -96,8 +96,7 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         ) as http:
             answer = await http.get(asked)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        why = printable(_reason(error)) or type(error).__name__
-        raise DiscoveryFailed(f"No answer from {printable(asked)}: {why}.") from error
+        raise DiscoveryFailed(f"No answer from {printable(asked)}: {reason_of(error)}.") from error
     if answer.status_code != 200:
         raise DiscoveryFailed(
             f"{printable(asked)} answered {answer.status_code} instead of the WebSocket's address; "
@@ -115,14 +114,6 @@ def _discovery_url(base_url: str) -> str:
     if parts.query or parts.fragment:
         raise BadAddress(f"{printable(base_url)!r} has a query or a fragment; leave it out.")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + DISCOVERY_PATH, "", ""))
-
-
-def _reason(error: BaseException) -> str:
-    """The first text in the chain of causes; of an untrusted certificate only the cause has any."""
-    found: BaseException | None = error
-    while found is not None and not str(found):
-        found = found.__cause__ or found.__context__
-    return str(found or "")
 
 
 def locate(

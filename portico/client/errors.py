@@ -9,11 +9,28 @@ from typing import Final
 from portico.wire.safe_text import safe_text
 
 _LONGEST_QUOTE: Final = 200
+_DEEPEST_CAUSE: Final = 16
 
 
 def printable(text: str, limit: int = _LONGEST_QUOTE) -> str:
     """Text from the other side, safe in a log line or a terminal: escaped and at most `limit` characters."""
     return safe_text(text, limit)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an attempt failed, printable: the text of the innermost cause that has any, else the name of the exception.
+
+    For example, of an untrusted certificate only the innermost exception says so. Groups say nothing but their size.
+    """
+    said = ""
+    found: BaseException | None = error
+    for _ in range(_DEEPEST_CAUSE):
+        if found is None:
+            break
+        if not isinstance(found, BaseExceptionGroup):
+            said = str(found) or said
+        found = found.__cause__ or (None if said else found.__context__)
+    return printable(said) or type(error).__name__
 
 
 class ClientError(Exception):

@@ -39,6 +39,7 @@ from .errors import (
     MessageTooLarge,
     Unsendable,
     printable,
+    reason_of,
 )
 from .events import BadMessage, Report
 from .nursery import background_nursery
@@ -214,8 +215,7 @@ async def _connected(address: str, options: LinkOptions) -> AsyncIterator[Client
     except InvalidStatus as refused:
         raise _refusal(address, refused) from refused
     except (InvalidHandshake, OSError, EOFError, trio.BrokenResourceError) as error:
-        why = printable(str(error.__cause__ or "") or str(error)) or type(error).__name__
-        raise ConnectFailed(f"Cannot connect to {printable(address)}: {why}.") from error
+        raise ConnectFailed(f"Cannot connect to {printable(address)}: {reason_of(error)}.") from error
     try:
         yield socket
     finally:
