@@ -97,7 +97,7 @@ def targets_of(identity: Identity) -> list[Target]:
     return targets
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, weakref=True):
     """One push. `data` is a JSON object as it came; `stream` and `offset` are set for durable ones only.
 
     `plain` is for one that came from another program over Redis: what the user dialect passes on unchanged.

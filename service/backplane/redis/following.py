@@ -368,7 +368,7 @@ class Following:
             after = [] if followed.position is None or followed.held is None else [followed.position]
             after += [offset for _, offset in waiting[target] if offset is not None and offset >= 0]
             if after:
-                reads[target] = Kept(followed.stream, min(after))
+                reads[target] = Kept(followed.stream, min(after), self._reader.known)
         seen = self.seen
         moment = await self._reader.read(reads.values())
         sound = moment is not None and self._same_epoch(moment, seen)

@@ -17,6 +17,7 @@ STREAM_BYTES is not read: nothing is proved then.
 from collections.abc import Collection
 from functools import partial
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -47,14 +48,20 @@ class Moment(NamedTuple):
     now: int
 
 
+Known = WeakValueDictionary[tuple[str, int], Event]
+"""Events that somebody still has, by stream and offset: a thousand clients that come back at once and missed the same
+events wait for the same objects."""
+
+
 class Kept:
     """What was read of a stream's history. `after`: up to which offset it was read; `beyond`: there is more than may be
     read, or it cannot be read; `evicted`: Redis has thrown some of it away."""
 
-    __slots__ = ("after", "beyond", "dropped", "entries", "evicted", "last", "more", "size", "stream")
+    __slots__ = ("after", "beyond", "dropped", "entries", "evicted", "known", "last", "more", "size", "stream")
 
-    def __init__(self, stream: str, after: int) -> None:
+    def __init__(self, stream: str, after: int, known: Known | None = None) -> None:
         self.stream = stream
+        self.known: Known = WeakValueDictionary() if known is None else known
         self.after = after
         self.last: int | None = None
         self.dropped = 0
@@ -102,8 +109,13 @@ class Kept:
         """Those after one offset and up to another which are worth something at this moment."""
         events = []
         for offset, until, body in self.entries:
-            if after < offset <= end and not 0 < until <= now and (push := read_kept(body)) is not None:
-                events.append(event_of(push, self.stream, offset))
+            if not after < offset <= end or 0 < until <= now:
+                continue
+            event = self.known.get((self.stream, offset))
+            if event is None and (push := read_kept(body)) is not None:
+                event = self.known[self.stream, offset] = event_of(push, self.stream, offset)
+            if event is not None:
+                events.append(event)
         return events
 
 
@@ -116,6 +128,7 @@ class Reader:
         self.node = node
         self._fence = 0
         self._round: _Round | None = None
+        self.known: Known = WeakValueDictionary()
 
     def fence_heard(self, number: int) -> None:
         """The fence came."""

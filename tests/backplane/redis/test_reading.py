@@ -1,12 +1,15 @@
 """What was read of a history: what it proves, and what it doesn't."""
 
+import gc
+from weakref import WeakValueDictionary
+
 import msgspec
 import pytest
 from msgspec import Raw
 
 from portico.wire.messages import Event
 from service.backplane.redis.payloads import body_of
-from service.backplane.redis.reading import STREAM_BYTES, Kept, Moment
+from service.backplane.redis.reading import STREAM_BYTES, Kept, Known, Moment
 
 TTL = 1000
 NOW = 10_000
@@ -83,3 +86,18 @@ def test_events_are_those_in_between_that_are_worth_something() -> None:
     assert {event.stream for event in one.events(0, 99, NOW)} == {"user:ann"}
     with pytest.raises(msgspec.MsgspecError):
         msgspec.msgpack.decode(b"nonsense", type=int)
+
+
+def test_events_that_somebody_still_has_are_not_made_anew() -> None:
+    known: Known = WeakValueDictionary()
+    answer = [b"20", b"0", 0, 0, *entry(10), *entry(20)]
+    first, second = Kept("user:ann", 0, known), Kept("user:ann", 10, known)
+    first.take(answer)
+    one = first.events(0, 20, NOW)
+    second.take([*answer[:4], *entry(20)])
+    assert second.events(10, 20, NOW) == one[1:]
+    assert second.events(10, 20, NOW)[0] is one[1]
+    assert Kept("user:bob", 0, known).events(0, 20, NOW) == []
+    one.clear()
+    gc.collect()
+    assert not known, "what nobody has is not kept"
