@@ -29,7 +29,7 @@ TARGETS = ("client_id", "user_id", "node_id", "domain_id", "cluster_id", "channe
 
 
 @dataclass(eq=False)
-class Peer:
+class LittlePeer:
     """One WebSocket connection."""
 
     send: Asgi
@@ -56,9 +56,9 @@ class LittleGateway:
         self.faults = set(faults)
         self.environment = environment
         self.api_key = api_key
-        self.peers: list[Peer] = []
+        self.peers: list[LittlePeer] = []
         self.logins: dict[str, Json] = {}
-        self.waiting: dict[str, tuple[Peer, Json]] = {}
+        self.waiting: dict[str, tuple[LittlePeer, Json]] = {}
         self.numbers = itertools.count(1)
         self.discovered = 0
         self.login_started = trio.Event()
@@ -155,7 +155,7 @@ class LittleGateway:
             await self.push(peers, body["type"], body["data"])
         return {**answer, "matched": len(peers)}
 
-    async def push(self, peers: list[Peer], kind: str, data: Json) -> None:
+    async def push(self, peers: list[LittlePeer], kind: str, data: Json) -> None:
         for peer in list(peers):
             if peer.dialect == "envelope":
                 content = data.get("content") or json.dumps(data)
@@ -196,7 +196,7 @@ class LittleGateway:
         if "no logout" not in self.faults:
             await self.push(self.found("user_id", session["user_id"]), "logout_notification", note)
 
-    def found(self, name: str, wanted: str) -> list[Peer]:
+    def found(self, name: str, wanted: str) -> list[LittlePeer]:
         return [peer for peer in self.peers if peer.identity.get(name) == wanted and peer.dialect != "requester"]
 
     # WebSocket
@@ -209,7 +209,7 @@ class LittleGateway:
             return
         await send({"type": "websocket.accept"})
         path = scope["path"].strip("/").split("/")
-        peer = Peer(send, "")
+        peer = LittlePeer(send, "")
         self.peers.append(peer)
         if authorization := dict(scope["headers"]).get(b"authorization"):
             self.secrets.add(authorization.decode())
@@ -228,7 +228,7 @@ class LittleGateway:
             peer.closed = True
             self.peers.remove(peer)
 
-    async def received(self, peer: Peer, text: str) -> None:
+    async def received(self, peer: LittlePeer, text: str) -> None:
         if peer.dialect == "user":
             same_user = self.found("user_id", peer.identity["user_id"])
             for each in [peer] if "echo to one" in self.faults else same_user:
@@ -246,7 +246,7 @@ class LittleGateway:
             peer, message
         )
 
-    async def bad_json(self, peer: Peer) -> None:
+    async def bad_json(self, peer: LittlePeer) -> None:
         if peer.dialect == "requester":
             await peer.say({**self.refusal({}, "Invalid JSON format")})
         else:
@@ -254,7 +254,7 @@ class LittleGateway:
 
     # C-Client dialect
 
-    async def c_client(self, peer: Peer, message: Json) -> None:
+    async def c_client(self, peer: LittlePeer, message: Json) -> None:
         match message.get("type"):
             case "c_client_register":
                 await self.register(peer, message)
@@ -273,7 +273,7 @@ class LittleGateway:
                 if "error closes" in self.faults:
                     await peer.close(1003)
 
-    async def register(self, peer: Peer, message: Json) -> None:
+    async def register(self, peer: LittlePeer, message: Json) -> None:
         identity = {name: message.get(name) for name in (*TARGETS, "username")}
         too_long = len(identity["client_id"] or "") > 128 and "no rejection" not in self.faults
         if too_long or "registrations rejected" in self.faults:
@@ -299,7 +299,7 @@ class LittleGateway:
             if session["user_id"] == identity["user_id"] and "no auto_login" not in self.faults:
                 await self.push([peer], "auto_login", self.auto_login(session))
 
-    async def feedback(self, peer: Peer, message: Json) -> None:
+    async def feedback(self, peer: LittlePeer, message: Json) -> None:
         user = peer.identity["user_id"]
         current = next((name for name, item in self.logins.items() if item["user_id"] == user), None)
         session_id = message.get("session_id") or (None if "no current session" in self.faults else current)
@@ -315,14 +315,14 @@ class LittleGateway:
     def envelope(self, kind: str, data: Json, msg_id: str | None = None) -> Json:
         return {"type": kind, "msg_id": msg_id or f"m{next(self.numbers)}", "timestamp": time.time(), "data": data}
 
-    def become_worker(self, peer: Peer) -> None:
+    def become_worker(self, peer: LittlePeer) -> None:
         peer.dialect = "envelope"
         peer.identity = {"client_id": f"w{next(self.numbers)}", **peer.identity, "role": "worker"}
 
-    def greeting(self, peer: Peer) -> Json:
+    def greeting(self, peer: LittlePeer) -> Json:
         return {"client_id": peer.identity["client_id"], "server_time": time.time(), "heartbeat_interval": 25}
 
-    async def enveloped(self, peer: Peer, message: Json) -> None:
+    async def enveloped(self, peer: LittlePeer, message: Json) -> None:
         data = message.get("data") or {}
         self.secrets |= {data[name] for name in ("handshake_key", "token") if data.get(name)}
         match message["type"]:
@@ -345,7 +345,7 @@ class LittleGateway:
             case "response":
                 await self.answered(peer, message)
 
-    async def answered(self, peer: Peer, message: Json) -> None:
+    async def answered(self, peer: LittlePeer, message: Json) -> None:
         data = message["data"]
         name = message["msg_id"] if "only msg_id" in self.faults else data.get("request_id", message["msg_id"])
         if name in self.waiting:
@@ -354,7 +354,7 @@ class LittleGateway:
             answer = {"request_id": request["request_id"], "success": data["success"], "data": data["result"]}
             await requester.say({**answer, "error": data["error"], "processed_by": worker})
 
-    async def request(self, peer: Peer, message: Json) -> None:
+    async def request(self, peer: LittlePeer, message: Json) -> None:
         if "command" not in message:
             return await peer.say(self.refusal(message, "Missing command"))
         message.setdefault("request_id", f"r{next(self.numbers)}")

@@ -178,7 +178,7 @@ class _Connection(Client):
         self._of.gone(self.code)
 
 
-class Publisher(threading.Thread):
+class PublishingThread(threading.Thread):
     """Pushes durable events to users in turn, `rate` a second, until it is told to stop; each until it is accepted."""
 
     def __init__(self, address: Address, users: Sequence[str], rate: float, prefix: str = "e") -> None:
@@ -251,7 +251,7 @@ class Publisher(threading.Thread):
             connection.close()
 
 
-def settled(clients: Sequence[Resumer], publishers: Sequence[Publisher]) -> bool:
+def settled(clients: Sequence[Resumer], publishers: Sequence[PublishingThread]) -> bool:
     """Whether everybody has the last event of its user, or was told of a loss after everything that it has."""
     last = {user: (numbers[-1], one) for one in publishers for user, numbers in one.accepted.items() if numbers}
     for client in clients:
@@ -273,17 +273,17 @@ def _excused(client: Resumer, place: int, began: float) -> bool:
     return any(there == place and at >= began for there, at in client.told)
 
 
-def publish(address: Address, users: Sequence[str], rate: float, threads: int = 4) -> list[Publisher]:
+def publish(address: Address, users: Sequence[str], rate: float, threads: int = 4) -> list[PublishingThread]:
     """Publishers that are at work, each for a part of the users; `rate` events a second of all of them, if they can."""
     parts = [part for number in range(threads) if (part := users[number::threads])]
     # What was published before under the same ids would not be published again.
-    publishers = [Publisher(address, part, rate / threads, f"{next(_publishers)}-e") for part in parts]
+    publishers = [PublishingThread(address, part, rate / threads, f"{next(_publishers)}-e") for part in parts]
     for publisher in publishers:
         publisher.start()
     return publishers
 
 
-def finish(crowd: Crowd, publishers: Sequence[Publisher]) -> None:
+def finish(crowd: Crowd, publishers: Sequence[PublishingThread]) -> None:
     """Let everything that is under way be accepted, and nothing more be sent. The crowd goes on meanwhile."""
     for publisher in publishers:
         publisher.stop()
@@ -292,7 +292,7 @@ def finish(crowd: Crowd, publishers: Sequence[Publisher]) -> None:
         publisher.finish()
 
 
-def draw_up(clients: Sequence[Resumer], publishers: Sequence[Publisher], *, forgotten: bool = False) -> Account:
+def draw_up(clients: Sequence[Resumer], publishers: Sequence[PublishingThread], *, forgotten: bool = False) -> Account:
     """The account of what these publishers sent and these clients got. `forgotten`: Redis has lost what it knew, ids
     too, so what was tried again then may have come twice."""
     account = Account()

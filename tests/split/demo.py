@@ -15,11 +15,11 @@ from tests.adversity.crowd import Crowd
 from . import errands
 from .account import Account, Resumer, draw_up, finish, publish, settled
 from .deployment import deployment
-from .errands import Errands, Requester, Worker
+from .errands import CrowdRequester, CrowdWorker, Errands
 
 
 @dataclass
-class Outcome:
+class Accounts:
     """Both accounts."""
 
     events: Account
@@ -47,7 +47,7 @@ def demonstrate(
     rate: float = 200.0,
     leg: float = 4.0,
     say: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> Accounts:
     """Run it: five legs of `leg` seconds each, with `rate` events a second. `say` is told what happens."""
     names = [f"u{number}" for number in range(users)]
     say("starting redis-server, an API node and three WebSocket nodes …")
@@ -59,9 +59,9 @@ def demonstrate(
             return [node.address for node in parts.nodes]
 
         resumers = [Resumer(crowd, doors, number, names[number % users]) for number in range(clients)]
-        workers = [Worker(crowd, lambda: doors()[:2], number, given) for number in range(4)]
-        requester = crowd.join(Requester(crowd, rate / 2), address=asked.address)
-        everybody: list[Resumer | Worker] = [*resumers, *workers]
+        workers = [CrowdWorker(crowd, lambda: doors()[:2], number, given) for number in range(4)]
+        requester = crowd.join(CrowdRequester(crowd, rate / 2), address=asked.address)
+        everybody: list[Resumer | CrowdWorker] = [*resumers, *workers]
         for member in everybody:
             member.come()
         crowd.until(lambda: requester.let_in and all(one.registered for one in everybody), 30, "everybody is there")
@@ -105,4 +105,4 @@ def demonstrate(
         for member in everybody:
             member.stays = False
         accounts = draw_up(resumers, publishers), errands.draw_up(requester, workers, given)
-        return Outcome(*accounts, refused, unready)
+        return Accounts(*accounts, refused, unready)

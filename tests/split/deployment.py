@@ -18,7 +18,7 @@ LEASE: Final = 2.0
 """Seconds after which a node that was killed is known to be gone."""
 
 
-class Node:
+class NodeProcess:
     """One gateway process. Its port stays the same, whoever kills it."""
 
     def __init__(self, folder: Path, name: str, role: str | None, settings: Mapping[str, object]) -> None:
@@ -117,16 +117,16 @@ class Node:
         return self.log.read_text(errors="replace")[-8000:] if self.log.exists() else ""
 
 
-class Deployment:
+class SplitDeployment:
     """Its parts: `redis`, `api`, `nodes` (those that take WebSockets)."""
 
-    def __init__(self, redis: RedisServer, api: Node, nodes: list[Node]) -> None:
+    def __init__(self, redis: RedisServer, api: NodeProcess, nodes: list[NodeProcess]) -> None:
         self.redis = redis
         self.api = api
         self.nodes = nodes
 
     @property
-    def all(self) -> list[Node]:
+    def all(self) -> list[NodeProcess]:
         """Every gateway process."""
         return [self.api, *(node for node in self.nodes if node is not self.api)]
 
@@ -140,7 +140,7 @@ def deployment(
     redis_url: str | None = None,
     aof: bool = True,
     settings: Mapping[str, object] | None = None,
-) -> Iterator[Deployment]:
+) -> Iterator[SplitDeployment]:
     """A split deployment while the block runs. `redis`: one that runs already, and goes on running; `redis_url`:
     another way to it, such as a proxy's, or that of sentinels. Without `aof` a Redis that is started again knows
     nothing. What the processes said is noted on whatever goes wrong.
@@ -151,10 +151,10 @@ def deployment(
     redis = redis or ours
     assert redis is not None
     more = {"REDIS_URL": redis_url or redis.url, **(settings or {})}
-    made = Deployment(
+    made = SplitDeployment(
         redis,
-        Node(folder, "api", "api", more),
-        [Node(folder, f"ws-{number}", "websocket", more) for number in range(1, nodes + 1)],
+        NodeProcess(folder, "api", "api", more),
+        [NodeProcess(folder, f"ws-{number}", "websocket", more) for number in range(1, nodes + 1)],
     )
     try:
         for node in made.all:

@@ -57,7 +57,7 @@ class Errands:
         return "\n".join([*lines, f"  {'slowest answer, seconds':<40}{self.slowest:>10.2f}"])
 
 
-class Worker:
+class CrowdWorker:
     """A worker that answers `echo`, after some tenths of a second. `given`: how often which request came."""
 
     def __init__(
@@ -101,11 +101,11 @@ class Worker:
 
 
 class _WorkerLink(Client):
-    """One connection of a Worker's."""
+    """One connection of a CrowdWorker's."""
 
     __slots__ = ("_of",)
 
-    def __init__(self, crowd: Crowd, of: Worker) -> None:
+    def __init__(self, crowd: Crowd, of: CrowdWorker) -> None:
         data = {"client_id": f"w{of.number}", "role": "worker", "commands": ["echo"], "capacity": 16}
         super().__init__(crowd, json.dumps({"type": "connect", "msg_id": "m1", "data": data}), "/worker")
         self._of = of
@@ -123,7 +123,7 @@ class _WorkerLink(Client):
         self._of.gone()
 
 
-class Requester(Client):
+class CrowdRequester(Client):
     """Asks `rate` times a second from `begin` until `stop`; `probe` finds out whether there are workers."""
 
     __slots__ = ("_number", "_pause", "answers", "asked_at", "found", "moments", "stopped")
@@ -180,7 +180,7 @@ def _may_repeat(number: int) -> bool:
     return bool(number % _ONCE)
 
 
-def draw_up(requester: Requester, workers: Sequence[Worker], given: Counter[int]) -> Errands:
+def draw_up(requester: CrowdRequester, workers: Sequence[CrowdWorker], given: Counter[int]) -> Errands:
     """The account of one requester's requests; `given` says how often each reached a worker."""
     account = Errands(asked=len(requester.asked_at), moved=sum(worker.moved for worker in workers))
     for number, at in requester.asked_at.items():

@@ -11,9 +11,9 @@ from typing import Any, Final
 from tests.adversity.crowd import Crowd
 from tests.adversity.scene import sized
 
-from .account import Account, Publisher, Resumer, draw_up, finish, publish, settled
-from .deployment import Deployment, Node
-from .errands import Errands, Requester, Worker
+from .account import Account, PublishingThread, Resumer, draw_up, finish, publish, settled
+from .deployment import NodeProcess, SplitDeployment
+from .errands import CrowdRequester, CrowdWorker, Errands
 from .errands import draw_up as draw_up_errands
 
 CLIENTS: Final = sized(300, 2000)
@@ -26,7 +26,7 @@ class Scene:
     """A deployment with its clients, to whom is published all the time. `account` is there at the end."""
 
     def __init__(
-        self, parts: Deployment, crowd: Crowd, clients: Sequence[Resumer], publishers: Sequence[Publisher]
+        self, parts: SplitDeployment, crowd: Crowd, clients: Sequence[Resumer], publishers: Sequence[PublishingThread]
     ) -> None:
         self.parts = parts
         self.crowd = crowd
@@ -34,7 +34,7 @@ class Scene:
         self.publishers = publishers
         self.account = Account()
         self.requests = Errands()
-        self._asked: tuple[Requester, Worker, Counter[int]] | None = None
+        self._asked: tuple[CrowdRequester, CrowdWorker, Counter[int]] | None = None
         self.forgotten = False
         """Set it where Redis was made to forget what it knew."""
 
@@ -43,9 +43,9 @@ class Scene:
         answered, and rightly, whatever happens to Redis."""
         address = self.parts.nodes[0].address
         given: Counter[int] = Counter()
-        worker = Worker(self.crowd, lambda: [address], 1, given)
+        worker = CrowdWorker(self.crowd, lambda: [address], 1, given)
         worker.come()
-        requester = self.crowd.join(Requester(self.crowd, 10), address=address)
+        requester = self.crowd.join(CrowdRequester(self.crowd, 10), address=address)
         self.crowd.until(lambda: requester.let_in and worker.registered, 10, "worker and requester are there")
         requester.probe()
         self.crowd.until(lambda: requester.found, 10, "there is a worker")
@@ -79,7 +79,7 @@ class Scene:
         """Until every client is there."""
         self.crowd.until(lambda: all(client.registered for client in self.clients), 30, "everybody is there")
 
-    def until_probed(self, status: int, seconds: float, nodes: Sequence[Node] | None = None) -> float:
+    def until_probed(self, status: int, seconds: float, nodes: Sequence[NodeProcess] | None = None) -> float:
         """Until `/readyz` of these nodes (all) has this status. Returns how long it took."""
         waiting = list(self.parts.all if nodes is None else nodes)
         began = time.monotonic()
@@ -101,7 +101,7 @@ class Scene:
 
 @contextmanager
 def scene(
-    parts: Deployment,
+    parts: SplitDeployment,
     *,
     clients: int = CLIENTS,
     users: int = USERS,
@@ -150,12 +150,12 @@ def _behind(here: Scene) -> str:
     return f"{sum(client.registered for client in here.clients)} of {len(here.clients)} are there"
 
 
-def push(node: Node, target: object, **fields: object) -> tuple[int, Any, float]:
+def push(node: NodeProcess, target: object, **fields: object) -> tuple[int, Any, float]:
     """POST /api/notifications: the status, what was answered, and the seconds that it took."""
     return call(node, "POST", "/api/notifications", {"target": target, "type": "ping", "data": {}, **fields})
 
 
-def call(node: Node, method: str, path: str, body: object = None) -> tuple[int, Any, float]:
+def call(node: NodeProcess, method: str, path: str, body: object = None) -> tuple[int, Any, float]:
     """A call of a node's HTTP API: the status, the JSON that was answered, and the seconds that it took."""
     began = time.monotonic()
     connection = http.client.HTTPConnection(*node.address, timeout=20)

@@ -21,8 +21,8 @@ from tests.adversity.scene import metric, sized
 from tests.backplane.redis_server import redis_server
 from tests.transports.raw import TEXT, frame
 
-from .deployment import Deployment, Node, deployment
-from .errands import Requester, Worker
+from .deployment import NodeProcess, SplitDeployment, deployment
+from .errands import CrowdRequester, CrowdWorker
 from .proxy import proxied
 from .scene import call, push, scene
 
@@ -39,20 +39,20 @@ LIMIT: Final = "client-output-buffer-limit"
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitDeployment]:
     """One deployment for the accounts of this file: each leaves it as it was."""
     with deployment(tmp_path_factory.mktemp("split"), nodes=2) as made:
         yield made
 
 
-def refused(parts: Deployment) -> None:
+def refused(parts: SplitDeployment) -> None:
     """A push is refused, soon, and with what is to be said."""
     status, said, took = push(parts.api, {"user_id": "nobody"}, durable=True)
     assert (status, said["error"]["code"]) == (503, "unavailable")
     assert took < PATIENCE + BUSY
 
 
-def number(node: Node, name: str) -> float:
+def number(node: NodeProcess, name: str) -> float:
     """A number of a node's /metrics."""
     return metric(node, name)  # type: ignore[arg-type]  # it has a base_url, too
 
@@ -64,7 +64,7 @@ def number(node: Node, name: str) -> float:
     "go on",
     "503 at once, 200 within 2 s",
 )
-def test_redis_is_killed_again_and_again(parts: Deployment) -> None:
+def test_redis_is_killed_again_and_again(parts: SplitDeployment) -> None:
     with scene(parts, requests=True) as here:
         returns = []
         # The last time long enough for the longest pauses between two tries to connect.
@@ -92,7 +92,7 @@ def test_redis_is_killed_again_and_again(parts: Deployment) -> None:
     "go on",
     "503 within 10 s, 200 within 2 s",
 )
-def test_redis_freezes(parts: Deployment) -> None:
+def test_redis_freezes(parts: SplitDeployment) -> None:
     with scene(parts, requests=True) as here:
         parts.redis.stop()
         frozen = time.monotonic()
@@ -116,7 +116,7 @@ def test_redis_freezes(parts: Deployment) -> None:
     "go on",
     "200 within 2 s",
 )
-def test_the_links_are_cut_by_redis(parts: Deployment) -> None:
+def test_the_links_are_cut_by_redis(parts: SplitDeployment) -> None:
     before = {node.name: number(node, "redis_subscription_reconnects_total") for node in parts.nodes}
     with scene(parts, requests=True) as here:
         for _ in range(3):
@@ -138,7 +138,7 @@ def test_the_links_are_cut_by_redis(parts: Deployment) -> None:
     "go on",
     "200 within 2 s",
 )
-def test_redis_cuts_off_who_does_not_keep_up(parts: Deployment) -> None:
+def test_redis_cuts_off_who_does_not_keep_up(parts: SplitDeployment) -> None:
     before = {node.name: number(node, "redis_subscription_reconnects_total") for node in parts.nodes}
     parts.redis.command("CONFIG", "SET", LIMIT, "pubsub 1mb 1mb 60")
     burst = "for n = 1, 4000 do redis.call('PUBLISH', KEYS[1], ARGV[1]) end"
@@ -162,7 +162,7 @@ def test_redis_cuts_off_who_does_not_keep_up(parts: Deployment) -> None:
     "go on",
     "stays 200",
 )
-def test_redis_is_emptied(parts: Deployment) -> None:
+def test_redis_is_emptied(parts: SplitDeployment) -> None:
     with scene(parts, requests=True) as here:
         for _ in range(3):
             first, login = what_redis_knows(parts)
@@ -194,7 +194,7 @@ def test_redis_is_emptied(parts: Deployment) -> None:
     "go on",
     "503 at once, 200 within 2 s",
 )
-def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
+def test_redis_is_killed_and_comes_back_with_nothing(parts: SplitDeployment) -> None:
     with scene(parts, requests=True) as here:
         epochs = {client.epoch for client in here.clients}
         first, login = what_redis_knows(parts)
@@ -233,7 +233,7 @@ def test_redis_is_killed_and_comes_back_with_nothing(parts: Deployment) -> None:
     "go on",
     "stays 200",
 )
-def test_everybody_is_cut_off_at_once(parts: Deployment) -> None:
+def test_everybody_is_cut_off_at_once(parts: SplitDeployment) -> None:
     with scene(parts, requests=True) as here:
         for _ in range(sized(3, 10)):
             for client in here.clients:
@@ -251,20 +251,20 @@ def test_everybody_is_cut_off_at_once(parts: Deployment) -> None:
     "one event, one offset",
     "both get 202 and the same receipt",
 )
-def test_one_key_on_two_nodes_at_once(parts: Deployment, tmp_path: Path) -> None:
-    second = Node(tmp_path, "api-2", "api", {"REDIS_URL": parts.redis.url})
+def test_one_key_on_two_nodes_at_once(parts: SplitDeployment, tmp_path: Path) -> None:
+    second = NodeProcess(tmp_path, "api-2", "api", {"REDIS_URL": parts.redis.url})
     second.start()
     try:
         second.wait_ready()
         with scene(parts, clients=20, users=10) as here, ThreadPoolExecutor(2) as pool:
-            listener = here.crowd.join(Listener(here.crowd, "asked-twice"))
+            listener = here.crowd.join(ListeningClient(here.crowd, "asked-twice"))
             here.crowd.until(lambda: listener.registered, 10, "the listener is there")
             count = sized(40, 500)
             pairs = []
             for n in range(count):
                 both = threading.Barrier(2)
 
-                def at_once(node: Node, n: int = n, both: threading.Barrier = both) -> tuple[int, Any, float]:
+                def at_once(node: NodeProcess, n: int = n, both: threading.Barrier = both) -> tuple[int, Any, float]:
                     both.wait(10)
                     order = {"id": f"key-{n}", "durable": True, "data": {"n": n}}
                     return push(node, {"user_id": "asked-twice"}, **order)
@@ -289,7 +289,7 @@ def test_one_key_on_two_nodes_at_once(parts: Deployment, tmp_path: Path) -> None
     "go on",
     "stays 200, or is again within 2 s",
 )
-def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: Deployment) -> None:
+def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: SplitDeployment) -> None:
     node = parts.nodes[0]
     names = ("redis_messages_too_large_total", "redis_messages_malformed_total", "redis_ordinary_dropped_total")
     before = [number(node, name) for name in names]
@@ -318,14 +318,14 @@ def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: Deployment) -> No
     "discovery goes on naming the nodes that were there last",
     "`POST /api/notifications` and `POST /api/logins` answer 503 within 3 seconds",
 )
-def test_everything_that_needs_no_redis_goes_on_without_it(parts: Deployment) -> None:
+def test_everything_that_needs_no_redis_goes_on_without_it(parts: SplitDeployment) -> None:
     api, node = parts.api, parts.nodes[0]
     given: Counter[int] = Counter()
     with scene(parts, clients=20, users=7) as here:
         crowd = here.crowd
-        worker = Worker(crowd, lambda: [node.address], 1, given)
+        worker = CrowdWorker(crowd, lambda: [node.address], 1, given)
         worker.come()
-        requester = crowd.join(Requester(crowd, 20), address=node.address)
+        requester = crowd.join(CrowdRequester(crowd, 20), address=node.address)
         echoed = [crowd.join(Client(crowd, None, "/ws/ann"), address=node.address) for _ in range(2)]
         crowd.until(lambda: all(one.let_in for one in (requester, *echoed)), 10, "all are there")
         requester.probe()
@@ -394,7 +394,7 @@ def test_the_way_to_redis_is_cut_and_stalls(tmp_path: Path) -> None:
         assert here.account.told_lost == 0
 
 
-def what_redis_knows(parts: Deployment) -> tuple[Any, str]:
+def what_redis_knows(parts: SplitDeployment) -> tuple[Any, str]:
     """Something that Redis remembers of us: a push by its `id`, which gives the receipt, and a login session's name."""
     status, receipt, _ = push(parts.api, {"user_id": "remembered"}, durable=True, id="remembered")
     assert status == 202
@@ -403,7 +403,7 @@ def what_redis_knows(parts: Deployment) -> tuple[Any, str]:
     return receipt, said["session_id"]
 
 
-class Listener(Client):
+class ListeningClient(Client):
     """A client of one user, and what it heard."""
 
     __slots__ = ("heard",)

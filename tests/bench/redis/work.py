@@ -18,7 +18,7 @@ from tests.backplane.redis_server import redis_server
 from tests.bench.environment import ROOT
 from tests.bench.servers import KEY
 from tests.bench.work import Failed, push, result_of, run_load, started
-from tests.split.deployment import Deployment, Node, deployment
+from tests.split.deployment import NodeProcess, SplitDeployment, deployment
 
 from .report import Raw
 
@@ -82,7 +82,7 @@ def _pin(pid: int, core: int | None) -> None:
 
 
 @contextmanager
-def _split(folder: Path, nodes: int, node_core: int | None, other_core: int | None) -> Iterator[Deployment]:
+def _split(folder: Path, nodes: int, node_core: int | None, other_core: int | None) -> Iterator[SplitDeployment]:
     """A deployment with its WebSocket nodes on one core; Redis and the API node on the other."""
     folder.mkdir()
     with deployment(folder, nodes=nodes, aof=False, settings=_SETTINGS) as made:
@@ -94,10 +94,10 @@ def _split(folder: Path, nodes: int, node_core: int | None, other_core: int | No
 
 
 @contextmanager
-def _combined(folder: Path, core: int | None, settings: Mapping[str, object] = _SETTINGS) -> Iterator[Node]:
+def _combined(folder: Path, core: int | None, settings: Mapping[str, object] = _SETTINGS) -> Iterator[NodeProcess]:
     """One process that does everything, without a Redis."""
     folder.mkdir()
-    node = Node(folder, "combined", None, settings)
+    node = NodeProcess(folder, "combined", None, settings)
     try:
         node.start()
         node.wait_ready()
@@ -107,11 +107,11 @@ def _combined(folder: Path, core: int | None, settings: Mapping[str, object] = _
         node.kill()
 
 
-def _url(node: Node) -> str:
+def _url(node: NodeProcess) -> str:
     return f"ws://127.0.0.1:{node.port}/ws"
 
 
-def _http(node: Node, **more: object) -> Raw:
+def _http(node: NodeProcess, **more: object) -> Raw:
     headers = {"Authorization": f"Bearer {KEY}"}
     return {"kind": "http", "port": node.port, "path": "/api/notifications", "headers": headers, **more}
 
@@ -217,7 +217,7 @@ def join(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
     return found
 
 
-def _joined(node: Node, size: Size, cores: Cores) -> Raw:
+def _joined(node: NodeProcess, size: Size, cores: Cores) -> Raw:
     order = {
         "port": node.port,
         "path": "/ws",
@@ -290,7 +290,7 @@ def dispatch(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
     return found
 
 
-def _dispatched(nodes: list[Node], pids: list[int], size: Size, core: int | None) -> dict[int, Raw]:
+def _dispatched(nodes: list[NodeProcess], pids: list[int], size: Size, core: int | None) -> dict[int, Raw]:
     order = {
         "worker_urls": [f"ws://127.0.0.1:{nodes[n % len(nodes)].port}/worker" for n in range(len(_WEIGHTS))],
         "weights": _WEIGHTS,
