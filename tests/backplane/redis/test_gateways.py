@@ -180,6 +180,7 @@ async def test_without_redis_a_login_is_refused_in_time(redis: RedisServer, two:
     assert here.take() == []
 
 
+@pytest.mark.shows("each is answered in order, with what it was owed")
 async def test_three_registrations_in_one_segment_are_answered_in_order_each_with_what_it_was_owed(
     two: tuple[Stage, Stage],
 ) -> None:

@@ -99,6 +99,7 @@ def test_of_two_that_come_at_once_exactly_one_stays(first: int, skew: float) -> 
     assert sorted(closes(*peers), key=str) == [4009, None]
 
 
+@pytest.mark.shows("the newer connection stays", "whatever the clocks show")
 @pytest.mark.parametrize("skew", [2.5, -2.5, 3600.0])
 def test_the_newer_one_stays_whatever_the_clocks_show(skew: float) -> None:
     a, b = stages(2)
@@ -133,6 +134,7 @@ class Mail:
             self.waiting.pop(-1 if last_first else 0)()
 
 
+@pytest.mark.shows("and exactly one")
 @pytest.mark.parametrize("last_first", [False, True])
 @pytest.mark.parametrize("crossing", [False, True])
 def test_exactly_one_stays_of_two_whose_claims_cross(crossing: bool, last_first: bool) -> None:

@@ -238,6 +238,7 @@ def test_what_a_superseded_registration_is_owed_is_read_before_its_targets_are_l
     assert set(slow.left) == {EVERYBODY, Target("user_id", "u2"), Target("client_id", "c1")}
 
 
+@pytest.mark.shows("the same in memory and with Redis")
 def test_three_switches_in_memory_and_over_a_slow_backplane_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for slowly in (False, True):
@@ -268,6 +269,9 @@ def test_three_switches_in_memory_and_over_a_slow_backplane_say_the_same(monkeyp
     ]
 
 
+@pytest.mark.shows(
+    "the offsets of the answer are safe to keep: resuming from them misses nothing", "as often as it is cut"
+)
 def test_cut_between_the_answer_and_the_replay_nothing_is_lost() -> None:
     house = stage()
     _, answer, _ = registered(house)

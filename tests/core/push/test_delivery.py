@@ -172,6 +172,7 @@ def test_skip_leaves_out_one() -> None:
     assert (len(peer.take()), len(other.take())) == (0, 1)
 
 
+@pytest.mark.shows("it gets nothing more of it", "from the next slice on")
 def test_who_left_a_target_gets_nothing_more_of_what_was_sliced_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SLICE", 2)
     house = stage()
@@ -193,9 +194,11 @@ def full(house: Stage, monkeypatch: pytest.MonkeyPatch) -> list[MemoryPeer]:
     return people
 
 
+@pytest.mark.shows("its clients are told by `stream_gap`, in their place", "5,000,000 sends wait at most")
 def test_a_node_that_is_full_tells_a_gap_of_durable_events_that_others_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert delivery.MAX_WAITING_SENDS == 5_000_000
     one, two = stages(2)
     people = full(two, monkeypatch)
     user = Target("user_id", "u1")
