@@ -14,6 +14,7 @@ import trio.testing
 
 from service.core.ports import HttpAnswer, HttpHead
 from service.http.logins import MAX_LOGIN
+from service.transports import http1
 from tests.certificates import Certificate, make_certificate
 from tests.transports.http_corpus import HOSTILE, SOUND
 
@@ -387,3 +388,74 @@ async def test_requests_are_counted_and_logged(certificate: Certificate, server:
         }
         assert counters.http_bytes_in == len(body)
         assert sum(counters.http_latency.buckets) == 4
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_a_body_too_large_in_chunks_is_refused_and_the_connection_goes_on(
+    certificate: Certificate, server: str
+) -> None:
+    head = f"POST /api/logins HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    async with served(certificate) as (_, everywhere), await everywhere.dial(server) as stream:
+        await stream.send_all(head.encode() + chunk * (MAX_LOGIN // 0x10000 + 1) + b"0\r\n\r\n" + SOUND[0])
+        got = b""
+        with trio.fail_after(PATIENT):
+            while b'"status":"ok"' not in got:
+                got += await stream.receive_some(65536)
+        assert statuses(got) == [413, 200]
+
+
+@pytest.mark.parametrize("server", ["native", "door"])
+async def test_a_body_that_never_ends_is_given_up(
+    certificate: Certificate, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "BODY_SECONDS", 0.3)
+    head = f"POST /api/logins HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 9\r\n\r\n"
+    options: Any = {"handshake_timeout": 0.2}
+    async with served(certificate, **options) as (_, everywhere):
+        answer = await exchange(everywhere, server, head.encode() + b"{")
+        assert statuses(answer) == [400]
+        assert b"did not arrive" in answer
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_how_many_requests_may_wait_is_bounded(
+    certificate: Certificate, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.api.MAX_WAITING", 1)
+    async with served(certificate) as (at, everywhere):
+        at.stage.worker("w1")
+        async with everywhere.caller(server, authorization=f"Bearer {KEY}") as caller, trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                await caller.post("/api/requests", json={"command": "echo"})
+
+            nursery.start_soon(ask)
+            with trio.fail_after(PATIENT):
+                while at.parts.dispatcher.outstanding == 0:  # noqa: ASYNC110 - the core has no events
+                    await trio.sleep(0.01)
+            async with everywhere.caller(server, authorization=f"Bearer {KEY}") as other:
+                answer = await other.post("/api/requests", json={"command": "echo"})
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+                assert (await other.get("/livez")).status_code == 200
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("server", PLAIN)
+async def test_an_upgrade_of_http_1_0_is_refused_and_the_connection_closed(
+    certificate: Certificate, server: str
+) -> None:
+    async with served(certificate) as (_, everywhere):
+        answer = await exchange(everywhere, server, UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert statuses(answer) == [400]
+
+
+async def test_what_was_handed_over_is_guarded_too(certificate: Certificate) -> None:
+    other = b"GET /of-the-app HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with served(certificate) as (at, everywhere):
+        for data in HOSTILE[:12]:
+            got = statuses(await exchange(everywhere, "native", other + data + SOUND[0]))
+            assert got[0] == 200
+            assert got[1] in (400, 501)
+            assert len(got) == 2
+        assert at.broken == []
