@@ -246,24 +246,28 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
     return message.msg_id, answer
 
 
-_NO_NUMBER: Final = re.compile(rb"-?Infinity|NaN")
+_NO_NUMBER: Final = re.compile(rb"(-?Infinity|NaN)")
+MOST_MENDED: Final = 100_000
+"""NaNs and infinities in one message that are mended; with more the message is refused as it is."""
 _REQUEST_NAME: Final = re.compile(rb'"(r-[0-9]{1,20})"')
 _NAMES_WITHIN: Final = 4096
 
 
 def without_nan(payload: bytes) -> bytes | None:
-    """A message with null for NaN and infinities, which Python's `json.dumps` writes; None if there are none.
-
-    Takes a time that grows with the message's size. What is no JSON otherwise stays none.
+    """A message with null for NaN and infinities, which Python's `json.dumps` writes; None if there are none, or more
+    than MOST_MENDED. What is no JSON otherwise stays none. Takes at most about 0.1 s a MiB, mostly a hundredth of that.
     """
-    if (b"NaN" not in payload and b"Infinity" not in payload) or b"\x00" in payload or b"\x01" in payload:
+    found = payload.count(b"NaN") + payload.count(b"Infinity")
+    if not 0 < found <= MOST_MENDED or b"\x00" in payload or b"\x01" in payload:
         return None
-    # Without escaped quotes every second part is outside of texts.
-    parts = payload.replace(b"\\\\", b"\x00\x00").replace(b'\\"', b"\x01\x01").split(b'"')
-    for number in range(0, len(parts), 2):
-        if b"N" in parts[number] or b"I" in parts[number]:
-            parts[number] = _NO_NUMBER.sub(b"null", parts[number])
-    mended = b'"'.join(parts).replace(b"\x00\x00", b"\\\\").replace(b"\x01\x01", b'\\"')
+    # Without escaped quotes, a place is inside of a text if there is an odd number of quotes before it.
+    pieces = _NO_NUMBER.split(payload.replace(b"\\\\", b"\x00\x00").replace(b'\\"', b"\x01\x01"))
+    inside = 0
+    for number in range(0, len(pieces) - 1, 2):
+        inside ^= pieces[number].count(b'"') & 1
+        if not inside:
+            pieces[number + 1] = b"null"
+    mended = b"".join(pieces).replace(b"\x00\x00", b"\\\\").replace(b"\x01\x01", b'\\"')
     return None if mended == payload else mended
 
 
