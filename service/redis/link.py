@@ -115,7 +115,8 @@ async def until_one_fails(*tasks: Callable[[], Awaitable[None]]) -> None:
 
 
 class Link:
-    """One connection that is kept. `name` is what CLIENT LIST shows, `purpose` what the log says.
+    """One connection that is kept. `name` is what CLIENT LIST shows, `purpose` what the log says; `follow`: ask every
+    second whether another server is to be used.
 
     `origin` tells which server it leads to (see Connector); `losses` counts connections that were of use and ended.
     """
@@ -126,11 +127,13 @@ class Link:
         *,
         name: str,
         purpose: str,
+        follow: bool = True,
         log: structlog.typing.FilteringBoundLogger | None = None,
     ) -> None:
         self._connector = connector
         self._name = name
         self._purpose = purpose
+        self._follows = follow
         self._log = log
         self._backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, jitter=0.5)
         self._up = False
@@ -173,7 +176,7 @@ class Link:
     async def _follow(self) -> None:
         """Give the connection up when another server is to be used. One that has been demoted may not know it yet, and
         goes on accepting what will be lost."""
-        while self.origin:
+        while self._follows and self.origin:
             await trio.sleep(FOLLOW_EVERY * random.uniform(0.5, 1.0))
             if (why := await self._connector.moved(self.origin)) is not None:
                 raise Unreachable(why)

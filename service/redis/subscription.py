@@ -90,7 +90,8 @@ class Subscription:
         sharded: Callable[[bytes], bool] | None = None,
         limit: int = LARGEST_MESSAGE,
     ) -> None:
-        self._link = Link(connector, name=name, purpose="subscriptions", log=log)
+        # Its canaries find out that it is not where this node publishes to.
+        self._link = Link(connector, name=name, purpose="subscriptions", follow=False, log=log)
         self._probe = probe
         self._canary = canary
         self._on_message = on_message

@@ -147,40 +147,39 @@ class Publisher:
             self._commands.send(self._names.publish, channel, live(body), done=partial(self._live, underway))
             return
         names, stream = self._names, stream_of(publication.target)
-        PUSH.send(
-            self._commands.send,
-            (
-                names.id(publication.id or ""),
-                names.meta(stream),
-                names.history(stream),
-                names.epoch,
-                names.streams,
-                names.sizes,
-                names.lapses,
-            ),
-            (
-                channel,
-                body,
-                REMEMBER_SECONDS if publication.id is not None else 0,
-                self._length if publication.durable else 0,
-                int(self._ttl * 1e6),
-                0 if publication.ttl is None else max(1, int(publication.ttl * 1e6)),
-                self._floor(),
-                int(self._ttl) + LINGER,
-                names.publish,
-                stream,
-                self._epoch(),
-            ),
-            partial(self._scripted, underway),
+        keys = (
+            names.id(publication.id or ""),
+            names.meta(stream),
+            names.history(stream),
+            names.epoch,
+            names.streams,
+            names.sizes,
+            names.lapses,
         )
+        words = (
+            channel,
+            body,
+            REMEMBER_SECONDS if publication.id is not None else 0,
+            self._length if publication.durable else 0,
+            int(self._ttl * 1e6),
+            0 if publication.ttl is None else max(1, int(publication.ttl * 1e6)),
+            self._floor(),
+            int(self._ttl) + LINGER,
+            names.publish,
+            stream,
+            self._epoch(),
+        )
+        self._commands.send(*PUSH.call(keys, words), done=partial(self._scripted, underway))
 
     def _send_again(self, underway: _Underway) -> None:
-        """It named an epoch that is over. Everything from here on waits until the new one is known, so that what was
-        published first is sent first: what Redis has already been sent is answered before it says the epoch's name."""
+        """It named an epoch that is over, or Redis has forgotten the script: nothing was done. Everything from here on
+        waits until that is mended, so that what was published first is sent first: what Redis has already been sent is
+        answered before it says the epoch's name."""
         underway.resent = True
         self._again.append(underway)
         if not self._renewing:
             self._renewing = True
+            self._commands.send(*PUSH.load)
             self._renew(self._renewed)
 
     def _renewed(self) -> None:
@@ -242,6 +241,8 @@ class Publisher:
                 underway.until = min(underway.until, trio.current_time() + PATIENCE + SLACK - age)
                 self._known(underway, value)
             case [2, bytes()] if not underway.resent:
+                self._send_again(underway)
+            case Refusal() if answer.word == "NOSCRIPT" and not underway.resent:
                 self._send_again(underway)
             case _:
                 self._fail(underway, answer)

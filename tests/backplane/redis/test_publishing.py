@@ -27,8 +27,12 @@ class Sent:
     def __init__(self) -> None:
         self.words: list[tuple[object, ...]] = []
         self.done: list[Callable[[object], None]] = []
+        self.loaded = 0
 
     def send(self, *words: object, done: Callable[[object], None] = lambda _: None) -> None:
+        if words[0] == "SCRIPT":
+            self.loaded += 1
+            return
         self.words.append(words)
         self.done.append(done)
 
@@ -160,3 +164,17 @@ async def test_what_is_too_large_or_too_many_is_refused_at_once(house: House, mo
     assert fault.code is ErrorCode.UNAVAILABLE
     house.redis.done[0](0)
     assert isinstance(waiting[0], Published)
+
+
+async def test_scripts_that_redis_has_forgotten_turn_no_order_round(house: House) -> None:
+    first, second = house.publish("a", durable=True), house.publish("b", durable=True)
+    house.redis.done[0](Refusal("NOSCRIPT No matching script."))
+    third = house.publish("c", durable=True)
+    house.redis.done[1](Refusal("NOSCRIPT No matching script."))
+    assert house.redis.loaded == 1
+    house.renewals[0]()
+    sent = [words[3] for words in house.redis.words if words[0] == "EVALSHA"]
+    assert sent == [b"test:i:a", b"test:i:b", b"test:i:a", b"test:i:b", b"test:i:c"]
+    for done in house.redis.done[-3:]:
+        done([0, 0, b"5"])
+    assert all(isinstance(answers[0], Published) for answers in (first, second, third))
