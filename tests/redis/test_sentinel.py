@@ -201,7 +201,7 @@ class TestWithoutSentinels:
                 proxy.target = two.port
                 with trio.fail_after(PATIENT):
                     n = 0
-                    while proxy.accepted < 4:  # both links are new
+                    while not (a.plane.commands.reconnects and a.plane.subscription.reconnects):
                         n += 1
                         await publish_surely(a, Publication(ANN, event(n), f"id-{n}", durable=True))
                 await ready(a)
