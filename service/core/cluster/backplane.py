@@ -1,7 +1,7 @@
 """Backplane: what joins the nodes of a deployment, as a port of the core's; one node alone has one too, in memory.
 
-Four things go through it: pushes, to whatever node has connections that they are for; the history of durable
-events, from which clients resume; messages of the nodes to one another; and what is shared, such as login sessions.
+Three things go through it: pushes, to the nodes that have connections for them; the history of durable events, from
+which clients resume; and messages between nodes.
 Implementations live in `service/backplane`: `memory` for one process, `redis` for several. One contract suite
 (`tests/backplane/contract.py`) runs over both.
 
@@ -12,7 +12,7 @@ within PATIENCE seconds, and then nothing was done, or may have been done once: 
 What it promises to a node:
 - Pushes for one target from one publisher arrive in the order in which they were published; live ones at most once.
 - Events of one stream arrive in the order of their offsets, each once, with none left out; where that cannot be kept
-  (the history is gone), the node is told by `PushObserver.on_gap`, never nothing.
+  (the history is gone), the node is told by `PushObserver.on_gap`.
 - Offsets of a stream only grow, but not by one. They are never used again, whatever happens to the store.
 - A node that has joined a target (its Reply was given) gets every push to it that is accepted from then on, while the
   backplane is in reach.

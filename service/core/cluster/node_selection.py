@@ -1,8 +1,8 @@
-"""NodeSelection: which of the other nodes a client is sent to, where this one takes no WebSockets itself.
+"""NodeSelection: which node a client is told to connect to, where this one takes no WebSockets.
 
-Knows nodes by what they announce. Promises that nobody is sent to one that is gone or draining, and that a crowd that
-asks at once is spread: between two announcements each answer counts as a connection, and among nodes that are about
-equal chance decides, since there may be others that answer.
+The node with the fewest connections, by what the nodes announce; never one that is gone or draining. A crowd that asks
+at once is spread: until a node announces its load again, each answer that named it counts as one connection more. Among
+nodes whose loads are nearly equal chance decides, since other API nodes choose at the same time.
 """
 
 from collections.abc import Callable, Collection

@@ -1,11 +1,11 @@
-"""Survey: ask other nodes something, and put their answers together.
+"""Survey: questions to other nodes, and their answers.
 
-Knows nodes by name and questions as bytes; never what they mean. Promises: each question is answered, maybe
-before the call that asked has returned: when every node that lives has answered, or at the timeout.
-A node that goes in between is not waited for. At most MAX_QUESTIONS may be open; one more is given up at once.
+A question is a few bytes to all nodes, to one, or to those that hold a target. Its Reply is given when all of them have
+answered, or at the timeout; a node that dies meanwhile is not waited for. At most MAX_QUESTIONS may be open; one more
+is answered at once, with nothing.
 
-What is complete: everybody who was asked, and still lives, has answered. Cut off from the others nobody can tell,
-so nothing is complete then.
+A result is *complete* if every node that was asked, and still lives, has answered. A node that is cut off from the
+others cannot know, so its results are never complete. What questions mean is the business of who asks them.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""Hub: who is connected, and found by whom they said they are.
+"""Hub: the index of registered sessions, by each field of their identity.
 
-Knows sessions only as things with an identity; never a dialect, a socket or a clock. Every address of a kind
-leads to one session, or to a dict of sessions from the second on: nearly all addresses of a client have one
-holder, and a dict for each would cost more than the client. (Dicts, because they keep the order of arrival.)
+Knows sessions only as things with an identity; never a dialect, a socket or a clock. An address (`user_id` u1, for
+example) leads to one session, and from the second on to a dict of sessions: most addresses have one holder, and a dict
+for each would take more memory than the session. Dicts keep the order of arrival.
 """
 
 from collections.abc import Collection, Iterator

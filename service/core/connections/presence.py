@@ -1,8 +1,8 @@
-"""Presence: who is connected, over all nodes: totals, lists in pages, the workers, and closing somebody for good.
+"""Presence: who is connected to the deployment: totals, lists in pages, the workers; and kicking a client.
 
-Each node answers for its own sessions; whoever is asked puts the answers together, in the order of the nodes' names.
-Promises: alone, everything is answered at once; with others, within a second, and with the names of those that did not
-answer, so that half an answer is never taken for a whole one.
+Each node answers for its own sessions. The node that is asked asks the others, and puts the answers together in the
+order of the nodes' names. One node alone answers at once. Several answer within a second, and name the nodes that did
+not answer. For example, `{"total": 12, "incomplete": true, "missing": ["gw-2"]}` says that gw-2's clients aren't in it.
 """
 
 from collections import Counter

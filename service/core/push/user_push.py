@@ -1,8 +1,9 @@
 """Pushes of the gateway's own to all of a user's clients, on every node, of which one connection may be left out.
 
-Without such a one it is a push like any other. With one it goes to the connections here directly, and to the nodes
-that hold others as a message among nodes: a push through the backplane knows connections only by what they belong to.
-Live, at most once, and only for what nobody publishes: the two ways keep no order between them.
+For example, what a client reports of its automatic login goes to the user's other clients. With nobody left out it is
+a push through the backplane like any other. Otherwise it goes to the connections of this node directly, and to other
+nodes as a message, since the backplane cannot leave one connection out. Live, and at most once. There is no order
+between the two ways.
 """
 
 from contextlib import suppress
