@@ -63,7 +63,8 @@ class LinkOptions:
     `connect_timeout` bounds the handshake, and then each answer to a registration. `ping_interval` and
     `pong_timeout`: how soon a gateway that is gone without a word is noticed. `close_timeout`: how long
     a goodbye may take. `max_message`: bytes of the largest message sent, not above the gateway's own limit
-    (None: 1 MiB for a client or a requester, 5 MiB for a worker, as the gateway's limits are by default).
+    (None: 5 MiB for a worker and for a requester with an `api_key`, else 1 MiB, as the gateway's limits are
+    by default).
     `api_key`: sent as `Authorization: Bearer …` in the handshake, and never shown. `ssl_context`: which
     certificates to trust over https and wss (None: those that the system trusts).
     """

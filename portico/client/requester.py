@@ -33,6 +33,9 @@ from .link import MAX_OUTGOING, Link, LinkOptions
 
 PATH: Final = "/requester"
 
+MAX_MESSAGE: Final = 5 * 2**20
+"""Bytes of the largest request, for a requester that shows an API key: what a gateway takes from it by default."""
+
 GRACE: Final = 1.0
 """Seconds past a call's timeout that the gateway's own word on it is waited for."""
 
@@ -126,8 +129,15 @@ class Requester:
         max_in_flight: int = 1024,
         stream_buffer: int = 1024,
     ) -> None:
+        proven = options is not None and options.api_key is not None
         self._connection = Connection.to(
-            base_url, url, path=PATH, max_message=MAX_OUTGOING, options=options, backoff=backoff, report=on_event
+            base_url,
+            url,
+            path=PATH,
+            max_message=MAX_MESSAGE if proven else MAX_OUTGOING,
+            options=options,
+            backoff=backoff,
+            report=on_event,
         )
         self._places = trio.Semaphore(max_in_flight)
         self._stream_buffer = stream_buffer

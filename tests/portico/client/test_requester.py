@@ -401,3 +401,16 @@ async def test_it_says_when_it_is_connected() -> None:
     events = Events()
     async with fake_gateway(echo) as gateway, requester(gateway.url, on_event=events):
         assert str(events.of(Connected)[0]) == f"connected to {gateway.url}/requester"
+
+
+@pytest.mark.parametrize(("api_key", "largest"), [(None, 2**20), ("sesame", 5 * 2**20)])
+async def test_with_a_key_it_may_send_as_much_as_the_gateway_takes_from_those(
+    api_key: str | None, largest: int
+) -> None:
+    async with (
+        fake_gateway(echo) as gateway,
+        requester(gateway.url, options=LinkOptions(api_key=api_key)) as r,
+    ):
+        with pytest.raises(MessageTooLarge, match=str(largest)):
+            await r.request("echo", "x" * largest)
+        assert len(await r.request("echo", "x" * (2**20 - 1000))) == 2**20 - 1000
