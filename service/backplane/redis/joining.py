@@ -110,7 +110,7 @@ class Join:
         self.finished = False
 
     def settle(self, followed: Followed) -> None:
-        """This stream's position is known. Events that arrive while other streams are pending are added to this join."""
+        """This stream is read. Events that arrive while other streams are pending are added to this join."""
         self.settled.append(followed)
         followed.watched[self] = None
 
