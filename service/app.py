@@ -3,9 +3,11 @@
 The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 
     Hypercorn's worker
-    ├── a task for each HTTP connection (WebSocket upgrades go on to the reactor)
+    ├── a task for each connection over TLS or on a Unix socket
     └── the Quart app's nursery ── Node.run
-                                   ├── the reactor, and a listener for each port of its own
+                                   ├── the reactor, with a listener for each port, and a task for each HTTP request
+                                   │   that waits
+                                   ├── a task for each connection that the reactor has handed over to Hypercorn
                                    └── background tasks, restarted when they fail: ticker, cleanup
 
 Only this module and the entry points see the whole settings object.

@@ -5,6 +5,9 @@ Everything that hangs on names which are not Hypercorn's public interface is put
 (what is put there lives in `contained` and `door_websocket`). Where they are missing, `install` says so,
 changes nothing, and the ASGI transport serves alone. Only apps that were installed are affected: any other app
 in the same process is served as if this module did not exist.
+
+The door's own work is little: it gives the listening sockets that Hypercorn has bound for plain HTTP to the reactor,
+which serves what it can and hands the rest over to Hypercorn (`handed_over`).
 """
 
 import importlib

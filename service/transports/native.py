@@ -4,9 +4,9 @@ An epoll's descriptor is itself pollable: the task waits for it as for any socke
 is ready, synchronously, and writes what that led to once at the end. No task, lock or channel per
 connection or message. A pass takes about 2 ms, then every other task of the process has its turn.
 
-Knows sockets, HTTP heads and frames; what a message means is its Receiver's. Promises: no exception of
-one connection's handling reaches another; whatever a connection keeps is bounded, in bytes and in time;
-when `run` ends, every descriptor is closed and every Receiver told.
+Knows sockets, HTTP requests and frames; what a message means is its Receiver's, what a request asks for its Api's.
+Promises: no exception of one connection's handling reaches another; whatever a connection keeps is bounded, in bytes
+and in time; when `run` ends, every descriptor is closed and every Receiver told.
 
 Nothing here is thread-safe: call from the thread that trio runs in.
 """
