@@ -122,8 +122,10 @@ def why_it_cannot_listen(error: OSError, host: str, port: int, setting: str) -> 
         remedy = f"stop what uses it, or set {setting} to another port"
     elif error.errno == errno.EACCES:
         remedy = f"set {setting} to a port above 1023, or let this user have the lower ones"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "raise the limit of open files (ulimit -n)"
     else:
-        remedy = f"set {setting} to a port that this machine lets you have"
+        remedy = f"set {setting} or HOST to what can be bound"
     return f"cannot listen on {host} port {port} ({reason}): {remedy}."
 
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from service.transports.listener import deafen, open_listeners
+from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
 
 from .contract import Options
 from .native_harness import NativeHarness
@@ -76,3 +76,30 @@ async def test_whoever_accepts_from_a_deafened_socket_gets_nobody_any_more() -> 
                     other.accept()[0].close()
             assert accepted == []
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (
+            errno.EADDRINUSE,
+            "cannot listen on h port 80 (Address already in use): stop what uses it, or set PORT to another port.",
+        ),
+        (
+            errno.EACCES,
+            "cannot listen on h port 80 (Permission denied): set PORT to a port above 1023, or let this user have the "
+            "lower ones.",
+        ),
+        (
+            errno.EADDRNOTAVAIL,
+            "cannot listen on h, which is no address of this machine: set HOST to one, such as 127.0.0.1, or 0.0.0.0 "
+            "for all.",
+        ),
+        (
+            errno.EMFILE,
+            "cannot listen on h port 80 (Too many open files): raise the limit of open files (ulimit -n).",
+        ),
+    ],
+)
+def test_why_it_cannot_listen_names_what_has_to_change(number: int, sentence: str) -> None:
+    assert why_it_cannot_listen(OSError(number, "whatever"), "h", 80, "PORT") == sentence
