@@ -92,6 +92,9 @@ class Script:
 # Positions that the client doesn't have
 
 
+@pytest.mark.shows(
+    "the program is told by `stream_gap` of which streams it can't be known", "with the next answer that names one"
+)
 async def test_registered_while_the_gateway_knew_no_position_then_cut() -> None:
     """Events 4 and 5 were pushed while it was away: they can't be asked for, so it has to be told."""
 
@@ -153,6 +156,7 @@ async def test_the_gateway_tells_the_position_later_and_it_is_resumed_from() -> 
     assert resumed == [{"epoch": EPOCH, "offsets": {"all": 5, "client:c1": 5, "user:ann": 6}}]
 
 
+@pytest.mark.shows("or before the next event")
 async def test_the_first_event_of_a_stream_whose_position_nobody_told() -> None:
     async def script(peer: Peer) -> None:
         await admit(peer)
@@ -306,6 +310,7 @@ SLOW = LinkOptions(connect_timeout=1.0, close_timeout=0.1)
 LONGER = 1.5 * SLOW.connect_timeout
 
 
+@pytest.mark.shows("replays and gaps wait for it", "as long as it takes")
 async def test_a_gap_is_kept_for_a_program_that_is_slower_than_the_connect_timeout() -> None:
     async def first(peer: Peer) -> None:
         await admit(peer, positions(ANN, 3))
@@ -329,6 +334,7 @@ async def test_a_gap_is_kept_for_a_program_that_is_slower_than_the_connect_timeo
     assert len(events.of(Connected)) == 2
 
 
+@pytest.mark.shows("replays and gaps wait for it")
 async def test_a_replay_waits_for_a_program_that_is_slow() -> None:
     async def first(peer: Peer) -> None:
         await admit(peer, positions(ANN, 3))
@@ -420,6 +426,7 @@ async def test_a_program_that_switches_with_its_buffer_full_and_its_link_lost_is
 # Registrations
 
 
+@pytest.mark.shows("the old identity is resumed from where it was", "on the same connection")
 async def test_a_pending_switch_that_the_new_link_rejects_leaves_the_old_positions() -> None:
     resumed: list[Any] = []
 
@@ -457,6 +464,9 @@ async def switch(c: Client, identity: Identity, told: list[object]) -> None:
         told.append(type(error))
 
 
+@pytest.mark.shows(
+    "every call of `register` ends, the last one as the client that it asked for", "when a later one is answered"
+)
 @pytest.mark.parametrize("answered", [(0, 1, 2), (1, 2), (0, 2), (2,)])
 async def test_answers_are_matched_by_what_they_say(answered: tuple[int, ...]) -> None:
     """A gateway that swallows answers to registrations that are superseded: the last one is never left waiting."""
@@ -522,6 +532,7 @@ async def test_a_rejection_is_matched_by_what_it_says() -> None:
     assert sorted(map(str, told)) == sorted(["bob", str(RegistrationRejected)])
 
 
+@pytest.mark.shows("else `connect_timeout` and a new connection")
 async def test_a_switch_that_is_never_answered_is_made_on_another_link() -> None:
     async def first(peer: Peer) -> None:
         await admit(peer, positions(ANN, 3))
@@ -602,6 +613,7 @@ async def test_streams_that_both_users_have_are_not_missed_by_a_switch() -> None
 # Gaps
 
 
+@pytest.mark.shows("the next resume is from there, and whole")
 async def test_a_gap_s_epoch_and_position_are_taken_over() -> None:
     resumed: list[Any] = []
 
@@ -625,6 +637,7 @@ async def test_a_gap_s_epoch_and_position_are_taken_over() -> None:
     assert resumed == [{"epoch": "e2", "offsets": {"all": 2, "client:c1": 2, "user:ann": 3}}]
 
 
+@pytest.mark.shows("also where it is cut between two gaps")
 async def test_a_cut_between_the_gaps_of_a_new_epoch() -> None:
     """Positions of the old epoch mean nothing in the new one: what was not named yet can't be resumed, and is told."""
     resumed: list[Any] = []

@@ -63,6 +63,7 @@ async def talk(running: Running, client: LetterClient, messages: int) -> None:
                 client.on_message(json.loads(await socket.get_message()))
 
 
+@pytest.mark.shows("all that was missed comes, in order and once", "as often as it is cut")
 @pytest.mark.parametrize("heard", range(ANSWER_AND_REPLAY + 1))
 async def test_a_client_to_the_letter_that_is_cut_off_loses_nothing(live: Running, heard: int) -> None:
     identity = somebody()
@@ -79,6 +80,7 @@ async def test_a_client_to_the_letter_that_is_cut_off_loses_nothing(live: Runnin
     )
 
 
+@pytest.mark.shows("all that was missed comes, in order and once", "as often as it is cut")
 @pytest.mark.parametrize("heard", range(ANSWER_AND_REPLAY + 1))
 async def test_the_python_client_that_is_cut_off_loses_nothing(live: Running, heard: int) -> None:
     identity = somebody()

@@ -9,6 +9,7 @@ must have been told since. Once all is well again, no gap is told any more.
 from collections import deque
 from typing import Any, Protocol
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,12 +240,14 @@ def live(client: Follower, trouble: list[int], then: list[int]) -> None:
     assert world.gaps == told
 
 
+@pytest.mark.shows("nothing is missed in silence, and no gap is told once all is well")
 @given(TROUBLE, THEN_CALM)
 @settings(max_examples=500, deadline=None)
 def test_the_python_client_misses_nothing_in_silence(trouble: list[int], then: list[int]) -> None:
     live(Python(), trouble, then)
 
 
+@pytest.mark.shows("nothing is missed in silence, and no gap is told once all is well")
 @given(TROUBLE, THEN_CALM)
 @settings(max_examples=500, deadline=None)
 def test_a_client_to_the_letter_misses_nothing_in_silence(trouble: list[int], then: list[int]) -> None:
