@@ -10,7 +10,7 @@ import pytest
 from tests.bench import environment
 from tests.bench.redis.report import DEMANDS, ROWS, Demand, Verdict, as_markdown, summary, verdicts
 
-_LIMIT = 300.0
+_LIMIT = 400.0
 
 
 @pytest.mark.live

@@ -69,7 +69,9 @@ class Counting:
             assert number not in machine.sends
         if outcome.kind is OutcomeKind.LOST and machine.calm:
             sends = machine.sends.get(number, 0)
-            assert sends == MAX_ATTEMPTS or (sends and (request.partial_sent or not request.idempotent))
+            once_only = request.partial_sent or not request.idempotent
+            nobody_left = not self.node.dispatcher.scheduler.pools.serves(request.command)  # as far as it knows
+            assert sends == MAX_ATTEMPTS or (sends and (once_only or nobody_left))
         if outcome.kind is OutcomeKind.TIMEOUT:
             assert self.node.time >= request.deadline
 
