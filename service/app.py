@@ -14,7 +14,6 @@ Only this module and the entry points see the whole settings object.
 """
 
 import errno
-import itertools
 import signal
 import socket
 import sys
@@ -65,7 +64,6 @@ from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
 TICK: Final = 0.1
-TICKS_A_SECOND: Final = 10
 LATECOMERS: Final = 0.5
 """Seconds that who was accepted just before a successor took over has for its handshake."""
 
@@ -416,11 +414,10 @@ class Node:
             signal.raise_signal(signal.SIGTERM)
 
     async def _tick(self) -> None:
-        for tick in itertools.count():
+        while True:
             self.gateway.tick()
             self._announce()
-            if tick % TICKS_A_SECOND == 0:
-                self.deployment.forget_old()
+            self.deployment.forget_old()
             await trio.sleep(TICK)
 
     def _announce(self) -> None:

@@ -61,7 +61,7 @@ class Deployment(Protocol):
         """Somebody isn't any more."""
 
     def forget_old(self) -> None:
-        """Drop what is too old. To be called every second or so."""
+        """Drop what is too old. To be called every 100 ms or so."""
 
     def metrics(self) -> Iterable[Metric]:
         """What it counts, for metrics."""

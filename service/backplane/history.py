@@ -25,7 +25,7 @@ EVENT_BYTES: Final = 420
 """Bytes that an event takes besides its data, its type and its place among others."""
 STREAM_BYTES: Final = 280
 """Bytes that a stream takes besides its events: its name, its place in three tables, an empty list."""
-LOOKED_AT: Final = 2000
+LOOKED_AT: Final = 500
 """Streams that one `expire` looks at; the rest are for the next."""
 
 
@@ -125,7 +125,7 @@ class History:
         return missed
 
     def expire(self) -> None:
-        """Drop what is over or too old, of LOOKED_AT streams at most. To be called every second or so."""
+        """Drop what is over or too old, of LOOKED_AT streams at most. To be called every 100 ms or so."""
         now = self._now()
         self._due.extend(self._deadlines.expire(now))
         for _ in range(min(LOOKED_AT, len(self._due))):

@@ -47,7 +47,7 @@ class World:
         """Publications under an id that was known."""
 
     def forget_old(self) -> None:
-        """Drop what is too old. To be called every second or so."""
+        """Drop what is too old. To be called every 100 ms or so."""
         self.history.expire()
         now = self.now()
         while self.known and next(iter(self.known.values()))[0] <= now:

@@ -2,7 +2,7 @@
 
 Each node answers for its own sessions. The node that is asked asks the others, and puts the answers together in the
 order of the nodes' names. One node alone answers at once. Several answer within a second, and name the nodes that did
-not answer. For example, `{"total": 12, "incomplete": true, "missing": ["gw-2"]}` says that gw-2's clients aren't in it.
+not answer. For example, `"missing_nodes": ["gw-2"]` in an answer says that the clients of gw-2 are not in it.
 """
 
 from collections import Counter
