@@ -89,7 +89,7 @@ def test_no_worker_is_an_answer() -> None:
 
 def test_patience_ends() -> None:
     with scripted(error(503, "unavailable")) as server:
-        assert run(server.base_url, PUSH, "{ patienceMs: 300 }")["status"] == 503
+        assert run(server.base_url, PUSH, "{ patienceMs: 3000 }")["status"] == 503
     assert len(server.asked) > 1
     assert run("http://127.0.0.1:1", PUSH, "{ patienceMs: 0 }")["code"] == "unreachable"
 

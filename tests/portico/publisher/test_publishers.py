@@ -136,10 +136,10 @@ def test_refusals_have_the_gateways_words(use: Use) -> None:
 
 def test_patience_ends(use: Use) -> None:
     with scripted(error(503, "unavailable")) as server, pytest.raises(Unavailable, match="It is unavailable"):
-        use(server.base_url, {"patience": 0.3}, cart)
+        use(server.base_url, {"patience": 2.0}, cart)
     assert len(server.asked) > 1
     with scripted(hang_up) as server, pytest.raises(GaveUp, match="No answer from"):
-        use(server.base_url, {"patience": 0.3}, cart)
+        use(server.base_url, {"patience": 2.0}, cart)
     with scripted(hang_up) as server, pytest.raises(Unreachable):
         use(server.base_url, {"patience": 0}, cart)
 
