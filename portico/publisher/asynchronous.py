@@ -181,5 +181,5 @@ class AsyncPublisher:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 delay = attempts.after_failure(not isinstance(error, calls.BEFORE_SENDING), time.monotonic() - began)
                 if delay is None:
-                    raise calls.unreachable(self._base_url, calls.why(error), attempts.count) from error
+                    raise calls.unreachable(self._base_url, error, attempts.count) from error
             await anyio.sleep(delay)

@@ -184,5 +184,5 @@ class Publisher:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 delay = attempts.after_failure(not isinstance(error, calls.BEFORE_SENDING), time.monotonic() - began)
                 if delay is None:
-                    raise calls.unreachable(self._base_url, calls.why(error), attempts.count) from error
+                    raise calls.unreachable(self._base_url, error, attempts.count) from error
             time.sleep(delay)

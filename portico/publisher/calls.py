@@ -24,7 +24,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from portico.client.errors import BadAddress, ClientError, GaveUp, Unreachable, Unsendable, printable
+from portico.client.errors import BadAddress, ClientError, GaveUp, Unreachable, Unsendable, printable, reason_of
 
 from .answers import (
     Came,
@@ -194,18 +194,10 @@ def checked_patience(patience: float) -> float:
     return patience
 
 
-def unreachable(base_url: str, why: str, attempts: int) -> ClientError:
-    """No answer came. `why` is the library's word for it."""
-    last = Unreachable(f"No answer from {printable(base_url)}: {printable(why) or 'the connection broke'}.")
+def unreachable(base_url: str, error: BaseException, attempts: int) -> ClientError:
+    """No answer came, because of this."""
+    last = Unreachable(f"No answer from {printable(base_url)}: {reason_of(error)}.")
     return last if attempts == 1 else GaveUp(attempts, last)
-
-
-def why(error: BaseException) -> str:
-    """The first text in a failure's chain of causes; of an untrusted certificate only the cause has any."""
-    found: BaseException | None = error
-    while found is not None and not str(found):
-        found = found.__cause__ or found.__context__
-    return str(found or type(error).__name__)
 
 
 # The calls
