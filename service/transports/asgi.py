@@ -4,10 +4,9 @@ It takes the raw ASGI scope, in front of Quart: Quart-trio cancels a WebSocket's
 that messages which came just before a Close are lost, and with more than 10 unread ones never sees the
 disconnect. HTTP and lifespan go on to Quart as they are.
 
-A connection is the server's task for it, which always reads, and one writer task under it; both end with it.
-Knows ASGI only, and promises what `service.core.ports` says of a Peer and a Receiver as far as the server below
-lets it: Hypercorn with the front door does. Without the door, close codes and limits are as exact as the
-server makes them.
+Each connection has two tasks: the server's own, which always reads, and a writer; both end with it. Knows ASGI only.
+It keeps the promises of a Peer and a Receiver (`service.core.ports`) as far as the server below lets it: Hypercorn with
+the front door does; without the door, close codes and limits are as exact as the server makes them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping

@@ -1,17 +1,19 @@
-"""ContainedServer: one accepted connection, in Hypercorn's hands, that can end nothing but itself.
+"""ContainedServer: one connection in Hypercorn's hands, which can end nothing but itself.
 
-What Hypercorn 0.18 leaves open is closed here. An exception of one connection is counted, logged as one safe
-line, and stays in it (Hypercorn would let it end the server). Every send and every change of state has a
-deadline and is shielded from the app's cancellation: a client that stops reading is cut, and `Connection:
-close`, HTTP/1.0 and idle connections are closed when they should be (Quart-trio cancels the task that is about
-to close them). And a connection is closed so that what was sent last is read: half-closed first, then
-whatever the client still sends is thrown away for a moment.
+What Hypercorn 0.18 leaves open is closed here:
+
+- An exception of one connection would end the server. It is counted, logged as one safe line, and stays in it.
+- A client that stops reading would hold its task for ever. It is cut when it takes nothing for the send timeout.
+- `Connection: close`, HTTP/1.0 and idle connections would stay open, because Quart-trio cancels the task that is about
+  to close them. Sends and changes of state are shielded from that cancellation.
+- A socket that is closed with unread bytes in it is reset, and the client may lose our last answer. So it is
+  half-closed first, and what the client still sends is thrown away for a moment.
 
 Where the door has an `adopt`, an upgrade to WebSocket on a plain socket never reaches Hypercorn: its socket
 and what was read from it are given away, and this task ends. Where the door adopts HTTP too, so is every plain socket,
-before anything is read; what the reactor can't serve comes back as a Replayed stream. Bytes of HTTP/1.1 that Hypercorn
-reads have passed a Guard, so that no request is smuggled in between two readings of them. Subclasses a class that is
-not Hypercorn's public API: only `front_door` decides whether it is used.
+before anything is read; what the reactor can't serve comes back with the bytes that were read. Bytes of HTTP/1.1 that
+Hypercorn reads have passed a Guard, so that no request is smuggled in between two readings of them. Subclasses a class
+that is not Hypercorn's public API: only `front_door` decides whether it is used.
 """
 
 import socket

@@ -1,10 +1,10 @@
 """The front door: our own handling of connections, put where `hypercorn -k trio` looks for its own.
 
-Everything that hangs on names which are not Hypercorn's public interface is put in place here and nowhere else:
-`TCPServer` and `worker_serve` in `hypercorn.trio.run`, `WSStream` in `hypercorn.protocol.h11` and `.h2`
-(what is put there lives in `contained` and `door_websocket`). Where they are missing, `install` says so,
-changes nothing, and the ASGI transport serves alone. Only apps that were installed are affected: any other app
-in the same process is served as if this module did not exist.
+Hypercorn has no public interface for this, so a few of its private names are replaced, here and nowhere else:
+`TCPServer` and `worker_serve` in `hypercorn.trio.run`, `WSStream` in `hypercorn.protocol.h11` and `.h2` (by the classes
+in `contained` and `door_websocket`). If a name is missing, as after an upgrade of Hypercorn, `install` says so and
+changes nothing, and the ASGI transport serves alone. Only apps that were installed are affected: any other app in the
+same process gets Hypercorn's own handling.
 
 The door's own work is little: it gives the listening sockets that Hypercorn has bound for plain HTTP to the reactor,
 which serves what it can and hands the rest over to Hypercorn (`handed_over`).
