@@ -1,0 +1,85 @@
+"""Workers at several nodes, over a real Redis: the work is spread over all, and a worker that comes back elsewhere
+replaces its ghost."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.transports.raw import TEXT, RawClient, frame
+
+from .deployment import NodeProcess, deployment
+
+pytestmark = pytest.mark.live
+
+PATIENCE = 20.0
+"""Seconds for what takes none, on a busy machine."""
+
+
+def text(**message: object) -> bytes:
+    return frame(TEXT, json.dumps(message).encode())
+
+
+def address(node: NodeProcess) -> tuple[str, int]:
+    return "127.0.0.1", node.port
+
+
+async def connect(node: NodeProcess, name: str, capacity: int = 16) -> RawClient:
+    """A worker that is greeted."""
+    worker = await RawClient.open(address(node), "/worker")
+    await worker.send(text(type="connect", data={"role": "worker", "client_id": name, "capacity": capacity}))
+    for _ in range(2):
+        assert json.loads(await worker.message())["type"] == "connect"
+    return worker
+
+
+async def serve(worker: RawClient, name: str, spread: Counter[str], seconds: float) -> None:
+    """One request after the other."""
+    async with worker:
+        while True:
+            request = json.loads(await worker.message())
+            if request["type"] == "request":
+                spread[name] += 1
+                await trio.sleep(seconds)
+                answer = {"request_id": request["msg_id"], "success": True, "result": name}
+                await worker.send(text(type="response", data=answer))
+
+
+async def test_serial_workers_of_three_nodes_share_what_one_node_is_asked(tmp_path: Path) -> None:
+    with deployment(tmp_path, nodes=3) as made:
+        spread: Counter[str] = Counter()
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                worker = await connect(made.nodes[number % 3], f"w{number}", capacity=1)
+                nursery.start_soon(serve, worker, f"w{number}", spread, 0.3)
+            await trio.sleep(1.0)  # ten times as long as it takes at most until a node's workers are told
+            async with await RawClient.open(address(made.nodes[0]), "/requester") as requester:
+                with trio.fail_after(PATIENCE):
+                    for number in range(12):
+                        await requester.send(text(request_id=number, command="echo"))
+                    answers = [json.loads(await requester.message()) for _ in range(12)]
+            assert all(answer["success"] for answer in answers)
+            assert sorted(answer["request_id"] for answer in answers) == list(range(12))
+            assert sorted(spread.values()) == [2] * 6, spread
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_that_comes_back_to_another_node_replaces_its_ghost(tmp_path: Path) -> None:
+    with deployment(tmp_path, nodes=2) as made:
+        ghost = await connect(made.nodes[0], "w1")
+        async with await RawClient.open(address(made.nodes[0]), "/requester") as requester:
+            await requester.send(text(request_id="q", command="echo"))
+            with trio.fail_after(PATIENCE):
+                assert json.loads(await ghost.message())["type"] == "request"
+                newer = await connect(made.nodes[1], "w1")
+                assert (await ghost.closed())[0] == 4009
+                request = json.loads(await newer.message())
+                assert (request["type"], request["data"]["request"]["attempt"]) == ("request", 2)
+                answer = {"request_id": request["msg_id"], "success": True, "result": "newer"}
+                await newer.send(text(type="response", data=answer))
+                answered = json.loads(await requester.message())
+        assert (answered["success"], answered["data"], answered["processed_by"]) == (True, "newer", "w1")
+        await newer.aclose()
+        await ghost.aclose()
