@@ -197,6 +197,8 @@ class Following:
         resume, stream = join.resume, followed.stream
         offset = None if resume is None else resume.offsets.get(stream)
         if resume is not None and offset is not None and resume.epoch != self.epoch:
+            # It may be one that this node has yet to know: what the client has had of it is not to come again.
+            followed.had = resume.epoch, offset
             join.lost.append(stream)
             offset = None
         if followed.position is not None and followed.epoch == self.epoch and offset in (None, followed.position):
@@ -318,7 +320,7 @@ class Following:
             followed.position = 0
         told = followed.unknown or bool(followed.position)
         first = followed.first_held(self._epochs.word)
-        followed.position = max(followed.position or 0, self.seen if first is None else first.previous)
+        followed.position = max(min(followed.position or 0, self.seen), self.seen if first is None else first.previous)
         followed.epoch, followed.unknown = self.epoch, False
         if told:
             self._lose(target, followed.position)
@@ -428,8 +430,15 @@ class Following:
         """Bring what is held up to date: first what the history has, up to where what was held begins."""
         first = followed.first_held(self._epochs.word)
         end = moment.clock if first is None else first.previous
+        if followed.position is not None and followed.epoch == self.epoch:
+            # What a client says to have had may be anything.
+            followed.position = min(followed.position, moment.clock)
         if followed.position is None or followed.epoch != self.epoch:
             told = followed.unknown or followed.position is not None
+            epoch, had = followed.had
+            if told and epoch == self.epoch:
+                # Everybody is told of a gap here, so nobody misses untold what one of them has had by another node.
+                end = max(end, min(had, moment.clock))
             followed.position, followed.epoch, followed.unknown = end, self.epoch, False
             if told:
                 self._lose(target, end)

@@ -15,13 +15,17 @@ Counts = tuple[int, int]
 
 
 class Followed:
-    """One target that this node has joined. `position` and its `epoch`: how far it has come (None: not known yet);
-    `unknown`: somebody was let in without a position, and must be told; `held` None: nothing is held back; `log`: what
-    arrived since a reading began; `watched`: the joins that know where this stream is, and wait for others; `joined_at`
-    when the last of the `joined` connections came."""
+    """One target that this node has joined.
+
+    `position` and its `epoch`: how far it has come (None: not known yet). `unknown`: somebody was let in without a
+    position, and must be told. `had`: an epoch, and an offset that somebody who joined says to have had in it.
+    `held` None: nothing is held back. `log`: what arrived since a reading began. `watched`: the joins that know where
+    this stream is, and wait for others. `joined_at`: when the last of the `joined` connections came.
+    """
 
     __slots__ = (
         "epoch",
+        "had",
         "held",
         "held_bytes",
         "joined",
@@ -44,6 +48,7 @@ class Followed:
         self.position: int | None = None
         self.epoch = ""
         self.unknown = False
+        self.had = "", 0
         self.held: list[Arrival] | None = []
         self.held_bytes = 0
         self.log: list[Event] | None = None
@@ -80,7 +85,7 @@ class Followed:
         if self.position is None or self.epoch != epoch:
             self.unknown = self.unknown or self.position is not None
             self.position, self.epoch = least, epoch
-        elif had is not None and had > self.position:
+        elif had is not None and had > self.position and self.held is not None:
             self.position, self.unknown = had, True
         elif had is None and self.position > join.seen:
             self.unknown = True

@@ -10,21 +10,29 @@ from .plane import RedisBackplane
 
 def backplane_metrics(plane: RedisBackplane) -> Iterator[Metric]:
     """Everything between this node, Redis and the other nodes."""
-    ear, commands, publisher = plane.subscription, plane.commands, plane.publisher
+    subscription, commands, publisher = plane.subscription, plane.commands, plane.publisher
     following, membership = plane.following, plane.membership
     yield Metric("redis_connected", "1 while this node is in touch with the others.", int(plane.trouble is None))
-    yield Metric("redis_channels_wanted", "Channels of Redis that this node wants to hear.", ear.wanted)
-    yield Metric("redis_channels_subscribed", "Channels that it is subscribed to.", ear.subscribed)
-    yield Metric("redis_canary_seconds", "How long the last message to itself took.", ear.canary_seconds)
-    yield Metric("redis_messages_heard", "Messages heard.", ear.messages, True)
-    yield Metric("redis_heard_bytes", "Bytes heard.", ear.bytes, True)
-    yield Metric("redis_messages_too_large", "Messages passed over for their size.", ear.too_large, True)
+    yield Metric(
+        "redis_channels_wanted", "Channels of Redis that this node is to be subscribed to.", subscription.wanted
+    )
+    yield Metric(
+        "redis_channels_subscribed", "Channels of Redis that this node is subscribed to.", subscription.subscribed
+    )
+    yield Metric("redis_canary_seconds", "How long the last message to itself took.", subscription.canary_seconds)
+    yield Metric("redis_messages_heard", "Messages heard.", subscription.messages, True)
+    yield Metric("redis_heard_bytes", "Bytes heard.", subscription.bytes, True)
+    yield Metric("redis_messages_too_large", "Messages passed over for their size.", subscription.too_large, True)
     yield Metric("redis_messages_malformed", "Messages that made no sense.", plane.malformed, True)
     yield Metric(
         "redis_ordinary_dropped", "Notifications of other programs that were no events.", plane.ordinary_dropped, True
     )
-    yield Metric("redis_messages_failed", "Messages that met a bug of the gateway.", ear.callback_failures, True)
-    yield Metric("redis_subscription_reconnects", "Times that the link was lost and came back.", ear.reconnects, True)
+    yield Metric(
+        "redis_messages_failed", "Messages that met a bug of the gateway.", subscription.callback_failures, True
+    )
+    yield Metric(
+        "redis_subscription_reconnects", "Times that the link was lost and came back.", subscription.reconnects, True
+    )
 
     checks = plane.checks
     yield Metric("redis_evicted_keys", "Keys that Redis has thrown away for want of memory.", checks.evicted)

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from portico.wire.messages import EVERYBODY, Target
-from service.backplane.redis.payloads import Arrival
+from service.backplane.redis.payloads import Arrival, Push
 from service.core.cluster.backplane import Publication, Resume
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
@@ -268,6 +268,47 @@ class TestPositions:
             assert list(client.at.offsets) == ["user:ann"]
             again = await a.join(ANN, resume=Resume(client.at.epoch, dict(client.at.offsets)))
             assert (again.at.recovered, again.numbers[-11:]) == (True, list(range(1, 12)))
+
+    async def test_a_client_that_says_nonsense_during_an_outage_mutes_nobody(self, redis: RedisServer) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            client = await b.join(ANN)
+            await a.publish(ANN, event(0), durable=True)
+            await b.until(lambda: client.numbers == [0])
+            proxy.refusing = True
+            proxy.cut()
+            for epoch in (b.plane.epoch, "another"):
+                await b.join(ANN, resume=Resume(epoch, {"user:ann": 1 << 60}))
+            await a.publish(ANN, event(1), durable=True)
+            proxy.refusing = False
+            await ready(b)
+            await a.publish(ANN, event(2), durable=True)
+            await b.until(lambda: 2 in client.numbers)
+            assert client.numbers == [0, 1, 2] or ANN in b.lost_targets
+
+    async def test_what_a_client_has_had_of_an_epoch_that_its_node_does_not_know_yet_comes_once(
+        self, redis: RedisServer
+    ) -> None:
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            await b.join(ANN)
+            proxy.refusing = True
+            proxy.cut()
+            redis.command("FLUSHALL")
+            first, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
+            moved = await b.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": first.offset or 0}))
+            followed = b.plane.following._followed[ANN]
+            # It hears what the client has had by the other node, and does not know the epoch yet.
+            push = Push("a", 1, "tick", b'{"n":1}')
+            arrival = Arrival(push, first.offset, (first.offset or 0) - 1, a.plane.epoch.encode())
+            b.plane.following.arrived(ANN, arrival, 10)
+            assert followed.held
+            proxy.refusing = False
+            await ready(b)
+            await publish_surely(a, Publication(ANN, event(2), "two", durable=True))
+            await b.until(lambda: 2 in moved.numbers)
+            assert moved.numbers == [2]
+            assert ANN in b.lost_targets
 
     @pytest.mark.shows("or `stream_gap`")
     async def test_one_that_never_reached_redis_says_so_afterwards(self, redis: RedisServer) -> None:
