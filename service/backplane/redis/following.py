@@ -197,9 +197,14 @@ class Following:
         resume, stream = join.resume, followed.stream
         offset = None if resume is None else resume.offsets.get(stream)
         if resume is not None and offset is not None and resume.epoch != self.epoch:
-            # It may be one that this node has yet to know: what the client has had of it is not to come again.
-            followed.had = resume.epoch, offset
             join.lost.append(stream)
+            if not self._epochs.is_over(resume.epoch.encode()):
+                # It may be one that this node has yet to know. Until that is found out nothing is delivered, and what
+                # the client has had of it is not to come again.
+                followed.had = resume.epoch, offset
+                if followed.subscribed:
+                    followed.hold()
+                    self._read_soon(target)
             offset = None
         if followed.position is not None and followed.epoch == self.epoch and offset in (None, followed.position):
             join.offsets[stream] = followed.position
