@@ -14,7 +14,8 @@ from portico.wire.messages import ADDRESS_FIELDS, EVERYBODY, Event, Target
 from service.core.cluster.backplane import Publication
 from service.core.push.publications import LONGEST_TTL, publication_of
 
-OBJECTS = st.dictionaries(st.text(), st.recursive(st.none() | st.integers(-(2**53), 2**53) | st.text(), st.lists))
+VALUES = st.none() | st.integers(-(2**53), 2**53) | st.text(max_size=8)
+OBJECTS = st.dictionaries(st.text(max_size=8), VALUES | st.lists(VALUES, max_size=3), max_size=5)
 
 
 def refused(payload: bytes | dict[str, Any]) -> tuple[ErrorCode, str | None]:
