@@ -263,3 +263,11 @@ def test_the_license_is_the_whole_one_and_the_metadata_invents_no_hosts() -> Non
     assert project["license"] == "Apache-2.0"
     assert "urls" not in project
     assert {"authors", "classifiers", "description", "keywords", "readme", "requires-python"} <= project.keys()
+
+
+def test_a_script_beside_the_clones_folder_finds_the_package(tmp_path: Path) -> None:
+    """The clone's own folder is named `portico` too; to a script beside it that folder must not be the package."""
+    (tmp_path / "portico").mkdir()
+    script = tmp_path / "counting_worker.py"
+    script.write_text("from portico import Client, Publisher, Requester, Worker\n")
+    run(sys.executable, script, cwd=tmp_path)
