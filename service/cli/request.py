@@ -22,6 +22,8 @@ from .outcomes import FAILED, UNREACHABLE, WRONG, fail, run
 @click.argument("command")
 @click.argument("data", metavar="[JSON]", required=False)
 @address_options
+@click.option("--api-key", metavar="KEY", envvar="GATEWAY_API_KEY", show_envvar=True,
+              help="The key, or a requester's token, that a gateway in production asks for.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), metavar="SECONDS",
               help="Over all attempts and waiting; the gateway's default if absent.")  # fmt: skip
 @click.option("--stream", is_flag=True, help="Print each partial answer's data on a line of its own.")
@@ -37,6 +39,7 @@ def request(
     url: str | None,
     base_url: str | None,
     ca_file: str | None,
+    api_key: str | None,
     timeout: float | None,
     stream: bool,
     count: int,
@@ -66,7 +69,7 @@ def request(
         requester = Requester(
             **where,
             backoff=Backoff(max_attempts=attempts),
-            options=LinkOptions(ssl_context=ssl_context),
+            options=LinkOptions(api_key=api_key, ssl_context=ssl_context),
             on_event=_tell_trouble,
             max_in_flight=concurrency,
         )

@@ -1,9 +1,13 @@
 """`portico request` against a gateway that says what the test wants it to."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.running import portico
+from tests.gateways import gateway
 from tests.portico.client.fake_gateway import Peer, fake_gateway, fake_http
 
 
@@ -103,3 +107,35 @@ async def test_many_calls_survive_a_lost_connection_and_count_what_it_cost() -> 
     assert code == 1
     assert (summary["answered"], summary["failed"]) == (46, 4)
     assert "lost:" in err
+
+
+async def test_request_shows_the_key_that_it_is_given() -> None:
+    shown: list[str | None] = []
+
+    async def keeping(peer: Peer) -> None:
+        shown.append(peer.headers.get("authorization"))
+        await answering(peer)
+
+    async with fake_gateway(keeping) as fake:
+        ask = ("request", "echo", "1", "--url", fake.url)
+        for done in (
+            await portico(*ask, "--api-key", "k1"),
+            await portico(*ask, GATEWAY_API_KEY="k2"),
+            await portico(*ask),
+        ):
+            assert done[0] == 0
+    assert shown == ["Bearer k1", "Bearer k2", None]
+
+
+@pytest.mark.live
+async def test_a_gateway_in_production_wants_a_key_and_says_so(tmp_path: Path) -> None:
+    key = "a-long-random-text"
+    with gateway(tmp_path, settings={"ENVIRONMENT": "production", "PORTICO_API_KEYS": key}) as running:
+        refused = await portico("request", "echo", "--base-url", running.base_url)
+        answered = await portico("request", "echo", "--base-url", running.base_url, "--api-key", key)
+    assert refused[0] == 3
+    assert "Send an API key" in refused[2]
+    assert "PORTICO_OPEN_REQUESTERS" in refused[2]
+    assert "PORTICO_OPEN_USERS" not in refused[2]
+    assert answered[0] == 1
+    assert json.loads(answered[1])["error"] == "No available workers"

@@ -70,24 +70,29 @@ class Authentication:
         if trusted:
             return proof
         if dialect == Dialect.REQUESTER.value:
-            self._check_path(proof, ("requester", "admin"), is_open=self.rules.open_requesters)
+            self._check_requester(proof)
         elif dialect == Dialect.USER.value:
-            self._check_path(proof, ("client", "admin"), is_open=self.rules.open_users)
+            self._check_path(proof, ("client", "admin"), self.rules.open_users, "PORTICO_OPEN_USERS")
             if proof is not None and proof.role != "admin" and proof.user_id != user_id:
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
         return proof
 
-    def _check_path(self, proof: Proof | None, roles: tuple[str, ...], *, is_open: bool) -> None:
-        """Paths whose dialect has no place for a token."""
+    def _check_requester(self, proof: Proof | None) -> None:
+        self._check_path(proof, ("requester", "admin"), self.rules.open_requesters, "PORTICO_OPEN_REQUESTERS")
+
+    def _check_path(self, proof: Proof | None, roles: tuple[str, ...], is_open: bool, setting: str) -> None:
+        """Paths whose dialect has no place for a token. `setting`: what opens this one to everybody."""
         if proof is None:
             if self.rules.mode == "required":
                 raise self._missing()
             if self.rules.production and not is_open:
                 self.refused["missing"] += 1
+                what = "an API key" if self.rules.mode == "off" else "an API key or a token"
                 raise PeerFault(
                     ErrorCode.FORBIDDEN,
-                    "This is closed to those who prove nothing (PORTICO_OPEN_REQUESTERS, PORTICO_OPEN_USERS).",
+                    f"Send {what}: Authorization: Bearer <key>. "
+                    f"(The gateway's operator can open this to everybody: {setting}.)",
                     close=CloseCode.NOT_ALLOWED,
                 )
         elif proof.role not in roles:
@@ -139,7 +144,7 @@ class Authentication:
     def check_requester(self, session: Session) -> None:
         """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""
         if not session.trusted:
-            self._check_path(session.proof, ("requester", "admin"), is_open=self.rules.open_requesters)
+            self._check_requester(session.proof)
 
     def worker_of(self, session: Session, token: str | None) -> Proof | None:
         """What a session that wants to be a worker proves by a token; None where it shows none, so that it needs
