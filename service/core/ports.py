@@ -224,8 +224,11 @@ class AcceptedConnections(Protocol):
     def attributed(self, before: str | None, address: str) -> None:
         """Who is behind it is known now."""
 
+    def is_full(self, address: str | None) -> bool:
+        """Whether one that counts already is one too many."""
+
     def full(self, address: str | None) -> HttpAnswer | None:
-        """The answer to one that counts already, if it is one too many; None if it may stay."""
+        """The answer that refuses it then, counted as a refusal; None if it may stay."""
 
     def ended(self, address: str | None) -> None:
         """It counts no more."""
@@ -237,6 +240,9 @@ class Unlimited:
     def accepted(self, address: str | None) -> None: ...
     def attributed(self, before: str | None, address: str) -> None: ...
     def full(self, address: str | None) -> HttpAnswer | None: ...
+    def is_full(self, address: str | None) -> bool:
+        return False
+
     def ended(self, address: str | None) -> None: ...
 
 

@@ -95,6 +95,7 @@ class ContainedServer(TCPServer):
             if full is None:
                 await super().run()
             else:
+                self._stop_counting()  # while it is told so, it takes no other's place
                 await self._turn_away(full)
         finally:
             self._stop_counting()

@@ -51,6 +51,8 @@ TURN: Final = 16
 """Requests that one connection gets answered before others have their turn."""
 TURN_SECONDS: Final = 0.002
 """And for how long, since some cost much more than others; a single one is not cut short."""
+PROBES: Final = frozenset({"/livez", "/readyz", "/metrics", "/api/health"})
+"""What is answered also where there are too many connections."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -134,6 +136,7 @@ class Http1:
         "_since",
         "_size",
         "_started",
+        "_surplus",
         "_unsent",
         "_without_body",
     )
@@ -163,6 +166,7 @@ class Http1:
         self._counts = True  # among the connections that were accepted
         self._counted_for = host.address_of(link.address)
         self._admitted = False
+        self._surplus = False  # one too many, which is answered for what it asks
         host.accepted_connections.accepted(self._counted_for)
 
     # What the connection tells it.
@@ -295,7 +299,7 @@ class Http1:
                 self._link.upgrade(upgrade, data[end + 4 :])
                 return None
             length = body_length(head)
-            self._attribute(head.address)
+            self._attribute(head)
             call = self._api.call(head)
             if call is not None:
                 known = self._known = (raw, head, call, length)
@@ -315,7 +319,7 @@ class Http1:
         self._started = time.perf_counter()
         self._without_body = head.method == "HEAD"
         self._agreed = not head.http_1_1 or _asks_to_close(head)
-        self._close = self._agreed or self._host.draining
+        self._close = self._agreed or self._surplus or self._host.draining
         self._size = 0
         if length == 0:
             self._complete(b"")
@@ -381,15 +385,24 @@ class Http1:
             self._complete(kept[0] if len(kept) == 1 else b"".join(kept))
         return rest
 
-    def _attribute(self, address: str) -> None:
-        """Who is behind this connection is known: it may be one too many of theirs. Raises BadHead."""
-        connections = self._host.accepted_connections
+    def _attribute(self, head: Head) -> None:
+        """Who is behind this connection is known: it may be one too many of theirs. Raises BadHead.
+
+        A probe is answered all the same, and its connection closed: an operator who could not see a node that is full
+        would take it for dead, and so would a platform, which then restarts it.
+        """
+        connections, address = self._host.accepted_connections, head.address
         connections.attributed(self._counted_for, address)
         self._counted_for = address
         if not self._admitted:
             self._admitted = True
+            if head.path in PROBES and connections.is_full(address):
+                self._end_count()
+                self._surplus = True
+                return
             full = connections.full(address)
             if full is not None:
+                self._end_count()  # while it is told so, it takes no other's place
                 raise BadHead(full.status, full.body.decode().rstrip(), *full.headers[1:])
 
     def _end_count(self) -> None:

@@ -260,7 +260,7 @@ class LateClient(Client):
     def on_open(self) -> None:
         """Ask for something else."""
         self._asked = False
-        self.send(b"GET /livez HTTP/1.1\r\nHost: gw\r\n\r\n")
+        self.send(b"GET /api/b-client/websocket-info HTTP/1.1\r\nHost: gw\r\n\r\n")
 
     def on_data(self, data: bytes) -> None:
         """The answer to that, then as any client."""
@@ -272,7 +272,13 @@ class LateClient(Client):
         if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
             self._asked = True
             self._in = b""
-            super().on_open()
+            status = int(head.split(b" ", 2)[1])
+            if status == 200:
+                super().on_open()
+            else:
+                # Plain HTTP connections count too: it was one too many before it asked for anything else.
+                self.code, self.reason = status, head.decode("latin-1")
+                self.hang_up()
 
 
 class BusyClient(Client):

@@ -144,6 +144,13 @@ class ConnectionLimits:
             self._uncount(before)
             self._by_address[address] += 1
 
+    def is_full(self, address: str | None) -> bool:
+        """Whether a connection that counts already is one too many."""
+        over = bool(self._total) and self._open > self._total
+        return over or (
+            bool(self._per_address) and address is not None and self._by_address[address] > self._per_address
+        )
+
     def full(self, address: str | None) -> HttpAnswer | None:
         """The answer to a connection that counts already, if it is one too many; None if it may stay."""
         if self._total and self._open > self._total:
