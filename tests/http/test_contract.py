@@ -312,10 +312,16 @@ async def test_every_connection_counts_whatever_it_sends(
             if data:
                 await stream.send_all(data)
                 await stream.receive_some(4096)
-        for asked in (SOUND[0], UPGRADE):
+        for asked in (b"GET /api/b-client/info HTTP/1.1\r\nHost: x\r\n\r\n", UPGRADE):
             answer = await exchange(everywhere, server, asked)
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nretry-after: 5\r\n" in answer
+        if server == "native":
+            # A node that is full is not dead: probes are answered, and closed.
+            for probe in (b"/livez", b"/readyz", b"/metrics", b"/api/health"):
+                answer = await exchange(everywhere, server, b"GET " + probe + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert answer.startswith(b"HTTP/1.1 200 "), answer[:60]
+                assert b"\r\nconnection: close\r\n" in answer
         for stream in streams:
             await stream.aclose()
         with trio.fail_after(PATIENT):
