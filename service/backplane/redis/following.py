@@ -12,6 +12,9 @@ another.
 A position is an offset that everything published later exceeds: a target that nobody resumes needs no reading to have
 one. A client that is let in while Redis is away is given the greatest that was seen before, and what came after that is
 read when Redis is back; where nothing was seen before, the client is told of a gap.
+
+An answer is of one epoch: where another begins while a join waits, what it knew is found out once more, and lost to
+whoever named it. A gap that is told while a join waits is part of its answer.
 """
 
 import math
@@ -97,10 +100,15 @@ class Following:
         return self._epochs.name
 
     def on_epoch(self, epoch: str) -> None:
-        """The epoch has this name. If another one has ended, all streams are to be read anew."""
+        """The epoch has this name. If another one has ended, all streams are to be read anew, and found out about once
+        more for whoever waits for others: nobody is answered with this epoch's name and a position in that one."""
         if not self._epochs.begin(epoch):
             return
+        for join in self._joining:
+            join.seen = 0
         for target, followed in self._followed.items():
+            for join in list(followed.watched):
+                join.reopen(followed)
             if followed.subscribed:
                 followed.hold()
                 self._due[target] = None
@@ -201,7 +209,8 @@ class Following:
             if not self._epochs.is_over(resume.epoch.encode()):
                 # It may be one that this node has yet to know. Until that is found out nothing is delivered, and what
                 # the client has had of it is not to come again.
-                followed.had = resume.epoch, offset
+                known, most = followed.had
+                followed.had = resume.epoch, max(offset, most) if known == resume.epoch else offset
                 if followed.subscribed:
                     followed.hold()
                     self._read_soon(target)
@@ -339,6 +348,10 @@ class Following:
 
     def _lose(self, target: Target, position: int) -> None:
         self.lost += 1
+        followed = self._followed[target]
+        for join in followed.watched:
+            join.lose(followed.stream)
+            join.offsets[followed.stream] = position
         try:
             self._pushes.on_gap(target, self.epoch, position)
         except Exception:
@@ -367,6 +380,7 @@ class Following:
         """Read the history of what is due, and have what comes meanwhile logged; False if it is to be read again."""
         batch = {target: self._followed[target] for target, _ in zip(self._due, range(BATCH), strict=False)}
         waiting = {target: list(followed.joins) for target, followed in batch.items()}
+        held = {target for target, followed in batch.items() if followed.held is not None}
         reads: dict[Target, Kept] = {}
         for target, followed in batch.items():
             del self._due[target]
@@ -382,7 +396,10 @@ class Following:
         for target, followed in batch.items():
             if self._followed.get(target) is followed:
                 if moment is not None and sound:
-                    self._conclude(target, followed, reads.get(target), waiting[target], moment)
+                    # What is held since the reading began is for the next one.
+                    if target in held and followed.held is not None:
+                        self._catch_up(target, followed, reads.get(target), moment)
+                    self._conclude(followed, reads.get(target), waiting[target], moment)
                 else:
                     self._due[target] = None
             followed.log = None
@@ -402,15 +419,12 @@ class Following:
 
     def _conclude(
         self,
-        target: Target,
         followed: Followed,
         kept: Kept | None,
         joins: list[tuple[Join, int | None]],
         moment: Moment,
     ) -> None:
         """What was read, and heard meanwhile, is put together."""
-        if followed.held is not None:
-            self._catch_up(target, followed, kept, moment)
         assert followed.position is not None
         position = followed.position
         stream = followed.stream

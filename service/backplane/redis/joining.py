@@ -119,6 +119,21 @@ class Join:
         self.settled.append(followed)
         followed.watched[self] = None
 
+    def lose(self, stream: str) -> None:
+        """Something of this stream may be gone, so nothing of it is given to a client that has named it."""
+        self.missed.pop(stream, None)
+        if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:
+            self.lost.append(stream)
+
+    def reopen(self, followed: Followed) -> None:
+        """Another epoch has begun: where this stream is must be found out once more."""
+        self.lose(followed.stream)
+        self.offsets.pop(followed.stream, None)
+        self.settled.remove(followed)
+        del followed.watched[self]
+        self.open[followed.stream] = followed
+        followed.joins.append((self, None))
+
     def went_on(self, stream: str, event: Event) -> None:
         """An event came that whoever joins has not been in time for."""
         assert event.offset is not None

@@ -69,8 +69,9 @@ class Joined(NamedTuple):
 
     `offsets`: where each of their streams is now. `missed`: what a resuming client has not had, by stream, in the
     order of offsets and up to `offsets`. `lost`: the streams it named of which something is gone, or may be: nothing
-    of these is in `missed`. `recovered` is False also when the backplane is out of reach: then the targets are joined
-    as soon as it is back, and `offsets` may be empty.
+    of these is in `missed`. All of it is of this epoch, and takes in the gaps that were told while the join was
+    waiting: their streams are `lost` to those who named them. `recovered` is False also when the backplane is out of
+    reach: then the targets are joined as soon as it is back, and `offsets` may be empty.
     """
 
     epoch: str

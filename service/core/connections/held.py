@@ -2,11 +2,12 @@
 
 Three kinds of things: registrations that are not answered yet, what an answered one missed (its replay), and the pushes
 behind each. Knows sizes and order only. Bounded in messages and in bytes; a replay is not counted, since the history
-has it anyway.
+has it anyway. What an answer accounts for is not sent after it: durable events up to its offsets, and the gaps from
+before it.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final, NamedTuple, Protocol
 
 from portico.wire.frame import Frame
@@ -19,7 +20,8 @@ message of any size is let through."""
 
 
 class HeldMessage(NamedTuple):
-    """A message that waits; `stream` and `offset` where it is a durable event."""
+    """A message that waits; `stream` and `offset` where it is a durable event, `stream` alone where it says that there
+    is a gap in one."""
 
     frame: Frame
     stream: str | None
@@ -70,6 +72,18 @@ class Held:
         """A history that was read has this stream's events up to an offset: they are not given again, whichever
         registration they are held behind."""
         self.given[stream] = max(offset, self.given.get(stream, offset))
+
+    def supersede_gaps(self, streams: Container[str]) -> None:
+        """An answer that is to come says where these streams are, and what is lost of them: the gaps that were told
+        before that are not told after it, since they lead back to where the streams were then."""
+        kept: deque[HeldMessage | Registering | Replay] = deque()
+        for item in self.items:
+            if isinstance(item, HeldMessage) and item.offset is None and item.stream in streams:
+                self.messages -= 1
+                self.size -= len(item.frame.payload)
+            else:
+                kept.append(item)
+        self.items = kept
 
     def owes(self, message: HeldMessage) -> bool:
         """Whether a message that was held is to be sent."""

@@ -21,6 +21,9 @@ that is the offset the client named, and the replayed events carry it on; for on
 identity it is before the first event that still waits; for one whose position nobody knows (Redis is away) it is what
 the client named, or UNKNOWN. Such a session gets a `stream_gap` with positions as soon as they are known.
 
+A gap from before a session had joined is part of its answer (`lost`), and is not told after it: the replay has what
+came after that gap, and whoever went back to the gap's position would be given it a second time by the next node.
+
 Source: protocol reference, "C-Client dialect" and "What is promised".
 """
 
@@ -155,14 +158,19 @@ class _Registering:
         """Whether it can be answered."""
         return self.refusal is not None or (self.joined is not None and self.greeted and self.checked)
 
+    @property
+    def accounted(self) -> Mapping[str, int]:
+        """The streams of which its answer gives all that there was when it joined, and up to where: all but those that
+        flow on through a change of identity."""
+        if self.joined is None:
+            return {}
+        named = () if self.resume is None else self.resume.offsets
+        return {s: at for s, at in self.joined.offsets.items() if s in named or s not in self.kept}
+
     def account(self, held: Held) -> None:
-        """What its answer gives of each stream is not given again: all that there was when it joined, but for what
-        flows on through a change of identity."""
-        if self.joined is not None:
-            named = () if self.resume is None else self.resume.offsets
-            for stream, offset in self.joined.offsets.items():
-                if stream in named or stream not in self.kept:
-                    held.account_for(stream, offset)
+        """What its answer gives of each stream is not given again."""
+        for stream, offset in self.accounted.items():
+            held.account_for(stream, offset)
 
 
 class Registration:
@@ -328,6 +336,7 @@ class Registration:
             registering.checked = True  # it was somebody in between; others are told who it is now
         else:
             session.registered_at = self._wall()
+            self._positions.account_for(session, registering.targets, registering.accounted)
             self.claims.claim(session)
             if session.over:
                 return

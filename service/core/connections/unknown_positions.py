@@ -6,6 +6,7 @@ on. A gap that the backplane itself has told to all of a target's connections is
 Source: protocol reference, "Durable events".
 """
 
+from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import islice
 from typing import Final, Protocol
@@ -26,6 +27,9 @@ class WaitingEvents(Protocol):
 
     def first_waiting(self, target: Target) -> int | None:
         """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
+
+    def account_for(self, session: Session, target: Target, offset: int) -> None:
+        """An answer gives the session what there was of a target's stream up to an offset, and says what is lost."""
 
 
 class _Unknown:
@@ -66,6 +70,16 @@ class UnknownPositions:
                 unknown = self._of.get(session)
                 if unknown is not None:
                     unknown.streams.discard(stream_of(target))
+
+    def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
+        """An answer that is to come gives the session these streams up to these offsets, and says what is lost. Gaps
+        that it would be told after that lead back to where the streams were before."""
+        if session.held is not None:
+            session.held.supersede_gaps(offsets)
+        for target in targets:
+            offset = offsets.get(stream_of(target))
+            if offset is not None:
+                self._waiting.account_for(session, target, offset)
 
     def tick(self) -> None:
         """Ask for positions if anybody can tell. To be called every 100 ms or so."""

@@ -33,11 +33,16 @@ _REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs 
 
 class _Broadcast:
     """A push that is on its way, slice by slice. `lost_up_to`: it stands for events that were dropped, up to this
-    offset. There is at most one such at the end of each line."""
+    offset. There is at most one such at the end of each line. `broken`: the stream that a gap is in. `told`: who
+    has had it otherwise."""
 
-    __slots__ = ("at", "event", "frames", "lost_up_to", "sessions", "skip")
+    __slots__ = ("at", "broken", "event", "frames", "lost_up_to", "sessions", "skip", "told")
 
-    def __init__(self, event: Event | None, sessions: list[Session], skip: Session | None = None) -> None:
+    def __init__(
+        self, event: Event | None, sessions: list[Session], skip: Session | None = None, broken: str | None = None
+    ) -> None:
+        self.broken = broken
+        self.told: set[Session] = set()
         self.event = event
         self.sessions = sessions
         self.skip = skip
@@ -102,10 +107,10 @@ class Delivery:
         gap = stream_gap(epoch, {stream_of(target): offset})
         sessions = self._hub.find(target)
         if len(sessions) <= SLICE and target not in self._lines:
-            self._send(sessions, gap, {}, None)
+            self._send(sessions, gap, {}, None, broken=stream_of(target))
         elif sessions:
             # However much waits: this is what says that something is missing.
-            self._stand_in_line(target, _Broadcast(gap, list(sessions)))
+            self._stand_in_line(target, _Broadcast(gap, list(sessions), broken=stream_of(target)))
         if self._gap_observer is not None:
             self._gap_observer.on_gap(target)
 
@@ -138,6 +143,15 @@ class Delivery:
                 return event.offset
         return None
 
+    def account_for(self, session: Session, target: Target, offset: int) -> None:
+        """An answer gives the session what there was of a target's stream up to an offset, and says what is lost. What
+        stands in line for it of that, and the gaps, are not given after it."""
+        for broadcast in self._lines.get(target, ()):
+            event = broadcast.event
+            durable = event is not None and event.offset is not None and event.offset <= offset
+            if durable or broadcast.broken is not None:
+                broadcast.told.add(session)
+
     # In line
 
     def _stand_in_line(self, target: Target, broadcast: _Broadcast) -> None:
@@ -159,9 +173,10 @@ class Delivery:
             # One notice for all that was dropped at this place, to everybody who is there by now.
             self._waiting += len(sessions) - len(last.sessions)
             last.sessions = list(sessions)
+            last.told.clear()
         else:
             self._counters.streams_broken += 1
-            last = _Broadcast(None, list(sessions))
+            last = _Broadcast(None, list(sessions), broken=stream_of(target))
             self._stand_in_line(target, last)
         last.lost_up_to = event.offset
 
@@ -177,7 +192,9 @@ class Delivery:
         there = self._hub.find(target)
         if target.kind != "all":  # everybody belongs to that for life
             part = [session for session in part if session in there]
-        self._send(part, broadcast.event, broadcast.frames, broadcast.skip)
+        if broadcast.told:
+            part = [session for session in part if session not in broadcast.told]
+        self._send(part, broadcast.event, broadcast.frames, broadcast.skip, broken=broadcast.broken)
         if broadcast.at >= len(broadcast.sessions):
             line.popleft()
         if line:
@@ -191,7 +208,10 @@ class Delivery:
         event: Event,
         frames: dict[Handler, Frame | None],
         skip: Session | None,
+        *,
+        broken: str | None = None,
     ) -> int:
+        """`broken`: the event is a `stream_gap` of this stream."""
         sent = 0
         spoken: Handler | None = None  # nearly all of a crowd speak one dialect, and are registered
         frame: Frame | None = None
@@ -210,7 +230,7 @@ class Delivery:
             elif session.over:
                 continue
             else:
-                session.hold(frame, event.stream, event.offset)
+                session.hold(frame, broken or event.stream, event.offset)
             sent += 1
         self._counters.push_deliveries += sent
         return sent

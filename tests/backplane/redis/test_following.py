@@ -8,12 +8,14 @@ import trio
 
 from portico.wire.messages import Target
 from service.backplane.redis.payloads import Arrival
-from service.core.cluster.backplane import Publication
+from service.backplane.redis.reading import Kept, Moment
+from service.core.cluster.backplane import Publication, Resume
 from service.core.reply import Reply
 
 from ..contract import ANN, PATIENT, ROOM, event
 from ..redis_server import RedisServer, redis_server
 from .test_plane import RedisNode, node
+from .test_plane_adversity import publish_surely
 
 
 @pytest.fixture
@@ -123,3 +125,51 @@ async def test_an_old_answer_does_not_stand_for_a_new_subscription(
         await again.told.wait()
     assert again.at.recovered
     assert (gone.answers, again.answers) == (1, 1)
+
+
+async def test_who_waits_while_an_epoch_ends_is_told_so_in_the_next(
+    one: RedisNode, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer must not join the old epoch's position to the new one's name, nor give what came in the new one: the
+    gap that it is told leads back to before that."""
+    first = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    delayed = Delayed(one, monkeypatch)
+    back = one.connect(ANN, ROOM, resume=first.resume())
+    fresh = one.connect(ANN, ROOM)
+    before = one.plane.epoch
+    redis.command("FLUSHALL")
+    receipt, _ = await publish_surely(one, Publication(ANN, event(1), "one", durable=True))
+    await one.until(lambda: 1 in first.numbers)
+    assert not back.told.is_set()
+    for done in delayed.told:
+        done()
+    with trio.fail_after(PATIENT):
+        await back.told.wait()
+        await fresh.told.wait()
+    assert back.at.epoch == one.plane.epoch != before
+    assert (back.at.missed, "user:ann" in back.at.lost, back.at.recovered) == ({}, True, False)
+    assert back.at.offsets["user:ann"] == fresh.at.offsets["user:ann"] == receipt.offset
+
+
+async def test_what_is_held_since_a_reading_began_is_for_the_next(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that names an epoch which nobody knows, while the stream is read: no gap is told."""
+    client = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    following = one.plane.following
+    read = following._reader.read
+
+    async def amid(what: Collection[Kept]) -> Moment | None:
+        monkeypatch.setattr(following._reader, "read", read)
+        moment = await read(what)
+        one.connect(ANN, resume=Resume("another", {"user:ann": 1}))
+        return moment
+
+    monkeypatch.setattr(following._reader, "read", amid)
+    await one.join(ANN, resume=client.resume(**{"user:ann": -1}))
+    await one.publish(ANN, event(1), durable=True)
+    await one.until(lambda: 1 in client.numbers)
+    assert client.numbers == [0, 1]
+    assert (one.lost_targets, following.lost) == ([], 0)

@@ -297,6 +297,7 @@ class TestPositions:
             redis.command("FLUSHALL")
             first, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
             moved = await b.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": first.offset or 0}))
+            b.connect(ANN, resume=Resume(a.plane.epoch, {"user:ann": 1}))  # which has had less
             followed = b.plane.following._followed[ANN]
             # It hears what the client has had by the other node, and does not know the epoch yet.
             push = Push("a", 1, "tick", b'{"n":1}')

@@ -418,3 +418,39 @@ def test_a_gap_is_told() -> None:
     house.gateway.delivery.on_gap(USER, "e", 7)
     assert peer.take() == [{"type": "stream_gap", "streams": ["user:u1"], "epoch": "e", "offsets": {"user:u1": 7}}]
     assert house.gateway.counters.streams_broken == 1
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_a_gap_from_before_the_answer_leads_nobody_back(monkeypatch: pytest.MonkeyPatch, crowd: bool) -> None:
+    """What comes after the gap is in the replay: whoever kept the gap's position would be given it again."""
+    house = stage()
+    if crowd:
+        monkeypatch.setattr(delivery, "SLICE", 1)  # what is pushed stands in line
+        house.client(client_id="c2", user_id="u1")
+    start = durable(house, 0)
+    slow = SlowBackplane(house, monkeypatch)
+    session, peer = house.connect("/ws")
+    resume = {"epoch": house.world.epoch, "offsets": {"user:u1": start}}
+    house.say(session, {"type": "c_client_register", **ANN, "resume": resume})
+    house.gateway.delivery.on_gap(USER, house.world.epoch, start)
+    missed = durable(house, 1)
+    slow.answer()
+    house.defer.run()
+    house.gateway.delivery.on_gap(USER, house.world.epoch, missed)
+    house.defer.run()
+    answer, *more = peer.take()
+    assert answer["resume"]["recovered"] is True
+    assert [m.get("offset", m.get("offsets")) for m in more] == [missed, {"user:u1": missed}]
+
+
+def test_a_gap_in_a_stream_that_flows_on_is_told_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = stage()
+    start = durable(house, 0)
+    slow = SlowBackplane(house, monkeypatch)
+    session, peer = house.connect("/ws")
+    house.say(session, {"type": "c_client_register", **ANN})
+    slow.answer()
+    house.say(session, {"type": "c_client_register", **ANN, "username": "Ann"})
+    house.gateway.delivery.on_gap(USER, house.world.epoch, start)
+    slow.answer()
+    assert [m["type"] for m in peer.take()] == ["registration_success", "registration_success", "stream_gap"]
