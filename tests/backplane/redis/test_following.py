@@ -127,6 +127,7 @@ async def test_an_old_answer_does_not_stand_for_a_new_subscription(
     assert (gone.answers, again.answers) == (1, 1)
 
 
+@pytest.mark.shows("its answer is of the new epoch and names what is `lost`")
 async def test_who_waits_while_an_epoch_ends_is_told_so_in_the_next(
     one: RedisNode, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

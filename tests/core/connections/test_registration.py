@@ -420,6 +420,7 @@ def test_a_gap_is_told() -> None:
     assert house.gateway.counters.streams_broken == 1
 
 
+@pytest.mark.shows("no gap from before it comes behind it, so nothing is given again")
 @pytest.mark.parametrize("crowd", [False, True])
 def test_a_gap_from_before_the_answer_leads_nobody_back(monkeypatch: pytest.MonkeyPatch, crowd: bool) -> None:
     """What comes after the gap is in the replay: whoever kept the gap's position would be given it again."""
