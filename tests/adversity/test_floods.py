@@ -216,7 +216,7 @@ def test_no_descriptors_left(tmp_path: Path, server: str, door: str) -> None:
         assert "Traceback" not in said
         assert EVENTS["accept_paused"] in said
         if door == "native":
-            eventually(lambda: "accept_resumed" in running.said(), 10, "accepting again")
+            eventually(lambda: "accepting again" in running.said(), 10, "accepting again")
 
 
 @pytest.mark.parametrize("transport", DOORS)
