@@ -183,7 +183,10 @@ class Authentication:
         return proof is None and not self.rules.production and self.rules.mode != "required"
 
     def check_command(self, session: Session, command: str) -> None:
-        """Raises PeerFault `forbidden` where the session's proof doesn't cover the command."""
+        """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there
+        has to be one and is none (a worker has shown its key instead)."""
+        if session.proof is None and self.rules.mode == "required" and not session.trusted and session.worker is None:
+            raise self._missing()
         if session.proof is not None and not session.proof.may_use(command):
             raise PeerFault(ErrorCode.FORBIDDEN, "The token doesn't allow this command.", field="command")
 

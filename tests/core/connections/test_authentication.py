@@ -239,6 +239,18 @@ def test_commands_that_a_token_covers() -> None:
     assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
 
 
+def test_an_envelope_that_never_said_who_it_is_asks_nobody_where_proof_is_required() -> None:
+    gw, tokens = at("required")
+    _, worker = gw.worker(token=tokens.make("w", role="worker"), commands=["echo"])
+    worker.take()
+    for action in ("echo", "get_client_info"):
+        session, peer = gw.connect("/ws")
+        (answer,) = gw.ask(session, {"type": "request", "msg_id": "m", "data": {"action": action}})
+        assert (answer["type"], answer["data"]["code"]) == ("error", "unauthorized")
+        assert peer.closes[0][0] is CloseCode.NOT_AUTHENTICATED
+    assert worker.take() == []
+
+
 # What is closed to those who prove nothing
 
 
