@@ -6,7 +6,9 @@ block. For example a gateway whose standard error is a pipe to a log collector t
 collector reads again it gets what was kept, and then one line about how many lines were not.
 
 When the buffer is full, new lines are dropped and counted. When writing fails (ENOSPC, EPIPE) it is tried again, with
-back-off. `flush` at the end of a process waits for the rest, but not for long.
+back-off. `close` ends all that: it waits for the rest, but not for long, and afterwards nothing is written any more.
+The process' exit calls it. A descriptor may be closed only when its writer says that it has ended: its number is
+given to whatever is opened next, a client's socket for example, and the lines would go there.
 """
 
 import atexit
@@ -29,6 +31,9 @@ _BATCH: Final = 64 << 10
 _PAUSE: Final = 0.01
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 1.0
+# How often a writer that waits for room in a descriptor that doesn't block looks whether it was closed.
+_LOOK_MS: Final = 100
+_NOTICE_SECONDS: Final = 0.5
 
 
 class LogWriter:
@@ -47,11 +52,15 @@ class LogWriter:
         self._work = threading.Event()
         self._written = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
 
     def write(self, text: str) -> None:
-        """Have one line written soon. It has its line break."""
+        """Have one line written soon, unless this was closed. It has its line break."""
         line = text.encode("utf-8", "backslashreplace")
         with self._lock:
+            if self._closed.is_set():
+                self.dropped += 1
+                return
             if self._size + len(line) > LIMIT:
                 self.dropped += 1
                 self._untold += 1
@@ -68,39 +77,62 @@ class LogWriter:
         """Nothing: what is written goes out soon by itself."""
 
     def finish(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until everything is written, at most so long."""
+        """Wait until everything is written, the line about lost ones too, at most so long."""
         give_up = time.monotonic() + seconds
-        while self._size and (left := give_up - time.monotonic()) > 0:
+        while self._waits() and (left := give_up - time.monotonic()) > 0:
             self._written.clear()
-            if self._size:
+            if self._waits():
                 self._written.wait(left)
+
+    def close(self, seconds: float = FLUSH_SECONDS) -> bool:
+        """Wait until everything is written, at most so long, and end the thread; whether it has ended.
+
+        Lines that are written afterwards are dropped, and counted. False while the thread is stuck in a write that
+        the descriptor's reader doesn't take (it ends once that write does): the descriptor must stay open then. May be
+        called again. Takes at most half a second longer than `seconds`.
+        """
+        self.finish(seconds)
+        with self._lock:
+            self._closed.set()
+            thread = self._thread
+        atexit.unregister(self.close)
+        if thread is None:
+            return True
+        self._work.set()
+        thread.join(_NOTICE_SECONDS)
+        return not thread.is_alive()
+
+    def _waits(self) -> bool:
+        return bool(self._size or self._untold) and not self._closed.is_set()
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is not None:
+            if self._thread is not None or self._closed.is_set():
                 return
             # A daemon: one that is stuck in a write must not keep the process.
-            self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:  # no more threads can be had, or the interpreter is ending
-            self._thread = None
-            return
-        atexit.register(self.finish)
+            thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads can be had, or the interpreter is ending
+                return
+            self._thread = thread
+        atexit.register(self.close)
 
     def _run(self) -> None:
         backoff = Backoff(_FIRST_RETRY, _LONGEST_RETRY)
-        while True:
+        while not self._closed.is_set():
             self._work.wait()
             self._work.clear()
-            while self._size:
+            while self._size and not self._closed.is_set():
                 if self._write_some():
                     backoff.reset()
                 else:
-                    time.sleep(backoff.pause())
-            self._written.set()
-            self._tell()
-            time.sleep(_PAUSE)
+                    self._closed.wait(backoff.pause())
+            if not self._closed.is_set():
+                self._tell()
+            if not self._size:
+                self._written.set()
+            self._closed.wait(_PAUSE)
 
     def _write_some(self) -> bool:
         """Write the oldest lines, or a part of them; whether that went well."""
@@ -132,13 +164,14 @@ class LogWriter:
     def _wait_for_room(self) -> None:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        poll.poll(1000)
+        poll.poll(_LOOK_MS)
 
     def _tell(self) -> None:
-        with self._lock:
-            count, self._untold = self._untold, 0
+        count = self._untold
         if count and self.on_recovery is not None:
             self.on_recovery(count)
+        with self._lock:  # only now: `finish` waits for that line too
+            self._untold -= count
 
 
 def writer_for(stream: TextIO) -> LogWriter | None:
@@ -157,4 +190,4 @@ def say(stream: TextIO, text: str) -> None:
         stream.flush()
     else:
         writer.write(text)
-        writer.finish()
+        writer.close()
