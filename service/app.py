@@ -170,6 +170,7 @@ class Node:
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
+            h2c=settings.h2c,
             http_api=api,
             accepted_connections=accepted,
             address_of=address_of,
@@ -187,6 +188,7 @@ class Node:
             log=self._note,
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
+            h2c=settings.h2c,
         )
         self.door = Door(
             counts=self.gateway.counters,
@@ -200,6 +202,7 @@ class Node:
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
             compression=settings.compression,
+            h2c=settings.h2c,
             tls=_tls_files(settings),
         )
         front_door.install(self.app, self.door)

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -131,26 +132,52 @@ def test_everything_goes_through_nginx(tmp_path: Path, server: str) -> None:
         # The port that the client typed is none, but nginx knows on which one it listens.
         assert named["websocket_url"] == f"wss://gw.example.com:{listen}/api/websocket"
 
-        socket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
-        socket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
-        assert json.loads(socket.recv(LIMIT))["type"] == "registration_success"
+        websocket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
+        websocket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
+        assert json.loads(websocket.recv(LIMIT))["type"] == "registration_success"
         push = {"target": {"user_id": "u1"}, "type": "hello", "data": {"n": 1}}
         assert http.post("/api/notifications", json=push).status_code == 401
         receipt = http.post("/api/notifications", json=push, headers=key)
         assert (receipt.status_code, receipt.json()["queued"]) == (202, 1)
-        assert json.loads(socket.recv(LIMIT)) == {"type": "hello", "n": 1}
+        assert json.loads(websocket.recv(LIMIT)) == {"type": "hello", "n": 1}
         client = http.get("/api/clients", headers=key).json()["clients"][0]
         assert client["transport"] == "native"
 
         # A page of the gateway's own host gets in, another one doesn't, in production.
         with connect(info["websocket_url"], ssl=trusting(), proxy=None, origin=Origin(f"https://127.0.0.1:{listen}")):
             pass
+        # No other upgrade is passed on, which would be a tunnel past nginx.
+        assert "101" not in asking_for_h2c(listen)
         handshake = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
         handshake |= {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", "origin": "https://elsewhere.example"}
         assert http.get("/", headers=handshake).status_code == 403
 
         large = [{"target": {"user_id": "nobody"}, "type": "t", "data": {"text": "x" * 4096}}] * 1000
         assert http.post("/api/notifications", json=large, headers=key).status_code == 202
+
+
+def asking_for_h2c(port: int) -> str:
+    """The first line of nginx's answer to who asks for HTTP/2 in cleartext on a path that is the app's."""
+    with trusting().wrap_socket(socket.create_connection(("127.0.0.1", port), LIMIT)) as raw:
+        raw.sendall(
+            b"GET /nothing HTTP/1.1\r\nHost: gw\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+        )
+        return raw.recv(4096).decode().partition("\r\n")[0]
+
+
+def test_a_proxy_that_passes_every_upgrade_on_gets_no_tunnel(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        running = stack.enter_context(gateway(tmp_path, mode="integrated", settings=settings()))
+        (listen,) = ports_that_are_free(1)
+        upstream = int(running.base_url.rpartition(":")[2])
+        whole = configuration({"8000": upstream}, listen, tmp_path, restart=False)
+        careless = whole.replace("Upgrade $portico_upgrade", "Upgrade $http_upgrade")
+        careless = careless.replace("Connection $portico_connection", "Connection Upgrade")
+        assert careless.count("$portico_") == whole.count("$portico_") - 2
+        stack.enter_context(nginx(careless, tmp_path))
+        stack.enter_context(http_once_up(f"https://127.0.0.1:{listen}"))
+        assert asking_for_h2c(listen) == "HTTP/1.1 404 "
 
 
 def below_a_path(whole: str, listen: int, inner: int) -> str:
@@ -180,9 +207,9 @@ def test_below_a_path_behind_two_proxies_in_a_row(tmp_path: Path) -> None:
         for headers in ({}, made_up):
             info = http.get("/gw/api/b-client/websocket-info", headers=headers).json()
             assert info["websocket_url"] == f"wss://127.0.0.1:{listen}/gw/api/websocket"
-        socket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
-        socket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
-        assert json.loads(socket.recv(LIMIT))["type"] == "registration_success"
+        websocket = stack.enter_context(connect(info["websocket_url"], ssl=trusting(), proxy=None))
+        websocket.send(json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"}))
+        assert json.loads(websocket.recv(LIMIT))["type"] == "registration_success"
         # A page of the host that was asked for gets in, in production, whatever the inner proxy was asked for.
         with connect(info["websocket_url"], ssl=trusting(), proxy=None, origin=Origin(f"https://127.0.0.1:{listen}")):
             pass
@@ -206,9 +233,9 @@ def test_who_comes_while_the_first_drains_gets_the_second(tmp_path: Path) -> Non
 
         def node_that_takes_one() -> str:
             url = f"wss://127.0.0.1:{listen}/api/websocket"
-            with connect(url, ssl=trusting(), proxy=None) as socket:
-                socket.send(json.dumps({"type": "c_client_register", "user_id": "u1"}))
-                return str(json.loads(socket.recv(LIMIT))["node"])
+            with connect(url, ssl=trusting(), proxy=None) as websocket:
+                websocket.send(json.dumps({"type": "c_client_register", "user_id": "u1"}))
+                return str(json.loads(websocket.recv(LIMIT))["node"])
 
         assert node_that_takes_one() == "first"
         # One that stays keeps the drain from ending at once.

@@ -136,6 +136,12 @@ class Values(BaseSettings):
         shown="none (10.0.0.0/8 where `DYNO` is set, and then also beside what is set here)",
     )
 
+    h2c: forms.Flag = setting(
+        WHERE,
+        "Whether `PORT` speaks HTTP/2 without TLS, to those who begin with it or ask for `Upgrade: h2c`. Only for "
+        "platforms whose proxy speaks it: through a proxy that passes `Upgrade` on, it is a way past that proxy.",
+        False,
+    )
     allowed_origins: forms.Origins = setting(
         ENTRY,
         "The web pages that may connect and call, besides those served from the gateway's own host.",

@@ -56,11 +56,13 @@ def register(
     log: Log,
     max_messages_per_second: float = 0,
     max_bytes_per_second: float = 0,
+    h2c: bool = False,
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
     `pressure` says how much may wait for a client, and is run by whoever made it. `resolve` is usually
-    `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound.
+    `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound. `h2c`: serve HTTP/2 in cleartext
+    too, where the ASGI server speaks it.
     """
     transport = AsgiTransport(
         app.asgi_app,
@@ -70,6 +72,7 @@ def register(
         resolve=resolve,
         log=log,
         rates=(max_messages_per_second, max_bytes_per_second),
+        h2c=h2c,
     )
     # Replacing the bound method is how Quart's documentation says to add a middleware.
     app.asgi_app = transport  # type: ignore[assignment, method-assign]
@@ -88,6 +91,7 @@ class AsgiTransport:
         resolve: Resolve,
         log: Log,
         rates: tuple[float, float],
+        h2c: bool = False,
     ) -> None:
         self._inner: AsgiApp = inner
         self._gate = gate
@@ -96,10 +100,15 @@ class AsgiTransport:
         self._resolve = resolve
         self._log = log
         self._rates = rates
+        self._h2c = h2c
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
-        if scope["type"] == "websocket":
+        if not self._h2c and _is_h2c(scope):
+            # The front door lets none of it come; this is for servers that it couldn't be put into.
+            self._counts.handshakes_refused += 1
+            await _refuse(scope, send, _NO_H2C)
+        elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
             await self._inner(scope, receive, send)
@@ -183,6 +192,19 @@ class AsgiTransport:
         return True
 
 
+_NO_H2C = HttpAnswer(
+    505,
+    (("content-type", "text/plain; charset=utf-8"),),
+    b"HTTP/2 is not spoken here without TLS (PORTICO_H2C).\n",
+)
+
+
+def _is_h2c(scope: Scope) -> bool:
+    return scope["type"] in ("http", "websocket") and (
+        scope.get("http_version", "1.1") >= "2" and scope.get("scheme") in ("http", "ws")
+    )
+
+
 def _headers(scope: Scope) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -193,7 +215,8 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 async def _refuse(scope: Scope, send: Send, answer: HttpAnswer) -> None:
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
+    kind = "websocket.http" if scope["type"] == "websocket" else "http"
+    if kind == "websocket.http" and "websocket.http.response" not in (scope.get("extensions") or {}):
         # All that ASGI itself offers; it becomes a 403.
         await send({"type": "websocket.close", "code": int(CloseCode.POLICY)})
         return
@@ -202,5 +225,5 @@ async def _refuse(scope: Scope, send: Send, answer: HttpAnswer) -> None:
     # HTTP/2 has no such header (RFC 9113 section 8.2.2).
     if scope.get("http_version", "1.1") < "2":
         headers.append((b"connection", b"close"))
-    await send({"type": "websocket.http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})
+    await send({"type": f"{kind}.response.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": answer.body, "more_body": False})

@@ -26,6 +26,7 @@ import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
 from service.core.ports import HttpAnswer
@@ -59,7 +60,7 @@ class ContainedServer(TCPServer):
         self._reading = trio.CancelScope()
         self._handling = trio.CancelScope()
         self._reader: trio.lowlevel.Task | None = None
-        self._guard = Guard()
+        self._guard: Guard
         self._over_http_2 = False
         self._counts = False
         self._counted_for: str | None = None
@@ -236,8 +237,21 @@ class ContainedServer(TCPServer):
         self._finished = True
         self._reading.cancel()
 
+    def _watch(self) -> None:
+        """Have HTTP/2 spoken only where both ends have agreed on it: by ALPN, or because the operator wants h2c. A
+        proxy that passes `Upgrade` on would else tunnel to us whatever a client says (RFC 9113 section 3.3)."""
+        stream: Any = self.stream
+        over_tls = isinstance(stream, trio.SSLStream)
+        h2c = self._door.h2c and not over_tls
+        self._guard = Guard(http_2=h2c or (over_tls and stream.selected_alpn_protocol() == "h2"), h2c=h2c)
+        protocol: Any = self.protocol.protocol
+        if not h2c and isinstance(protocol, H11Protocol):
+            # Where it looks for `Upgrade: h2c`. Without, that is answered by HTTP/1.1, as of clients of Java's.
+            vars(protocol)["_check_protocol"] = _changes_nothing
+
     async def _read_data(self) -> None:
         self._reader = trio.lowlevel.current_task()
+        self._watch()
         patience = self.config.read_timeout or inf
         while not self._finished:
             data: bytes | bytearray = b""
@@ -334,6 +348,13 @@ class ContainedServer(TCPServer):
         with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
             while left > 0 and (data := await self.stream.receive_some(_READ)):
                 left -= len(data)
+
+
+async def _changes_nothing(_: object) -> None:
+    """Hypercorn's look at what protocol a request asks for."""
+
+
+_ = H11Protocol._check_protocol  # or the front door says at start that this Hypercorn has changed
 
 
 def _socket_of(stream: Any) -> Any:

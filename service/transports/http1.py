@@ -32,7 +32,7 @@ from service.core.ports import (
 
 from .handshake import BadHead, accept_key, check_handshake
 from .head import Head, ResolveOrigin, Upgrade, parse_head
-from .http_framing import PREFACE, Chunks, body_length, end_of_head
+from .http_framing import PREFACE, Chunks, body_length, end_of_head, no_http_2
 from .inbound import BIG_READ_SIZE, READ_SIZE
 
 HEADS: Final = 0
@@ -102,6 +102,8 @@ class HttpHost(Protocol):
     resolve_origin: ResolveOrigin
     handshake_timeout: float
     outbound_limit: int
+    h2c: bool
+    http_api: HttpApi | None
     accepted_connections: AcceptedConnections
     draining: bool
     nursery: trio.Nursery
@@ -281,7 +283,7 @@ class Http1:
         end = end_of_head(data)
         if end < 0:
             if data.startswith(PREFACE):
-                return self._give_away(data)
+                return self._http_2(data)
             if not self._first and not self._continued:
                 self._since = self._host.now
             self._received = data
@@ -290,7 +292,7 @@ class Http1:
         known = self._known
         if known is None or known[0] != raw:
             if raw.startswith(PREFACE[:-2]):
-                return self._give_away(data)
+                return self._http_2(data)
             head = parse_head(raw, self._link.address, self._link.kind, self._host.resolve_origin)
             if "upgrade" in head.headers and head.wants_upgrade:
                 self._end_count()
@@ -470,6 +472,12 @@ class Http1:
         self._parts = []
         self._call = None
         self._link.set_deadline(self._host.now + SEND_SECONDS)
+
+    def _http_2(self, data: bytes) -> bytes | None:
+        """Somebody begins with HTTP/2, whom a proxy may have passed on blindly. Raises BadHead."""
+        if not self._host.h2c or self._api is not self._host.http_api:
+            raise no_http_2()
+        return self._give_away(data)
 
     def _give_away(self, data: bytes) -> bytes | None:
         """This request is another server's, and so is the connection, once what was answered before is out."""

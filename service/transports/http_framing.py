@@ -17,13 +17,17 @@ from .proxies import Origin
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 """What a client of HTTP/2 begins with (RFC 9113 section 3.4)."""
-
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _LONE: Final = re.compile(rb"(?<!\r)\n|\r(?![\n])(?!\Z)")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e]*)?")
 _TRAILER: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*")
 _LONGEST_CHUNK_LINE: Final = 256
 _LONGEST_TRAILER: Final = 8192
+
+
+def no_http_2() -> BadHead:
+    """What a client is told that begins with HTTP/2 where nobody has agreed on it."""
+    return BadHead(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
 
 
 def end_of_head(data: bytes) -> int:
@@ -131,12 +135,15 @@ class Chunks:
 class Guard:
     """Watches the bytes that another HTTP/1.1 server is about to read, and refuses what `body_length` would.
 
-    `sound`: how many bytes of those that were checked last may be read, where they were refused. `upgrades`: the client
-    has asked for a WebSocket."""
+    `http_2`: the connection may begin with HTTP/2; `h2c`: it may become that, if it asks. `sound`: how many bytes of
+    those that were checked last may be read, where they were refused. `upgrades`: the client has asked for a WebSocket.
+    """
 
-    __slots__ = ("_chunks", "_head", "_left", "_off", "sound", "upgrades")
+    __slots__ = ("_chunks", "_h2c", "_head", "_http_2", "_left", "_off", "sound", "upgrades")
 
-    def __init__(self) -> None:
+    def __init__(self, *, http_2: bool = False, h2c: bool = False) -> None:
+        self._http_2 = http_2
+        self._h2c = h2c
         self._head = b""
         self._left = 0
         self._chunks: Chunks | None = None
@@ -163,6 +170,8 @@ class Guard:
 
     def _begin(self, data: bytes) -> bytes:
         if data.startswith(PREFACE[: len(data)]):
+            if not self._http_2 and len(data) >= len(PREFACE):
+                raise no_http_2()
             self._off = len(data) >= len(PREFACE)
             self._head = b"" if self._off else data
             return b""
@@ -173,14 +182,22 @@ class Guard:
         self._head = b""
         head = parse_head(data[:end], "", "websocket", _nobody)
         length = body_length(head)
-        # What follows an upgrade that is accepted is no HTTP/1.1, and a refused one closes the connection.
         self.upgrades = head.wants_upgrade
-        self._off = self.upgrades or "h2c" in head.headers.get("upgrade", "").lower()
+        self._off = self._changes_protocol(head)
         if length is None:
             self._chunks = Chunks()
         else:
             self._left = length
         return data[end + 4 :]
+
+    def _changes_protocol(self, head: Head) -> bool:
+        """Whether what follows is no HTTP/1.1, by Hypercorn's reading of this head. (An upgrade to a WebSocket that is
+        refused closes the connection.)"""
+        asked = head.headers.get("upgrade", "").lower()
+        if asked == "websocket":
+            return self.upgrades and head.method == "GET"
+        bodiless = "content-length" not in head.headers and "transfer-encoding" not in head.headers
+        return self._h2c and asked == "h2c" and bodiless
 
 
 def _nobody(peer: str, headers: Mapping[str, str], scheme: str) -> Origin:

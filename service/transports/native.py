@@ -57,7 +57,7 @@ class Reactor:
     `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
     peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
     the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
-    `compression`: agree to permessage-deflate where it is offered.
+    `compression`: agree to permessage-deflate where it is offered. `h2c`: give HTTP/2 in cleartext to `take_over`.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Reactor:
         max_messages_per_second: float = 0,
         max_bytes_per_second: float = 0,
         compression: bool = False,
+        h2c: bool = False,
         http_api: HttpApi | None = None,
         accepted_connections: AcceptedConnections | None = None,
         address_of: Callable[[str], str | None] = str,
@@ -100,6 +101,7 @@ class Reactor:
         self.max_messages_per_second = max_messages_per_second
         self.max_bytes_per_second = max_bytes_per_second
         self.compression = compression
+        self.h2c = h2c
         self.metered = bool(max_messages_per_second or max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.

@@ -67,6 +67,7 @@ async def serve_everywhere(
     outbound_limit: int = 1 << 20,
     requests_per_second: float = 0,
     access_log: AccessLog | None = None,
+    h2c: bool = False,
 ) -> AsyncIterator[Served]:
     """All servers, until the block is left."""
     rates = CallerRates(requests_per_second, at.stage.clock.now) if requests_per_second else None
@@ -90,6 +91,7 @@ async def serve_everywhere(
         ping_interval=25.0,
         pong_timeout=10.0,
         http_api=api,
+        h2c=h2c,
         accepted_connections=accepted,
         take_over=lambda sock, received: handed_over.take(sock, received),
     )
@@ -99,6 +101,7 @@ async def serve_everywhere(
         "log": log,
         "handshake_timeout": handshake_timeout,
         "accepted_connections": accepted,
+        "h2c": h2c,
     }
     doors = {
         "door": Door(adopt=reactor.adopt, adopts_http=True, **common),

@@ -207,7 +207,7 @@ async def test_connections_that_are_to_end_do(certificate: Certificate, server: 
 
 @pytest.mark.parametrize("server", PLAIN)
 async def test_who_says_nothing_more_is_closed(certificate: Certificate, server: str) -> None:
-    async with served(certificate, handshake_timeout=0.5) as (_, everywhere):
+    async with served(certificate, handshake_timeout=0.5, h2c=True) as (_, everywhere):
         for begun in (b"", b"GET /livez HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
             async with await everywhere.dial(server) as stream:
                 await stream.send_all(begun)
@@ -305,7 +305,7 @@ async def test_every_connection_counts_whatever_it_sends(
 ) -> None:
     # One client of the stage's counts too, under another address.
     begun = (b"", SOUND[0], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    async with served(certificate, rules) as (at, everywhere):
+    async with served(certificate, rules, h2c=True) as (at, everywhere):
         limits = at.stage.gateway.admission_control.limits
         streams = [await everywhere.dial(server) for _ in begun]
         for stream, data in zip(streams, begun, strict=True):

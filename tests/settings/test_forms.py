@@ -131,7 +131,7 @@ for _name in (
     ]
 
 
-for _name in ("COMPRESSION", "INGRESS", "ACCESS_LOG", "OPEN_REQUESTERS", "OPEN_USERS"):
+for _name in ("COMPRESSION", "H2C", "INGRESS", "ACCESS_LOG", "OPEN_REQUESTERS", "OPEN_USERS"):
     REFUSALS += [({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be true or false") for bad in ("maybe", "2")]
 
 

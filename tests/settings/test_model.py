@@ -71,6 +71,7 @@ DEVELOPMENT_DEFAULTS = {
     "cleanup_interval": 60.0,
     "extensions": (),
     "compression": False,
+    "h2c": False,
     "access_log": False,
     "history_length": 1000,
     "history_ttl": 86400.0,

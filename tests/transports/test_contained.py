@@ -16,9 +16,9 @@ from .vectors import GET, VECTORS, h2_preface, whole
 @pytest.mark.parametrize("vector", VECTORS)
 @pytest.mark.parametrize("adopting", [False, True], ids=["kept", "adopting"])
 async def test_one_connection_ends_nothing_but_itself(vector: bytes, adopting: bool) -> None:
-    stage = Stage()
+    stage = Stage(h2c=True)
     if adopting:
-        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, *_: sock.close())
+        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, *_: sock.close(), h2c=True)
     async with stage.serve() as address:
         async with await RawClient.dial(address) as bystander, await RawClient.dial(address) as attacker:
             await bystander.send(GET)
@@ -37,7 +37,7 @@ async def test_one_connection_ends_nothing_but_itself(vector: bytes, adopting: b
 
 
 async def test_an_error_is_counted_and_logged_as_one_safe_line() -> None:
-    stage = Stage()
+    stage = Stage(h2c=True)
     path = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/\xe9\x1b[31m")]
     async with stage.serve() as address, await RawClient.dial(address) as client:
         await client.send(h2_preface(path))
