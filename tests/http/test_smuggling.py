@@ -164,7 +164,14 @@ async def test_the_app_itself_refuses_it_from_a_server_without_our_door(kind: st
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": kind, "http_version": "2", "scheme": scheme, "path": "/hello", "method": "GET", "headers": []}
+    scope: dict[str, Any] = {
+        "type": kind,
+        "http_version": "2",
+        "scheme": scheme,
+        "path": "/hello",
+        "method": "GET",
+        "headers": [],
+    }
     scope |= {"extensions": {"websocket.http.response": {}}, "query_string": b""}
     await app(scope, trio.sleep_forever, send)
     assert sent[0]["status"] == 505
