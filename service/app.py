@@ -32,6 +32,7 @@ from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.banner import banner, how_it_was_called
 from service.collector import settle_collector
+from service.core.api_keys import ApiKey, is_line, parse_line
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
@@ -52,6 +53,7 @@ from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.fingerprint import fingerprints
 from service.supervision.link import Supervised
+from service.tokens.api_key_file import ApiKeyFile
 from service.tokens.key_store import KeyLog, KeyStore, TokenRules
 from service.tokens.keys import BadKey
 from service.transports import asgi, front_door
@@ -117,6 +119,7 @@ class Node:
             login_store=self.deployment.login_store,
             tokens=None if self.keys is None else self.keys.verifier,
         )
+        self.key_file = _api_key_file(settings, self.gateway, self.log)
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
         try:
@@ -402,6 +405,8 @@ class Node:
                 nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
                 if self.keys is not None:
                     nursery.start_soon(self.background.keep, "keys", self.keys.run)
+                if self.key_file is not None:
+                    nursery.start_soon(self.background.keep, "api keys", self.key_file.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
@@ -619,12 +624,32 @@ def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -
         raise StartError(f"{name}: {bad}") from None
 
 
+def _api_key_file(
+    settings: Settings, gateway: Gateway, log: structlog.typing.FilteringBoundLogger
+) -> ApiKeyFile | None:
+    """The file of API keys, read once; None where none is set. Raises StartError."""
+    if settings.api_keys_file is None:
+        return None
+    file = ApiKeyFile(Path(settings.api_keys_file), gateway.api_keys, KeyLog(log))
+    try:
+        file.load()
+    except BadKey as bad:
+        raise StartError(f"PORTICO_API_KEYS_FILE: {bad}") from None
+    return file
+
+
+def _api_keys(settings: Settings) -> tuple[ApiKey | str, ...]:
+    texts = (secret.get_secret_value() for secret in settings.api_keys)
+    return tuple(parse_line(text) if is_line(text) else text for text in texts)
+
+
 def _rules(settings: Settings) -> Rules:
     key = settings.websocket_handshake_key
     return Rules(
         production=settings.production,
         handshake_key=None if key is None else key.get_secret_value(),
-        api_keys=tuple(secret.get_secret_value() for secret in settings.api_keys),
+        api_keys=_api_keys(settings),
+        more_api_keys=settings.api_keys_file is not None,
         authentication=settings.auth,
         open_requesters=settings.open_requesters,
         open_users=settings.open_users,

@@ -193,7 +193,7 @@ def test_every_example_is_what_the_gateway_sends(tmp_path: Path) -> None:
         sent = list(talk.sent)
     locked = tmp_path / "locked"
     locked.mkdir()
-    with conversation(locked, WEBSOCKET_HANDSHAKE_KEY="sesame") as talk:
+    with conversation(locked, WEBSOCKET_HANDSHAKE_KEY="open-sesame-open") as talk:
         older = talk.open()
         talk.say(older, {"type": "handshake", "msg_id": "h1", "data": {"handshake_key": "wrong"}})
         assert talk.fall_silent(older) == 4001

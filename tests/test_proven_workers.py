@@ -11,7 +11,7 @@ from tests.transports.raw import TEXT, RawClient, frame
 
 pytestmark = pytest.mark.live
 
-KEY = "a handshake key"
+KEY = "a handshake key of workers"
 EACH = 1500  # within the two seconds' worth that a connection may send at once
 REQUESTERS = 2
 

@@ -15,6 +15,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
+from .api_keys import ApiKey, ApiKeys
 from .cluster.backplane import Backplane
 from .cluster.cluster_messages import ClusterMessages
 from .connections.admission import AdmissionControl, ConnectionLimits, OriginPolicy
@@ -47,11 +48,14 @@ from .push.user_push import UserPush
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that the core needs; seconds, bytes and counts, 0 for no limit where a limit is meant."""
+    """The settings that the core needs; seconds, bytes and counts, 0 for no limit where a limit is meant.
+
+    `more_api_keys`: others come beside `api_keys`, from a place that is read while the gateway runs."""
 
     production: bool = False
     handshake_key: str | None = None
-    api_keys: Collection[str] = ()
+    api_keys: Collection[ApiKey | str] = ()
+    more_api_keys: bool = False
     authentication: Mode = "off"
     open_requesters: bool = True
     open_users: bool = True
@@ -129,8 +133,10 @@ class Gateway:
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
         )
         self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages)
+        self.api_keys = ApiKeys(rules.api_keys, configured=rules.more_api_keys)
+        self.api_keys.on_change = self._close_without_key
         self.worker_authentication = WorkerAuthentication(
-            production=rules.production, handshake_key=rules.handshake_key, api_keys=rules.api_keys
+            production=rules.production, handshake_key=rules.handshake_key, api_keys=self.api_keys
         )
         self.authentication = Authentication(
             AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
@@ -159,7 +165,7 @@ class Gateway:
         return AdmissionControl(
             origins,
             limits,
-            self.worker_authentication,
+            self.api_keys,
             self.authentication,
             max_message_size=rules.max_message_size,
         )
@@ -229,7 +235,7 @@ class Gateway:
 
     def opened(self, peer: Peer, admission: Admission) -> Session:
         """The upgrade was answered."""
-        session = Session(self, peer, make_id(), self._undecided, self._wall(), trusted=admission.trusted)
+        session = Session(self, peer, make_id(), self._undecided, self._wall(), key=admission.key)
         self.authentication.adopt(session, admission.proof)
         self.sessions[session] = None
         too_many = self.admission_control.limits.opened(session.address)
@@ -290,6 +296,11 @@ class Gateway:
         self._deadlines.discard(session)
         if seconds is not None:
             self._deadlines.add(session, self._now() + seconds)
+
+    def _close_without_key(self) -> None:
+        """The API keys have changed: who came with one that is none any more goes."""
+        for session in [s for s in self.sessions if s.key is not None and s.key not in self.api_keys]:
+            session.close(CloseCode.NOT_AUTHENTICATED, "the API key was taken back")
 
     # What the app does now and then
 

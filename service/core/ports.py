@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 
+from .api_keys import ApiKey
 from .proof import Proof
 
 Monotonic = Callable[[], float]
@@ -164,7 +165,7 @@ class Admission:
 
     `subprotocol`: what its answer names in Sec-WebSocket-Protocol, one that the client offered. `max_message_size`:
     bytes that a message may have at first (0: no limit). The rest is the gateway's own: the dialect, whether it is a
-    worker by its path, the user that the path names, whether the handshake bore an API key, and what it has proven.
+    worker by its path, the user that the path names, the API key that the handshake bore, and what it has proven.
     """
 
     subprotocol: str | None = None
@@ -172,7 +173,7 @@ class Admission:
     dialect: str = UNDECIDED
     worker: bool = False
     user_id: str | None = None
-    trusted: bool = False
+    key: ApiKey | None = None
     proof: Proof | None = None
 
 
@@ -195,7 +196,11 @@ answers and closes while the client still sends makes it see a reset."""
 
 class HttpCall(Protocol):
     """An HTTP request whose head is read and whose route is known. Nothing here raises, and what it says depends on the
-    head alone: it may be kept and answered again for a request with the same head."""
+    head alone: it may be kept and answered again for a request with the same head, as long as it is not `outdated`."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the keys that callers are told apart by have changed since: then ask for another."""
 
     @property
     def body_limit(self) -> int:

@@ -1,8 +1,8 @@
 """Access: who may use the routes for back ends, and which web pages may read an answer.
 
-The routes for back ends: with keys configured, whoever sends one of them; without, in development callers on the
-gateway's own machine, in production nobody. Pages: by the same list of origins as WebSocket handshakes, and never with
-credentials such as cookies, so a page must know its key. Knows the keys only through the core's WorkerAuthentication;
+The routes for back ends: with keys configured, whoever sends one that has the route's scope; without, in development
+callers on the gateway's own machine, in production nobody. Pages: by the same list of origins as WebSocket handshakes,
+and never with credentials such as cookies, so a page must know its key. Knows the keys only through the core's ApiKeys;
 never logs or repeats one.
 """
 
@@ -13,8 +13,8 @@ from typing import Final
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.core.api_keys import ApiKey, ApiKeys, Scope, lacks
 from service.core.connections.admission import OriginPolicy
-from service.core.connections.worker_authentication import WorkerAuthentication
 from service.core.ports import HttpAnswer, HttpHead, Monotonic
 from service.core.token_bucket import TokenBucket
 
@@ -50,22 +50,25 @@ class CallerRates:
 
 
 class Access:
-    """Decides who may. `has_keys`: API keys are configured; `production`: nobody may without one."""
+    """Decides who may. `production`: nobody may without a key."""
 
-    def __init__(
-        self, authentication: WorkerAuthentication, origins: OriginPolicy, *, production: bool, has_keys: bool
-    ) -> None:
-        self._authentication = authentication
+    def __init__(self, api_keys: ApiKeys, origins: OriginPolicy, *, production: bool) -> None:
+        self._api_keys = api_keys
         self._origins = origins
         self._production = production
-        self._has_keys = has_keys
 
-    def refuse(self, head: HttpHead) -> HttpAnswer | None:
-        """None if the caller may use the routes for back ends, else the answer that says why not."""
+    @property
+    def version(self) -> int:
+        """Changes with the keys: what was decided under another has to be decided anew."""
+        return self._api_keys.version
+
+    def check(self, head: HttpHead, scope: Scope) -> ApiKey | HttpAnswer | None:
+        """Whether the caller may use a route for back ends that wants this scope: its key, None where none is needed,
+        else the answer that says why not."""
         if not self._origins.allows(head.headers.get("origin"), head.host):
             return _forbidden("Pages of this origin may not use this gateway (PORTICO_ALLOWED_ORIGINS).")
-        if self._has_keys:
-            return self._refuse_without_key(head.headers.get("authorization"))
+        if self._api_keys.configured:
+            return self._check_key(head.headers.get("authorization"), scope)
         if self._production:
             return _forbidden("This route is closed until PORTICO_API_KEYS is set on the gateway.")
         if not _from_this_machine(head):
@@ -76,7 +79,7 @@ class Access:
 
     def has_key(self, head: HttpHead) -> bool:
         """Whether the caller has sent one of the API keys."""
-        return self._has_keys and self._authentication.api_key(head.headers.get("authorization"))
+        return self._api_keys.in_header(head.headers.get("authorization")) is not None
 
     def cors(self, head: HttpHead) -> tuple[tuple[str, str], ...]:
         """The headers that tell a browser whether the page that asks may read the answer."""
@@ -103,14 +106,22 @@ class Access:
         # What is sent back as a header must be one line of ASCII, whatever the allow-list says.
         return origin.isascii() and origin.isprintable() and self._origins.allows(origin, host)
 
-    def _refuse_without_key(self, authorization: str | None) -> HttpAnswer | None:
-        if self._authentication.api_key(authorization):
-            return None
-        if authorization is None:
-            fault = PeerFault(ErrorCode.UNAUTHORIZED, "Send an API key: Authorization: Bearer <key>.")
-            return fault_answer(fault, headers=[("www-authenticate", 'Bearer realm="portico"')])
-        fault = PeerFault(ErrorCode.UNAUTHORIZED, "This is not one of the API keys; send Authorization: Bearer <key>.")
-        return fault_answer(fault, headers=[("www-authenticate", 'Bearer realm="portico", error="invalid_token"')])
+    def _check_key(self, authorization: str | None, scope: Scope) -> ApiKey | HttpAnswer:
+        key = self._api_keys.in_header(authorization)
+        if key is None:
+            return _unauthorized(authorization)
+        if key.may(scope):
+            return key
+        named = f'Bearer realm="portico", error="insufficient_scope", scope="{scope}"'
+        return fault_answer(lacks(scope), headers=[("www-authenticate", named)])
+
+
+def _unauthorized(authorization: str | None) -> HttpAnswer:
+    if authorization is None:
+        fault = PeerFault(ErrorCode.UNAUTHORIZED, "Send an API key: Authorization: Bearer <key>.")
+        return fault_answer(fault, headers=[("www-authenticate", 'Bearer realm="portico"')])
+    fault = PeerFault(ErrorCode.UNAUTHORIZED, "This is not one of the API keys; send Authorization: Bearer <key>.")
+    return fault_answer(fault, headers=[("www-authenticate", 'Bearer realm="portico", error="invalid_token"')])
 
 
 def _forbidden(sentence: str) -> HttpAnswer:

@@ -99,10 +99,10 @@ class Api:
         endpoint = methods.get(head.method)
         if endpoint is None:
             return self._other_method(head, methods)
-        refusal = None if endpoint.open else self.access.refuse(head)
-        if refusal is not None:
-            return Call(self, head, None, parameters, refusal)
-        return Call(self, head, endpoint, parameters)
+        found = None if endpoint.scope is None else self.access.check(head, endpoint.scope)
+        if isinstance(found, HttpAnswer):
+            return Call(self, head, None, parameters, found)
+        return Call(self, head, endpoint, parameters, caller=None if found is None else found.name)
 
     def not_found(self, head: HttpHead) -> "Call":
         """What answers a request for which there is no route."""
@@ -161,19 +161,31 @@ class Api:
 
 
 class _Endpoint:
-    __slots__ = ("body_limit", "handler", "open", "operation")
+    __slots__ = ("body_limit", "handler", "operation", "scope")
 
     def __init__(self, route: Route, handler: Handler) -> None:
         self.operation = route.operation
-        self.open = route.open
+        self.scope = route.scope
         self.body_limit = route.body_limit
         self.handler = handler
 
 
 class Call:
-    """One request whose head is read and whose route is known. It may be answered any number of times."""
+    """One request whose head is read and whose route is known. It may be answered any number of times, as long as it is
+    not `outdated`."""
 
-    __slots__ = ("_answer", "_api", "_code", "_endpoint", "_finished", "_request", "body_limit", "head", "route")
+    __slots__ = (
+        "_answer",
+        "_api",
+        "_code",
+        "_endpoint",
+        "_finished",
+        "_request",
+        "_version",
+        "body_limit",
+        "head",
+        "route",
+    )
 
     def __init__(
         self,
@@ -185,18 +197,25 @@ class Call:
         *,
         code: ErrorCode | None = None,
         finished: bool = False,
+        caller: str | None = None,
     ) -> None:
         self._api = api
+        self._version = api.access.version
         self.head = head
         self._endpoint = endpoint
         self._answer = answer
         self._code = code
         self._finished = finished
-        self._request = Request(head, parameters, read_query(head.query) if head.query else {})
+        self._request = Request(head, parameters, read_query(head.query) if head.query else {}, caller=caller)
         self.route = "none" if endpoint is None else endpoint.operation
         """The operation's name, for metrics; `none` where the request was refused before any was chosen."""
         self.body_limit = 0 if endpoint is None else endpoint.body_limit
         """Bytes that the body may have; nobody looks at one where this is 0."""
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the API keys have changed since."""
+        return self._version != self._api.access.version
 
     def answer(self, body: bytes) -> HttpAnswer | Awaitable[HttpAnswer]:
         """The answer, for a body of at most `body_limit` bytes. Never raises; an awaitable may be cancelled, which
@@ -205,12 +224,12 @@ class Call:
             self._api.counters.faults["http", self._code.value] += 1
         if self._answer is not None or self._endpoint is None:
             return self._with_cors(self._answer or self._api.failed(RuntimeError("a call without an answer")))
-        if self._api.waiting >= MAX_WAITING and not self._endpoint.open:
+        if self._api.waiting >= MAX_WAITING and self._endpoint.scope is not None:
             sentence = f"{MAX_WAITING} requests wait for their answers here; try again in a moment."
             return self.refused(PeerFault(ErrorCode.UNAVAILABLE, sentence), ("retry-after", "1"))
         request = self._request
         if body:
-            request = Request(request.head, request.parameters, request.query, body)
+            request = Request(request.head, request.parameters, request.query, body, request.caller)
         try:
             answer = self._endpoint.handler(request)
         except PeerFault as fault:

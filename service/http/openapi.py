@@ -17,7 +17,7 @@ from .table import ROUTES, ListOf, OneOf, Route
 _BAD: Final = {
     400: "Not as it should be; nothing was done.",
     401: "No API key, or a wrong one.",
-    403: "Not from here, or not without API keys configured.",
+    403: "Not with this API key, not from here, or not without API keys configured.",
     413: "Too large.",
 }
 _ANSWERED: Final = {
@@ -85,7 +85,7 @@ def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation,
         "summary": route.summary,
-        "security": [] if route.open else [{"key": []}],
+        "security": [] if route.open else [{"key": [route.scope]}],
         "responses": {str(status): answers[status] for status in sorted(answers)},
     }
     parameters = [

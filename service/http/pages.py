@@ -66,7 +66,7 @@ def _read() -> dict[str, Page]:
 
 PAGES: Final[Mapping[str, Page]] = _read()
 PAGE_ROUTES: Final = tuple(
-    Route(f"page {name}", "GET", page.path, "", {200: None}, open=True) for name, page in sorted(PAGES.items())
+    Route(f"page {name}", "GET", page.path, "", {200: None}, scope=None) for name, page in sorted(PAGES.items())
 )
 """The routes of the pages; not part of the API, so not in its table nor in its description."""
 

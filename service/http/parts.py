@@ -54,10 +54,9 @@ def parts_of(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = tim
         dispatcher=gateway.dispatcher,
         client_requests=gateway.client_requests,
         access=Access(
-            gateway.worker_authentication,
+            gateway.api_keys,
             gateway.admission_control.origins,
             production=gateway.rules.production,
-            has_keys=bool(gateway.rules.api_keys),
         ),
         counters=gateway.counters,
         places=places,

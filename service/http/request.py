@@ -31,12 +31,14 @@ MAX_BODY: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request on a route. `parameters` are the path's, by name; `query` has the first value of each name."""
+    """One request on a route. `parameters` are the path's, by name; `query` has the first value of each name; `caller`
+    is the name of the API key that it came with."""
 
     head: HttpHead
     parameters: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes = b""
+    caller: str | None = None
 
     def check_query(self, *names: str) -> None:
         """Refuse a query with anything but `names`: a filter that is misspelt must not select everything.

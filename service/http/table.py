@@ -1,6 +1,6 @@
 """Table: every route of the HTTP API, once. Serving, access rules and /openapi.json are all made from it.
 
-A route is closed to everybody but back ends unless it says `open`.
+A route either names the scope that an API key needs for it, or is open to everybody.
 """
 
 import re
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.core.api_keys import Scope
 from service.core.connections.presence import FILTERS
 from service.core.push import publications
 
@@ -46,7 +47,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. `answers`: the form of the body by status, None where it isn't JSON. `open`: to everybody.
+    """One operation. `answers`: the form of the body by status, None where it isn't JSON. `scope`: what the API key of
+    a back end must have; None: open to everybody.
     `body_limit`: bytes that a request's body may have; 0 where none is read. `on_ports`: also answered on the ports
     for WebSockets."""
 
@@ -55,11 +57,16 @@ class Route:
     path: str
     summary: str
     answers: Mapping[int, Any]
+    scope: Scope | None
     body: Any = None
     query: tuple[Query, ...] = ()
-    open: bool = False
     body_limit: int = 0
     on_ports: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether everybody may use it."""
+        return self.scope is None
 
     @property
     def parameters(self) -> list[str]:
@@ -74,7 +81,7 @@ ROUTES: Final = (
         "/api/b-client/websocket-info",
         "Where to connect by WebSocket, as seen from where the question comes.",
         {200: forms.WebSocketInfo, 503: forms.NoPlace},
-        open=True,
+        scope=None,
         on_ports=True,
     ),
     Route(
@@ -83,33 +90,39 @@ ROUTES: Final = (
         "/api/b-client/info",
         "The same in the older form.",
         {200: forms.GatewayInfo, 503: forms.NoPlace},
-        open=True,
+        scope=None,
         on_ports=True,
     ),
-    Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, open=True, on_ports=True),
+    Route("getHealth", "GET", "/api/health", "Is the gateway there?", {200: forms.Health}, scope=None, on_ports=True),
     Route(
         "getStatus",
         "GET",
         "/api/c-client/status",
         "Who is connected, as totals.",
         {200: forms.Status},
-        open=True,
+        scope=None,
         on_ports=True,
     ),
-    Route("getLiveness", "GET", "/livez", "Is the process alive?", {200: forms.Probe}, open=True, on_ports=True),
+    Route("getLiveness", "GET", "/livez", "Is the process alive?", {200: forms.Probe}, scope=None, on_ports=True),
     Route(
         "getReadiness",
         "GET",
         "/readyz",
         "May this node be sent traffic? 503 while it starts, drains, or has lost a task that it needs.",
         {200: forms.Probe, 503: forms.Probe},
-        open=True,
+        scope=None,
         on_ports=True,
     ),
     Route(
-        "getMetrics", "GET", "/metrics", "The numbers, in Prometheus' text form.", {200: None}, open=True, on_ports=True
+        "getMetrics",
+        "GET",
+        "/metrics",
+        "The numbers, in Prometheus' text form.",
+        {200: None},
+        scope=None,
+        on_ports=True,
     ),
-    Route("getOpenApi", "GET", "/openapi.json", "This description.", {200: dict[str, Any]}, open=True),
+    Route("getOpenApi", "GET", "/openapi.json", "This description.", {200: dict[str, Any]}, scope=None),
     Route(
         "publishNotifications",
         "POST",
@@ -118,6 +131,7 @@ ROUTES: Final = (
         {202: OneOf(forms.Receipt, ListOf(OneOf(forms.Receipt, forms.Refusal))), 503: forms.Refusal},
         body=OneOf(publications.Notification, ListOf(publications.Notification)),
         body_limit=MAX_BODY,
+        scope="publish",
     ),
     Route(
         "startLogin",
@@ -127,6 +141,7 @@ ROUTES: Final = (
         {201: forms.LoginView, 503: forms.Refusal},
         body=forms.NewLogin,
         body_limit=MAX_LOGIN,
+        scope="logins",
     ),
     Route(
         "listLogins",
@@ -135,6 +150,7 @@ ROUTES: Final = (
         "A user's active login sessions.",
         {200: forms.LoginList},
         query=(Query("user_id", "whose", required=True),),
+        scope="logins",
     ),
     Route(
         "getLogin",
@@ -142,6 +158,7 @@ ROUTES: Final = (
         "/api/logins/{session_id}",
         "One login session, with what clients reported of it.",
         {200: forms.LoginView, 404: forms.Refusal},
+        scope="logins",
     ),
     Route(
         "endLogin",
@@ -150,6 +167,7 @@ ROUTES: Final = (
         "End a login session: the user's clients get logout_notification.",
         {200: forms.EndedLogin, 404: forms.Refusal},
         query=(Query("reason", "why; logout unless given", {"enum": ["logout", "revoked"]}),),
+        scope="logins",
     ),
     Route(
         "askWorkers",
@@ -159,6 +177,7 @@ ROUTES: Final = (
         {200: forms.RequestAnswer, 502: forms.RequestAnswer, 503: forms.RequestAnswer, 504: forms.RequestAnswer},
         body=forms.WorkerRequest,
         body_limit=MAX_REQUEST,
+        scope="request",
     ),
     Route(
         "askClient",
@@ -175,6 +194,7 @@ ROUTES: Final = (
         },
         body=forms.ClientRequest,
         body_limit=MAX_REQUEST,
+        scope="request",
     ),
     Route(
         "listClients",
@@ -189,6 +209,7 @@ ROUTES: Final = (
             ),
             Query("offset", "after how many", {"type": "integer", "minimum": 0, "default": 0}),
         ),
+        scope="clients:read",
     ),
     Route(
         "kickClient",
@@ -196,6 +217,14 @@ ROUTES: Final = (
         "/api/clients/{client_id}",
         "Close all connections of a client, on every node, with code 4010.",
         {200: forms.Kicked, 404: forms.Refusal, 503: forms.Refusal},
+        scope="clients:kick",
     ),
-    Route("listWorkers", "GET", "/api/workers", "The workers, and how they are doing.", {200: forms.WorkerList}),
+    Route(
+        "listWorkers",
+        "GET",
+        "/api/workers",
+        "The workers, and how they are doing.",
+        {200: forms.WorkerList},
+        scope="clients:read",
+    ),
 )

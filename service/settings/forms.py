@@ -15,10 +15,11 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
+from service.core.api_keys import MIN_LENGTH, BadKeyLine, is_line, parse_line
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 QUOTE_LIMIT: Final = 60
-API_KEY_LENGTH: Final = 16
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
@@ -121,6 +122,12 @@ def _utf8_secret(value: object) -> object:
     return value
 
 
+def _handshake_key(value: object) -> object:
+    if isinstance(value, str) and len(value) < MIN_LENGTH:
+        raise Wrong(f"is too short: use {MIN_LENGTH} characters or more, best random ones")
+    return _utf8_secret(value)
+
+
 def _redis_prefix(value: object) -> object:
     if isinstance(value, str) and value.startswith("notifications:"):
         raise Wrong("must not begin with notifications:, which is where other programs publish")
@@ -145,8 +152,13 @@ def _api_keys(value: object) -> object:
     keys = items(value)
     problems = []
     for number, key in enumerate(keys, start=1):
-        if len(key) < API_KEY_LENGTH:
-            problems.append(f"has a key that is too short (number {number}): use {API_KEY_LENGTH} characters or more")
+        if is_line(key):
+            try:
+                parse_line(key)
+            except BadKeyLine as bad:
+                problems.append(f"has a key (number {number}) that {bad}")
+        elif len(key) < MIN_LENGTH:
+            problems.append(f"has a key that is too short (number {number}): use {MIN_LENGTH} characters or more")
         elif not _printable_ascii(key):
             problems.append(f"has a key (number {number}) that is not all printable ASCII: use letters and digits")
     if problems:
@@ -366,11 +378,14 @@ RedisPrefix = Annotated[
 ]
 PlatformText = Annotated[str | None, Form("what the platform sets it to")]
 Secret = Annotated[SecretStr | None, BeforeValidator(_utf8_secret), Form("a secret text")]
+HandshakeKey = Annotated[
+    SecretStr | None, BeforeValidator(_handshake_key), Form(f"a secret text of {MIN_LENGTH} characters or more")
+]
 HeaderSecret = Annotated[SecretStr | None, BeforeValidator(_printable_secret), Form("a secret text")]
 ApiKeys = Annotated[
     tuple[SecretStr, ...],
     BeforeValidator(_api_keys),
-    Form(f"secret keys, separated by commas, each of {API_KEY_LENGTH} characters or more"),
+    Form(f"secret keys of {MIN_LENGTH} characters or more, or lines of a name, scopes and a hash, separated by commas"),
 ]
 Networks = Annotated[
     tuple[Network, ...], BeforeValidator(_networks), Form("addresses and networks, separated by commas")

@@ -149,11 +149,17 @@ class Values(BaseSettings):
     )
     api_keys: forms.ApiKeys = setting(
         ENTRY,
-        "The keys of back ends for the HTTP API (`Authorization: Bearer …`); workers may use one too. "
-        "Without any, the API answers callers on the same machine in development, and nobody in production.",
+        "The keys of back ends for the HTTP API (`Authorization: Bearer …`), which open everything; workers may use "
+        "one too. Or, instead of a key, the line that `portico token key` prints: a name, scopes and a hash. Without "
+        "any, the API answers callers on the same machine in development, and nobody in production.",
         (),
     )
-    websocket_handshake_key: forms.Secret = setting(
+    api_keys_file: forms.KeyFile = setting(
+        ENTRY,
+        "A file with more API keys: on each line a name, scopes joined by `+`, and a hash, as `portico token key` "
+        "prints it. It is read again when it changes; one that can't be used changes nothing.",
+    )
+    websocket_handshake_key: forms.HandshakeKey = setting(
         ENTRY,
         "What a worker must say to be let in. In production workers need this or an API key; in development "
         "anyone may be a worker. A wrong key is refused wherever this is set.",

@@ -149,9 +149,10 @@ def _open_or_shut(settings: Values) -> Iterator[str]:
             "PORTICO_AUTH is off, so in production anybody may connect as any user: set it to required, or to optional "
             "while some clients have no tokens yet."
         )
-    if not settings.api_keys:
+    keys = settings.api_keys or settings.api_keys_file
+    if not keys:
         yield "PORTICO_API_KEYS is not set, so in production the HTTP API answers 403: set one or more keys."
-    if not settings.api_keys and settings.websocket_handshake_key is None:
+    if not keys and settings.websocket_handshake_key is None:
         yield (
             "Neither WEBSOCKET_HANDSHAKE_KEY nor PORTICO_API_KEYS is set, so in production workers are refused "
             "(4003): set one of them."

@@ -91,10 +91,10 @@ class KeyLog:
         """Keys are in force."""
         if self._last.get(source) != count:
             self._last[source] = count
-            self._log.info("keys for tokens are in force", source=source, keys=count)
+            self._log.info("keys are in force", source=source, keys=count)
 
     def on_key_trouble(self, source: str, problem: str) -> None:
         """The older keys stay."""
         if self._last.get(source) != problem:
             self._last[source] = problem
-            self._log.warning("keys for tokens could not be read; the older ones stay", source=source, problem=problem)
+            self._log.warning("keys could not be read; the older ones stay", source=source, problem=problem)

@@ -290,7 +290,7 @@ class Http1:
             return None
         raw = data[:end]
         known = self._known
-        if known is None or known[0] != raw:
+        if known is None or known[0] != raw or known[2].outdated:
             if raw.startswith(PREFACE[:-2]):
                 return self._http_2(data)
             head = parse_head(raw, self._link.address, self._link.kind, self._host.resolve_origin)

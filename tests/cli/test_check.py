@@ -9,7 +9,7 @@ from tests.cli.running import ROOT, portico
 
 
 async def test_check_prints_what_is_in_force_and_masks_secrets(tmp_path: Path) -> None:
-    code, out, err = await portico("check", cwd=tmp_path, WEBSOCKET_HANDSHAKE_KEY="sesame-open-now", PORT="3000")
+    code, out, err = await portico("check", cwd=tmp_path, WEBSOCKET_HANDSHAKE_KEY="sesame-open-right-now", PORT="3000")
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line for line in out.splitlines()}
     assert "3000" in rows["PORT"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.core.api_keys import SCOPES, ApiKey, digest_of
 from service.http.table import ROUTES, Route
 
 from .stage import BEARER, KEY, LOCAL, OUTSIDE, behind_proxy, house, no_proxies, problem
@@ -21,6 +22,21 @@ async def test_every_route_that_is_not_open_is_guarded(route: Route) -> None:
         assert KEY not in answer.text
         assert "wrong" not in answer.text
     assert (await at.call(method, path, content=b"{", headers=BEARER)).status_code != 401
+
+
+@pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.operation)
+async def test_every_route_wants_its_scope(route: Route) -> None:
+    method, path = route.method, route.path.format(client_id="c1", session_id="s1")
+    assert route.scope is not None
+    without = frozenset(scope for scope in SCOPES if scope not in (route.scope, "admin"))
+    at = house(api_keys=[ApiKey("shop", without, digest_of(KEY))])
+    answer = await at.call(method, path, content=b"{", headers=BEARER)
+    assert problem(answer) == (403, "forbidden", None)
+    assert answer.json()["error"]["message"] == f"This API key lacks the scope {route.scope}."
+    assert answer.headers["www-authenticate"].endswith(f'error="insufficient_scope", scope="{route.scope}"')
+    for scope in (route.scope, "admin"):
+        at = house(api_keys=[ApiKey("shop", frozenset((scope,)), digest_of(KEY))])
+        assert (await at.call(method, path, content=b"{", headers=BEARER)).status_code not in (401, 403)
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.open], ids=lambda route: route.operation)

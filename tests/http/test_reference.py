@@ -12,8 +12,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http-api.md").read_t
 
 
 def test_the_routes_are_those_of_the_app() -> None:
-    rows = re.findall(r"^\| `(\w+) ([^`?]+)[^`]*` \| (all|back ends) \|", PAGE, re.MULTILINE)
-    assert rows == [(route.method, route.path, "all" if route.open else "back ends") for route in ROUTES]
+    rows = re.findall(r"^\| `(\w+) ([^`?]+)[^`]*` \| (all|`[a-z:]+`) \|", PAGE, re.MULTILINE)
+    assert rows == [(route.method, route.path, "all" if route.open else f"`{route.scope}`") for route in ROUTES]
 
 
 def test_the_limits_are_those_of_the_app() -> None:

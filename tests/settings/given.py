@@ -8,6 +8,7 @@ from service.settings import Row, Settings, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEY = "k3y-of-the-shop-4711"
+LINE = "shop publish+logins sha256:" + "0f" * 32
 PRODUCTION = {"ENVIRONMENT": "production"}
 API = {"SERVICE_ROLE": "api", "REDIS_URL": "redis://r"}
 WEBSOCKET = {"SERVICE_ROLE": "websocket", "REDIS_HOST": "r"}

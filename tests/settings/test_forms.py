@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.settings.given import KEY, NAMES, problems
+from tests.settings.given import KEY, LINE, NAMES, problems
 
 REFUSALS = [
     ({"SERVICE_ROLE": "websocket", "API_TYPE": "http"}, "SERVICE_ROLE=websocket contradicts API_TYPE=http"),
@@ -81,7 +81,13 @@ REFUSALS = [
     ({"PORTICO_API_KEYS": "short"}, "has a key that is too short (number 1): use 16 characters or more."),
     ({"PORTICO_API_KEYS": f"{KEY},short"}, "has a key that is too short (number 2)"),
     ({"PORTICO_API_KEYS": "a key with several words"}, "has a key (number 1) that is not all printable ASCII"),
-    ({"WEBSOCKET_HANDSHAKE_KEY": "\udcff"}, "WEBSOCKET_HANDSHAKE_KEY must be UTF-8 text."),
+    (
+        {"PORTICO_API_KEYS": "shop publish+all sha256:" + "0" * 64},
+        "has a key (number 1) that has a scope that does not",
+    ),
+    ({"PORTICO_API_KEYS_FILE": "\0"}, "PORTICO_API_KEYS_FILE must be the path of a file"),
+    ({"WEBSOCKET_HANDSHAKE_KEY": "short"}, "WEBSOCKET_HANDSHAKE_KEY is too short: use 16 characters or more"),
+    ({"WEBSOCKET_HANDSHAKE_KEY": "\udcff" * 16}, "WEBSOCKET_HANDSHAKE_KEY must be UTF-8 text."),
     ({"PORTICO_AUTH": "yes"}, "PORTICO_AUTH must be off, optional or required, but it is 'yes'."),
     ({"PORTICO_AUTH": "required"}, "there is nothing to check tokens with: set PORTICO_JWT_SECRET"),
     ({"PORTICO_JWT_SECRET": "\udcff"}, "PORTICO_JWT_SECRET must be UTF-8 text."),
@@ -194,7 +200,8 @@ def test_every_variable_that_can_be_refused_is_in_the_table() -> None:
         ("PORTICO_ALLOWED_ORIGINS", "app://a, app://b", "allowed_origins", ("app://a", "app://b")),
         ("PORTICO_API_KEYS", f"{KEY}, {KEY}2,{KEY}", "api_keys", (SecretStr(KEY), SecretStr(KEY + "2"))),
         ("PORTICO_API_KEYS", "k" * 16, "api_keys", (SecretStr("k" * 16),)),
-        ("WEBSOCKET_HANDSHAKE_KEY", " söhne ", "websocket_handshake_key", SecretStr("söhne")),
+        ("PORTICO_API_KEYS", f"{LINE},{KEY}", "api_keys", (SecretStr(LINE), SecretStr(KEY))),
+        ("WEBSOCKET_HANDSHAKE_KEY", " söhne und töchter ", "websocket_handshake_key", SecretStr("söhne und töchter")),
         ("OPEN_API_KEY", "sk-1", "open_api_key", SecretStr("sk-1")),
         ("OPEN_API_BASE_URL", "http://127.0.0.1:11434/v1", "open_api_base_url", "http://127.0.0.1:11434/v1"),
         ("REDIS_URL", "rediss://:pw@redis.example:6380/1", "redis_url", SecretStr("rediss://:pw@redis.example:6380/1")),

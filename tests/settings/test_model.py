@@ -31,6 +31,7 @@ DEVELOPMENT_DEFAULTS = {
     "trusted_proxies": (),
     "allowed_origins": None,
     "api_keys": (),
+    "api_keys_file": None,
     "websocket_handshake_key": None,
     "auth": "off",
     "jwt_secret": None,

@@ -19,7 +19,7 @@ LOCKED = {**PRODUCTION, **TOKENS, "PORTICO_API_KEYS": KEY}
         ({**PRODUCTION, **TOKENS}, ["in production the HTTP API answers 403", "workers are refused"]),
         ({**PRODUCTION, "PORTICO_API_KEYS": KEY}, ["anybody may connect as any user"]),
         ({"PORTICO_JWT_SECRET": SECRET}, ["PORTICO_JWT_SECRET is set, but PORTICO_AUTH is off"]),
-        ({**PRODUCTION, **TOKENS, "WEBSOCKET_HANDSHAKE_KEY": "x"}, ["PORTICO_API_KEYS is not set"]),
+        ({**PRODUCTION, **TOKENS, "WEBSOCKET_HANDSHAKE_KEY": "x" * 16}, ["PORTICO_API_KEYS is not set"]),
         ({**LOCKED, "PORTICO_ALLOWED_ORIGINS": "*"}, ["every web page may connect"]),
         ({**LOCKED, "DEBUG": "true"}, ["DEBUG is on in production"]),
         ({"REDIS_URL": "redis://:geheim@r"}, []),

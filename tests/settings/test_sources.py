@@ -77,8 +77,8 @@ def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
 
 def test_nothing_is_filled_in_from_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME_OF_TEST", "leak")
-    settings = Settings.load({}, write(tmp_path / "env", "WEBSOCKET_HANDSHAKE_KEY=a${HOME_OF_TEST}$b\n"))
-    assert settings.websocket_handshake_key == SecretStr("a${HOME_OF_TEST}$b")
+    settings = Settings.load({}, write(tmp_path / "env", "WEBSOCKET_HANDSHAKE_KEY=a${HOME_OF_TEST}$b-and-more\n"))
+    assert settings.websocket_handshake_key == SecretStr("a${HOME_OF_TEST}$b-and-more")
 
 
 @pytest.mark.parametrize(

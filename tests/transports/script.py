@@ -118,6 +118,7 @@ class ScriptCall:
 
     head: HttpHead
     body_limit: int = 0
+    outdated: bool = False
 
     def answer(self, body: bytes) -> HttpAnswer:
         if self.head.path == "/hello":

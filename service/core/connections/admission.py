@@ -16,11 +16,11 @@ from portico.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
+from ..api_keys import ApiKeys
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
 from ..proof import NotProven
 from ..token_bucket import TokenBucket
 from .authentication import Authentication, bearer_of
-from .worker_authentication import WorkerAuthentication
 
 USER_PATH: Final = "/ws/"
 MAX_USER_ID: Final = 256
@@ -187,14 +187,14 @@ class AdmissionControl:
         self,
         origins: OriginPolicy,
         limits: ConnectionLimits,
-        workers: WorkerAuthentication,
+        api_keys: ApiKeys,
         authentication: Authentication,
         *,
         max_message_size: int,
     ) -> None:
         self.origins: Final = origins
         self.limits: Final = limits
-        self._workers = workers
+        self._api_keys = api_keys
         self._authentication = authentication
         self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
@@ -249,9 +249,9 @@ class AdmissionControl:
         subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
         if subprotocol is not None and entrance.dialect == UNDECIDED:
             entrance = Entrance(self._subprotocols[subprotocol])
-        trusted = self._workers.api_key(handshake.headers.get("authorization"))
+        key = self._api_keys.in_header(handshake.headers.get("authorization"))
         try:
-            proof = self._authentication.of_handshake(handshake, entrance.dialect, user_id, trusted=trusted)
+            proof = self._authentication.of_handshake(handshake, entrance.dialect, user_id, key)
         except NotProven as fault:
             return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
         except PeerFault as fault:
@@ -262,7 +262,7 @@ class AdmissionControl:
             entrance.dialect,
             entrance.worker,
             user_id,
-            trusted,
+            key,
             proof,
         )
 

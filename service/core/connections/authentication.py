@@ -21,6 +21,7 @@ from portico.wire.dialects.negotiate import Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
+from ..api_keys import ApiKey, Scope, lacks
 from ..deadlines import DeadlineWheel
 from ..ports import Handshake, Monotonic, Wall
 from ..proof import NotProven, Proof, Tokens, not_allowed
@@ -60,30 +61,46 @@ class Authentication:
 
     # At the door
 
-    def of_handshake(self, handshake: Handshake, dialect: str, user_id: str | None, *, trusted: bool) -> Proof | None:
-        """What a handshake proves. `trusted`: it bears an API key. Raises PeerFault for one that may not come in here.
+    def of_handshake(self, handshake: Handshake, dialect: str, user_id: str | None, key: ApiKey | None) -> Proof | None:
+        """What a handshake proves. `key`: the API key that it bears. Raises PeerFault for one that may not come in
+        here.
 
         What may wait for the first message, which can bear a token too, is not refused yet.
         """
-        token = None if self._tokens is None else _shown(handshake, trusted)
+        token = None if self._tokens is None else _shown(handshake, key)
         proof = None if token is None else self._verified(token)
-        if trusted:
-            return proof
         if dialect == Dialect.REQUESTER.value:
-            self._check_requester(proof)
+            self._check_requester(proof, key)
         elif dialect == Dialect.USER.value:
-            self._check_path(proof, ("client", "admin"), self.rules.open_users, "PORTICO_OPEN_USERS")
+            if key is not None and key.may("admin"):
+                return proof
+            self._check_path(proof, ("client", "admin"), self.rules.open_users, "PORTICO_OPEN_USERS", key, "admin")
             if proof is not None and proof.role != "admin" and proof.user_id != user_id:
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
         return proof
 
-    def _check_requester(self, proof: Proof | None) -> None:
-        self._check_path(proof, ("requester", "admin"), self.rules.open_requesters, "PORTICO_OPEN_REQUESTERS")
+    def _check_requester(self, proof: Proof | None, key: ApiKey | None) -> None:
+        if key is None or not key.may("request"):
+            roles = ("requester", "admin")
+            self._check_path(proof, roles, self.rules.open_requesters, "PORTICO_OPEN_REQUESTERS", key, "request")
 
-    def _check_path(self, proof: Proof | None, roles: tuple[str, ...], is_open: bool, setting: str) -> None:
-        """Paths whose dialect has no place for a token. `setting`: what opens this one to everybody."""
+    def _check_path(
+        self,
+        proof: Proof | None,
+        roles: tuple[str, ...],
+        is_open: bool,
+        setting: str,
+        key: ApiKey | None,
+        scope: Scope,
+    ) -> None:
+        """Paths whose dialect has no place for a token. `setting`: what opens this one to everybody; `key` is one that
+        lacks the `scope` for it."""
         if proof is None:
+            shut = self.rules.mode == "required" or (self.rules.production and not is_open)
+            if key is not None and shut:
+                self.refused["scope"] += 1
+                raise lacks(scope)
             if self.rules.mode == "required":
                 raise self._missing()
             if self.rules.production and not is_open:
@@ -128,8 +145,8 @@ class Authentication:
             self.adopt(session, self._verified(token))
         proof = session.proof
         if proof is None:
-            if self.rules.mode == "required" and not session.trusted:
-                raise self._missing()
+            if self.rules.mode == "required":
+                self._check_key_of(session, "admin")
             return asked
         if proof.role == "admin":
             return asked
@@ -143,8 +160,7 @@ class Authentication:
 
     def check_requester(self, session: Session) -> None:
         """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""
-        if not session.trusted:
-            self._check_requester(session.proof)
+        self._check_requester(session.proof, session.key)
 
     def worker_of(self, session: Session, token: str | None) -> Proof | None:
         """What a session that wants to be a worker proves by a token; None where it shows none, so that it needs
@@ -178,17 +194,27 @@ class Authentication:
     def sees_others(self, session: Session) -> bool:
         """Whether it may be told about other clients."""
         proof = session.proof
-        if session.trusted or (proof is not None and proof.role == "admin"):
+        if session.key is not None and session.key.may("clients:read"):
+            return True
+        if proof is not None and proof.role == "admin":
             return True
         return proof is None and not self.rules.production and self.rules.mode != "required"
 
     def check_command(self, session: Session, command: str) -> None:
         """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there
         has to be one and is none (a worker has shown its key instead)."""
-        if session.proof is None and self.rules.mode == "required" and not session.trusted and session.worker is None:
-            raise self._missing()
+        if session.proof is None and self.rules.mode == "required" and session.worker is None:
+            self._check_key_of(session, "request")
         if session.proof is not None and not session.proof.may_use(command):
             raise PeerFault(ErrorCode.FORBIDDEN, "The token doesn't allow this command.", field="command")
+
+    def _check_key_of(self, session: Session, scope: Scope) -> None:
+        """Where something has to be proven and there is no token: an API key with this scope will do."""
+        if session.key is None:
+            raise self._missing()
+        if not session.key.may(scope):
+            self.refused["scope"] += 1
+            raise lacks(scope)
 
     def _verified(self, token: str) -> Proof:
         assert self._tokens is not None
@@ -224,10 +250,10 @@ def bearer_of(offered: str | None) -> str | None:
     return None
 
 
-def _shown(handshake: Handshake, trusted: bool) -> str | None:
+def _shown(handshake: Handshake, key: ApiKey | None) -> str | None:
     """The token that a handshake bears. Where it bears several, the first in this order is the one."""
     scheme, _, value = handshake.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and not trusted:
+    if scheme.lower() == "bearer" and key is None:
         return value.strip()
     named = bearer_of(handshake.headers.get("sec-websocket-protocol"))
     if named is not None:

@@ -22,6 +22,7 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity
 from portico.wire.strict_json import is_json
 
+from ..api_keys import ApiKey
 from ..ports import Peer
 from ..proof import Proof
 from .held import Held, HeldMessage
@@ -109,6 +110,7 @@ class Session:
         "held",
         "id",
         "identity",
+        "key",
         "opened_at",
         "owner",
         "peer",
@@ -129,7 +131,7 @@ class Session:
         handler: Handler,
         opened_at: float,
         *,
-        trusted: bool = False,
+        key: ApiKey | None = None,
     ) -> None:
         self.owner = owner
         self.peer = peer
@@ -144,7 +146,8 @@ class Session:
         self.registered_at: float | None = None  # by the wall's clock; None while it is nobody, or joining
         self.unique = False  # of two connections of this client one stays
         self.replaceable = False  # a newer connection of the same client, on any node, replaces it
-        self.trusted = trusted  # its handshake bore an API key
+        self.key = key  # the API key that it has shown
+        self.trusted: Final = key is not None and key.may("request")  # its requests come before strangers'
         self.proof: Proof | None = None  # what it has shown of who it is
         self.worker: Worker | None = None
 

@@ -1,16 +1,18 @@
 """WorkerAuthentication: who may become a worker. Knows secrets; never logs or returns one.
 
 In development anyone may. In production it takes a secret: the handshake key (in `handshake`, or as `token` in
-`connect`) or an API key in `Authorization`; where none is configured nobody may.
+`connect`) or an API key with the scope `worker` (in `Authorization`, or in the handshake key's places); where none is
+configured nobody may.
 Source: protocol reference, "Who gets in".
 """
 
 import hmac
-from collections.abc import Collection
 from enum import Enum
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
+
+from ..api_keys import ApiKey, ApiKeys, lacks
 
 
 class Entry(Enum):
@@ -31,56 +33,55 @@ class InvalidHandshake(PeerFault):
 class WorkerAuthentication:
     """Decides about workers. `handshake_key` and `api_keys` are the configured secrets, if any."""
 
-    def __init__(self, *, production: bool, handshake_key: str | None, api_keys: Collection[str]) -> None:
+    def __init__(self, *, production: bool, handshake_key: str | None, api_keys: ApiKeys) -> None:
         self._production = production
         # An empty secret would let in whoever sends none.
         self._handshake_key = handshake_key or None
-        self._api_keys = tuple(key for key in api_keys if key)
+        self._api_keys = api_keys
 
-    def api_key(self, authorization: str | None) -> bool:
-        """True if an Authorization header bears one of the API keys."""
-        if authorization is None:
-            return False
-        scheme, _, key = authorization.partition(" ")
-        return scheme.lower() == "bearer" and self._is_one_of(key.strip(), self._api_keys)
-
-    def entry(self, trusted: bool) -> Entry:
-        """What a connection is told on arrival; `trusted`: its handshake bore an API key."""
-        if not self._production or trusted:
+    def entry(self, key: ApiKey | None) -> Entry:
+        """What a connection is told on arrival; `key`: the API key that its handshake bore."""
+        if not self._production or (key is not None and key.may("worker")):
             return Entry.IN
-        return Entry.PROVE if self._handshake_key or self._api_keys else Entry.REFUSED
+        return Entry.PROVE if self._handshake_key or self._api_keys.configured else Entry.REFUSED
 
-    def check_handshake(self, key: str | None, trusted: bool) -> None:
-        """A `handshake` message. Raises PeerFault, closing with 4001 or 4003."""
+    def check_handshake(self, secret: str | None, key: ApiKey | None) -> ApiKey | None:
+        """A `handshake` message. Returns the API key that let it in, if one did. Raises PeerFault, closing with 4001 or
+        4003."""
         if self._handshake_key:
-            if not self._is_one_of(key or "", (self._handshake_key,)):
+            if not self._is_handshake_key(secret):
                 raise InvalidHandshake
-            return
-        self.check_token(key, trusted)
+            return key
+        return self.check_token(secret, key)
 
-    def check_token(self, token: str | None, trusted: bool) -> None:
-        """A `connect` message with role `worker`. Raises PeerFault, closing with 4001 or 4003."""
-        entry = self.entry(trusted)
+    def check_token(self, token: str | None, key: ApiKey | None) -> ApiKey | None:
+        """A `connect` message with role `worker`. Returns the API key that let it in, if one did. Raises PeerFault,
+        closing with 4001 or 4003."""
+        entry = self.entry(key)
         if entry is Entry.REFUSED:
             raise refused()
-        secrets = self._api_keys if self._handshake_key is None else (self._handshake_key, *self._api_keys)
-        if entry is Entry.PROVE and not self._is_one_of(token or "", secrets):
+        if entry is Entry.IN or self._is_handshake_key(token):
+            return key
+        shown = self._api_keys.find(token) or key
+        if shown is None:
             raise PeerFault(
                 ErrorCode.UNAUTHORIZED,
                 "A worker needs a secret here: the handshake key, or an API key.",
                 close=CloseCode.NOT_AUTHENTICATED,
             )
+        if not shown.may("worker"):
+            raise lacks("worker")
+        return shown
 
-    def proven(self, token: str | None, trusted: bool) -> bool:
+    def proven(self, token: str | None, key: ApiKey | None) -> bool:
         """Whether it has shown a secret, which nobody has to in development."""
-        return trusted or self._is_one_of(token or "", [key for key in (self._handshake_key, *self._api_keys) if key])
+        shown = key if key is not None and key.may("worker") else self._api_keys.find(token)
+        return (shown is not None and shown.may("worker")) or self._is_handshake_key(token)
 
-    @staticmethod
-    def _is_one_of(given: str, secrets: Collection[str]) -> bool:
-        # Every secret is compared, and in constant time, so that timing tells nothing.
-        shown = given.encode("utf-8", "surrogatepass")
-        matches = [hmac.compare_digest(shown, secret.encode()) for secret in secrets]
-        return any(matches)
+    def _is_handshake_key(self, given: str | None) -> bool:
+        if self._handshake_key is None:
+            return False
+        return hmac.compare_digest((given or "").encode("utf-8", "surrogatepass"), self._handshake_key.encode())
 
 
 def refused() -> PeerFault:

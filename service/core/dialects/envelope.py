@@ -123,7 +123,7 @@ class EnvelopeHandler:
     def worker_arrived(self, session: Session) -> None:
         """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
         proof = self._authentication.worker_of(session, None)
-        entry = Entry.IN if proof is not None else self._gate.entry(session.trusted)
+        entry = Entry.IN if proof is not None else self._gate.entry(session.key)
         if entry is Entry.REFUSED:
             session.refuse(refused())
             return
@@ -135,7 +135,7 @@ class EnvelopeHandler:
             self._deadlines.expect(session, self._rules.registration_timeout)
         else:
             session.peer.allow_message_size(self._rules.worker_message_size)
-            if session.trusted or proof is not None:
+            if proof is not None or self._gate.proven(None, session.key):
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
             self._employ(session, session.identity, _served(None, proof), 0, 1.0)
@@ -268,7 +268,7 @@ class EnvelopeHandler:
         if connect.role == "worker" or (connect.role is None and on_worker_path):
             proof = self._authentication.worker_of(session, connect.token)
             if proof is None:
-                self._gate.check_token(connect.token, session.trusted)
+                session.key = self._gate.check_token(connect.token, session.key)
             commands = _served(connect.commands, proof)
             self._accepted(session, connect.token)
             capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
@@ -292,7 +292,7 @@ class EnvelopeHandler:
         key = wire.handshake_of(envelope).handshake_key
         proof = self._authentication.worker_of(session, key)
         if proof is None:
-            self._gate.check_handshake(key, session.trusted)
+            session.key = self._gate.check_handshake(key, session.key)
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
         self._accepted(session, key)
@@ -317,7 +317,7 @@ class EnvelopeHandler:
         self._refused.discard(session)
         self._deadlines.expect(session, None)
         session.peer.allow_message_size(self._rules.worker_message_size)
-        if session.proof is not None or self._gate.proven(token, session.trusted):
+        if session.proof is not None or self._gate.proven(token, session.key):
             # It answers as fast as everybody together asks, which says nothing of its manners.
             session.peer.lift_rate_limit()
 

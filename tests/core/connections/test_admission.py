@@ -120,7 +120,7 @@ def test_an_api_key_is_trust(header: str) -> None:
     house = stage(production=True, api_keys=["api"])
     admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
     assert isinstance(admission, Admission)
-    assert admission.trusted
+    assert admission.key is not None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_anything_else_is_none(header: str) -> None:
         house = stage(production=True, api_keys=keys)
         admission = house.gateway.admit(handshake("/worker", headers={"authorization": header}))
         assert isinstance(admission, Admission)
-        assert not admission.trusted
+        assert admission.key is None
 
 
 HOST = "gw.example.com:8766"
