@@ -9,7 +9,7 @@ import click
 from portico.version import VERSION
 from service.standard_streams import open_standard_streams
 
-from . import check, request, serve, worker
+from . import check, request, serve, token, worker
 
 __all__ = ["main"]
 
@@ -24,5 +24,5 @@ def main() -> None:
     open_standard_streams()
 
 
-for _command in (serve.serve, check.check, worker.worker, request.request):
+for _command in (serve.serve, check.check, worker.worker, request.request, token.token):
     main.add_command(_command)

@@ -28,10 +28,15 @@ class TokenRules:
 
 
 class KeyStore:
-    """The keys of one node. Raises BadKey where a secret or file cannot be used; an endpoint may come later."""
+    """The keys of one node. Raises BadKey where a secret or file cannot be used; an endpoint may come later. `more`:
+    keys that somebody else has read already."""
 
-    def __init__(self, rules: TokenRules, events: KeyEvents, *, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: TokenRules, events: KeyEvents, *, wall: Callable[[], float], more: KeyRing | None = None
+    ) -> None:
         self._fixed = KeyRing() if rules.secret is None else secret_key(rules.secret)
+        if more is not None:
+            self._fixed = self._fixed.with_more(more)
         self._file = None if rules.key_file is None else KeyFile(rules.key_file, events)
         self._endpoint = None if rules.jwks_url is None else JwksEndpoint(rules.jwks_url, events)
         if self._file is not None:

@@ -130,6 +130,14 @@ class JwksEndpoint:
         return False
 
 
+def fetch_keys(url: str) -> KeyRing:
+    """The keys of an endpoint, once. Waits. Raises BadKey."""
+    try:
+        return public_keys(_fetched(url))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise BadKey(f"The JWKS endpoint cannot be reached ({type(error).__name__}).") from None
+
+
 def _fetched(url: str) -> bytes:
     end = time.monotonic() + TIMEOUT
     headers = {"accept": "application/json", "accept-encoding": "identity"}

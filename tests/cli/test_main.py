@@ -14,7 +14,9 @@ from tests.cli.running import BARE, ROOT
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serve"], ["worker"], ["request"], ["check"]], ids=lambda given: given or "portico"
+    "arguments",
+    [[], ["serve"], ["worker"], ["request"], ["check"], ["token"], ["token", "make"], ["token", "key"]],
+    ids=lambda given: " ".join(given) or "portico",
 )
 def test_every_command_explains_itself(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, [*arguments, "--help"])
