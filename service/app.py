@@ -54,6 +54,7 @@ from service.settings import Settings
 from service.settings.fingerprint import fingerprints
 from service.supervision.link import Supervised
 from service.tokens.api_key_file import ApiKeyFile
+from service.tokens.connect_hook import ConnectHook
 from service.tokens.key_store import KeyLog, KeyStore, TokenRules
 from service.tokens.keys import BadKey
 from service.transports import asgi, front_door
@@ -109,6 +110,7 @@ class Node:
         self._worker_sockets: list[socket.socket] | None = None
         self.deployment = self._deployment()
         self.keys = _key_store(settings, self.log)
+        self.connect_hook = _connect_hook(settings, self.log)
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
@@ -118,8 +120,11 @@ class Node:
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
             tokens=None if self.keys is None else self.keys.verifier,
+            connect_hook=self.connect_hook,
         )
         self.key_file = _api_key_file(settings, self.gateway, self.log)
+        if self.connect_hook is not None:
+            self.gateway.counters.others.append(self.connect_hook.metrics)
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
         try:
@@ -407,6 +412,8 @@ class Node:
                     nursery.start_soon(self.background.keep, "keys", self.keys.run)
                 if self.key_file is not None:
                     nursery.start_soon(self.background.keep, "api keys", self.key_file.run)
+                if self.connect_hook is not None:
+                    nursery.start_soon(self.background.keep, "connect hook", self.connect_hook.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
@@ -607,7 +614,8 @@ def _tls_files(settings: Settings) -> tuple[str, str] | None:
 
 def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:
     """Where tokens are checked, or None where nobody looks at them. Raises StartError."""
-    if settings.auth == "off":
+    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url)
+    if settings.auth == "off" or all(source is None for source in sources):
         return None
     rules = TokenRules(
         secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
@@ -641,6 +649,20 @@ def _api_key_file(
 def _api_keys(settings: Settings) -> tuple[ApiKey | str, ...]:
     texts = (secret.get_secret_value() for secret in settings.api_keys)
     return tuple(parse_line(text) if is_line(text) else text for text in texts)
+
+
+def _connect_hook(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> ConnectHook | None:
+    """Who is asked about connections, or None where nobody is."""
+    if settings.auth == "off" or settings.connect_url is None:
+        return None
+    return ConnectHook(
+        settings.connect_url,
+        headers=settings.connect_headers,
+        timeout=settings.connect_timeout,
+        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
+        wall=time.time,
+        log=log,
+    )
 
 
 def _rules(settings: Settings) -> Rules:

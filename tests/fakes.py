@@ -338,6 +338,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         journal = RecordingJournal()
         mine = {"random": random.Random(6 + number), **rules}
         tokens = mine.pop("tokens", None)
+        connect_hook = mine.pop("connect_hook", None)
         node = mine.pop("node", "node" if count == 1 else f"node-{number}")
         gateway = Gateway(
             Rules(**mine),
@@ -348,6 +349,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             backplane=MemoryBackplane(world, node, make_id),
             login_store=login_store,
             tokens=tokens,
+            connect_hook=connect_hook,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made

@@ -32,6 +32,7 @@ from .dialects.actions import Actions, add_own
 from .dialects.c_client import CClientHandler, CClientParts
 from .dialects.client_requests import ClientRequests
 from .dialects.envelope import EnvelopeHandler, EnvelopeParts, EnvelopeRules
+from .dialects.proving import ProvingHandler
 from .dialects.requester import RequesterHandler
 from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
@@ -39,7 +40,7 @@ from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
-from .proof import Tokens
+from .proof import ConnectHook, Tokens
 from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
@@ -94,6 +95,7 @@ class Gateway:
         backplane: Backplane,
         login_store: LoginStore,
         tokens: Tokens | None = None,
+        connect_hook: ConnectHook | None = None,
     ) -> None:
         self.rules: Final = rules
         self.backplane: Final = backplane
@@ -141,6 +143,7 @@ class Gateway:
         self.authentication = Authentication(
             AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
             tokens,
+            connect_hook,
             now=now,
             wall=wall,
         )
@@ -216,6 +219,7 @@ class Gateway:
         }
         self._undecided = UndecidedHandler(self.c_clients, self.handlers, self.authentication)
         self.handlers[UNDECIDED] = self._undecided
+        self._proving = ProvingHandler(self.authentication, self, self._welcome)
 
     def add_dialect(self, handler: Handler, *, path: str | None = None, subprotocol: str | None = None) -> None:
         """Add a dialect: connections on `path`, or that ask for `subprotocol` on a path for all dialects, are its.
@@ -245,7 +249,10 @@ class Gateway:
             session.close(CloseCode.TRY_LATER, too_many)
             return session
         try:
-            self._welcome(session, admission)
+            if admission.presented is None:
+                self._welcome(session, admission)
+            else:
+                self._proving.begin(session, admission, admission.presented, self.rules.registration_timeout)
         except Exception as error:
             self.on_error(session, error)
             session.close(CloseCode.INTERNAL, "internal error")
@@ -256,6 +263,11 @@ class Gateway:
             self.expect(session, self.rules.registration_timeout)
         else:
             session.speak(self.handlers[admission.dialect])
+            if admission.presented is not None:
+                refusal = self.authentication.refusal_after_hook(session, admission.dialect, admission.user_id)
+                if refusal is not None:
+                    session.refuse(refusal)
+                    return
         if admission.worker:
             self.envelopes.worker_arrived(session)
         elif admission.user_id is not None:

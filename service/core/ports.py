@@ -12,7 +12,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 
 from .api_keys import ApiKey
-from .proof import Proof
+from .proof import Presented, Proof
 
 Monotonic = Callable[[], float]
 """Seconds on a clock that never goes back; for deadlines and latencies."""
@@ -165,7 +165,8 @@ class Admission:
 
     `subprotocol`: what its answer names in Sec-WebSocket-Protocol, one that the client offered. `max_message_size`:
     bytes that a message may have at first (0: no limit). The rest is the gateway's own: the dialect, whether it is a
-    worker by its path, the user that the path names, the API key that the handshake bore, and what it has proven.
+    worker by its path, the user that the path names, the API key that the handshake bore, what it has proven, and what
+    the connect hook is to be shown before anything else is done (None: it is not asked).
     """
 
     subprotocol: str | None = None
@@ -175,6 +176,7 @@ class Admission:
     user_id: str | None = None
     key: ApiKey | None = None
     proof: Proof | None = None
+    presented: Presented | None = None
 
 
 class Gate(Protocol):

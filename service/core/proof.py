@@ -9,12 +9,15 @@ For example, a token with `"sub": "ann", "channel_id": ["news", "team-*"]` may r
 `client_id`, in the channels `news` and `team-7`, and not in `board`.
 """
 
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
+
+from .reply import Reply
 
 Cause = Literal[
     "too_long",
@@ -31,6 +34,8 @@ Cause = Literal[
     "other_user",
     "role",
     "revoked",
+    "hook",
+    "hook_failed",
 ]
 """Why a proof is not accepted, for metrics and logs."""
 
@@ -56,6 +61,30 @@ class Tokens(Protocol):
 
     def verify(self, token: str) -> "Proof":
         """The proof that a token is. Raises NotProven. Never waits."""
+
+
+class Presented(NamedTuple):
+    """What a connection shows to the connect hook. `headers` are those that the hook wants, by lower-case name;
+    `message` is the first message, None where it doesn't speak first."""
+
+    path: str
+    query: str
+    address: str
+    headers: Mapping[str, str]
+    message: bytes | None = None
+
+
+class ConnectHook(Protocol):
+    """The operator's program that says who connections are."""
+
+    @property
+    def headers(self) -> Collection[str]:
+        """Which of a handshake's headers it is shown, by lower-case name."""
+
+    def ask(self, presented: Presented, reply: "Reply[Proof | PeerFault | None]") -> Callable[[], None]:
+        """Ask who that is. Answered with a Proof, a PeerFault that closes (it is refused, or nobody could tell), or
+        None where it is nobody in particular. Never waits or raises. What is returned is called when the connection is
+        gone before the answer, which is not given then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,11 @@ from service.core.api_keys import MIN_LENGTH, BadKeyLine, is_line, parse_line
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 QUOTE_LIMIT: Final = 60
+SIGNING_KEY_LENGTH: Final = 32
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
@@ -164,6 +166,28 @@ def _api_keys(value: object) -> object:
     if problems:
         raise Wrong(*problems)
     return tuple(SecretStr(key) for key in keys)
+
+
+def _signing_keys(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    keys = items(value)
+    short = [number for number, key in enumerate(keys, start=1) if len(key) < SIGNING_KEY_LENGTH]
+    if short:
+        raise Wrong(f"has a key that is too short (number {short[0]}): use {SIGNING_KEY_LENGTH} characters or more")
+    if not all(_is_utf8(key) for key in keys):
+        raise Wrong("must be UTF-8 text")
+    return tuple(SecretStr(key) for key in keys)
+
+
+def _headers(value: object) -> object:
+    return _each(items(value.lower()), _header) if isinstance(value, str) else value
+
+
+def _header(text: str) -> str:
+    if _HEADER.fullmatch(text):
+        return text
+    raise Wrong(f"has {quoted(text)}: write the name of a header, such as cookie")
 
 
 def _text(value: object) -> object:
@@ -387,6 +411,12 @@ ApiKeys = Annotated[
     BeforeValidator(_api_keys),
     Form(f"secret keys of {MIN_LENGTH} characters or more, or lines of a name, scopes and a hash, separated by commas"),
 ]
+SigningKeys = Annotated[
+    tuple[SecretStr, ...],
+    BeforeValidator(_signing_keys),
+    Form(f"secrets, separated by commas, each of {SIGNING_KEY_LENGTH} characters or more"),
+]
+Headers = Annotated[tuple[str, ...], BeforeValidator(_headers), Form("names of HTTP headers, separated by commas")]
 Networks = Annotated[
     tuple[Network, ...], BeforeValidator(_networks), Form("addresses and networks, separated by commas")
 ]

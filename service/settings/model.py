@@ -46,6 +46,7 @@ WORK: Final = "Workers and requests"
 OWN: Final = "Your own code"
 LOGS: Final = "Names and logs"
 OTHERS: Final = "Other services"
+BACK: Final = "To back ends"
 
 
 class Values(BaseSettings):
@@ -181,6 +182,17 @@ class Values(BaseSettings):
     jwks_url: forms.OptionalHttpUrl = setting(
         ENTRY, "Where such keys are fetched: every 5 minutes, and when a token names one that is not known."
     )
+    connect_url: forms.OptionalHttpUrl = setting(
+        ENTRY,
+        "A program of yours that is asked (POST) who a connection is, with its headers, address and first message, "
+        "where it has shown no token. It answers with the claims that a token has.",
+    )
+    connect_headers: forms.Headers = setting(
+        ENTRY,
+        "The headers of the handshake that it is shown.",
+        ("authorization", "cookie", "origin", "sec-websocket-protocol", "user-agent"),
+    )
+    connect_timeout: forms.Seconds = setting(ENTRY, "How long it may take to answer, in seconds (then 1013).", 5.0)
     token_issuer: forms.OptionalText = setting(ENTRY, "What a token's `iss` must be; unset: anything.")
     token_audience: forms.Texts = setting(
         ENTRY, "What a token's `aud` must have one of. Unset: a token for any audience is refused.", ()
@@ -326,6 +338,13 @@ class Values(BaseSettings):
 
     extensions: forms.Modules = setting(
         OWN, "Modules that extend the gateway: each is imported, and its `extend(context)` called.", ()
+    )
+
+    webhook_keys: forms.SigningKeys = setting(
+        BACK,
+        "The secrets with which what goes to `PORTICO_WEBHOOK_URL` and `PORTICO_CONNECT_URL` is signed; each signs, so "
+        "that they can be changed without a gap.",
+        (),
     )
 
     name: forms.NodeName = setting(

@@ -20,7 +20,8 @@ _MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
 _PARTS: Final = frozenset({"REDIS_URL", "REDIS_HOST", *_MODE})
 _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
 _TLS: Final = frozenset({CERT, KEY})
-_AUTH: Final = frozenset({"PORTICO_AUTH", "PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL"})
+_PROOFS: Final = ("PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL", "PORTICO_CONNECT_URL")
+_AUTH: Final = frozenset({"PORTICO_AUTH", *_PROOFS})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
 _BURST_SECONDS: Final = 2
 
@@ -37,11 +38,11 @@ def contradictions(settings: Values) -> Iterator[Contradiction]:
 
 
 def _tokens(settings: Values) -> Iterator[str]:
-    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url)
+    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url, settings.connect_url)
     if settings.auth != "off" and all(source is None for source in sources):
         yield (
             f"PORTICO_AUTH is {settings.auth}, but there is nothing to check tokens with: set PORTICO_JWT_SECRET, "
-            "PORTICO_JWT_PUBLIC_KEYS or PORTICO_JWKS_URL."
+            "PORTICO_JWT_PUBLIC_KEYS, PORTICO_JWKS_URL or PORTICO_CONNECT_URL."
         )
 
 
@@ -94,7 +95,7 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     if settings.production:
         yield from _open_or_shut(settings)
     if settings.auth == "off":
-        for name in ("PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL"):
+        for name in _PROOFS:
             if name in values:
                 yield f"{name} is set, but PORTICO_AUTH is off: set it to optional or required, or unset this one."
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):

@@ -135,26 +135,37 @@ class TokenVerifier:
         # RFC 7519, section 4.1.3: a token for an audience is refused by whoever doesn't know itself to be in it.
         if (self._audience or claims.aud is not None) and self._audience.isdisjoint(_several(claims.aud) or ()):
             raise NotProven("audience", "The token is for another audience (PORTICO_TOKEN_AUDIENCE).")
-        if claims.role not in ROLES:
-            raise NotProven("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
-        role: Role = claims.role
-        if role == "client" and claims.sub is None:
-            raise NotProven("claims", "The token names no user: `sub` is missing.")
-        fields: dict[str, Patterns] = {}
-        for name in PATTERN_FIELDS:
-            allowed = _several(getattr(claims, name))
-            if allowed is not None:
-                fields[name] = allowed
-        return Proof(
-            user_id=claims.sub,
-            role=role,
-            fields=fields,
-            commands=_several(claims.commands),
-            tenant=claims.tenant,
-            token_id=claims.jti,
-            issued_at=claims.iat,
-            expires_at=claims.exp,
-        )
+        return _proof_of(claims)
+
+
+def read_claims(payload: bytes) -> Proof:
+    """The proof that claims are which somebody trusted has given, as JSON, without a token around them: for whom they
+    are meant, by whom, and from when on, is not asked. Raises NotProven where they can't be read. Their
+    end is looked at by whoever asked."""
+    return _proof_of(_read(_claims_decoder, _CLAIM_KEYS, payload))
+
+
+def _proof_of(claims: _Claims) -> Proof:
+    if claims.role not in ROLES:
+        raise NotProven("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
+    role: Role = claims.role
+    if role == "client" and claims.sub is None:
+        raise NotProven("claims", "The token names no user: `sub` is missing.")
+    fields: dict[str, Patterns] = {}
+    for name in PATTERN_FIELDS:
+        allowed = _several(getattr(claims, name))
+        if allowed is not None:
+            fields[name] = allowed
+    return Proof(
+        user_id=claims.sub,
+        role=role,
+        fields=fields,
+        commands=_several(claims.commands),
+        tenant=claims.tenant,
+        token_id=claims.jti,
+        issued_at=claims.iat,
+        expires_at=claims.exp,
+    )
 
 
 def _header(raw: bytes) -> _Header:

@@ -93,6 +93,11 @@ REFUSALS = [
     ({"PORTICO_JWT_SECRET": "\udcff"}, "PORTICO_JWT_SECRET must be UTF-8 text."),
     ({"PORTICO_JWT_PUBLIC_KEYS": "\0"}, "PORTICO_JWT_PUBLIC_KEYS must be the path of a file"),
     ({"PORTICO_JWKS_URL": "ftp://id.example.com/keys"}, "PORTICO_JWKS_URL must be an http:// or https:// URL"),
+    ({"PORTICO_CONNECT_URL": "file:///who"}, "PORTICO_CONNECT_URL must be an http:// or https:// URL"),
+    ({"PORTICO_CONNECT_URL": "http://a:b@shop/who"}, "PORTICO_CONNECT_URL must not hold a user name or password"),
+    ({"PORTICO_CONNECT_HEADERS": "cookie, x y"}, "PORTICO_CONNECT_HEADERS has 'x y': write the name of a header"),
+    ({"PORTICO_WEBHOOK_KEYS": "short"}, "PORTICO_WEBHOOK_KEYS has a key that is too short (number 1): use 32"),
+    ({"PORTICO_WEBHOOK_KEYS": "\udcff" * 32}, "PORTICO_WEBHOOK_KEYS must be UTF-8 text"),
     ({"PORTICO_TOKEN_ISSUER": "a" * 257}, "PORTICO_TOKEN_ISSUER must be 1 to 256 printable characters"),
     ({"PORTICO_TOKEN_AUDIENCE": "a,\x07"}, "PORTICO_TOKEN_AUDIENCE must be 1 to 256 printable characters"),
     ({"PORTICO_NAME": "a b"}, "PORTICO_NAME must be 1 to 128 letters, digits, dots, hyphens or underscores"),
@@ -113,6 +118,7 @@ _SECONDS = (
     "PING_INTERVAL",
     "PONG_TIMEOUT",
     "TOKEN_LEEWAY",
+    "CONNECT_TIMEOUT",
     "WORKER_TIMEOUT",
 )
 

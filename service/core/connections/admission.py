@@ -256,14 +256,17 @@ class AdmissionControl:
             return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
         except PeerFault as fault:
             return _refuse(403, fault.code, fault.message)
+        presented = self._authentication.presented(handshake, proof, key)
+        looked_at = proof is not None or presented is not None
         return Admission(
-            subprotocol or bearer_of(handshake.headers.get("sec-websocket-protocol")) if proof else subprotocol,
+            subprotocol or (bearer_of(handshake.headers.get("sec-websocket-protocol")) if looked_at else None),
             self._max_message_size,
             entrance.dialect,
             entrance.worker,
             user_id,
             key,
             proof,
+            presented,
         )
 
     def _choose(self, offered: str | None, dialect: str) -> str | None:

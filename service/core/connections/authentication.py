@@ -24,7 +24,7 @@ from portico.wire.messages import Identity
 from ..api_keys import ApiKey, Scope, lacks
 from ..deadlines import DeadlineWheel
 from ..ports import Handshake, Monotonic, Wall
-from ..proof import NotProven, Proof, Tokens, not_allowed
+from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
 from .session import Session
 
 Mode = Literal["off", "optional", "required"]
@@ -46,13 +46,23 @@ class AuthenticationRules:
 
 
 class Authentication:
-    """The one owner of these rules. `tokens` is None where the mode is off."""
+    """The one owner of these rules. Tokens are checked, and the connect hook is asked, where the mode is not off."""
 
-    def __init__(self, rules: AuthenticationRules, tokens: Tokens | None, *, now: Monotonic, wall: Wall) -> None:
-        if (rules.mode == "off") != (tokens is None):
-            raise ValueError("tokens are checked where the mode says so, and nowhere else")
+    def __init__(
+        self,
+        rules: AuthenticationRules,
+        tokens: Tokens | None,
+        hook: ConnectHook | None = None,
+        *,
+        now: Monotonic,
+        wall: Wall,
+    ) -> None:
+        if (rules.mode == "off") != (tokens is None and hook is None):
+            raise ValueError("proofs are looked at where the mode says so, and nowhere else")
         self.rules: Final = rules
         self._tokens = tokens
+        self.hook: Final = hook
+        self._denied: dict[Session, PeerFault] = {}
         self._now = now
         self._wall = wall
         self._ends: DeadlineWheel[Session] = DeadlineWheel(1.0)
@@ -69,16 +79,41 @@ class Authentication:
         """
         token = None if self._tokens is None else _shown(handshake, key)
         proof = None if token is None else self._verified(token)
+        if key is not None or proof is not None or self.hook is None:
+            self.check_way_in(proof, dialect, user_id, key)
+        return proof
+
+    def presented(self, handshake: Handshake, proof: Proof | None, key: ApiKey | None) -> Presented | None:
+        """What the connect hook is to be shown of a handshake, before anything else is done with the connection; None
+        where it is not asked, since there is no hook, or the handshake has proven something by itself."""
+        if self.hook is None or key is not None or proof is not None:
+            return None
+        shown = {name: handshake.headers[name] for name in self.hook.headers if name in handshake.headers}
+        return Presented(handshake.path, handshake.query, handshake.address, shown)
+
+    def check_way_in(self, proof: Proof | None, dialect: str, user_id: str | None, key: ApiKey | None) -> None:
+        """Whether a connection with this proof may come in on a path that leads to one dialect. Raises PeerFault."""
         if dialect == Dialect.REQUESTER.value:
             self._check_requester(proof, key)
         elif dialect == Dialect.USER.value:
             if key is not None and key.may("admin"):
-                return proof
+                return
             self._check_path(proof, ("client", "admin"), self.rules.open_users, "PORTICO_OPEN_USERS", key, "admin")
             if proof is not None and proof.role != "admin" and proof.user_id != user_id:
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
-        return proof
+
+    def refusal_after_hook(self, session: Session, dialect: str, user_id: str | None) -> PeerFault | None:
+        """Why a session on a path that leads to one dialect may not come in, now that the hook has answered."""
+        denied = self._denied.get(session)
+        if denied is not None:
+            # Others are told when they say something, in an answer to that.
+            return denied if user_id is not None else None
+        try:
+            self.check_way_in(session.proof, dialect, user_id, session.key)
+        except PeerFault as fault:
+            return fault
+        return None
 
     def _check_requester(self, proof: Proof | None, key: ApiKey | None) -> None:
         if key is None or not key.may("request"):
@@ -121,12 +156,30 @@ class Authentication:
         """The session has proven this; it is closed GRACE_AFTER_EXPIRY seconds after the proof's end."""
         session.proof = proof
         self._ends.discard(session)
+        if proof is not None:
+            self._denied.pop(session, None)
         if proof is not None and proof.expires_at is not None:
             self._ends.add(session, self._now() + proof.expires_at - self._wall() + GRACE_AFTER_EXPIRY)
 
     def forget(self, session: Session) -> None:
         """The session is over."""
         self._ends.discard(session)
+        self._denied.pop(session, None)
+
+    def deny(self, session: Session, fault: PeerFault) -> None:
+        """The connect hook refuses the session, or could not be asked. Unless a token in its first message says
+        otherwise, that is what it is told when it wants to be somebody."""
+        self.refused["hook_failed" if fault.code is ErrorCode.UNAVAILABLE else "hook"] += 1
+        self._denied[session] = fault
+
+    def denied(self, session: Session) -> PeerFault | None:
+        """Why the session may not stay, unless it has shown something better since; None if it may."""
+        return None if session.worker is not None else self._denied.get(session)
+
+    def _check_denied(self, session: Session) -> None:
+        fault = self._denied.get(session)
+        if fault is not None:
+            raise PeerFault(fault.code, fault.message, close=fault.close)
 
     def tick(self) -> None:
         """Close whose proof has ended. To be called every 100 ms or so."""
@@ -139,10 +192,11 @@ class Authentication:
 
         The session's proof is the newer token's from then on. Raises PeerFault, closing with 4001 or 4003.
         """
-        if self._tokens is None:
+        if self.rules.mode == "off":
             return asked
-        if token is not None:
+        if token is not None and self._tokens is not None:
             self.adopt(session, self._verified(token))
+        self._check_denied(session)
         proof = session.proof
         if proof is None:
             if self.rules.mode == "required":
@@ -160,6 +214,7 @@ class Authentication:
 
     def check_requester(self, session: Session) -> None:
         """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""
+        self._check_denied(session)
         self._check_requester(session.proof, session.key)
 
     def worker_of(self, session: Session, token: str | None) -> Proof | None:
@@ -203,6 +258,8 @@ class Authentication:
     def check_command(self, session: Session, command: str) -> None:
         """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there
         has to be one and is none (a worker has shown its key instead)."""
+        if session.worker is None:
+            self._check_denied(session)
         if session.proof is None and self.rules.mode == "required" and session.worker is None:
             self._check_key_of(session, "request")
         if session.proof is not None and not session.proof.may_use(command):

@@ -1,0 +1,155 @@
+"""A connection of which the operator's connect hook has yet to say who it is.
+
+The hook is shown the handshake and the first message; where the path leads to somebody who only listens (a user, a
+worker), the handshake alone, at once. Until its answer nothing is sent and nothing is done. What comes meanwhile is
+kept, in a bound, and taken in its order afterwards, as if it had come then. For example a register and two heartbeats
+in one segment are answered in that order, after the answer of the hook.
+
+A session that the hook refuses goes on just as far as its first message, so that it is told in its own dialect's form,
+or shows something better: a token in the message, a worker's key. What it then hasn't shown closes it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from portico.wire.codes import CloseCode
+from portico.wire.dialects import c_client
+from portico.wire.faults import PeerFault
+from portico.wire.frame import Frame
+from portico.wire.messages import Event
+
+from ..connections.authentication import Authentication
+from ..connections.session import Handler, Session
+from ..ports import Admission
+from ..proof import Presented, Proof
+from ..reply import Reply
+
+if TYPE_CHECKING:
+    from ..dispatch.model import Outcome, Request
+
+MAX_KEPT: Final = 100
+"""Messages that are kept while the hook is asked."""
+MAX_KEPT_BYTES: Final = 1 << 20
+"""And bytes of these; one message of any size is kept."""
+
+Welcome = Callable[[Session, Admission], None]
+"""What is done with a connection whose proof is known, before its first message."""
+
+
+class Deadlines(Protocol):
+    """Who keeps the sessions' deadlines."""
+
+    def expect(self, session: Session, seconds: float | None) -> None:
+        """Have the dialect's `expired` called after so long; None: never."""
+
+
+class _Proving:
+    __slots__ = ("admission", "after", "cancel", "kept", "presented", "reply", "size")
+
+    def __init__(self, admission: Admission, presented: Presented, after: Handler) -> None:
+        self.admission = admission
+        self.after = after  # the handler that the session has when it is known
+        self.presented = presented
+        self.kept: list[bytes] = []
+        self.size = 0
+        self.reply: Reply[Proof | PeerFault | None] | None = None  # once the hook was asked
+        self.cancel: Callable[[], None] | None = None
+
+
+class ProvingHandler:
+    """Keeps what a session says until the hook has answered."""
+
+    name = "proving"
+
+    def __init__(self, authentication: Authentication, deadlines: Deadlines, welcome: Welcome) -> None:
+        self._authentication = authentication
+        self._deadlines = deadlines
+        self._welcome = welcome
+        self._proving: dict[Session, _Proving] = {}
+
+    def begin(self, session: Session, admission: Admission, presented: Presented, patience: float) -> None:
+        """The session was opened; its first message must come within `patience` seconds."""
+        self._proving[session] = proving = _Proving(admission, presented, session.handler)
+        session.handler = self
+        if admission.worker or admission.user_id is not None:
+            self._ask(session, proving)
+        else:
+            self._deadlines.expect(session, patience)
+
+    def receive(self, session: Session, payload: bytes) -> None:
+        """One message: the first is what the hook is shown."""
+        proving = self._proving[session]
+        proving.kept.append(payload)
+        proving.size += len(payload)
+        if len(proving.kept) > MAX_KEPT or (proving.size > MAX_KEPT_BYTES and len(proving.kept) > 1):
+            session.close(CloseCode.POLICY, "too much was said before the gateway knew who says it")
+        elif proving.reply is None:
+            self._deadlines.expect(session, None)
+            proving.presented = proving.presented._replace(message=payload)
+            self._ask(session, proving)
+
+    def _ask(self, session: Session, proving: _Proving) -> None:
+        hook = self._authentication.hook
+        assert hook is not None
+        proving.reply = Reply(partial(self._on_answer, session))
+        cancel = hook.ask(proving.presented, proving.reply)
+        if session in self._proving:
+            proving.cancel = cancel
+
+    def _on_answer(self, session: Session, answer: Proof | PeerFault | None) -> None:
+        proving = self._proving.pop(session, None)
+        if proving is None or session.over:
+            return
+        try:
+            self._go_on(session, proving, answer)
+        except Exception as error:
+            session.owner.on_error(session, error)
+            session.close(CloseCode.INTERNAL, "internal error")
+
+    def _go_on(self, session: Session, proving: _Proving, answer: Proof | PeerFault | None) -> None:
+        authentication, admission = self._authentication, proving.admission
+        if isinstance(answer, PeerFault):
+            authentication.deny(session, answer)
+        else:
+            authentication.adopt(session, answer)
+        session.handler = proving.after
+        self._welcome(session, admission)
+        for payload in proving.kept:
+            session.receive(payload, True)
+        denied = authentication.denied(session)
+        # On the worker path it may still show a secret, and has its own time for that.
+        if denied is not None and not session.over and not admission.worker:
+            session.refuse(denied)
+
+    # What else a dialect does
+
+    def opened(self, session: Session) -> None:
+        """Nothing is said until the hook has answered."""
+
+    def refusal(self, fault: PeerFault) -> Frame:
+        """An error as every program can read it."""
+        return c_client.error(fault)
+
+    def push(self, event: Event) -> Frame | None:
+        """Nobody here is in the hub."""
+        return None
+
+    def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
+        """Nobody here has asked anything."""
+
+    def draining(self, retry_within_ms: int) -> Frame | None:
+        """Nothing is said until the hook has answered."""
+        return None
+
+    def expired(self, session: Session) -> None:
+        """Said nothing in time."""
+        session.close(CloseCode.SILENT, "say who you are within the registration timeout")
+
+    def closed(self, session: Session) -> None:
+        """The hook's answer isn't waited for any more."""
+        proving = self._proving.pop(session, None)
+        if proving is not None and proving.reply is not None:
+            proving.reply.withdraw()
+            if proving.cancel is not None:
+                proving.cancel()

@@ -1,0 +1,145 @@
+"""Network: how an outgoing request reaches its server: resolved once, judged, and connected to what was judged.
+
+A host name is resolved once for each connection, and the connection goes to one of the very addresses that were judged:
+a name that answers differently a moment later (DNS rebinding) changes nothing. The certificate is checked against the
+name, as always.
+
+What is read between two writes, that is one answer, is bounded; so an endless body costs no memory. Knows httpcore's
+ports, nothing of requests.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable, Collection, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+import httpcore
+import trio
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Judge = Callable[[Address], bool]
+"""Whether a request may go to this address."""
+SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+class NotAllowed(httpcore.ConnectError):
+    """All addresses of this host are ones that nothing may be sent to."""
+
+
+class TooLong(httpcore.ReadError):
+    """The answer is longer than anybody asked for."""
+
+
+def anywhere(_: Address) -> bool:
+    """A Judge that allows every address: where the operator has named the very server."""
+    return True
+
+
+def public_and(networks: Collection[Network]) -> Judge:
+    """A Judge that allows public addresses, and those in `networks`.
+
+    Private, loopback, link-local (cloud metadata among them), multicast and reserved ones are not public. An IPv4
+    address that is written as IPv6 (mapped, 6to4, Teredo, NAT64) is judged as what it stands for.
+    """
+
+    def judge(address: Address) -> bool:
+        plain = _plain(address)
+        if any(plain in network for network in networks if network.version == plain.version):
+            return True
+        return plain.is_global and not plain.is_multicast
+
+    return judge
+
+
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+
+
+def _plain(address: Address) -> Address:
+    if isinstance(address, IPv4Address):
+        return address
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+class JudgedNetwork(httpcore.AsyncNetworkBackend):
+    """httpcore's way to the network, on trio. `limit`: bytes of an answer, head included."""
+
+    def __init__(self, judge: Judge, limit: int) -> None:
+        self._judge = judge
+        self._limit = limit
+        self._trio = httpcore.TrioBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first judged address that answers. Raises NotAllowed, ConnectError or ConnectTimeout."""
+        failure: Exception = NotAllowed("the host has no address that requests may be sent to")
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            for address in await _resolved(host, port):
+                if not self._judge(address):
+                    continue
+                try:
+                    stream = await self._trio.connect_tcp(str(address), port, None, local_address, socket_options)
+                except httpcore.ConnectError as error:
+                    failure = error
+                else:
+                    return _Bounded(stream, self._limit)
+            raise failure
+        raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s")
+
+    async def sleep(self, seconds: float) -> None:
+        """See httpcore."""
+        await trio.sleep(seconds)
+
+
+async def _resolved(host: str, port: int) -> list[Address]:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(f"the host's address is not known ({error})") from None
+    return [ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
+
+
+class _Bounded(httpcore.AsyncNetworkStream):
+    """A stream of which no more than `limit` bytes are read between two writes."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._left = limit
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes, timeout)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLong(f"the answer is longer than {self._limit} bytes")
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._left = self._limit
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)

@@ -1,0 +1,88 @@
+"""Post: one JSON POST to a URL of the operator's, bounded in time and bytes, and never redirected.
+
+Redirects are not followed: what the operator named is what is asked. Proxies of the environment are not used. An answer
+is taken as it comes (no compression is offered). Every failure is one exception, NotPosted, with a reason that may be
+logged: it holds nothing that the server said.
+"""
+
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import httpcore
+import trio
+
+from .network import Judge, JudgedNetwork, NotAllowed, TooLong
+from .signature import HEADER, signature
+
+HEAD_ROOM: Final = 16 << 10
+"""Bytes that the head of an answer may have beside the body's limit."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds that an idle connection is kept."""
+
+
+class NotPosted(Exception):
+    """There was no usable answer; the text says why, in a few words."""
+
+
+class Posted(NamedTuple):
+    """An answer, of whatever status. Header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Poster:
+    """Posts to one URL. `limit`: bytes of an answer's body; `connections`: at a time; `keys` sign, if there are any."""
+
+    def __init__(
+        self, url: str, judge: Judge, *, limit: int, connections: int, keys: Sequence[bytes] = (), agent: str
+    ) -> None:
+        self._url = url
+        self._keys = tuple(keys)
+        self._agent = agent
+        self._pool: httpcore.AsyncConnectionPool | None = None
+        self._made = (judge, limit, connections)
+
+    async def post(self, body: bytes, *, timeout: float, headers: Sequence[tuple[str, str]] = ()) -> Posted:
+        """Post a JSON body; the whole takes at most `timeout` seconds. Raises NotPosted. Cancelling is safe: the server
+        may have got it."""
+        named = [("Content-Type", "application/json"), ("User-Agent", self._agent), ("Accept", "application/json")]
+        if self._keys:
+            named.append((HEADER, signature(self._keys, body, time.time())))
+        try:
+            with trio.fail_after(timeout):
+                response = await self._connected().request("POST", self._url, headers=[*named, *headers], content=body)
+        except trio.TooSlowError:
+            raise NotPosted(f"no whole answer within {timeout:g} s") from None
+        except NotAllowed:
+            raise NotPosted("the host has a private address, which is not allowed") from None
+        except TooLong:
+            raise NotPosted("the answer is too long") from None
+        except (httpcore.NetworkError, httpcore.TimeoutException, ssl.SSLError, OSError) as error:
+            raise NotPosted(f"it cannot be reached ({type(error).__name__})") from None
+        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
+            raise NotPosted(f"it does not speak HTTP ({type(error).__name__})") from None
+        found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        return Posted(response.status, found, response.content)
+
+    def _connected(self) -> httpcore.AsyncConnectionPool:
+        if self._pool is None:
+            judge, limit, connections = self._made
+            self._pool = httpcore.AsyncConnectionPool(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=KEEP_ALIVE,
+                network_backend=JudgedNetwork(judge, limit + HEAD_ROOM),
+                # Made at the first request: reading the authorities' certificates takes 20 ms.
+                ssl_context=ssl.create_default_context(),
+            )
+        return self._pool
+
+    async def aclose(self) -> None:
+        """Close the idle connections."""
+        if self._pool is not None:
+            with trio.CancelScope(shield=True):
+                await self._pool.aclose()

@@ -1,0 +1,213 @@
+"""A connection of which the connect hook says who it is: every dialect, every answer, and what comes meanwhile."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from portico.wire.codes import CloseCode, ErrorCode
+from portico.wire.faults import PeerFault
+from service.core.connections.session import Session
+from service.core.dialects.proving import MAX_KEPT
+from service.core.proof import Presented, Proof
+from service.core.reply import Reply
+from tests.fakes import MemoryPeer, Stage, stage
+
+REFUSED = PeerFault(ErrorCode.UNAUTHORIZED, "You are not known here.", close=CloseCode.NOT_AUTHENTICATED)
+AWAY = PeerFault(ErrorCode.UNAVAILABLE, "Try again later.", close=CloseCode.TRY_LATER)
+ANN = Proof("ann")
+
+
+class FakeHook:
+    """A hook whose answers the test gives."""
+
+    headers = ("cookie",)
+
+    def __init__(self) -> None:
+        self.asked: list[Presented] = []
+        self.replies: list[Reply[Proof | PeerFault | None]] = []
+        self.cancelled = 0
+
+    def ask(self, presented: Presented, reply: Reply[Proof | PeerFault | None]) -> Callable[[], None]:
+        """Keep the question."""
+        self.asked.append(presented)
+        self.replies.append(reply)
+        return self.cancel
+
+    def cancel(self) -> None:
+        """Count it."""
+        self.cancelled += 1
+
+    def answer(self, answer: Proof | PeerFault | None) -> None:
+        """Answer the last question."""
+        self.replies.pop()(answer)
+
+
+def at(mode: str = "required", **rules: Any) -> tuple[Stage, FakeHook]:
+    hook = FakeHook()
+    return stage(authentication=mode, connect_hook=hook, **rules), hook
+
+
+def register(**identity: Any) -> dict[str, Any]:
+    return {"type": "c_client_register", "client_id": "c1", **identity}
+
+
+def connect(gw: Stage, path: str = "/ws", message: object = None, **more: Any) -> tuple[Session, MemoryPeer]:
+    session, peer = gw.connect(path, **more)
+    if message is not None:
+        gw.say(session, message)
+    return session, peer
+
+
+def test_it_is_shown_the_handshake_and_the_first_message() -> None:
+    gw, hook = at()
+    _, peer = connect(gw, "/ws", register(), headers={"cookie": "s=1", "x": "y"}, query="a=b", address="192.0.2.7")
+    assert hook.asked == [
+        Presented("/ws", "a=b", "192.0.2.7", {"cookie": "s=1"}, json.dumps(register()).encode()),
+    ]
+    assert not peer.messages, "nothing is said before it has answered"
+    hook.answer(Proof("ann", expires_at=gw.clock.wall() + 60))
+    said = peer.take()[0]
+    assert (said["type"], said["user_id"], said["expires_at"]) == (
+        "registration_success",
+        "ann",
+        gw.clock.wall() + 60,
+    )
+
+
+def test_what_comes_meanwhile_is_taken_in_its_order() -> None:
+    gw, hook = at()
+    session, peer = connect(gw, message=register())
+    gw.say(session, {"type": "heartbeat"})
+    gw.say(session, register(user_id="bob"))
+    assert not peer.messages
+    hook.answer(ANN)
+    assert [message["type"] for message in peer.take()] == [
+        "registration_success",
+        "heartbeat",
+        "registration_rejected",
+    ]
+    assert peer.close_code == CloseCode.NOT_ALLOWED
+    assert len(hook.asked) == 1
+
+
+MESSAGES: list[tuple[str, object, str]] = [
+    ("/ws", register(), "registration_rejected"),
+    ("/", {"type": "connect", "data": {}}, "error"),
+    ("/", {"type": "request", "msg_id": "m", "data": {"action": "get_time"}}, "error"),
+    ("/", {"command": "echo", "request_id": "r"}, ""),
+    ("/requester", {"command": "echo", "request_id": "r"}, ""),
+    ("/", b"nonsense", "error"),
+    ("/ws/ann", None, "error"),
+]
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize("production", [False, True])
+@pytest.mark.parametrize(("fault", "code"), [(REFUSED, 4001), (AWAY, 1013)])
+@pytest.mark.parametrize(("path", "message", "answered"), MESSAGES)
+def test_who_is_refused_is_told_in_its_dialect_and_closed(
+    mode: str, production: bool, fault: PeerFault, code: int, path: str, message: object, answered: str
+) -> None:
+    gw, hook = at(mode, production=production)
+    session, peer = connect(gw, path, message)
+    hook.answer(fault)
+    told = peer.take()
+    assert told, "it is told why"
+    if answered:
+        assert any(one["type"] == answered for one in told)
+    else:
+        assert told[0]["success"] is False
+    if message != b"nonsense":
+        assert peer.close_code == code
+    else:
+        assert peer.close_code in (code, 1003)
+    assert session not in gw.gateway.hub
+
+
+@pytest.mark.parametrize("production", [False, True])
+def test_every_dialect_comes_in_with_a_proof(production: bool) -> None:
+    gw, hook = at(production=production)
+    _, peer = connect(gw, "/", {"type": "connect", "data": {"client_id": "e1"}})
+    hook.answer(ANN)
+    assert peer.take()[0]["type"] == "connect"
+    _, peer = connect(gw, "/requester", {"command": "echo", "request_id": "r"})
+    hook.answer(Proof(role="requester"))
+    assert peer.take()[0]["error"] == "No available workers"
+    session, peer = connect(gw, "/ws/ann")
+    hook.answer(ANN)
+    assert session.identity.user_id == "ann"
+    assert peer.close_code is None
+    _, peer = connect(gw, "/worker")
+    hook.answer(Proof(role="worker", commands=("echo",)))
+    assert peer.take()[0]["type"] == "connect"
+
+
+def test_the_path_of_another_user_is_refused() -> None:
+    gw, hook = at()
+    session, peer = connect(gw, "/ws/bob")
+    hook.answer(ANN)
+    assert peer.close_code == CloseCode.NOT_ALLOWED
+    assert session not in gw.gateway.hub
+
+
+@pytest.mark.parametrize(("mode", "code"), [("optional", None), ("required", CloseCode.NOT_AUTHENTICATED)])
+def test_nobody_in_particular(mode: str, code: int | None) -> None:
+    gw, hook = at(mode)
+    _, peer = connect(gw, message=register(user_id="ann"))
+    hook.answer(None)
+    assert peer.close_code == code
+
+
+def test_a_worker_with_its_own_secret_needs_no_hook() -> None:
+    gw, hook = at(production=True, handshake_key="a-handshake-key-of-this-test")
+    session, peer = connect(gw, "/worker")
+    hook.answer(REFUSED)
+    assert peer.close_code is None
+    gw.say(session, {"type": "handshake", "data": {"handshake_key": "a-handshake-key-of-this-test"}})
+    assert session.worker is not None
+
+
+def test_one_with_an_api_key_is_not_asked_about() -> None:
+    key = "an-api-key-of-this-test-0123456789"
+    gw, hook = at(api_keys=[key])
+    connect(gw, message=register(), headers={"authorization": f"Bearer {key}"})
+    assert not hook.asked
+
+
+def test_the_question_is_given_up_when_the_client_goes() -> None:
+    gw, hook = at()
+    session, peer = connect(gw, message=register())
+    gw.close(session)
+    assert hook.cancelled == 1
+    hook.answer(ANN)  # too late, and for nobody
+    assert not peer.messages
+
+
+def test_what_is_kept_meanwhile_is_bounded() -> None:
+    gw, hook = at()
+    session, peer = connect(gw, message=register())
+    for _ in range(MAX_KEPT):
+        gw.say(session, {"type": "heartbeat"})
+    assert peer.close_code == CloseCode.POLICY
+    assert hook.cancelled == 1
+    hook.replies.clear()
+
+
+def test_one_that_never_speaks_is_closed() -> None:
+    gw, hook = at(registration_timeout=5.0)
+    _, peer = gw.connect("/ws")
+    gw.pass_time(6)
+    assert peer.close_code == CloseCode.SILENT
+    assert not hook.asked
+
+
+def test_it_is_closed_when_the_proof_ends() -> None:
+    gw, hook = at()
+    _, peer = connect(gw, message=register())
+    hook.answer(Proof("ann", expires_at=gw.clock.wall() + 5))
+    gw.pass_time(29)
+    assert peer.close_code is None
+    gw.pass_time(2)
+    assert peer.close_code == CloseCode.NOT_AUTHENTICATED

@@ -1,0 +1,89 @@
+"""Posting to real servers that hang, lie, go on for ever or send elsewhere."""
+
+import hashlib
+import hmac
+import time
+
+import pytest
+import trio
+
+from service.outgoing.network import Judge, anywhere, public_and
+from service.outgoing.post import NotPosted, Poster
+from service.outgoing.signature import signature
+
+from .servers import Answer, Asked, back_end
+
+KEYS = (b"the-old-key", b"the-new-key")
+
+
+def poster(url: str, judge: Judge = anywhere, keys: tuple[bytes, ...] = ()) -> Poster:
+    return Poster(url, judge, limit=1000, connections=2, keys=keys, agent="test")
+
+
+async def test_a_post_is_signed_with_every_key_and_answered() -> None:
+    with back_end(lambda asked: Answer(201, b'{"a":1}', {"X-Y": "z"})) as server:
+        posting = poster(f"{server.url}/hook?x=1", keys=KEYS)
+        try:
+            posted = await posting.post(b'{"id":1}', timeout=10)
+        finally:
+            await posting.aclose()
+        assert (posted.status, posted.body, posted.headers["x-y"]) == (201, b'{"a":1}', "z")
+        (asked,) = server.asked
+    assert (asked.path, asked.body, asked.headers["content-type"]) == ("/hook?x=1", b'{"id":1}', "application/json")
+    t, *given = asked.headers["portico-signature"].split(",")
+    assert abs(time.time() - int(t.removeprefix("t="))) < 60
+    signed = t.removeprefix("t=").encode() + b"." + asked.body
+    assert given == ["v1=" + hmac.new(key, signed, hashlib.sha256).hexdigest() for key in KEYS]
+
+
+def test_a_signature_that_anybody_can_check() -> None:
+    # The vector of the protocol reference.
+    assert signature([b"secret"], b'{"id":"1"}', 1732000000.9) == (
+        "t=1732000000,v1=" + hmac.new(b"secret", b'1732000000.{"id":"1"}', hashlib.sha256).hexdigest()
+    )
+
+
+FAULTS = [
+    (Answer(hangs=True), "no whole answer within 0.5 s"),
+    (Answer(endless=True), "the answer is too long"),
+    (Answer(200, b"x" * 40_000), "the answer is too long"),
+    (Answer(raw=b"garbage\r\n\r\n"), "it does not speak HTTP"),
+    (Answer(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"), "it does not speak HTTP"),
+    (Answer(raw=b""), "it does not speak HTTP"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason"), FAULTS)
+async def test_what_goes_wrong_is_one_exception_with_a_reason(answer: Answer, reason: str) -> None:
+    with back_end(lambda asked: answer) as server:
+        posting = poster(server.url)
+        with pytest.raises(NotPosted, match=reason):
+            await posting.post(b"{}", timeout=0.5 if answer.hangs else 20)
+        await posting.aclose()
+
+
+async def test_a_redirect_is_an_answer_and_not_followed() -> None:
+    with back_end(lambda asked: Answer(302, b"", {"Location": "/elsewhere"})) as server:
+        posting = poster(server.url)
+        assert (await posting.post(b"{}", timeout=10)).status == 302
+        await posting.aclose()
+        assert len(server.asked) == 1
+
+
+async def test_a_private_address_gets_nothing() -> None:
+    def none(_: Asked) -> Answer:
+        raise AssertionError("it was asked")
+
+    with back_end(none) as server:
+        with pytest.raises(NotPosted, match="private address"):
+            await poster(server.url, public_and(())).post(b"{}", timeout=10)
+        assert not server.asked
+
+
+async def test_cancelling_is_safe() -> None:
+    with back_end(lambda asked: Answer(hangs=True)) as server:
+        posting = poster(server.url)
+        with trio.move_on_after(0.2) as scope:
+            await posting.post(b"{}", timeout=30)
+        assert scope.cancelled_caught
+        await posting.aclose()
