@@ -34,6 +34,22 @@ class Posted(NamedTuple):
     body: bytes
 
 
+class _Body:
+    """A request's body. Given as bytes, httpcore makes an asynchronous generator of it, which nobody closes where the
+    request is cancelled while it is written."""
+
+    def __init__(self, body: bytes) -> None:
+        self._parts = [body]
+
+    def __aiter__(self) -> "_Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
+
+
 class Poster:
     """Posts to one URL. `limit`: bytes of an answer's body; `connections`: at a time; `keys` sign, if there are any."""
 
@@ -49,12 +65,18 @@ class Poster:
     async def post(self, body: bytes, *, timeout: float, headers: Sequence[tuple[str, str]] = ()) -> Posted:
         """Post a JSON body; the whole takes at most `timeout` seconds. Raises NotPosted. Cancelling is safe: the server
         may have got it."""
-        named = [("Content-Type", "application/json"), ("User-Agent", self._agent), ("Accept", "application/json")]
+        named = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("User-Agent", self._agent),
+            ("Accept", "application/json"),
+        ]
         if self._keys:
             named.append((HEADER, signature(self._keys, body, time.time())))
         try:
             with trio.fail_after(timeout):
-                response = await self._connected().request("POST", self._url, headers=[*named, *headers], content=body)
+                named += headers
+                response = await self._connected().request("POST", self._url, headers=named, content=_Body(body))
         except trio.TooSlowError:
             raise NotPosted(f"no whole answer within {timeout:g} s") from None
         except NotAllowed:
