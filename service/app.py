@@ -3,7 +3,7 @@
 The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 
     Hypercorn's worker
-    ├── a task for each connection over TLS or on a Unix socket
+    ├── a task for each connection over a TLS of Hypercorn's own, or on a Unix socket
     └── the Quart app's nursery ── Node.run
                                    ├── the reactor, with a listener for each port, and a task for each HTTP request
                                    │   that waits
@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -47,10 +48,12 @@ from service.http.access import CallerRates
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.parts import parts_of
+from service.http.redirect import Redirects
 from service.log_writer import say, writer_for
 from service.observe import LogJournal, event_of, make_log
 from service.roles import HttpOnly
 from service.settings import Settings
+from service.settings.certificates import certificate_problems
 from service.settings.fingerprint import fingerprints
 from service.supervision.link import Supervised
 from service.tokens.api_key_file import ApiKeyFile
@@ -58,13 +61,14 @@ from service.tokens.connect_hook import ConnectHook
 from service.tokens.key_store import KeyLog, KeyStore, TokenRules
 from service.tokens.keys import BadKey
 from service.transports import asgi, front_door
-from service.transports.door import Door
+from service.transports.door import Door, Log
 from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
-from service.transports.listener import deafen, open_listeners, why_it_cannot_listen
+from service.transports.listener import open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
+from service.transports.server_certificates import Certificates, TlsFiles
 
 TICK: Final = 0.1
 LATECOMERS: Final = 0.5
@@ -108,9 +112,11 @@ class Node:
         self._http_sockets: list[socket.socket] | None = None
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
+        self._redirect_sockets: list[socket.socket] | None = None
         self.deployment = self._deployment()
         self.keys = _key_store(settings, self.log)
         self.connect_hook = _connect_hook(settings, self.log)
+        self.certificates = _certificates(settings, self._note)
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
@@ -127,6 +133,8 @@ class Node:
             self.gateway.counters.others.append(self.connect_hook.metrics)
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
+        if self.certificates is not None:
+            self.gateway.counters.others.append(self.certificates.metrics)
         try:
             extend(self.gateway, settings.extensions)
         except ExtensionError as error:
@@ -182,7 +190,9 @@ class Node:
             http_api=api,
             accepted_connections=accepted,
             address_of=address_of,
-            take_over=lambda sock, received: self.handed_over.take(sock, received),
+            take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
+            certificates=self.certificates,
+            redirects=None if settings.redirect_port is None else Redirects(parts, self._tls_port, self._broke),
         )
         self.app: QuartTrio = create_http(api, resolver=proxies.resolve)
         self.app.before_serving(self._start)
@@ -211,7 +221,7 @@ class Node:
             pong_timeout=settings.pong_timeout,
             compression=settings.compression,
             h2c=settings.h2c,
-            tls=_tls_files(settings),
+            tls=None if self.certificates is None else self.certificates.reload,
         )
         front_door.install(self.app, self.door)
         self.handed_over = HandedOver(self.app, self.door)
@@ -281,6 +291,14 @@ class Node:
         self.gateway.counters.background_restarts[name] += 1
         self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
 
+    def _tls_port(self) -> int:
+        """Where clients reach this gateway over TLS."""
+        public = self.settings.public_websocket_url
+        parts = None if public is None else urlsplit(public)
+        if parts is not None and parts.scheme == "wss":
+            return parts.port or 443
+        return self.places.http_port
+
     # Start and stop
 
     async def bind(self, *, reuse_port: bool = False) -> None:
@@ -289,10 +307,14 @@ class Node:
         `reuse_port`: share them with the other processes of the same gateway. Raises StartError.
         """
         settings = self.settings
-        if self._speaks_tls:
-            # The reactor's own ports don't, and those that nobody asked for would be open by surprise.
+        if self._speaks_tls and self.certificates is None:
+            # Hypercorn's certificate is not ours to use, and ports that nobody asked for would be open by surprise.
             self.places.websocket_port = None
             return
+        if settings.redirect_port is not None:
+            self._redirect_sockets = await _listen(
+                settings.host, settings.redirect_port, "PORTICO_REDIRECT_PORT", reuse_port
+            )
         if settings.websocket_port is not None:
             self._websocket_sockets = await _listen(
                 settings.host, settings.websocket_port, "WEBSOCKET_PORT", reuse_port
@@ -305,6 +327,7 @@ class Node:
         """`bind`, where a supervisor has bound them."""
         self._websocket_sockets = sockets.get("websocket")
         self._worker_sockets = sockets.get("worker")
+        self._redirect_sockets = sockets.get("redirect")
         if self._websocket_sockets is not None:
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
 
@@ -317,7 +340,7 @@ class Node:
 
         `by_hypercorn`: with a certificate that Hypercorn was given. Raises StartError.
         """
-        ours = self.door.tls is not None
+        ours = self.certificates is not None
         if ours and by_hypercorn:
             raise StartError(
                 "Hypercorn has a certificate (--certfile), and PORTICO_TLS_CERT is set too: leave one of them out."
@@ -325,6 +348,12 @@ class Node:
         if by_hypercorn and (plain := self.settings.plain_ports()):
             raise StartError(" ".join(plain))
         self._speaks_tls = ours or by_hypercorn
+        self.places.tls = ours
+        if self.certificates is not None:
+            try:
+                self.certificates.load()
+            except OSError as error:  # it was good when the settings were read
+                raise StartError(f"PORTICO_TLS_CERT and PORTICO_TLS_KEY cannot be used ({error}).") from None
 
     def own_process(self) -> None:
         """The process is this node's alone: its garbage collector, and what nobody can catch (a finalizer's exception,
@@ -365,7 +394,7 @@ class Node:
             )
 
     async def _start(self) -> None:
-        if self.door.tls is not None and not self._speaks_tls:
+        if self.certificates is not None and not self._speaks_tls:
             raise StartError(
                 "PORTICO_TLS_CERT is set, but this server can't be told of it and would speak plain HTTP: start the "
                 "gateway with portico serve, or give the server the certificate itself (hypercorn --certfile … "
@@ -388,7 +417,11 @@ class Node:
 
     def ports(self) -> dict[str, int]:
         """The ports of the reactor's own that are bound, by what they are for."""
-        bound = {"websocket": self._websocket_sockets, "worker": self._worker_sockets}
+        bound = {
+            "websocket": self._websocket_sockets,
+            "worker": self._worker_sockets,
+            "redirect": self._redirect_sockets,
+        }
         return {name: sockets[0].getsockname()[1] for name, sockets in bound.items() if sockets}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -402,6 +435,7 @@ class Node:
                     ("http", self._http_sockets),
                     ("websocket", self._websocket_sockets),
                     ("worker", self._worker_sockets),
+                    ("redirect", self._redirect_sockets),
                 ):
                     if sockets:
                         await nursery.start(self.reactor.accept_from, sockets, kind)
@@ -414,6 +448,8 @@ class Node:
                     nursery.start_soon(self.background.keep, "api keys", self.key_file.run)
                 if self.connect_hook is not None:
                     nursery.start_soon(self.background.keep, "connect hook", self.connect_hook.run)
+                if self.certificates is not None:
+                    nursery.start_soon(self.background.keep, "certificates", self.certificates.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
@@ -513,10 +549,8 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
         node.take(supervised.sockets)
         sockets = supervised.sockets["http"]
     node.places.http_port = sockets[0].getsockname()[1]
-    if node.door.tls is None:
-        # The reactor accepts by itself, and hands over what it can't serve.
-        node.accept_http_from(sockets)
-        sockets = []
+    # The reactor accepts by itself, and hands over what it can't serve.
+    node.accept_http_from(sockets)
     node.own_process()
     shutdown = trio.Event()
     ending = False
@@ -527,6 +561,9 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
             heard = 0
             async for number in signals:
                 if number == signal.SIGHUP:
+                    if node.certificates is not None:
+                        node.certificates.reload("SIGHUP")
+                        continue
                     node.log.warning("SIGHUP does nothing to one process", remedy="restart it, or run several workers")
                     continue
                 heard += 1
@@ -552,8 +589,6 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                 nursery.start_soon(hand_over)
 
     async def hand_over() -> None:
-        for sock in sockets:
-            deafen(sock)
         node.reactor.stop_accepting(leave=True)
         await trio.sleep(LATECOMERS)
         await end()
@@ -573,7 +608,7 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
         nursery.start_soon(heed_signals)
 
         async def serve_until_shutdown(task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
-            await serve_http(node.app, door=node.door, shutdown=shutdown, sockets=sockets, task_status=task_status)
+            await serve_http(node.app, door=node.door, shutdown=shutdown, sockets=[], task_status=task_status)
             nursery.cancel_scope.cancel()
 
         await nursery.start(serve_until_shutdown)
@@ -589,7 +624,7 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                     api_type=settings.api_type,
                     host=settings.host,
                     http_port=node.places.http_port,
-                    tls=node.door.tls is not None,
+                    tls=node.certificates is not None,
                     ports=node.ports(),
                     command=how_it_was_called(),
                 ),
@@ -605,11 +640,12 @@ async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
     supervised.say("ready")
 
 
-def _tls_files(settings: Settings) -> tuple[str, str] | None:
-    """The certificate and its key, or None where the port speaks plain HTTP."""
+def _certificates(settings: Settings, log: Log) -> Certificates | None:
+    """What TLS is spoken with, or None where the ports speak plain HTTP."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return settings.tls_cert, settings.tls_key
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    return Certificates(files, lambda: certificate_problems(*files), log)
 
 
 def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:
@@ -708,6 +744,7 @@ async def rehearse(settings: Settings) -> list[str]:
         ("PORT", settings.port),
         ("WEBSOCKET_PORT", settings.websocket_port),
         ("WORKER_PORT", settings.worker_port),
+        ("PORTICO_REDIRECT_PORT", settings.redirect_port),
     ):
         if port is None:
             continue

@@ -29,6 +29,8 @@ EVENTS: Final = {
     "accept_paused": "accepting paused, for want of descriptors or memory",
     "accept_resumed": "accepting again",
     "access_log_off": "Hypercorn's access log stays off",
+    "certificate_kept": "the certificate can't be read again, and the one before stays in force",
+    "certificate_read": "the certificate was read again",
     "contained_error": "an error was kept to its connection",
     "descriptor_lost": "a descriptor was lost",
     "drain_failed": "the drain failed",

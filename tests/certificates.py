@@ -28,12 +28,12 @@ class Certificate:
         return context
 
 
-def make_certificate(folder: Path, name: str = "server") -> Certificate:
-    """A fresh one. Skips the test where there is no `openssl`."""
+def make_certificate(folder: Path, name: str = "server", *, called: str = "localhost") -> Certificate:
+    """A fresh one, for the host `called`. Skips the test where there is no `openssl`."""
     made = Certificate(folder / f"{name}.pem", folder / f"{name}.key")
-    extensions = ("subjectAltName=DNS:localhost,IP:127.0.0.1", "keyUsage=critical,digitalSignature,keyCertSign")
+    extensions = (f"subjectAltName=DNS:{called},IP:127.0.0.1", "keyUsage=critical,digitalSignature,keyCertSign")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", "/CN=localhost", "-days", "2", "-keyout", str(made.key), "-out", str(made.file)]
+    command += ["-subj", f"/CN={called}", "-days", "2", "-keyout", str(made.key), "-out", str(made.file)]
     for extension in extensions:
         command += ["-addext", extension]
     try:

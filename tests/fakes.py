@@ -27,6 +27,7 @@ from service.core.cluster.backplane import Publication, Published
 from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.ports import BACKLOG, HttpAnswer
+from service.core.proof import Proof
 from service.core.push.login_store import Login
 from service.core.push.logins import Ending
 from service.core.reply import Reply
@@ -220,6 +221,7 @@ class FakeHandshake:
     scheme: str = "http"
     host: str = "gw.example.com:8766"
     kind: str = "websocket"
+    certificate: Proof | None = None
 
 
 def handshake(

@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +19,7 @@ import h2.events
 import httpx
 import pytest
 import trio
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 
 from portico.client.link import LinkOptions
@@ -27,6 +30,7 @@ from tests.transports.raw import TEXT, close_frame, frame
 
 pytestmark = pytest.mark.live
 
+KEY = "a-key-of-sixteen-characters-or-more"
 REGISTER = json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"})
 
 
@@ -59,6 +63,118 @@ def test_https_and_wss_on_one_port_and_nothing_beside_it(tmp_path: Path, made: C
             plain.sendall(b"GET /livez HTTP/1.1\r\nHost: gw\r\n\r\n")
             assert b"HTTP/" not in read_all(plain)
         assert listening_ports(running) == {port}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_ports_of_their_own_a_redirect_and_workers_with_certificates(
+    tmp_path: Path, made: Certificate, server: str
+) -> None:
+    robot, stranger = (make_certificate(tmp_path, name, called=name) for name in ("robot", "stranger"))
+    used = Certificate(tmp_path / "used.pem", tmp_path / "used.key")
+    swap(used, made)
+    http, websocket, worker, redirect = free_ports(4)
+    settings = {
+        "ENVIRONMENT": "production",
+        "PORTICO_API_KEYS": KEY,
+        "WEBSOCKET_PORT": websocket,
+        "WORKER_PORT": worker,
+        "PORTICO_REDIRECT_PORT": redirect,
+        "PORTICO_TLS_CLIENT_CA": robot.file,
+    }
+    with gateway(tmp_path, server=server, certificate=used, port=http, settings=settings) as running:
+        with httpx.Client(base_url=running.base_url, verify=made.trusted(), trust_env=False) as https:
+            found = https.get("/api/b-client/websocket-info").json()
+            assert found["websocket_url"] == f"wss://127.0.0.1:{websocket}"
+            # By arithmetic, too: a client that knows the port builds the same address.
+            assert found["websocket_port"] == websocket
+        with connect(found["websocket_url"], ssl=made.trusted(), proxy=None) as client:
+            client.send(REGISTER)
+            assert json.loads(client.recv(30))["type"] == "registration_success"
+
+            # In plain HTTP there is only the way to https.
+            with httpx.Client(base_url=f"http://127.0.0.1:{redirect}", trust_env=False) as plain:
+                for method, path in (
+                    ("GET", "/api/health?a=b%20c"),
+                    ("POST", "/api/notifications"),
+                    ("GET", "/ws/a%20b"),
+                ):
+                    answer = plain.request(method, path, headers={"authorization": f"Bearer {KEY}"})
+                    assert (answer.status_code, answer.headers["location"]) == (308, f"https://127.0.0.1:{http}{path}")
+                upgrade = plain.get("/ws", headers={"connection": "upgrade", "upgrade": "websocket"})
+                assert (upgrade.status_code, upgrade.headers["location"]) == (308, f"https://127.0.0.1:{http}/ws")
+                assert plain.get("/", headers={"host": "a b"}).status_code == 400
+
+            # A worker by its certificate, under the name in it; nobody else's name, and no other authority's.
+            where = f"wss://127.0.0.1:{worker}"
+            with connect(where, ssl=showing(made, robot), proxy=None) as machine:
+                assert json.loads(machine.recv(30))["type"] == "connect"
+                machine.send(json.dumps({"type": "connect", "data": {"role": "worker", "client_id": "robot/7"}}))
+                assert json.loads(machine.recv(30))["data"]["client_id"] == "robot/7"
+                machine.send(json.dumps({"type": "connect", "data": {"role": "worker", "client_id": "other"}}))
+                assert code_of(machine) == 4003
+            with (
+                pytest.raises((ssl.SSLError, ConnectionClosed, OSError, InvalidMessage)),
+                connect(where, ssl=showing(made, stranger), proxy=None) as nobody,
+            ):
+                nobody.recv(30)
+            with connect(where, ssl=made.trusted(), proxy=None) as none:
+                none.send(json.dumps({"type": "connect", "data": {"role": "worker"}}))
+                assert code_of(none) == 4001
+
+            # A new certificate, by a signal and by itself; one that can't be used changes nothing.
+            new = make_certificate(tmp_path, "new")
+            swap(used, new)
+            wait_for(running, "the certificate was read again", 1)
+            with httpx.Client(base_url=running.base_url, verify=new.trusted(), trust_env=False) as https:
+                assert https.get("/livez").status_code == 200
+            used.file.write_text("nothing\n")
+            wait_for(running, "the one before stays in force", 1)
+            hang_up(running)
+            wait_for(running, "the one before stays in force", 2)
+            with httpx.Client(base_url=running.base_url, verify=new.trusted(), trust_env=False) as https:
+                assert https.get("/livez").status_code == 200
+            client.send(REGISTER)
+            assert json.loads(client.recv(30))["type"] == "registration_success"
+
+
+def swap(used: Certificate, new: Certificate) -> None:
+    """As certificate clients do it: each file is replaced by a rename, the key first."""
+    for place, source in ((used.key, new.key), (used.file, new.file)):
+        beside = place.with_suffix(".new")
+        beside.write_bytes(source.read_bytes())
+        beside.rename(place)
+
+
+def code_of(client: ClientConnection) -> int | None:
+    """Read on to the Close."""
+    try:
+        while True:
+            client.recv(30)
+    except ConnectionClosed as closed:
+        return None if closed.rcvd is None else closed.rcvd.code
+
+
+def showing(made: Certificate, own: Certificate) -> ssl.SSLContext:
+    """A client's TLS, with a certificate of its own."""
+    context = made.trusted()
+    context.load_cert_chain(own.file, own.key)
+    return context
+
+
+def hang_up(running: Running) -> None:
+    """SIGHUP to the process that serves; Hypercorn's master passes it on by starting workers anew, so not to that."""
+    children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
+    for pid in children or [str(running.process.pid)]:
+        if b"multiprocessing.resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(int(pid), signal.SIGHUP)
+
+
+def wait_for(running: Running, text: str, times: int) -> None:
+    """Until the log has the text so many times."""
+    give_up = time.monotonic() + 30
+    while running.said().count(text) < times:
+        assert time.monotonic() < give_up, running.said()
+        time.sleep(0.05)
 
 
 def read_all(sock: socket.socket) -> bytes:

@@ -37,7 +37,7 @@ def serve(
 
     On the first signal every connection is closed within PORTICO_DRAIN_SECONDS; on the second the gateway
     ends at once. With --workers, SIGHUP replaces the processes one after another, and one that dies is
-    started again. Without, SIGHUP does nothing.
+    started again. Without, SIGHUP has the certificate read again, where PORTICO_TLS_CERT is set.
 
     Exit code 0 after a signal, 1 if the gateway failed, 2 if it cannot start: standard error says why.
     """
@@ -85,6 +85,7 @@ def _supervise(settings: Settings, options: list[str]) -> int:
     from service.supervision.supervisor import Supervisor
 
     numbers = {"http": settings.port, "websocket": settings.websocket_port, "worker": settings.worker_port}
+    numbers["redirect"] = settings.redirect_port
     redis = None
     if settings.redis_url is None:
         try:
@@ -98,7 +99,12 @@ def _supervise(settings: Settings, options: list[str]) -> int:
         ports=Ports(
             settings.host,
             {kind: number for kind, number in numbers.items() if number is not None},
-            {"http": "PORT", "websocket": "WEBSOCKET_PORT", "worker": "WORKER_PORT"},
+            {
+                "http": "PORT",
+                "websocket": "WEBSOCKET_PORT",
+                "worker": "WORKER_PORT",
+                "redirect": "PORTICO_REDIRECT_PORT",
+            },
         ),
         redis=redis,
         drain_seconds=settings.drain_seconds,

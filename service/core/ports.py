@@ -108,6 +108,9 @@ class Handshake(Protocol):
     def host(self) -> str: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def certificate(self) -> Proof | None:
+        """What a client's certificate, which the transport has checked, says of it."""
 
 
 class HttpHead(Handshake, Protocol):

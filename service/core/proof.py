@@ -111,10 +111,7 @@ class Proof:
         """
         if asked.user_id is not None and asked.user_id != self.user_id:
             raise not_allowed("user_id")
-        for name, allowed in self.fields.items():
-            value: str | None = getattr(asked, name)
-            if value is not None and not matches(allowed, value):
-                raise not_allowed(name)
+        self.check_fields(asked)
         if asked.user_id == self.user_id:
             return asked
         return Identity(
@@ -126,6 +123,13 @@ class Proof:
             asked.cluster_id,
             asked.channel_id,
         )
+
+    def check_fields(self, asked: Identity) -> None:
+        """Raises PeerFault (4003) for a field that it restricts and doesn't allow."""
+        for name, allowed in self.fields.items():
+            value: str | None = getattr(asked, name)
+            if value is not None and not matches(allowed, value):
+                raise not_allowed(name)
 
     def may_use(self, command: str) -> bool:
         """Whether it may call (a requester, a client) or serve (a worker) this command."""

@@ -41,6 +41,11 @@ _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{0,5}})?")
 
 
+def is_host(text: str) -> bool:
+    """Whether a Host header is a host name or an address, with a port or without."""
+    return _HOST.fullmatch(text) is not None
+
+
 class Api:
     """Routes with their handlers."""
 
@@ -84,7 +89,7 @@ class Api:
     def call(self, head: HttpHead) -> "Call | None":
         """What answers this request; None if no route has its path. Never raises."""
         host = head.headers.get("host")
-        if host and not _HOST.fullmatch(host):
+        if host and not is_host(host):
             return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
         methods = self._paths.get(head.path)
         parameters: Mapping[str, str] = {}

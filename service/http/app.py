@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer, Resolver
+from service.core.proof import Proof
 
 from .answers import fault_answer
 from .api import Api, Call
@@ -59,6 +60,7 @@ class AsgiHead:
     host: str
     kind: str = "websocket"
     prefix: str = ""
+    certificate: Proof | None = None
 
 
 def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:

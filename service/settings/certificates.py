@@ -12,18 +12,24 @@ from .forms import quoted
 
 CERT: Final = "PORTICO_TLS_CERT"
 KEY: Final = "PORTICO_TLS_KEY"
+CLIENT_CA: Final = "PORTICO_TLS_CLIENT_CA"
 
-_BEGINS: Final = {CERT: b"-----BEGIN CERTIFICATE-----", KEY: b"PRIVATE KEY-----"}
-_HOLDS: Final = {CERT: "certificate", KEY: "private key"}
+_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+_BEGINS: Final = {CERT: _CERTIFICATE, KEY: b"PRIVATE KEY-----", CLIENT_CA: _CERTIFICATE}
+_HOLDS: Final = {CERT: "certificate", KEY: "private key", CLIENT_CA: "certificate"}
 
 
 class _Encrypted(Exception):
     """The key wants a password."""
 
 
-def certificate_problems(certificate: str | None, key: str | None) -> Iterator[str]:
-    """A sentence for everything that keeps the two files from being used; nothing if neither is given."""
+def certificate_problems(
+    certificate: str | None, key: str | None, client_authority: str | None = None
+) -> Iterator[str]:
+    """A sentence for everything that keeps the files from being used; nothing if none is given."""
     if certificate is None or key is None:
+        if client_authority is not None and certificate is None and key is None:
+            yield f"{CLIENT_CA} is set without {CERT}: clients show certificates over TLS only; set {CERT} and {KEY}."
         if certificate is not None:
             yield f"{CERT} is set without {KEY}: set both, or neither."
         elif key is not None:
@@ -31,6 +37,8 @@ def certificate_problems(certificate: str | None, key: str | None) -> Iterator[s
         return
     unusable = [sentence for name, path in ((CERT, certificate), (KEY, key)) for sentence in _unusable(name, path)]
     yield from unusable or _mismatch(certificate, key)
+    if client_authority is not None:
+        yield from list(_unusable(CLIENT_CA, client_authority)) or _no_authority(client_authority)
 
 
 def _unusable(name: str, path: str) -> Iterator[str]:
@@ -47,6 +55,14 @@ def _unusable(name: str, path: str) -> Iterator[str]:
     if _BEGINS[name] not in content:
         what = _HOLDS[name]
         yield f"{name} is {quoted(path)}, which holds no {what} in PEM form: set it to the file with the {what}."
+
+
+def _no_authority(path: str) -> Iterator[str]:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        reason = (getattr(error, "reason", None) or "damaged").replace("_", " ").lower()
+        yield f"{CLIENT_CA} ({quoted(path)}) cannot be used ({reason}): set it to the authority's certificates, in PEM."
 
 
 def _mismatch(certificate: str, key: str) -> Iterator[str]:

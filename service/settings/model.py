@@ -101,23 +101,31 @@ class Values(BaseSettings):
     )
     tls_cert: forms.FilePath = setting(
         WHERE,
-        "The certificate, in PEM form, with which `PORT` speaks HTTPS and wss, and nothing else: first the server's "
-        "own, then those that lead to the authority's. It is read once, at start.",
+        "The certificate, in PEM form, with which all ports speak HTTPS and wss, and nothing else: first the server's "
+        "own, then those that lead to the authority's. It is read again when it changes, and on SIGHUP.",
     )
     tls_key: forms.FilePath = setting(
         WHERE, "The key of that certificate, in PEM form and without a password. Set both, or neither."
     )
+    tls_client_ca: forms.FilePath = setting(
+        WHERE,
+        "Certificates of an authority, in PEM form: who shows one of its client certificates is let in as a worker, "
+        "under the name in it. Those who show none come in as ever. Read again with the server's certificate.",
+    )
+    redirect_port: forms.PortOrOff = setting(
+        WHERE,
+        "A port in plain HTTP that sends everybody to https on `PORT`, such as 80. Wants `PORTICO_TLS_CERT`.",
+        shown="off",
+    )
     websocket_port: forms.PortOrSame = setting(
         WHERE,
-        "A second port for WebSockets; same means that `PORT` is the only one. It speaks no TLS, so with "
-        "`PORTICO_TLS_CERT` there is none.",
+        "A second port for WebSockets; same means that `PORT` is the only one.",
         derive=defaults.websocket_port,
         shown="8766 in development, `PORT` + 1 in production, same where `DYNO` or `PORTICO_TLS_CERT` is set",
     )
     worker_port: forms.PortOrOff = setting(
         WHERE,
-        "A port where every connection is a worker, whatever its path. Empty is the same as off. It speaks no TLS, so "
-        "with `PORTICO_TLS_CERT` there is none.",
+        "A port where every connection is a worker, whatever its path. Empty is the same as off.",
         derive=defaults.worker_port,
         shown="8765 in development, off in production and where `PORTICO_TLS_CERT` is set",
     )

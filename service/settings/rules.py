@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Final
 
-from .certificates import CERT, KEY, certificate_problems
+from .certificates import CERT, CLIENT_CA, KEY, certificate_problems
 from .defaults import ignored_ports
 from .forms import quoted
 from .model import Values
@@ -19,7 +19,7 @@ Contradiction = tuple[frozenset[str], str]
 _MODE: Final = frozenset({"SERVICE_ROLE", "API_TYPE"})
 _PARTS: Final = frozenset({"REDIS_URL", "REDIS_HOST", *_MODE})
 _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT", *_MODE})
-_TLS: Final = frozenset({CERT, KEY})
+_TLS: Final = frozenset({CERT, KEY, CLIENT_CA})
 _PROOFS: Final = ("PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL", "PORTICO_CONNECT_URL")
 _AUTH: Final = frozenset({"PORTICO_AUTH", *_PROOFS})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
@@ -32,9 +32,14 @@ def contradictions(settings: Values) -> Iterator[Contradiction]:
     yield from ((_PARTS, sentence) for sentence in _parts(settings))
     yield from ((_PORTS, sentence) for sentence in _ports(settings))
     yield from ((_AUTH, sentence) for sentence in _tokens(settings))
-    yield from ((_TLS, sentence) for sentence in certificate_problems(settings.tls_cert, settings.tls_key))
-    if settings.tls_cert is not None:
-        yield from ((_PORTS | _TLS, sentence) for sentence in plain_ports(settings))
+    problems = certificate_problems(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    yield from ((_TLS, sentence) for sentence in problems)
+    if settings.redirect_port is not None and settings.tls_cert is None:
+        yield (
+            _TLS | {"PORTICO_REDIRECT_PORT"},
+            f"PORTICO_REDIRECT_PORT={settings.redirect_port} would send everybody to a port that speaks no TLS: set "
+            f"{CERT} and {KEY}, or leave it unset where a proxy has the certificate.",
+        )
 
 
 def _tokens(settings: Values) -> Iterator[str]:
@@ -65,15 +70,23 @@ def _parts(settings: Values) -> Iterator[str]:
 
 
 def _ports(settings: Values) -> Iterator[str]:
-    ports = {"PORT": settings.port, "WEBSOCKET_PORT": settings.websocket_port, "WORKER_PORT": settings.worker_port}
+    ports = {
+        "PORT": settings.port,
+        "WEBSOCKET_PORT": settings.websocket_port,
+        "WORKER_PORT": settings.worker_port,
+        "PORTICO_REDIRECT_PORT": settings.redirect_port,
+    }
     if settings.websocket_port == 65536:
         yield "PORT=65535 leaves no port above it for WebSockets: set WEBSOCKET_PORT to another port, or to same."
     for (one, number), (other, its_number) in combinations(ports.items(), 2):
         if not number or number != its_number:
             continue
-        by_default = [n for n in (one, other) if settings.origin(n.lower()) in ("default", "derived")]
+        by_default = [
+            n for n in (one, other) if settings.origin(n.lower().removeprefix("portico_")) in ("default", "derived")
+        ]
         note = f" ({by_default[0]} by default)" if by_default else ""
         remedy = {"WEBSOCKET_PORT": "WEBSOCKET_PORT=same for one port", "WORKER_PORT": "WORKER_PORT=off for none"}
+        remedy["PORTICO_REDIRECT_PORT"] = "PORTICO_REDIRECT_PORT=off for none"
         yield f"{one} and {other} are both {number}{note}: set another port, or {remedy[other]}."
 
 
@@ -84,8 +97,8 @@ def plain_ports(settings: Values) -> Iterator[str]:
         if number is not None and settings.origin(field) not in ("default", "derived"):
             name = field.upper()
             yield (
-                f"{name}={number} would be a port without TLS, which only PORT speaks: set {name}={right}, or leave it "
-                "unset."
+                f"{name}={number} would be a port without TLS, since Hypercorn has its certificate for PORT only: set "
+                f"PORTICO_TLS_CERT and PORTICO_TLS_KEY instead of it, or {name}={right}."
             )
 
 

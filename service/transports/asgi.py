@@ -18,6 +18,7 @@ from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
+from service.core.proof import Proof
 
 from .allowance import Allowance
 from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
@@ -44,6 +45,7 @@ class AsgiHandshake:
     scheme: str
     host: str
     kind: str = "websocket"
+    certificate: Proof | None = None
 
 
 def register(

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from portico.wire.codes import ABNORMAL, CloseCode
 from service.core.deadlines import DeadlineWheel
 from service.core.ports import Gate, HttpAnswer, HttpApi
+from service.core.proof import Proof
 
 from .allowance import Allowance
 from .close_frames import close_frame, skip_to_close
@@ -24,6 +25,7 @@ from .http1 import Http1, HttpHost, render
 from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
 from .outbound import Outbound, Writers
 from .poller import READABLE
+from .tls_session import TlsSession
 from .traffic import Traffic, shows_life
 
 PATIENCE: Final = 2.0
@@ -80,6 +82,10 @@ class Connection(Outbound):
     )
 
     transport: Final = "native"
+    scheme: str = "http"
+    """How the socket itself is spoken to, whatever proxies say."""
+    certificate: Proof | None = None
+    """What a client's certificate says of it, over TLS."""
 
     reactor: Host
 
@@ -139,6 +145,11 @@ class Connection(Outbound):
             self._ended()
             return
         self.counts.bytes_in += len(data)
+        self.received(data)
+
+    def received(self, data: bytes) -> None:
+        """What the peer said."""
+        state = self.state
         if state == OPEN:
             more = self.take(data) if self._inbox else self.cut(data)
             if more or not self.listening:
@@ -181,6 +192,11 @@ class Connection(Outbound):
             self._http_due(self._http, now)
         elif state != GONE:
             self.abandon()
+
+    @property
+    def tls(self) -> TlsSession | None:
+        """The TLS that is spoken on it, for whoever takes it over."""
+        return None
 
     def _http_due(self, http: Http1, now: float) -> None:
         if not http.due(now):

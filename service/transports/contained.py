@@ -6,6 +6,8 @@ What Hypercorn 0.18 leaves open is closed here:
 - A client that stops reading would hold its task for ever. It is cut when it takes nothing for the send timeout.
 - `Connection: close`, HTTP/1.0 and idle connections would stay open, because Quart-trio cancels the task that is about
   to close them. Sends and changes of state are shielded from that cancellation.
+- Over HTTP/2 a body that goes on after its request was answered would end the connection with all its other requests.
+  It is thrown away.
 - A socket that is closed with unread bytes in it is reset, and the client may lose our last answer. So it is
   half-closed first, and what the client still sends is thrown away for a moment.
 
@@ -37,9 +39,11 @@ from .http1 import render
 from .http_framing import Guard
 from .patient import PatientStream, TakesNothing
 from .request_head import asks_for_websocket, is_whole, may_be_get
+from .tls_stream import TlsStream
 from .traffic import CONNECTION, traffic
 
 _READ: Final = 64 * 1024
+_SECURE: Final = (trio.SSLStream, TlsStream)
 # How long the kernel keeps, after our end, bytes that nobody acknowledges, in ms: for peers whose machine is gone. Not
 # before: it would also end one that is slow to make room.
 _UNACKNOWLEDGED: Final = 60_000
@@ -47,6 +51,19 @@ _UNACKNOWLEDGED: Final = 60_000
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
 _LOOK: Final = 0.01
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class _Streams(dict[int, Any]):
+    """Hypercorn's HTTP/2 streams by number: what comes for one that is over goes nowhere."""
+
+    def __missing__(self, number: int) -> "_Over":
+        return _Over()
+
+
+class _Over:
+    async def handle(self, _: object) -> None:
+        """Nothing; its flow control is the connection's, and counted there."""
+        await trio.lowlevel.checkpoint()
 
 
 class ContainedServer(TCPServer):
@@ -117,7 +134,7 @@ class ContainedServer(TCPServer):
         """Say so to one connection too many, unless it speaks HTTP/2, and close it."""
         stream: Any = self.stream
         with trio.move_on_after(self._door.send_timeout), suppress(trio.BrokenResourceError):
-            if not (isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2"):
+            if not (isinstance(stream, _SECURE) and stream.selected_alpn_protocol() == "h2"):
                 await stream.send_all(render(answer, without_body=False, close=True))
         await self._close()
 
@@ -241,7 +258,7 @@ class ContainedServer(TCPServer):
         """Have HTTP/2 spoken only where both ends have agreed on it: by ALPN, or because the operator wants h2c. A
         proxy that passes `Upgrade` on would else tunnel to us whatever a client says (RFC 9113 section 3.3)."""
         stream: Any = self.stream
-        over_tls = isinstance(stream, trio.SSLStream)
+        over_tls = isinstance(stream, _SECURE)
         h2c = self._door.h2c and not over_tls
         self._guard = Guard(http_2=h2c or (over_tls and stream.selected_alpn_protocol() == "h2"), h2c=h2c)
         protocol: Any = self.protocol.protocol
@@ -308,6 +325,7 @@ class ContainedServer(TCPServer):
         that sends nothing else would stay for ever."""
         if not self._over_http_2 and isinstance(self.protocol.protocol, H2Protocol):
             self._over_http_2 = True
+            self.protocol.protocol.streams = _Streams(self.protocol.protocol.streams)
             if not self.protocol.protocol.streams:
                 await self.protocol_send(Updated(idle=True))
 
@@ -326,7 +344,7 @@ class ContainedServer(TCPServer):
     async def _close(self) -> None:
         try:
             with trio.move_on_after(self._door.linger):
-                if isinstance(self.stream, trio.SSLStream):
+                if isinstance(self.stream, _SECURE):
                     await self.stream.aclose()
                 else:
                     await self._send_eof()
@@ -336,7 +354,7 @@ class ContainedServer(TCPServer):
             await trio.aclose_forcefully(self.stream)
 
     async def _send_eof(self) -> None:
-        if isinstance(self.stream, trio.SSLStream):
+        if isinstance(self.stream, _SECURE):
             return  # TLS says goodbye when it is closed
         with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
             await self.stream.send_eof()
@@ -358,7 +376,7 @@ _ = H11Protocol._check_protocol  # or the front door says at start that this Hyp
 
 
 def _socket_of(stream: Any) -> Any:
-    return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+    return (stream.transport_stream if isinstance(stream, _SECURE) else stream).socket
 
 
 def _peer_of(sock: socket.socket) -> str:

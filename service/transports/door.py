@@ -44,7 +44,7 @@ class Door:
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     `h2c`: speak HTTP/2 in cleartext, to those who begin with it or ask to upgrade.
-    `tls`: the files with the certificate and its key, where the port is to speak TLS only.
+    `tls`: where the gateway speaks TLS with a certificate of its own, has it read again, and says why.
     `accepted_connections`: where those that are no WebSockets count, each for what `address_of` makes of its peer.
     """
 
@@ -61,7 +61,7 @@ class Door:
     max_head: int = 8192
     compression: bool = False
     h2c: bool = False
-    tls: tuple[str, str] | None = None
+    tls: Callable[[str], None] | None = None
     accepted_connections: AcceptedConnections = field(default_factory=Unlimited)
     address_of: Callable[[str], str | None] = str
 

@@ -125,10 +125,6 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
         await prepare(config.workers, config.ssl_enabled)
         taken = _taken(sockets, door)
         configure(config, door, announce=not taken)
-        if sockets is not None and door.tls is not None:
-            # They were bound when Hypercorn knew of no TLS yet.
-            sockets.secure_sockets += sockets.insecure_sockets
-            sockets.insecure_sockets = []
         if sockets is not None:
             for sock in (*sockets.secure_sockets, *sockets.insecure_sockets):
                 sock.listen(BACKLOG)
@@ -154,7 +150,9 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
 
             async def listen() -> None:
                 async for number in signals:
-                    if number == _IGNORED:
+                    if number == _IGNORED and door.tls is not None:
+                        door.tls("SIGHUP")
+                    elif number == _IGNORED:
                         door.log("SIGHUP does nothing to a worker", remedy="send it to Hypercorn's master, or restart")
                     else:
                         stop.set()
@@ -170,14 +168,15 @@ def _draining(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitab
 def _taken(sockets: Any, door: Door) -> bool:
     """Have the reactor accept by itself on what Hypercorn has bound for plain HTTP. Whether Hypercorn is left without:
     it then gets a socket that nobody connects to, and serves what is handed over."""
-    if sockets is None or door.accept is None or door.tls is not None or sockets.secure_sockets:
+    if sockets is None or door.accept is None or sockets.secure_sockets:
         return False
     ours = [sock for sock in sockets.insecure_sockets if sock.family in (socket.AF_INET, socket.AF_INET6)]
     if len(ours) < len(sockets.insecure_sockets):
         return False
+    scheme = "http" if door.tls is None else "https"
     for sock in ours:
         sock.listen(BACKLOG)
-        door.log("hypercorn_info", message=f"Running on http://{repr_socket_addr(sock.family, sock.getsockname())}")
+        door.log("hypercorn_info", message=f"Running on {scheme}://{repr_socket_addr(sock.family, sock.getsockname())}")
     door.accept(ours)
     sockets.insecure_sockets = [silent_listener()]
     return True

@@ -18,6 +18,8 @@ from .contained import ContainedServer
 from .door import Door
 from .http_server import configure
 from .patient import PatientStream
+from .tls_session import TlsSession
+from .tls_stream import TlsStream
 
 GRACE: Final = 0.3
 """Seconds that requests under way have at the end."""
@@ -52,12 +54,16 @@ class HandedOver:
             while self._nursery is not None and self._nursery.child_tasks:  # noqa: ASYNC110 - connections have no event
                 await trio.sleep(_LOOK)
 
-    def take(self, sock: socket.socket, received: bytes) -> None:
-        """Serve this connection, of which so much was read. Once `run` has ended it is closed."""
+    def take(self, sock: socket.socket, received: bytes, tls: TlsSession | None = None) -> None:
+        """Serve this connection, of which so much was read, and on which `tls` is spoken. Once `run` has ended it is
+        closed."""
         if self._nursery is None:
             sock.close()
             return
         plain = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        stream: Any = PatientStream(plain, self._door.send_timeout, received)
+        patience = self._door.send_timeout
+        stream: Any = PatientStream(plain, patience, b"" if tls is not None else received)
+        if tls is not None:
+            stream = TlsStream(stream, tls, received)
         server = ContainedServer(self._door, self._app, self._config, self._context, ConnectionState({}), stream)
         self._nursery.start_soon(server.run)

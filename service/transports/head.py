@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, NoReturn
 from urllib.parse import unquote
 
 from service.core.ports import HttpAnswer
+from service.core.proof import Proof
 
 from .handshake import BadHead, asks_to_upgrade, check_bytes
 from .proxies import Origin
@@ -54,6 +55,7 @@ class Head:
     kind: str
     http_1_1: bool
     prefix: str = ""
+    certificate: Proof | None = None
 
     @property
     def wants_upgrade(self) -> bool:
@@ -61,10 +63,11 @@ class Head:
         return asks_to_upgrade(self.headers)
 
 
-def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin) -> Head:
+def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin, scheme: str = "http") -> Head:
     """Parse a head, given without the empty line that ends it.
 
-    `peer` is the address at the other end of the socket, `kind` that of the port. Raises BadHead.
+    `peer` is the address at the other end of the socket, `kind` that of the port, `scheme` http or https, as the socket
+    is spoken to. Raises BadHead.
     """
     if not _WHOLE(data):
         _explain(data)
@@ -75,7 +78,7 @@ def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin) -> Hea
     if http_1_1 and "host" not in headers:
         raise BadHead(400, "The Host header is missing.")
     path, query = _parse_target(target)
-    origin = resolve(peer, headers, "http")
+    origin = resolve(peer, headers, scheme)
     return Head(
         method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1, origin.prefix
     )

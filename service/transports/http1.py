@@ -29,6 +29,7 @@ from service.core.ports import (
     HttpCall,
     TransportCounts,
 )
+from service.core.proof import Proof
 
 from .handshake import BadHead, accept_key, check_handshake
 from .head import Head, ResolveOrigin, Upgrade, parse_head
@@ -62,6 +63,8 @@ class Link(Protocol):
 
     address: str
     kind: str
+    scheme: str
+    certificate: Proof | None
 
     @property
     def unsent(self) -> int:
@@ -293,8 +296,10 @@ class Http1:
         if known is None or known[0] != raw or known[2].outdated:
             if raw.startswith(PREFACE[:-2]):
                 return self._http_2(data)
-            head = parse_head(raw, self._link.address, self._link.kind, self._host.resolve_origin)
-            if "upgrade" in head.headers and head.wants_upgrade:
+            link = self._link
+            head = parse_head(raw, link.address, link.kind, self._host.resolve_origin, link.scheme)
+            head.certificate = link.certificate
+            if "upgrade" in head.headers and head.wants_upgrade and link.kind != "redirect":
                 self._end_count()
                 check_handshake(head.method, "1.1" if head.http_1_1 else "1.0", head.headers)
                 upgrade = Upgrade(head, accept_key(head.headers["sec-websocket-key"]), end + 4)

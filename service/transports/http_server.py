@@ -46,8 +46,6 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     config.graceful_timeout = 0.3
     config.keep_alive_timeout = 5.0
     config.ssl_handshake_timeout = door.handshake_timeout
-    if door.tls is not None:
-        config.certfile, config.keyfile = door.tls
     config.backlog = BACKLOG
     # One less than the door reads ahead: a head that fills it is too long.
     config.h11_max_incomplete_size = door.max_head - 1

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import trio
 
-Kind = Literal["http", "websocket", "worker"]
+Kind = Literal["http", "websocket", "worker", "redirect"]
 
 BACKLOG: Final = 4096
 """Handshakes in a burst that the kernel keeps; the customary 100 overflows when clients come back."""
@@ -127,16 +127,6 @@ def why_it_cannot_listen(error: OSError, host: str, port: int, setting: str) -> 
     else:
         remedy = f"set {setting} or HOST to what can be bound"
     return f"cannot listen on {host} port {port} ({reason}): {remedy}."
-
-
-def deafen(sock: socket.socket) -> None:
-    """Have a listening socket, which other processes share, accept nobody any more in this one.
-
-    Whoever is accepting from it goes on waiting, for ever; the others get all who connect. For those who accept in
-    our place and cannot be told to stop, such as Hypercorn before it ends.
-    """
-    with silent_listener() as silent:
-        os.dup2(silent.fileno(), sock.fileno(), inheritable=False)
 
 
 def silent_listener() -> socket.socket:

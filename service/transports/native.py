@@ -35,9 +35,13 @@ from .listener import Kind, open_listeners
 from .outbound import Outbound
 from .poller import READABLE, WRITABLE, Poller, make_poller
 from .pressure import Pressure
+from .server_certificates import Certificates
+from .tls_connection import TlsConnection
+from .tls_session import TlsSession
 
-TakeOver = Callable[[socket.socket, bytes], None]
-"""(connected socket, what was read from it): serve this connection from now on. Must not raise."""
+TakeOver = Callable[[socket.socket, bytes, TlsSession | None], None]
+"""(connected socket, what was read from it, the TLS that is spoken on it): serve this connection from now on. Must not
+raise."""
 
 PASS_SECONDS: Final = 0.002
 """What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
@@ -58,6 +62,8 @@ class Reactor:
     peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
     the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
     `compression`: agree to permessage-deflate where it is offered. `h2c`: give HTTP/2 in cleartext to `take_over`.
+    With `certificates` every port speaks TLS, but for
+    those of kind `redirect`, where `redirects` answers whatever is asked.
     """
 
     def __init__(
@@ -80,12 +86,16 @@ class Reactor:
         accepted_connections: AcceptedConnections | None = None,
         address_of: Callable[[str], str | None] = str,
         take_over: TakeOver | None = None,
+        certificates: Certificates | None = None,
+        redirects: HttpApi | None = None,
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.gate = gate
         self.http_api = http_api
         self._port_api = port_api
         self.take_over = take_over
+        self.certificates = certificates
+        self.redirects = redirects
         self.accepted_connections = accepted_connections or Unlimited()
         self.address_of = address_of
         self.draining = False
@@ -271,7 +281,7 @@ class Reactor:
         self.wheel.discard(connection)
         self.poller.unregister(fd)
         connection.released()
-        self.take_over(socket.socket(fileno=fd), received)
+        self.take_over(socket.socket(fileno=fd), received, connection.tls)
         return True
 
     # The loop.
@@ -422,10 +432,16 @@ class Reactor:
         except OSError:  # the system's bound on watched descriptors
             os.close(fd)
             raise
+        api = self._port_api
+        context = None if self.certificates is None else self.certificates.context(kind)
         if kind == "http" and self.http_api is not None:
-            connection = Connection(self, fd, address, "websocket", self.http_api)
+            kind, api = "websocket", self.http_api
+        elif kind == "redirect" and self.redirects is not None:
+            context, api = None, self.redirects
+        if context is None:
+            connection = Connection(self, fd, address, kind, api)
         else:
-            connection = Connection(self, fd, address, kind, self._port_api)
+            connection = TlsConnection(self, fd, address, kind, api, context)
         self._connections[fd] = connection
         self.wheel.add(connection, self.clock() + self.handshake_timeout)
         return connection

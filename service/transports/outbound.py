@@ -161,6 +161,10 @@ class Outbound(Inbound):
         except OSError:
             self.lost()
             return
+        self._wrote(written)
+
+    def _wrote(self, written: int) -> None:
+        """What follows from a write that took so many bytes, and was not the short way through `flush`."""
         self.counts.bytes_out += written
         if self._room_calls is not None and self.waiting <= BACKLOG:
             self._tell_of_room()
@@ -175,7 +179,7 @@ class Outbound(Inbound):
             self.all_written()
 
     def _write_on(self, queue: list[bytes]) -> int:
-        done, self._offset, written = write_queue(self.fd, queue, self._offset)
+        done, self._offset, written = self._write_some(queue)
         self.waiting -= written
         self._written += written
         if done == len(queue):
@@ -187,6 +191,9 @@ class Outbound(Inbound):
                 self.reactor.pressure.written(self, done)
             del queue[:done]
         return written
+
+    def _write_some(self, queue: list[bytes]) -> tuple[int, int, int]:
+        return write_queue(self.fd, queue, self._offset)
 
     def _tell_of_room(self) -> None:
         calls, self._room_calls = self._room_calls, None
@@ -243,14 +250,18 @@ class Outbound(Inbound):
         if self.state != OPEN:
             self.abandon()
             return
-        half = self.first_frames(1) if self._offset else []
+        half = self._begun()
         self.drop_queue()
         if half:
             self._queue = half
-            self.waiting = len(half[0]) - self._offset
+            self.waiting = sum(map(len, half)) - self._offset
         else:
             self._offset = 0
         self.close_first(CloseCode.TOO_SLOW, "reads too slowly")
+
+    def _begun(self) -> list[bytes]:
+        """The frames of which the peer has, or will have, a part."""
+        return self.first_frames(1) if self._offset else []
 
     def drop_queue(self) -> None:
         """Throw away what waits."""
@@ -291,8 +302,12 @@ class Outbound(Inbound):
             self.reactor.poller.modify(self.fd, mask or NOTHING)
 
 
-def write_queue(fd: int, queue: list[bytes], offset: int) -> tuple[int, int, int]:
+def write_queue(
+    fd: int, queue: list[bytes], offset: int, write: Callable[[int, bytes | memoryview], int] = _write
+) -> tuple[int, int, int]:
     """Write what the kernel takes of `queue`, of whose first frame `offset` bytes are out already.
+
+    `write`: as `os.write`; one that takes less than it is given is called again with the rest later.
 
     Returns how many frames are out whole, how many bytes of the next, and how many bytes were written.
     Raises OSError if the connection is broken; a kernel that takes nothing is no error.
@@ -311,7 +326,7 @@ def write_queue(fd: int, queue: list[bytes], offset: int) -> tuple[int, int, int
         if offset:
             data = memoryview(data)[offset:]
         try:
-            written = _write(fd, data)
+            written = write(fd, data)
         except (BlockingIOError, InterruptedError):
             break
         total += written

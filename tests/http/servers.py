@@ -1,6 +1,7 @@
 """One Api behind every server that can serve it, on loopback ports of this process: the reactor by itself, the same
-behind Hypercorn's door, Hypercorn by itself, and Hypercorn over TLS, with HTTP/1.1 and HTTP/2."""
+behind Hypercorn's door, Hypercorn by itself, and the reactor over TLS, with HTTP/1.1 and HTTP/2 (handed over)."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from service.transports.http_server import serve_http
 from service.transports.native import Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
+from service.transports.server_certificates import Certificates, TlsFiles
+from service.transports.tls_session import TlsSession
 from tests.certificates import Certificate
 
 from .stage import SessionOwner
@@ -80,22 +83,31 @@ async def serve_everywhere(
     def log(event: str, /, **fields: object) -> None:
         told.append(event)
 
-    reactor = Reactor(
-        at.stage.gateway,
-        port_api(at.parts),
-        counters,
-        resolve_origin=resolver,
-        log=log,
-        pressure=Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0),
-        handshake_timeout=handshake_timeout,
-        ping_interval=25.0,
-        pong_timeout=10.0,
-        http_api=api,
-        h2c=h2c,
-        accepted_connections=accepted,
-        take_over=lambda sock, received: handed_over.take(sock, received),
-    )
-    files = (str(certificate.file), str(certificate.key))
+    def make_reactor(certificates: Certificates | None = None) -> Reactor:
+        return Reactor(
+            at.stage.gateway,
+            port_api(at.parts),
+            counters,
+            resolve_origin=resolver,
+            log=log,
+            pressure=Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0),
+            handshake_timeout=handshake_timeout,
+            ping_interval=25.0,
+            pong_timeout=10.0,
+            http_api=api,
+            h2c=h2c,
+            accepted_connections=accepted,
+            take_over=take_over,
+            certificates=certificates,
+        )
+
+    def take_over(sock: socket.socket, received: bytes, tls: TlsSession | None) -> None:
+        handed_over.take(sock, received, tls)
+
+    reactor = make_reactor()
+    certificates = Certificates(TlsFiles(str(certificate.file), str(certificate.key)), lambda: (), log)
+    certificates.load()
+    secure = make_reactor(certificates)
     common: Any = {
         "counts": counters,
         "log": log,
@@ -106,17 +118,17 @@ async def serve_everywhere(
     doors = {
         "door": Door(adopt=reactor.adopt, adopts_http=True, **common),
         "hypercorn": Door(**common),
-        "tls": Door(tls=files, **common),
     }
     apps = {name: create_http(api, resolver=resolver) for name in doors}
     for name, door in doors.items():
         assert install(apps[name], door)
         apps[name].add_url_rule("/of-the-app", "of_the_app", _of_the_app)
-    handed_over = HandedOver(apps["door"], doors["door"])
+    handed_over: HandedOver = HandedOver(apps["door"], doors["door"])
     shutdown = trio.Event()
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(reactor.run)
+        await nursery.start(secure.run)
         await nursery.start(handed_over.run)
         ports: dict[str, int] = {}
         for name, door in doors.items():
@@ -126,7 +138,7 @@ async def serve_everywhere(
 
             ports[name] = (await nursery.start(serve))[0][1]
         ports["native"] = (await nursery.start(reactor.listen, "127.0.0.1", 0, "http"))[0][1]
-        ports["http2"] = ports["tls"]
+        ports["tls"] = ports["http2"] = (await nursery.start(secure.listen, "127.0.0.1", 0, "http"))[0][1]
         yield Served(ports, reactor, certificate)
         shutdown.set()
         await handed_over.end()

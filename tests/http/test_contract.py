@@ -343,7 +343,7 @@ async def test_connections_over_tls_count_too(certificate: Certificate, server: 
             assert (await one.get("/livez")).status_code == 200
             assert (await other.get("/livez")).status_code == 200
             async with everywhere.caller("tls") as third:
-                assert (await third.get("/livez")).status_code == 503
+                assert (await third.get("/api/b-client/info")).status_code == 503
         limits = at.stage.gateway.admission_control.limits
         with trio.fail_after(PATIENT):
             while limits._open > 1:  # noqa: ASYNC110

@@ -27,12 +27,20 @@ def test_with_tls_there_is_one_port(made: Certificate, environ: dict[str, str]) 
     assert (settings.websocket_port, settings.worker_port) == (None, None)
 
 
-def test_a_port_without_tls_beside_it_is_refused(made: Certificate) -> None:
-    websocket, worker = problems(made.file, made.key, WEBSOCKET_PORT="9001", WORKER_PORT="9002")
-    assert websocket.startswith("WEBSOCKET_PORT=9001 would be a port without TLS")
-    assert "WORKER_PORT=off" in worker
-    fine = {"WEBSOCKET_PORT": "same", "WORKER_PORT": "off"}
-    Settings.load({**fine, **{name: str(value) for name, value in made.settings.items()}})
+def test_ports_beside_it_speak_tls_too_where_they_are_asked_for(made: Certificate) -> None:
+    asked = {"WEBSOCKET_PORT": "9001", "WORKER_PORT": "9002", "PORTICO_REDIRECT_PORT": "9003"}
+    settings = Settings.load({**asked, **{name: str(value) for name, value in made.settings.items()}})
+    assert (settings.websocket_port, settings.worker_port, settings.redirect_port) == (9001, 9002, 9003)
+
+
+def test_an_authority_of_clients(made: Certificate, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (told,) = problems(made.file, made.key, PORTICO_TLS_CLIENT_CA=str(broken))
+    assert told.startswith("PORTICO_TLS_CLIENT_CA (")
+    assert "cannot be used" in told
+    (told,) = problems(made.file, made.key, PORTICO_TLS_CLIENT_CA=str(made.key))
+    assert "which holds no certificate in PEM form" in told
 
 
 def test_files_that_are_not_there(made: Certificate, tmp_path: Path) -> None:

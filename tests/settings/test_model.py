@@ -84,6 +84,8 @@ DEVELOPMENT_DEFAULTS = {
     "ingress": True,
     "log_format": "console",
     "log_level": "info",
+    "tls_client_ca": None,
+    "redirect_port": None,
     "redis_host": None,
     "redis_port": 6379,
     "redis_url": None,

@@ -6,6 +6,7 @@ import trio_websocket
 
 from portico.wire.frame import Frame
 
+from . import raw
 from .harness import (
     Harness,
     Options,
@@ -33,7 +34,8 @@ class MessageContract:
 
     async def test_an_ordinary_client(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         async with harness.serve(gate, counts, Options()) as (host, port):
-            async with trio_websocket.open_websocket(host, port, "/a%20b?x=1&y=%20", use_ssl=False) as socket:
+            secure = raw.TLS or False
+            async with trio_websocket.open_websocket(host, port, "/a%20b?x=1&y=%20", use_ssl=secure) as socket:
                 await socket.send_message("grüß dich")
                 assert await socket.get_message() == "grüß dich"
             recorder = await gate.recorder()
@@ -42,7 +44,7 @@ class MessageContract:
         assert recorder.handshake.query == "x=1&y=%20"
         assert recorder.handshake.headers["host"].startswith(host)
         assert recorder.handshake.address == recorder.peer.address == host
-        assert recorder.handshake.scheme == "http"
+        assert recorder.handshake.scheme == ("https" if secure else "http")
         assert recorder.handshake.kind == "websocket"
         assert recorder.peer.transport
         assert (counts.messages_in, counts.messages_out) == (1, 1)

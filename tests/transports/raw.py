@@ -5,6 +5,7 @@ failing test shows the same bytes every time.
 """
 
 import base64
+import ssl
 import struct
 from typing import NamedTuple
 
@@ -76,10 +77,47 @@ def upgrade(path: str = "/", *, key: str = KEY, version: str = "13", extra: byte
     return head.encode() + extra + b"\r\n"
 
 
+class SecureStream(trio.abc.Stream):
+    """TLS, with what tests ask of a plain stream."""
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self._plain = stream
+        self._secure = trio.SSLStream(stream, context, server_hostname="127.0.0.1", https_compatible=True)
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As trio's."""
+        await self._secure.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio's."""
+        await self._secure.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As trio's."""
+        return bytes(await self._secure.receive_some(max_bytes))
+
+    async def aclose(self) -> None:
+        """Close without a word."""
+        await trio.aclose_forcefully(self._plain)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """As a plain stream's."""
+        self._plain.setsockopt(level, option, value)
+
+    async def send_eof(self) -> None:
+        """Half of TLS can't be closed, but that of the socket can."""
+        await self._plain.send_eof()
+
+
+TLS: ssl.SSLContext | None = None
+"""Where it is set, RawClient speaks TLS."""
+
+
 class RawClient:
     """One TCP connection. Nothing here waits longer than 10 s: a test that hangs fails."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: "trio.SocketStream | SecureStream") -> None:
         self.stream = stream
         self._buffer = bytearray()
 
@@ -92,7 +130,8 @@ class RawClient:
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
         with trio.fail_after(10):
             await sock.connect(address)
-        return cls(trio.SocketStream(sock))
+        stream = trio.SocketStream(sock)
+        return cls(stream if TLS is None else SecureStream(stream, TLS))
 
     @classmethod
     async def open(

@@ -34,7 +34,7 @@ class Places:
     """Where this deployment listens. `websocket_port` is None where WebSockets share the HTTP port;
     `http_port` and `websocket_port` are the ports really bound. `public_url` is a ws(s) URL, or None.
     `node_selection`: of the nodes that take WebSockets; None where there are no others. `takes_websockets`: whether
-    this process is one; while it is `draining` it takes none any more."""
+    this process is one; while it is `draining` it takes none any more. `tls`: its ports speak TLS by themselves."""
 
     environment: str
     hostname: str
@@ -45,6 +45,7 @@ class Places:
     node_selection: NodeSelection | None = None
     takes_websockets: bool = True
     draining: bool = False
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ def _ours(places: Places, asked: Asked) -> Endpoint:
     if places.public_url is not None:
         return _public(places.public_url, own_port or places.http_port)
     port = places.websocket_port
-    if port is not None and asked.scheme != "https":
-        return Endpoint(f"ws://{host}:{port}", host, port, places.http_port)
+    if port is not None and (places.tls or asked.scheme != "https"):
+        return Endpoint(f"{'wss' if places.tls else 'ws'}://{host}:{port}", host, port, places.http_port)
     port = own_port or _DEFAULT_PORTS[asked.scheme]
     return _on_port_of_question(asked, host, port, port if places.websocket_port is None else places.http_port)
 

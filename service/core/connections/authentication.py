@@ -75,10 +75,11 @@ class Authentication:
         """What a handshake proves. `key`: the API key that it bears. Raises PeerFault for one that may not come in
         here.
 
-        What may wait for the first message, which can bear a token too, is not refused yet.
+        What may wait for the first message, which can bear a token too, is not refused yet. Where no token is shown, a
+        client's certificate counts, whatever the mode.
         """
         token = None if self._tokens is None else _shown(handshake, key)
-        proof = None if token is None else self._verified(token)
+        proof = handshake.certificate if token is None else self._verified(token)
         if key is not None or proof is not None or self.hook is None:
             self.check_way_in(proof, dialect, user_id, key)
         return proof
