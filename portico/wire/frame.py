@@ -13,6 +13,7 @@ _FIN_TEXT: Final = 0x81
 _SHORT = Struct("!BB").pack
 _MEDIUM = Struct("!BBH").pack
 _LONG = Struct("!BBQ").pack
+_SHORT_HEADS: Final = tuple(_SHORT(_FIN_TEXT, size) for size in range(126))
 
 SMALLEST_COMPRESSED: Final = 256
 """Bytes of payload from which on compressing is worth its time: below, 7 µs would save less than 100 bytes."""
@@ -39,7 +40,14 @@ class Frame:
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
-        self.wire = _framed(_FIN_TEXT, payload)
+        size = len(payload)
+        # As `_framed`, for the two commonest lengths.
+        if size < 126:
+            self.wire = _SHORT_HEADS[size] + payload
+        elif size < 65536:
+            self.wire = _MEDIUM(_FIN_TEXT, 126, size) + payload
+        else:
+            self.wire = _framed(_FIN_TEXT, payload)
 
     def deflated(self, window_bits: int) -> bytes:
         """The frame for connections with permessage-deflate and no context takeover: compressed at the first asking

@@ -34,6 +34,8 @@ _SHAPE: Final = bytes(
     0x30 if b in b"0123456789" else 0x65 if b in b"eE" else 0x2C if b in b",]} \t\r\n" else b if b == 0x2B else 0x20
     for b in range(256)
 )
+# The same with a plus as a digit: one search finds all that may be a large exponent, and now and then one that isn't.
+_COARSE: Final = bytes(0x30 if b == 0x2B else shape for b, shape in enumerate(_SHAPE))
 _LARGE_EXPONENT = re.compile(rb"0e\+?000+,")
 _LONG: Final = b"0" * 210
 _SUSPECT = re.compile(_LARGE_EXPONENT.pattern + b"|" + _LONG)
@@ -60,12 +62,17 @@ def check_numbers(payload: bytes) -> None:
 
     For numbers inside what the gateway passes on unread; needs valid JSON.
     """
-    shape = payload.translate(_SHAPE)
-    # The two searches before the expression are a fraction of its cost, and nearly always find nothing.
-    if ((b"0e000" in shape or b"0e+000" in shape) and _LARGE_EXPONENT.search(shape)) or (
-        len(payload) >= len(_LONG) and _LONG in shape
-    ):
-        _check_numbers_exactly(payload)
+    if may_have_large_numbers(payload):
+        shape = payload.translate(_SHAPE)
+        if _LARGE_EXPONENT.search(shape) or _LONG in shape:
+            _check_numbers_exactly(payload)
+
+
+def may_have_large_numbers(payload: bytes) -> bool:
+    """Whether `check_numbers` has to look any closer: True for a few messages that it accepts, False for no other."""
+    shape = payload.translate(_COARSE)
+    # `find`, since `in` takes twice its time.
+    return shape.find(b"0e000") >= 0 or (len(shape) >= len(_LONG) and shape.find(_LONG) >= 0)
 
 
 def _check_numbers_exactly(payload: bytes) -> None:

@@ -44,11 +44,11 @@ class DeadlineWheel(Generic[K]):
         slot = self._slots.get(number)
         if slot is None:
             slot = self._open(number)
-        old = self._slot_of.get(key)
-        if old is not None:
-            del old[key]
+        slot_of = self._slot_of
+        if key in slot_of:
+            del slot_of[key][key]
         slot[key] = None
-        self._slot_of[key] = slot
+        slot_of[key] = slot
 
     def discard(self, key: K) -> None:
         """Wait for this key no longer; one that doesn't wait is left alone."""

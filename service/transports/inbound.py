@@ -208,9 +208,32 @@ class Inbound:
             first = data[position]
             size = data[position + 1] - 0x80
             start = position + 6
-            if size >= 126:
-                start = position + (8 if size == 126 else 14)
+            if size == 126:
+                start = position + 8
+                size = data[position + 2] << 8 | data[position + 3] if start - 4 <= end else 0
+            elif size == 127:
+                start = position + 14
                 size = int.from_bytes(data[position + 2 : start - 4], "big") if start - 4 <= end else 0
+            if first == _WHOLE_TEXT and self._assembly is None and start + size <= end and 0 <= size <= self.limit:
+                # Nearly all that comes.
+                stop = start + size
+                turn -= 1
+                if size > _SLICED:
+                    with memoryview(data) as view:
+                        payload = apply_mask(view[start:stop], data[start - 4 : start])
+                else:
+                    payload = apply_mask(data[start:stop], data[start - 4 : start])
+                if not payload.isascii():
+                    try:
+                        payload.decode()
+                    except UnicodeDecodeError:
+                        self.fault(CloseCode.NOT_UTF8, "text is UTF-8")
+                        return False
+                position = stop
+                if self.allowance is None or self.allowed(size):
+                    self.counts.messages_in += 1
+                    receiver.receive(payload, True)
+                continue
             if self.deflate and size >= 0 and self._goes_on_compressed(first):
                 if start > end:
                     break

@@ -14,7 +14,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, encode
-from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, may_have_large_numbers, peek
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Call(Struct):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
 
 
-class Answer(Struct):
+class Answer(Struct, gc=False):
     """`response`: what came of a request."""
 
     request_id: str | None = None
@@ -95,7 +95,7 @@ class _LooseAnswer(Struct):
     partial: bool | None = None
 
 
-class _Response(Struct):
+class _Response(Struct, gc=False):
     """A whole `response`, read in one pass."""
 
     type: str
@@ -120,7 +120,7 @@ _call = msgspec.json.Decoder(Call)
 _answer = msgspec.json.Decoder(Answer)
 _loose_answer = msgspec.json.Decoder(_LooseAnswer)
 _custom = msgspec.json.Decoder(Custom)
-_response = msgspec.json.Decoder(_Response)
+_decode_response = msgspec.json.Decoder(_Response).decode
 _text = msgspec.json.Decoder(str)
 
 _msg_id = msgspec.json.Decoder(_MsgId)
@@ -220,15 +220,19 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
     One pass, half the cost of `decode_envelope` and `answer_of`. None for all other messages, and for whatever has to
     be looked at closely: those two then say what it is, or what is wrong with it.
     """
-    if b'"response"' not in payload:
+    if payload.find(b'"response"') < 0:
         return None
     try:
-        message = _response.decode(payload)
-        check_text(payload)
-        check_numbers(payload)
+        message = _decode_response(payload)
+        if not payload.isascii():
+            check_text(payload)
+        if may_have_large_numbers(payload):
+            check_numbers(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerFault):
         return None
     answer = message.data
+    # As `has_only`; most results have no colon.
+    colons = payload.count(b":")
     fields_read = (
         2
         + (message.msg_id is not None)
@@ -239,7 +243,11 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
         + (answer.error is not NULL)
         + (answer.partial is not None)
     )
-    if message.type != "response" or not has_only(fields_read, payload, answer.result, answer.error):
+    if message.type != "response" or (
+        colons != fields_read
+        and colons != fields_read + bytes(answer.result).count(b":")
+        and not has_only(fields_read, payload, answer.result, answer.error)
+    ):
         return None
     if answer.success is None:
         answer.success = answer.error == NULL
@@ -339,20 +347,20 @@ def error(fault: PeerFault, msg_id: str, timestamp: float) -> Frame:
     return encode_envelope("error", msg_id, timestamp, data)
 
 
-class _RequestInfo(Struct):
+class _RequestInfo(Struct, gc=False):
     id: str
     attempt: int
     deadline_ms: int
     stream: bool
 
 
-class _RequestData(Struct):
+class _RequestData(Struct, gc=False):
     action: str
     params: Raw
     request: _RequestInfo
 
 
-class _RequestEnvelope(Struct):
+class _RequestEnvelope(Struct, gc=False):
     type: str
     msg_id: str
     timestamp: float

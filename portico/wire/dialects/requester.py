@@ -12,7 +12,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
-from ..strict_json import check_keys, check_numbers, decode, has_only, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, may_have_large_numbers, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
@@ -22,7 +22,7 @@ Command = Annotated[str, Meta(max_length=128)]
 Timeout = Annotated[float, Meta(gt=0, le=86_400)]
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """One request. `request_id`: any JSON scalar, as it came; null: none. `timeout` in seconds, over all attempts and
     waiting; at most a day."""
 
@@ -35,7 +35,7 @@ class Request(Struct):
     idempotent: bool | None = None
 
 
-class Response(Struct):
+class Response(Struct, gc=False):
     """One answer; all five fields are always there, `partial` only on the partial ones."""
 
     request_id: Raw
@@ -43,6 +43,10 @@ class Response(Struct):
     data: Raw | None
     error: str | None
     processed_by: str | None
+
+
+_SUCCESS: Final = b'{"request_id":%b,"success":true,"data":%b,"error":null,"processed_by":%b}'
+"""A Response that says so, as it is encoded."""
 
 
 class PartialResponse(Response):
@@ -60,9 +64,11 @@ class _GivenCommand(Struct):
 
 
 _request = msgspec.json.Decoder(Request)
+_decode = _request.decode
 _request_id = msgspec.json.Decoder(_RequestId)
 _given_command = msgspec.json.Decoder(_GivenCommand)
 _text = msgspec.json.Decoder(str)
+_QUOTE: Final = ord('"')
 _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 
 # The sentences that programs of this dialect already know.
@@ -89,6 +95,36 @@ def decode_request(payload: bytes) -> Request:
         named = peek(_request_id, payload)
         fault.msg_id = None if named is None else _readable_id(named.request_id)
         raise fault from None
+    return request
+
+
+def quick_request(payload: bytes) -> Request | None:
+    """A request that is as requesters send them; raises nothing.
+
+    A fraction of the cost of `decode_request`. None for whatever has to be looked at closely: that then says what it
+    is, or what is wrong with it.
+    """
+    try:
+        request = _decode(payload)
+        if not payload.isascii():
+            check_text(payload)
+        if may_have_large_numbers(payload):
+            check_numbers(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerFault):
+        return None
+    # As `has_only`. Three keys and three fields: there is nothing else to count.
+    data, request_id = request.data, request.request_id
+    colons = payload.count(b":") - bytes(data).count(b":")
+    usual = colons == 3 and data is not NULL and request_id is not NULL
+    if not usual and colons - bytes(request_id).count(b":") != _fields_read(request):
+        return None
+    if not request.command:
+        return None
+    if request_id is not NULL:
+        name = bytes(request_id)
+        # Text without escapes has no more characters than bytes.
+        if len(name) > LONGEST_ID or (name[0] != _QUOTE and not name.isdigit()) or name.find(b"\\") >= 0:
+            return None
     return request
 
 
@@ -137,6 +173,9 @@ def response(
     request_id: str | None, success: bool, data: Raw | None, error: str | None, processed_by: str | None
 ) -> Frame:
     """A final answer. `request_id` as JSON."""
+    if success and data is not None and request_id is not None and error is None:
+        # What all but a few are; as below, in half the time.
+        return Frame(_SUCCESS % (request_id.encode(), data, encode(processed_by)))
     name = NULL if request_id is None else Raw(request_id.encode())
     return Frame(encode(Response(name, success, data, error, processed_by)))
 

@@ -36,6 +36,9 @@ from .actions import ActionCall, ActionError, Actions
 GRACE: Final = 0.25
 """Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
 
+# Named once: looking a member up in its enum takes time, and this one is asked for with every answer.
+_UNKNOWN: Final = Verdict.UNKNOWN
+
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeParts:
@@ -176,7 +179,7 @@ class EnvelopeHandler:
         """How dispatch reaches this session; one for its whole life."""
         link = self._links.get(session)
         if link is None:
-            link = self._links[session] = EnvelopeLink(self, session)
+            link = self._links[session] = EnvelopeLink(self, session, self._wall)
         return link
 
     def is_asked(self, session: Session) -> bool:
@@ -205,7 +208,11 @@ class EnvelopeHandler:
     def receive(self, session: Session, payload: bytes) -> None:
         """One message. Raises PeerFault."""
         try:
-            self._receive(session, payload)
+            quick = wire.quick_response(payload)
+            if quick is not None:
+                self._answered(session, *quick)
+            else:
+                self._receive(session, payload)
         except PeerFault as fault:
             if self._answers(session) and self._mend_or_reject(session, payload, fault):
                 return
@@ -238,10 +245,6 @@ class EnvelopeHandler:
         return False
 
     def _receive(self, session: Session, payload: bytes) -> None:
-        quick = wire.quick_response(payload)
-        if quick is not None:
-            self._answered(session, *quick)
-            return
         envelope = wire.decode_envelope(payload)
         on_message = self._on.get(envelope.type)
         try:
@@ -372,17 +375,17 @@ class EnvelopeHandler:
             )
         # A session that was never sent anything has neither.
         sent_to = session.worker or self._links.get(session)
-        verdict = Verdict.UNKNOWN
+        verdict = _UNKNOWN
         if sent_to is not None:
             verdict = self._dispatcher.on_answer(
                 sent_to,
                 request_id,
                 success=bool(answer.success),
                 result=answer.result,
-                error=wire.error_text(answer),
+                error=None if answer.success else wire.error_text(answer),
                 partial=bool(answer.partial),
             )
-        if verdict is Verdict.UNKNOWN:
+        if verdict is _UNKNOWN:
             raise PeerFault(
                 ErrorCode.UNKNOWN_REQUEST,
                 "You were not sent this request; answer what you are sent.",
@@ -439,21 +442,10 @@ class EnvelopeHandler:
         """The notice before a drain."""
         return self.push(Event("server_draining", Raw(encode({"retry_within_ms": retry_within_ms}))))
 
-    def send_request(self, session: Session, request: Request, deadline_ms: int) -> None:
-        """Pass a request on to a worker, or to a client that is asked."""
-        session.send(
-            wire.request(
-                request.id,
-                self._wall(),
-                request.command,
-                request.data,
-                attempt=request.attempt,
-                deadline_ms=deadline_ms,
-                stream=request.stream,
-            )
-        )
+    def block_worker(self, session: Session) -> None:
+        """There is a backlog of what the worker is sent: it gets no more requests until there is room."""
         worker = session.worker
-        if session.peer.has_backlog and worker is not None and request.worker is worker and not worker.blocked:
+        if worker is not None and not worker.blocked:
             self._dispatcher.block_worker(worker)
             session.peer.when_room(partial(self._dispatcher.unblock_worker, worker))
 
@@ -497,15 +489,28 @@ def _served(commands: list[str] | None, proof: Proof | None) -> list[str] | None
 class EnvelopeLink:
     """How dispatch reaches one envelope session (its WorkerLink)."""
 
-    __slots__ = ("_handler", "_session")
+    __slots__ = ("_handler", "_session", "_wall")
 
-    def __init__(self, handler: EnvelopeHandler, session: Session) -> None:
+    def __init__(self, handler: EnvelopeHandler, session: Session, wall: Wall) -> None:
         self._handler = handler
         self._session = session
+        self._wall = wall
 
     def send_request(self, request: Request, deadline_ms: int) -> None:
-        """Pass a request on."""
-        self._handler.send_request(self._session, request, deadline_ms)
+        """Pass a request on, to a worker or to a client that is asked."""
+        session = self._session
+        frame = wire.request(
+            request.id,
+            self._wall(),
+            request.command,
+            request.data,
+            attempt=request.attempt,
+            deadline_ms=deadline_ms,
+            stream=request.stream,
+        )
+        session.send(frame)
+        if session.peer.has_backlog and request.worker is session.worker:
+            self._handler.block_worker(session)
 
     def send_cancel(self, request: Request) -> None:
         """Tell it to stop."""

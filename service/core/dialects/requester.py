@@ -31,6 +31,7 @@ class RequesterHandler:
         self._authentication = authentication
         self._message_size = message_size
         self._prove = prove
+        self._must_prove = authentication.rules.mode == "required"
 
     def opened(self, session: Session) -> None:
         """A requester gets answers and nothing else: no greeting."""
@@ -39,10 +40,11 @@ class RequesterHandler:
 
     def receive(self, session: Session, payload: bytes) -> None:
         """One request. Raises PeerFault."""
-        request = wire.decode_request(payload)
+        request = wire.quick_request(payload) or wire.decode_request(payload)
         token = None if request.request_id == NULL else bytes(request.request_id).decode()
         try:
-            self._authentication.check_command(session, request.command)
+            if session.proof is not None or self._must_prove:
+                self._authentication.check_command(session, request.command)
             self._dispatcher.submit(
                 session,
                 token,

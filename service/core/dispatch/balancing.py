@@ -62,14 +62,20 @@ class _Levels:
         heappush(self._loads, load)
         return level
 
-    def lowest(self) -> tuple[float, OrderedDict[Worker, None]] | None:
+    def lowest_level(self) -> OrderedDict[Worker, None] | None:
+        """The workers with the least load, at least one; None if there are no workers."""
         loads = self._loads
         while loads:
             level = self.by_load[loads[0]]
             if level:
-                return loads[0], level
+                return level
             del self.by_load[heappop(loads)]
         return None
+
+    def lowest(self) -> tuple[float, OrderedDict[Worker, None]] | None:
+        """That level, and its load."""
+        level = self.lowest_level()
+        return None if level is None else (self._loads[0], level)
 
 
 class LoadPool:
@@ -120,10 +126,9 @@ class LeastLoaded:
     def pick_worker(self, pools: Sequence[LoadPool]) -> Worker | None:
         """See Strategy."""
         if len(pools) == 1:
-            lowest = pools[0].well.lowest() or pools[0].sick.lowest()
-            if lowest is None:
+            level = pools[0].well.lowest_level() or pools[0].sick.lowest_level()
+            if level is None:
                 return None
-            level = lowest[1]
             first = next(iter(level))
             if len(level) == 1 or first.statistics.average <= SLACK:
                 return first

@@ -272,7 +272,20 @@ class Dispatcher:
         if data == NULL:
             data = EMPTY_OBJECT  # many workers are written as `params.get(…)`
         self._issued += 1
-        request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, idempotent, now)
+        request = Request(
+            f"r-{self._issued}",
+            caller,
+            token,
+            command,
+            data,
+            timeout,
+            stream,
+            affinity,
+            idempotent,
+            now,
+            now + timeout,
+            now,
+        )
         self._requests.add_request(request)
         self.scheduler.place_request(request, now)
         return request
@@ -297,7 +310,9 @@ class Dispatcher:
         has either guests only, or none."""
         now = self._now()
         self._issued += 1
-        request = Request(f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, False, now)
+        request = Request(
+            f"r-{self._issued}", caller, token, command, data, timeout, stream, affinity, False, now, now + timeout, now
+        )
         request.guest = guest
         request.attempt = request.retries = attempt - 1
         request.tried = tried
@@ -327,7 +342,9 @@ class Dispatcher:
         if params == NULL:
             params = EMPTY_OBJECT
         self._issued += 1
-        request = Request(f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now)
+        request = Request(
+            f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now, now + timeout, now
+        )
         request.direct = True
         request.guest = guest
         self._requests.add_request(request)
@@ -396,11 +413,11 @@ class Dispatcher:
         assert at is not None  # what a worker has is at that worker
         by = at.client_id if processed_by is None else processed_by
         if success:
-            outcome = Outcome(_OK, success=True, data=result, processed_by=by, partial=partial)
+            outcome = Outcome(_OK, True, result, None, by, partial)
         else:
             if error is None:
                 error = "The worker gave no reason" if result is None or result == NULL else as_text(result)
-            outcome = Outcome(_ERROR, error=error, processed_by=by, partial=partial)
+            outcome = Outcome(_ERROR, False, None, error, by, partial)
         if partial:
             if request.stream:
                 request.partial_sent = True
@@ -411,6 +428,8 @@ class Dispatcher:
             self.counters.request_latency.observe(now - request.submitted_at)
         if isinstance(at, RemoteWorker):
             at.on_answered(now - request.sent_at, seconds_there)
+        elif success and not at.sick:
+            at.statistics.record(now, now - request.sent_at, False)
         else:
             self._record(at, now, now - request.sent_at, not success)
         self._requests.close_request(request, outcome.kind)

@@ -47,27 +47,15 @@ class Verdict(Enum):
     UNKNOWN = "unknown"  # to a request that this worker was never sent
 
 
-class Outcome:
+class Outcome(Struct, eq=False, gc=False):
     """What a caller is told. `data` on success, `error` otherwise; `processed_by` where a worker answered."""
 
-    __slots__ = ("data", "error", "kind", "partial", "processed_by", "success")
-
-    def __init__(
-        self,
-        kind: OutcomeKind,
-        *,
-        success: bool = False,
-        data: Raw | None = None,
-        error: str | None = None,
-        processed_by: str | None = None,
-        partial: bool = False,
-    ) -> None:
-        self.kind = kind
-        self.success = success
-        self.data = data
-        self.error = error
-        self.processed_by = processed_by
-        self.partial = partial
+    kind: OutcomeKind
+    success: bool = False
+    data: Raw | None = None
+    error: str | None = None
+    processed_by: str | None = None
+    partial: bool = False
 
 
 class Caller(Protocol):
@@ -119,74 +107,41 @@ class Guest:
         self.chosen = chosen
 
 
-class Request:
+class Request(Struct, eq=False):
     """A request, from `submit` to its final answer. Times in seconds on the dispatcher's clock.
 
     `token` is the caller's own name for it; `data` the parameters as JSON; `attempt` the number of times it was sent.
     It is at a `worker`, or waits in a `line` of the queue, or is `over`: exactly one of the three. A `guest` belongs
     to another node, which sent it here for one attempt at a worker of this node.
+
+    A Struct, as Outcome is, because msgspec fills one in without a line of Python; equal is what is the same.
     """
 
-    __slots__ = (
-        "affinity",
-        "attempt",
-        "caller",
-        "command",
-        "data",
-        "deadline",
-        "direct",
-        "guest",
-        "id",
-        "idempotent",
-        "line",
-        "over",
-        "partial_sent",
-        "retries",
-        "sent_as",
-        "sent_at",
-        "stream",
-        "submitted_at",
-        "timeout",
-        "token",
-        "tried",
-        "worker",
-    )
+    id: str
+    caller: Caller
+    token: str | None
+    command: str
+    data: Raw
+    timeout: float
+    stream: bool
+    affinity: str | None
+    idempotent: bool
+    submitted_at: float
+    deadline: float
+    sent_at: float = 0.0
+    sent_as: str = ""  # the name of the attempt, at another node
+    attempt: int = 0
+    retries: int = 0  # attempts that were counted as such
+    direct: bool = False  # for one client and no other
+    guest: Guest | None = None
+    partial_sent: bool = False
+    over: bool = False
+    worker: "Worker | None" = None
+    line: Hashable = None
+    tried: tuple[str, ...] = ()  # client ids of the workers that were lost with it
 
-    def __init__(
-        self,
-        request_id: str,
-        caller: Caller,
-        token: str | None,
-        command: str,
-        data: Raw,
-        timeout: float,
-        stream: bool,
-        affinity: str | None,
-        idempotent: bool,
-        now: float,
-    ) -> None:
-        self.id = request_id
-        self.caller = caller
-        self.token = token
-        self.command = command
-        self.data = data
-        self.timeout = timeout
-        self.stream = stream
-        self.affinity = affinity
-        self.idempotent = idempotent
-        self.submitted_at = now
-        self.deadline = now + timeout
-        self.sent_at = now
-        self.sent_as = ""  # the name of the attempt, at another node
-        self.attempt = 0
-        self.retries = 0  # attempts that were counted as such
-        self.direct = False  # for one client and no other
-        self.guest: Guest | None = None
-        self.partial_sent = False
-        self.over = False
-        self.worker: Worker | None = None
-        self.line: Hashable = None
-        self.tried: tuple[str, ...] = ()  # client ids of the workers that were lost with it
+    def __repr__(self) -> str:
+        return f"<Request {self.id}>"
 
 
 class Statistics:
@@ -202,6 +157,7 @@ class Statistics:
         "_errors",
         "_recent_answers",
         "_recent_errors",
+        "_turn_at",
         "answers",
         "average",
         "errors",
@@ -216,13 +172,13 @@ class Statistics:
         self._recent_answers = 0
         self._recent_errors = 0
         self._bucket = 0
+        self._turn_at = _BUCKET_SECONDS
 
     def record(self, now: float, seconds: float, failed: bool) -> None:
         """One answer after `seconds`, or none in time (then `failed`)."""
-        bucket = int(now / _BUCKET_SECONDS)
-        if bucket != self._bucket:
-            self._turn(bucket)
-        place = bucket % _BUCKETS
+        if now >= self._turn_at:
+            self._turn(int(now / _BUCKET_SECONDS))
+        place = self._bucket % _BUCKETS
         self.answers += 1
         self._answers[place] += 1
         self._recent_answers += 1
@@ -231,7 +187,8 @@ class Statistics:
             self._errors[place] += 1
             self._recent_errors += 1
         average = self.average
-        self.average = average + SMOOTHING * (min(seconds, 2 * average + SLACK) - average)
+        most = 2 * average + SLACK
+        self.average = average + SMOOTHING * ((seconds if seconds < most else most) - average)
 
     def is_overdue(self, seconds: float, patience: float) -> bool:
         """True if a worker that has had a request for so long is to blame that there is no answer yet.
@@ -259,6 +216,7 @@ class Statistics:
             self._recent_errors -= self._errors[place]
             self._answers[place] = self._errors[place] = 0
         self._bucket = bucket
+        self._turn_at = (bucket + 1) * _BUCKET_SECONDS
 
 
 class Pool(Protocol):

@@ -104,9 +104,11 @@ class Scheduler:
         if request.guest:
             self.place_guest(request, now, may_wait=True)
             return
-        bound = self._affinity.worker_for(request)
-        if request.affinity is not None and self.remote:
-            bound = self._bind_over_nodes(request, bound)
+        bound = None
+        if request.affinity is not None:
+            bound = self._affinity.worker_for(request)
+            if self.remote:
+                bound = self._bind_over_nodes(request, bound)
         worker: Worker | None
         line: Line
         if bound is not None:
@@ -223,7 +225,8 @@ class Scheduler:
         request.sent_at = now
         worker.requests[request.id] = request
         self.pools.on_worker_changed(worker)
-        self._affinity.bind_key(request, worker)
+        if request.affinity is not None:
+            self._affinity.bind_key(request, worker)
         worker.link.send_request(request, max(1, int((request.deadline - now) * 1000)))
 
     def _refuse(self, request: Request) -> None:
@@ -235,7 +238,10 @@ class Scheduler:
     def on_room(self, worker: Worker, now: float) -> None:
         """A worker has more room than it had."""
         if worker.pool is not None:
-            self.feed_worker(worker, now)
+            if self._queue.length:
+                self.feed_worker(worker, now)
+            else:
+                self.pools.on_worker_changed(worker)
         elif isinstance(worker, RemoteLine):
             self._feed_line(worker, now)
         elif not worker.requests and self.asked.get(worker.link) is worker:

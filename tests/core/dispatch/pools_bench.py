@@ -48,7 +48,7 @@ def take(pools: Pools, of: Worker) -> None:
 
 
 def _request() -> Request:
-    return Request("r", _Nobody(), None, "c", Raw(b"null"), 1.0, False, None, True, 0.0)
+    return Request("r", _Nobody(), None, "c", Raw(b"null"), 1.0, False, None, True, 0.0, 1.0)
 
 
 REQUEST = _request()

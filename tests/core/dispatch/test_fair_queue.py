@@ -10,7 +10,7 @@ from .dispatch_bench import Bench, Someone, serve
 
 
 def waiting(caller: Someone, name: str, command: str = "echo", guest: bool = False) -> Request:
-    request = Request(name, caller, name, command, Raw(b"null"), 30.0, False, None, True, 0.0)
+    request = Request(name, caller, name, command, Raw(b"null"), 30.0, False, None, True, 0.0, 30.0)
     request.guest = Guest("other") if guest else None
     return request
 

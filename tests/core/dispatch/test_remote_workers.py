@@ -24,7 +24,7 @@ def remote(number: int = 1, commands: frozenset[str] | None = None, capacity: in
 def give(worker: RemoteWorker, number: int) -> None:
     for _ in range(number):
         name = f"r-{len(worker.requests)}"
-        worker.requests[name] = Request(name, Someone(), None, "echo", Raw(b"1"), 1.0, False, None, True, 0.0)
+        worker.requests[name] = Request(name, Someone(), None, "echo", Raw(b"1"), 1.0, False, None, True, 0.0, 1.0)
 
 
 def test_what_others_sent_it_leaves_less_and_weighs_as_much_as_one_s_own() -> None:

@@ -11,7 +11,7 @@ from .dispatch_bench import Link, Someone
 
 
 def a_request(caller: Someone, name: str, timeout: float = 10.0) -> Request:
-    return Request(name, caller, name, "echo", Raw(b"null"), timeout, False, None, True, 0.0)
+    return Request(name, caller, name, "echo", Raw(b"null"), timeout, False, None, True, 0.0, timeout)
 
 
 def test_a_request_is_its_caller_s_until_it_ends_and_its_caller_is_told_after_that() -> None:

@@ -184,6 +184,63 @@ def test_requester_fields_that_cannot_be(field: str, value: object) -> None:
     assert (caught.value.code, caught.value.field) == (ErrorCode.BAD_FIELD, field)
 
 
+@pytest.mark.parametrize("request_id", [None, "r-1", "ü:1", "", 7, 0, "x" * 250])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"data": {"a": [1, {"b": ":"}]}},
+        {"data": "a:b", "timeout": 2.5, "stream": True, "affinity": "k", "idempotent": False},
+        {"data": [1e21, "1e+999", "ü"], "timeout": 1},
+    ],
+)
+def test_a_request_is_the_same_in_one_look_and_in_two(request_id: object, more: dict[str, object]) -> None:
+    given = {"command": "echo", **more} if request_id is None else {"request_id": request_id, "command": "echo", **more}
+    for ascii_only in (True, False):
+        payload = json.dumps(given, ensure_ascii=ascii_only).encode()
+        quick = requester.quick_request(payload)
+        if quick is None:
+            assert b"\\" in payload, "only an escape in the name is worth a second look"
+        else:
+            assert msgspec.json.encode(quick) == msgspec.json.encode(requester.decode_request(payload))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[]",
+        b'{"request_id":"r"}',
+        b'{"command":""}',
+        b'{"command":null,"request_id":"r"}',
+        b'{"command":"a","command":"a"}',
+        b'{"command":"a","request_id":"r","data":1,"data":2}',
+        b'{"command":"a","request_id":"r","d\\u0061ta":1,"data":2}',
+        b'{"command":"a","request_id":"r","other":1,"data":2}',
+        b'{"command":"a","request_id":"r","data":1e999}',
+        b'{"command":"a","request_id":1e999,"data":1}',
+        b'{"command":"a","request_id":"r","data":' + b"9" * 400 + b"}",
+        b'{"command":"a","request_id":"r","data":"\xff"}',
+        b'{"command":"a","request_id":"\\ud800"}',
+        b'{"command":"a","request_id":"' + b"x" * 257 + b'"}',
+        b'{"command":"a","request_id":[1]}',
+        b'{"command":"a","request_id":{"b":1}}',
+        b'{"command":"a","timeout":0}',
+        b'{"command":"a","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_no_plain_request_is_looked_at_closely(payload: bytes) -> None:
+    assert requester.quick_request(payload) is None
+
+
+@pytest.mark.parametrize("data", [b"1", b'"a:b"', b'{"request_id":"%b"}', '"ü"'.encode()])
+@pytest.mark.parametrize("processed_by", [None, "w-1", 'w"\\ü'])
+def test_an_answer_that_is_a_success_is_written_as_all_others_are(data: bytes, processed_by: str | None) -> None:
+    name = '"r:\\u0041ü"'
+    whole = msgspec.json.encode(requester.Response(Raw(name.encode()), True, Raw(data), None, processed_by))
+    assert requester.response(name, True, Raw(data), None, processed_by).payload == whole
+
+
 @pytest.mark.parametrize("field", ["request_id", "data", "timeout", "stream", "affinity", "idempotent"])
 def test_null_is_as_absent_in_a_request(field: str) -> None:
     given = requester.decode_request(json.dumps({"command": "x", field: None}).encode())
