@@ -11,7 +11,7 @@ from websockets.frames import Opcode as Opcodes
 from websockets.protocol import OPEN, Protocol, Side
 
 from service.transports.close_frames import close_frame
-from service.transports.inbound import FRAMES_A_TURN, Inbound
+from service.transports.inbound import FRAMES_A_TURN, Inbound, Inflation
 
 from .contract_compression import RSV1, compressed, deflated, in_fragments
 from .raw import BINARY, CLOSE, CONT, PING, PONG, frame
@@ -177,9 +177,11 @@ def test_compressed_messages_are_read_as_the_library_reads_them(data: bytes, chu
     heard.hear(data, chunks)
     messages, pongs, end = by_the_library(data, LIMIT, deflate=True)
     assert (heard.messages, heard.pongs) == (messages, pongs)
-    # A compressed frame amid a fragmented message, which is too large as well, breaks two rules: we see the first one
-    # before anything is inflated, the library inflates first.
-    assert heard.end == end or (heard.end, end) == (1002, 1009)
+    # A compressed frame amid a fragmented message, which is too large or no deflate as well, breaks two rules: we see the
+    # first one before anything is inflated, the library inflates first. And whether a compressed text is UTF-8 we see
+    # at its end, not with each fragment.
+    unfinished = heard.end is None and end == 1007 and isinstance(heard._assembly, Inflation)
+    assert heard.end == end or unfinished or (heard.end, end) in ((1002, 1009), (1002, 1007))
 
 
 @settings(max_examples=200, deadline=None)
