@@ -177,9 +177,9 @@ def test_compressed_messages_are_read_as_the_library_reads_them(data: bytes, chu
     heard.hear(data, chunks)
     messages, pongs, end = by_the_library(data, LIMIT, deflate=True)
     assert (heard.messages, heard.pongs) == (messages, pongs)
-    # A compressed frame amid a fragmented message, which is too large or no deflate as well, breaks two rules: we see the
-    # first one before anything is inflated, the library inflates first. And whether a compressed text is UTF-8 we see
-    # at its end, not with each fragment.
+    # A compressed frame amid a fragmented message, which is too large or no deflate as well, breaks two rules: we see
+    # the first one before anything is inflated, the library inflates first. And whether a compressed text is UTF-8 we
+    # see at its end, not with each fragment.
     unfinished = heard.end is None and end == 1007 and isinstance(heard._assembly, Inflation)
     assert heard.end == end or unfinished or (heard.end, end) in ((1002, 1009), (1002, 1007))
 
