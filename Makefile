@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-# Much of a test is waiting for real processes and sockets: three at a time keep two cores busy.
-PYTEST_JOBS ?= 3
+# Much of a test is waiting for real processes and sockets: five at a time keep two cores busy.
+PYTEST_JOBS ?= 5
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs wheel system clean autobahn bench bench-redis adversity soak demo-split \
+.PHONY: help setup run test check format lock docs wheel system clean autobahn bench bench-redis adversity compat soak demo-split \
   accounts
 
 help: ## List the targets
@@ -44,7 +44,7 @@ test: setup system ## Lint, types, import law and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(PYTEST_JOBS) --dist loadfile
+	$(BIN)/pytest -n $(PYTEST_JOBS) --dist loadfile --no-loadscope-reorder  # tests/conftest.py: the longest files first
 
 check: setup ## Lint, types and import law only: quick
 	$(BIN)/ruff check .
@@ -85,6 +85,9 @@ autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Py
 
 adversity: setup ## The tests of what must not bring a gateway down, at their full size
 	ADVERSITY=full $(BIN)/pytest tests/adversity
+
+compat: setup ## Every client program against every way of being deployed, on gateways that it starts
+	COMPAT=full $(BIN)/pytest tests/compat/test_live.py
 
 soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
 	$(BIN)/python -m tests.adversity.soak

@@ -1,6 +1,12 @@
-"""What all tests share: hypothesis draws the same examples every time, however loaded the machine is."""
+"""What all tests share: hypothesis draws the same examples every time, however loaded the machine is; and where several
+processes share the tests (`make test`), the files that take longest come first.
+
+A file goes to one process as a whole. One of a minute that is begun last would keep everybody waiting for that minute.
+"""
 
 import os
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,6 +15,53 @@ settings.register_profile("same", deadline=None, derandomize=True, suppress_heal
 # For a search of one's own: HYPOTHESIS_PROFILE=search pytest tests/wire
 settings.register_profile("search", deadline=None, max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+LONGEST: Final = (
+    "compat/test_live.py",
+    "supervision/test_several_processes.py",
+    "test_packaging.py",
+    "loadtest/test_locust.py",
+    "split/test_outages.py",
+    "browser/test_page.py",
+    "test_app.py",
+    "test_tls.py",
+    "test_roles.py",
+    "adversity/test_pressure.py",
+    "compat/test_suite_can_fail.py",
+    "transports/test_asgi.py",
+    "cli/test_request.py",
+    "adversity/test_log.py",
+    "adversity/test_drain.py",
+    "http/test_contract.py",
+    "adversity/test_floods.py",
+    "browser/test_look.py",
+    "backplane/redis/test_ingress.py",
+    "portico/client/test_cuts.py",
+    "adversity/test_metrics.py",
+    "transports/test_contained.py",
+    "transports/test_hypercorn.py",
+    "portico/test_samples.py",
+    "split/test_troubles.py",
+    "cli/test_check.py",
+    "redis/test_cluster.py",
+    "compat/test_clients.py",
+    "backplane/redis/test_membership.py",
+    "redis/test_sentinel.py",
+    "transports/test_native.py",
+    "cli/test_serve.py",
+    "backplane/redis/test_recovery.py",
+    "portico/publisher/test_javascript.py",
+)
+"""The files that take ten seconds and more, the longest first, as `pytest --durations` has them."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Longest files first, where processes share the tests. Within a file the order stays."""
+    if not hasattr(config, "workerinput"):
+        return
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 # Assertions in the transports' contract show what they compared, though its modules are no test modules.
 pytest.register_assert_rewrite(

@@ -1,6 +1,7 @@
 """Real gateways for tests: processes of their own, started as operators start them, on free loopback ports."""
 
 import os
+import random
 import signal
 import socket
 import ssl
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,9 +24,12 @@ SERVERS: Final = ("portico serve", "hypercorn")
 MODES: Final = ("integrated", "adjacent")
 UP_LIMIT: Final = 60.0
 """Seconds for a gateway to be ready, however busy the machine is."""
-DOWN_LIMIT: Final = 30.0
+DOWN_LIMIT: Final = 60.0
 """Seconds from SIGTERM to its end."""
 _STARTS: Final = 4
+_LOWEST: Final = 10_000
+# Hypothesis sets the common one to the same state for every test, in every process.
+_chance: Final = random.SystemRandom()
 
 
 @dataclass
@@ -44,24 +48,53 @@ class Running:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that are free now; all are held at once, so that no two are the same."""
-    probes = [socket.socket(_family(host)) for _ in range(count)]
-    for probe in probes:
-        probe.bind((host, 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+    """Ports that are free now, and stay so; all are held at once, so that no two are the same.
+
+    A port that the kernel gives away may be the local end of some connection a moment later, and the start that was
+    given it fails. So they are drawn from those that it doesn't give away, where it leaves enough of them.
+    """
+    with ExitStack() as held:
+        return [held.enter_context(_bound(host)).getsockname()[1] for _ in range(count)]
 
 
-def may_bind(host: str, port: int) -> bool:
-    """Whether we could listen there, now and as who we are."""
-    with socket.socket(_family(host)) as probe:
-        # As listeners do: connections that ended a moment ago don't keep a port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bound(host: str) -> socket.socket:
+    """A socket at a port that nobody has."""
+    lowest = _lowest_given_away()
+    for _ in range(100 if lowest >= 2 * _LOWEST else 0):
+        probe = socket.socket(_family(host))
         try:
-            probe.bind((host, port))
+            probe.bind((host, _chance.randrange(_LOWEST, lowest)))
         except OSError:
+            probe.close()
+        else:
+            return probe
+    probe = socket.socket(_family(host))
+    probe.bind((host, 0))
+    return probe
+
+
+def _lowest_given_away() -> int:
+    """The first of the ports that the kernel gives to connections; 0 where it doesn't say."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 0
+
+
+def own_address() -> str:
+    """A loopback address that nobody else uses, so that each of its ports is free: for a port that can't be just any.
+
+    There are sixteen million, and other tests, of this clone and of others on the machine, draw theirs likewise.
+    """
+    return ".".join(["127", *(str(_chance.randint(1, 254)) for _ in range(3))])
+
+
+def may_listen_on_port_80() -> bool:
+    """Whether this user may, on an address where nobody does."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((own_address(), 80))
+        except PermissionError:
             return False
     return True
 

@@ -15,7 +15,19 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.gateways import BIN, ROOT, SERVERS, Running, clean_environment, command, end, free_ports, gateway, may_bind
+from tests.gateways import (
+    BIN,
+    ROOT,
+    SERVERS,
+    Running,
+    clean_environment,
+    command,
+    end,
+    free_ports,
+    gateway,
+    may_listen_on_port_80,
+    own_address,
+)
 
 pytestmark = pytest.mark.live
 
@@ -75,23 +87,16 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(tmp_path: Path, server: str,
 
 
 def test_a_port_as_a_platform_sets_it_means_production_and_the_next_one_for_websockets(tmp_path: Path) -> None:
-    for _ in range(5):
-        port = free_ports(1)[0]
-        if not may_bind("127.0.0.1", port + 1):
-            continue
-        with gateway(
-            tmp_path,
-            port=port,
-            settings={"ENVIRONMENT": "production", "WEBSOCKET_PORT": port + 1, "PORTICO_DRAIN_SECONDS": "0.1"},
-        ) as running:
-            info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
-            assert info["websocket_url"] == f"ws://127.0.0.1:{port + 1}"
-            assert info["environment"] == "production"
-            lines = [json.loads(line) for line in running.said().splitlines() if line]
-            (listening,) = [line for line in lines if line["event"] == "listening"]
-            assert (listening["http"], listening["websocket"]) == (port, port + 1)
-        return
-    pytest.fail("no two free ports beside each other")
+    host = own_address()
+    port = free_ports(1, host)[0]
+    settings = {"ENVIRONMENT": "production", "WEBSOCKET_PORT": port + 1, "PORTICO_DRAIN_SECONDS": "0.1"}
+    with gateway(tmp_path, host=host, port=port, settings=settings) as running:
+        info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
+        assert info["websocket_url"] == f"ws://{host}:{port + 1}"
+        assert info["environment"] == "production"
+        lines = [json.loads(line) for line in running.said().splitlines() if line]
+        (listening,) = [line for line in lines if line["event"] == "listening"]
+        assert (listening["http"], listening["websocket"]) == (port, port + 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -109,7 +114,7 @@ def test_a_signal_ends_it_cleanly_and_clients_are_told(tmp_path: Path, server: s
                 client.recv()
             assert client.close_code == 1012
             assert client.close_reason == "retry_within_ms=300"
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
         assert "stopped" in running.said()
         assert "Traceback" not in running.said()
 
@@ -124,7 +129,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGTERM)
         client.recv()
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(20) == 1
+        assert running.process.wait(60) == 1
         assert "Traceback" not in running.said()
 
 
@@ -225,10 +230,10 @@ def _discovered(base_url: str, process: "subprocess.Popen[bytes]") -> dict[str, 
     return None
 
 
-@pytest.mark.skipif(not may_bind("127.0.0.81", 80), reason="only root may listen on port 80")
+@pytest.mark.skipif(not may_listen_on_port_80(), reason="only root may listen on port 80")
 @pytest.mark.parametrize("server", SERVERS)
 def test_on_port_80_all_three_ways_to_build_the_address_work(tmp_path: Path, server: str) -> None:
-    with gateway(tmp_path, server=server, mode="integrated", host="127.0.0.81", port=80) as running:
+    with gateway(tmp_path, server=server, mode="integrated", host=own_address(), port=80) as running:
         info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
         assert info["websocket_port"] == 80
         built = (

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import venv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -156,13 +155,27 @@ def test_the_wheel_holds_every_file_of_its_packages_and_nothing_else(wheel: Path
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with what requirements.txt locks, and nothing else."""
-    folder = tmp_path_factory.mktemp("runtime") / "env"
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    run(*pip_install(python), "--require-hashes", "-r", ROOT / "requirements.txt", cwd=folder)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `make run` has run: what it installed is in its .venv."""
+    copy = clone(tmp_path_factory.mktemp("make-run") / "clone")
+    make = ["make", "--no-print-directory", f"PYTHON={sys.executable}", "run"]
+    # With PORT the environment would be production, without any keys.
+    with serving(make, copy, PORT=0, ENVIRONMENT="development") as base_url:
+        try_it(base_url, durable=False)
+        assert run(copy / ".venv" / "bin" / "portico", "--version", cwd=copy.parent).startswith("portico ")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def runtime(made: Path) -> Path:
+    """The Python of an environment with what requirements.txt locks, and nothing else: that of `make run`, without the
+    clone."""
+    python = made / ".venv" / "bin" / "python"
+    (link,) = (made / ".venv").glob("lib/python*/site-packages/portico-clone.pth")
+    link.unlink()
+    (python.parent / "portico").unlink()
     assert not installed(python) & TEST_TOOLS
+    run(python, "-c", "import importlib.util as u; raise SystemExit(u.find_spec('service'))", cwd=made.parent)
     return python
 
 
@@ -209,16 +222,10 @@ def test_the_wheel_serves_in_an_environment_that_has_nothing_else(wheel: Path, r
 
 
 @pytest.mark.live
-def test_make_run_installs_what_running_needs_and_no_more(tmp_path: Path) -> None:
-    copy = clone(tmp_path / "clone")
-    python = copy / ".venv" / "bin" / "python"
-    make = ["make", "--no-print-directory", f"PYTHON={sys.executable}", "run"]
-    # With PORT the environment would be production, without any keys.
-    with serving(make, copy, PORT=0, ENVIRONMENT="development") as base_url:
-        try_it(base_url, durable=False)
-        assert run(copy / ".venv" / "bin" / "portico", "--version", cwd=tmp_path).startswith("portico ")
+def test_make_run_installs_what_running_needs_and_no_more(made: Path) -> None:
+    copy = made
     runtime = {name.lower().replace("_", "-") for name in locked("requirements.txt")}
-    assert installed(python) <= runtime
+    assert installed(copy / ".venv" / "bin" / "python") <= runtime
     # The second time nothing is installed, and a stamp says so.
     assert "pip" not in run("make", "-n", "run", cwd=copy)
     assert "requirements.lock" in run("make", "-n", "setup", cwd=copy)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 
 import httpx
@@ -205,16 +206,22 @@ async def test_connections_that_are_to_end_do(certificate: Certificate, server: 
         assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
-@pytest.mark.parametrize("server", PLAIN)
-async def test_who_says_nothing_more_is_closed(certificate: Certificate, server: str) -> None:
-    async with served(certificate, handshake_timeout=0.5, h2c=True) as (_, everywhere):
-        for begun in (b"", b"GET /livez HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
-            async with await everywhere.dial(server) as stream:
-                await stream.send_all(begun)
-                await read_to_end(stream)
-        async with await everywhere.dial(server) as stream:
-            await stream.send_all(SOUND[0])
-            assert statuses(await read_to_end(stream)) == [200]
+async def test_who_says_nothing_more_is_closed(certificate: Certificate) -> None:
+    begun = (b"", b"GET /livez HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SOUND[0])
+    ends: dict[tuple[str, bytes], bytes] = {}
+
+    async def wait_for_the_end(everywhere: Served, server: str, data: bytes) -> None:
+        ends[server, data] = await exchange(everywhere, server, data)
+
+    # All at once: most of it is the seconds that a connection is kept alive after an answer.
+    async with (
+        served(certificate, handshake_timeout=0.5, h2c=True) as (_, everywhere),
+        trio.open_nursery() as nursery,
+    ):
+        for server, data in product(PLAIN, begun):
+            nursery.start_soon(wait_for_the_end, everywhere, server, data)
+    assert ends.keys() == set(product(PLAIN, begun))
+    assert [statuses(ends[server, SOUND[0]]) for server in PLAIN] == [[200]] * 3
 
 
 @pytest.mark.parametrize("server", ["native", "door"])
@@ -284,7 +291,10 @@ async def test_what_is_pipelined_behind_a_request_that_waits_waits_too(certifica
 
 
 @pytest.mark.parametrize("server", ["native", "door"])
-async def test_who_pipelines_and_reads_nothing_is_held_and_then_cut(certificate: Certificate, server: str) -> None:
+async def test_who_pipelines_and_reads_nothing_is_held_and_then_cut(
+    certificate: Certificate, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "SEND_SECONDS", 0.5)
     async with served(certificate, outbound_limit=64_000) as (_, everywhere), await everywhere.dial(server) as stream:
         page = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
         with pytest.raises(trio.BrokenResourceError):

@@ -6,12 +6,13 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.gateways import free_ports
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
@@ -86,6 +87,4 @@ def run(*arguments: str, **environment: str) -> Outcome:
 
 def free_port() -> int:
     """A port that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1)[0]
