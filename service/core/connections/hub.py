@@ -2,11 +2,14 @@
 
 Knows sessions only as things with an identity; never a dialect, a socket or a clock. An address (`user_id` u1, for
 example) leads to one session, and from the second on to a dict of sessions: most addresses have one holder, and a dict
-for each would take more memory than the session. Dicts keep the order of arrival.
+for each would take more memory than the session. Dicts keep the order of arrival. The text of an address is kept once,
+however many sessions have it.
 """
 
 from collections.abc import Collection, Iterator
 from typing import Final
+
+from msgspec.structs import force_setattr
 
 from portico.wire.messages import ADDRESS_FIELDS, Identity, Target
 
@@ -46,10 +49,15 @@ class Hub:
             holder = holders.get(value)
             if holder is None:
                 holders[value] = session
-            elif isinstance(holder, Session):
+                continue
+            if isinstance(holder, Session):
+                first = holder
                 holders[value] = {holder: None, session: None}
             else:
+                first = next(iter(holder))
                 holder[session] = None
+            # Equal anyway, so nobody sees it: what thousands have in common, such as a channel, is kept once.
+            force_setattr(identity, kind, getattr(first.identity, kind))
 
     def remove(self, session: Session) -> bool:
         """Forget a session; False if it isn't there."""

@@ -104,7 +104,6 @@ class Session:
     its requests."""
 
     __slots__ = (
-        "address",
         "close_code",
         "handler",
         "held",
@@ -138,7 +137,6 @@ class Session:
         self.id = session_id
         self.handler = handler
         self.opened_at = opened_at
-        self.address = peer.address
         self.close_code: int | None = None  # once the transport says that the connection is over
         self.identity: Identity = NOBODY
         self.state = State.OPENED
@@ -156,6 +154,11 @@ class Session:
         if state not in MOVES[self.state]:
             raise RuntimeError(f"a session cannot go from {self.state.value} to {state.value}")
         self.state = state
+
+    @property
+    def address(self) -> str:
+        """The client's address; the same for the whole of its life."""
+        return self.peer.address
 
     @property
     def over(self) -> bool:

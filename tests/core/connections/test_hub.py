@@ -59,3 +59,17 @@ def test_holders_keep_the_order_of_arrival() -> None:
         hub.add(session, Identity(user_id="u"))
     hub.remove(SOME[1])
     assert list(hub.find(Target("user_id", "u"))) == [SOME[0], SOME[2], SOME[3]]
+
+
+def test_what_sessions_have_in_common_is_kept_once() -> None:
+    """Memory per client: the names that come are made anew with each message."""
+    stage_ = stage()
+    found = []
+    for number in range(3):
+        session, _ = stage_.connect("/ws")
+        names = {"user_id": "u", "node_id": "node", "channel_id": "channel"}
+        stage_.say(session, {"type": "c_client_register", "client_id": f"c{number}", **names})
+        found.append(session.identity)
+    for field in ("user_id", "node_id", "channel_id"):
+        assert len({id(getattr(identity, field)) for identity in found}) == 1
+    assert [identity.client_id for identity in found] == ["c0", "c1", "c2"]
