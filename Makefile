@@ -56,8 +56,9 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 
-docs: setup ## Write what is generated in docs/ anew: the settings' reference, the map of the modules
+docs: setup ## Write what is generated in docs/ anew: the references of settings and commands, the map of the modules
 	$(BIN)/python -m service.settings > docs/reference/settings.md
+	$(BIN)/python -m service.cli.reference > docs/reference/commands.md
 	$(BIN)/python -m tests.module_map
 
 lock: setup ## Resolve the dependencies anew: requirements.lock, and requirements.txt for deployments

@@ -8,11 +8,13 @@ import sys
 from service.settings import Settings, SettingsError
 from service.standard_streams import open_standard_streams
 from service.trio_only import TrioOnly, refuse_asyncio
+from service.without_rich import without_rich
 
 open_standard_streams()
 refuse_asyncio()
 
-from service.app import StartError, create_app  # noqa: E402 — it imports Hypercorn, and asks no question first
+with without_rich():
+    from service.app import StartError, create_app  # it imports Hypercorn, and asks no question first
 
 try:
     app = create_app(Settings.load())

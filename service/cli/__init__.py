@@ -1,20 +1,61 @@
-"""`portico`: the gateway and its companions from the command line. One module for each command.
+"""`portico`: the gateway and its companions from the command line. One module for each command, or for a few.
 
 A command turns arguments into a call, and what comes of it into an exit code (`outcomes`). Standard output carries
-answers only; progress and errors go to standard error. No outcome of any command is a traceback.
+answers only; progress and errors go to standard error. No outcome of any command is a traceback. A command's module is
+imported when it is wanted, so that none pays for what another needs.
 """
+
+from importlib import import_module
+from typing import Final
 
 import click
 
 from portico.version import VERSION
 from service.standard_streams import open_standard_streams
 
-from . import check, request, serve, token, worker
-
 __all__ = ["main"]
 
+# In the order in which help lists them: the module below this package, and what is in it.
+COMMANDS: Final = {
+    "serve": "serve:serve",
+    "check": "check:check",
+    "console": "console.command:console",
+    "worker": "worker:worker",
+    "request": "request:request",
+    "connect": "connect:connect",
+    "listen": "listen:listen",
+    "push": "pushing:push",
+    "broadcast": "pushing:broadcast",
+    "send": "pushing:send",
+    "login": "pushing:login",
+    "logout": "pushing:logout",
+    "logins": "pushing:logins",
+    "clients": "people:clients",
+    "workers": "people:workers",
+    "kick": "people:kick",
+    "status": "people:status",
+    "token": "token:token",
+    "completion": "completion:completion",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), name)
+        command: click.Command = getattr(found, "script", found)  # an Operation has two forms
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="portico", message="%(prog)s %(version)s")
 def main() -> None:
     """A real-time gateway: pushes to connected people and devices, requests to connected workers.
@@ -22,7 +63,3 @@ def main() -> None:
     `portico COMMAND --help` says more about each command.
     """
     open_standard_streams()
-
-
-for _command in (serve.serve, check.check, worker.worker, request.request, token.token):
-    main.add_command(_command)

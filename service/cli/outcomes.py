@@ -1,7 +1,7 @@
-"""How a command ends: its exit code, and the sentences on standard error that say why.
+"""How a command ends: its exit code, and the sentences on standard error that say why, and what helps.
 
 The codes are the same for every command: 0 for success, 1 for an error answer, 2 for something wrong in what was
-given, 3 for a gateway that cannot be reached or refuses us, 130 after Ctrl-C.
+given, 3 for a gateway that cannot be reached or refuses us, 130 after Ctrl-C, 143 after SIGTERM where it is heeded.
 """
 
 import sys
@@ -11,12 +11,35 @@ from typing import Final, NoReturn
 import click
 import trio
 
-from portico.client.errors import BadAddress, ClientError
+from portico.client.errors import (
+    BadAddress,
+    ClientError,
+    DiscoveryFailed,
+    GaveUp,
+    HandshakeRefused,
+    MessageTooLarge,
+    RegistrationRejected,
+    RequestFailed,
+    SentAway,
+    Unreachable,
+    Unsendable,
+)
+from portico.publisher.answers import Refused
+from portico.wire.codes import CloseCode
 
 FAILED: Final = 1
 WRONG: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+API_KEY: Final = "Give one of the gateway's PORTICO_API_KEYS with --api-key, or set PORTICO_API_KEY."
+HANDSHAKE_KEY: Final = (
+    "Give the gateway's WEBSOCKET_HANDSHAKE_KEY with --handshake-key, or set WEBSOCKET_HANDSHAKE_KEY; the gateway "
+    "itself needs one too."
+)
+TOKEN: Final = "Give a token with --token, or set PORTICO_TOKEN."
+BASE_URL: Final = "Is a gateway running there? --base-url says where it is."
 
 
 def fail(code: int, *sentences: str) -> NoReturn:
@@ -26,14 +49,50 @@ def fail(code: int, *sentences: str) -> NoReturn:
     sys.exit(code)
 
 
-def run(program: Callable[[], Awaitable[int]]) -> NoReturn:
-    """Run an async program and end with the exit code that it returns, or that its error stands for."""
+def explain(error: Exception, secret: str = API_KEY) -> tuple[int, str]:
+    """The exit code that an error stands for, and what is wrong, with what helps where we know it.
+
+    `secret`: what to say where the gateway wants to see one, since it depends on what the command is.
+    """
+    said = str(error)
+    if isinstance(error, Refused):
+        return _explain_refused(error, said, secret)
+    if isinstance(error, RequestFailed):
+        return FAILED, said
+    if isinstance(error, BadAddress | Unsendable | MessageTooLarge):
+        return WRONG, said
+    if isinstance(error, SentAway) and error.code in (CloseCode.NOT_AUTHENTICATED, CloseCode.NOT_ALLOWED):
+        return UNREACHABLE, f"{said} {secret}"
+    if isinstance(error, HandshakeRefused) and error.status in (401, 403):
+        return UNREACHABLE, f"{said} {secret}"
+    if isinstance(error, RegistrationRejected) and error.reason in ("unauthorized", "forbidden"):
+        return UNREACHABLE, f"{said} {secret}"
+    last = error.__cause__ if isinstance(error, GaveUp) else error
+    # Discovery that was answered, by something else than a gateway, says so itself.
+    answered = isinstance(last, DiscoveryFailed) and last.__cause__ is None
+    hint = f" {BASE_URL}" if isinstance(last, Unreachable) and not answered else ""
+    return UNREACHABLE, said + hint
+
+
+def _explain_refused(error: Refused, said: str, secret: str) -> tuple[int, str]:
+    if error.status in (401, 403):
+        return UNREACHABLE, f"{said} {secret}"
+    if error.status == 426:
+        return UNREACHABLE, f"{said} This is a port for WebSockets: --base-url wants the gateway's HTTP address."
+    if error.status == 400:
+        return WRONG, said
+    return (FAILED if error.status in (404, 409) and error.code != "internal" else UNREACHABLE), said
+
+
+def run(program: Callable[[], Awaitable[int]], *, secret: str = API_KEY) -> NoReturn:
+    """Run an async program and end with the exit code that it returns, or that its error stands for.
+
+    `secret`: as for `explain`.
+    """
     try:
         code = trio.run(program)
-    except BadAddress as error:
-        fail(WRONG, str(error))
     except ClientError as error:
-        fail(UNREACHABLE, str(error))
+        fail(*explain(error, secret))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BaseExceptionGroup as group:

@@ -14,16 +14,16 @@ from portico.client.events import Connected, Connecting, Event
 from portico.client.link import LinkOptions
 from portico.client.requester import Answer, Requester
 
-from .addressing import address, address_options, trusted
+from .addressing import address, address_options, api_key_option, key_of, trusted
 from .outcomes import FAILED, UNREACHABLE, WRONG, fail, run
+from .screen import json_text
 
 
 @click.command()
 @click.argument("command")
 @click.argument("data", metavar="[JSON]", required=False)
 @address_options
-@click.option("--api-key", metavar="KEY", envvar="GATEWAY_API_KEY", show_envvar=True,
-              help="The key, or a requester's token, that a gateway in production asks for.")  # fmt: skip
+@api_key_option
 @click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), metavar="SECONDS",
               help="Over all attempts and waiting; the gateway's default if absent.")  # fmt: skip
 @click.option("--stream", is_flag=True, help="Print each partial answer's data on a line of its own.")
@@ -33,6 +33,7 @@ from .outcomes import FAILED, UNREACHABLE, WRONG, fail, run
               help="Calls in flight at a time, with --count.")  # fmt: skip
 @click.option("--attempts", type=click.IntRange(1), default=3, show_default=True,
               help="Attempts to connect, one after another, before giving up.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="As other commands take it; the answer is JSON in any case.")
 def request(
     command: str,
     data: str | None,
@@ -45,6 +46,7 @@ def request(
     count: int,
     concurrency: int,
     attempts: int,
+    as_json: bool,
 ) -> None:
     """Send a request to a worker and print its answer as JSON.
 
@@ -64,12 +66,13 @@ def request(
         fail(WRONG, f'The data must be JSON, such as \'{{"message": "hi"}}\': {printable(str(error))}.')
     where = address(url, base_url)
     ssl_context = trusted(ca_file)
+    key = key_of(api_key)
 
     async def program() -> int:
         requester = Requester(
             **where,
             backoff=Backoff(max_attempts=attempts),
-            options=LinkOptions(api_key=api_key, ssl_context=ssl_context),
+            options=LinkOptions(api_key=key, ssl_context=ssl_context),
             on_event=_tell_trouble,
             max_in_flight=concurrency,
         )
@@ -154,4 +157,4 @@ async def _many(
 
 
 def _print(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(json_text(value))

@@ -10,6 +10,7 @@ import click
 import trio
 
 from service.settings import Settings, SettingsError
+from service.without_rich import without_rich
 
 from .outcomes import WRONG, fail
 from .settings import load_settings
@@ -54,7 +55,8 @@ def serve(
     settings = load_settings(overrides | ({} if workers is None else {"PORTICO_WORKERS": workers}))
     if settings.workers > 1:
         sys.exit(_supervise(settings, [part for option, (_, value) in given.items() for part in (option, value)]))
-    from service.app import serve as run_gateway  # the other commands start faster without the gateway
+    with without_rich():
+        from service.app import serve as run_gateway  # the other commands start faster without the gateway
 
     sys.exit(run_gateway(settings))
 
@@ -72,14 +74,16 @@ def _serve_supervised(place: str, overrides: dict[str, str]) -> int:
     except SettingsError as error:
         link.say("failed", *error.problems)
         fail(WRONG, *error.problems)
-    from service.app import serve as run_gateway
+    with without_rich():
+        from service.app import serve as run_gateway
 
     return run_gateway(settings, link)
 
 
 def _supervise(settings: Settings, options: list[str]) -> int:
     """Run several processes, each with `options`, and return the exit code."""
-    from service.observe import make_log
+    with without_rich():
+        from service.observe import make_log
     from service.supervision.ports import Ports
     from service.supervision.private_redis import PrivateRedis
     from service.supervision.supervisor import Supervisor

@@ -13,7 +13,7 @@ from portico.client.reference_worker import COMMANDS
 from portico.client.worker import MAX_MESSAGE, Worker
 
 from .addressing import address, address_options, trusted
-from .outcomes import run
+from .outcomes import HANDSHAKE_KEY, run
 
 
 @click.command()
@@ -67,7 +67,7 @@ def worker(
         _tell("ended")
         return 0
 
-    run(program)
+    run(program, secret=HANDSHAKE_KEY)
 
 
 async def _stop_on_signals(serving: Worker, *, task_status: trio.TaskStatus[None]) -> None:

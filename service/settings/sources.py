@@ -40,6 +40,10 @@ SERVICE_LINK: Final = re.compile(
     r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 
+# What commands read that speak to a gateway, each with the setting that it may be a typo of: alone it is taken for that
+# typo, beside the setting it is ignored.
+OF_COMMANDS: Final = {"PORTICO_API_KEY": "PORTICO_API_KEYS", "PORTICO_TOKEN": None}
+
 
 def env_name(field: str) -> str:
     """The environment variable of a field: `port` → `PORT`, `queue_limit` → `PORTICO_QUEUE_LIMIT`."""
@@ -80,6 +84,9 @@ def collect(environ: Mapping[str, str] | None, dotenv: Path | None, known: Colle
     real = {n: v for n, v in in_process.items() if not (in_kubernetes and _is_service_link(n, v, known))}
     for name in sorted({*real, *in_file}):
         if name not in known:
+            meant = OF_COMMANDS.get(name)
+            if name in OF_COMMANDS and name in real and (meant is None or meant in real or meant in in_file):
+                continue
             if name.upper().startswith(PREFIX):
                 found.problems.append(_unknown(name, ".env" if name not in real else "the environment", known))
             continue

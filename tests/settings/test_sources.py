@@ -31,6 +31,17 @@ def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str, tmp
     assert problems({}, write(tmp_path / "env", f"{name}={secret}")) == [f"{name} in .env {sentence} {nearest}?"]
 
 
+def test_what_commands_read_is_no_typo_beside_the_setting_that_it_is_like(tmp_path: Path) -> None:
+    (told,) = problems({"PORTICO_API_KEY": "k"})
+    assert told.endswith("did you mean PORTICO_API_KEYS?")
+    keys = "a-long-random-text"
+    assert attempt({"PORTICO_API_KEY": "k", "PORTICO_API_KEYS": keys, "PORTICO_TOKEN": "t"})[1] == []
+    assert attempt({"PORTICO_API_KEY": "k"}, write(tmp_path / "env", f"PORTICO_API_KEYS={keys}"))[1] == []
+    # The file is the gateway's own.
+    (told,) = problems({}, write(tmp_path / "env", f"PORTICO_API_KEYS={keys}\nPORTICO_API_KEY=k"))
+    assert "in .env is not a setting" in told
+
+
 def test_an_unknown_name_is_safe_to_print() -> None:
     (told,) = problems({"PORTICO_\x1b[2J": "1"})
     assert told.startswith(r"'PORTICO_\x1b[2J' in the environment is not a setting")
@@ -151,4 +162,10 @@ def test_the_environment_is_read_here_and_nowhere_else() -> None:
         )
     }
     # The supervisor reads nothing of it: it hands all of it on to its children.
-    assert readers == {"service/settings/sources.py", "service/supervision/child.py"}
+    # A console asks it where a person's history is kept, and `portico token` for a secret that is no setting's here.
+    assert readers == {
+        "service/settings/sources.py",
+        "service/supervision/child.py",
+        "service/cli/console/terminal.py",
+        "service/cli/token.py",
+    }

@@ -1,0 +1,1 @@
+"""`portico console`: commands to a running gateway, line by line, at a prompt or from a pipe."""
