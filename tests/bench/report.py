@@ -61,6 +61,8 @@ def figure(row: str, raw: Raw) -> float:
         return float(raw["bytes_per_client"]) / 1024
     if row in ("flood", "crowd"):
         return float(raw["p99_ms"])
+    if row == "comeback":
+        return float(raw["seconds"])
     return float(raw["work"] / max(raw["server_cpu"], 0.01))
 
 
@@ -158,7 +160,7 @@ def as_markdown(
     """The whole report as tables."""
     lines: list[str] = []
     for row, servers in table.items():
-        per = units[row] if units[row] in ("KB", "ms") else f"{units[row]} /s of server CPU"
+        per = units[row] if units[row] in ("KB", "ms", "s") else f"{units[row]} /s of server CPU"
         lines += ["", f"**{titles[row]}** ({per})", ""]
         lines += ["| server | median | spread | Portico is | |", "|---|--:|--:|--:|---|"]
         ours = servers["portico"].median if "portico" in servers else None

@@ -91,7 +91,7 @@ def _node(ports: Sequence[int]) -> list[str]:
 _SOCKETS: Final = frozenset({"fanout", "fanout1", "heartbeat", "heartbeat128", "connect", "memory"})
 _WORK: Final = _SOCKETS | {"dispatch"}
 _HTTP: Final = frozenset({"publish", "push1", "discover", "arrive"})
-_ALL: Final = _WORK | {"flood", "crowd"} | _HTTP
+_ALL: Final = _WORK | {"flood", "crowd", "comeback"} | _HTTP
 
 _JSON: Final = _program("websockets_server", "json")
 _MSGSPEC: Final = _program("websockets_server", "msgspec")
@@ -112,7 +112,7 @@ _LABELS: Final = {
 SERVERS: Final = (
     Server("portico", _ALL, _portico, portico=True, http=True),
     Server("door", _ALL, _hypercorn, portico=True, one_port=True, http=True),
-    Server("serve", _HTTP | {"connect", "fanout1"}, _portico, portico=True, one_port=True, http=True),
+    Server("serve", _HTTP | {"connect", "fanout1", "comeback"}, _portico, portico=True, one_port=True, http=True),
     Server("websockets", _WORK, _JSON),
     Server("websockets-msgspec", frozenset({"dispatch"}), _MSGSPEC),
     Server("fastapi", _SOCKETS | _HTTP, _program("fastapi_server"), http=True),

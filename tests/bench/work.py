@@ -7,6 +7,7 @@ load then does is in `load/rows.py`.
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from .environment import PYTHON
-from .servers import KEY, Up
+from .servers import KEY, Up, running
 
 _HERE: Final = Path(__file__).parent
 _LOAD_LIMIT: Final = 240.0
@@ -239,6 +240,27 @@ def _arrive(up: Up, size: Size, core: int | None) -> dict[str, Any]:
     return run_load("arrive", _timed(up, size, clients=32, path=up.server.path, port=up.port, **more), core)
 
 
+def _comeback(up: Up, size: Size, core: int | None) -> dict[str, Any]:
+    server_core = min(os.sched_getaffinity(up.pid))
+    with (
+        tempfile.TemporaryDirectory(prefix="portico-bench-") as folder,
+        running(up.server, None if core is None else server_core, Path(folder)) as following,
+    ):
+        order = _timed(
+            up,
+            size,
+            clients=size.crowd,
+            discovery=DISCOVERY,
+            next_url=following.url(),
+            next_http_port=following.http_port,
+            next_pid=following.pid,
+        )
+        result = run_load("comeback", order, core)
+    if not result["told"] == result["back"] == size.crowd:
+        raise Failed(f"of {size.crowd} clients {result['told']} were told 1012 and {result['back']} are back")
+    return result
+
+
 _FLOOD: Final = _bystanders("flood", lambda size: 4, False)
 _CROWD: Final = _bystanders("hold", lambda size: size.crowd, True)
 
@@ -255,5 +277,6 @@ ROWS: Final = (
     Row("publish", "HTTP batch publish, 500 events to 500 users", "events", _publish),
     Row("push1", "one push to one user by HTTP, 32 kept-alive connections", "pushes", _push_each),
     Row("discover", "discovery, 32 kept-alive connections", "answers", _discover),
+    Row("comeback", "10,000 are told 1012 at once: until all are back, by discovery", "s", _comeback),
     Row("arrive", "discover + connect + register + close", "clients", _arrive),
 )

@@ -9,13 +9,13 @@ import sys
 
 import uvloop
 
-from . import http_rows, redis_rows, rows
+from . import comeback, http_rows, redis_rows, rows
 
 
 def main() -> int:
     """Run the row that is asked for."""
     row, order = sys.argv[1], json.loads(sys.argv[2])
-    result = uvloop.run((rows.ROWS | http_rows.ROWS | redis_rows.ROWS)[row](order))
+    result = uvloop.run((rows.ROWS | http_rows.ROWS | redis_rows.ROWS | comeback.ROWS)[row](order))
     print(json.dumps(result), flush=True)
     return 0
 
