@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from joserfc.jwk import OctKey
+from joserfc.jwk import Key, OctKey
 
 from service.core.proof import NotProven
+from service.tokens import tokens
 from service.tokens.keys import KeyRing, public_keys, secret_key
 from service.tokens.tokens import MAX_TOKEN, TokenVerifier
 
@@ -209,3 +210,67 @@ def test_a_secret_beside_public_keys() -> None:
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     assert stranger.key_size == 2048
     assert cause(check, token("RS512", key=signing_key("RS256")).replace(".", "!", 1)) == "malformed"
+
+
+class Counted(KeyRing):
+    """A ring that says how often it was asked for keys, which is once for each signature that is checked."""
+
+    asked = 0
+
+    def candidates(self, algorithm: str, key_id: str | None) -> list[Key]:
+        """See KeyRing."""
+        self.asked += 1
+        return super().candidates(algorithm, key_id)
+
+
+def counted(*kinds: str) -> Counted:
+    return Counted([key for kind in kinds for key in public_keys(public_pem(kind))._all])
+
+
+def test_a_signature_that_held_is_not_checked_again() -> None:
+    ring = counted("Ed25519")
+    check = TokenVerifier(lambda: ring, wall=lambda: NOW)
+    ann, bob = token("Ed25519"), token("Ed25519", sub="bob")
+    assert [check.verify(text).user_id for text in (ann, bob, ann, bob, ann)] == ["ann", "bob", "ann", "bob", "ann"]
+    assert ring.asked == 2
+    forged = ann[:-8] + "A" * 8
+    assert [cause(check, forged) for _ in range(2)] == ["signature"] * 2
+    assert ring.asked == 4
+
+
+def test_a_signature_holds_no_longer_than_its_key() -> None:
+    ring = public_keys(public_pem("Ed25519"))
+    check = TokenVerifier(lambda: ring, wall=lambda: NOW)
+    text = token("Ed25519")
+    assert check.verify(text).user_id == "ann"
+    ring = public_keys(public_pem("RS256"))
+    assert cause(check, text) == "unknown_key"
+    assert check.verify(token("RS256")).user_id == "ann"
+
+
+def test_a_signature_that_held_says_nothing_of_the_time() -> None:
+    now = NOW
+    ring = secret_key(SECRET)
+    check = TokenVerifier(lambda: ring, wall=lambda: now)
+    text = token(exp=NOW + 60)
+    assert check.verify(text).expires_at == NOW + 60
+    now = NOW + 91
+    assert cause(check, text) == "expired"
+    early = token(nbf=now + 60, exp=now + 100)
+    assert cause(check, early) == "not_yet"
+    now += 60
+    assert check.verify(early).user_id == "ann"
+
+
+def test_how_many_are_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED", 8)
+    ring = counted("Ed25519")
+    check = TokenVerifier(lambda: ring, wall=lambda: NOW)
+    many = [token("Ed25519", sub=f"u{number}") for number in range(12)]
+    for text in many:
+        check.verify(text)
+        check.verify(many[0])  # one that keeps coming back stays
+    assert ring.asked == 12
+    assert len(check._verified) + len(check._verified_before) <= 8
+    check.verify(many[1])
+    assert ring.asked == 13
