@@ -38,6 +38,8 @@ DEMANDS: Final = (
     Demand("connect", "portico", 1.3, times="fastapi", aim=1.5),
     Demand("connect", "door", 1.5, times="fastapi", aim=2.0),
     Demand("connect", "serve", 0.8, times="portico", aim=0.95),
+    Demand("connect", "tokens", 0.7, times="portico"),
+    Demand("connect", "new-tokens", 0.7, times="portico"),
     Demand("memory", "portico", at_most=5.0, aim=3.0),
     Demand("flood", "portico", at_most=25.0, aim=5.0),
     Demand("crowd", "portico", at_most=25.0, aim=5.0),

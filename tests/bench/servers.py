@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tests.gateways import BIN, clean_environment, free_ports
 
-from . import environment
+from . import environment, tokens
 from .environment import PYTHON, Unavailable
 
 KEY: Final = "bench-0123456789abcdef"
@@ -28,12 +28,16 @@ _STARTS: Final = 3
 
 @dataclass(frozen=True)
 class Server:
-    """One that is compared. `rows`: what it can do; `command` makes its command line, given its ports."""
+    """One that is compared. `rows`: what it can do; `command` makes its command line, given its ports.
+
+    `tokens`: whether it requires some, of clients that keep theirs when they come again, or have a new one each time.
+    """
 
     name: str
     rows: frozenset[str]
     command: Callable[[Sequence[int]], list[str]]
     portico: bool = False
+    tokens: Literal["none", "kept", "new"] = "none"
     one_port: bool = False
     socketio: bool = False
     http: bool = False
@@ -99,6 +103,8 @@ _LABELS: Final = {
     "portico": "Portico, a port of its own",
     "door": "Portico, front door (hypercorn -k trio)",
     "serve": "Portico, front door (portico serve)",
+    "tokens": "Portico, tokens required, kept by clients (EdDSA)",
+    "new-tokens": "Portico, tokens required, a new one each time (EdDSA)",
     "websockets": "websockets + uvloop + json",
     "websockets-msgspec": "websockets + uvloop + msgspec",
     "fastapi": "FastAPI + uvicorn + uvloop + httptools",
@@ -113,6 +119,8 @@ SERVERS: Final = (
     Server("portico", _ALL, _portico, portico=True, http=True),
     Server("door", _ALL, _hypercorn, portico=True, one_port=True, http=True),
     Server("serve", _HTTP | {"connect", "fanout1", "comeback"}, _portico, portico=True, one_port=True, http=True),
+    Server("tokens", frozenset({"connect"}), _portico, portico=True, tokens="kept"),
+    Server("new-tokens", frozenset({"connect"}), _portico, portico=True, tokens="new"),
     Server("websockets", _WORK, _JSON),
     Server("websockets-msgspec", frozenset({"dispatch"}), _MSGSPEC),
     Server("fastapi", _SOCKETS | _HTTP, _program("fastapi_server"), http=True),
@@ -124,10 +132,15 @@ SERVERS: Final = (
 )
 
 
-def _settings(server: Server, ports: Sequence[int]) -> dict[str, object]:
+def _settings(server: Server, ports: Sequence[int], folder: Path) -> dict[str, object]:
     if not server.portico:
         return {"PYTHONPATH": str(_PEERS)}
+    required = {}
+    if server.tokens != "none":
+        tokens.write_public_key(folder / "keys.pem")
+        required = {"PORTICO_AUTH": "required", "PORTICO_JWT_PUBLIC_KEYS": folder / "keys.pem"}
     return {
+        **required,
         "ENVIRONMENT": "production",
         "PORTICO_OPEN_REQUESTERS": "true",
         "PORTICO_OPEN_USERS": "true",
@@ -152,7 +165,7 @@ def running(server: Server, core: int | None, folder: Path) -> Iterator[Up]:
             process = subprocess.Popen(
                 server.command(ports),
                 cwd=folder,
-                env=clean_environment(**_settings(server, ports)),
+                env=clean_environment(**_settings(server, ports, folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from . import tokens
 from .environment import PYTHON
 from .servers import KEY, Up, running
 
 _HERE: Final = Path(__file__).parent
 _LOAD_LIMIT: Final = 240.0
+_VISITORS: Final = 32
+"""Clients that are coming, or going, at a time."""
 PAYLOAD: Final = 128
 DISCOVERY: Final = "/api/b-client/websocket-info"
 HEARTBEAT: Final = '{"type":"heartbeat"}'
@@ -40,10 +43,13 @@ class Size:
     crowd: int = 10_000
     users: int = 500
     pushes: int = 20
+    new_tokens: int = 32_000
 
 
 FULL: Final = Size()
-QUICK: Final = Size(seconds=0.3, warm_up=0.2, clients=50, few=20, many=100, crowd=100, users=20, pushes=3)
+QUICK: Final = Size(
+    seconds=0.3, warm_up=0.2, clients=50, few=20, many=100, crowd=100, users=20, pushes=3, new_tokens=3200
+)
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,13 @@ def _dispatch(up: Up, size: Size, core: int | None) -> dict[str, Any]:
 
 
 def _connect(up: Up, size: Size, core: int | None) -> dict[str, Any]:
-    return run_load("connect", _timed(up, size, clients=32, path=up.server.path, port=up.port), core)
+    order = _timed(up, size, clients=_VISITORS, path=up.server.path, port=up.port)
+    if up.server.tokens == "none":
+        return run_load("connect", order, core)
+    with tempfile.TemporaryDirectory(prefix="portico-bench-") as folder:
+        path = Path(folder) / "tokens"
+        tokens.write_tokens(path, _VISITORS if up.server.tokens == "kept" else size.new_tokens, _VISITORS)
+        return run_load("connect", {**order, "tokens": str(path)}, core)
 
 
 def _memory(up: Up, size: Size, core: int | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from . import links, usage
@@ -260,14 +261,19 @@ async def visits(order: Order, before: Callable[[], Awaitable[None]] | None) -> 
     head = (
         f"GET {order['path']} HTTP/1.1\r\nHost: 127.0.0.1:{order['port']}\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        "User-Agent: portico-bench\r\n\r\n"
+        "User-Agent: portico-bench\r\n"
     ).encode()
+    # One for each visit of each client, in turn: the first client's are the first, and every so manieth from there.
+    tokens = _lines_of(order["tokens"]) if "tokens" in order else []
     going = True
 
     async def visitor(number: int) -> None:
         nonlocal registered
+        turn = number
         while going:
             gone = asyncio.Event()
+            bearer = b"Authorization: Bearer %b\r\n" % tokens[turn % len(tokens)] if tokens else b""
+            turn += order["clients"]
             turns = [links.registration(number, socketio)]
             if socketio:
                 turns.insert(0, b"40")
@@ -275,7 +281,7 @@ async def visits(order: Order, before: Callable[[], Awaitable[None]] | None) -> 
                 if before is not None:
                     await before()
                 _, visit = await loop.create_connection(
-                    lambda: _Visitor(gone.set, head, turns),  # noqa: B023 - called before the next turn of the loop
+                    lambda: _Visitor(gone.set, head + bearer + b"\r\n", turns),  # noqa: B023 - called before the next turn of the loop
                     "127.0.0.1",
                     order["port"],
                 )
@@ -293,6 +299,10 @@ async def visits(order: Order, before: Callable[[], Awaitable[None]] | None) -> 
     going = False
     await asyncio.wait(visitors, timeout=10)
     return {**result, "failed": len(failed), "example": failed[:1]}
+
+
+def _lines_of(path: str) -> list[bytes]:
+    return Path(path).read_bytes().split()
 
 
 async def memory(order: Order) -> Result:
