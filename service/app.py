@@ -31,6 +31,7 @@ from quart_trio import QuartTrio
 
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
+from service.backplane.quota_settling import QuotaSettling
 from service.banner import banner, how_it_was_called
 from service.collector import settle_collector
 from service.core.api_keys import ApiKey, is_line, parse_line
@@ -40,7 +41,9 @@ from service.core.cluster.node_selection import Listening, NodeSelection, announ
 from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import Gateway, Rules
-from service.core.ports import HttpAnswer, HttpHead
+from service.core.ports import Gate, HttpAnswer, HttpHead
+from service.core.quota_gate import QuotaGate
+from service.core.quotas import Quota, Quotas
 from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
@@ -81,13 +84,18 @@ class _NodeJournal(LogJournal):
     def __init__(self, log: structlog.typing.FilteringBoundLogger, deployment: Deployment) -> None:
         super().__init__(log)
         self._deployment = deployment
+        self.quota_gate: QuotaGate | None = None
 
     def on_registered(self, session: Session) -> None:
         self._deployment.on_registered(session)
+        if self.quota_gate is not None:
+            self.quota_gate.on_known(session)
         super().on_registered(session)
 
     def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
         self._deployment.on_closed(session)
+        if self.quota_gate is not None:
+            self.quota_gate.on_closed(session)
         super().on_closed(session, code, reason, seconds)
 
 
@@ -117,12 +125,13 @@ class Node:
         self.keys = _key_store(settings, self.log)
         self.connect_hook = _connect_hook(settings, self.log)
         self.certificates = _certificates(settings, self._note)
+        journal = _NodeJournal(self.log, self.deployment)
         self.gateway = Gateway(
             _rules(settings),
             now=time.monotonic,
             wall=time.time,
             defer=lambda call: self.reactor.defer(call),
-            journal=_NodeJournal(self.log, self.deployment),
+            journal=journal,
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
             tokens=None if self.keys is None else self.keys.verifier,
@@ -152,8 +161,15 @@ class Node:
         )
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
-        gate = HttpOnly() if settings.api_type == "http" else self.gateway
-        self.parts = parts = parts_of(self.gateway, self.places, self.unready)
+        gate: Gate = HttpOnly() if settings.api_type == "http" else self.gateway
+        self.quotas = _quotas(settings)
+        if self.quotas is not None:
+            journal.quota_gate = quota_gate = QuotaGate(self.gateway, self.quotas)
+            self.settling = QuotaSettling(self.quotas, self.deployment.settle_quotas, quota_gate.turn_away, self.log)
+            self.gateway.counters.others.append(self.settling.metrics)
+            if settings.api_type != "http":
+                gate = quota_gate
+        self.parts = parts = parts_of(self.gateway, self.places, self.unready, quotas=self.quotas)
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
         access_log = self._log_request if settings.access_log else None
@@ -448,6 +464,8 @@ class Node:
                     nursery.start_soon(self.background.keep, "api keys", self.key_file.run)
                 if self.connect_hook is not None:
                     nursery.start_soon(self.background.keep, "connect hook", self.connect_hook.run)
+                if self.quotas is not None:
+                    nursery.start_soon(self.background.keep, "quotas", self.settling.run)
                 if self.certificates is not None:
                     nursery.start_soon(self.background.keep, "certificates", self.certificates.run)
                 if self.settings.ingress:
@@ -638,6 +656,12 @@ async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
     while node.unready() is not None:  # noqa: ASYNC110 — readiness is a question, not an event
         await trio.sleep(TICK)
     supervised.say("ready")
+
+
+def _quotas(settings: Settings) -> Quotas | None:
+    if not settings.quotas:
+        return None
+    return Quotas((Quota(*quota) for quota in settings.quotas), time.monotonic)
 
 
 def _certificates(settings: Settings, log: Log) -> Certificates | None:

@@ -14,6 +14,7 @@ class PeerFault(Exception):
     `message` is one sentence for the peer: what was wrong and what would be right; it never quotes what
     the peer sent. `field` is the name of the field concerned. `close` ends the connection after the
     answer; None leaves it open. `msg_id` is the peer's own id for the message, where it was readable.
+    `retry_after`: seconds after which the same may be accepted.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class PeerFault(Exception):
         field: str | None = None,
         close: CloseCode | None = None,
         msg_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -31,3 +33,4 @@ class PeerFault(Exception):
         self.field = field
         self.close = close
         self.msg_id = msg_id
+        self.retry_after = retry_after

@@ -14,12 +14,14 @@ import trio
 
 from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
+from service.backplane.quota_settling import Settle
 from service.backplane.redis.checks import examine
 from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
 from service.backplane.redis.names import Names
 from service.backplane.redis.plane import CLIENT_NAME, RedisBackplane
+from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
 from service.core.cluster.backplane import Backplane
 from service.core.connections.session import Session
@@ -54,6 +56,10 @@ class Deployment(Protocol):
     async def take_in(self) -> None:
         """Publish what other programs put on the ingress stream, until cancelled."""
 
+    @property
+    def settle_quotas(self) -> Settle | None:
+        """How what this node has counted of quotas is settled with the others; None where there are none."""
+
     def on_registered(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""
 
@@ -79,6 +85,9 @@ class Alone:
         """There is nobody to be joined to."""
         task_status.started()
         await trio.sleep_forever()
+
+    settle_quotas: Final = None
+    """There is nobody to settle with."""
 
     async def take_in(self) -> None:
         """There is no stream."""
@@ -143,6 +152,7 @@ class OverRedis:
             on_client_left=self._on_client_left,
         )
         self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
+        self.settle_quotas = RedisQuotas(self.backplane.commands.ask, prefix, lambda: self.backplane.node).settle
         # Reading holds a connection up, so it has one of its own.
         self._reading = Commands(way, name=CLIENT_NAME, purpose="the ingress stream", log=log)
         self.ingress: Final = Ingress(

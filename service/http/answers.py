@@ -5,6 +5,7 @@ the same answer goes out over every server.
 """
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any, Final, Generic, TypeVar
 
 import trio
@@ -62,6 +63,8 @@ def refusal(fault: PeerFault) -> Refusal:
 
 def fault_answer(fault: PeerFault, status: int | None = None, headers: Sequence[tuple[str, str]] = ()) -> HttpAnswer:
     """The answer to what cannot be accepted; `status` where the fault's code doesn't decide it."""
+    if fault.retry_after is not None:
+        headers = (*headers, ("retry-after", str(ceil(fault.retry_after))))
     return json_answer(STATUS[fault.code] if status is None else status, refusal(fault), headers)
 
 

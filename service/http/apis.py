@@ -40,7 +40,7 @@ def whole_api(
         **discovery_handlers(parts.places, parts.wall),
         **health_handlers(parts),
         **openapi_handlers(VERSION),
-        **notifications_handlers(parts.publish, parts.counters),
+        **notifications_handlers(parts.publish, parts.counters, parts.quotas),
         **logins_handlers(parts.logins),
         **requests_handlers(parts.dispatcher, parts.client_requests),
         **clients_handlers(parts.presence),

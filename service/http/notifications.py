@@ -6,6 +6,7 @@ half a batch would be neither done nor not done.
 """
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -20,6 +21,7 @@ from service.core.cluster.backplane import Publication, Published
 from service.core.counters import Counters
 from service.core.ports import HttpAnswer
 from service.core.push.publications import publication_of
+from service.core.quotas import Quotas, Who
 from service.core.reply import Reply
 
 from .answers import json_answer, refusal
@@ -42,8 +44,11 @@ class _Publisher:
     `results` are in the order of the items; an item of which nothing has been heard yet has None.
     """
 
-    def __init__(self, publish: Publish, counters: Counters, started: float) -> None:
+    def __init__(
+        self, publish: Publish, counters: Counters, started: float, check: Callable[[Publication], None] | None = None
+    ) -> None:
         self._publish = publish
+        self._check = check
         self._latency = counters.push_latency
         self._started = started
         self._unheard = 0
@@ -69,6 +74,8 @@ class _Publisher:
 
         try:
             order = publication_of(payload, check_numbers=check_numbers)
+            if self._check is not None:
+                self._check(order)
         except PeerFault as fault:
             done(fault)
         else:
@@ -92,12 +99,19 @@ class _Publisher:
                 await self._heard.wait()
 
 
-def notifications_handlers(publish: Publish, counters: Counters) -> dict[str, Handler]:
-    """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency."""
+def notifications_handlers(publish: Publish, counters: Counters, quotas: Quotas | None = None) -> dict[str, Handler]:
+    """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency;
+    `quotas`: of pushes, if there are any."""
+
+    def check(address: str, order: Publication) -> None:
+        if quotas is not None:
+            user = order.target.value if order.target.kind == "user_id" else None
+            quotas.check("pushes", Who(address, user))
 
     def notify(request: Request) -> Answering:
         request.check_query()
-        publisher = _Publisher(publish, counters, monotonic())
+        limit = None if quotas is None else partial(check, request.head.address)
+        publisher = _Publisher(publish, counters, monotonic(), limit)
         if request.body.lstrip()[:1] == b"[":
             return _publish_batch(publisher, request.body, counters)
         publisher.publish(request.body, check_numbers=True)

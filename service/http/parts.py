@@ -17,6 +17,7 @@ from service.core.dispatch.dispatcher import Dispatcher
 from service.core.gateway import Gateway
 from service.core.ports import Wall
 from service.core.push.logins import Logins
+from service.core.quotas import Quotas
 
 from .access import Access
 from .notifications import Publish
@@ -43,10 +44,13 @@ class Parts:
     node: Callable[[], str]
     connections: Callable[[], Mapping[tuple[str, str], int]]
     live: Callable[[], Iterable[Metric]]
+    quotas: Quotas | None = None
 
 
-def parts_of(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time) -> Parts:
-    """The parts of this gateway."""
+def parts_of(
+    gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time, quotas: Quotas | None = None
+) -> Parts:
+    """The parts of this gateway. `quotas`: of pushes."""
     return Parts(
         publish=gateway.backplane.publish,
         logins=gateway.logins,
@@ -65,6 +69,7 @@ def parts_of(gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = tim
         node=lambda: gateway.backplane.node,
         connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
         live=lambda: live_metrics(gateway, ready),
+        quotas=quotas if quotas is not None and quotas.has("pushes") else None,
     )
 
 

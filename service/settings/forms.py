@@ -35,6 +35,8 @@ _OF_SEVERAL = {
     "sentinel": re.compile(rf"{_PLACES}/[^/?#]+(?:/[0-9]+)?/?(?:\?[^#]*)?"),
     "cluster": re.compile(rf"{_PLACES}(?:/0?)?(?:\?[^#]*)?"),
 }
+QUOTA_KINDS = ("connections", "handshakes", "messages", "bytes", "pushes", "requests")
+QUOTA_HOLDERS = ("address", "user", "tenant")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -198,6 +200,22 @@ def _text(value: object) -> object:
 
 def _texts(value: object) -> object:
     return tuple(_text(item) for item in items(value)) if isinstance(value, str) else value
+
+
+def _quotas(value: object) -> object:
+    return tuple(_quota(item) for item in items(value)) if isinstance(value, str) else value
+
+
+def _quota(text: str) -> tuple[str, str, int]:
+    found = re.fullmatch(r"([a-z]+)/([a-z]+)=([1-9][0-9]{0,11})", text)
+    if found is None or found[1] not in QUOTA_KINDS or found[2] not in QUOTA_HOLDERS:
+        raise Wrong(
+            f"has {quoted(text)}: write what, whose and how much, such as messages/user=50, with what one of "
+            f"{', '.join(QUOTA_KINDS)}, and whose one of {', '.join(QUOTA_HOLDERS)}"
+        )
+    if found[1] == "pushes" and found[2] == "tenant":
+        raise Wrong(f"has {quoted(text)}, but a push is to a user and from an address, and has no tenant")
+    return found[1], found[2], int(found[3])
 
 
 def _file(value: object) -> object:
@@ -426,6 +444,11 @@ Origins = Annotated[
     Form("origins such as https://example.com or https://*.example.com, separated by commas, or *"),
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), Form("texts, separated by commas")]
+Quotas = Annotated[
+    tuple[tuple[str, str, int], ...],
+    BeforeValidator(_quotas),
+    Form("quotas such as messages/user=50, separated by commas"),
+]
 OptionalText = Annotated[str | None, BeforeValidator(_text), Form("a text")]
 KeyFile = Annotated[str | None, BeforeValidator(_file), Form("the path of a file")]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules), Form("names of Python modules, separated by commas")]

@@ -293,6 +293,16 @@ class Values(BaseSettings):
         shown=f"0 in development, {4 * MIB} in production",
     )
 
+    quotas: forms.Quotas = setting(
+        LIMITS,
+        "What an address, a user or a tenant may have or do over all nodes together, such as "
+        "`connections/user=20, messages/user=50, requests/tenant=500`: connections at a time; of the others "
+        "(handshakes, messages, bytes, pushes, requests) so many a second, in bursts of two seconds. Who has shown an "
+        "API key is exempt, but for pushes.",
+        (),
+        shown="none",
+    )
+
     compression: forms.Flag = setting(
         LIMITS,
         "Compress messages for those who offer it (permessage-deflate), from 256 bytes on: about a third of the bytes. "

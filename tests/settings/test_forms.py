@@ -105,6 +105,8 @@ REFUSALS = [
     ({"PORTICO_DUPLICATE_CLIENT": "drop"}, "PORTICO_DUPLICATE_CLIENT must be replace, keep or allow, but it is 'drop'"),
     ({"PORTICO_LB_STRATEGY": "best"}, "PORTICO_LB_STRATEGY must be least_loaded, round_robin, random or weighted"),
     ({"PORTICO_TLS_CERT": "/cert.pem"}, "PORTICO_TLS_CERT is set without PORTICO_TLS_KEY: set both, or neither."),
+    ({"PORTICO_QUOTAS": "messages=5"}, "has 'messages=5': write what, whose and how much, such as messages/user=50"),
+    ({"PORTICO_QUOTAS": "pushes/tenant=5"}, "a push is to a user and from an address, and has no tenant"),
     ({"PORTICO_TLS_CLIENT_CA": "/ca.pem"}, "PORTICO_TLS_CLIENT_CA is set without PORTICO_TLS_CERT"),
     ({"PORTICO_REDIRECT_PORT": "80"}, "PORTICO_REDIRECT_PORT=80 would send everybody to a port that speaks no TLS"),
     ({"PORTICO_TLS_KEY": "/key.pem"}, "PORTICO_TLS_KEY is set without PORTICO_TLS_CERT: set both, or neither."),

@@ -85,6 +85,7 @@ DEVELOPMENT_DEFAULTS = {
     "log_format": "console",
     "log_level": "info",
     "tls_client_ca": None,
+    "quotas": (),
     "redirect_port": None,
     "redis_host": None,
     "redis_port": 6379,

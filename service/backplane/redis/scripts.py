@@ -16,6 +16,7 @@ LEASE_RELEASE: Final = Script(__package__, "lease_release.lua")
 NODES_LOOK: Final = Script(__package__, "nodes_look.lua")
 NODE_BURY: Final = Script(__package__, "node_bury.lua")
 REGISTRY_POP: Final = Script(__package__, "registry_pop.lua")
+QUOTAS_SETTLE: Final = Script(__package__, "quotas_settle.lua")
 INGRESS_SETTLE: Final = Script(__package__, "ingress_settle.lua")
 INGRESS_FORGET: Final = Script(__package__, "ingress_forget.lua")
 

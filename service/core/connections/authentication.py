@@ -11,6 +11,7 @@ Knows what was proven, never how a token is checked; that is the Tokens'. Source
 """
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -68,6 +69,8 @@ class Authentication:
         self._ends: DeadlineWheel[Session] = DeadlineWheel(1.0)
         self.refused: Counter[str] = Counter()
         """Refusals, by cause."""
+        self.limit: Callable[[Session], None] | None = None
+        """Where requests have a quota: takes one of it, or raises PeerFault."""
 
     # At the door
 
@@ -258,7 +261,9 @@ class Authentication:
 
     def check_command(self, session: Session, command: str) -> None:
         """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there
-        has to be one and is none (a worker has shown its key instead)."""
+        has to be one and is none (a worker has shown its key instead), `rate_limited` for more than a quota allows."""
+        if self.limit is not None:
+            self.limit(session)
         if session.worker is None:
             self._check_denied(session)
         if session.proof is None and self.rules.mode == "required" and session.worker is None:

@@ -1,0 +1,273 @@
+"""Quotas: the rules for rates and for connections, on one node and on several that settle, and their gate."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portico.wire.faults import PeerFault
+from service.core.connections.session import Session
+from service.core.ports import Admission, HttpAnswer
+from service.core.proof import Proof
+from service.core.quota_gate import QuotaGate
+from service.core.quotas import BURST_SECONDS, REMEMBERED, Quota, Quotas, Share, Who, network
+from tests.fakes import ManualClock, MemoryPeer, Stage, handshake, stage
+
+
+class Together:
+    """Nodes that settle with one another, as over Redis."""
+
+    def __init__(self, *quotas: Quota, nodes: int = 2) -> None:
+        self.clock = ManualClock()
+        self.nodes = [Quotas(quotas, self.clock.now) for _ in range(nodes)]
+        self.levels: dict[tuple[str, str, str], tuple[float, float]] = {}
+        self.open: dict[tuple[str, str], dict[int, int]] = {}
+
+    def settle(self) -> list[Session]:
+        """Every node in turn; what they are to close."""
+        surplus = []
+        for number, node in enumerate(self.nodes):
+            shares = node.due(1000)
+            surplus += node.settled(shares, [self._total(number, share) for share in shares])
+        return surplus
+
+    def _total(self, node: int, share: Share) -> float:
+        if share.kind == "connections":
+            counts = self.open.setdefault((share.holder, share.name), {})
+            counts[node] = int(share.used)
+            return sum(count for other, count in counts.items() if other != node)
+        key, now = (share.kind, share.holder, share.name), self.clock.now()
+        level, at = self.levels.get(key, (0.0, now))
+        level = max(0.0, level - (now - at) * share.amount) + share.used
+        self.levels[key] = (level, now)
+        return level
+
+
+ANN = Who("192.0.2.1", "ann", "shop")
+
+
+def test_a_burst_of_two_seconds_then_the_rate() -> None:
+    (node,) = Together(Quota("messages", "user", 10), nodes=1).nodes
+    clock = ManualClock()
+    node = Quotas([Quota("messages", "user", 10)], clock.now)
+    assert [node.take("messages", ANN) for _ in range(20)] == [0.0] * 20
+    assert node.take("messages", ANN) == pytest.approx(0.1)
+    assert node.refused == {("messages", "user"): 1}
+    assert node.take("messages", Who("192.0.2.1", "bob")) == 0.0, "another's"
+    assert node.take("messages", Who("192.0.2.1")) == 0.0, "nobody's"
+    assert node.take("bytes", ANN, 1 << 20) == 0.0, "no quota of these"
+    clock.move(0.11)
+    assert node.take("messages", ANN) == 0.0
+    assert node.take("messages", ANN) > 0.0
+
+
+def test_what_is_large_passes_once_and_is_owed() -> None:
+    clock = ManualClock()
+    node = Quotas([Quota("bytes", "address", 1000)], clock.now)
+    assert node.take("bytes", ANN, 10_000) == 0.0
+    assert node.take("bytes", ANN) == pytest.approx(8.001, abs=0.01)
+    clock.move(8.1)
+    assert node.take("bytes", ANN) == 0.0
+
+
+def test_one_who_has_none_left_takes_from_nobody_else() -> None:
+    clock = ManualClock()
+    node = Quotas([Quota("pushes", "address", 100), Quota("pushes", "user", 1)], clock.now)
+    for _ in range(50):
+        node.take("pushes", ANN)
+    assert [node.take("pushes", Who("192.0.2.1", f"u{n}")) for n in range(198)] == [0.0] * 198
+    assert node.take("pushes", Who("192.0.2.1", "one more")) > 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0.0, 0.3), st.booleans()), max_size=300))
+def test_over_time_no_more_than_the_rate_passes_on_all_nodes_together(steps: list[tuple[int, float, bool]]) -> None:
+    rate, nodes = 5, 3
+    together = Together(Quota("messages", "user", rate), nodes=nodes)
+    start, passed = together.clock.now(), 0
+    for number, pause, settles in steps:
+        together.clock.move(pause)
+        passed += together.nodes[number].take("messages", ANN) == 0.0
+        if settles:
+            together.settle()
+        seconds = together.clock.now() - start
+        assert passed <= rate * seconds + nodes * BURST_SECONDS * rate + 1e-6
+
+
+def test_what_others_have_taken_is_known_once_settled() -> None:
+    together = Together(Quota("messages", "user", 10))
+    one, other = together.nodes
+    for _ in range(20):
+        assert one.take("messages", ANN) == 0.0
+    together.settle()
+    assert other.take("messages", ANN) == 0.0, "who has not asked here yet is not known here"
+    together.settle()
+    assert other.take("messages", ANN) > 0.0
+    together.clock.move(3)
+    assert other.take("messages", ANN) == 0.0
+
+
+def test_what_could_not_be_told_is_told_later() -> None:
+    together = Together(Quota("messages", "user", 10))
+    one, other = together.nodes
+    for _ in range(20):
+        one.take("messages", ANN)
+    one.kept(one.due(1000))
+    assert one.alone
+    assert one.take("messages", ANN) > 0.0, "it keeps the quota by itself"
+    other.take("messages", ANN)
+    together.settle()
+    assert not one.alone
+    assert other.take("messages", ANN) > 0.0
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    clock = ManualClock()
+    node = Quotas([Quota("requests", "address", 1)], clock.now)
+    for number in range(REMEMBERED + 10):
+        node.take("requests", Who(f"a{number}"))
+    assert node.remembered == REMEMBERED
+
+
+def test_a_household_has_one_address() -> None:
+    assert network("2001:db8:1:2:3::9") == network("2001:db8:1:2:ffff::1%eth0") == "2001:db8:1:2::/64"
+    assert network("2001:db8:1:3::1") != network("2001:db8:1:2::1")
+    assert network("192.0.2.1") == "192.0.2.1"
+    assert network("::ffff:192.0.2.1") == "::ffff:192.0.2.1"
+    assert network("unix:") == "unix:"
+
+
+# The gate
+
+
+class Gated(Stage):
+    """A Stage with a QuotaGate before its gateway."""
+
+    gate: QuotaGate
+    quotas: Quotas
+
+    def come(self, path: str = "/", *, proof: Proof | None = None, **shown: Any) -> tuple[Session, Any, MemoryPeer]:
+        """A connection: its session, what takes its messages, and its peer."""
+        admission = self.gate.admit(handshake(path, **shown))
+        assert isinstance(admission, Admission)
+        peer = MemoryPeer(address=shown.get("address", "192.0.2.1"))
+        receiver = self.gate.opened(peer, replace(admission, proof=proof))
+        session = next(reversed(self.gateway.sessions), None)
+        return session, receiver, peer  # type: ignore[return-value]  # None where it was turned away at once
+
+
+def gated(*quotas: tuple[str, str, int], **rules: Any) -> Gated:
+    made = stage(**rules)
+    made.__class__ = Gated
+    at: Gated = made  # type: ignore[assignment]
+    at.quotas = Quotas([Quota(*quota) for quota in quotas], made.clock.now)
+    at.gate = QuotaGate(made.gateway, at.quotas)
+    return at
+
+
+def register(receiver: Any, user: str, client: str = "c1") -> None:
+    message = {"type": "c_client_register", "client_id": client, "user_id": user}
+    receiver.receive(json.dumps(message).encode(), True)
+
+
+def refused(answer: Admission | HttpAnswer) -> tuple[int, str]:
+    assert isinstance(answer, HttpAnswer)
+    return answer.status, dict(answer.headers)["retry-after"]
+
+
+def test_handshakes_beyond_the_quota_are_told_when_to_come() -> None:
+    at = gated(("handshakes", "address", 1))
+    for _ in range(2):
+        at.come()
+    assert refused(at.gate.admit(handshake())) == (503, "1")
+    assert isinstance(at.gate.admit(handshake(address="192.0.2.2")), Admission)
+    at.clock.move(1.1)
+    assert isinstance(at.gate.admit(handshake()), Admission)
+
+
+def test_connections_of_an_address_and_of_a_user() -> None:
+    at = gated(("connections", "address", 3), ("connections", "user", 1))
+    first, one, peer = at.come()
+    register(one, "ann", "c1")
+    at.gate.on_known(first)
+    second, two, other = at.come()
+    register(two, "ann", "c2")
+    at.gate.on_known(second)
+    assert other.closes == [(1013, "retry_within_ms=5000")]
+    assert not peer.closes
+    two.closed(1013, "")
+    at.gate.on_closed(second)
+    at.come()
+    at.come()
+    assert refused(at.gate.admit(handshake())) == (503, "5")
+    # A user switch moves the connection from one to the other.
+    register(one, "bob", "c1")
+    at.gate.on_known(first)
+    assert list(at.quotas.sessions_of("user", "ann")) == []
+    assert list(at.quotas.sessions_of("user", "bob")) == [first]
+    one.closed(1000, "")
+    at.gate.on_closed(first)
+    assert isinstance(at.gate.admit(handshake()), Admission)
+
+
+def test_the_newest_go_where_two_nodes_together_have_too_many() -> None:
+    together = Together(Quota("connections", "tenant", 3))
+    sessions = [at_come(stage()) for _ in range(5)]
+    for number, session in enumerate(sessions):
+        assert together.nodes[number % 2].opened(session, ANN)
+    assert together.settle() == sessions[1:4:2][-2:], "those of the node that settles last, down to three in all"
+    assert together.settle() == [], "nobody twice"
+    assert not together.nodes[0].room(ANN)
+
+
+def at_come(at: Stage) -> Session:
+    return at.connect()[0]
+
+
+@pytest.mark.parametrize(("quota", "text"), [(("messages", "user", 5), b"{}"), (("bytes", "address", 50), b"x" * 11)])
+def test_messages_and_bytes_beyond_the_quota_close(quota: tuple[str, str, int], text: bytes) -> None:
+    at = gated(quota)
+    _, receiver, peer = at.come()
+    register(receiver, "ann")
+    for _ in range(15):
+        receiver.receive(text, True)
+    ((code, reason),) = peer.closes
+    assert code == 4029
+    assert reason.startswith("retry_within_ms=")
+    assert int(reason.partition("=")[2]) > 0
+
+
+@pytest.mark.parametrize("path", ["/requester", "/"])
+def test_requests_beyond_the_quota_are_answered_so(path: str) -> None:
+    at = gated(("requests", "tenant", 1))
+    _, receiver, peer = at.come(path, proof=Proof("ann", role="requester", tenant="shop"))
+    for _ in range(3):
+        receiver.receive(b'{"request_id": 1, "command": "echo"}', True)
+    answers = [json.loads(frame.payload) for frame in peer.frames]
+    assert [answer["error"].partition(":")[0] for answer in answers] == [
+        "No available workers", "No available workers", "There are too many requests from here",
+    ]  # fmt: skip
+    assert not peer.closes
+
+
+def test_who_has_shown_a_key_is_exempt() -> None:
+    key = "a-key-of-sixteen-characters"
+    at = gated(("messages", "address", 1), ("handshakes", "address", 1), api_keys=(key,))
+    for _ in range(5):
+        _, receiver, peer = at.come("/worker", headers={"authorization": f"Bearer {key}"})
+    for _ in range(10):
+        receiver.receive(b'{"type": "heartbeat"}', True)
+    assert not peer.closes
+
+
+def test_the_fault_says_when() -> None:
+    node = Quotas([Quota("pushes", "user", 1)], ManualClock().now)
+    check: Callable[[], None] = lambda: node.check("pushes", ANN)  # noqa: E731
+    check()
+    check()
+    with pytest.raises(PeerFault) as told:
+        check()
+    assert told.value.retry_after == pytest.approx(1.0)
