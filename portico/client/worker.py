@@ -12,7 +12,8 @@ is kept; `connection` does. Promises:
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar, overload
 from uuid import uuid4
 
 import trio
@@ -30,11 +31,16 @@ PATH: Final = "/worker"
 MAX_MESSAGE: Final = 5 * 2**20
 DEFAULT_HEARTBEAT: Final = 25.0
 
+H = TypeVar("H", bound=Handler)
+
 _log = logging.getLogger("portico.client")
 
 
 class Worker:
     """Serves `commands` (name → handler) until stopped; `await worker.run()` does it.
+
+    Commands may also be added one by one, before it runs, with the decorator `command`. `portico worker module:name`
+    runs a worker that a module has.
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
     WebSocket address (ws://host:port). `name`: the worker's `client_id`, made up if absent; `capacity`: requests
@@ -51,7 +57,7 @@ class Worker:
         base_url: str | None = None,
         *,
         url: str | None = None,
-        commands: Mapping[str, Handler],
+        commands: Mapping[str, Handler] | None = None,
         name: str | None = None,
         capacity: int = 16,
         weight: float = 1.0,
@@ -61,12 +67,13 @@ class Worker:
         options: LinkOptions | None = None,
         on_event: Report | None = None,
     ) -> None:
-        check_handlers(commands)
+        if commands is not None:
+            check_handlers(commands)
         if capacity < 1:
             raise ValueError("A worker's capacity must be at least 1.")
         if weight <= 0:
             raise ValueError("A worker's weight must be above 0.")
-        self.commands: Final = dict(commands)
+        self.commands: Final = dict(commands or {})
         self.name: Final = name or f"worker-{uuid4().hex[:8]}"
         self.capacity: Final = capacity
         self.weight: Final = weight
@@ -77,11 +84,65 @@ class Worker:
         )
         self.options: Final = self._connection.options
         self.report: Final = self._connection.report
+        self._where: Final = (base_url, url)
         # Threads that were abandoned by a cancelled handler count too, until they are done.
         self.threads: Final = trio.CapacityLimiter(capacity)
         self.stopping = trio.Event()
         self._session: _Session | None = None
         self._waiting = trio.CancelScope()
+
+    @overload
+    def command(self, handler: H, /) -> H: ...
+
+    @overload
+    def command(self, handler: None = None, /, *, name: str) -> Callable[[H], H]: ...
+
+    def command(self, handler: Handler | None = None, /, *, name: str | None = None) -> Any:
+        """Serve a function as a command of its own name, or of `name`: `@worker.command` above it.
+
+        Raises TypeError for what can't be a handler, ValueError for a name that is taken.
+        """
+        if handler is None:
+            return partial(self._add, name)
+        return self._add(None, handler)
+
+    def _add(self, name: str | None, handler: H) -> H:
+        named = name or str(getattr(handler, "__name__", ""))
+        check_handlers({named: handler})
+        if named in self.commands:
+            raise ValueError(f"The worker has a command {named!r} already.")
+        self.commands[named] = handler
+        return handler
+
+    def replaced(
+        self,
+        base_url: str | None = None,
+        *,
+        url: str | None = None,
+        commands: Mapping[str, Handler] | None = None,
+        name: str | None = None,
+        capacity: int | None = None,
+        token: str | None = None,
+        drain_seconds: float | None = None,
+        options: LinkOptions | None = None,
+        on_event: Report | None = None,
+    ) -> "Worker":
+        """Another worker like this one, with what is given in place of its own. Raises as the constructor does."""
+        if base_url is None and url is None:
+            base_url, url = self._where
+        return Worker(
+            base_url,
+            url=url,
+            commands=self.commands if commands is None else commands,
+            name=name or self.name,
+            capacity=self.capacity if capacity is None else capacity,
+            weight=self.weight,
+            token=self.token if token is None else token,
+            drain_seconds=self.drain_seconds if drain_seconds is None else drain_seconds,
+            backoff=self._connection.backoff,
+            options=self.options if options is None else options,
+            on_event=self.report if on_event is None else on_event,
+        )
 
     @property
     def in_flight(self) -> int:
@@ -91,9 +152,10 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop` is called, reconnecting as often as it takes. Once per worker.
 
-        Raises SentAway, GaveUp or HandshakeRefused when it cannot go on. Cancelling is safe and
-        orderly: it takes as long as `stop` does.
+        Raises SentAway, GaveUp or HandshakeRefused when it cannot go on, ValueError where it has no command.
+        Cancelling is safe and orderly: it takes as long as `stop` does.
         """
+        check_handlers(self.commands)
         async with background_nursery() as nursery:
             nursery.start_soon(self._stop_when_cancelled)
             with trio.CancelScope(shield=True), self._waiting:

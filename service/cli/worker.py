@@ -1,9 +1,14 @@
-"""`portico worker`: the reference worker, until a signal ends it."""
+"""`portico worker`: the reference worker, or one of your own, until a signal ends it."""
 
 import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import trio
+from click.core import ParameterSource
 
 from portico.client.errors import printable
 from portico.client.events import Event
@@ -14,53 +19,81 @@ from portico.client.worker import MAX_MESSAGE, Worker
 
 from .addressing import address, address_options, trusted
 from .outcomes import HANDSHAKE_KEY, run
+from .user_worker import Offer, load
+
+RELOAD_OPTIONS: Final = ("reload", "reload_dirs")
 
 
 @click.command()
+@click.argument("place", metavar="[MODULE:NAME]", required=False)
 @address_options
 @click.option("--name", metavar="NAME", help="The worker's client_id; made up if absent.")
-@click.option("--capacity", type=click.IntRange(1, 100_000), default=16, show_default=True,
-              help="Requests handled at a time.")  # fmt: skip
-@click.option("--commands", metavar="A,B", help="Serve only these of: " + ", ".join(COMMANDS) + ".")
+@click.option("--capacity", type=click.IntRange(1, 100_000), metavar="N",
+              help="Requests handled at a time.  [default: 16]")  # fmt: skip
+@click.option("--commands", metavar="A,B", help="Serve only these of the commands that there are.")
 @click.option("--handshake-key", metavar="KEY", envvar="WEBSOCKET_HANDSHAKE_KEY", show_envvar=True,
               help="The key that a gateway in production asks workers for.")  # fmt: skip
-@click.option("--drain-seconds", type=click.FloatRange(0, 3600), default=10.0, show_default=True,
-              help="How long requests in flight may still take when the worker ends.")  # fmt: skip
+@click.option("--drain-seconds", type=click.FloatRange(0, 3600), metavar="SECONDS",
+              help="How long requests in flight may still take when the worker ends.  [default: 10]")  # fmt: skip
+@click.option("--reload", is_flag=True, help="Start anew whenever a Python file changes; for development.")
+@click.option("--reload-dir", "reload_dirs", multiple=True, metavar="DIR",
+              type=click.Path(exists=True, file_okay=False), help="Where changes are looked for; here.")  # fmt: skip
+@click.pass_context
 def worker(
+    context: click.Context,
+    place: str | None,
     url: str | None,
     base_url: str | None,
     ca_file: str | None,
     name: str | None,
-    capacity: int,
+    capacity: int | None,
     commands: str | None,
     handshake_key: str | None,
-    drain_seconds: float,
+    drain_seconds: float | None,
+    reload: bool,
+    reload_dirs: tuple[str, ...],
 ) -> None:
-    """Run the reference worker until Ctrl-C or SIGTERM.
+    """Run a worker until Ctrl-C or SIGTERM: your own, or the reference worker.
 
-    It answers get_time, echo, get_system_info and calculate; execute_command exists and always
-    refuses. It reconnects for as long as it takes. On the first signal it finishes the requests in
-    flight and ends; on the second it ends at once.
+    \b
+    portico worker                           the reference worker
+    portico worker mymodule:worker           a portico.Worker, a dict of functions, or a function
+    portico worker mymodule:worker --reload
+
+    Of a portico.Worker its own values count where nothing is given here. Without a name, what mymodule
+    calls worker or commands is served.
+
+    The reference worker answers get_time, echo, get_system_info and calculate; execute_command exists and
+    always refuses.
+
+    A worker reconnects for as long as it takes. On the first signal it finishes the requests in flight and
+    ends; on the second it ends at once.
     """
-    chosen = list(COMMANDS) if commands is None else [part.strip() for part in commands.split(",")]
-    unknown = [part for part in chosen if part not in COMMANDS]
+    if reload:
+        run(lambda: _reloading(context, reload_dirs))
+    offer = Offer(COMMANDS) if place is None else load(place)
+    chosen = list(offer.commands) if commands is None else [part.strip() for part in commands.split(",")]
+    unknown = [part for part in chosen if part not in offer.commands]
     if unknown:
-        known = ", ".join(COMMANDS)
+        known = ", ".join(map(printable, offer.commands))
         raise click.UsageError(f"There is no command {printable(unknown[0])!r}; known are: {known}.")
-    where = address(url, base_url)
-    ssl_context = trusted(ca_file)
+    own_address = offer.like is not None and url is None and base_url is None
+    given: dict[str, Any] = {
+        "commands": {part: offer.commands[part] for part in chosen},
+        "name": name,
+        "capacity": capacity,
+        "token": handshake_key,
+        "drain_seconds": drain_seconds,
+        "on_event": _tell,
+        **({} if own_address else address(url, base_url)),
+    }
+    if offer.like is None or ca_file is not None:
+        own = LinkOptions(max_message=MAX_MESSAGE) if offer.like is None else offer.like.options
+        given["options"] = replace(own, ssl_context=trusted(ca_file))
+    given = {option: value for option, value in given.items() if value is not None}
 
     async def program() -> int:
-        serving = Worker(
-            **where,
-            commands={part: COMMANDS[part] for part in chosen},
-            name=name,
-            capacity=capacity,
-            token=handshake_key,
-            drain_seconds=drain_seconds,
-            options=LinkOptions(max_message=MAX_MESSAGE, ssl_context=ssl_context),
-            on_event=_tell,
-        )
+        serving = Worker(**given) if offer.like is None else offer.like.replaced(**given)
         async with background_nursery() as nursery:
             await nursery.start(_stop_on_signals, serving)
             await serving.run()
@@ -68,6 +101,23 @@ def worker(
         return 0
 
     run(program, secret=HANDSHAKE_KEY)
+
+
+async def _reloading(context: click.Context, folders: tuple[str, ...]) -> int:
+    from .reload import run_reloading  # it needs watchfiles
+
+    # As it was called, but for reloading; what came from the environment comes from there again. Not `-m`, which would
+    # look for the gateway in this folder first.
+    again = [sys.executable, "-P", "-c", "from service.cli import main; main(prog_name='portico')", "worker"]
+    for param in context.command.params:
+        value = context.params.get(param.name or "")
+        if (
+            param.name in RELOAD_OPTIONS
+            or context.get_parameter_source(param.name or "") is not ParameterSource.COMMANDLINE
+        ):
+            continue
+        again += [str(value)] if isinstance(param, click.Argument) else [param.opts[0], str(value)]
+    return await run_reloading(again, [Path(folder) for folder in folders or (".",)], _tell)
 
 
 async def _stop_on_signals(serving: Worker, *, task_status: trio.TaskStatus[None]) -> None:

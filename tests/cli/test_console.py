@@ -126,6 +126,12 @@ def test_errors_name_the_remedy(running: Running) -> None:
     assert "--base-url" in nobody.stderr
 
 
+def test_a_worker_without_a_key_is_told_which_one_it_needs(running: Running) -> None:
+    result = CliRunner().invoke(main, ["worker", "--base-url", running.base_url], env={"WEBSOCKET_HANDSHAKE_KEY": None})
+    assert result.exit_code == 3
+    assert "--handshake-key" in result.stderr
+
+
 def test_lines_given_beforehand_are_all_run_and_the_first_failure_is_the_exit_code(running: Running) -> None:
     with client(running, client_id="c6", user_id="u6"):
         result = portico(
@@ -210,3 +216,58 @@ def test_a_console_is_told_at_once_that_its_key_is_wrong_and_ends_cleanly_by_sig
         at.process.terminate()
         assert at.wait() == 143
         assert at.echoes()
+
+
+HOSTILE = "\x1b]0;title\x07 \x9b31m \u202e"
+
+
+def test_a_listener_prints_what_is_pushed_and_nothing_raw(running: Running, tmp_path: Path) -> None:
+    command = [*PORTICO, "listen", "--user-id", "u9", "--count", "2", "--base-url", running.base_url]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=BARE, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as listener:
+        assert listener.stderr is not None
+        while not listener.stderr.readline().startswith("registered"):
+            assert listener.poll() is None
+        data = json.dumps({"text": HOSTILE})
+        for kind in ("first", "second"):
+            assert portico(running, "push", "user:u9", kind, data).exit_code == 0
+        out, _ = listener.communicate(timeout=60)
+    assert listener.returncode == 0
+    first, second = out.splitlines()
+    assert first.isprintable()
+    assert second.isprintable()
+    kind, _, shown = first.partition("  ")
+    assert (kind, json.loads(shown)) == ("first", {"text": HOSTILE})
+
+
+def test_a_client_on_the_terminal_asks_is_asked_and_is_pushed_to(running: Running, tmp_path: Path) -> None:
+    command = [*PORTICO, "connect", "--client-id", "c10", "--base-url", running.base_url]
+    with terminal(command, cwd=tmp_path, env=BARE) as at:
+        at.expect("registered as c10")
+        at.at_prompt("connected>", 'request calculate {"a": 2, "b": 3, "op": "*"}\r')
+        at.expect("\n6")
+        assert portico(running, "push", "client:c10", "note", json.dumps({"n": HOSTILE})).exit_code == 0
+        at.expect("note  {")
+        send = [*PORTICO, "send", "c10", "confirm", '{"order": 7}', "--base-url", running.base_url]
+        with subprocess.Popen(
+            send, cwd=tmp_path, env=BARE | {"PORTICO_API_KEY": KEY}, text=True, stdout=subprocess.PIPE
+        ) as asking:
+            at.expect('asked: confirm  {"order":7}')
+            at.at_prompt("connected>", 'answer {"confirmed": true}\r')
+            out, _ = asking.communicate(timeout=60)
+        assert json.loads(out) == {"confirmed": True}
+        at.at_prompt("connected>", "quit\r")
+        assert at.wait() == 0
+    assert b"\x1b]0;" not in at.raw
+    assert "\u202e" not in at.raw.decode()
+
+
+def test_a_client_runs_its_lines_and_ends(running: Running) -> None:
+    result = portico(running, "connect", "-c", "request get_client_info", "-c", "answer 1", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["result"]["total_clients"] >= 1
+    assert "nobody has asked" in result.stderr
+    nobody = CliRunner().invoke(main, ["connect", "-c", "request get_time", "--base-url", "http://127.0.0.1:1"])
+    assert nobody.exit_code == 3
+    assert "http://127.0.0.1:1" in nobody.stderr
