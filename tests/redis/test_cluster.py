@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from portico.wire.faults import PeerFault
 from service.backplane.deployment import OverRedis
 from service.core.cluster.backplane import Publication, Resume
 from service.core.reply import Reply
@@ -273,6 +274,28 @@ class TestChange:
                 assert offsets == sorted(offsets)
                 kept = await back(b, ANN, resume=Resume(a.plane.epoch, {"user:ann": a.gaps[-1][2]}))
                 assert kept.at.recovered
+
+    @pytest.mark.shows("and a live one without an `id` in its order or not at all")
+    async def test_nor_what_was_live_and_had_no_id(self, tmp_path: Path) -> None:
+        """Its publisher was told that it may not have been made, and has gone on."""
+        with redis_cluster(tmp_path, replica=True, aof=True) as failing:
+            async with node(failing.url, "a", LOW) as a, node(failing.url, "b", LOW) as b:
+                await ready(a, b)
+                client = await a.join(ANN)
+                await b.publish(ANN, event(0))
+                failing.primaries[0].stop()
+                with pytest.raises(PeerFault, match="may not have been made"):
+                    await b.publish(ANN, event(1))
+                await ready(a, b)
+                await a.until(lambda: a.lost_targets == [ANN])  # both are on the new one
+                await b.publish(ANN, event(2))
+                await a.until(lambda: 2 in client.numbers)
+                failing.primaries[0].cont()
+                await a.until_true(lambda: b"role:slave" in failing.primaries[0].command("INFO", "replication"))
+                await b.publish(ANN, event(3))
+                await a.until(lambda: 3 in client.numbers)
+                assert client.numbers == [0, 2, 3]
+                assert a.plane.following.outdated
 
 
 def _at(url: str) -> Cluster:

@@ -209,8 +209,7 @@ class Following:
             if not self._epochs.is_over(resume.epoch.encode()):
                 # It may be one that this node has yet to know. Until that is found out nothing is delivered, and what
                 # the client has had of it is not to come again.
-                known, most = followed.had
-                followed.had = resume.epoch, max(offset, most) if known == resume.epoch else offset
+                followed.note_had(resume.epoch, offset)
                 if followed.subscribed:
                     followed.hold()
                     self._read_soon(target)
@@ -241,8 +240,12 @@ class Following:
     def arrived(self, target: Target, arrival: Arrival, size: int) -> None:
         """A push came on the target's channel."""
         followed = self._followed.get(target)
-        if followed is None:
-            self._acknowledge(arrival.push, (0, 0))
+        push, offset, _, epoch = arrival
+        if self._epochs.is_late(push.node, push.number, epoch, matters=offset is None and push.id is None):
+            self.outdated += 1
+            self._acknowledge(push, (0, 0))
+        elif followed is None:
+            self._acknowledge(push, (0, 0))
         else:
             if followed.held is None and self._doubtful():
                 # The link is being made whole: what was missed comes before this.
@@ -269,7 +272,7 @@ class Following:
         self, target: Target, followed: Followed, arrival: Arrival, size: int, *, released: bool = False
     ) -> None:
         push, offset, previous, epoch = arrival
-        if epoch and epoch != self._epochs.word:
+        if epoch and epoch != self._epochs.word and (offset is not None or push.id is not None):
             if released or self._epochs.is_over(epoch):
                 self.outdated += 1
                 self._acknowledge(push, (0, 0))
@@ -454,10 +457,10 @@ class Following:
             followed.position = min(followed.position, moment.clock)
         if followed.position is None or followed.epoch != self.epoch:
             told = followed.unknown or followed.position is not None
-            epoch, had = followed.had
-            if told and epoch == self.epoch:
+            had, followed.had = followed.had or {}, None
+            if told:
                 # Everybody is told of a gap here, so nobody misses untold what one of them has had by another node.
-                end = max(end, min(had, moment.clock))
+                end = max(end, min(had.get(self.epoch, end), moment.clock))
             followed.position, followed.epoch, followed.unknown = end, self.epoch, False
             if told:
                 self._lose(target, end)

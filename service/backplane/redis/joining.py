@@ -3,12 +3,17 @@
 State, and what follows from it alone; `following` moves it.
 """
 
+from typing import Final
+
 from portico.wire.messages import Event
 from service.core.cluster.backplane import Joined, Resume
 from service.core.reply import Reply
 
 from .payloads import Arrival
 from .reading import Kept
+
+EPOCHS_HAD: Final = 8
+"""Epochs of which it is kept what somebody says to have had in them, for each target."""
 
 Counts = tuple[int, int]
 """How many a push matched, and to how many it was handed."""
@@ -18,7 +23,8 @@ class Followed:
     """One target that this node has joined.
 
     `position` and its `epoch`: how far it has come (None: not known yet). `unknown`: somebody was let in without a
-    position, and must be told. `had`: an epoch, and an offset that somebody who joined says to have had in it.
+    position, and must be told. `had`: of epochs that this node did not know, an offset that somebody who joined says to
+    have had in it; the last few.
     `held` None: nothing is held back. `log`: what arrived since a reading began. `watched`: the joins that know where
     this stream is, and wait for others. `joined_at`: when the last of the `joined` connections came.
     """
@@ -48,13 +54,21 @@ class Followed:
         self.position: int | None = None
         self.epoch = ""
         self.unknown = False
-        self.had = "", 0
+        self.had: dict[str, int] | None = None
         self.held: list[Arrival] | None = []
         self.held_bytes = 0
         self.log: list[Event] | None = None
         self.joins: list[tuple[Join, int | None]] = []
         self.known: dict[int, Counts] = {}
         self.watched: dict[Join, None] = {}
+
+    def note_had(self, epoch: str, offset: int) -> None:
+        """Somebody says to have had this of an epoch that may be one that this node has yet to know. Anybody can say
+        anything, so more than one is kept, and only so many."""
+        had = self.had = self.had or {}
+        had[epoch] = max(offset, had.pop(epoch, offset))
+        if len(had) > EPOCHS_HAD:
+            del had[next(iter(had))]
 
     def hold(self) -> None:
         """From now on nothing is delivered until it is released."""

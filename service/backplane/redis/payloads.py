@@ -93,9 +93,10 @@ def body_of(event: Event, node: str, number: int, publication_id: str | None = N
     return _encode(Push(node, number, event.type, bytes(event.data), event.plain, publication_id))
 
 
-def live(body: bytes) -> bytes:
-    """The message of a live push without an id. (Any other's is made by the script.)"""
-    return b"\1" + body
+def live(body: bytes, epoch: bytes = b"") -> bytes:
+    """The message of a live push without an id, and the epoch that its publisher knows. (Any other's is made by the
+    script.)"""
+    return b"\6%c%b%b" % (len(epoch), epoch, body) if 0 < len(epoch) < 256 else b"\1" + body
 
 
 def event_of(push: Push, stream: str | None = None, offset: int | None = None) -> Event:

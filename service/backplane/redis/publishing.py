@@ -9,7 +9,8 @@ A push with an id: whoever publishes first writes the receipt down once it is kn
 waits for it at most PATIENCE. If the first publisher was cut off in between, the counts are not known and are 0.
 
 Such a push names the epoch that this node knows. Where Redis says that it is in another, nothing was done: the node
-finds out the new name, and what it has to publish meanwhile waits its turn; then it is sent once more.
+finds out the new name, and what it has to publish meanwhile waits its turn; then it is sent once more. A live push
+without an id names it too, but Redis doesn't look: nodes tell by it what comes too late (see `epochs`).
 """
 
 import os
@@ -144,7 +145,9 @@ class Publisher:
         body = body_of(publication.event, self.node, underway.number, publication.id)
         channel = self._names.channel(publication.target)
         if publication.id is None and not publication.durable:
-            self._commands.send(self._names.publish, channel, live(body), done=partial(self._live, underway))
+            self._commands.send(
+                self._names.publish, channel, live(body, self._epoch().encode()), done=partial(self._live, underway)
+            )
             return
         names, stream = self._names, stream_of(publication.target)
         keys = (

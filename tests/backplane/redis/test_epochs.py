@@ -1,6 +1,6 @@
 """Epochs: which are over, and which pushes were delivered not long ago."""
 
-from service.backplane.redis.epochs import OVER, REMEMBERED, REMEMBERED_SECONDS, Epochs
+from service.backplane.redis.epochs import LIFE, OVER, PUBLISHERS, REMEMBERED, REMEMBERED_SECONDS, Epochs
 
 
 def test_the_first_one_ends_none() -> None:
@@ -31,6 +31,33 @@ def test_an_id_is_repeated_for_those_who_were_there() -> None:
     assert epochs.is_repeated("id", 13.0, joined_at=10.5)
     # Redis accepts it as another push after a time.
     assert not epochs.is_repeated("id", 12.0 + REMEMBERED_SECONDS, joined_at=5.0)
+
+
+def test_a_push_of_an_epoch_that_is_over_is_late_once_it_was_overtaken() -> None:
+    epochs = Epochs()
+    epochs.begin("one")
+    assert not epochs.is_late("a", 9, b"one", matters=True)
+    assert not epochs.is_late("a", 8, b"one", matters=True), "no epoch has ended"
+    epochs.begin("two")
+    assert not epochs.is_late("a", 5, b"one", matters=True)
+    assert not epochs.is_late("a", 7, b"two", matters=False)
+    assert epochs.is_late("a", 6, b"one", matters=True)
+    assert not epochs.is_late("a", 6, b"one", matters=False)
+    assert not epochs.is_late("a", 6, b"two", matters=True)
+    assert not epochs.is_late("b", 6, b"one", matters=True)
+    # A node that comes again under its name begins with another number.
+    assert not epochs.is_late("a", (1 << LIFE) + 7, b"one", matters=True)
+    assert not epochs.is_late("a", 6, b"one", matters=True)
+
+
+def test_publishers_that_are_remembered_are_bounded() -> None:
+    epochs = Epochs()
+    epochs.begin("one")
+    epochs.begin("two")
+    for n in range(PUBLISHERS + 1):
+        epochs.is_late(str(n), 9, b"two", matters=True)
+    assert not epochs.is_late("0", 8, b"one", matters=True)
+    assert epochs.is_late(str(PUBLISHERS), 8, b"one", matters=True)
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -25,8 +25,8 @@ def test_an_event_is_read_as_it_was_written(event: Event, node: str, number: int
     push = Push(node, number, event.type, bytes(event.data), event.plain, publication_id)
     assert payloads.read_kept(body) == push
     assert payloads.event_of(push, "user:u1", 7) == Event(event.type, event.data, "user:u1", 7, event.plain)
-    arrival = payloads.read_push(payloads.live(body))
-    assert arrival == (push, None, 0, b"")
+    assert payloads.read_push(payloads.live(body)) == (push, None, 0, b"")
+    assert payloads.read_push(payloads.live(body, b"epoch")) == (push, None, 0, b"epoch")
 
 
 @given(NUMBERS, NUMBERS, st.binary(max_size=200))
@@ -66,7 +66,8 @@ def whole_ones() -> list[bytes]:
     return [
         payloads.live(body),
         b"\7" + struct.pack(">QQB", 2, 1, 3) + b"abc" + body,
-        b"\6\3abc" + body,
+        b"\6\3abc" + body,  # as the script makes it
+        payloads.live(body, b"abc"),
         payloads.acks([Ack(1, 2, 3)]),
         payloads.told(Told("a", "k", b"b")),
         payloads.fence(9),

@@ -9,6 +9,7 @@ import trio
 from portico.wire.messages import EVERYBODY, Target
 from service.backplane.redis.payloads import Arrival, Push
 from service.core.cluster.backplane import Publication, Resume
+from service.core.reply import Reply
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
@@ -298,6 +299,7 @@ class TestPositions:
             first, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
             moved = await b.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": first.offset or 0}))
             b.connect(ANN, resume=Resume(a.plane.epoch, {"user:ann": 1}))  # which has had less
+            b.connect(ANN, resume=Resume("nonsense", {"user:ann": 1}))
             followed = b.plane.following._followed[ANN]
             # It hears what the client has had by the other node, and does not know the epoch yet.
             push = Push("a", 1, "tick", b'{"n":1}')
@@ -376,6 +378,34 @@ class TestEpochs:
             await a.publish(ANN, event(2), durable=True)
             await a.until(lambda: 2 in client.numbers)
             assert client.numbers == [0, 1, 2]
+
+    async def test_a_live_one_is_late_only_where_a_newer_one_of_its_publisher_came(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            arrived = a.plane.following.arrived
+            kept: list[tuple[Target, Arrival, int]] = []
+            with monkeypatch.context() as patched:
+                patched.setattr(a.plane.following, "arrived", lambda *all_of_it: kept.append(all_of_it))
+                for n in range(4):
+                    a.plane.publish(Publication(ANN, event(n)), Reply(lambda answer: None))
+                await a.until_true(lambda: len(kept) == 4)
+            arrived(*kept[0])
+            redis.command("FLUSHALL")
+            await a.publish_all([Publication(BOB, event(0), durable=True)])  # which finds out that the epoch is over
+            assert kept[1][1].epoch != a.plane.epoch.encode()
+            # One that waited in its node comes in its order, and is as good as any.
+            arrived(*kept[2])
+            assert client.numbers == [0, 2]
+            # One that a Redis had in hand while it was frozen, for example: the publisher has gone on.
+            arrived(*kept[1])
+            assert (client.numbers, a.plane.following.outdated) == ([0, 2], 1)
+            # What others publish has its own order.
+            another = Push("b", 1, "tick", b'{"n":7}')
+            arrived(ANN, kept[1][1]._replace(push=another), 10)
+            assert client.numbers == [0, 2, 7]
 
     async def test_a_push_is_accepted_in_the_epoch_that_it_names_or_sent_again(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a, node(redis.url, "b") as b:
