@@ -24,13 +24,14 @@ _ROUND: Final = CONNECTIONS * PIPELINED
 
 _PUSH: Final = json.dumps({"target": {"user_id": "nobody"}, "type": "t", "data": {"a": 1}}).encode()
 _HEAD: Final = b"%b HTTP/1.1\r\nHost: localhost\r\n"
+_POST: Final = b"POST /api/notifications"
 ASKED: Final = [
     _HEAD % b"GET /api/b-client/websocket-info" + b"\r\n",
     _HEAD % b"GET /livez" + b"\r\n",
-    _HEAD % b"POST /api/notifications" + b"Content-Length: %d\r\n\r\n" % len(_PUSH) + _PUSH,
+    _HEAD % _POST + b"Content-Length: %d\r\n\r\n" % len(_PUSH) + _PUSH,
     _HEAD % b"POST /api/notifications"
     + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(_PUSH), _PUSH),
-    _HEAD % b"POST /api/notifications" + b"Content-Length: 1\r\n\r\n{",
+    _HEAD % _POST + b"Content-Length: 1\r\n\r\n{",
 ]
 STATUSES: Final = [200, 200, 202, 202, 400]
 
