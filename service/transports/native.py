@@ -46,6 +46,9 @@ raise."""
 PASS_SECONDS: Final = 0.002
 """What a pass may take before other tasks have their turn; a single message's handling is not cut short."""
 
+GATHER_SECONDS: Final = 0.0005
+"""How long what is to be written may wait for more, while more is coming in; nothing waits where nothing comes."""
+
 _EVENTS: Final = 64  # handled before what they led to is written
 _FLUSHES: Final = 128  # connections written to between two looks at the clock
 TICK: Final = 0.1
@@ -312,7 +315,9 @@ class Reactor:
 
     def _pass(self) -> None:
         self.now = self.clock()
-        give_up = time.perf_counter() + PASS_SECONDS
+        start = time.perf_counter()
+        give_up = start + PASS_SECONDS
+        write_at = start + GATHER_SECONDS
         poll = self.poller.poll
         connections = self._connections
         # Nobody's big broadcast holds up those whose messages are coming in: what other tasks and deferred calls
@@ -336,6 +341,11 @@ class Reactor:
             if self._waiting_turn:
                 self._give_turns()
             if self.dirty or self._backlog:
+                now = time.perf_counter()
+                if events and now < write_at:
+                    # What comes in meanwhile may lead to more for the same connections: one write instead of two.
+                    continue
+                write_at = now + GATHER_SECONDS
                 self._flush(give_up)
             if self._endings:
                 self._tell()
