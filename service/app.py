@@ -134,6 +134,7 @@ class Node:
             journal=journal,
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
+            revocations=self.deployment.revocations,
             tokens=None if self.keys is None else self.keys.verifier,
             connect_hook=self.connect_hook,
         )
@@ -276,7 +277,7 @@ class Node:
             return f"the task {down} is down"
         if self.keys is not None and self.keys.trouble is not None:
             return self.keys.trouble
-        return self.deployment.backplane.trouble
+        return self.deployment.backplane.trouble or self.deployment.revocations.trouble
 
     def _log_request(self, head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
         # Without the query: tokens are in it, and what people look for.
@@ -460,6 +461,7 @@ class Node:
                 nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
                 if self.keys is not None:
                     nursery.start_soon(self.background.keep, "keys", self.keys.run)
+                nursery.start_soon(self.background.keep, "revocations", self.deployment.follow_revocations)
                 if self.key_file is not None:
                     nursery.start_soon(self.background.keep, "api keys", self.key_file.run)
                 if self.connect_hook is not None:

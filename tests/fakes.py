@@ -31,6 +31,7 @@ from service.core.proof import Proof
 from service.core.push.login_store import Login
 from service.core.push.logins import Ending
 from service.core.reply import Reply
+from service.core.revocations import LocalRevocations
 
 START = 1_732_000_000.0
 """What a ManualClock's wall shows at first."""
@@ -334,6 +335,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
     clock = ManualClock()
     world = World(now=clock.now)
     login_store = MemoryLoginStore(now=clock.now)
+    revocations = LocalRevocations()
     made = []
     for number in range(1, count + 1):
         defer = FifoDefer()
@@ -352,6 +354,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             login_store=login_store,
             tokens=tokens,
             connect_hook=connect_hook,
+            revocations=revocations,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made

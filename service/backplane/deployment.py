@@ -23,12 +23,14 @@ from service.backplane.redis.names import Names
 from service.backplane.redis.plane import CLIENT_NAME, RedisBackplane
 from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
+from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import Backplane
 from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import make_id
 from service.core.push.login_store import LoginStore
 from service.core.push.publications import publication_of
+from service.core.revocations import LocalRevocations, RevocationStore
 from service.redis.address import Connector
 from service.redis.cluster import Cluster, tagged
 from service.redis.commands import Commands
@@ -50,6 +52,10 @@ class Deployment(Protocol):
     def login_store(self) -> LoginStore:
         """Where login sessions are kept."""
 
+    @property
+    def revocations(self) -> RevocationStore:
+        """Where it is kept what was taken back."""
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep it joined until cancelled. At the end it says goodbye."""
 
@@ -59,6 +65,9 @@ class Deployment(Protocol):
     @property
     def settle_quotas(self) -> Settle | None:
         """How what this node has counted of quotas is settled with the others; None where there are none."""
+
+    async def follow_revocations(self) -> None:
+        """Hear what other nodes take back, until cancelled."""
 
     def on_registered(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""
@@ -80,6 +89,7 @@ class Alone:
         self._world = World(now=time.monotonic, length=length, ttl=ttl)
         self.backplane: Final = MemoryBackplane(self._world, node, make_id)
         self.login_store: Final = MemoryLoginStore(now=time.monotonic)
+        self.revocations: Final = LocalRevocations()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """There is nobody to be joined to."""
@@ -91,6 +101,10 @@ class Alone:
 
     async def take_in(self) -> None:
         """There is no stream."""
+        await trio.sleep_forever()
+
+    async def follow_revocations(self) -> None:
+        """There is nobody else."""
         await trio.sleep_forever()
 
     def on_registered(self, session: Session) -> None:
@@ -153,6 +167,7 @@ class OverRedis:
         )
         self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
         self.settle_quotas = RedisQuotas(self.backplane.commands.ask, prefix, lambda: self.backplane.node).settle
+        self.revocations: Final = RedisRevocations(self.backplane.commands.send, self.backplane.commands.ask, prefix)
         # Reading holds a connection up, so it has one of its own.
         self._reading = Commands(way, name=CLIENT_NAME, purpose="the ingress stream", log=log)
         self.ingress: Final = Ingress(
@@ -176,6 +191,10 @@ class OverRedis:
             # Its name may be taken; entries are read under the one that it keeps.
             await self.backplane.membership.settled.wait()
             await self.ingress.run()
+
+    async def follow_revocations(self) -> None:
+        """Hear what other nodes take back, until cancelled."""
+        await self.revocations.run()
 
     def on_registered(self, session: Session) -> None:
         """Somebody is connected, or is somebody else now."""

@@ -23,6 +23,7 @@ from .connections.authentication import Authentication, AuthenticationRules, Mod
 from .connections.hub import Hub
 from .connections.presence import Presence
 from .connections.registration import DuplicatePolicy, Registration, RegistrationRules
+from .connections.revoking import Revoking
 from .connections.session import Handler, Session
 from .connections.unknown_positions import UnknownPositions
 from .connections.worker_authentication import WorkerAuthentication
@@ -45,6 +46,7 @@ from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
 from .push.user_push import UserPush
+from .revocations import LocalRevocations, RevocationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Gateway:
         login_store: LoginStore,
         tokens: Tokens | None = None,
         connect_hook: ConnectHook | None = None,
+        revocations: RevocationStore | None = None,
     ) -> None:
         self.rules: Final = rules
         self.backplane: Final = backplane
@@ -140,9 +143,18 @@ class Gateway:
         self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=self.api_keys
         )
+        self.revoking = Revoking(
+            self.sessions,
+            revocations or LocalRevocations(),
+            self.cluster_messages,
+            defer=defer,
+            wall=wall,
+            on_closed=lambda session: self.authentication.on_revoked(session),
+        )
         self.authentication = Authentication(
             AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
             tokens,
+            self.revoking.index,
             connect_hook,
             now=now,
             wall=wall,
@@ -331,6 +343,7 @@ class Gateway:
         self.cluster_messages.tick()
         self._positions.tick()
         self.authentication.tick()
+        self.revoking.tick()
         self.remote.tick()
 
     def busy(self, session: Session) -> bool:

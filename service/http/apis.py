@@ -20,6 +20,7 @@ from .openapi import openapi_handlers
 from .pages import PAGE_ROUTES, pages_handlers
 from .parts import Parts
 from .requests import requests_handlers
+from .revocations import revocations_handlers
 from .table import ROUTES
 
 _SENTENCE: Final = (
@@ -44,6 +45,7 @@ def whole_api(
         **logins_handlers(parts.logins),
         **requests_handlers(parts.dispatcher, parts.client_requests),
         **clients_handlers(parts.presence),
+        **revocations_handlers(parts.revoking, parts.wall),
         **pages_handlers(parts.places, parts.wall),
     }
     return Api(

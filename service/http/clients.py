@@ -12,7 +12,7 @@ from service.core.ports import HttpAnswer
 
 from .answers import json_answer, missing, when_answered
 from .forms import Kicked
-from .request import Answering, Handler, Request
+from .request import Answering, Handler, Request, whole_number
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -24,8 +24,8 @@ def clients_handlers(everybody: Presence) -> dict[str, Handler]:
 
     def listed(request: Request) -> Answering:
         request.check_query(*FILTERS, *_PAGING)
-        limit = _whole(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
-        offset = _whole(request, "offset", 0, 0, 999_999_999)
+        limit = whole_number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+        offset = whole_number(request, "offset", 0, 0, 999_999_999)
         wanted = {name: request.query[name] for name in FILTERS if name in request.query}
 
         def answer(page: Page) -> HttpAnswer:
@@ -67,13 +67,3 @@ def clients_handlers(everybody: Presence) -> dict[str, Handler]:
         return when_answered(everybody.workers, answer)
 
     return {"listClients": listed, "kickClient": kick, "listWorkers": workers}
-
-
-def _whole(request: Request, name: str, default: int, low: int, high: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
-    # A long run of digits is out of range whatever it says; int() would refuse it in its own way.
-    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not low <= int(text) <= high:
-        raise PeerFault(ErrorCode.BAD_FIELD, f"The {name} must be a whole number from {low} to {high}.", field=name)
-    return int(text)

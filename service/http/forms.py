@@ -15,6 +15,8 @@ from service.core.push.publications import DAY, Address, Ttl
 Anything = Annotated[Raw, Meta(description="any JSON value")]
 Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]
 Command = Annotated[str, Meta(min_length=1, max_length=128)]
+RevocationTtl = Annotated[float, Meta(gt=0, le=366 * DAY, description="seconds")]
+Moment = Annotated[float, Meta(ge=0, lt=1e11, description="seconds since the epoch")]
 ShortText = Annotated[str, Meta(max_length=256)]
 
 
@@ -39,6 +41,36 @@ class NewLogin(Struct):
     username: ShortText | None = None
     session_data: Anything | UnsetType = UNSET
     ttl: Ttl | None = None
+
+
+class NewRevocation(Struct, forbid_unknown_fields=True):
+    """What is to be taken back: exactly one of `user_id`, `token_id` and `tenant`, or what was `issued_before` a
+    moment; of a user's or a tenant's also both. `ttl`: as long as the longest of these tokens may still live."""
+
+    ttl: RevocationTtl
+    user_id: Address | None = None
+    token_id: Address | None = None
+    tenant: Address | None = None
+    issued_before: Moment | None = None
+
+
+class RevocationView(Struct):
+    """A revocation. Times in seconds since the epoch."""
+
+    user_id: str | None
+    token_id: str | None
+    tenant: str | None
+    issued_before: float | None
+    created_at: float
+    expires_at: float
+
+
+class RevocationList(Struct):
+    """Some of the revocations that hold, and how many these are. `next_offset`: where the next page begins."""
+
+    revocations: list[RevocationView]
+    total: int
+    next_offset: int | None
 
 
 class LoginFeedback(Struct):

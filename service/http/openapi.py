@@ -22,7 +22,7 @@ _BAD: Final = {
 }
 _ANSWERED: Final = {
     200: "Done.",
-    201: "Started.",
+    201: "Made.",
     202: "Accepted.",
     404: "There is none.",
     409: "It cannot be asked.",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from service.core.cluster.discovery import Places
 from service.core.connections.presence import Presence
+from service.core.connections.revoking import Revoking
 from service.core.counters import Counters, Metric
 from service.core.dialects.client_requests import ClientRequests
 from service.core.dispatch.dispatcher import Dispatcher
@@ -36,6 +37,7 @@ class Parts:
     presence: Presence
     dispatcher: Dispatcher
     client_requests: ClientRequests
+    revoking: Revoking
     access: Access
     counters: Counters
     places: Places
@@ -57,6 +59,7 @@ def parts_of(
         presence=gateway.presence,
         dispatcher=gateway.dispatcher,
         client_requests=gateway.client_requests,
+        revoking=gateway.revoking,
         access=Access(
             gateway.api_keys,
             gateway.admission_control.origins,
@@ -84,6 +87,7 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
     yield Metric("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent)
     yield Metric("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests)
     yield Metric("logins", "Active login sessions.", len(gateway.logins))
+    yield Metric("revocations", "Revocations that hold.", len(gateway.revoking.index))
     yield Metric("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting)
     yield Metric("draining", "1 while connections are told to go.", int(gateway.admission_control.draining))
     yield Metric("ready", "1 if this node may be sent traffic.", int(ready() is None))

@@ -67,6 +67,17 @@ def read_query(text: str) -> dict[str, str]:
     return found
 
 
+def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A parameter of the query that is a whole number within bounds. Raises PeerFault `bad_field`."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    # A long run of digits is out of range whatever it says; int() would refuse it in its own way.
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not low <= int(text) <= high:
+        raise PeerFault(ErrorCode.BAD_FIELD, f"The {name} must be a whole number from {low} to {high}.", field=name)
+    return int(text)
+
+
 def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
     """A whole body, as strictly as what comes over WebSockets: no key of the form's may occur twice in one object, no
     number may be larger than a double, and there are no fields but the form's.

@@ -17,6 +17,7 @@ from .clients import DEFAULT_LIMIT, MAX_LIMIT
 from .logins import MAX_LOGIN
 from .request import MAX_BODY
 from .requests import MAX_REQUEST
+from .revocations import LISTED, MAX_LISTED, MAX_REVOCATION
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -226,5 +227,28 @@ ROUTES: Final = (
         "The workers, and how they are doing.",
         {200: forms.WorkerList},
         scope="clients:read",
+    ),
+    Route(
+        "revoke",
+        "POST",
+        "/api/revocations",
+        "Take back a user, a token, a tenant, or all tokens issued before a moment: closes what it names on every node "
+        "within a second, and keeps it away.",
+        {201: forms.RevocationView, 503: forms.Refusal},
+        body=forms.NewRevocation,
+        body_limit=MAX_REVOCATION,
+        scope="admin",
+    ),
+    Route(
+        "listRevocations",
+        "GET",
+        "/api/revocations",
+        "The revocations that hold.",
+        {200: forms.RevocationList},
+        query=(
+            Query("limit", "how many", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED, "default": LISTED}),
+            Query("offset", "after how many", {"type": "integer", "minimum": 0, "default": 0}),
+        ),
+        scope="admin",
     ),
 )

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from portico import Client, ClientError, Identity
+from portico import Client, ClientError, Identity, SentAway
 from tests import gateways
 
 from .signing import SECRET, public_pem, token
@@ -60,6 +60,16 @@ async def test_a_shared_secret_in_production(tmp_path: Path) -> None:
             assert receipt.json()["queued"] == 1
             with trio.fail_after(10):
                 assert json.loads(await socket.get_message())["type"] == "hello"
+        async with Client(url=url, identity=Identity("c4"), token=token(sub="cleo", exp=now + 60)) as client:
+            async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as http:
+                made = await http.post(f"{running.base_url}/api/revocations", json={"user_id": "cleo", "ttl": 60})
+            assert made.status_code == 201
+            with trio.fail_after(30), pytest.raises(SentAway) as caught:
+                await anext(client)
+            assert caught.value.code == 4001
+        with pytest.raises(ClientError):
+            async with Client(url=url, identity=Identity("c4"), token=token(sub="cleo", exp=now + 70)):
+                pass
         for identity, shown in [(Identity("c2", "ann"), None), (Identity("c2", "bob"), ann)]:
             with pytest.raises(ClientError):
                 async with Client(url=url, identity=identity, token=shown):

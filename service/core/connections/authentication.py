@@ -26,6 +26,7 @@ from ..api_keys import ApiKey, Scope, lacks
 from ..deadlines import DeadlineWheel
 from ..ports import Handshake, Monotonic, Wall
 from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
+from ..revocations import RevocationIndex
 from .session import Session
 
 Mode = Literal["off", "optional", "required"]
@@ -53,6 +54,7 @@ class Authentication:
         self,
         rules: AuthenticationRules,
         tokens: Tokens | None,
+        revocations: RevocationIndex,
         hook: ConnectHook | None = None,
         *,
         now: Monotonic,
@@ -62,6 +64,7 @@ class Authentication:
             raise ValueError("proofs are looked at where the mode says so, and nowhere else")
         self.rules: Final = rules
         self._tokens = tokens
+        self._revocations = revocations
         self.hook: Final = hook
         self._denied: dict[Session, PeerFault] = {}
         self._now = now
@@ -97,6 +100,7 @@ class Authentication:
 
     def check_way_in(self, proof: Proof | None, dialect: str, user_id: str | None, key: ApiKey | None) -> None:
         """Whether a connection with this proof may come in on a path that leads to one dialect. Raises PeerFault."""
+        self._check_not_revoked(proof, user_id)
         if dialect == Dialect.REQUESTER.value:
             self._check_requester(proof, key)
         elif dialect == Dialect.USER.value:
@@ -196,12 +200,13 @@ class Authentication:
 
         The session's proof is the newer token's from then on. Raises PeerFault, closing with 4001 or 4003.
         """
-        if self.rules.mode == "off":
-            return asked
         if token is not None and self._tokens is not None:
             self.adopt(session, self._verified(token))
         self._check_denied(session)
         proof = session.proof
+        self._check_not_revoked(proof, asked.user_id)
+        if self.rules.mode == "off":
+            return asked
         if proof is None:
             if self.rules.mode == "required":
                 self._check_key_of(session, "admin")
@@ -282,10 +287,22 @@ class Authentication:
     def _verified(self, token: str) -> Proof:
         assert self._tokens is not None
         try:
-            return self._tokens.verify(token)
+            proof = self._tokens.verify(token)
         except NotProven as fault:
             self.refused[fault.cause] += 1
             raise
+        self._check_not_revoked(proof)
+        return proof
+
+    def on_revoked(self, session: Session) -> None:
+        """A connection was closed, since what it is, or has proven, was taken back."""
+        self.refused["revoked"] += 1
+
+    def _check_not_revoked(self, proof: Proof | None, user_id: str | None = None) -> None:
+        """Raises NotProven where what is proven was taken back, or this user, whoever proves to be her."""
+        if (proof is not None and self._revocations.covers(proof)) or self._revocations.covers_user(user_id):
+            self.refused["revoked"] += 1
+            raise NotProven("revoked", "This access was taken back.")
 
     def _missing(self) -> NotProven:
         self.refused["missing"] += 1

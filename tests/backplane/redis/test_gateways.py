@@ -21,12 +21,14 @@ from service.backplane.memory import World
 from service.backplane.redis.ingress import Ingress
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import PATIENCE, Publication, Published
-from service.core.connections.session import Session
+from service.core.connections.session import Session, State
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.push.login_store import Login
 from service.core.push.publications import publication_of
 from service.core.reply import Reply
+from service.core.revocations import Revocation
 from service.observe import make_log
 from service.redis.urls import read_url
 from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
@@ -46,6 +48,7 @@ async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
     address = read_url(redis.url)
     plane = RedisBackplane(address, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
     clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
+    revocations = RedisRevocations(plane.commands.send, plane.commands.ask, PREFIX)
     gateway = Gateway(
         Rules(random=random.Random(7)),
         now=clock.now,
@@ -54,9 +57,11 @@ async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
         journal=journal,
         backplane=plane,
         login_store=RedisLoginStore(plane.commands.send, PREFIX),
+        revocations=revocations,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)
+        nursery.start_soon(revocations.run)
         await until(lambda: plane.trouble is None)
         yield Stage(gateway, clock, defer, journal, World(now=clock.now))
         nursery.cancel_scope.cancel()
@@ -367,3 +372,20 @@ async def test_a_renamed_node_reads_under_the_name_that_it_has(redis: RedisServe
         told = redis.command("XINFO", "CONSUMERS", f"{PREFIX}ingress", "portico")
         assert all(name.encode() in told for name in names)
         nursery.cancel_scope.cancel()
+
+
+async def test_who_is_taken_back_at_one_node_is_closed_at_the_other(two: tuple[Stage, Stage]) -> None:
+    one, other = two
+    session, peer = other.connect("/ws")
+    other.say(session, {"type": "c_client_register", "client_id": "c1", "user_id": "ann"})
+    await until(lambda: session.state is State.REGISTERED)
+    replies: list[PeerFault | None] = []
+    # Redis has a clock of its own, by which this has to be in the future too.
+    one.gateway.revoking.revoke(Revocation("user_id", "ann", None, one.clock.wall(), 4e9), Reply(replies.append))
+
+    def closed() -> bool:
+        other.gateway.tick()
+        return peer.close_code == 4001
+
+    await until(closed)
+    assert replies == [None]

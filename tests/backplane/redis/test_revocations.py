@@ -1,0 +1,161 @@
+"""Revocations in a real Redis: two nodes, restarts, outages, and a Redis that has lost them."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from portico.wire.faults import PeerFault
+from service.backplane.redis import revocations
+from service.backplane.redis.revocations import RedisRevocations
+from service.core.revocations import Revocation, RevocationIndex
+
+from ..login_contract import answer
+from ..redis_server import RedisServer, redis_server
+from .links import link
+
+FAR = 4e9
+PATIENT = 20.0
+
+
+class Node:
+    """What one node knows."""
+
+    def __init__(self, store: RedisRevocations) -> None:
+        self.store = store
+        self.index = RevocationIndex()
+        self.told = 0
+        self._heard = trio.Event()
+        store.attach(self)
+
+    def on_revoked(self, revocations: list[Revocation]) -> None:
+        for one in revocations:
+            self.told += self.index.add(one)
+        self._heard.set()
+        self._heard = trio.Event()
+
+    def known(self) -> list[Revocation]:
+        return list(self.index)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with trio.fail_after(PATIENT):
+            while not condition():
+                await self._heard.wait()
+
+
+def taken_back(name: str, expires_at: float = FAR) -> Revocation:
+    return Revocation("user_id", name, None, 1.5, expires_at)
+
+
+@asynccontextmanager
+async def nodes(redis: RedisServer, count: int) -> AsyncIterator[list[Node]]:
+    links = [link(redis.url) for _ in range(count)]
+    made = [Node(RedisRevocations(each.send, each.ask, "test:")) for each in links]
+    async with trio.open_nursery() as nursery:
+        for each in links:
+            await nursery.start(each.run)
+        for node in made:
+            nursery.start_soon(node.store.run)
+        for node in made:
+            await node.until(lambda node=node: node.store.trouble is None)  # type: ignore[misc]  # bound at once
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+async def test_every_node_hears_of_it_with_and_without_a_hint_and_a_new_one_reads_all(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocations, "PAGE", 2)
+    async with nodes(redis, 2) as (one, other):
+        for name in ("ann", "bob", "cleo"):
+            assert await answer(one.store.add, taken_back(name)) is None
+        await other.until(lambda: len(other.index) == 3)
+        monkeypatch.setattr(revocations, "INTERVAL", 1000.0)
+        await answer(one.store.add, taken_back("dora"))
+        other.store.look()
+        await other.until(lambda: len(other.index) == 4)
+        # What is changed is read again, and what is read again is told once.
+        await answer(one.store.add, taken_back("ann", FAR + 1))
+        other.store.look()
+        await other.until(lambda: taken_back("ann", FAR + 1) in list(other.index))
+        assert other.told == 5
+    monkeypatch.undo()
+    async with nodes(redis, 1) as (later,):
+        await later.until(lambda: {one.value for one in later.index} == {"ann", "bob", "cleo", "dora"})
+
+
+async def test_what_is_over_leaves_redis(redis: RedisServer) -> None:
+    async with nodes(redis, 1) as (one,):
+        await answer(one.store.add, taken_back("ann", 5.0))
+        await answer(one.store.add, taken_back("bob"))
+        assert redis.command("ZRANGE", "test:revocations:order", "0", "-1").count(b"user_id") == 1
+        assert redis.command("HKEYS", "test:revocations").count(b"user_id") == 1
+
+
+async def test_there_is_a_limit_over_all_nodes(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "LIMIT", 1)
+    async with nodes(redis, 2) as (one, other):
+        assert await answer(one.store.add, taken_back("ann")) is None
+        with pytest.raises(PeerFault) as caught:
+            await answer(other.store.add, taken_back("bob"))
+        assert caught.value.code == "unavailable"
+        assert await answer(other.store.add, taken_back("ann", FAR + 1)) is None
+
+
+async def test_without_redis_what_is_known_holds_and_nothing_can_be_taken_back(redis: RedisServer) -> None:
+    async with nodes(redis, 1) as (one,):
+        await answer(one.store.add, taken_back("ann"))
+        await one.until(lambda: len(one.index) == 1)
+        redis.stop()
+        with pytest.raises(PeerFault) as caught:
+            await answer(one.store.add, taken_back("bob"))
+        assert caught.value.code == "unavailable"
+        assert len(one.index) == 1
+        redis.cont()
+
+
+async def test_a_redis_that_has_lost_them_is_given_them_back(redis: RedisServer) -> None:
+    async with nodes(redis, 2) as (one, other):
+        for name in ("ann", "bob"):
+            await answer(one.store.add, taken_back(name))
+        await other.until(lambda: len(other.index) == 2)
+        redis.kill()
+        redis.start(emptied=True)
+        with trio.fail_after(PATIENT):
+            while redis.command("HKEYS", "test:revocations").count(b"user_id") < 2:  # noqa: ASYNC110 — another process
+                await trio.sleep(0.05)
+        async with nodes(redis, 1) as (later,):
+            await later.until(lambda: len(later.index) == 2)
+        # Something of it gone is as good as all of it gone.
+        redis.command("DEL", "test:revocations:order")
+        with trio.fail_after(PATIENT):
+            while redis.command("ZCARD", "test:revocations:order") != b":2\r\n":  # noqa: ASYNC110 — another process
+                await trio.sleep(0.05)
+        await answer(other.store.add, taken_back("cleo"))
+        await one.until(lambda: len(one.index) == 3)
+
+
+async def test_with_an_append_only_file_they_outlive_every_node(tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis", aof=True) as redis:
+        async with nodes(redis, 1) as (one,):
+            await answer(one.store.add, taken_back("ann"))
+        redis.kill()
+        redis.start()
+        async with nodes(redis, 1) as (later,):
+            await later.until(lambda: len(later.index) == 1)
+
+
+async def test_what_another_program_wrote_hides_no_other(redis: RedisServer) -> None:
+    async with nodes(redis, 2) as (one, other):
+        await answer(one.store.add, taken_back("bad"))
+        redis.command("HSET", "test:revocations", "user_id:bad", '{"kind": 5}')
+        await answer(one.store.add, taken_back("good"))
+        await other.until(lambda: taken_back("good") in list(other.index))
