@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -41,6 +41,7 @@ from service.core.cluster.node_selection import Listening, NodeSelection, announ
 from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import Gateway, Rules
+from service.core.hosts import host_of
 from service.core.ports import Gate, HttpAnswer, HttpHead
 from service.core.quota_gate import QuotaGate
 from service.core.quotas import Quota, Quotas
@@ -738,6 +739,8 @@ def _rules(settings: Settings) -> Rules:
         open_requesters=settings.open_requesters,
         open_users=settings.open_users,
         allowed_origins=settings.allowed_origins,
+        allowed_hosts=_known_hosts(settings),
+        any_host_over_tls=settings.allowed_hosts is None,
         registration_timeout=settings.registration_timeout,
         heartbeat_interval=settings.ping_interval,
         duplicates=settings.duplicate_client,
@@ -756,6 +759,17 @@ def _rules(settings: Settings) -> Rules:
         max_attempts=settings.max_attempts,
         strategy=settings.lb_strategy,
     )
+
+
+def _known_hosts(settings: Settings) -> Collection[str] | None:
+    """The names by which the gateway may be asked for: those that are set, or those that the other settings and the
+    machine have; None for any."""
+    if settings.allowed_hosts is not None or not settings.production:
+        return settings.allowed_hosts
+    urls = (settings.public_websocket_url, *(settings.allowed_origins or ()))
+    named = [host_of(url.partition("://")[2].partition("/")[0]) for url in urls if url]
+    machine = socket.gethostname().lower()
+    return [name for name in (*named, settings.host, settings.advertised_host, machine) if name and name != "*"]
 
 
 async def rehearse(settings: Settings) -> list[str]:

@@ -218,9 +218,9 @@ class FakeHandshake:
     path: str = "/"
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    address: str = "192.0.2.1"
+    address: str = "127.0.0.1"
     scheme: str = "http"
-    host: str = "gw.example.com:8766"
+    host: str = "127.0.0.1:8766"
     kind: str = "websocket"
     certificate: Proof | None = None
 
@@ -231,9 +231,9 @@ def handshake(
     headers: Mapping[str, str] | None = None,
     kind: str = "websocket",
     query: str = "",
-    address: str = "192.0.2.1",
+    address: str = "127.0.0.1",
     scheme: str = "http",
-    host: str = "gw.example.com:8766",
+    host: str = "127.0.0.1:8766",
 ) -> FakeHandshake:
     """A handshake as a transport hands it to the core. Header names in lower case."""
     return FakeHandshake(path, query, headers or {}, address, scheme, host, kind)
@@ -264,8 +264,8 @@ class Stage:
         *,
         headers: Mapping[str, str] | None = None,
         kind: str = "websocket",
-        address: str = "192.0.2.1",
-        host: str = "gw.example.com:8766",
+        address: str = "127.0.0.1",
+        host: str = "127.0.0.1:8766",
         query: str = "",
     ) -> tuple[Session, MemoryPeer]:
         """A connection, upgraded. Raises Refused where the gateway refuses the handshake."""

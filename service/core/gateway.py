@@ -39,6 +39,7 @@ from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.remote_dispatch import RemoteDispatch
+from .hosts import HostPolicy
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .proof import ConnectHook, Tokens
@@ -63,6 +64,8 @@ class Rules:
     open_requesters: bool = True
     open_users: bool = True
     allowed_origins: Collection[str] | None = None
+    allowed_hosts: Collection[str] | None = None
+    any_host_over_tls: bool = False
     registration_timeout: float = 60.0
     heartbeat_interval: float = 25.0
     duplicates: DuplicatePolicy = "replace"
@@ -179,6 +182,7 @@ class Gateway:
         )
         return AdmissionControl(
             origins,
+            HostPolicy(rules.allowed_hosts, over_tls=rules.any_host_over_tls),
             limits,
             self.api_keys,
             self.authentication,
@@ -206,6 +210,7 @@ class Gateway:
                 self.actions,
                 self.dispatcher,
                 self.worker_authentication,
+                WorkerAuthentication(production=True, handshake_key=rules.handshake_key, api_keys=self.api_keys),
                 wall,
                 make_id,
             ),
@@ -251,7 +256,15 @@ class Gateway:
 
     def opened(self, peer: Peer, admission: Admission) -> Session:
         """The upgrade was answered."""
-        session = Session(self, peer, make_id(), self._undecided, self._wall(), key=admission.key)
+        session = Session(
+            self,
+            peer,
+            make_id(),
+            self._undecided,
+            self._wall(),
+            key=admission.key,
+            locality=admission.locality,
+        )
         self.authentication.adopt(session, admission.proof)
         self.sessions[session] = None
         too_many = self.admission_control.limits.opened(session.address)

@@ -12,6 +12,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 
 from .api_keys import ApiKey
+from .locality import Locality
 from .proof import Presented, Proof
 
 Monotonic = Callable[[], float]
@@ -115,7 +116,7 @@ class Handshake(Protocol):
 
 class HttpHead(Handshake, Protocol):
     """The head of any HTTP request. `peer` is the address of the socket's own peer, whatever proxies say. `prefix` is
-    what trusted proxies took off the path, such as `/gw`, else empty."""
+    what trusted proxies took off the path, such as `/gw`, else empty. `http_1_1`: it came by HTTP/1.1 or later."""
 
     @property
     def method(self) -> str: ...
@@ -123,6 +124,8 @@ class HttpHead(Handshake, Protocol):
     def peer(self) -> str: ...
     @property
     def prefix(self) -> str: ...
+    @property
+    def http_1_1(self) -> bool: ...
 
 
 class Origin(Protocol):
@@ -168,8 +171,8 @@ class Admission:
 
     `subprotocol`: what its answer names in Sec-WebSocket-Protocol, one that the client offered. `max_message_size`:
     bytes that a message may have at first (0: no limit). The rest is the gateway's own: the dialect, whether it is a
-    worker by its path, the user that the path names, the API key that the handshake bore, what it has proven, and what
-    the connect hook is to be shown before anything else is done (None: it is not asked).
+    worker by its path, the user that the path names, the API key that the handshake bore, what it has proven, what
+    the connect hook is to be shown before anything else is done (None: it is not asked), and where it comes from.
     """
 
     subprotocol: str | None = None
@@ -180,6 +183,7 @@ class Admission:
     key: ApiKey | None = None
     proof: Proof | None = None
     presented: Presented | None = None
+    locality: Locality = Locality.ELSEWHERE
 
 
 class Gate(Protocol):

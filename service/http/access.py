@@ -1,27 +1,29 @@
 """Access: who may use the routes for back ends, and which web pages may read an answer.
 
 The routes for back ends: with keys configured, whoever sends one that has the route's scope; without, in development
-callers on the gateway's own machine, in production nobody. Pages: by the same list of origins as WebSocket handshakes,
-and never with credentials such as cookies, so a page must know its key. Knows the keys only through the core's ApiKeys;
-never logs or repeats one.
+callers on the gateway's own machine, which are no pages of other sites and come through no proxy, in production nobody.
+Pages: by the same list of origins as WebSocket handshakes, and never with credentials such as cookies, so a page must
+know its key. Knows the keys only through the core's ApiKeys; never logs or repeats one.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Collection
 from typing import Final
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.api_keys import ApiKey, ApiKeys, Scope, lacks
-from service.core.connections.admission import OriginPolicy
+from service.core.connections.admission import UNKNOWN_HOST, OriginPolicy
+from service.core.hosts import HostPolicy, is_address, is_loopback
+from service.core.locality import Locality, locality_of
 from service.core.ports import HttpAnswer, HttpHead, Monotonic
 from service.core.token_bucket import TokenBucket
 
 from .answers import NOT_KEPT, fault_answer
 
 ALLOWED_HEADERS: Final = "authorization, content-type"
-_FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip")
+_PROBES: Final = frozenset({"/livez", "/readyz", "/api/health"})
+"""What tells nothing and is asked by machines under any Host."""
 _ADDRESSES: Final = 20_000  # whose requests are counted at a time
 _VARY: Final = ("vary", "origin")
 _PREFLIGHT_SECONDS: Final = "600"
@@ -52,10 +54,24 @@ class CallerRates:
 class Access:
     """Decides who may. `production`: nobody may without a key."""
 
-    def __init__(self, api_keys: ApiKeys, origins: OriginPolicy, *, production: bool) -> None:
+    def __init__(
+        self,
+        api_keys: ApiKeys,
+        origins: OriginPolicy,
+        *,
+        production: bool,
+        hosts: HostPolicy,
+    ) -> None:
         self._api_keys = api_keys
         self._origins = origins
         self._production = production
+        self._hosts = hosts
+
+    def refuse_host(self, head: HttpHead) -> HttpAnswer | None:
+        """The answer to who asks by a name that the gateway doesn't have, whatever the route; else None."""
+        if head.path in _PROBES or self._hosts.allows(head.host, head.scheme):
+            return None
+        return _forbidden(UNKNOWN_HOST)
 
     @property
     def version(self) -> int:
@@ -73,7 +89,8 @@ class Access:
             return _forbidden("This route is closed until PORTICO_API_KEYS is set on the gateway.")
         if not _from_this_machine(head):
             return _forbidden(
-                "Without PORTICO_API_KEYS this route answers callers on the gateway's own machine only; set it there."
+                "Without PORTICO_API_KEYS this route answers programs and pages of the gateway's own machine only, by "
+                "localhost or an address, and through no proxy. Set it on the gateway, and send a key."
             )
         return None
 
@@ -129,21 +146,8 @@ def _forbidden(sentence: str) -> HttpAnswer:
 
 
 def _from_this_machine(head: HttpHead) -> bool:
-    return _is_loopback(head.peer) and _is_loopback(head.address) and not _forwarded_for_others(head.headers)
-
-
-def _forwarded_for_others(headers: Mapping[str, str]) -> bool:
-    # A proxy on this machine that nobody has declared as trusted looks like a local caller. If it says for
-    # whom it asks, then believing that can only deny access, never grant it.
-    hops = (hop.strip() for name in _FORWARDED if name in headers for hop in headers[name].split(","))
-    return not all(_is_loopback(hop) for hop in hops)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
+    """Whether a program on this machine asks, or a page of it. A proxy that nobody has declared as trusted may say
+    nothing of itself, but HTTP/1.0 is what nginx speaks then, and no program of today's does."""
+    if not head.http_1_1 or not is_loopback(head.peer) or not is_address(head.peer):
         return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return parsed.ipv4_mapped.is_loopback
-    return parsed.is_loopback
+    return locality_of(head.headers, head.host, head.address) is Locality.LOCAL

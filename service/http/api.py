@@ -91,6 +91,9 @@ class Api:
         host = head.headers.get("host")
         if host and not is_host(host):
             return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
+        strange = self.access.refuse_host(head)
+        if strange is not None:
+            return Call(self, head, None, {}, strange)
         methods = self._paths.get(head.path)
         parameters: Mapping[str, str] = {}
         if methods is None:

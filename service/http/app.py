@@ -61,6 +61,7 @@ class AsgiHead:
     kind: str = "websocket"
     prefix: str = ""
     certificate: Proof | None = None
+    http_1_1: bool = True
 
 
 def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
@@ -76,7 +77,8 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     query = scope["query_string"].decode("latin1")
     path = _path_of(scope["path"])
     asked = (origin.address, origin.scheme, origin.host)
-    return AsgiHead(scope["method"], path, query, headers, peer, *asked, prefix=origin.prefix)
+    http_1_1 = scope.get("http_version", "1.1") >= "1.1"
+    return AsgiHead(scope["method"], path, query, headers, peer, *asked, prefix=origin.prefix, http_1_1=http_1_1)
 
 
 def _path_of(path: str) -> str:

@@ -64,6 +64,7 @@ def parts_of(
             gateway.api_keys,
             gateway.admission_control.origins,
             production=gateway.rules.production,
+            hosts=gateway.admission_control.hosts,
         ),
         counters=gateway.counters,
         places=places,

@@ -8,7 +8,7 @@ programs should be given the https address itself.
 from collections.abc import Callable
 from urllib.parse import quote
 
-from service.core.connections.admission import host_of
+from service.core.hosts import host_of
 from service.core.ports import HttpHead
 
 from .access import CallerRates

@@ -101,12 +101,6 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _environment(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return "production" if value.lower() == "production" else "development"
-
-
 def _none_for(word: str) -> Callable[[object], object]:
     def read(value: object) -> object:
         return None if isinstance(value, str) and value.lower() == word else value
@@ -254,6 +248,17 @@ def _origins(value: object) -> object:
     return _each(items(value), origin) if isinstance(value, str) else value
 
 
+def _hosts(value: object) -> object:
+    return _each(items(value), _allowed_host) if isinstance(value, str) else value
+
+
+def _allowed_host(text: str) -> str:
+    host = text.lower()
+    if host == "*" or is_host(host.removeprefix("*.")):
+        return host
+    raise Wrong(f"has {quoted(text)}: write a name without scheme and port, such as gw.example.com or *.example.com")
+
+
 def _modules(value: object) -> object:
     return _each(items(value), _module) if isinstance(value, str) else value
 
@@ -385,9 +390,7 @@ Seconds = Annotated[
 SecondsOrNone = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False), Form("a number of seconds from 0 to 3600")]
 
 Environment = Literal["development", "production"]
-EnvironmentName = Annotated[
-    Environment, BeforeValidator(_environment), Form("production, or anything else for development")
-]
+EnvironmentName = Annotated[Environment, BeforeValidator(_lower), Form("development or production")]
 Role = Annotated[Literal["api", "websocket"] | None, BeforeValidator(_lower), Form("api or websocket")]
 ApiType = Annotated[
     Literal["combined", "http", "websocket"], BeforeValidator(_lower), Form("combined, http or websocket")
@@ -442,6 +445,11 @@ Origins = Annotated[
     tuple[str, ...] | None,
     BeforeValidator(_origins),
     Form("origins such as https://example.com or https://*.example.com, separated by commas, or *"),
+]
+Hosts = Annotated[
+    tuple[str, ...] | None,
+    BeforeValidator(_hosts),
+    Form("names such as gw.example.com or *.example.com, separated by commas, or *"),
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), Form("texts, separated by commas")]
 Quotas = Annotated[

@@ -156,6 +156,16 @@ class Values(BaseSettings):
         "The web pages that may connect and call, besides those served from the gateway's own host.",
         shown="any in development, none in production",
     )
+    allowed_hosts: forms.Hosts = setting(
+        ENTRY,
+        "The names under which the gateway may be asked for, as `gw.example.com`, `*.example.com`, or `*` for any: a "
+        "page whose own name was made to lead to the gateway (DNS rebinding) is refused (403). Addresses, localhost, "
+        "names without a dot and those of a network's own (`.internal`, `.local`, `.svc`) always may. In development "
+        "only what needs no key there looks at the name, and takes localhost and addresses.",
+        derive=lambda known: ("*",) if known["dyno"] else None,
+        shown="any in development and where `DYNO` is set; in production the hosts of the other settings, the "
+        "machine's own name, and any by https",
+    )
     api_keys: forms.ApiKeys = setting(
         ENTRY,
         "The keys of back ends for the HTTP API (`Authorization: Bearer …`), which open everything; workers may use "

@@ -10,7 +10,6 @@ from typing import Final
 
 from .certificates import CERT, CLIENT_CA, KEY, certificate_problems
 from .defaults import ignored_ports
-from .forms import quoted
 from .model import Values
 
 Contradiction = tuple[frozenset[str], str]
@@ -140,12 +139,6 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _read_otherwise(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
-    word = values.get("ENVIRONMENT", settings.environment)
-    if word.lower() not in ("production", "development"):
-        yield (
-            f"ENVIRONMENT is {quoted(word)}, which counts as development, with nothing locked: "
-            "set ENVIRONMENT=production where others can reach the gateway."
-        )
     if settings.redis_url is None and "REDIS_PORT" in values:
         yield "REDIS_PORT is set without REDIS_HOST and means nothing by itself: set REDIS_HOST, or REDIS_URL."
     for name in ("OPEN_API_KEY", "OPEN_API_BASE_URL"):

@@ -52,7 +52,7 @@ class Served:
             verify=verify,
             trust_env=False,
             timeout=60,
-            headers={"host": "gw.example.com", **headers},
+            headers={"host": "127.0.0.1", **headers},
         ) as client:
             yield client
 

@@ -64,7 +64,7 @@ class SessionOwner:
         """A caller in memory, whose socket is at `peer`."""
         app: Any = self.app  # httpx and Hypercorn type ASGI each in their own way
         transport = httpx.ASGITransport(app, client=peer)
-        return httpx.AsyncClient(transport=transport, base_url="http://gw.example.com:8000", headers=headers)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
 
     async def call(
         self, method: str, path: str, *, peer: tuple[str, int] = LOCAL, headers: Any = None, **more: Any

@@ -26,7 +26,7 @@ def ask(
     path: str,
     method: str = "GET",
     *,
-    host: str = "gw.example.com:8000",
+    host: str = "127.0.0.1:8000",
     headers: dict[str, str] | None = None,
 ) -> tuple[HttpAnswer, dict[str, str]]:
     head = AsgiHead(method, path, "", {"host": host, **(headers or {})}, "127.0.0.1", "127.0.0.1", "http", host)

@@ -14,7 +14,7 @@ RULES = {"allowed_origins": [SHOP, "https://*.example.org"], "production": True,
     [
         (SHOP, True),
         ("https://a.example.org", True),
-        ("http://gw.example.com:3000", True),  # the gateway's own host, any port
+        ("http://127.0.0.1:3000", True),  # the gateway's own host, any port
         ("https://evil.example.net", False),
         ("null", False),
         ("https://shop.example.com.evil.net", False),

@@ -18,8 +18,8 @@ async def test_both_forms() -> None:
     answer = await at.call("GET", INFO)
     assert answer.status_code == 200
     assert answer.json() == {
-        "websocket_url": "ws://gw.example.com:8766",
-        "websocket_host": "gw.example.com",
+        "websocket_url": "ws://127.0.0.1:8766",
+        "websocket_host": "127.0.0.1",
         "websocket_port": 8766,
         "http_port": 8000,
         "environment": "development",
@@ -28,7 +28,7 @@ async def test_both_forms() -> None:
     assert (await at.call("GET", "/api/b-client/info")).json() == {
         "success": True,
         "b_client_info": {
-            "websocket": {"enabled": True, "host": "gw.example.com", "port": 8766, "environment": "development"},
+            "websocket": {"enabled": True, "host": "127.0.0.1", "port": 8766, "environment": "development"},
             "api_port": 8000,
             "websocket_port": 8766,
             "hostname": "box-1",
@@ -57,7 +57,7 @@ async def test_proxies_are_believed_where_they_are_trusted() -> None:
     found = (await at.call("GET", INFO, peer=("10.0.0.1", 1), headers=said)).json()
     assert found["websocket_url"] == "wss://push.example.com/api/websocket"
     found = (await at.call("GET", INFO, peer=("203.0.113.9", 1), headers=said)).json()
-    assert found["websocket_url"] == "ws://gw.example.com:8766"
+    assert found["websocket_url"] == "ws://127.0.0.1:8766"
 
 
 async def test_a_prefix_that_a_proxy_took_off_is_kept() -> None:
@@ -66,7 +66,7 @@ async def test_a_prefix_that_a_proxy_took_off_is_kept() -> None:
     found = (await at.call("GET", INFO, peer=("10.0.0.1", 1), headers=said)).json()
     assert found["websocket_url"] == "wss://push.example.com/gw/api/websocket"
     found = (await at.call("GET", INFO, peer=("203.0.113.9", 1), headers=said)).json()
-    assert found["websocket_url"] == "ws://gw.example.com:8766"
+    assert found["websocket_url"] == "ws://127.0.0.1:8766"
 
 
 async def test_a_node_that_drains_says_so_instead_of_naming_itself() -> None:
@@ -121,6 +121,6 @@ async def test_the_page_may_connect_to_every_node_that_may_be_named() -> None:
     at.places.takes_websockets = False
     at.places.node_selection = NodeSelection(lambda: states, Random(7))
     policy = (await at.call("GET", "/")).headers["content-security-policy"]
-    assert "connect-src 'self' ws://gw.example.com:8001 ws://10.0.0.6:8001;" in policy
+    assert "connect-src 'self' ws://127.0.0.1:8001 ws://10.0.0.6:8001;" in policy
     named = {(await at.call("GET", INFO)).json()["websocket_url"] for _ in range(20)}
-    assert named == {"ws://gw.example.com:8001", "ws://10.0.0.6:8001"}
+    assert named == {"ws://127.0.0.1:8001", "ws://10.0.0.6:8001"}

@@ -77,6 +77,7 @@ DEVELOPMENT_DEFAULTS = {
     "extensions": (),
     "compression": False,
     "h2c": False,
+    "allowed_hosts": None,
     "access_log": False,
     "history_length": 1000,
     "history_ttl": 86400.0,

@@ -1,8 +1,9 @@
 """Admission: from a handshake's path, subprotocols, origin and address to an Admission, or to an HTTP refusal.
 
-Four rules, in this order: the path leads somewhere; a page of that origin may use the gateway (programs, which send
-no Origin, may); there are not too many connections; it proves what the path wants. What one connection may send is the
-transports' affair. 0 means no limit. Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
+Five rules, in this order: the path leads somewhere; the gateway may be asked for by that name; a page of that origin
+may use it (programs, which send no Origin, may); there are not too many connections; it proves what the path wants.
+What one connection may send is the transports' affair. 0 means no limit.
+Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
 """
 
 from collections import Counter
@@ -17,6 +18,8 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
 from ..api_keys import ApiKeys
+from ..hosts import HostPolicy, host_of
+from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
 from ..proof import NotProven
 from ..token_bucket import TokenBucket
@@ -26,6 +29,9 @@ USER_PATH: Final = "/ws/"
 MAX_USER_ID: Final = 256
 RETRY_AFTER: Final = 5
 """Seconds that a refused client is asked to wait."""
+
+UNKNOWN_HOST: Final = "This Host is not the gateway's; ask for it by its name or address (PORTICO_ALLOWED_HOSTS)."
+"""What is said to who asks by a name that isn't allowed."""
 
 _FULL: Final = "the gateway is at its limit of connections"
 _FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
@@ -37,15 +43,6 @@ class Entrance:
 
     dialect: str
     worker: bool = False
-
-
-def host_of(authority: str) -> str:
-    """The host of `name[:port]` or `[v6][:port]`, lower case, without port and brackets."""
-    authority = authority.strip().lower()
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    name, _, port = authority.rpartition(":")
-    return name if name and port.isdigit() else authority
 
 
 class OriginPolicy:
@@ -186,6 +183,7 @@ class AdmissionControl:
     def __init__(
         self,
         origins: OriginPolicy,
+        hosts: HostPolicy,
         limits: ConnectionLimits,
         api_keys: ApiKeys,
         authentication: Authentication,
@@ -193,6 +191,7 @@ class AdmissionControl:
         max_message_size: int,
     ) -> None:
         self.origins: Final = origins
+        self.hosts: Final = hosts
         self.limits: Final = limits
         self._api_keys = api_keys
         self._authentication = authentication
@@ -241,6 +240,8 @@ class AdmissionControl:
                 ErrorCode.NOT_FOUND,
                 "There is no WebSocket at this path; use /, /ws, /api/websocket, /ws/{user_id}, /worker or /requester.",
             )
+        if not self.hosts.allows(handshake.host, handshake.scheme):
+            return _refuse(403, ErrorCode.FORBIDDEN, UNKNOWN_HOST)
         if not self.origins.allows(handshake.headers.get("origin"), handshake.host):
             return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
         refusal = self.limits.check(handshake.address)
@@ -267,6 +268,7 @@ class AdmissionControl:
             key,
             proof,
             presented,
+            locality_of(handshake.headers, handshake.host, handshake.address),
         )
 
     def _choose(self, offered: str | None, dialect: str) -> str | None:

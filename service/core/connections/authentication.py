@@ -24,6 +24,7 @@ from portico.wire.messages import Identity
 
 from ..api_keys import ApiKey, Scope, lacks
 from ..deadlines import DeadlineWheel
+from ..locality import Locality
 from ..ports import Handshake, Monotonic, Wall
 from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
 from ..revocations import RevocationIndex
@@ -262,7 +263,10 @@ class Authentication:
             return True
         if proof is not None and proof.role == "admin":
             return True
-        return proof is None and not self.rules.production and self.rules.mode != "required"
+        if proof is not None or self.rules.production or self.rules.mode == "required":
+            return False
+        # Whatever page a developer opens may connect.
+        return session.locality is not Locality.FOREIGN_PAGE
 
     def check_command(self, session: Session, command: str) -> None:
         """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there

@@ -23,6 +23,7 @@ from portico.wire.messages import Event, Identity
 from portico.wire.strict_json import is_json
 
 from ..api_keys import ApiKey
+from ..locality import Locality
 from ..ports import Peer
 from ..proof import Proof
 from .held import Held, HeldMessage
@@ -110,6 +111,7 @@ class Session:
         "id",
         "identity",
         "key",
+        "locality",
         "opened_at",
         "owner",
         "peer",
@@ -131,6 +133,7 @@ class Session:
         opened_at: float,
         *,
         key: ApiKey | None = None,
+        locality: Locality = Locality.ELSEWHERE,
     ) -> None:
         self.owner = owner
         self.peer = peer
@@ -146,6 +149,7 @@ class Session:
         self.replaceable = False  # a newer connection of the same client, on any node, replaces it
         self.key = key  # the API key that it has shown
         self.trusted: Final = key is not None and key.may("request")  # its requests come before strangers'
+        self.locality = locality
         self.proof: Proof | None = None  # what it has shown of who it is
         self.worker: Worker | None = None
 

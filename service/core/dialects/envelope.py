@@ -28,6 +28,7 @@ from ..connections.session import Session, State
 from ..connections.worker_authentication import Entry, InvalidHandshake, WorkerAuthentication, refused
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import Outcome, Request, Verdict
+from ..locality import Locality
 from ..ports import Wall
 from ..proof import Proof, not_allowed
 from ..reply import Reply
@@ -42,13 +43,15 @@ _UNKNOWN: Final = Verdict.UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeParts:
-    """What the envelope dialect is served with."""
+    """What the envelope dialect is served with. `distant_workers` is asked about those that are not local: they show a
+    secret in development too, where any page that a developer opens may connect."""
 
     registration: Registration
     authentication: Authentication
     actions: Actions
     dispatcher: Dispatcher
     workers: WorkerAuthentication
+    distant_workers: WorkerAuthentication
     wall: Wall
     make_id: Callable[[], str]
 
@@ -81,7 +84,8 @@ class EnvelopeHandler:
         self._authentication = parts.authentication
         self._actions = parts.actions
         self._dispatcher = parts.dispatcher
-        self._gate = parts.workers
+        self._workers = parts.workers
+        self._distant_workers = parts.distant_workers
         self._wall = parts.wall
         self._make_id = parts.make_id
         self._rules = rules
@@ -126,7 +130,7 @@ class EnvelopeHandler:
     def worker_arrived(self, session: Session) -> None:
         """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
         proof = self._authentication.worker_of(session, None)
-        entry = Entry.IN if proof is not None else self._gate.entry(session.key)
+        entry = Entry.IN if proof is not None else self._gate(session).entry(session.key)
         if entry is Entry.REFUSED:
             session.refuse(refused())
             return
@@ -138,11 +142,14 @@ class EnvelopeHandler:
             self._deadlines.expect(session, self._rules.registration_timeout)
         else:
             session.peer.allow_message_size(self._rules.worker_message_size)
-            if proof is not None or self._gate.proven(None, session.key):
+            if proof is not None or self._gate(session).proven(None, session.key):
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
             self._employ(session, session.identity, _served(None, proof), 0, 1.0)
             self._deadlines.expect(session, GRACE)
+
+    def _gate(self, session: Session) -> WorkerAuthentication:
+        return self._workers if session.locality is Locality.LOCAL else self._distant_workers
 
     def expired(self, session: Session) -> None:
         """A silent worker's grace is over, or the time in which it had to show a secret."""
@@ -271,7 +278,7 @@ class EnvelopeHandler:
         if connect.role == "worker" or (connect.role is None and on_worker_path):
             proof = self._authentication.worker_of(session, connect.token)
             if proof is None:
-                session.key = self._gate.check_token(connect.token, session.key)
+                session.key = self._gate(session).check_token(connect.token, session.key)
             else:
                 proof.check_fields(identity_of(connect))
             commands = _served(connect.commands, proof)
@@ -297,7 +304,7 @@ class EnvelopeHandler:
         key = wire.handshake_of(envelope).handshake_key
         proof = self._authentication.worker_of(session, key)
         if proof is None:
-            session.key = self._gate.check_handshake(key, session.key)
+            session.key = self._gate(session).check_handshake(key, session.key)
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
         self._accepted(session, key)
@@ -322,7 +329,7 @@ class EnvelopeHandler:
         self._refused.discard(session)
         self._deadlines.expect(session, None)
         session.peer.allow_message_size(self._rules.worker_message_size)
-        if session.proof is not None or self._gate.proven(token, session.key):
+        if session.proof is not None or self._gate(session).proven(token, session.key):
             # It answers as fast as everybody together asks, which says nothing of its manners.
             session.peer.lift_rate_limit()
 

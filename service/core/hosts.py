@@ -1,0 +1,67 @@
+"""Hosts: under which names a gateway may be asked for, and which of them nobody can have pointed at it.
+
+DNS rebinding: a page of `http://evil.example` has its name lead to a gateway that only the browser's machine can reach,
+and is then of the gateway's own origin. What it cannot do is send another `Host` than its own name. So a name that the
+operator doesn't know is refused, and what can't be rebound is not: an address, `localhost`, a name of one label or of a
+network's own (`.internal`), and whatever came by https, for which the page would need the gateway's certificate.
+
+Source: protocol reference, "Who gets in".
+"""
+
+from collections.abc import Collection
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+_OWN_NETWORKS: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
+"""Endings that no public name has (RFC 6761, 6762, 8375; Kubernetes)."""
+
+
+def host_of(authority: str) -> str:
+    """The host of `name[:port]` or `[v6][:port]`, lower case, without port and brackets."""
+    authority = authority.strip().lower()
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    name, _, port = authority.rpartition(":")
+    return name if name and port.isdigit() else authority
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address and no name."""
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, an address or a name, is this machine's own (RFC 6761 section 6.3)."""
+    host = host.rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped.is_loopback
+    return parsed.is_loopback
+
+
+class HostPolicy:
+    """`allowed`: names, `*.example.com` for all below one, or `*`; None: any host. `over_tls`: by https any too."""
+
+    def __init__(self, allowed: Collection[str] | None, *, over_tls: bool = False) -> None:
+        self._any: Final = allowed is None or "*" in allowed
+        self._names: Final = frozenset(host_of(name).rstrip(".") for name in allowed or () if "*" not in name)
+        self._below: Final = tuple(name[1:].lower() for name in allowed or () if name.startswith("*."))
+        self._over_tls: Final = over_tls
+
+    def allows(self, authority: str, scheme: str) -> bool:
+        """Whether the gateway may be asked for as `authority` (`name[:port]`; empty: the client doesn't say)."""
+        if self._any or not authority or (self._over_tls and scheme == "https"):
+            return True
+        host = host_of(authority).rstrip(".")
+        if host in self._names or "." not in host or is_address(host) or host.endswith(_OWN_NETWORKS):
+            return True
+        return bool(self._below) and host.endswith(self._below)

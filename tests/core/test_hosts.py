@@ -1,0 +1,56 @@
+"""Under which names a gateway may be asked for."""
+
+import pytest
+
+from service.core.hosts import HostPolicy, is_loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("gw.example.com", True),
+        ("GW.Example.COM:8000", True),
+        ("gw.example.com.", True),
+        ("a.chat.example.com", True),
+        ("chat.example.com", False),
+        ("evil.example", False),
+        ("gw.example.com.evil.example", False),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("203.0.113.9", True),
+        ("localhost:8000", True),
+        ("gateway:8001", True),
+        ("portico.internal", True),
+        ("portico.default.svc", True),
+        ("127.0.0.1.evil.example", False),
+        ("0x7f.1", False),
+        ("", True),
+    ],
+)
+def test_names(host: str, known: bool) -> None:
+    policy = HostPolicy(["gw.example.com", "*.chat.example.com"])
+    assert policy.allows(host, "http") is known
+    assert policy.allows(host, "https") is known
+    assert HostPolicy(["gw.example.com", "*.chat.example.com"], over_tls=True).allows(host, "https")
+    for anything in (None, ["*"]):
+        assert HostPolicy(anything).allows(host, "http")
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("localhost.", True),
+        ("app.localhost", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("xlocalhost", False),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
