@@ -137,8 +137,6 @@ def test_the_nodes_name_is_the_host_and_the_process() -> None:
         ({"PORT": "5000", "ENVIRONMENT": ""}, "", "production"),
         ({}, "ENVIRONMENT=production", "production"),
         ({"ENVIRONMENT": "Production"}, "", "production"),
-        ({"ENVIRONMENT": "staging"}, "", "development"),
-        ({"ENVIRONMENT": "staging", "PORT": "5000"}, "", "development"),
     ],
 )
 def test_which_environment_it_is(environ: dict[str, str], dotenv: str, expected: str, tmp_path: Path) -> None:

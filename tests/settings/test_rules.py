@@ -35,7 +35,6 @@ LOCKED = {**PRODUCTION, **TOKENS, "PORTICO_API_KEYS": KEY}
         ({**API, "PORTICO_TRUSTED_PROXIES": "10.0.0.1"}, ["set PORTICO_PUBLIC_WEBSOCKET_URL to the wss:// address"]),
         ({**API, "PORTICO_TRUSTED_PROXIES": "10.0.0.1", "PORTICO_PUBLIC_WEBSOCKET_URL": "wss://gw.example.com"}, []),
         ({**WEBSOCKET, "PORTICO_TRUSTED_PROXIES": "10.0.0.1"}, []),
-        ({"ENVIRONMENT": "prod"}, ["ENVIRONMENT is 'prod', which counts as development"]),
         ({"PORTICO_TRUSTED_PROXIES": "::/0"}, ["PORTICO_TRUSTED_PROXIES trusts every address"]),
         ({**LOCKED, "DYNO": "web.1", "WEBSOCKET_PORT": "9000"}, ["WEBSOCKET_PORT=9000 can't be reached"]),
         ({**LOCKED, "DYNO": "web.1", "WORKER_PORT": "9000"}, ["WORKER_PORT=9000 can't be reached"]),
