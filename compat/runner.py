@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
+import trio_websocket as tw
 
 from compat.deployment import Deployment, Target
 from compat.expect import SkipError, UnmetError, shown
@@ -101,7 +102,19 @@ async def _play(scenario: Scenario, deployment: Deployment, kind: str, prefix: s
                 nursery.cancel_scope.cancel()
     except trio.TooSlowError:
         outcome, reason = "failed", "it came to no end"
+    except ExceptionGroup as group:
+        # Where a WebSocket is refused with a body, its reader says so in our nursery, and not to whoever opened it.
+        refused, others = group.split(tw.HandshakeError)
+        if refused is None or others is not None:
+            raise
+        outcome, reason = "failed", f"a WebSocket was refused: {shown(str(_leaf(refused)))}"
     return Result(scenario.name, kind, outcome, reason, ms)
+
+
+def _leaf(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _verdict(error: Exception) -> tuple[Outcome, str]:
