@@ -1,4 +1,4 @@
-"""The web apps of "Push to the users of a web app", as they stand there: a user gets a token, and with it her pushes."""
+"""The web apps of "Push to the users of a web app", as they stand there: a user gets a token, and by it her pushes."""
 
 import importlib.util
 import json
