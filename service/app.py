@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -29,12 +29,14 @@ import structlog
 import trio
 from quart_trio import QuartTrio
 
+from portico.version import VERSION
 from service.background import Background
-from service.backplane.deployment import Alone, Deployment, OverRedis
+from service.backplane.deployment import Alone, Deployment, EventRules, EventsOfDeployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
 from service.banner import banner, how_it_was_called
 from service.collector import settle_collector
 from service.core.api_keys import ApiKey, is_line, parse_line
+from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
@@ -55,6 +57,8 @@ from service.http.parts import parts_of
 from service.http.redirect import Redirects
 from service.log_writer import say, writer_for
 from service.observe import LogJournal, event_of, make_log
+from service.outgoing.network import public_and
+from service.outgoing.post import Poster
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.certificates import certificate_problems
@@ -73,10 +77,15 @@ from service.transports.native import Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.transports.server_certificates import Certificates, TlsFiles
+from service.webhooks.courier import CONCURRENT, MAX_ANSWER, Courier
 
 TICK: Final = 0.1
 LATECOMERS: Final = 0.5
 """Seconds that who was accepted just before a successor took over has for its handshake."""
+
+
+LAST_EVENTS: Final = 5.0
+"""Seconds that events have at the end to be delivered, where they are in memory only."""
 
 
 class _NodeJournal(LogJournal):
@@ -138,7 +147,11 @@ class Node:
             revocations=self.deployment.revocations,
             tokens=None if self.keys is None else self.keys.verifier,
             connect_hook=self.connect_hook,
+            event_log=self.deployment.events,
         )
+        self.courier = _courier(settings, self.deployment.events, self.log)
+        if self.courier is not None:
+            self.gateway.counters.others.append(self.courier.metrics)
         self.key_file = _api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
@@ -247,7 +260,12 @@ class Node:
     def _deployment(self) -> Deployment:
         settings = self.settings
         if settings.redis_url is None:
-            return Alone(node=settings.name, length=settings.history_length, ttl=settings.history_ttl)
+            return Alone(
+                node=settings.name,
+                length=settings.history_length,
+                ttl=settings.history_ttl,
+                events=_event_rules(settings, self._present),
+            )
         try:
             return OverRedis(
                 settings.redis_url.get_secret_value(),
@@ -260,9 +278,13 @@ class Node:
                 publish=self._publish,
                 present=lambda: self.gateway.hub,
                 log=self.log,
+                events=_event_rules(settings, self._present),
             )
         except ValueError as error:
             raise StartError(str(error)) from None
+
+    def _present(self) -> list[BackEndEvent]:
+        return self.gateway.events.present()
 
     def _publish(self, publication: Publication, reply: Reply[object]) -> None:
         self.gateway.backplane.publish(publication, reply)
@@ -471,12 +493,18 @@ class Node:
                     nursery.start_soon(self.background.keep, "quotas", self.settling.run)
                 if self.certificates is not None:
                     nursery.start_soon(self.background.keep, "certificates", self.certificates.run)
+                if self.courier is not None:
+                    nursery.start_soon(self.background.keep, "webhooks", self.courier.run)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"
                 task_status.started()
                 await self._stop.wait()
                 await self.handed_over.end()
+                if self.courier is not None and self.settings.redis_url is None:
+                    # What it has in memory is lost otherwise.
+                    with trio.move_on_after(LAST_EVENTS):
+                        await self.courier.until_idle()
                 nursery.cancel_scope.cancel()
             self.gateway.cluster_messages.survey.end()
         except Exception as error:
@@ -728,6 +756,33 @@ def _connect_hook(settings: Settings, log: structlog.typing.FilteringBoundLogger
     )
 
 
+def _event_rules(settings: Settings, present: Callable[[], Iterable[BackEndEvent]]) -> EventRules | None:
+    """How events for back ends are kept; None where nobody listens."""
+    outbox = settings.webhook_outbox if settings.webhook_url is not None else 0
+    if not outbox and not settings.event_stream:
+        return None
+    return EventRules(outbox, settings.event_stream, settings.offline_seconds, present)
+
+
+def _courier(
+    settings: Settings, events: EventsOfDeployment | None, log: structlog.typing.FilteringBoundLogger
+) -> Courier | None:
+    """Who delivers events, or None where nobody does."""
+    if settings.webhook_url is None or events is None:
+        return None
+    poster = Poster(
+        settings.webhook_url,
+        public_and(settings.webhook_networks),
+        limit=MAX_ANSWER,
+        connections=CONCURRENT,
+        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
+        agent=f"Portico/{VERSION}",
+    )
+    return Courier(
+        events, poster, timeout=settings.webhook_timeout, give_up=settings.webhook_give_up, wall=time.time, log=log
+    )
+
+
 def _rules(settings: Settings) -> Rules:
     key = settings.websocket_handshake_key
     return Rules(
@@ -758,6 +813,7 @@ def _rules(settings: Settings) -> Rules:
         queue_bytes=settings.queue_bytes,
         max_attempts=settings.max_attempts,
         strategy=settings.lb_strategy,
+        relayed=settings.relay_types,
     )
 
 

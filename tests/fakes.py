@@ -343,6 +343,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         mine = {"random": random.Random(6 + number), **rules}
         tokens = mine.pop("tokens", None)
         connect_hook = mine.pop("connect_hook", None)
+        event_log = mine.pop("event_log", None)
         node = mine.pop("node", "node" if count == 1 else f"node-{number}")
         gateway = Gateway(
             Rules(**mine),
@@ -355,6 +356,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             tokens=tokens,
             connect_hook=connect_hook,
             revocations=revocations,
+            event_log=event_log,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made

@@ -5,14 +5,15 @@ backplane and the login store that the core is given, and what has to run beside
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 import trio
 
 from service.backplane.memory import MemoryBackplane, World
+from service.backplane.memory_events import MemoryEvents
 from service.backplane.memory_logins import MemoryLoginStore
 from service.backplane.quota_settling import Settle
 from service.backplane.redis.checks import examine
@@ -20,10 +21,11 @@ from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
 from service.backplane.redis.names import Names
-from service.backplane.redis.plane import CLIENT_NAME, RedisBackplane
+from service.backplane.redis.plane import CLIENT_NAME, EventsOnRedis, RedisBackplane
 from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
 from service.backplane.redis.revocations import RedisRevocations
+from service.core.back_end_events import BackEndEvent, EventLog, Stored, Tap
 from service.core.cluster.backplane import Backplane
 from service.core.connections.session import Session
 from service.core.counters import Metric
@@ -39,6 +41,50 @@ from service.redis.urls import read_url
 REPEATED: Final = "Pushes under an id that had been used within 5 minutes."
 
 Log = structlog.typing.FilteringBoundLogger
+
+
+class EventRules(NamedTuple):
+    """`outbox`: events that may wait to be delivered (0: none are), `stream`: that are kept for whoever reads them;
+    `offline_seconds`: how long a user must have been without a connection to be offline; `present` gives a `registered`
+    of everybody who is here."""
+
+    outbox: int
+    stream: int
+    offline_seconds: float
+    present: Callable[[], Iterable[BackEndEvent]] = tuple
+
+
+class EventsOfDeployment(EventLog, Protocol):
+    """The log of events, and the outbox of those that are to be delivered."""
+
+    taps: list[Tap]
+    dropped: int
+
+    async def keep(self) -> None:
+        """Stay the one that delivers, if this node is that, until cancelled."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether this node delivers."""
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not delivered yet, as far as is known here."""
+
+    async def own(self) -> None:
+        """Wait until this node is the one that delivers."""
+
+    async def read(self, after: str, count: int) -> Sequence[Stored]:
+        """Up to `count` events behind the key `after`, the oldest first."""
+
+    async def wait(self) -> None:
+        """Until there may be more."""
+
+    async def settle(self, keys: Sequence[str]) -> None:
+        """These were delivered."""
+
+    async def bury(self, entry: Stored, reason: str) -> None:
+        """This one is given up."""
 
 
 class Deployment(Protocol):
@@ -75,6 +121,10 @@ class Deployment(Protocol):
     def on_closed(self, session: Session) -> None:
         """Somebody isn't any more."""
 
+    @property
+    def events(self) -> EventsOfDeployment | None:
+        """Where its events are put, and wait to be delivered; None where nobody listens."""
+
     def forget_old(self) -> None:
         """Drop what is too old. To be called every 100 ms or so."""
 
@@ -85,7 +135,19 @@ class Deployment(Protocol):
 class Alone:
     """One process without Redis: everything is in its memory, and ends with it."""
 
-    def __init__(self, *, node: str, length: int, ttl: float) -> None:
+    def __init__(self, *, node: str, length: int, ttl: float, events: EventRules | None = None) -> None:
+        self.events: Final = (
+            None
+            if events is None
+            else MemoryEvents(
+                kept=events.outbox,
+                offline_seconds=events.offline_seconds,
+                now=time.monotonic,
+                wall=time.time,
+                make_id=make_id,
+                node=node,
+            )
+        )
         self._world = World(now=time.monotonic, length=length, ttl=ttl)
         self.backplane: Final = MemoryBackplane(self._world, node, make_id)
         self.login_store: Final = MemoryLoginStore(now=time.monotonic)
@@ -116,6 +178,8 @@ class Alone:
     def forget_old(self) -> None:
         """Drop what is too old."""
         self._world.forget_old()
+        if self.events is not None:
+            self.events.tick()
 
     def metrics(self) -> Iterable[Metric]:
         """What the history takes."""
@@ -148,6 +212,7 @@ class OverRedis:
         publish: Publish,
         present: Callable[[], Iterable[Session]],
         log: Log,
+        events: EventRules | None = None,
     ) -> None:
         self._log = log
         way, prefix, sharded = _way(redis_url, prefix)
@@ -164,7 +229,11 @@ class OverRedis:
             log=log,
             present=lambda: [_present(session) for session in present()],
             on_client_left=self._on_client_left,
+            events=None
+            if events is None
+            else EventsOnRedis(events.stream, events.outbox, events.offline_seconds, events.present),
         )
+        self.events: Final[EventsOfDeployment | None] = self.backplane.events
         self.login_store: Final = RedisLoginStore(self.backplane.commands.send, prefix)
         self.settle_quotas = RedisQuotas(self.backplane.commands.ask, prefix, lambda: self.backplane.node).settle
         self.revocations: Final = RedisRevocations(self.backplane.commands.send, self.backplane.commands.ask, prefix)

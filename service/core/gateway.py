@@ -6,7 +6,7 @@ Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -16,6 +16,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
 from .api_keys import ApiKey, ApiKeys
+from .back_end_events import BackEndEvents, EventLog
 from .cluster.backplane import Backplane
 from .cluster.cluster_messages import ClusterMessages
 from .connections.admission import AdmissionControl, ConnectionLimits, OriginPolicy
@@ -38,6 +39,7 @@ from .dialects.requester import RequesterHandler
 from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
+from .dispatch.model import Outcome, Request
 from .dispatch.remote_dispatch import RemoteDispatch
 from .hosts import HostPolicy
 from .journal import ContainedJournal, Journal
@@ -83,6 +85,7 @@ class Rules:
     queue_bytes: int = 64 << 20
     max_attempts: int = 3
     strategy: str = "least_loaded"
+    relayed: Collection[str] = ()
     random: Random = field(default_factory=Random)
 
 
@@ -102,6 +105,7 @@ class Gateway:
         tokens: Tokens | None = None,
         connect_hook: ConnectHook | None = None,
         revocations: RevocationStore | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         self.rules: Final = rules
         self.backplane: Final = backplane
@@ -112,6 +116,9 @@ class Gateway:
         self.counters = Counters()
         self._journal = ContainedJournal(journal, self.counters)
         self.hub = Hub()
+        self.events: Final = BackEndEvents(
+            event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
+        )
         self.cluster_messages = ClusterMessages(backplane, self, now=now, make_id=make_id)
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
@@ -137,6 +144,7 @@ class Gateway:
             default_capacity=rules.worker_capacity,
         )
         self.dispatcher = Dispatcher(dispatch_rules, now=now, random=rules.random, counters=self.counters)
+        self.dispatcher.on_failed = self._on_request_failed
         self.remote = RemoteDispatch(
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
         )
@@ -199,6 +207,8 @@ class Gateway:
                 self.authentication,
                 self.logins,
                 self.backplane,
+                self.dispatcher,
+                self.events,
                 rules.heartbeat_interval,
                 make_id,
             )
@@ -211,6 +221,7 @@ class Gateway:
                 self.dispatcher,
                 self.worker_authentication,
                 WorkerAuthentication(production=True, handshake_key=rules.handshake_key, api_keys=self.api_keys),
+                self.events,
                 wall,
                 make_id,
             ),
@@ -224,7 +235,9 @@ class Gateway:
             self,
         )
         self.users = UserHandler(self.hub, self.cluster_messages)
-        self.client_requests = ClientRequests(self.hub, self.envelopes, self.cluster_messages, self.remote)
+        self.client_requests = ClientRequests(
+            self.hub, (self.envelopes, self.c_clients), self.cluster_messages, self.remote
+        )
         requesters = RequesterHandler(
             self.dispatcher,
             self.authentication,
@@ -311,6 +324,8 @@ class Gateway:
         self.admission_control.limits.closed(session.address)
         self.counters.connections_closed[str(code)] += 1
         self._journal.on_closed(session, code, reason, self._wall() - session.opened_at)
+        if self.events.listening:
+            self._contained(self.events.on_closed, session, code, reason)
 
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
@@ -327,6 +342,19 @@ class Gateway:
         if session.handler is self.c_clients:
             self.expect(session, None)
         self._journal.on_registered(session)
+        if self.events.listening:
+            self._contained(self.events.on_registered, session)
+
+    def _on_request_failed(self, request: Request, outcome: Outcome) -> None:
+        if self.events.listening:
+            self._contained(self.events.on_request_failed, request, outcome)
+
+    def _contained(self, call: Callable[..., None], *what: object) -> None:
+        # What only tells must not be able to break.
+        try:
+            call(*what)
+        except Exception as error:
+            self.on_error(None, error)
 
     def expect(self, session: Session, seconds: float | None) -> None:
         """Have the dialect's `expired` called after so long; None: never."""
@@ -365,6 +393,7 @@ class Gateway:
             self.dispatcher.awaits_answer(session)
             or (session.worker is not None and session.worker.outstanding > 0)
             or self.envelopes.is_asked(session)
+            or self.c_clients.is_asked(session)
         )
 
     def announce_drain(self, retry_within_ms: int) -> None:

@@ -184,7 +184,7 @@ ROUTES: Final = (
         "askClient",
         "POST",
         "/api/clients/{client_id}/requests",
-        "Ask a connected client of the envelope dialect; waits for the answer.",
+        "Ask a connected client; waits for the answer.",
         {
             200: forms.ClientAnswer,
             404: forms.Refusal,

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from pydantic import SecretStr
@@ -41,6 +42,13 @@ def redis_url(known: Known) -> SecretStr | None:
     if host is None:
         return None
     return SecretStr(f"redis://{f'[{host}]' if ':' in host else host}:{known['redis_port']}/0")
+
+
+def own_machine_in_development(known: Known) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The loopback networks, where nobody else's program is behind them."""
+    if known["environment"] == "production":
+        return ()
+    return (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 def open_in_development(known: Known) -> bool:

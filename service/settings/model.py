@@ -368,6 +368,39 @@ class Values(BaseSettings):
         OWN, "Modules that extend the gateway: each is imported, and its `extend(context)` called.", ()
     )
 
+    webhook_url: forms.OptionalHttpUrl = setting(
+        BACK,
+        "Where events are posted: who came and went, which requests failed, what clients said that the gateway has no "
+        "use for.",
+    )
+    webhook_networks: forms.Networks = setting(
+        BACK,
+        "The private networks in which that may be, such as 10.0.0.0/8; public addresses always may.",
+        derive=defaults.own_machine_in_development,
+        shown="127.0.0.0/8,::1/128 in development, none in production",
+    )
+    webhook_timeout: forms.Seconds = setting(BACK, "How long it may take to accept an event, in seconds.", 10.0)
+    webhook_give_up: forms.Seconds = setting(
+        BACK, "How old an event may get that is not accepted, in seconds; then it goes to the dead letters.", 86400.0
+    )
+    webhook_outbox: forms.Positive = setting(
+        BACK, "Events that may wait for the webhook; with more, the oldest are dropped.", 100_000
+    )
+    event_stream: forms.Count = setting(
+        BACK,
+        "How many events are kept in the stream `portico:events` of Redis, for back ends that read it; 0: no stream.",
+        0,
+    )
+    relay_types: forms.Texts = setting(
+        BACK,
+        "Which messages of clients that the gateway doesn't know are passed on to back ends, by `type`; `*` stands for "
+        "any type, `-` for messages without one. What is not among them gets an error, as all do where nobody listens.",
+        ("*", "-"),
+        shown="*,-",
+    )
+    offline_seconds: forms.Seconds = setting(
+        BACK, "How long a user must have been without a connection to be told as offline, in seconds.", 10.0
+    )
     webhook_keys: forms.SigningKeys = setting(
         BACK,
         "The secrets with which what goes to `PORTICO_WEBHOOK_URL` and `PORTICO_CONNECT_URL` is signed; each signs, so "

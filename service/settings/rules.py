@@ -21,6 +21,7 @@ _PORTS: Final = frozenset({"PORT", "WEBSOCKET_PORT", "WORKER_PORT", "ENVIRONMENT
 _TLS: Final = frozenset({CERT, KEY, CLIENT_CA})
 _PROOFS: Final = ("PORTICO_JWT_SECRET", "PORTICO_JWT_PUBLIC_KEYS", "PORTICO_JWKS_URL", "PORTICO_CONNECT_URL")
 _AUTH: Final = frozenset({"PORTICO_AUTH", *_PROOFS})
+_EVENTS: Final = frozenset({"PORTICO_EVENT_STREAM", "REDIS_URL", "REDIS_HOST"})
 # Bursts of two seconds are let through: a message larger than that is over the rate by itself.
 _BURST_SECONDS: Final = 2
 
@@ -31,6 +32,7 @@ def contradictions(settings: Values) -> Iterator[Contradiction]:
     yield from ((_PARTS, sentence) for sentence in _parts(settings))
     yield from ((_PORTS, sentence) for sentence in _ports(settings))
     yield from ((_AUTH, sentence) for sentence in _tokens(settings))
+    yield from ((_EVENTS, sentence) for sentence in _events(settings))
     problems = certificate_problems(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     yield from ((_TLS, sentence) for sentence in problems)
     if settings.redirect_port is not None and settings.tls_cert is None:
@@ -87,6 +89,11 @@ def _ports(settings: Values) -> Iterator[str]:
         remedy = {"WEBSOCKET_PORT": "WEBSOCKET_PORT=same for one port", "WORKER_PORT": "WORKER_PORT=off for none"}
         remedy["PORTICO_REDIRECT_PORT"] = "PORTICO_REDIRECT_PORT=off for none"
         yield f"{one} and {other} are both {number}{note}: set another port, or {remedy[other]}."
+
+
+def _events(settings: Values) -> Iterator[str]:
+    if settings.event_stream and settings.redis_url is None:
+        yield "PORTICO_EVENT_STREAM is set, but there is no Redis to keep a stream in: set REDIS_URL, or unset it."
 
 
 def plain_ports(settings: Values) -> Iterator[str]:

@@ -9,6 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from portico.wire.frame import Frame
+from portico.wire.messages import Identity
 from tests.fakes import MemoryPeer, Stage, stages
 
 from .stage import BEARER, KEY, LOCAL, OUTSIDE, SessionOwner, house, house_of, problem
@@ -238,12 +239,32 @@ async def test_a_client_that_says_nothing_and_one_that_goes() -> None:
 
 async def test_who_cannot_be_asked() -> None:
     at = house()
-    at.stage.client(client_id="c1")
+    without_answers(at.stage, "c1")
     call = {"action": "a"}
     assert problem(await at.call("POST", "/api/clients/nobody/requests", json=call)) == (404, "not_found", "client_id")
     answer = await at.call("POST", "/api/clients/c1/requests", json=call)
     assert problem(answer) == (409, "unknown_dialect", "client_id")
-    assert "c_client" in answer.json()["error"]["message"]
+    assert "the dialect user" in answer.json()["error"]["message"]
+
+
+def without_answers(stage: Stage, client_id: str) -> None:
+    """A client of a dialect in which nobody can be asked."""
+    session, _ = stage.connect("/ws/ann")
+    stage.gateway.registration.register(session, Identity(client_id=client_id))
+
+
+async def test_a_c_client_of_another_node_is_asked() -> None:
+    first, second = stages(2)
+    at = house_of(first)
+    client, peer = second.client(client_id="c1")
+    call = Call()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run, at, "/api/clients/c1/requests", {"action": "get_cookies", "params": {"a": 1}})
+        await wait_all_tasks_blocked(0.01)
+        [question] = peer.take()
+        assert question == {"type": "get_cookies", "request_id": question["request_id"], "data": {"a": 1}}
+        second.say(client, {"request_id": question["request_id"], "success": True, "data": ["x"]})
+    assert (call.result[0], call.result[1]["success"], call.result[1]["result"]) == (200, True, ["x"])
 
 
 def envelope_client(stage: Stage, client_id: str) -> tuple[Any, MemoryPeer]:
@@ -278,7 +299,7 @@ async def test_a_client_of_another_node_that_goes_is_lost_and_one_in_another_dia
     first, second, third = stages(3)
     at = house_of(first)
     client, client_peer = envelope_client(second, "c1")
-    third.client(client_id="c2")
+    without_answers(third, "c2")
     call = Call()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/clients/c1/requests", {"action": "beep"})

@@ -100,6 +100,11 @@ REFUSALS = [
     ({"PORTICO_CONNECT_URL": "file:///who"}, "PORTICO_CONNECT_URL must be an http:// or https:// URL"),
     ({"PORTICO_CONNECT_URL": "http://a:b@shop/who"}, "PORTICO_CONNECT_URL must not hold a user name or password"),
     ({"PORTICO_CONNECT_HEADERS": "cookie, x y"}, "PORTICO_CONNECT_HEADERS has 'x y': write the name of a header"),
+    ({"PORTICO_WEBHOOK_URL": "shop/hook"}, "PORTICO_WEBHOOK_URL must be an http:// or https:// URL"),
+    ({"PORTICO_WEBHOOK_NETWORKS": "lan"}, "PORTICO_WEBHOOK_NETWORKS has 'lan': write an address or a network"),
+    ({"PORTICO_WEBHOOK_OUTBOX": "0"}, "PORTICO_WEBHOOK_OUTBOX must be a whole number from 1 to 1000000"),
+    ({"PORTICO_EVENT_STREAM": "1000"}, "PORTICO_EVENT_STREAM is set, but there is no Redis to keep a stream in"),
+    ({"PORTICO_RELAY_TYPES": "a,\x07"}, "PORTICO_RELAY_TYPES must be 1 to 256 printable characters"),
     ({"PORTICO_WEBHOOK_KEYS": "short"}, "PORTICO_WEBHOOK_KEYS has a key that is too short (number 1): use 32"),
     ({"PORTICO_WEBHOOK_KEYS": "\udcff" * 32}, "PORTICO_WEBHOOK_KEYS must be UTF-8 text"),
     ({"PORTICO_TOKEN_ISSUER": "a" * 257}, "PORTICO_TOKEN_ISSUER must be 1 to 256 printable characters"),
@@ -127,6 +132,9 @@ _SECONDS = (
     "PONG_TIMEOUT",
     "TOKEN_LEEWAY",
     "CONNECT_TIMEOUT",
+    "WEBHOOK_TIMEOUT",
+    "WEBHOOK_GIVE_UP",
+    "OFFLINE_SECONDS",
     "WORKER_TIMEOUT",
 )
 

@@ -3,16 +3,16 @@
 Source: protocol reference, "C-Client dialect".
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import Event, Identity, Name, encode, flat
-from ..strict_json import check_keys, check_numbers, check_text, decode, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, fields_of, peek
 
 TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
@@ -142,6 +142,61 @@ def _check_identity(register: Register) -> None:
 
 def _bad_register(fault: PeerFault) -> BadRegister:
     return BadRegister(fault.code, fault.message, field=fault.field)
+
+
+class _Other(Struct):
+    """A message that is not this module's: what of it could be an answer."""
+
+    type: object = UNSET
+    request_id: object = UNSET
+    success: object = UNSET
+    data: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: object = UNSET
+
+
+_other = msgspec.json.Decoder(_Other)
+_OTHER_KEYS: Final = fields_of(_Other)
+
+
+class Answer(NamedTuple):
+    """What a client answered to what it was asked."""
+
+    request_id: str
+    success: bool
+    result: Raw
+    error: str | None
+
+
+def answer_of(payload: bytes) -> Answer | None:
+    """What a message is as an answer; None where it names no request by a text. Its result is `data`, else `result`,
+    else all of it. `success` is taken by truth; without one it has failed if there is an `error`.
+
+    Raises PeerFault where the message is no strict JSON.
+    """
+    found = check_other(payload)
+    if not isinstance(found.request_id, str):
+        return None
+    failed = found.error is not UNSET and bool(found.error)
+    success = not failed if found.success is UNSET else bool(found.success)
+    result = found.data if found.data is not UNSET else found.result
+    error = None
+    if failed and not success:
+        error = found.error if isinstance(found.error, str) else encode(found.error).decode()
+    return Answer(found.request_id, success, Raw(payload) if result is UNSET else result.copy(), error)
+
+
+def check_other(payload: bytes) -> _Other:
+    """Refuse a message that is not this module's where it is no strict JSON object. Raises PeerFault."""
+    found = decode(_other, payload)
+    check_keys(payload, _OTHER_KEYS, inside=False)
+    check_numbers(payload)
+    return found
+
+
+def ask(action: str, request_id: str, params: Raw) -> Frame:
+    """A question to a client."""
+    return Frame(encode({"type": action, "request_id": request_id, "data": params}))
 
 
 def registration_success(

@@ -35,6 +35,17 @@ class MembershipEvents(Protocol):
     def present(self) -> Iterable[Present]:
         """Everybody who is connected here now."""
 
+    def on_instance(self, instance: str) -> None:
+        """This node is known by this from now on; maybe as before."""
+
+    async def on_buried(self, instance: str, node: str) -> None:
+        """A node that is lost is reported, by this one: whatever else has to be said for it. Raises Refusal or
+        Unreachable; then it is reported again, by whoever."""
+
+    async def on_leaving(self) -> None:
+        """This node gives up its lease: what it has to say first. Raises Refusal or Unreachable; then it is lost to the
+        others, who speak for it."""
+
     def note(self, event: str, /, **fields: object) -> None:
         """Something that operators should know."""
 

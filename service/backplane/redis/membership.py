@@ -170,6 +170,7 @@ class Membership:
         self._scope.cancel()
         try:
             with trio.fail_after(_FAREWELL, shield=True):
+                await self._events.on_leaving()
                 await self._ask("SREM", self._index, self._member())
                 await LEASE_RELEASE.ask(self._ask, (self._key(),), (self._instance + " ",))
                 await self._ask("DEL", registry_key(self._prefix, self._instance))
@@ -273,6 +274,7 @@ class Membership:
             await self._take()
             self._held = True
         self.registry.begin(self._instance)
+        self._events.on_instance(self._instance)
         self._events.tell_all(NODE, self._text())
         self.settled.set()
 
@@ -388,6 +390,7 @@ class Membership:
             left += len(names)
             for client_id, user_id in names:
                 self._events.on_client_left(node, client_id, user_id)
+        await self._events.on_buried(instance, node)
         await self._ask("SREM", self._index, f"{instance} {node}")
         self.nodes_lost += 1
         self.clients_left += left

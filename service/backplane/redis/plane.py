@@ -13,13 +13,14 @@ a replica that has taken its place, which may lack what was accepted last.
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
+from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import Joined, NodeObserver, NodeState, Publication, Published, PushObserver, Resume
 from service.core.reply import Reply
 from service.redis.address import Connector
@@ -31,6 +32,7 @@ from service.redis.subscription import LARGEST_MESSAGE, Subscription
 from service.redis.succession import field
 
 from .checks import Checks
+from .events import RedisEvents
 from .following import Following
 from .joining import Counts
 from .membership import HELD, KINDS, Membership
@@ -50,6 +52,16 @@ _ABOUT: Final = (("INFO", "server"), ("INFO", "persistence"), ("INFO", "replicat
 
 def _nobody(node: str, client_id: str | None, user_id: str | None) -> None:
     """Where nobody asks who left with a node."""
+
+
+class EventsOnRedis(NamedTuple):
+    """How events for back ends are kept: `stream` for those that read it, `outbox` of those to be delivered (0: none),
+    and who is here, as `registered` events."""
+
+    stream: int
+    outbox: int
+    offline_seconds: float
+    present: Callable[[], Iterable[BackEndEvent]]
 
 
 class RedisBackplane:
@@ -81,6 +93,7 @@ class RedisBackplane:
         log: structlog.typing.FilteringBoundLogger,
         present: Callable[[], Iterable[Present]] = tuple,
         on_client_left: Callable[[str, str | None, str | None], None] = _nobody,
+        events: EventsOnRedis | None = None,
     ) -> None:
         self._log = log
         self.names = Names(prefix, database=connector.database, sharded=sharded)
@@ -134,6 +147,18 @@ class RedisBackplane:
             lease=lease,
             settings=settings,
         )
+        self.events: RedisEvents | None = None
+        """The log of events for back ends, where there is one."""
+        if events is not None:
+            self.events = RedisEvents(
+                self.commands.ask,
+                prefix,
+                stream=events.stream,
+                outbox=events.outbox,
+                offline_seconds=events.offline_seconds,
+                node=lambda: self.node,
+                present=events.present,
+            )
         self._acks: dict[str, list[Ack]] = {}
         self._pushes: PushObserver
         self.nodes_observer: NodeObserver
@@ -184,6 +209,8 @@ class RedisBackplane:
                         nursery.start_soon(self.sweeper.run)
                         nursery.start_soon(self.checks.run)
                         nursery.start_soon(self._tick)
+                        if self.events is not None:
+                            nursery.start_soon(self.events.run)
                         task_status.started()
                 finally:
                     await self.membership.leave()
@@ -403,6 +430,21 @@ class _Events:
     def on_nodes_changed(self) -> None:
         """The nodes are others than before."""
         self._plane.nodes_observer.on_nodes_changed()
+
+    def on_instance(self, instance: str) -> None:
+        """This node is known by this from now on."""
+        if self._plane.events is not None:
+            self._plane.events.begin(instance)
+
+    async def on_buried(self, instance: str, node: str) -> None:
+        """A node that is lost is reported, by this one."""
+        if self._plane.events is not None:
+            await self._plane.events.tell_left(instance, node)
+
+    async def on_leaving(self) -> None:
+        """This node gives up its lease."""
+        if self._plane.events is not None:
+            await self._plane.events.finish()
 
     def note(self, event: str, /, **fields: object) -> None:
         """Something that operators should know; that all is well is no warning."""

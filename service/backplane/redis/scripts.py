@@ -20,6 +20,9 @@ REGISTRY_POP: Final = Script(__package__, "registry_pop.lua")
 QUOTAS_SETTLE: Final = Script(__package__, "quotas_settle.lua")
 INGRESS_SETTLE: Final = Script(__package__, "ingress_settle.lua")
 INGRESS_FORGET: Final = Script(__package__, "ingress_forget.lua")
+EVENTS_APPEND: Final = Script(__package__, "events_append.lua")
+EVENTS_OFFLINE: Final = Script(__package__, "events_offline.lua")
+EVENTS_OWN: Final = Script(__package__, "events_own.lua")
 
 ORDERED: Final = (PUSH, READ, EPOCH, MOMENT, LOGINS)
 """Those whose calls must keep their order, so that each connection loads them first."""

@@ -16,10 +16,13 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, identity_of, named
 
+from ..back_end_events import BackEndEvents
 from ..cluster.backplane import Backplane, Resume
 from ..connections.authentication import Authentication
 from ..connections.registration import Refusal, Registered, Registration
 from ..connections.session import Session, State
+from ..dispatch.dispatcher import Dispatcher
+from ..dispatch.model import Verdict
 from ..push.logins import Logins
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class CClientParts:
     authentication: Authentication
     logins: Logins
     backplane: Backplane
+    dispatcher: Dispatcher
+    events: BackEndEvents
     heartbeat_interval: float
     make_id: Callable[[], str]
 
@@ -53,7 +58,10 @@ class CClientHandler:
         self._backplane = parts.backplane
         self._heartbeat_interval: Final = parts.heartbeat_interval
         self._make_id = parts.make_id
+        self._dispatcher = parts.dispatcher
+        self._events = parts.events
         self._added: dict[str, OnMessage] = {}
+        self._links: dict[Session, CClientLink] = {}
 
     def add(self, kind: str, on_message: OnMessage) -> None:
         """Add a message type: `on_message(session, payload)` gets each message whose `type` is `kind` from
@@ -76,6 +84,11 @@ class CClientHandler:
             session.owner.on_fault(session, fault)
             session.send(wire.registration_rejected(fault.code, fault.message, payload))
             return
+        except PeerFault as fault:
+            if fault.field != "type" or fault.code is not ErrorCode.MISSING_FIELD:
+                raise
+            self._other(session, None, payload, fault)
+            return
         match message:
             case wire.Register():
                 self.register(session, message)
@@ -89,9 +102,42 @@ class CClientHandler:
             case _:
                 on_message = self._added.get(message)
                 if on_message is None:
-                    raise wire.unknown_type()
+                    self._other(session, message, payload, wire.unknown_type())
+                    return
                 _need_registration(session)
                 on_message(session, payload)
+
+    def _other(self, session: Session, kind: str | None, payload: bytes, fault: PeerFault) -> None:
+        """A message of no type that is known here, or of none: an answer to what the client was asked, or something for
+        the back ends. Raises `fault` where it is neither."""
+        link = self._links.get(session)
+        if link is not None:
+            answer = wire.answer_of(payload)
+            if answer is not None:
+                verdict = self._dispatcher.on_answer(
+                    link, answer.request_id, success=answer.success, result=answer.result, error=answer.error
+                )
+                if verdict is not Verdict.UNKNOWN:
+                    return
+        if not self._events.relays(kind):
+            raise fault
+        _need_registration(session)
+        wire.check_other(payload)
+        self._events.on_message(session, payload)
+
+    # What it is asked
+
+    def link(self, session: Session) -> "CClientLink":
+        """How dispatch reaches this session; one for its whole life."""
+        link = self._links.get(session)
+        if link is None:
+            link = self._links[session] = CClientLink(session)
+        return link
+
+    def is_asked(self, session: Session) -> bool:
+        """Whether the session has yet to answer what it was asked."""
+        link = self._links.get(session)
+        return link is not None and self._dispatcher.awaits_client(link)
 
     def _heartbeat(self, session: Session) -> None:
         _need_registration(session)
@@ -161,7 +207,26 @@ class CClientHandler:
             session.close(CloseCode.SILENT, "register within the registration timeout")
 
     def closed(self, session: Session) -> None:
-        """Nothing to undo beyond the hub."""
+        """What it was asked is lost."""
+        link = self._links.pop(session, None)
+        if link is not None:
+            self._dispatcher.forget_client(link)
+
+
+class CClientLink:
+    """How dispatch reaches one C-Client that is asked something (its WorkerLink)."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def send_request(self, request: "Request", deadline_ms: int) -> None:
+        """Ask it."""
+        self._session.send(wire.ask(request.command, request.id, request.data))
+
+    def send_cancel(self, request: "Request") -> None:
+        """This dialect has no word for that."""
 
 
 def _need_registration(session: Session) -> None:

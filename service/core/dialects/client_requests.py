@@ -1,9 +1,10 @@
-"""Clients that can be asked something, on whatever node they are connected: whoever speaks the envelope dialect.
+"""Clients that can be asked something, on whatever node they are connected: C-Clients and envelope clients.
 
 Knows where a client is asked, not what. Those of this node come first; the others are asked for theirs.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
@@ -12,23 +13,36 @@ from portico.wire.messages import Target
 from ..cluster.cluster_messages import ClusterMessages
 from ..cluster.survey import SurveyResult
 from ..connections.hub import Hub
+from ..connections.session import Session
 from ..dispatch.model import WorkerLink
 from ..dispatch.remote_dispatch import RemoteDispatch
 from ..reply import Reply
-from .envelope import EnvelopeHandler
 
 KIND: Final = "client_requests"
 """The question among nodes: a client's id; answered with the name of its dialect, or nothing if it isn't there."""
+
+
+class Askable(Protocol):
+    """A dialect whose clients can be asked."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def link(self, session: Session) -> WorkerLink:
+        """How dispatch reaches a session of it."""
 
 
 class ClientRequests:
     """Finds clients to ask."""
 
     def __init__(
-        self, hub: Hub, envelopes: EnvelopeHandler, cluster_messages: ClusterMessages, remote: RemoteDispatch
+        self, hub: Hub, askable: Sequence[Askable], cluster_messages: ClusterMessages, remote: RemoteDispatch
     ) -> None:
+        """`askable`: the dialects whose clients can be asked; of several with a client of one id the first is."""
         self._hub = hub
-        self._envelopes = envelopes
+        self._askable = askable
+        self._names = [handler.name for handler in askable]
         self._cluster_messages = cluster_messages
         self._remote = remote
         remote.client_finder = self
@@ -36,10 +50,11 @@ class ClientRequests:
 
     def find_client(self, client_id: str) -> WorkerLink | None:
         """The link of a client's newest connection to this node that can be asked."""
-        sessions = self._hub.find(Target("client_id", client_id))
-        for session in reversed(list(sessions)):
-            if session.handler is self._envelopes and not session.over:
-                return self._envelopes.link(session)
+        sessions = list(reversed(list(self._hub.find(Target("client_id", client_id)))))
+        for handler in self._askable:
+            for session in sessions:
+                if session.handler.name == handler.name and not session.over:
+                    return handler.link(session)
         return None
 
     def find(self, client_id: str, reply: Reply[WorkerLink | PeerFault]) -> None:
@@ -58,15 +73,15 @@ class ClientRequests:
         self._cluster_messages.ask_holders(Target("client_id", client_id), KIND, client_id.encode(), Reply(answered))
 
     def _dialect(self, client_id: str) -> str | None:
-        """The dialect of a client of this node; the envelope's if it has several."""
+        """The dialect of a client of this node; if it has several, one that can be asked."""
         names = [s.handler.name for s in self._hub.find(Target("client_id", client_id)) if not s.over]
-        return self._envelopes.name if self._envelopes.name in names else next(reversed(names), None)
+        return next((name for name in self._names if name in names), next(reversed(names), None))
 
     def _found(self, client_id: str, here: str | None, result: SurveyResult) -> WorkerLink | PeerFault:
         dialects = [here] if here is not None else []
         for node, body in result.answers:
             dialect = body.decode()
-            if dialect == self._envelopes.name:
+            if dialect in self._names:
                 return self._remote.client_link(node, client_id)
             if dialect:
                 dialects.append(dialect)
@@ -74,7 +89,7 @@ class ClientRequests:
             return PeerFault(
                 ErrorCode.UNKNOWN_DIALECT,
                 f"This client speaks the dialect {dialects[0]}, which has no answers; "
-                f"only clients of the dialect {self._envelopes.name} can be asked.",
+                f"only clients of the dialects {' and '.join(self._names)} can be asked.",
                 field="client_id",
             )
         if not result.complete:

@@ -22,6 +22,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
+from ..back_end_events import BackEndEvents
 from ..connections.authentication import Authentication
 from ..connections.registration import UNANSWERED, Refusal, Registered, Registration
 from ..connections.session import Session, State
@@ -34,6 +35,7 @@ from ..proof import Proof, not_allowed
 from ..reply import Reply
 from .actions import ActionCall, ActionError, Actions
 
+_KNOWN: Final = (State.JOINING, State.REGISTERED)
 GRACE: Final = 0.25
 """Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
 
@@ -52,6 +54,7 @@ class EnvelopeParts:
     dispatcher: Dispatcher
     workers: WorkerAuthentication
     distant_workers: WorkerAuthentication
+    events: BackEndEvents
     wall: Wall
     make_id: Callable[[], str]
 
@@ -86,6 +89,8 @@ class EnvelopeHandler:
         self._dispatcher = parts.dispatcher
         self._workers = parts.workers
         self._distant_workers = parts.distant_workers
+        self._events = parts.events
+        self._payload = b""  # of the message that is being handled
         self._wall = parts.wall
         self._make_id = parts.make_id
         self._rules = rules
@@ -104,8 +109,8 @@ class EnvelopeHandler:
             "heartbeat": self._heartbeat,
             "custom": self._custom,
             "disconnect": self._disconnect,
-            # What a client tells us of its own affairs asks for nothing.
-            "notification": self._nothing,
+            # What a client tells us of its own affairs asks for nothing here.
+            "notification": self._notification,
             "error": self._nothing,
         }
         self._on_custom: dict[str, Callable[[Session, wire.Custom, Raw], None]] = {
@@ -254,8 +259,11 @@ class EnvelopeHandler:
     def _receive(self, session: Session, payload: bytes) -> None:
         envelope = wire.decode_envelope(payload)
         on_message = self._on.get(envelope.type)
+        self._payload = payload
         try:
             if on_message is None:
+                if self._relay(session, envelope.type):
+                    return
                 raise PeerFault(
                     ErrorCode.UNKNOWN_TYPE,
                     "This type is not known here; the types are: " + ", ".join(sorted(wire.TYPES)) + ".",
@@ -348,6 +356,17 @@ class EnvelopeHandler:
     def _disconnect(self, session: Session, _: wire.Envelope) -> None:
         session.close(CloseCode.NORMAL, "disconnect")
 
+    def _notification(self, session: Session, envelope: wire.Envelope) -> None:
+        self._relay(session, "notification")
+
+    def _relay(self, session: Session, kind: str) -> bool:
+        """Pass the message that is being handled on to the back ends, where one wants those of this kind and the client
+        has said who it is. Returns whether it was."""
+        if session.worker is not None or session.state not in _KNOWN or not self._events.relays(kind):
+            return False
+        self._events.on_message(session, self._payload)
+        return True
+
     def _nothing(self, session: Session, _: wire.Envelope) -> None:
         pass
 
@@ -404,6 +423,8 @@ class EnvelopeHandler:
         custom = wire.custom_of(envelope)
         on_custom = self._on_custom.get(custom.event)
         if on_custom is None:
+            if self._relay(session, custom.event):
+                return
             raise PeerFault(
                 ErrorCode.UNKNOWN_TYPE,
                 "This custom event is not known here; the events are: " + ", ".join(sorted(self._on_custom)) + ".",

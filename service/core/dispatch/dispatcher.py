@@ -16,7 +16,7 @@ Bookkeeping is done before a caller or a link is told anything, so these may cal
 reference, "Requester dialect" and "Envelope dialect".
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from random import Random
 from typing import Final
@@ -107,6 +107,15 @@ class Dispatcher:
         self._issued = 0
 
     # What there is to know
+
+    @property
+    def on_failed(self) -> Callable[[Request, Outcome], None] | None:
+        """Is told of each request that ends without success, but for those that were cancelled."""
+        return self._requests.on_failed
+
+    @on_failed.setter
+    def on_failed(self, call: Callable[[Request, Outcome], None]) -> None:
+        self._requests.on_failed = call
 
     @property
     def queue_length(self) -> int:
@@ -434,6 +443,8 @@ class Dispatcher:
             self._record(at, now, now - request.sent_at, not success)
         self._requests.close_request(request, outcome.kind)
         request.caller.on_answer(request, outcome)
+        if not success:
+            self._requests.tell_failed(request, outcome)
         self.scheduler.on_room(at, now)
         return _ACCEPTED
 

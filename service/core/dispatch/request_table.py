@@ -6,7 +6,7 @@ worker the last few thousand are remembered, so that a late answer can be told f
 worker was never sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..counters import Counters
@@ -23,11 +23,13 @@ REMEMBERED: Final = 8192
 class RequestTable:
     """All requests of this gateway that are not over. `queue`: the requests that are at no worker wait there."""
 
-    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue")
+    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue", "on_failed")
 
     def __init__(self, queue: FairQueue, counters: Counters) -> None:
         self._queue = queue
         self._counters = counters
+        self.on_failed: Callable[[Request, Outcome], None] | None = None
+        """Is told of each request of this node's that ends without success, but for those that were cancelled."""
         self._by_caller: dict[Caller, dict[Request, None]] = {}
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel(RESOLUTION)
         # Two generations of ended requests that were sent: the older is dropped when the newer is full.
@@ -58,6 +60,13 @@ class RequestTable:
         """Close the request, and give its caller the final answer."""
         self.close_request(request, outcome.kind)
         request.caller.on_answer(request, outcome)
+        self.tell_failed(request, outcome)
+
+    def tell_failed(self, request: Request, outcome: Outcome) -> None:
+        """It is over; somebody may want to know where it failed."""
+        if self.on_failed is None or outcome.success or request.guest or outcome.kind is OutcomeKind.CANCELLED:
+            return
+        self.on_failed(request, outcome)
 
     def close_request(self, request: Request, kind: OutcomeKind) -> None:
         """Take a request out of every table, and tell nobody."""

@@ -56,6 +56,15 @@ class Node:
                 await nursery.start(self.commands.run)
                 await nursery.start(self.membership.run)
 
+    def on_instance(self, instance: str) -> None:
+        """Nothing is kept of it."""
+
+    async def on_buried(self, instance: str, node: str) -> None:
+        """Nothing else is to be said."""
+
+    async def on_leaving(self) -> None:
+        """Nothing is to be said."""
+
     async def leave(self) -> None:
         """A clean end."""
         await self.membership.leave()

@@ -1,0 +1,323 @@
+"""RedisEvents: the event log of a deployment on Redis, its outbox, and the stream that other programs read.
+
+Every node appends in its order, and what reaches Redis first is first. Beside the events Redis knows who is connected
+at each node, so that a node that dies is spoken for: whoever buries it appends a `left` for each of its connections. An
+append and what is known change in one script, so a `left` is told once, whoever tells it. A user's connections over all
+nodes are a set; the first in it makes the user online, and after the last the user is offline once `offline_seconds`
+have passed.
+
+What a node can't append now, with Redis away, waits, MAX_UNWRITTEN events at most; with more the oldest are dropped and
+counted. An append whose answer was lost is made again, and counts once. If Redis has lost everything, the node says who
+is here before it goes on.
+
+The outbox is delivered by one node at a time, for as long as it keeps a key of its own alive.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+import msgspec
+import trio
+
+from service.core.back_end_events import BackEndEvent, Stored, Tap, order_of
+from service.redis.faults import Refusal, Unreachable
+from service.redis.resp import Word
+from service.redis.scripts import Ask
+
+from .scripts import EVENTS_APPEND, EVENTS_OFFLINE, EVENTS_OWN
+
+BATCH: Final = 100
+BATCH_BYTES: Final = 1 << 20
+MAX_UNWRITTEN: Final = 20_000
+AGAIN: Final = 0.25
+"""Seconds between two tries while Redis is away."""
+OFFLINE_EVERY: Final = 0.25
+OWN_SECONDS: Final = 10.0
+"""How long an owner of the outbox that says nothing keeps it."""
+POLL: Final = 0.25
+"""Seconds between two looks at the outbox, for what other nodes have put there."""
+DEAD_KEPT: Final = 1000
+_FAULTS: Final = (Refusal, Unreachable)
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, object]).decode
+
+
+class RedisEvents:
+    """One node's part. `ask` reaches Redis; `node` is the node's name now; `present` gives a `registered` of everybody
+    who is here. `stream` and `outbox`: how many events they hold (0: there is none)."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        prefix: str,
+        *,
+        stream: int,
+        outbox: int,
+        offline_seconds: float,
+        node: Callable[[], str],
+        present: Callable[[], Iterable[BackEndEvent]],
+    ) -> None:
+        self._ask = ask
+        self._prefix = prefix
+        self._stream = stream
+        self._outbox = outbox
+        self._offline_ms = int(offline_seconds * 1000)
+        self._node = node
+        self._present = present
+        self._instance = ""
+        self._unwritten: deque[BackEndEvent] = deque()
+        self._written = 0  # under this instance
+        self._stirred = trio.Event()
+        self._writing = trio.Lock()
+        self._me = os.urandom(8).hex()
+        self._owned_until = float("-inf")
+        self._more = trio.Event()
+        self.taps: list[Tap] = []
+        self.waiting = 0
+        self.dropped = 0
+
+    # The EventLog
+
+    def append(self, event: BackEndEvent) -> None:
+        """See EventLog."""
+        for tap in self.taps:
+            tap(event)
+        self._unwritten.append(event)
+        if len(self._unwritten) > MAX_UNWRITTEN:
+            self._drop()
+        self._stirred.set()
+
+    def _drop(self) -> None:
+        # Not the first ones: they may be on their way, and are counted.
+        del self._unwritten[BATCH]
+        self.dropped += 1
+
+    @property
+    def unwritten(self) -> int:
+        """Events that have not reached Redis yet."""
+        return len(self._unwritten)
+
+    # What the node's membership tells
+
+    def begin(self, instance: str) -> None:
+        """This node is known by this from now on. Another than before: the one before was buried, and all its
+        connections were told as left."""
+        if instance == self._instance:
+            return
+        again = bool(self._instance)
+        self._instance = instance
+        self._written = 0
+        if again:
+            waiting = {event.connection for event in self._unwritten if event.event == "registered"}
+            back = [event for event in self._present() if event.connection not in waiting]
+            self._unwritten.extendleft(reversed(back))
+        self._stirred.set()
+
+    async def tell_left(self, instance: str, node: str, *, reason: str = "node_lost", code: int = 1006) -> int:
+        """Tell everybody who was connected at a node as left. Returns how many. Raises Refusal or Unreachable; then it
+        is done again, by whoever."""
+        here = self._here(instance)
+        number = 0
+        while True:
+            answer = await self._ask("HRANDFIELD", here, BATCH, "WITHVALUES")
+            pairs = answer if isinstance(answer, list) else []
+            if not pairs:
+                break
+            lefts = [
+                _left(connection.decode(), value, node, reason, code)
+                for connection, value in zip(pairs[::2], pairs[1::2], strict=True)
+            ]
+            # Under a writer's name of its own: what was said twice counts once anyway.
+            await self._append(instance, lefts, 1, f"bury:{os.urandom(8).hex()}", ttl=True)
+            number += len(lefts)
+        return number
+
+    async def finish(self) -> None:
+        """Write what there is, and tell who is still here as left: this node goes. Raises Refusal or Unreachable."""
+        while self._unwritten:
+            await self._write_some()
+        if self._instance:
+            await self.tell_left(self._instance, self._node(), reason="the node ended", code=1001)
+
+    # What lasts
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            nursery.start_soon(self._look_for_offline)
+
+    async def _write(self) -> None:
+        while True:
+            await self._stirred.wait()
+            self._stirred = trio.Event()
+            while self._unwritten and self._instance:
+                try:
+                    await self._write_some()
+                except _FAULTS:
+                    await trio.sleep(AGAIN)
+
+    async def _write_some(self) -> None:
+        async with self._writing:
+            await self._write_next()
+
+    async def _write_next(self) -> None:
+        size = 0
+        batch: list[BackEndEvent] = []
+        for event in islice(self._unwritten, BATCH):
+            size += len(event.body)
+            if batch and size > BATCH_BYTES:
+                break
+            batch.append(event)
+        instance, first = self._instance, self._written + 1
+        dropped = await self._append(instance, batch, first, instance)
+        if instance != self._instance:
+            return
+        if dropped < 0:
+            # Everything was lost; nobody is told of those who are here already.
+            self._written = 0
+            known = [event._replace(event="present") for event in self._present()]
+            for at in range(0, len(known), BATCH):
+                await self._append(instance, known[at : at + BATCH], 1, f"present:{os.urandom(8).hex()}", ttl=True)
+            return
+        self.dropped += dropped
+        self._written += len(batch)
+        for _ in batch:
+            self._unwritten.popleft()
+        self._more.set()
+
+    async def _append(
+        self, instance: str, events: Sequence[BackEndEvent], first: int, writer: str, *, ttl: bool = False
+    ) -> int:
+        words: list[Word] = []
+        for event in events:
+            words += (event.event, event.connection or "", event.user_id or "", order_of(event), event.id, event.body)
+        at = f"{self._prefix}events:at:{writer}"
+        keys = (*self._logs, self._here(instance), self._offline, at)
+        settings = (self._stream, self._outbox, first, f"{self._prefix}events:user:", self._node(), self._offline_ms)
+        answer = await EVENTS_APPEND.ask(self._ask, keys, (*settings, *words))
+        if ttl:
+            with suppress(*_FAULTS):
+                await self._ask("DEL", at)
+        assert isinstance(answer, int)
+        return answer
+
+    async def _look_for_offline(self) -> None:
+        while True:
+            await trio.sleep(OFFLINE_EVERY)
+            words = (self._stream, self._outbox, self._node(), f"{os.urandom(8).hex()}-", BATCH)
+            with suppress(*_FAULTS):
+                if await EVENTS_OFFLINE.ask(self._ask, (*self._logs, self._offline), words):
+                    self._more.set()
+
+    @property
+    def _logs(self) -> tuple[str, str]:
+        return f"{self._prefix}events", f"{self._prefix}events:outbox"
+
+    @property
+    def _offline(self) -> str:
+        return f"{self._prefix}events:offline"
+
+    def _here(self, instance: str) -> str:
+        return f"{self._prefix}events:here:{instance}"
+
+    # The outbox
+
+    @property
+    def owned(self) -> bool:
+        """Whether this node delivers, still: it has said so lately."""
+        return trio.current_time() < self._owned_until
+
+    async def own(self) -> None:
+        """Wait until this node is the one that delivers."""
+        while not await self._own():  # noqa: ASYNC110 - Redis has no event for a key that has run out
+            await trio.sleep(OWN_SECONDS / 5)
+
+    async def _own(self) -> bool:
+        asked = trio.current_time()
+        try:
+            words = (self._me, int(OWN_SECONDS * 1000))
+            answer = await EVENTS_OWN.ask(self._ask, (f"{self._prefix}events:owner", self._logs[1]), words)
+        except _FAULTS:
+            return False
+        if not isinstance(answer, int) or answer < 0:
+            self._owned_until = float("-inf")
+            return False
+        # From before it was asked: Redis counts from later on.
+        self._owned_until = asked + OWN_SECONDS * 0.9
+        self.waiting = answer
+        return True
+
+    async def keep(self) -> None:
+        """Stay the owner until cancelled, as long as it is that."""
+        while True:
+            await trio.sleep(OWN_SECONDS / 4)
+            if self.owned:
+                await self._own()
+
+    async def read(self, after: str, count: int) -> Sequence[Stored]:
+        """Up to `count` events behind the key `after`, the oldest first; none while Redis is away."""
+        try:
+            answer = await self._ask("XRANGE", self._logs[1], f"({after}" if after else "-", "+", "COUNT", count)
+        except _FAULTS:
+            await trio.sleep(AGAIN)
+            return ()
+        return [_stored(key, fields) for key, fields in answer] if isinstance(answer, list) else ()
+
+    async def wait(self) -> None:
+        """Until there may be more."""
+        with trio.move_on_after(POLL):
+            await self._more.wait()
+        self._more = trio.Event()
+
+    async def settle(self, keys: Sequence[str]) -> None:
+        """These were delivered. While Redis is away it waits; who takes over then posts them again."""
+        while self.owned:
+            try:
+                await self._ask("XDEL", self._logs[1], *keys)
+            except _FAULTS:
+                await trio.sleep(AGAIN)
+            else:
+                self.waiting = max(0, self.waiting - len(keys))
+                return
+
+    async def bury(self, entry: Stored, reason: str) -> None:
+        """This one is given up: it goes to the dead letters."""
+        with suppress(*_FAULTS):
+            words = ("id", entry.id, "event", entry.event, "reason", reason, "json", entry.body)
+            await self._ask("XADD", f"{self._prefix}events:dead", "MAXLEN", DEAD_KEPT, "*", *words)
+        await self.settle([entry.key])
+
+
+def _stored(key: bytes, fields: list[bytes]) -> Stored:
+    found = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Stored(
+        key.decode(),
+        found[b"order"].decode(),
+        found[b"id"].decode(),
+        found[b"event"].decode(),
+        found[b"json"],
+        float(found[b"born"]) / 1000,
+    )
+
+
+def _left(connection: str, registered: bytes, node: str, reason: str, code: int) -> BackEndEvent:
+    """The `left` of a connection whose node can't tell it."""
+    fields = _fields(registered)
+    user, client = fields.get("user_id"), fields.get("client_id")
+    event_id = f"{connection}-left"
+    fields |= {"id": event_id, "event": "left", "node": node, "code": code, "reason": reason, "seconds": None}
+    fields["timestamp"] = time.time()
+    return BackEndEvent(
+        event_id,
+        "left",
+        connection,
+        user if isinstance(user, str) else None,
+        client if isinstance(client, str) else None,
+        _encode(fields),
+    )

@@ -1,0 +1,96 @@
+"""Webhooks of real gateways: two nodes on one Redis, one of which is killed; and one alone."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests import gateways
+from tests.backplane.redis_server import redis_server
+from tests.outgoing.servers import Answer, BackEnd, back_end
+
+pytestmark = pytest.mark.live
+KEY = "a-signing-key-of-this-test-0123456789"
+SETTINGS = {
+    "PORTICO_WEBHOOK_KEYS": KEY,
+    "PORTICO_NODE_LEASE": "2",
+    "PORTICO_OFFLINE_SECONDS": "0.5",
+}
+
+
+def register(url: str, client_id: str, user_id: str) -> ClientConnection:
+    socket = connect(f"{url}/ws", open_timeout=30, legacy=True)
+    socket.send(json.dumps({"type": "c_client_register", "client_id": client_id, "user_id": user_id}))
+    assert json.loads(socket.recv(30))["type"] == "registration_success"
+    return socket
+
+
+def told(server: BackEnd, count: int) -> list[Any]:
+    return [json.loads(asked.body) for asked in server.wait_for(count, 60)]
+
+
+@pytest.fixture
+def receiver() -> Iterator[BackEnd]:
+    with back_end(lambda asked: Answer(200)) as server:
+        yield server
+
+
+def test_a_killed_node_yields_one_left_for_each_client(tmp_path: Path, receiver: BackEnd) -> None:
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path / "redis"))
+        settings = {
+            **SETTINGS,
+            "REDIS_URL": redis.url,
+            "PORTICO_WEBHOOK_URL": f"{receiver.url}/hook",
+            "PORTICO_EVENT_STREAM": "1000",
+        }
+        folders = [tmp_path / name for name in ("one", "two")]
+        for folder in folders:
+            folder.mkdir()
+        one, two = (
+            stack.enter_context(gateways.gateway(folder, settings=settings, exit_code=None)) for folder in folders
+        )
+        clients = [register(one.websocket_url, f"c{number}", f"u{number}") for number in range(20)]
+        stays = register(two.websocket_url, "stays", "u0")
+        clients.pop().close()  # it goes by itself
+        told(receiver, 21 + 20 + 1)  # who came, who is online, who has left
+        os.kill(one.process.pid, signal.SIGKILL)
+        everything = told(receiver, 21 + 20 + 20 + 19)
+        names = Counter(event["event"] for event in everything)
+        assert names == {"registered": 21, "user_online": 20, "left": 20, "user_offline": 19}
+        lefts = Counter(event["client_id"] for event in everything if event["event"] == "left")
+        assert lefts == {f"c{number}": 1 for number in range(20)}
+        assert {event["user_id"] for event in everything if event["event"] == "user_offline"} == {
+            f"u{number}" for number in range(1, 20)
+        }
+        for user in range(1, 20):
+            order = [event["event"] for event in everything if event.get("user_id") == f"u{user}"]
+            assert order == ["registered", "user_online", "left", "user_offline"]
+        assert len({event["id"] for event in everything}) == len(everything)
+        stays.close()
+        for client in clients:
+            client.close()
+
+
+def test_alone_everything_is_told_down_to_the_end(tmp_path: Path, receiver: BackEnd) -> None:
+    settings = {**SETTINGS, "PORTICO_WEBHOOK_URL": f"{receiver.url}/hook"}
+    with gateways.gateway(tmp_path, settings=settings) as running:
+        client = register(running.websocket_url, "c1", "ann")
+        client.send('{"type": "cookie_response", "cookies": []}')
+        client.send('{"request_id": 7}')
+        told(receiver, 4)
+        metrics = httpx.get(f"{running.base_url}/metrics").text
+        assert "portico_webhook_delivered_total" in metrics
+    everything = told(receiver, 5)
+    assert [event["event"] for event in everything] == ["registered", "user_online", "message", "message", "left"]
+    assert everything[2]["message"] == {"type": "cookie_response", "cookies": []}
+    assert (everything[4]["code"], everything[4]["reason"]) == (1012, everything[4]["reason"])
+    client.close()
