@@ -417,11 +417,11 @@ def little_gateway(faults: Iterable[str] = (), *, api_key: str = "") -> Iterator
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    up = started.get(timeout=30)
+    up = started.get(timeout=60)
     assert up is not None, "it did not come up"
     gateway.base_url, over, token = up
     try:
         yield gateway
     finally:
         trio.from_thread.run_sync(over.set, trio_token=token)
-        thread.join(10)
+        thread.join(60)

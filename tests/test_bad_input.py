@@ -111,7 +111,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def heard(connection: ClientConnection) -> Any:
-    return json.loads(connection.recv(timeout=20))
+    return json.loads(connection.recv(timeout=60))
 
 
 def faults(running: Running) -> float:
@@ -139,7 +139,7 @@ def test_a_bad_message(running: Running, bad: Bad) -> None:
             connection.send(bad.message)
         if isinstance(bad.answer, int):
             with pytest.raises(ConnectionClosed):
-                connection.recv(timeout=20)
+                connection.recv(timeout=60)
             assert connection.close_code == bad.answer
         else:
             got = heard(connection)
@@ -148,7 +148,7 @@ def test_a_bad_message(running: Running, bad: Bad) -> None:
                 assert (got[outer][inner] if inner else got[outer]) == value, got
             if bad.answer.get("code") == "unknown_dialect":
                 with pytest.raises(ConnectionClosed):
-                    connection.recv(timeout=20)
+                    connection.recv(timeout=60)
                 assert connection.close_code == 1003
             elif bad.path == "/" and bad.first is not None:
                 connection.send('{"type": "heartbeat"}')
@@ -180,7 +180,7 @@ def test_an_answer_from_the_wrong_worker_counts_for_nothing(running: Running) ->
 
 def dial(running: Running) -> socket.socket:
     host, port = running.websocket_url.removeprefix("ws://").rsplit(":", 1)
-    return socket.create_connection((host, int(port)), timeout=20)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 UPGRADE: Final = (
@@ -226,7 +226,7 @@ def test_half_a_handshake_and_then_silence(running: Running) -> None:
 def test_silence_after_the_handshake(running: Running) -> None:
     with connect(running.websocket_url) as connection:
         with pytest.raises(ConnectionClosed):
-            connection.recv(timeout=20)
+            connection.recv(timeout=60)
         assert connection.close_code == 4000
 
 

@@ -24,7 +24,7 @@ from tests.gateways import free_ports as ports_that_are_free
 GUIDE = ROOT / "docs" / "how-to" / "behind-nginx.md"
 NGINX = shutil.which("nginx")
 OPENSSL = shutil.which("openssl")
-LIMIT = 30.0
+LIMIT = 60.0
 
 pytestmark = [
     pytest.mark.live,

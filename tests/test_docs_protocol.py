@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.gateways import ROOT, Running, gateway
 
 PROTOCOL = ROOT / "docs" / "reference" / "protocol.md"
-LIMIT = 30.0
+LIMIT = 60.0
 
 pytestmark = pytest.mark.live
 

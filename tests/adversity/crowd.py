@@ -16,6 +16,7 @@ from itertools import count
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from tests.adversity.scene import LEAST_PATIENCE
 from tests.transports.raw import CLOSE, PING, PONG, TEXT, Address, close_frame, frame, upgrade
 
 _DIALLING: Final = 400  # connections under way at once: more than this and the listener's queue drops some
@@ -396,8 +397,11 @@ class Crowd:
             self._step(end - now)
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Let things happen until `condition()`. AssertionError, naming `what`, if it doesn't come true."""
-        end = time.monotonic() + seconds
+        """Let things happen until `condition()`. AssertionError, naming `what`, if it doesn't come true.
+
+        `seconds` is what it may take on a machine with nothing else to do; a busy one is given LEAST_PATIENCE.
+        """
+        end = time.monotonic() + max(seconds, LEAST_PATIENCE)
         while not condition():
             assert time.monotonic() < end, f"not in {seconds} s: {what}; {self.summary()}"
             self._step(0.05)

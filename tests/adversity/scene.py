@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from tests.gateways import Running
 from tests.transports.raw import Address
 
+LEAST_PATIENCE: Final = 60.0
+"""Seconds for whatever is waited for, however busy the machine is."""
 FULL: Final = os.environ.get("ADVERSITY") == "full"
 
 
@@ -76,8 +78,11 @@ def descriptors(pid: int) -> int:
 
 
 def eventually(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for what another process will do. AssertionError, naming `what`, if it doesn't."""
-    end = time.monotonic() + seconds
+    """Wait for what another process will do. AssertionError, naming `what`, if it doesn't.
+
+    `seconds` is what it may take on a machine with nothing else to do; a busy one is given LEAST_PATIENCE.
+    """
+    end = time.monotonic() + max(seconds, LEAST_PATIENCE)
     while not condition():
         assert time.monotonic() < end, f"not in {seconds} s: {what}"
         time.sleep(0.02)  # there is no event for what another process does

@@ -68,7 +68,7 @@ def serves(running: Running) -> None:
             assert json.loads(client.recv(20))["type"] == "error"
         assert fetch(running, "/api/c-client/status")["total"] == CLIENTS
     eventually(lambda: fetch(running, "/api/c-client/status")["total"] == 0, 10, "no ghosts")
-    with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=20) as answer:
+    with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=60) as answer:
         assert answer.status == 200
     assert metric(running, "internal_errors_total") == metric(running, "contained_errors_total") == 0
 
@@ -84,7 +84,7 @@ def test_clients_are_served_and_the_end_is_clean(tmp_path: Path, server: str, ho
 def test_a_redis_that_restarts_meanwhile(tmp_path: Path, how: str) -> None:
     def ready() -> bool:
         try:
-            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=20) as answer:
+            with urllib.request.urlopen(f"{running.base_url}/readyz", timeout=60) as answer:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError:
             return False
@@ -108,6 +108,6 @@ def test_a_redis_that_refuses_us(tmp_path: Path, how: str) -> None:
         with sick_log(how) as fd, gateway(tmp_path, settings=settings, stderr=fd, probe="/livez") as running:
             for _ in range(20):
                 with pytest.raises(urllib.error.HTTPError, match="503"):
-                    urllib.request.urlopen(f"{running.base_url}/readyz", timeout=20)
+                    urllib.request.urlopen(f"{running.base_url}/readyz", timeout=60)
     finally:
         redis.kill()

@@ -20,7 +20,7 @@ from service.core.reply import Reply
 
 LENGTH = 50
 TTL = 3600.0
-PATIENT = 20.0
+PATIENT = 60.0
 """Seconds for what takes none, on a busy machine."""
 
 ANN = Target("user_id", "ann")

@@ -22,7 +22,7 @@ from tests.transports.http_corpus import HOSTILE, SOUND
 from .servers import PLAIN, SERVERS, Served, serve_everywhere
 from .stage import KEY, SessionOwner, house
 
-PATIENT = 30.0
+PATIENT = 60.0
 NAMES_SCHEME = re.compile(r"/(websocket-)?info|/$|/pages/")
 PUSH = {"target": {"user_id": "u1"}, "type": "t", "id": "once"}
 

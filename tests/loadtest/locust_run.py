@@ -38,6 +38,10 @@ class Outcome:
         """The thresholds that failed."""
         return {name for name, verdict in self.rows.items() if verdict == "FAILED"}
 
+    def errors(self) -> set[str]:
+        """What the error report names."""
+        return set(re.findall(r"^\d+ +((?:HTTP|WS) .*?) *$", self.stderr.partition("Error report")[2], re.MULTILINE))
+
 
 @contextlib.contextmanager
 def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:

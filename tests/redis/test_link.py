@@ -16,7 +16,7 @@ from service.redis.resp import encode
 
 from ..backplane.redis_server import redis_server
 
-PATIENT = 10.0
+PATIENT = 60.0
 
 
 async def served(answer: bytes, ask: Callable[[Address], Awaitable[object]]) -> object:

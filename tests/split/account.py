@@ -226,7 +226,7 @@ class PublishingThread(threading.Thread):
             while True:
                 try:
                     if connection is None:
-                        connection = http.client.HTTPConnection(*self._address, timeout=10)
+                        connection = http.client.HTTPConnection(*self._address, timeout=60)
                     connection.request("POST", "/api/notifications", body, {"Content-Type": "application/json"})
                     answer = connection.getresponse()
                     said = answer.read()

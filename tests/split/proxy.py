@@ -40,12 +40,12 @@ class ProxyThread:
     def start(self) -> None:
         """Until it listens."""
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def end(self) -> None:
         """Stop, and wait for it."""
         trio.from_thread.run_sync(self._over.set, trio_token=self._token)
-        self._thread.join(10)
+        self._thread.join(60)
 
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.live
 
 BACK: Final = 2.0
 """Seconds after which everything is as before, once Redis is."""
-BUSY: Final = 1.0
+BUSY: Final = 10.0
 """Seconds more for a machine that has other things to do."""
 AT_ONCE: Final = 0.5
 NOT_READY: Final = 10.0

@@ -93,6 +93,6 @@ class HandshakeContract:
                     await trio.sleep(0.05)
 
             nursery.start_soon(dribble)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await client.ended()
             nursery.cancel_scope.cancel()

@@ -74,7 +74,7 @@ class PressureContract:
             recorder = await gate.recorder(0)
             for number in range(100):
                 recorder.peer.send(numbered(number, 64 * KB))
-            with trio.fail_after(8):
+            with trio.fail_after(60):
                 while not recorder.closings:
                     await other.say("quick")
                     assert await other.message() == "quick"
@@ -101,7 +101,7 @@ class PressureContract:
             slow = await RawClient.open(address, receive_buffer=4096)
             recorder = await gate.recorder(0)
             sent = 0
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while not counts.slow_closed:
                     recorder.peer.send(numbered(sent, 64 * KB))
                     sent += 1
@@ -124,7 +124,7 @@ class PressureContract:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(read_numbers, reader, 300))
                 number = 0
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     while number < 300 or not counts.slow_closed:
                         recorders[0].peer.send(numbered(number, 64 * KB))
                         if number < 300:
@@ -181,7 +181,7 @@ class PressureContract:
             peer.send(Frame(b"x" * (BACKLOG + 1)))
             assert peer.has_backlog
             peer.when_room(room.set)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert len(await client.message()) == BACKLOG + 1
                 await room.wait()
 
@@ -211,7 +211,7 @@ class PressureContract:
             room = trio.Event()
             peer.when_room(fail)
             peer.when_room(room.set)
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await room.wait()
             await client.say("still here")
             assert await client.message() == "still here"

@@ -69,7 +69,7 @@ def native_only(harness: Harness, why: str) -> None:
         pytest.skip(why)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for what has no event: descriptors, tasks, buffers in the kernel."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - the kernel has no event for us

@@ -23,7 +23,7 @@ from .links import link
 
 LEASE = 0.3
 STREAM = "test:ingress"
-PATIENT = 15.0
+PATIENT = 60.0
 
 
 class Backplane:

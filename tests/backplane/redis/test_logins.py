@@ -113,7 +113,7 @@ async def test_what_cannot_be_asked_is_refused_in_time(redis: RedisServer, how: 
             for ask in asks:
                 nursery.start_soon(expect_refusal, ask)
         assert refused == len(asks)
-        assert trio.current_time() - began < PATIENCE + 1
+        assert trio.current_time() - began < PATIENCE + 10
 
 
 async def test_after_a_restart_with_a_log_the_sessions_are_there(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
 from .test_plane import RedisNode, node
 
-MOMENT = 1.0
+MOMENT = 10.0
 """Beyond PATIENCE, on a busy machine."""
 
 

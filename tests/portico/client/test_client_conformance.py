@@ -28,7 +28,7 @@ from tests.portico.client.fake_gateway import QUICK, Events, Peer, fake_gateway
 ANN = Identity(client_id="c1", user_id="ann")
 BOB = Identity(client_id="c1", user_id="bob")
 EPOCH = "e1"
-PATIENT = 20.0
+PATIENT = 60.0
 """Seconds after which a test says that something hangs."""
 
 

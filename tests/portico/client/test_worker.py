@@ -53,7 +53,7 @@ async def serving(script: Script, commands: dict[str, Any], **options: Any) -> A
         worker = Worker(url=gateway.url, commands=commands, **(defaults | options))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 yield worker
             worker.stop(now=True)
 
@@ -371,7 +371,7 @@ async def test_ending_finishes_what_is_in_flight_first(how: str) -> None:
     events = Events()
     async with fake_gateway(script) as gateway:
         worker = Worker(url=gateway.url, commands={"slow": slow}, on_event=events)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.run)
                 while not worker.in_flight:
@@ -404,7 +404,7 @@ async def test_ending_is_bounded_and_can_be_hurried(drain_seconds: float) -> Non
 
     async with fake_gateway(script) as gateway:
         worker = Worker(url=gateway.url, commands={"endless": endless}, drain_seconds=drain_seconds)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.run)
                 while not worker.in_flight:
@@ -425,7 +425,7 @@ async def test_stopping_while_there_is_no_connection_ends_at_once() -> None:
         on_event=events,
         backoff=Backoff(first=3600, longest=3600),
     )
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.run)
             await events.wait_for(Retrying)
