@@ -22,6 +22,9 @@ from .settings import load_settings
 @click.option("--websocket-port", metavar="PORT|same", help="A second port for WebSockets; overrides WEBSOCKET_PORT.")
 @click.option("--worker-port", metavar="PORT|off", help="A port for workers only; overrides WORKER_PORT.")
 @click.option("--workers", metavar="N", help="Processes on the same ports, a core for each; overrides PORTICO_WORKERS.")
+@click.option("--console", is_flag=True, help="Also a console to it, on this terminal: as `portico console`.")
+@click.option("--api-key", metavar="KEY", envvar="PORTICO_API_KEY", show_envvar=True,
+              help="With --console: the key that it shows, where PORTICO_API_KEYS holds hashes only.")  # fmt: skip
 @click.option("--supervised", hidden=True, help="What the supervisor tells the processes that it starts.")
 def serve(
     host: str | None,
@@ -29,6 +32,8 @@ def serve(
     websocket_port: str | None,
     worker_port: str | None,
     workers: str | None,
+    console: bool,
+    api_key: str | None,
     supervised: str | None,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
@@ -53,12 +58,32 @@ def serve(
     if supervised is not None:
         sys.exit(_serve_supervised(supervised, overrides))
     settings = load_settings(overrides | ({} if workers is None else {"PORTICO_WORKERS": workers}))
+    arguments = [part for option, (_, value) in given.items() for part in (option, value)]
+    if console:
+        sys.exit(_serve_beside(settings, arguments, workers, api_key))
     if settings.workers > 1:
-        sys.exit(_supervise(settings, [part for option, (_, value) in given.items() for part in (option, value)]))
+        sys.exit(_supervise(settings, arguments))
     with without_rich():
         from service.app import serve as run_gateway  # the other commands start faster without the gateway
 
     sys.exit(run_gateway(settings))
+
+
+def _serve_beside(settings: Settings, arguments: list[str], workers: str | None, api_key: str | None) -> int:
+    """Serve in another process, and be a console to it."""
+    if settings.api_type == "websocket":
+        fail(WRONG, "--console needs the HTTP API, which is not here (API_TYPE=websocket): start it where it is.")
+    from service.core.api_keys import is_line
+
+    from .addressing import key_of
+    from .again import portico_again
+    from .console.beside import serve_beside
+
+    # A setting that is a key's hash opens nothing here.
+    keys = [text for key in settings.api_keys if not is_line(text := key.get_secret_value())]
+    if workers is not None:
+        arguments = [*arguments, "--workers", workers]
+    return serve_beside(settings, [*portico_again(), "serve", *arguments], key_of(keys[0] if keys else api_key))
 
 
 def _serve_supervised(place: str, overrides: dict[str, str]) -> int:

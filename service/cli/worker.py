@@ -1,7 +1,6 @@
 """`portico worker`: the reference worker, or one of your own, until a signal ends it."""
 
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from portico.client.reference_worker import COMMANDS
 from portico.client.worker import MAX_MESSAGE, Worker
 
 from .addressing import address, address_options, trusted
+from .again import portico_again
 from .outcomes import HANDSHAKE_KEY, run
 from .user_worker import Offer, load
 
@@ -106,9 +106,8 @@ def worker(
 async def _reloading(context: click.Context, folders: tuple[str, ...]) -> int:
     from .reload import run_reloading  # it needs watchfiles
 
-    # As it was called, but for reloading; what came from the environment comes from there again. Not `-m`, which would
-    # look for the gateway in this folder first.
-    again = [sys.executable, "-P", "-c", "from service.cli import main; main(prog_name='portico')", "worker"]
+    # As it was called, but for reloading; what came from the environment comes from there again.
+    again = [*portico_again(), "worker"]
     for param in context.command.params:
         value = context.params.get(param.name or "")
         if (

@@ -57,8 +57,14 @@ def console(
     run(program)
 
 
-async def converse(api: Api, *, as_json: bool = False, lines: Iterable[str] | None = None) -> int:
-    """A console to one gateway, until its lines end. Returns an exit code."""
+async def converse(
+    api: Api,
+    *,
+    as_json: bool = False,
+    lines: Iterable[str] | None = None,
+    before: Callable[[Screen], Awaitable[None]] | None = None,
+) -> int:
+    """A console to one gateway, until its lines end. Returns an exit code. `before`: what is done before the first."""
     ids = Ids(api)
     loop: Loop
 
@@ -69,6 +75,8 @@ async def converse(api: Api, *, as_json: bool = False, lines: Iterable[str] | No
         screen = Screen(as_json=as_json, write=write)
         commands = {one.name: Command(one.line, _bound(one, api, ids, read.interactive)) for one in OPERATIONS}
         loop = Loop(screen, commands, ALIASES)
+        if before is not None:
+            await before(screen)
         if read.interactive:
             await _greet(api, screen)
         return await loop.run(read)
