@@ -268,17 +268,29 @@ class Authentication:
         # Whatever page a developer opens may connect.
         return session.locality is not Locality.FOREIGN_PAGE
 
-    def check_command(self, session: Session, command: str) -> None:
+    def check_command(self, session: Session, command: str, *, ours: bool = False) -> None:
         """Raises PeerFault: `forbidden` where the session's proof doesn't cover the command, `unauthorized` where there
-        has to be one and is none (a worker has shown its key instead), `rate_limited` for more than a quota allows."""
+        has to be one and is none (a worker has shown its key instead), `rate_limited` for more than a quota allows.
+        `ours`: the gateway answers it, so that it is as open as its connections, and not as its requesters."""
         if self.limit is not None:
             self.limit(session)
         if session.worker is None:
             self._check_denied(session)
-        if session.proof is None and self.rules.mode == "required" and session.worker is None:
-            self._check_key_of(session, "request")
+        if session.proof is None and session.worker is None:
+            if self.rules.mode == "required":
+                self._check_key_of(session, "request")
+            elif not ours:
+                self._check_open(session)
         if session.proof is not None and not session.proof.may_use(command):
             raise PeerFault(ErrorCode.FORBIDDEN, "The token doesn't allow this command.", field="command")
+
+    def _check_open(self, session: Session) -> None:
+        """A command for workers, by a connection that has proven nothing: whatever its dialect, it is a requester."""
+        try:
+            self._check_requester(None, session.key)
+        except PeerFault as fault:
+            # The connection may go on with what it is otherwise.
+            raise PeerFault(fault.code, fault.message) from None
 
     def _check_key_of(self, session: Session, scope: Scope) -> None:
         """Where something has to be proven and there is no token: an API key with this scope will do."""

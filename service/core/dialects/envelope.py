@@ -373,8 +373,9 @@ class EnvelopeHandler:
     def _request(self, session: Session, envelope: wire.Envelope) -> None:
         call = wire.call_of(envelope)
         msg_id = envelope.msg_id or self._msg_id()
-        self._authentication.check_command(session, call.action)
-        if call.action not in self._actions:
+        ours = call.action in self._actions
+        self._authentication.check_command(session, call.action, ours=ours)
+        if not ours:
             self._dispatcher.submit(session, msg_id, call.action, call.params, timeout=call.timeout)
             return
         reply: Reply[object] = Reply(partial(self._on_result, session, msg_id))
