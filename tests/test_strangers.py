@@ -14,8 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.core.connections.test_admission import refusal
-from tests.fakes import handshake, stage
+from tests.fakes import handshake, refusal, stage
 from tests.gateways import Running, gateway
 from tests.tokens.signing import SECRET, token
 
@@ -72,7 +71,7 @@ def last_words(url: str, **message: Any) -> tuple[list[Any], int | None]:
             while True:
                 told.append(hear(socket))
         except ConnectionClosed as end:
-            return told, end.rcvd and end.rcvd.code
+            return told, None if end.rcvd is None else end.rcvd.code
 
 
 @pytest.mark.live
