@@ -14,6 +14,7 @@ Only this module and the entry points see the whole settings object.
 """
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ import trio
 from quart_trio import QuartTrio
 
 from portico.version import VERSION
+from service.audit import AuditLog, every_line
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, EventRules, EventsOfDeployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
@@ -55,7 +57,7 @@ from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
-from service.log_writer import say, writer_for
+from service.log_writer import LogWriter, say, writer_for
 from service.observe import LogJournal, event_of, make_log
 from service.outgoing.network import public_and
 from service.outgoing.post import Poster
@@ -123,6 +125,8 @@ class Node:
         self.settings = settings
         self._log_writer = writer_for(sys.stderr)
         self.log = make_log(settings.log_format, settings.log_level, writer=self._log_writer)
+        self._audit_file = _audit_file(settings)
+        self.audit = self._audit_log()
         self.state = "starting"
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
@@ -145,6 +149,7 @@ class Node:
             backplane=self.deployment.backplane,
             login_store=self.deployment.login_store,
             revocations=self.deployment.revocations,
+            audit=self.audit,
             tokens=None if self.keys is None else self.keys.verifier,
             connect_hook=self.connect_hook,
             event_log=self.deployment.events,
@@ -285,6 +290,12 @@ class Node:
 
     def _present(self) -> list[BackEndEvent]:
         return self.gateway.events.present()
+
+    def _audit_log(self) -> AuditLog | None:
+        if self.settings.audit_log == "off":
+            return None
+        writer = self._audit_file or self._log_writer
+        return AuditLog(every_line(make_log("json", "info", writer=writer).info), now=time.monotonic)
 
     def _publish(self, publication: Publication, reply: Reply[object]) -> None:
         self.gateway.backplane.publish(publication, reply)
@@ -452,6 +463,10 @@ class Node:
     async def _end(self) -> None:
         self._stop.set()
         self.log.info("stopped", node=self.deployment.backplane.node)
+        if self.audit is not None:
+            self.audit.flush()
+        if self._audit_file is not None:
+            self._audit_file.finish()
         if self._log_writer is not None:
             self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
 
@@ -516,6 +531,8 @@ class Node:
     async def _tick(self) -> None:
         while True:
             self.gateway.tick()
+            if self.audit is not None:
+                self.audit.tick()
             self._announce()
             self.deployment.forget_old()
             await trio.sleep(TICK)
@@ -562,6 +579,7 @@ class Node:
         self._announce()
         seconds = self.settings.drain_seconds
         self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
+        self.gateway.audit.on_act("drain", connections=len(self.gateway.sessions), seconds=seconds)
         self.reactor.stop_accepting()
         await drain(self.gateway, seconds, lambda: self.reactor.websocket_count)
 
@@ -701,6 +719,16 @@ def _certificates(settings: Settings, log: Log) -> Certificates | None:
         return None
     files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     return Certificates(files, lambda: certificate_problems(*files), log)
+
+
+def _audit_file(settings: Settings) -> LogWriter | None:
+    """What writes to the file of the audit log; None where there is none. Raises StartError."""
+    if settings.audit_log in ("off", "stderr"):
+        return None
+    try:
+        return LogWriter(os.open(settings.audit_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        raise StartError(f"PORTICO_AUDIT_LOG: the file cannot be written to ({error.strerror}).") from None
 
 
 def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:

@@ -342,6 +342,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         journal = RecordingJournal()
         mine = {"random": random.Random(6 + number), **rules}
         tokens = mine.pop("tokens", None)
+        audit = mine.pop("audit", None)
         connect_hook = mine.pop("connect_hook", None)
         event_log = mine.pop("event_log", None)
         node = mine.pop("node", "node" if count == 1 else f"node-{number}")
@@ -357,6 +358,7 @@ def stages(count: int, **rules: Any) -> list[Stage]:
             connect_hook=connect_hook,
             revocations=revocations,
             event_log=event_log,
+            audit=audit,
         )
         made.append(Stage(gateway, clock, defer, journal, world))
     return made

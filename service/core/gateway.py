@@ -16,6 +16,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
 from .api_keys import ApiKey, ApiKeys
+from .audit import Audit, Unaudited
 from .back_end_events import BackEndEvents, EventLog
 from .cluster.backplane import Backplane
 from .cluster.cluster_messages import ClusterMessages
@@ -44,7 +45,7 @@ from .dispatch.remote_dispatch import RemoteDispatch
 from .hosts import HostPolicy
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
-from .proof import ConnectHook, Tokens
+from .proof import ConnectHook, Tokens, cause_of
 from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
@@ -106,9 +107,11 @@ class Gateway:
         connect_hook: ConnectHook | None = None,
         revocations: RevocationStore | None = None,
         event_log: EventLog | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.rules: Final = rules
         self.backplane: Final = backplane
+        self.audit: Final = audit or Unaudited()
         self._now = now
         self._wall = wall
         self._deadlines: DeadlineWheel[Session] = DeadlineWheel(0.1)
@@ -194,6 +197,7 @@ class Gateway:
             limits,
             self.api_keys,
             self.authentication,
+            self.audit,
             max_message_size=rules.max_message_size,
         )
 
@@ -330,7 +334,14 @@ class Gateway:
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
         self.counters.faults[session.handler.name, fault.code.value] += 1
+        if fault.close in (CloseCode.NOT_AUTHENTICATED, CloseCode.NOT_ALLOWED):
+            self.audit.on_refused(cause_of(fault), session.address)
         self._journal.on_fault(session, fault)
+
+    def on_key_refused(self, cause: str, address: str) -> None:
+        """An API key was refused to a caller by HTTP, or was missing."""
+        self.authentication.refused[cause] += 1
+        self.audit.on_refused(cause, address)
 
     def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""

@@ -56,6 +56,11 @@ class NotProven(PeerFault):
         self.cause: Final[Cause] = cause
 
 
+def cause_of(fault: PeerFault) -> str:
+    """Why somebody was refused, in one word, for metrics and the audit log."""
+    return fault.cause if isinstance(fault, NotProven) else fault.code.value
+
+
 class Tokens(Protocol):
     """Who checks tokens."""
 

@@ -7,7 +7,7 @@ know its key. Knows the keys only through the core's ApiKeys; never logs or repe
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from portico.wire.codes import ErrorCode
@@ -27,6 +27,13 @@ _PROBES: Final = frozenset({"/livez", "/readyz", "/api/health"})
 _ADDRESSES: Final = 20_000  # whose requests are counted at a time
 _VARY: Final = ("vary", "origin")
 _PREFLIGHT_SECONDS: Final = "600"
+
+
+OnRefused = Callable[[str, str], None]
+
+
+def _untold(cause: str, address: str) -> None:
+    """Where nobody asks."""
 
 
 class CallerRates:
@@ -61,8 +68,11 @@ class Access:
         *,
         production: bool,
         hosts: HostPolicy,
+        on_refused: OnRefused = _untold,
     ) -> None:
+        """`on_refused(cause, address)` is told of every key that is refused, or missing."""
         self._api_keys = api_keys
+        self._on_refused = on_refused
         self._origins = origins
         self._production = production
         self._hosts = hosts
@@ -84,7 +94,7 @@ class Access:
         if not self._origins.allows(head.headers.get("origin"), head.host):
             return _forbidden("Pages of this origin may not use this gateway (PORTICO_ALLOWED_ORIGINS).")
         if self._api_keys.configured:
-            return self._check_key(head.headers.get("authorization"), scope)
+            return self._check_key(head, scope)
         if self._production:
             return _forbidden("This route is closed until PORTICO_API_KEYS is set on the gateway.")
         if not _from_this_machine(head):
@@ -123,12 +133,15 @@ class Access:
         # What is sent back as a header must be one line of ASCII, whatever the allow-list says.
         return origin.isascii() and origin.isprintable() and self._origins.allows(origin, host)
 
-    def _check_key(self, authorization: str | None, scope: Scope) -> ApiKey | HttpAnswer:
+    def _check_key(self, head: HttpHead, scope: Scope) -> ApiKey | HttpAnswer:
+        authorization = head.headers.get("authorization")
         key = self._api_keys.in_header(authorization)
         if key is None:
+            self._on_refused("no_api_key" if authorization is None else "api_key", head.address)
             return _unauthorized(authorization)
         if key.may(scope):
             return key
+        self._on_refused("scope", head.address)
         named = f'Bearer realm="portico", error="insufficient_scope", scope="{scope}"'
         return fault_answer(lacks(scope), headers=[("www-authenticate", named)])
 

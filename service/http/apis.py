@@ -41,11 +41,11 @@ def whole_api(
         **discovery_handlers(parts.places, parts.wall),
         **health_handlers(parts),
         **openapi_handlers(VERSION),
-        **notifications_handlers(parts.publish, parts.counters, parts.quotas),
+        **notifications_handlers(parts.publish, parts.counters, parts.audit, parts.quotas),
         **logins_handlers(parts.logins),
         **requests_handlers(parts.dispatcher, parts.client_requests),
-        **clients_handlers(parts.presence),
-        **revocations_handlers(parts.revoking, parts.wall),
+        **clients_handlers(parts.presence, parts.audit),
+        **revocations_handlers(parts.revoking, parts.audit, parts.wall),
         **pages_handlers(parts.places, parts.wall),
     }
     return Api(

@@ -6,6 +6,7 @@ from msgspec.structs import asdict
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.core.audit import Audit
 from service.core.connections import presence
 from service.core.connections.presence import FILTERS, Page, Presence
 from service.core.ports import HttpAnswer
@@ -19,7 +20,7 @@ MAX_LIMIT: Final = 1000
 _PAGING: Final = ("limit", "offset")
 
 
-def clients_handlers(everybody: Presence) -> dict[str, Handler]:
+def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, Handler]:
     """The handlers of this module, by operation."""
 
     def listed(request: Request) -> Answering:
@@ -49,6 +50,10 @@ def clients_handlers(everybody: Presence) -> dict[str, Handler]:
         client_id = request.parameters["client_id"]
 
         def answer(kicked: presence.Kicked) -> HttpAnswer:
+            if kicked.connections:
+                audit.on_act(
+                    "kick", request.caller, request.head.address, client_id=client_id, connections=kicked.connections
+                )
             if not kicked.connections:
                 if kicked.missing is not None:
                     raise PeerFault(ErrorCode.UNAVAILABLE, "Not all nodes have answered; try again in a moment.")

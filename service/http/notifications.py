@@ -17,6 +17,8 @@ from msgspec import Raw
 from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from portico.wire.messages import Target
+from service.core.audit import Audit
 from service.core.cluster.backplane import Publication, Published
 from service.core.counters import Counters
 from service.core.ports import HttpAnswer
@@ -45,9 +47,15 @@ class _Publisher:
     """
 
     def __init__(
-        self, publish: Publish, counters: Counters, started: float, check: Callable[[Publication], None] | None = None
+        self,
+        publish: Publish,
+        counters: Counters,
+        on_pushed: Callable[[Target, int], None],
+        started: float,
+        check: Callable[[Publication], None] | None = None,
     ) -> None:
         self._publish = publish
+        self._on_pushed = on_pushed
         self._check = check
         self._latency = counters.push_latency
         self._started = started
@@ -69,6 +77,7 @@ class _Publisher:
             else:
                 results[place] = Receipt(result.id, result.stream, result.offset, result.matched, result.queued)
                 self._latency.observe(monotonic() - self._started)
+                self._on_pushed(order.target, result.queued)
             if self._heard is not None and not self._unheard:
                 self._heard.set()
 
@@ -99,9 +108,11 @@ class _Publisher:
                 await self._heard.wait()
 
 
-def notifications_handlers(publish: Publish, counters: Counters, quotas: Quotas | None = None) -> dict[str, Handler]:
-    """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency;
-    `quotas`: of pushes, if there are any."""
+def notifications_handlers(
+    publish: Publish, counters: Counters, audit: Audit, quotas: Quotas | None = None
+) -> dict[str, Handler]:
+    """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency,
+    `audit` is told who pushed to whom; `quotas`: of pushes, if there are any."""
 
     def check(address: str, order: Publication) -> None:
         if quotas is not None:
@@ -111,7 +122,7 @@ def notifications_handlers(publish: Publish, counters: Counters, quotas: Quotas 
     def notify(request: Request) -> Answering:
         request.check_query()
         limit = None if quotas is None else partial(check, request.head.address)
-        publisher = _Publisher(publish, counters, monotonic(), limit)
+        publisher = _Publisher(publish, counters, partial(audit.on_push, request.caller), monotonic(), limit)
         if request.body.lstrip()[:1] == b"[":
             return _publish_batch(publisher, request.body, counters)
         publisher.publish(request.body, check_numbers=True)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from service.core.audit import Audit
 from service.core.cluster.discovery import Places
 from service.core.connections.presence import Presence
 from service.core.connections.revoking import Revoking
@@ -38,6 +39,7 @@ class Parts:
     dispatcher: Dispatcher
     client_requests: ClientRequests
     revoking: Revoking
+    audit: Audit
     access: Access
     counters: Counters
     places: Places
@@ -60,11 +62,13 @@ def parts_of(
         dispatcher=gateway.dispatcher,
         client_requests=gateway.client_requests,
         revoking=gateway.revoking,
+        audit=gateway.audit,
         access=Access(
             gateway.api_keys,
             gateway.admission_control.origins,
             production=gateway.rules.production,
             hosts=gateway.admission_control.hosts,
+            on_refused=gateway.on_key_refused,
         ),
         counters=gateway.counters,
         places=places,

@@ -8,6 +8,7 @@ import msgspec
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name
+from service.core.audit import Audit
 from service.core.connections.revoking import Revoking
 from service.core.ports import HttpAnswer, Wall
 from service.core.revocations import Kind, Revocation
@@ -25,7 +26,7 @@ _new = msgspec.json.Decoder(NewRevocation)
 _NAMED: Final[tuple[Kind, ...]] = ("user_id", "token_id", "tenant")
 
 
-def revocations_handlers(revoking: Revoking, wall: Wall) -> dict[str, Handler]:
+def revocations_handlers(revoking: Revoking, audit: Audit, wall: Wall) -> dict[str, Handler]:
     """The handlers of this module, by operation."""
 
     def revoke(request: Request) -> Answering:
@@ -33,6 +34,15 @@ def revocations_handlers(revoking: Revoking, wall: Wall) -> dict[str, Handler]:
         revocation = _revocation(decode(_new, request.body), wall())
 
         def kept(_: None) -> HttpAnswer:
+            named = {} if revocation.kind == "all" else {revocation.kind: revocation.value}
+            audit.on_act(
+                "revocation",
+                request.caller,
+                request.head.address,
+                issued_before=revocation.issued_before,
+                expires_at=revocation.expires_at,
+                **named,
+            )
             return json_answer(201, _view(revocation))
 
         return when_answered(lambda done: revoking.revoke(revocation, done), kept)

@@ -459,6 +459,7 @@ Quotas = Annotated[
 ]
 OptionalText = Annotated[str | None, BeforeValidator(_text), Form("a text")]
 KeyFile = Annotated[str | None, BeforeValidator(_file), Form("the path of a file")]
+AuditTarget = Annotated[str, BeforeValidator(_file), Form("stderr, off, or the path of a file")]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules), Form("names of Python modules, separated by commas")]
 WebSocketUrl = Annotated[str | None, BeforeValidator(_url(_WEBSOCKET_URL, ("ws", "wss"))), Form(_WEBSOCKET_URL)]
 OptionalHttpUrl = Annotated[str | None, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]

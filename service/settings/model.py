@@ -433,6 +433,14 @@ class Values(BaseSettings):
         False,
     )
 
+    audit_log: forms.AuditTarget = setting(
+        LOGS,
+        'Where the audit log goes: stderr, beside the other lines and marked `"log": "audit"`; off; or the path of a '
+        "file that is appended to. It has kicks, revocations, pushes by key, refused keys and tokens, and drains.",
+        derive=defaults.by_environment("off", "stderr"),
+        shown="off in development, stderr in production",
+    )
+
     history_length: forms.Positive = setting(OTHERS, "Durable events that are kept for each stream, at most.", 1000)
     history_ttl: forms.Seconds = setting(OTHERS, "How long a durable event is kept, in seconds, at most.", 86400.0)
     redis_host: forms.OptionalHost = setting(OTHERS, "The host of Redis, if `REDIS_URL` is unset.")

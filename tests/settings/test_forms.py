@@ -89,6 +89,7 @@ REFUSALS = [
         {"PORTICO_API_KEYS": "shop publish+all sha256:" + "0" * 64},
         "has a key (number 1) that has a scope that does not",
     ),
+    ({"PORTICO_AUDIT_LOG": "\0"}, "PORTICO_AUDIT_LOG must be the path of a file"),
     ({"PORTICO_API_KEYS_FILE": "\0"}, "PORTICO_API_KEYS_FILE must be the path of a file"),
     ({"WEBSOCKET_HANDSHAKE_KEY": "short"}, "WEBSOCKET_HANDSHAKE_KEY is too short: use 16 characters or more"),
     ({"WEBSOCKET_HANDSHAKE_KEY": "\udcff" * 16}, "WEBSOCKET_HANDSHAKE_KEY must be UTF-8 text."),

@@ -87,6 +87,7 @@ DEVELOPMENT_DEFAULTS = {
     "h2c": False,
     "allowed_hosts": None,
     "access_log": False,
+    "audit_log": "off",
     "history_length": 1000,
     "history_ttl": 86400.0,
     "node_lease": 5.0,
@@ -116,6 +117,7 @@ PRODUCTION_DEFAULTS = DEVELOPMENT_DEFAULTS | {
     "max_bytes_per_second": 4194304,
     "drain_seconds": 20.0,
     "log_format": "json",
+    "audit_log": "stderr",
 }
 
 

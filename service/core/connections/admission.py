@@ -18,6 +18,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
 from ..api_keys import ApiKeys
+from ..audit import Audit
 from ..hosts import HostPolicy, host_of
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
@@ -187,6 +188,7 @@ class AdmissionControl:
         limits: ConnectionLimits,
         api_keys: ApiKeys,
         authentication: Authentication,
+        audit: Audit,
         *,
         max_message_size: int,
     ) -> None:
@@ -195,6 +197,7 @@ class AdmissionControl:
         self.limits: Final = limits
         self._api_keys = api_keys
         self._authentication = authentication
+        self._audit = audit
         self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
         self._paths: dict[str, Entrance] = {
@@ -254,8 +257,10 @@ class AdmissionControl:
         try:
             proof = self._authentication.of_handshake(handshake, entrance.dialect, user_id, key)
         except NotProven as fault:
+            self._audit.on_refused(fault.cause, handshake.address)
             return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
         except PeerFault as fault:
+            self._audit.on_refused(fault.code.value, handshake.address)
             return _refuse(403, fault.code, fault.message)
         presented = self._authentication.presented(handshake, proof, key)
         looked_at = proof is not None or presented is not None
