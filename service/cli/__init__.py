@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "clients": "people:clients",
     "workers": "people:workers",
     "kick": "people:kick",
+    "tail": "tail:tail",
     "status": "people:status",
     "token": "token:token",
     "completion": "completion:completion",

@@ -14,12 +14,13 @@ from ..outcomes import explain, run
 from ..people import clients, kick, status, workers
 from ..pushing import broadcast, login, logins, logout, push, request, send
 from ..screen import Screen, cell
+from ..tail import tail
 from .ids import Ids
 from .loop import Command, Loop
 from .terminal import open_lines
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
-    clients, workers, send, push, broadcast, kick, request, login, logins, logout, status,
+    clients, workers, send, push, broadcast, kick, tail, request, login, logins, logout, status,
 )  # fmt: skip
 ALIASES: Final[Mapping[str, str]] = {"list": "clients", "stats": "status"}
 

@@ -1,0 +1,128 @@
+"""`portico tail`: what passes through the gateway, as it passes: server-sent events, whose data is JSON.
+
+Filters are applied here, to what the gateway sends: it is a sample where much passes.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import click
+import httpx
+import msgspec
+
+from portico.client.errors import Unreachable
+from portico.publisher import calls
+from portico.publisher.answers import Came, Refused, read_object
+from portico.wire.safe_text import safe_text
+
+from .api import Api
+from .operation import Asked, operation
+from .outcomes import UNREACHABLE
+from .screen import json_text, moment
+
+PATH: Final = "/api/events"
+LONGEST_LINE: Final = 16 << 20
+"""Bytes of one event; more ends the tail."""
+_TOLD: Final = ("id", "event", "timestamp", "node")
+
+
+@operation("tail")
+@click.argument("filters", metavar="[FILTER]...", nargs=-1)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.")
+async def tail(asked: Asked, filters: tuple[str, ...], count: int | None) -> int:
+    """What passes, as it passes, until Ctrl-C.
+
+    \b
+    tail event=registered user_id=u1     events that have exactly these
+    tail ann cart                        both words anywhere in the event
+
+    Where much passes it is a sample.
+    """
+    wanted = [Filter(one) for one in filters]
+    left = count
+    async for event in _events(asked.api):
+        if not all(one.holds(event) for one in wanted):
+            continue
+        asked.screen.answer(event, event_text(event))
+        if left is not None:
+            left -= 1
+            if not left:
+                return 0
+    asked.screen.complain(
+        "the gateway has ended the events: it restarts, or a proxy in between lets nothing stand long"
+    )
+    return UNREACHABLE
+
+
+class Filter:
+    """`name=value`: a field of the event is exactly this; any other word: it is somewhere in the event."""
+
+    def __init__(self, text: str) -> None:
+        self._name, sign, self._value = text.partition("=")
+        self._word = "" if sign else text.casefold()
+
+    def holds(self, event: Mapping[str, Any]) -> bool:
+        """Whether the event is wanted; of a client's message, its fields count as well."""
+        if self._word:
+            return self._word in json_text(event).casefold()
+        found = event.get(self._name)
+        if found is None and isinstance(message := event.get("message"), dict):
+            found = message.get(self._name)
+        return found == self._value if isinstance(found, str) else json_text(found) == self._value
+
+
+def event_text(event: Mapping[str, Any]) -> str:
+    """An event for people: when, what, and the rest as JSON."""
+    rest = {name: value for name, value in event.items() if name not in _TOLD and value is not None}
+    at, what = moment(event.get("timestamp")), safe_text(str(event.get("event")))
+    return f"{at}  {what:<14}  {json_text(rest)}"
+
+
+async def _events(api: Api) -> AsyncGenerator[dict[str, Any], None]:
+    """The events, until the gateway ends them. Raises Refused or Unreachable."""
+    try:
+        # What is asked for comes whenever it comes.
+        timeout = httpx.Timeout(10.0, read=None)
+        headers = {"accept": "text/event-stream"}
+        async with api.http.stream("GET", api.base_url + PATH, headers=headers, timeout=timeout) as answer:
+            if answer.status_code != 200:
+                _refuse(Came(answer.status_code, await answer.aread()))
+            async with aclosing(_data(answer.aiter_bytes())) as found:
+                async for data in found:
+                    try:
+                        event = msgspec.json.decode(data)
+                    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                        continue
+                    if isinstance(event, dict):
+                        yield event
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise calls.unreachable(api.base_url, error, 1) from error
+
+
+def _refuse(came: Came) -> None:
+    try:
+        read_object(came)
+    except Refused as refused:
+        if came.status == 404:
+            raise Refused(404, refused.code, "This gateway has no live events: it is of an earlier version.") from None
+        raise
+    raise Refused(came.status, "internal", "The answer is no stream of events.")
+
+
+async def _data(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The data of each event (HTML standard, section 9.2.6); the other fields say nothing that is not in it."""
+    waiting = b""
+    data: list[bytes] = []
+    async for part in parts:
+        # By bytes: in JSON there may be characters that Python takes for line ends.
+        *lines, waiting = (waiting + part).split(b"\n")
+        if len(waiting) > LONGEST_LINE:
+            raise Unreachable("An event of the gateway's is longer than any should be.")
+        for line in lines:
+            line = line.removesuffix(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data.clear()
