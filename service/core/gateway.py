@@ -42,6 +42,7 @@ from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
 from .dispatch.model import Outcome, Request
 from .dispatch.remote_dispatch import RemoteDispatch
+from .event_tail import EventTail
 from .hosts import HostPolicy
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
@@ -123,6 +124,7 @@ class Gateway:
             event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
         )
         self.cluster_messages = ClusterMessages(backplane, self, now=now, make_id=make_id)
+        self.event_tail = EventTail(self.cluster_messages, self.events, now=now)
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
         self.logins = Logins(login_store, users, now=now, wall=wall, make_id=make_id)
@@ -393,6 +395,7 @@ class Gateway:
         self.dispatcher.expire_requests(now)
         self.logins.expire(now)
         self.cluster_messages.tick()
+        self.event_tail.tick()
         self._positions.tick()
         self.authentication.tick()
         self.revoking.tick()

@@ -12,7 +12,7 @@ its body is looked at; a bug is counted, told to `on_error`, and answered with 5
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from portico.wire.codes import ErrorCode
@@ -22,6 +22,7 @@ from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
 from .access import Access, CallerRates
 from .answers import fault_answer
+from .events import Streams
 from .request import Handler, Request, read_query
 from .table import Route
 
@@ -60,6 +61,7 @@ class Api:
         otherwise: HttpAnswer | None = None,
         rates: CallerRates | None = None,
         access_log: AccessLog | None = None,
+        streams: Streams | None = None,
     ) -> None:
         """`handlers` by operation, one for each route. `on_error`: unless given, bugs are logged. `otherwise`: the
         answer to whatever no route is for; without one an unknown path is somebody else's, and another method 405.
@@ -70,6 +72,7 @@ class Api:
         self._otherwise = otherwise
         self._rates = rates
         self._access_log = access_log
+        self._streams = streams or {}
         self.waiting = 0
         """Requests whose handlers wait now."""
         self._paths: dict[str, dict[str, _Endpoint]] = {}
@@ -110,7 +113,19 @@ class Api:
         found = None if endpoint.scope is None else self.access.check(head, endpoint.scope)
         if isinstance(found, HttpAnswer):
             return Call(self, head, None, parameters, found)
-        return Call(self, head, endpoint, parameters, caller=None if found is None else found.name)
+        call = Call(self, head, endpoint, parameters, caller=None if found is None else found.name)
+        if endpoint.stream and head.method == "GET" and call.may_begin:
+            return None  # whoever calls serves no streams, or asks for it by `stream`
+        return call
+
+    def stream(self, head: HttpHead) -> AsyncGenerator[bytes] | None:
+        """The pieces of the endless answer to this request, for which `call` has no answer; None where it is none of
+        ours."""
+        endpoint = self._paths.get(head.path, {}).get(head.method)
+        if endpoint is None or not endpoint.stream or head.method != "GET":
+            return None
+        request = Request(head, {}, read_query(head.query) if head.query else {})
+        return self._streams[endpoint.operation](request)
 
     def not_found(self, head: HttpHead) -> "Call":
         """What answers a request for which there is no route."""
@@ -169,11 +184,12 @@ class Api:
 
 
 class _Endpoint:
-    __slots__ = ("body_limit", "handler", "operation", "scope")
+    __slots__ = ("body_limit", "handler", "operation", "scope", "stream")
 
     def __init__(self, route: Route, handler: Handler) -> None:
         self.operation = route.operation
         self.scope = route.scope
+        self.stream = route.stream
         self.body_limit = route.body_limit
         self.handler = handler
 
@@ -224,6 +240,16 @@ class Call:
     def outdated(self) -> bool:
         """Whether the API keys have changed since."""
         return self._version != self._api.access.version
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the handler of a stream lets it begin; else it answers why not."""
+        assert self._endpoint is not None
+        try:
+            self._endpoint.handler(self._request)
+        except Exception:
+            return False
+        return True
 
     def answer(self, body: bytes) -> HttpAnswer | Awaitable[HttpAnswer]:
         """The answer, for a body of at most `body_limit` bytes. Never raises; an awaitable may be cancelled, which

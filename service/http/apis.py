@@ -13,6 +13,7 @@ from .answers import text_answer
 from .api import AccessLog, Api, OnError
 from .clients import clients_handlers
 from .discovery import discovery_handlers
+from .events import events_handlers, events_streams
 from .health import health_handlers
 from .logins import logins_handlers
 from .notifications import notifications_handlers
@@ -45,6 +46,7 @@ def whole_api(
         **logins_handlers(parts.logins),
         **requests_handlers(parts.dispatcher, parts.client_requests),
         **clients_handlers(parts.presence, parts.audit),
+        **events_handlers(parts.event_tail),
         **revocations_handlers(parts.revoking, parts.audit, parts.wall),
         **pages_handlers(parts.places, parts.wall),
     }
@@ -56,6 +58,7 @@ def whole_api(
         on_error,
         rates=rates,
         access_log=access_log,
+        streams=events_streams(parts.event_tail),
     )
 
 

@@ -8,7 +8,8 @@ answers and closes while the client still sends makes the client see a reset ins
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -28,6 +29,7 @@ from service.core.proof import Proof
 
 from .answers import fault_answer
 from .api import Api, Call
+from .events import HEADERS as STREAM_HEADERS
 
 _SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
 
@@ -100,7 +102,11 @@ class _Connection(TrioASGIHTTPConnection):
         started = time.perf_counter()
         call = api.over_rate(head) or api.call(head)
         if call is None:
-            await super().__call__(receive, send)
+            pieces = api.stream(head)
+            if pieces is None:
+                await super().__call__(receive, send)
+            else:
+                await self._stream(head, pieces, receive, send)
             return
         body = await _read_body(head, call, receive)
         answer = await _answer(call, body, receive) if isinstance(body, bytes) else body
@@ -110,6 +116,21 @@ class _Connection(TrioASGIHTTPConnection):
             # Over HTTP/2 a client that opens no window for it would keep the connection for ever.
             with trio.move_on_after(_SEND_SECONDS):
                 await _send(send, head.method, answer)
+
+    async def _stream(self, head: AsgiHead, pieces: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
+        """An answer that ends when the caller hangs up, or takes nothing for _SEND_SECONDS."""
+        headers = [
+            (n.encode("latin1"), v.encode("latin1")) for n, v in (*STREAM_HEADERS, *self.app.api.access.cors(head))
+        ]
+        async with aclosing(pieces), trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at_hang_up, receive, nursery.cancel_scope)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            async for piece in pieces:
+                with trio.move_on_after(_SEND_SECONDS) as patience:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if patience.cancelled_caught:
+                    break
+            nursery.cancel_scope.cancel()
 
 
 class _App(QuartTrio):

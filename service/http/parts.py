@@ -16,6 +16,7 @@ from service.core.connections.revoking import Revoking
 from service.core.counters import Counters, Metric
 from service.core.dialects.client_requests import ClientRequests
 from service.core.dispatch.dispatcher import Dispatcher
+from service.core.event_tail import EventTail
 from service.core.gateway import Gateway
 from service.core.ports import Wall
 from service.core.push.logins import Logins
@@ -38,6 +39,7 @@ class Parts:
     presence: Presence
     dispatcher: Dispatcher
     client_requests: ClientRequests
+    event_tail: EventTail
     revoking: Revoking
     audit: Audit
     access: Access
@@ -61,6 +63,7 @@ def parts_of(
         presence=gateway.presence,
         dispatcher=gateway.dispatcher,
         client_requests=gateway.client_requests,
+        event_tail=gateway.event_tail,
         revoking=gateway.revoking,
         audit=gateway.audit,
         access=Access(

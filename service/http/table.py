@@ -51,7 +51,7 @@ class Route:
     """One operation. `answers`: the form of the body by status, None where it isn't JSON. `scope`: what the API key of
     a back end must have; None: open to everybody.
     `body_limit`: bytes that a request's body may have; 0 where none is read. `on_ports`: also answered on the ports
-    for WebSockets."""
+    for WebSockets; `stream`: its answer never ends, so that it is served by ASGI."""
 
     operation: str
     method: str
@@ -63,6 +63,7 @@ class Route:
     query: tuple[Query, ...] = ()
     body_limit: int = 0
     on_ports: bool = False
+    stream: bool = False
 
     @property
     def open(self) -> bool:
@@ -219,6 +220,22 @@ ROUTES: Final = (
         "Close all connections of a client, on every node, with code 4010.",
         {200: forms.Kicked, 404: forms.Refusal, 503: forms.Refusal},
         scope="clients:kick",
+    ),
+    Route(
+        "streamEvents",
+        "GET",
+        "/api/events",
+        "What passes, as it passes: a stream of server-sent events, sampled.",
+        {200: None},
+        query=(
+            Query("event", "only these, separated by commas"),
+            Query("user_id", "only events of this user"),
+            Query("client_id", "only events of this client"),
+            Query("node", "only events of this node"),
+            Query("sample", "the share of them that is sent", {"type": "number", "default": 1}),
+        ),
+        scope="clients:read",
+        stream=True,
     ),
     Route(
         "listWorkers",

@@ -1,0 +1,105 @@
+"""Event tail: what passes in the deployment, as it passes, for people who look: sampled, and never in anybody's way.
+
+A node that somebody looks at asks all others to be told; they tell it for WANTED seconds, unless it asks again. Where
+nobody looks no event is made for it. What other nodes tell is at most PER_SECOND events a second of each, the first of
+each second; the rest is left out and counted.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from .back_end_events import BackEndEvent, BackEndEvents
+from .cluster.cluster_messages import ClusterMessages
+from .ports import Monotonic
+
+WANT: Final = "events_wanted"
+"""A message: this node wants to be told what passes."""
+TOLD: Final = "event"
+"""A message: one event."""
+WANTED: Final = 15.0
+AGAIN: Final = 5.0
+PER_SECOND: Final = 200
+
+Listener = Callable[[str, BackEndEvent], None]
+"""Is told of an event, and of the node that it comes from. Must not wait."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(BackEndEvent).decode
+
+
+class EventTail:
+    """One node's part."""
+
+    def __init__(self, cluster_messages: ClusterMessages, events: BackEndEvents, *, now: Monotonic) -> None:
+        self._cluster_messages = cluster_messages
+        self._events = events
+        self._now = now
+        self._listeners: dict[Listener, None] = {}
+        self._wanted: dict[str, float] = {}  # nodes that want to be told, until when
+        self._ask_at = float("-inf")
+        self._second = 0
+        self._told = 0
+        self.left_out = 0
+        cluster_messages.on(WANT, lambda node, _: self._on_wanted(node))
+        cluster_messages.on(TOLD, lambda node, body: self._tell_here(node, _decode(body)))
+
+    @property
+    def listeners(self) -> int:
+        """How many look here."""
+        return len(self._listeners)
+
+    def follow(self, listener: Listener) -> Callable[[], None]:
+        """Tell a listener what passes, until what is returned is called."""
+        self._listeners[listener] = None
+        self._ask_at = float("-inf")
+        self.tick()
+
+        def stop() -> None:
+            self._listeners.pop(listener, None)
+            self._settle()
+
+        return stop
+
+    def tick(self) -> None:
+        """To be called every 100 ms or so."""
+        if not self._listeners and not self._wanted:
+            return
+        now = self._now()
+        if self._listeners and now >= self._ask_at:
+            self._ask_at = now + AGAIN
+            self._cluster_messages.backplane.tell_all(WANT, b"")
+        self._wanted = {node: until for node, until in self._wanted.items() if until > now}
+        self._settle()
+
+    def _on_wanted(self, node: str) -> None:
+        self._wanted[node] = self._now() + WANTED
+        self._settle()
+
+    def _settle(self) -> None:
+        """Hear of this node's events, or no more."""
+        wants, taps = bool(self._listeners or self._wanted), self._events.taps
+        if wants and self._on_event not in taps:
+            taps.append(self._on_event)
+        elif not wants and self._on_event in taps:
+            taps.remove(self._on_event)
+
+    def _on_event(self, event: BackEndEvent) -> None:
+        self._tell_here(self._cluster_messages.backplane.node, event)
+        if not self._wanted:
+            return
+        second = int(self._now())
+        if second != self._second:
+            self._second, self._told = second, 0
+        self._told += 1
+        if self._told > PER_SECOND:
+            self.left_out += 1
+            return
+        body = _encode(event)
+        for node in self._wanted:
+            self._cluster_messages.backplane.tell(node, TOLD, body)
+
+    def _tell_here(self, node: str, event: BackEndEvent) -> None:
+        for listener in list(self._listeners):
+            listener(node, event)

@@ -1,0 +1,116 @@
+"""Events: `GET /api/events`, a live tail of what passes in the deployment, as server-sent events.
+
+Filters, all of which must hold, and a share that is sampled. For a reader that is slow at most QUEUE events wait: what
+doesn't fit is left out, and it is told how many these were. Nothing is kept for those who come later: what must not
+be missed is a webhook's, or the stream's in Redis. Source: HTTP API reference, "What passes".
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from random import Random
+from typing import Final
+
+import trio
+
+from portico.wire.codes import ErrorCode
+from portico.wire.faults import PeerFault
+from service.core.back_end_events import EVENTS, BackEndEvent
+from service.core.event_tail import EventTail
+from service.core.ports import HttpAnswer
+
+from .answers import NOT_KEPT
+from .request import Handler, Request
+
+QUEUE: Final = 1000
+BEAT: Final = 15.0
+"""Seconds after which a comment is sent where nothing passes, so that proxies don't cut the stream."""
+MAX_LISTENERS: Final = 50
+FILTERS: Final = ("event", "user_id", "client_id", "node")
+PARAMETERS: Final = (*FILTERS, "sample")
+HEADERS: Final = (("content-type", "text/event-stream; charset=utf-8"), NOT_KEPT, ("x-accel-buffering", "no"))
+
+Streams = Mapping[str, Callable[[Request], AsyncGenerator[bytes]]]
+
+
+def events_handlers(tail: EventTail) -> dict[str, Handler]:
+    """The handlers of this module, by operation: they say whether a stream may begin, and answer HEAD."""
+
+    def stream(request: Request) -> HttpAnswer:
+        _wanted(request)
+        if tail.listeners >= MAX_LISTENERS:
+            sentence = f"{MAX_LISTENERS} look at the events of this node already; try again later."
+            raise PeerFault(ErrorCode.UNAVAILABLE, sentence)
+        return HttpAnswer(200, HEADERS, b"")
+
+    return {"streamEvents": stream}
+
+
+def events_streams(tail: EventTail) -> Streams:
+    """The bodies of those streams, by operation."""
+    return {"streamEvents": lambda request: _stream(tail, request)}
+
+
+def _wanted(request: Request) -> Callable[[str, BackEndEvent], bool]:
+    """Whether an event of a node is wanted. Raises PeerFault for a query that makes no sense."""
+    request.check_query(*PARAMETERS)
+    query = request.query
+    names = frozenset(filter(None, query.get("event", "").split(",")))
+    unknown = names - set(EVENTS)
+    if unknown:
+        raise PeerFault(ErrorCode.BAD_FIELD, f"The events are {', '.join(EVENTS)}.", field="event")
+    share = _share(query.get("sample"))
+    user, client, node_wanted = query.get("user_id"), query.get("client_id"), query.get("node")
+    chance = Random()
+
+    def wanted(node: str, event: BackEndEvent) -> bool:
+        return (
+            (not names or event.event in names)
+            and user in (None, event.user_id)
+            and client in (None, event.client_id)
+            and node_wanted in (None, node)
+            and (share >= 1 or chance.random() < share)
+        )
+
+    return wanted
+
+
+def _share(text: str | None) -> float:
+    if text is None:
+        return 1.0
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise PeerFault(ErrorCode.BAD_FIELD, "The sample is a share of the events: above 0, at most 1.", field="sample")
+    return share
+
+
+async def _stream(tail: EventTail, request: Request) -> AsyncGenerator[bytes]:
+    wanted = _wanted(request)
+    sender, receiver = trio.open_memory_channel[bytes](QUEUE)
+    left_out = 0
+
+    def listener(node: str, event: BackEndEvent) -> None:
+        nonlocal left_out
+        if not wanted(node, event):
+            return
+        try:
+            sender.send_nowait(
+                b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.event.encode(), event.body)
+            )
+        except trio.WouldBlock:
+            left_out += 1
+
+    stop = tail.follow(listener)
+    try:
+        yield b": what passes, as it passes\n\n"
+        while True:
+            piece = b": nothing passes\n\n"
+            with trio.move_on_after(BEAT):
+                piece = await receiver.receive()
+            if left_out:
+                piece += b'event: left_out\ndata: {"count":%d}\n\n' % left_out
+                left_out = 0
+            yield piece
+    finally:
+        stop()
