@@ -157,6 +157,8 @@ class Node:
         self.courier = _courier(settings, self.deployment.events, self.log)
         if self.courier is not None:
             self.gateway.counters.others.append(self.courier.metrics)
+        if self.deployment.events is not None:
+            self.gateway.counters.others.append(self._event_metrics)
         self.key_file = _api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
@@ -328,6 +330,11 @@ class Node:
 
     def _broke(self, error: Exception) -> None:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))
+
+    def _event_metrics(self) -> list[Metric]:
+        events = self.deployment.events
+        dropped = 0 if events is None else events.dropped
+        return [Metric("events_dropped", "Events for back ends that there was no room for.", dropped, counts=True)]
 
     def _log_metrics(self) -> list[Metric]:
         dropped = 0 if self._log_writer is None else self._log_writer.dropped
@@ -842,6 +849,7 @@ def _rules(settings: Settings) -> Rules:
         max_attempts=settings.max_attempts,
         strategy=settings.lb_strategy,
         relayed=settings.relay_types,
+        announce_others=settings.announce_others,
     )
 
 

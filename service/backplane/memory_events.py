@@ -1,7 +1,7 @@
 """MemoryEvents: the event log of a process that is alone, and its outbox. Everything ends with the process.
 
-Bounded: `kept` events wait to be delivered at most; with more the oldest are dropped and counted. Of dead letters
-DEAD_KEPT are kept.
+Bounded: `kept` events and MAX_BYTES of them wait to be delivered at most; with more the oldest are dropped and counted.
+Of dead letters DEAD_KEPT are kept.
 """
 
 from collections import OrderedDict, deque
@@ -16,6 +16,8 @@ from service.core.deadlines import DeadlineWheel
 from service.core.ports import Monotonic
 
 DEAD_KEPT: Final = 100
+MAX_BYTES: Final = 64 << 20
+"""Bytes of the events that wait; one of any size may."""
 
 
 class MemoryEvents:
@@ -42,6 +44,7 @@ class MemoryEvents:
         self._connections: dict[str, str | None] = {}
         self._offline: DeadlineWheel[str] = DeadlineWheel(0.1)
         self._entries: OrderedDict[str, Stored] = OrderedDict()
+        self._size = 0
         self._number = 0
         self._more = trio.Event()
         self.taps: list[Tap] = []
@@ -101,8 +104,10 @@ class MemoryEvents:
             tap(event)
         if not self._kept:
             return
-        if len(self._entries) >= self._kept:
-            self._entries.popitem(last=False)
+        self._size += len(event.body)
+        while self._entries and (len(self._entries) >= self._kept or self._size > MAX_BYTES):
+            _, oldest = self._entries.popitem(last=False)
+            self._size -= len(oldest.body)
             self.dropped += 1
         self._number += 1
         key = str(self._number)
@@ -146,7 +151,9 @@ class MemoryEvents:
         """These were delivered."""
         await trio.lowlevel.checkpoint()
         for key in keys:
-            self._entries.pop(key, None)
+            entry = self._entries.pop(key, None)
+            if entry is not None:
+                self._size -= len(entry.body)
 
     async def bury(self, entry: Stored, reason: str) -> None:
         """This one can't be."""

@@ -47,6 +47,7 @@ from .hosts import HostPolicy
 from .journal import ContainedJournal, Journal
 from .ports import UNDECIDED, Admission, Defer, Handshake, HttpAnswer, Monotonic, Peer, Wall
 from .proof import ConnectHook, Tokens, cause_of
+from .push.announcements import Announcements
 from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
@@ -88,6 +89,7 @@ class Rules:
     max_attempts: int = 3
     strategy: str = "least_loaded"
     relayed: Collection[str] = ()
+    announce_others: bool = False
     random: Random = field(default_factory=Random)
 
 
@@ -124,6 +126,9 @@ class Gateway:
             event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
         )
         self.cluster_messages = ClusterMessages(backplane, self, now=now, make_id=make_id)
+        self._announcements: Announcements | None = None
+        if rules.announce_others:
+            self._announcements = Announcements(self.hub, self.cluster_messages, self.events)
         self.event_tail = EventTail(self.cluster_messages, self.events, now=now)
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
@@ -332,6 +337,8 @@ class Gateway:
         self._journal.on_closed(session, code, reason, self._wall() - session.opened_at)
         if self.events.listening:
             self._contained(self.events.on_closed, session, code, reason)
+        if self._announcements is not None:
+            self._announcements.on_closed(session)
 
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
@@ -357,6 +364,8 @@ class Gateway:
         self._journal.on_registered(session)
         if self.events.listening:
             self._contained(self.events.on_registered, session)
+        if self._announcements is not None:
+            self._contained(self._announcements.on_registered, session)
 
     def _on_request_failed(self, request: Request, outcome: Outcome) -> None:
         if self.events.listening:

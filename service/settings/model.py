@@ -235,6 +235,13 @@ class Values(BaseSettings):
         "replace",
     )
 
+    announce_others: forms.Flag = setting(
+        ENTRY,
+        "Whether a user's other clients are told that one more has connected "
+        "(`user_connected_on_another_client`, `user_connected_on_another_node`), and back ends with them.",
+        False,
+    )
+
     outbound_limit: forms.Size = setting(
         LIMITS,
         "With more than this waiting for a connection that takes next to nothing for PORTICO_SLOW_SECONDS, it is "

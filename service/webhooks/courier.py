@@ -7,7 +7,8 @@ up when it is older than `give_up` seconds and was tried at least once: it goes 
 An answer's body is not looked at, and of no more than MAX_ANSWER bytes.
 
 One node of a deployment delivers at a time, the one that owns the outbox; another takes over where it stops, and may
-post again what was under way. At most WINDOW events are in memory, CONCURRENT are posted at a time.
+post again what was under way. At most WINDOW events are in memory, or WINDOW_BYTES and AT_ONCE more; CONCURRENT are
+posted at a time.
 """
 
 import random
@@ -24,6 +25,9 @@ from service.outgoing.post import NotPosted, Poster
 
 CONCURRENT: Final = 16
 WINDOW: Final = 1000
+WINDOW_BYTES: Final = 32 << 20
+AT_ONCE: Final = 20
+"""Events that are read at a time."""
 MAX_ANSWER: Final = 64 << 10
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 60.0
@@ -82,7 +86,7 @@ class Courier:
         self._log = log
         self._room: trio.CapacityLimiter
         self._lines: dict[str, deque[Stored]] = {}
-        self._in_window = 0
+        self._in_window = self._bytes = 0
         self._less = trio.Event()
         self._said_at = float("-inf")
         self.delivered = 0
@@ -106,7 +110,7 @@ class Courier:
             while True:
                 await self._outbox.own()
                 self._lines.clear()
-                self._in_window = 0
+                self._in_window = self._bytes = 0
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._outbox.keep)
                     await self._read_on(nursery)
@@ -118,17 +122,18 @@ class Courier:
         """Read, and have what was read delivered, as long as this node is the one that delivers."""
         after = ""
         while self._outbox.owned:
-            if self._in_window >= WINDOW:
+            if self._in_window >= WINDOW or self._bytes >= WINDOW_BYTES:
                 self._less = trio.Event()
                 await self._less.wait()
                 continue
-            entries = await self._outbox.read(after, min(100, WINDOW - self._in_window))
+            entries = await self._outbox.read(after, AT_ONCE)
             if not entries:
                 await self._outbox.wait()
                 continue
             after = entries[-1].key
             for entry in entries:
                 self._in_window += 1
+                self._bytes += len(entry.body)
                 line = self._lines.get(entry.order)
                 if line is None:
                     self._lines[entry.order] = line = deque([entry])
@@ -139,7 +144,7 @@ class Courier:
     async def _deliver_line(self, order: str, line: deque[Stored]) -> None:
         while line:
             await self._deliver(line[0])
-            line.popleft()
+            self._bytes -= len(line.popleft().body)
             self._in_window -= 1
             self._less.set()
         del self._lines[order]

@@ -101,6 +101,7 @@ REFUSALS = [
     ({"PORTICO_CONNECT_URL": "file:///who"}, "PORTICO_CONNECT_URL must be an http:// or https:// URL"),
     ({"PORTICO_CONNECT_URL": "http://a:b@shop/who"}, "PORTICO_CONNECT_URL must not hold a user name or password"),
     ({"PORTICO_CONNECT_HEADERS": "cookie, x y"}, "PORTICO_CONNECT_HEADERS has 'x y': write the name of a header"),
+    ({"PORTICO_ANNOUNCE_OTHERS": "maybe"}, "PORTICO_ANNOUNCE_OTHERS must be true or false"),
     ({"PORTICO_WEBHOOK_URL": "shop/hook"}, "PORTICO_WEBHOOK_URL must be an http:// or https:// URL"),
     ({"PORTICO_WEBHOOK_NETWORKS": "lan"}, "PORTICO_WEBHOOK_NETWORKS has 'lan': write an address or a network"),
     ({"PORTICO_WEBHOOK_OUTBOX": "0"}, "PORTICO_WEBHOOK_OUTBOX must be a whole number from 1 to 1000000"),

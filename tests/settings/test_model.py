@@ -40,6 +40,7 @@ DEVELOPMENT_DEFAULTS = {
     "connect_url": None,
     "connect_headers": ("authorization", "cookie", "origin", "sec-websocket-protocol", "user-agent"),
     "connect_timeout": 5.0,
+    "announce_others": False,
     "webhook_url": None,
     "webhook_networks": (ip_network("127.0.0.0/8"), ip_network("::1/128")),
     "webhook_timeout": 10.0,

@@ -42,12 +42,18 @@ def event(name: str, user: str | None = "ann", connection: str = "k1", number: i
 
 @asynccontextmanager
 async def delivering(
-    box: MemoryEvents, url: str, *, timeout: float = 20.0, give_up: float = 3600.0, private: bool = True
+    box: MemoryEvents,
+    url: str,
+    *,
+    timeout: float = 20.0,
+    give_up: float = 3600.0,
+    private: bool = True,
+    late: Callable[[], bool] = bool,
 ) -> AsyncIterator[Courier]:
     judge = public_and([ip_network("127.0.0.0/8")] if private else [])
     poster = Poster(url, judge, limit=1000, connections=4, keys=[KEY], agent="test")
     log = structlog.wrap_logger(structlog.ReturnLogger())
-    made = Courier(box, poster, timeout=timeout, give_up=give_up, wall=time.time, log=log)
+    made = Courier(box, poster, timeout=timeout, give_up=give_up, wall=lambda: time.time() + 1e6 * late(), log=log)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.run)
         with trio.fail_after(60):
@@ -124,7 +130,7 @@ async def test_a_receiver_that_never_accepts_gets_it_until_it_is_too_old(lie: An
     with back_end(lambda asked: lie) as server:
         box = outbox()
         box.append(event("message"))
-        async with delivering(box, server.url, timeout=0.2, give_up=0.5) as courier:
+        async with delivering(box, server.url, timeout=0.2, late=lambda: len(server.asked) >= 2) as courier:
             await until(lambda: courier.dead)
             await until(lambda: courier.idle)
         assert len(server.asked) >= 2
@@ -153,6 +159,17 @@ async def test_the_outbox_is_bounded() -> None:
         async with delivering(box, server.url) as courier:
             await until(lambda: courier.idle)
         assert bodies(server.asked) == [2, 3, 4]
+
+
+async def test_the_outbox_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.backplane.memory_events.MAX_BYTES", 1000)
+    box = outbox()
+    for number in range(100):
+        box.append(event("message", number=number))
+    assert 5 < box.waiting < 20
+    assert box.waiting + box.dropped == 100
+    await box.settle([entry.key for entry in await box.read("", 100)])
+    assert (box.waiting, box._size) == (0, 0)
 
 
 async def test_a_user_is_online_with_the_first_and_offline_after_the_last_connection() -> None:

@@ -6,9 +6,9 @@ append and what is known change in one script, so a `left` is told once, whoever
 nodes are a set; the first in it makes the user online, and after the last the user is offline once `offline_seconds`
 have passed.
 
-What a node can't append now, with Redis away, waits, MAX_UNWRITTEN events at most; with more the oldest are dropped and
-counted. An append whose answer was lost is made again, and counts once. If Redis has lost everything, the node says who
-is here before it goes on.
+What a node can't append now waits, with Redis away: MAX_UNWRITTEN events and MAX_UNWRITTEN_BYTES at most; with more the
+oldest are dropped and counted. An append whose answer was lost is made again, and counts once. If Redis has lost
+everything, the node says who is here before it goes on.
 
 The outbox is delivered by one node at a time, for as long as it keeps a key of its own alive.
 """
@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 import trio
 
-from service.core.back_end_events import BackEndEvent, Stored, Tap, order_of
+from service.core.back_end_events import LARGEST, BackEndEvent, Stored, Tap, order_of
 from service.redis.faults import Refusal, Unreachable
 from service.redis.resp import Word
 from service.redis.scripts import Ask
@@ -34,6 +34,7 @@ from .scripts import EVENTS_APPEND, EVENTS_OFFLINE, EVENTS_OWN
 BATCH: Final = 100
 BATCH_BYTES: Final = 1 << 20
 MAX_UNWRITTEN: Final = 20_000
+MAX_UNWRITTEN_BYTES: Final = 64 << 20
 AGAIN: Final = 0.25
 """Seconds between two tries while Redis is away."""
 OFFLINE_EVERY: Final = 0.25
@@ -71,6 +72,7 @@ class RedisEvents:
         self._present = present
         self._instance = ""
         self._unwritten: deque[BackEndEvent] = deque()
+        self._size = 0  # bytes of these
         self._written = 0  # under this instance
         self._stirred = trio.Event()
         self._writing = trio.Lock()
@@ -88,14 +90,15 @@ class RedisEvents:
         for tap in self.taps:
             tap(event)
         self._unwritten.append(event)
-        if len(self._unwritten) > MAX_UNWRITTEN:
-            self._drop()
+        self._size += len(event.body)
+        # Not the first ones: they may be on their way, and have their numbers.
+        while len(self._unwritten) > BATCH and (
+            len(self._unwritten) > MAX_UNWRITTEN or self._size > MAX_UNWRITTEN_BYTES + BATCH * LARGEST
+        ):
+            self._size -= len(self._unwritten[BATCH].body)
+            del self._unwritten[BATCH]
+            self.dropped += 1
         self._stirred.set()
-
-    def _drop(self) -> None:
-        # Not the first ones: they may be on their way, and are counted.
-        del self._unwritten[BATCH]
-        self.dropped += 1
 
     @property
     def unwritten(self) -> int:
@@ -116,6 +119,7 @@ class RedisEvents:
             waiting = {event.connection for event in self._unwritten if event.event == "registered"}
             back = [event for event in self._present() if event.connection not in waiting]
             self._unwritten.extendleft(reversed(back))
+            self._size += sum(len(event.body) for event in back)
         self._stirred.set()
 
     async def tell_left(self, instance: str, node: str, *, reason: str = "node_lost", code: int = 1006) -> int:
@@ -188,7 +192,7 @@ class RedisEvents:
         self.dropped += dropped
         self._written += len(batch)
         for _ in batch:
-            self._unwritten.popleft()
+            self._size -= len(self._unwritten.popleft().body)
         self._more.set()
 
     async def _append(
