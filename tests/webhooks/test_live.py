@@ -34,7 +34,14 @@ def register(url: str, client_id: str, user_id: str) -> ClientConnection:
 
 
 def told(server: BackEnd, count: int) -> list[Any]:
-    return [json.loads(asked.body) for asked in server.wait_for(count, 60)]
+    """The events, once there are so many. One that was under way when its node died comes twice, under one id."""
+    more = 0
+    while True:
+        asked = server.wait_for(count + more, 60)
+        events = list({event["id"]: event for event in (json.loads(one.body) for one in asked)}.values())
+        if len(events) >= count:
+            return events
+        more = len(asked) - len(events)
 
 
 @pytest.fixture
@@ -74,7 +81,6 @@ def test_a_killed_node_yields_one_left_for_each_client(tmp_path: Path, receiver:
         for user in range(1, 20):
             order = [event["event"] for event in everything if event.get("user_id") == f"u{user}"]
             assert order == ["registered", "user_online", "left", "user_offline"]
-        assert len({event["id"] for event in everything}) == len(everything)
         stays.close()
         for client in clients:
             client.close()
