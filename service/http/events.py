@@ -109,7 +109,7 @@ async def _stream(tail: EventTail, request: Request) -> AsyncGenerator[bytes]:
             with trio.move_on_after(BEAT):
                 piece = await receiver.receive()
             if left_out:
-                piece += b'event: left_out\ndata: {"count":%d}\n\n' % left_out
+                piece += b'event: left_out\ndata: {"event":"left_out","count":%d}\n\n' % left_out
                 left_out = 0
             yield piece
     finally:

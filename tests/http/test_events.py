@@ -77,7 +77,7 @@ async def test_a_slow_reader_is_told_how_many_it_missed(monkeypatch: pytest.Monk
     for number in range(5):
         at.stage.client(client_id=f"c{number}")
     piece: bytes = await anext(stream)  # type: ignore[call-overload]
-    assert b'event: left_out\ndata: {"count":3}\n\n' in piece
+    assert b'event: left_out\ndata: {"event":"left_out","count":3}\n\n' in piece
     await stream.aclose()  # type: ignore[attr-defined]
 
 
