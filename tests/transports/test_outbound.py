@@ -57,6 +57,34 @@ async def test_those_just_heard_come_before_the_backlog(
             await client.aclose()
 
 
+@pytest.mark.parametrize(("seconds", "writes"), [(60.0, 1), (0.0, 20)])
+async def test_what_is_written_waits_for_more_while_more_comes_in(
+    written: list[Connection], monkeypatch: pytest.MonkeyPatch, seconds: float, writes: int
+) -> None:
+    """Twenty messages for one client, each found by another look at what has come: one write, or as many as looks."""
+    monkeypatch.setattr(native, "GATHER_SECONDS", seconds)
+    monkeypatch.setattr(native, "PASS_SECONDS", 60.0)
+    monkeypatch.setattr(native, "_EVENTS", 1)
+    harness, gate, counts = NativeHarness(), ScriptGate(), Counts()
+
+    class ToTheFirst(Recorder):
+        def on_message(self, payload: bytes, text: bool) -> None:
+            gate.recorders[0].peer.send(Frame(payload))
+
+    gate.make = ToTheFirst
+    async with harness.serve(gate, counts, Options()) as address:
+        clients = [await RawClient.open(address) for _ in range(21)]
+        first = (await gate.recorder(20), gate.recorders[0].peer)[1]
+        written.clear()
+        # In the same turn of this task, so that the reactor finds all of them.
+        for number, client in enumerate(clients[1:]):
+            os.write(client.stream.socket.fileno(), frame(TEXT, b"%d" % number))
+        assert {await clients[0].message() for _ in range(20)} == {str(number) for number in range(20)}
+        assert written.count(first) == writes  # type: ignore[arg-type]  # a native Peer is a Connection
+        for client in clients:
+            await client.aclose()
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 3000, 4321])
 async def test_a_close_in_the_segment_of_data_is_answered_alike(code: int) -> None:
     harness, gate, counts = NativeHarness(), ScriptGate(), Counts()
