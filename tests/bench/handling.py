@@ -15,6 +15,7 @@ from websockets.speedups import apply_mask
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 from service.collector import settle_collector
+from service.core.locality import Locality
 from service.core.ports import Admission
 from service.transports.inbound import Inbound
 from tests.fakes import Stage, stage
@@ -85,7 +86,9 @@ def answered(frames: list[Frame]) -> bytes:
 def measure(rounds: int) -> float:
     """Microseconds a request."""
     stage_ = stage()
-    workers = [Line(stage_, Admission(dialect="envelope", worker=True)) for _ in range(WORKERS)]
+    workers = [
+        Line(stage_, Admission(dialect="envelope", worker=True, locality=Locality.LOCAL)) for _ in range(WORKERS)
+    ]
     for worker in workers:
         worker.cut(masked(b'{"type": "heartbeat"}'))  # it has nothing to say of what it serves
         worker.taken()
