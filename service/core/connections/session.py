@@ -105,10 +105,10 @@ class Session:
     its requests."""
 
     __slots__ = (
+        "_id",
         "close_code",
         "handler",
         "held",
-        "id",
         "identity",
         "key",
         "locality",
@@ -137,7 +137,7 @@ class Session:
     ) -> None:
         self.owner = owner
         self.peer = peer
-        self.id = session_id
+        self._id = bytes.fromhex(session_id)  # as text it would take twice the memory
         self.handler = handler
         self.opened_at = opened_at
         self.close_code: int | None = None  # once the transport says that the connection is over
@@ -158,6 +158,11 @@ class Session:
         if state not in MOVES[self.state]:
             raise RuntimeError(f"a session cannot go from {self.state.value} to {state.value}")
         self.state = state
+
+    @property
+    def id(self) -> str:
+        """Its name in logs and lists: hexadecimal digits, unguessable."""
+        return self._id.hex()
 
     @property
     def address(self) -> str:
