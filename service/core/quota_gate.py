@@ -80,12 +80,11 @@ class Metered:
     def receive(self, payload: bytes, text: bool) -> None:
         """See Receiver."""
         session = self._session
-        if not session.trusted:
-            who = who_is(session)
-            wait = self._quotas.take("messages", who) or self._quotas.take("bytes", who, len(payload))
-            if wait:
-                session.close(CloseCode.RATE_LIMITED, f"retry_within_ms={ceil(wait * 1000)}")
-                return
+        who = who_is(session)
+        wait = self._quotas.take("messages", who) or self._quotas.take("bytes", who, len(payload))
+        if wait:
+            session.close(CloseCode.RATE_LIMITED, f"retry_within_ms={ceil(wait * 1000)}")
+            return
         session.receive(payload, text)
 
     def closed(self, code: int, reason: str) -> None:

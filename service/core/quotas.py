@@ -320,8 +320,8 @@ def network(address: str) -> str:
 
 
 def who_is(session: Session) -> Who:
-    """Whose a session is. Who has shown an API key is the operator's own, and has no quota."""
-    if session.trusted:
+    """Whose a session is. Who has shown an API key, or is a worker, is the operator's own, and has no quota."""
+    if session.trusted or session.worker is not None:
         return Who()
     proof = session.proof
     user = session.identity.user_id

@@ -314,8 +314,8 @@ class Values(BaseSettings):
         LIMITS,
         "What an address, a user or a tenant may have or do over all nodes together, such as "
         "`connections/user=20, messages/user=50, requests/tenant=500`: connections at a time; of the others "
-        "(handshakes, messages, bytes, pushes, requests) so many a second, in bursts of two seconds. Who has shown an "
-        "API key is exempt, but for pushes.",
+        "(handshakes, messages, bytes, pushes, requests) so many a second, in bursts of two seconds. Workers, and "
+        "who has shown an API key, are exempt, but for pushes.",
         (),
         shown="none",
     )

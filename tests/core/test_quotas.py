@@ -15,7 +15,7 @@ from service.core.ports import Admission, HttpAnswer
 from service.core.proof import Proof
 from service.core.quota_gate import QuotaGate
 from service.core.quotas import BURST_SECONDS, REMEMBERED, Quota, Quotas, Share, Who, network
-from tests.fakes import ManualClock, MemoryPeer, Stage, handshake, stage
+from tests.fakes import FakeHandshake, ManualClock, MemoryPeer, Stage, handshake, stage
 
 
 class Together:
@@ -143,6 +143,13 @@ def test_a_household_has_one_address() -> None:
 # The gate
 
 
+ADDRESS = "192.0.2.1"
+
+
+def from_outside(path: str = "/", **shown: Any) -> FakeHandshake:
+    return handshake(path, **{"address": ADDRESS, **shown})
+
+
 class Gated(Stage):
     """A Stage with a QuotaGate before its gateway."""
 
@@ -151,9 +158,9 @@ class Gated(Stage):
 
     def come(self, path: str = "/", *, proof: Proof | None = None, **shown: Any) -> tuple[Session, Any, MemoryPeer]:
         """A connection: its session, what takes its messages, and its peer."""
-        admission = self.gate.admit(handshake(path, **shown))
+        admission = self.gate.admit(from_outside(path, **shown))
         assert isinstance(admission, Admission)
-        peer = MemoryPeer(address=shown.get("address", "192.0.2.1"))
+        peer = MemoryPeer(address=shown.get("address", ADDRESS))
         receiver = self.gate.opened(peer, replace(admission, proof=proof))
         session = next(reversed(self.gateway.sessions), None)
         return session, receiver, peer  # type: ignore[return-value]  # None where it was turned away at once
@@ -182,10 +189,10 @@ def test_handshakes_beyond_the_quota_are_told_when_to_come() -> None:
     at = gated(("handshakes", "address", 1))
     for _ in range(2):
         at.come()
-    assert refused(at.gate.admit(handshake())) == (503, "1")
-    assert isinstance(at.gate.admit(handshake(address="192.0.2.2")), Admission)
+    assert refused(at.gate.admit(from_outside())) == (503, "1")
+    assert isinstance(at.gate.admit(from_outside(address="192.0.2.2")), Admission)
     at.clock.move(1.1)
-    assert isinstance(at.gate.admit(handshake()), Admission)
+    assert isinstance(at.gate.admit(from_outside()), Admission)
 
 
 def test_connections_of_an_address_and_of_a_user() -> None:
@@ -202,7 +209,7 @@ def test_connections_of_an_address_and_of_a_user() -> None:
     at.gate.on_closed(second)
     at.come()
     at.come()
-    assert refused(at.gate.admit(handshake())) == (503, "5")
+    assert refused(at.gate.admit(from_outside())) == (503, "5")
     # A user switch moves the connection from one to the other.
     register(one, "bob", "c1")
     at.gate.on_known(first)
@@ -210,7 +217,7 @@ def test_connections_of_an_address_and_of_a_user() -> None:
     assert list(at.quotas.sessions_of("user", "bob")) == [first]
     one.closed(1000, "")
     at.gate.on_closed(first)
-    assert isinstance(at.gate.admit(handshake()), Admission)
+    assert isinstance(at.gate.admit(from_outside()), Admission)
 
 
 def test_the_newest_go_where_two_nodes_together_have_too_many() -> None:
@@ -261,6 +268,17 @@ def test_who_has_shown_a_key_is_exempt() -> None:
     for _ in range(10):
         receiver.receive(b'{"type": "heartbeat"}', True)
     assert not peer.closes
+
+
+def test_workers_are_exempt_by_whatever_secret() -> None:
+    at = gated(("messages", "address", 1), ("connections", "address", 1), production=True, handshake_key="k" * 16)
+    session, receiver, peer = at.come("/worker")
+    receiver.receive(json.dumps({"type": "handshake", "data": {"handshake_key": "k" * 16}}).encode(), True)
+    at.gate.on_known(session)
+    for _ in range(10):
+        receiver.receive(b'{"type": "heartbeat"}', True)
+    assert not peer.closes
+    assert isinstance(at.gate.admit(from_outside()), Admission), "nor does it take anybody's place"
 
 
 def test_the_fault_says_when() -> None:
