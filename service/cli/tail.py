@@ -1,6 +1,6 @@
 """`portico tail`: what passes through the gateway, as it passes: server-sent events, whose data is JSON.
 
-Filters are applied here, to what the gateway sends: it is a sample where much passes.
+The gateway is told those filters that it knows, so that it needn't send the rest; all of them are applied here.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -19,11 +19,14 @@ from portico.wire.safe_text import safe_text
 from .api import Api
 from .operation import Asked, operation
 from .outcomes import UNREACHABLE
-from .screen import json_text, moment
+from .screen import cell, json_text, moment
 
 PATH: Final = "/api/events"
 LONGEST_LINE: Final = 16 << 20
 """Bytes of one event; more ends the tail."""
+GATEWAY_FILTERS: Final = ("event", "user_id", "client_id", "node")
+LEFT_OUT: Final = "left_out"
+"""What the gateway calls it when it tells how many events there was no room for."""
 _TOLD: Final = ("id", "event", "timestamp", "node")
 
 
@@ -37,21 +40,23 @@ async def tail(asked: Asked, filters: tuple[str, ...], count: int | None) -> int
     tail event=registered user_id=u1     events that have exactly these
     tail ann cart                        both words anywhere in the event
 
-    Where much passes it is a sample.
+    What there is no time for is left out, and it is said how much that was.
     """
     wanted = [Filter(one) for one in filters]
     left = count
-    async for event in _events(asked.api):
-        if not all(one.holds(event) for one in wanted):
-            continue
-        asked.screen.answer(event, event_text(event))
-        if left is not None:
-            left -= 1
-            if not left:
-                return 0
-    asked.screen.complain(
-        "the gateway has ended the events: it restarts, or a proxy in between lets nothing stand long"
-    )
+    async with aclosing(_events(asked.api, _query(wanted))) as events:
+        async for name, event in events:
+            if name == LEFT_OUT:
+                asked.screen.complain(f"{cell(event.get('count'))} events were left out")
+                continue
+            if not all(one.holds(event) for one in wanted):
+                continue
+            asked.screen.answer(event, event_text(event))
+            if left is not None:
+                left -= 1
+                if not left:
+                    return 0
+    asked.screen.complain("the gateway has ended the events: it restarts, or a proxy in between cuts what lasts")
     return UNREACHABLE
 
 
@@ -59,17 +64,19 @@ class Filter:
     """`name=value`: a field of the event is exactly this; any other word: it is somewhere in the event."""
 
     def __init__(self, text: str) -> None:
-        self._name, sign, self._value = text.partition("=")
+        self.name, sign, self.value = text.partition("=")
         self._word = "" if sign else text.casefold()
+        if self._word:
+            self.name = ""
 
     def holds(self, event: Mapping[str, Any]) -> bool:
         """Whether the event is wanted; of a client's message, its fields count as well."""
         if self._word:
             return self._word in json_text(event).casefold()
-        found = event.get(self._name)
+        found = event.get(self.name)
         if found is None and isinstance(message := event.get("message"), dict):
-            found = message.get(self._name)
-        return found == self._value if isinstance(found, str) else json_text(found) == self._value
+            found = message.get(self.name)
+        return found == self.value if isinstance(found, str) else json_text(found) == self.value
 
 
 def event_text(event: Mapping[str, Any]) -> str:
@@ -79,23 +86,30 @@ def event_text(event: Mapping[str, Any]) -> str:
     return f"{at}  {what:<14}  {json_text(rest)}"
 
 
-async def _events(api: Api) -> AsyncGenerator[dict[str, Any], None]:
-    """The events, until the gateway ends them. Raises Refused or Unreachable."""
+def _query(wanted: list[Filter]) -> dict[str, str]:
+    """What the gateway may be told. Of two that say different things of one field it is told the first."""
+    return {one.name: one.value for one in reversed(wanted) if one.name in GATEWAY_FILTERS}
+
+
+async def _events(api: Api, query: dict[str, str]) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+    """The events with their names, until the gateway ends them. Raises Refused or Unreachable."""
     try:
         # What is asked for comes whenever it comes.
         timeout = httpx.Timeout(10.0, read=None)
         headers = {"accept": "text/event-stream"}
-        async with api.http.stream("GET", api.base_url + PATH, headers=headers, timeout=timeout) as answer:
+        async with api.http.stream(
+            "GET", api.base_url + PATH, params=query, headers=headers, timeout=timeout
+        ) as answer:
             if answer.status_code != 200:
                 _refuse(Came(answer.status_code, await answer.aread()))
             async with aclosing(_data(answer.aiter_bytes())) as found:
-                async for data in found:
+                async for name, data in found:
                     try:
                         event = msgspec.json.decode(data)
                     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                         continue
                     if isinstance(event, dict):
-                        yield event
+                        yield name, event
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise calls.unreachable(api.base_url, error, 1) from error
 
@@ -110,9 +124,9 @@ def _refuse(came: Came) -> None:
     raise Refused(came.status, "internal", "The answer is no stream of events.")
 
 
-async def _data(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The data of each event (HTML standard, section 9.2.6); the other fields say nothing that is not in it."""
-    waiting = b""
+async def _data(parts: AsyncIterator[bytes]) -> AsyncGenerator[tuple[str, bytes], None]:
+    """The name and the data of each event (HTML standard, section 9.2.6)."""
+    waiting = name = b""
     data: list[bytes] = []
     async for part in parts:
         # By bytes: in JSON there may be characters that Python takes for line ends.
@@ -123,6 +137,10 @@ async def _data(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
             line = line.removesuffix(b"\r")
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                yield b"\n".join(data)
+            elif line.startswith(b"event:"):
+                name = line[6:].removeprefix(b" ")
+            elif not line:
+                if data:
+                    yield name.decode("utf-8", "replace"), b"\n".join(data)
+                name = b""
                 data.clear()

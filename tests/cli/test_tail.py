@@ -43,11 +43,22 @@ def test_events_are_filtered(filters: list[str], ids: list[str]) -> None:
     assert [event["id"] for event in EVENTS if all(Filter(one).holds(event) for one in filters)] == ids
 
 
-async def test_events_are_read_to_the_end_of_the_stream() -> None:
-    async with fake_http(lambda _: (200, sent(EVENTS))) as base_url:
+async def test_events_are_read_to_the_end_of_the_stream_and_those_left_out_are_counted() -> None:
+    asked: list[str] = []
+
+    def answer(path: str) -> tuple[int, bytes]:
+        asked.append(path)
+        return 200, sent(EVENTS) + b'event: left_out\ndata: {"count":7}\n\n'
+
+    async with fake_http(answer) as base_url:
+        words = ["tail", "event=registered", "type=x", "--json", "--base-url", base_url]
+        code, out, err = await portico(*words)
+        assert (code, out, "has ended the events" in err) == (3, "", True)
         code, out, err = await portico("tail", "event=registered", "--json", "--base-url", base_url)
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["1", "3"]
-    assert (code, "has ended the events" in err) == (3, True)
+    assert "7 events were left out" in err
+    # The gateway is told what it can filter by.
+    assert asked == ["/api/events?event=registered"] * 2
 
 
 async def test_events_are_lines_that_nothing_raw_is_in() -> None:
