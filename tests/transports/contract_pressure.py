@@ -1,14 +1,18 @@
 """The transport contract: readers that are served more than they can take at once, and those that take nothing."""
 
+from collections.abc import Callable
 from functools import partial
+from random import Random
 
+import pytest
 import trio
 
+from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
 from service.core.ports import BACKLOG
 
 from .harness import Harness, Options, until
-from .raw import RawClient
+from .raw import CLOSE, PING, PONG, TEXT, RawClient, Received, close_frame, frame
 from .script import Counts, ScriptGate
 
 KB = 1024
@@ -216,3 +220,83 @@ class PressureContract:
             await client.say("still here")
             assert await client.message() == "still here"
         assert counts.contained_errors == 1
+
+    @pytest.mark.parametrize("ending", ["ours", "theirs", "slow"])
+    async def test_frames_stay_whole_whatever_comes_between(
+        self, harness: Harness, gate: ScriptGate, counts: Counts, ending: str
+    ) -> None:
+        """Big and small messages, answers, pongs and a Close, in a queue that goes out piece by piece."""
+        chance = Random(ending)
+        options = Options(outbound_limit=64 * KB, slow_seconds=0.2 if ending == "slow" else 5.0, ping_interval=0.05)
+        async with (
+            harness.serve(gate, counts, options) as address,
+            await RawClient.open(address, receive_buffer=4096) as client,
+        ):
+            recorder = await gate.recorder()
+            said: list[bytes] = []  # by the server, in order
+            asked: list[bytes] = []
+            pinged: list[bytes] = []
+
+            def answer(payload: bytes, text: bool) -> None:
+                said.append(payload)
+                recorder.peer.send(Frame(payload))
+
+            recorder.on_message = answer  # type: ignore[method-assign]
+
+            async def talk() -> None:
+                """In pieces that have nothing to do with frames."""
+                stream = b""
+                for n in range(40):
+                    if chance.random() < 0.5:
+                        pinged.append(b"p%d" % n)
+                        stream += frame(PING, pinged[-1])
+                    else:
+                        asked.append(b"%08d" % n + b"a" * chance.choice((0, 100, 200, 70_000)))
+                        stream += frame(TEXT, asked[-1])
+                while stream:
+                    size = chance.choice((1, 3, 500, 20_000))
+                    await client.send(stream[:size])
+                    stream = stream[size:]
+
+            async def push() -> None:
+                for n in range(80):
+                    said.append(b"%08d" % (1000 + n) + b"s" * chance.choice((0, 117, 118, 5000, 66_000)))
+                    recorder.peer.send(Frame(said[-1]))
+                    if not n % 7:
+                        await trio.sleep(0.001)
+
+            heard: list[Received] = []
+
+            async def hear(until: Callable[[], bool]) -> None:
+                while not until() and (received := await client.frame()) is not None:
+                    heard.append(received)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(talk)
+                nursery.start_soon(push)
+                nursery.start_soon(hear, lambda: bool(said) and len(texts(heard)) >= 80 + len(asked) > 80)
+            assert texts(heard) == said
+            for n in range(200 if ending == "slow" else 20):
+                said.append(b"%08d" % n + b"e" * 30_000)
+                recorder.peer.send(Frame(said[-1]))
+            if ending == "ours":
+                recorder.peer.close(CloseCode.KICKED, "enough")
+            elif ending == "theirs":
+                await client.send(close_frame(1000))
+            else:
+                await until(lambda: bool(recorder.closings))
+            await hear(lambda: bool(heard) and heard[-1].opcode == CLOSE)
+            assert texts(heard) == said[: len(texts(heard))]
+            if heard[-1].opcode == CLOSE:  # on a machine that is busy for seconds, the server has waited long enough
+                code = {"ours": 4010, "theirs": 1000, "slow": 4008}[ending]
+                assert int.from_bytes(heard[-1].payload[:2], "big") == code
+                assert len(texts(heard)) == len(said) or ending == "slow"
+            # In their order; some are left out where much waits (RFC 6455 section 5.5.3).
+            pongs = iter(pinged)
+            assert all(one.payload in pongs for one in heard if one.opcode == PONG)
+            assert {one.opcode for one in heard} <= {TEXT, PING, PONG, CLOSE}
+
+
+def texts(heard: list[Received]) -> list[bytes]:
+    """The messages among some frames."""
+    return [one.payload for one in heard if one.opcode == TEXT]

@@ -72,6 +72,7 @@ class TestTlsContract(MessageContract, EndingContract):
     test_one_huge_message_to_one_that_takes_nothing = PressureContract.test_one_huge_message_to_one_that_takes_nothing
     test_the_hard_bound = PressureContract.test_the_hard_bound
     test_room = PressureContract.test_room
+    test_frames_stay_whole = PressureContract.test_frames_stay_whole_whatever_comes_between
 
 
 async def test_large_messages_both_ways_beside_small_ones(
