@@ -43,7 +43,7 @@ def run_briefly(folder: Path, server: str = "portico serve", **settings: object)
         env=clean_environment(**{"HOST": "127.0.0.1", **settings}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -254,7 +254,7 @@ def test_several_workers_of_hypercorn_are_refused_without_a_redis(tmp_path: Path
         env=clean_environment(HOST="127.0.0.1", WEBSOCKET_PORT="same", WORKER_PORT="off"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "set REDIS_URL, or run portico serve --workers" in ended.stderr

@@ -73,7 +73,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
             ["systemd-analyze", "verify", "--man=no", str(path)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         ours = [line for line in checked.stderr.splitlines() if "portico" in line]

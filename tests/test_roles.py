@@ -78,7 +78,7 @@ def test_a_part_without_a_redis_is_refused(tmp_path: Path, role: str, server: st
         env=clean_environment(HOST="127.0.0.1", SERVICE_ROLE=role),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == (2 if server == "portico serve" else 0)  # Hypercorn's master ends with 0, always

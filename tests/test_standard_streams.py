@@ -35,7 +35,7 @@ def test_what_is_closed_reads_and_writes_nothing(closed: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -59,7 +59,7 @@ def test_a_number_that_something_else_has_by_now_is_left_to_it() -> None:
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, b"")

@@ -328,7 +328,7 @@ def run_briefly(folder: Path, arguments: list[str], **settings: object) -> "subp
         env=clean_environment(HOST="127.0.0.1", **settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

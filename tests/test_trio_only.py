@@ -21,7 +21,7 @@ def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
         env=clean_environment(**SETTINGS),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -152,7 +152,7 @@ def test_a_console_works_without_a_terminal(running: Running, tmp_path: Path) ->
         text=True,
         cwd=tmp_path,
         env=BARE | {"PORTICO_API_KEY": KEY},
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

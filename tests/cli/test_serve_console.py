@@ -52,7 +52,7 @@ def test_from_a_pipe_its_lines_are_run_and_the_answers_alone_are_on_standard_out
         env=ENV,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1, done.stderr

@@ -51,7 +51,7 @@ class Served:
             http1=server != "http2",
             verify=verify,
             trust_env=False,
-            timeout=60,
+            timeout=300,
             headers={"host": "127.0.0.1", **headers},
         ) as client:
             yield client

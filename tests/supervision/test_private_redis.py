@@ -63,7 +63,7 @@ def killed(temporary: Path, first: str = "") -> Path:
         env=clean_environment(),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         process_group=0,
     )

@@ -281,7 +281,7 @@ def start_briefly(folder: Path, **settings: object) -> "subprocess.CompletedProc
         env=clean_environment(**{**ports, **settings}),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -369,7 +369,7 @@ def test_the_place_of_a_process_is_for_the_supervisor_to_give(tmp_path: Path) ->
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 2
