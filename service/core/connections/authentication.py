@@ -181,6 +181,16 @@ class Authentication:
         self.refused["hook_failed" if fault.code is ErrorCode.UNAVAILABLE else "hook"] += 1
         self._denied[session] = fault
 
+    def adopt_from_hook(self, session: Session, proof: Proof | None, user_id: str | None) -> None:
+        """The connect hook has said who the session is, on a path that names this user, if any. What was taken back is
+        denied, whatever the hook says."""
+        try:
+            self._check_not_revoked(proof, user_id)
+        except NotProven as fault:
+            self._denied[session] = fault
+        else:
+            self.adopt(session, proof)
+
     def denied(self, session: Session) -> PeerFault | None:
         """Why the session may not stay, unless it has shown something better since; None if it may."""
         return None if session.worker is not None else self._denied.get(session)

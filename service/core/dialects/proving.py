@@ -112,7 +112,7 @@ class ProvingHandler:
         if isinstance(answer, PeerFault):
             authentication.deny(session, answer)
         else:
-            authentication.adopt(session, answer)
+            authentication.adopt_from_hook(session, answer, admission.user_id)
         session.handler = proving.after
         self._welcome(session, admission)
         for payload in proving.kept:

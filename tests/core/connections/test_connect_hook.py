@@ -12,6 +12,7 @@ from service.core.connections.session import Session
 from service.core.dialects.proving import MAX_KEPT
 from service.core.proof import Presented, Proof
 from service.core.reply import Reply
+from service.core.revocations import Revocation
 from tests.fakes import MemoryPeer, Stage, stage
 
 REFUSED = PeerFault(ErrorCode.UNAUTHORIZED, "You are not known here.", close=CloseCode.NOT_AUTHENTICATED)
@@ -201,6 +202,30 @@ def test_one_that_never_speaks_is_closed() -> None:
     gw.pass_time(6)
     assert peer.close_code == CloseCode.SILENT
     assert not hook.asked
+
+
+PATHS: list[tuple[str, object, Proof]] = [
+    ("/ws", register(), ANN),
+    ("/", {"type": "connect", "data": {}}, ANN),
+    ("/requester", {"command": "echo"}, Proof("ann", role="requester")),
+    ("/", {"command": "echo"}, Proof("ann", role="requester")),
+    ("/", {"type": "request", "data": {"action": "echo"}}, ANN),
+    ("/ws/ann", None, ANN),
+]
+
+
+@pytest.mark.parametrize(("path", "message", "proof"), PATHS)
+def test_who_was_taken_back_stays_away_whatever_the_hook_says(path: str, message: object, proof: Proof) -> None:
+    gw, hook = at()
+    now = gw.clock.wall()
+    replies: list[PeerFault | None] = []
+    gw.gateway.revoking.revoke(Revocation("user_id", "ann", None, now, now + 60), Reply(replies.append))
+    gw.gateway.tick()
+    gw.defer.run()
+    assert replies == [None]
+    _, peer = connect(gw, path, message)
+    hook.answer(proof)
+    assert peer.close_code == CloseCode.NOT_AUTHENTICATED
 
 
 def test_it_is_closed_when_the_proof_ends() -> None:
