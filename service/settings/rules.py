@@ -117,6 +117,11 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
         for name in _PROOFS:
             if name in values:
                 yield f"{name} is set, but PORTICO_AUTH is off: set it to optional or required, or unset this one."
+    if settings.webhook_url is not None and not settings.webhook_keys:
+        yield (
+            "PORTICO_WEBHOOK_URL is set without PORTICO_WEBHOOK_KEYS, so your back end can't tell the gateway's events "
+            "from anybody's: set one or more keys."
+        )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield (
             "PORTICO_TRUSTED_PROXIES trusts every address, so anyone can forge where a request comes from: "
