@@ -839,6 +839,9 @@ def _rules(settings: Settings) -> Rules:
         max_requester_message_size=settings.max_requester_message_size,
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
+        spare_loopback=all(
+            settings.origin(name) == "derived" for name in ("max_connections_per_address", "max_handshakes_per_second")
+        ),
         max_connections_per_user=settings.max_connections_per_user,
         max_handshakes_per_second=settings.max_handshakes_per_second,
         worker_capacity=settings.worker_capacity,

@@ -3,7 +3,8 @@
 One line for each connection opened, registered and closed; refused messages, bugs, and what the transports report.
 Untrusted text is made harmless here, once, for every line: control characters and text direction marks are escaped,
 length is cut. Secrets are never given to it. Faults come at most FAULTS_PER_SECOND lines a second, so that a flood of
-bad messages is no flood of lines; the metrics count them all.
+bad messages is no flood of lines; the metrics count them all. So do registrations, REGISTRATIONS_PER_SECOND, since one
+connection may register again and again.
 """
 
 import logging
@@ -22,6 +23,7 @@ from service.core.connections.session import Session
 from service.log_writer import LogWriter, writer_for
 
 FAULTS_PER_SECOND: Final = 20
+REGISTRATIONS_PER_SECOND: Final = 500
 
 Line = MutableMapping[str, Any]
 
@@ -117,6 +119,8 @@ class LogJournal:
         self._log = log
         self._second = 0
         self._faults = 0
+        self._registered_in = 0
+        self._registered = 0
 
     def on_opened(self, session: Session) -> None:
         """A connection was accepted."""
@@ -126,6 +130,14 @@ class LogJournal:
 
     def on_registered(self, session: Session) -> None:
         """A connection said who it is, or who it is now."""
+        second = int(time.monotonic())
+        if second != self._registered_in:
+            if self._registered > REGISTRATIONS_PER_SECOND:
+                self._log.info("more connections registered", count=self._registered - REGISTRATIONS_PER_SECOND)
+            self._registered_in, self._registered = second, 0
+        self._registered += 1
+        if self._registered > REGISTRATIONS_PER_SECOND:
+            return
         identity = session.identity
         self._log.info(
             "connection registered",

@@ -55,7 +55,7 @@ def strict_loads(text: str | bytes) -> Any:
 class MemoryPeer:
     """A Peer that keeps what it is given. `frames` are all the Frames; `taken` says how many `take` has given."""
 
-    def __init__(self, *, transport: str = "memory", address: str = "192.0.2.1") -> None:
+    def __init__(self, *, transport: str = "memory", address: str = "127.0.0.1") -> None:
         self.transport = transport
         self.address = address
         self.frames: list[Frame] = []

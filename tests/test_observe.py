@@ -9,7 +9,7 @@ import structlog
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
-from service.observe import FAULTS_PER_SECOND, LogJournal, event_of, make_log
+from service.observe import FAULTS_PER_SECOND, REGISTRATIONS_PER_SECOND, LogJournal, event_of, make_log
 from tests.fakes import stage
 from tests.gateways import ROOT
 
@@ -72,6 +72,23 @@ def test_a_flood_of_faults_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch)
     *_, more, last = lines(stream)
     assert (more["event"], more["count"]) == ("more messages refused", 7)
     assert (last["code"], last["field"], last["problem"]) == ("bad_field", "a", "The field 'a' is wrong.")
+
+
+def test_one_that_registers_again_and_again_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    kept = LogJournal(make_log("json", "info", stream))
+    at = stage()
+    session, _ = at.client(client_id="c1")
+    moment = 100.0
+    monkeypatch.setattr("service.observe.time.monotonic", lambda: moment)
+    for _ in range(REGISTRATIONS_PER_SECOND + 7):
+        kept.on_registered(session)
+    assert len(lines(stream)) == REGISTRATIONS_PER_SECOND
+    moment = 101.0
+    kept.on_registered(session)
+    more, last = lines(stream)[-2:]
+    assert (more["event"], more["count"]) == ("more connections registered", 7)
+    assert last["event"] == "connection registered"
 
 
 def test_a_bug_of_ours_is_logged_with_its_trace() -> None:

@@ -54,6 +54,12 @@ class CloseCode(IntEnum):
 
 _BY_NUMBER: Final = {int(member): member for member in CloseCode}
 
+
+def close_label(code: int) -> str:
+    """A close code as text of which there are few: those of the standard and our own; `other` for a client's own."""
+    return str(code) if code in _BY_NUMBER or 1000 <= code <= 1015 else "other"
+
+
 # What our side of a connection records where no Close frame came (RFC 6455 section 7.1.5); never sent.
 ABNORMAL: Final = 1006
 

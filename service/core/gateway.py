@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from portico.wire.codes import CloseCode
+from portico.wire.codes import CloseCode, close_label
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
@@ -79,6 +79,7 @@ class Rules:
     max_requester_message_size: int = 5 << 20
     max_connections: int = 0
     max_connections_per_address: int = 0
+    spare_loopback: bool = False
     max_connections_per_user: int = 0
     max_handshakes_per_second: float = 0.0
     worker_capacity: int = 16
@@ -197,6 +198,7 @@ class Gateway:
             per_address=rules.max_connections_per_address,
             handshakes_per_second=rules.max_handshakes_per_second,
             refused=self.counters.refused_by_limit,
+            spare_loopback=rules.spare_loopback,
         )
         return AdmissionControl(
             origins,
@@ -333,7 +335,7 @@ class Gateway:
         self.registration.forget(session)
         self.sessions.pop(session, None)
         self.admission_control.limits.closed(session.address)
-        self.counters.connections_closed[str(code)] += 1
+        self.counters.connections_closed[close_label(code)] += 1
         self._journal.on_closed(session, code, reason, self._wall() - session.opened_at)
         if self.events.listening:
             self._contained(self.events.on_closed, session, code, reason)

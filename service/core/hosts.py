@@ -48,6 +48,19 @@ def is_loopback(host: str) -> bool:
     return parsed.is_loopback
 
 
+def network(address: str) -> str:
+    """What counts as one address: of IPv6 the /64, which one household has."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+    return address
+
+
 class HostPolicy:
     """`allowed`: names, `*.example.com` for all below one, or `*`; None: any host. `over_tls`: by https any too."""
 

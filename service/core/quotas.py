@@ -17,7 +17,6 @@ remembered is bounded: REMEMBERED of each kind; whoever was quiet for longest be
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -25,6 +24,7 @@ from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 
 from .connections.session import Session
+from .hosts import network
 from .ports import Monotonic
 
 KINDS: Final = ("connections", "handshakes", "messages", "bytes", "pushes", "requests")
@@ -304,19 +304,6 @@ class Quotas:
         """The connections that count for one holder here."""
         found = self._open.get((holder, name))
         return {} if found is None else found.sessions
-
-
-def network(address: str) -> str:
-    """What counts as one address: of IPv6 the /64, which one household has."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
-    return address
 
 
 def who_is(session: Session) -> Who:

@@ -14,7 +14,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.api_keys import ApiKey, ApiKeys, Scope, lacks
 from service.core.connections.admission import UNKNOWN_HOST, OriginPolicy
-from service.core.hosts import HostPolicy, is_address, is_loopback
+from service.core.hosts import HostPolicy, is_address, is_loopback, network
 from service.core.locality import Locality, locality_of
 from service.core.ports import HttpAnswer, HttpHead, Monotonic
 from service.core.token_bucket import TokenBucket
@@ -47,6 +47,7 @@ class CallerRates:
     def allow(self, address: str, count: int = 1) -> bool:
         """Take so many requests of this address; False if one is too many."""
         now = self._now()
+        address = network(address)
         bucket = self._buckets.get(address)
         if bucket is None:
             # Who was not heard of for longest begins anew, which costs an attacker with that many addresses nothing.

@@ -276,8 +276,10 @@ class Values(BaseSettings):
     max_connections: forms.Count = setting(LIMITS, "Connections at a time; 0: no limit.", 0)
     max_connections_per_address: forms.Count = setting(
         LIMITS,
-        "Connections at a time from one address; 0: no limit, since a whole office may share one.",
-        0,
+        "Connections at a time from one address, of IPv6 from one /64; 0: no limit. A whole school may share one. The "
+        "default doesn't count this machine's own addresses, at which a proxy may be.",
+        derive=defaults.by_environment(0, 2000),
+        shown="0 in development, 2000 in production",
     )
     max_connections_per_user: forms.Count = setting(
         LIMITS,
@@ -286,8 +288,10 @@ class Values(BaseSettings):
     )
     max_handshakes_per_second: forms.Count = setting(
         LIMITS,
-        "New connections a second; 0: no limit, since a crowd that comes back after a restart is welcome.",
-        0,
+        "New connections a second, in bursts of two seconds; 0: no limit. The default lets a crowd come back after a "
+        "restart, and doesn't count those from this machine's own addresses.",
+        derive=defaults.by_environment(0, 1000),
+        shown="0 in development, 1000 in production",
     )
     max_http_requests_per_second: forms.Count = setting(
         LIMITS,

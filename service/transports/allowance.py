@@ -26,6 +26,10 @@ class Allowance:
             self._bytes is None or self._bytes.take(size, now)
         )
 
+    def take_bytes(self, size: int, now: float) -> bool:
+        """Account for bytes of a message that is not whole yet; False if they are too many."""
+        return self._bytes is None or self._bytes.take(size, now)
+
 
 def _bucket(rate: float, now: float) -> TokenBucket | None:
     return TokenBucket(rate, rate * BURST_SECONDS, now) if rate else None

@@ -305,6 +305,13 @@ class Connection(Outbound):
         self.close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
         return False
 
+    def allowed_bytes(self, size: int) -> bool:
+        """Take bytes of a message that is not whole yet from the allowance; a connection that is over it is closed."""
+        if self.allowance is None or self.allowance.take_bytes(size, self.reactor.now):
+            return True
+        self.close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
+        return False
+
     def theirs(self, code: int, reason: str) -> None:
         """The peer closed."""
         self._over(code, reason)

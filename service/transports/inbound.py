@@ -160,6 +160,10 @@ class Inbound:
         """Whether one more message, of `size` bytes, is within the allowance; if not, the connection is ending."""
         raise NotImplementedError
 
+    def allowed_bytes(self, size: int) -> bool:
+        """Whether `size` more bytes of a message that is not whole yet are within the allowance."""
+        raise NotImplementedError
+
     # What it is given.
 
     def wanted(self) -> int:
@@ -274,6 +278,10 @@ class Inbound:
                 payload = apply_mask(data[start:stop], data[start - 4 : start])
                 self.respond(bytes((PONG, size)) + payload)
             elif first == PONG and size < 126:
+                # An answer to a ping of ours is one in 20 s; more are a flood like any other.
+                if self.allowance is not None and not self.allowed(size):
+                    self._keep(data, stop, 0)
+                    return False
                 self.pong()
             elif first == CLOSE and self._assembly is None and self._plain_close(data, start, stop):
                 pass
@@ -281,6 +289,10 @@ class Inbound:
                 if first == CLOSE:
                     # A Close within a fragmented message is a Close, and the message is void.
                     self._assembly = None
+                elif self.allowance is not None and not self.allowed(size):
+                    # Each fragment counts as it comes, since nobody has to send the last.
+                    self._keep(data, stop, 0)
+                    return False
                 self._hand_over(bytes(data[position:stop]))
             position = stop
         # After our own Close theirs is still looked for in what is left.
@@ -324,6 +336,8 @@ class Inbound:
         except Unfit as unfit:
             self.fault(unfit.code, unfit.reason)
             return start
+        if not inflation.final and self.allowance is not None and not self.allowed(0):
+            return start
         return self._inflate(data, start)
 
     def _inflate(self, data: bytes | bytearray, start: int) -> int:
@@ -331,18 +345,22 @@ class Inbound:
         inflation = self._assembly
         assert isinstance(inflation, Inflation)
         stop = min(start + inflation.missing, len(data))
+        held = len(inflation.buffer)
         try:
             with memoryview(data) as view, view[start:stop] as masked:
                 inflation.take(masked)
             self._need = inflation.missing
             if inflation.missing or not inflation.final:
+                # What it holds counts as it grows: 1 KB may stand for a megabyte, and the end need not come.
+                if self.allowance is not None:
+                    self.allowed_bytes(len(inflation.buffer) - held)
                 return stop
             payload = inflation.end()
         except Unfit as unfit:
             self.fault(unfit.code, unfit.reason)
             return stop
         self._assembly = None
-        if self.allowance is None or self.allowed(len(payload)):
+        if self.allowance is None or self.allowed(len(payload) - held):
             self.counts.messages_in += 1
             assert self.receiver is not None
             self.receiver.receive(payload, inflation.text)
@@ -387,8 +405,6 @@ class Inbound:
         if not frame.fin:
             return
         self._assembly = None
-        if self.allowance is not None and not self.allowed(len(assembly.buffer)):
-            return
         self.counts.messages_in += 1
         assert self.receiver is not None
         self.receiver.receive(bytes(assembly.buffer), assembly.decoder is not None)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from portico.wire.faults import PeerFault
 from service.core.connections.session import Session
+from service.core.hosts import network
 from service.core.ports import Admission, HttpAnswer
 from service.core.proof import Proof
 from service.core.quota_gate import QuotaGate
-from service.core.quotas import BURST_SECONDS, REMEMBERED, Quota, Quotas, Share, Who, network
+from service.core.quotas import BURST_SECONDS, REMEMBERED, Quota, Quotas, Share, Who
 from tests.fakes import FakeHandshake, ManualClock, MemoryPeer, Stage, handshake, stage
 
 

@@ -115,6 +115,8 @@ PRODUCTION_DEFAULTS = DEVELOPMENT_DEFAULTS | {
     "open_requesters": False,
     "open_users": False,
     "max_messages_per_second": 1000,
+    "max_connections_per_address": 2000,
+    "max_handshakes_per_second": 1000,
     "max_bytes_per_second": 4194304,
     "drain_seconds": 20.0,
     "log_format": "json",

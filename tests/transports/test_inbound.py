@@ -2,6 +2,7 @@
 
 import zlib
 
+import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from websockets.exceptions import PayloadTooBig
@@ -10,6 +11,7 @@ from websockets.frames import DATA_OPCODES, TEXT, Frame
 from websockets.frames import Opcode as Opcodes
 from websockets.protocol import OPEN, Protocol, Side
 
+from service.transports.allowance import Allowance
 from service.transports.close_frames import close_frame
 from service.transports.inbound import FRAMES_A_TURN, Inbound, Inflation
 
@@ -232,3 +234,45 @@ def test_an_endless_message_of_empty_fragments_is_kept_in_nothing() -> None:
     assert heard.end is None
     heard.take(frame(CONT, b"end"))
     assert heard.messages == [(b"end", True)]
+
+
+class Metered(Heard):
+    """A Heard with an allowance, on a clock that stands still: what is over it ends the connection."""
+
+    def __init__(self, messages: float, size: float) -> None:
+        super().__init__(1 << 20, deflate=15)
+        self.allowance = Allowance(messages, size, 0.0)
+
+    def allowed(self, size: int) -> bool:
+        assert self.allowance is not None
+        if not self.allowance.take(size, 0.0):
+            self.fault(4029, "over the rate")
+        return self.listening
+
+    def allowed_bytes(self, size: int) -> bool:
+        assert self.allowance is not None
+        if not self.allowance.take_bytes(size, 0.0):
+            self.fault(4029, "over the rate")
+        return self.listening
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG, CONT])
+@pytest.mark.parametrize("rates", [(10, 0), (0, 1000)])
+def test_what_is_no_whole_message_counts_against_the_rates(opcode: int, rates: tuple[int, int]) -> None:
+    heard = Metered(*rates)
+    begin = frame(BINARY, b"", fin=False) if opcode == CONT else b""
+    heard.hear(begin + frame(opcode, b"x" * 120, fin=opcode != CONT) * 15, [])
+    assert heard.end is None
+    heard.hear(frame(opcode, b"x" * 120, fin=opcode != CONT) * 15, [])
+    assert heard.end == 4029
+
+
+def test_a_compressed_message_that_is_not_finished_counts_what_it_holds() -> None:
+    whole = deflated(b"0" * 900_000)
+    heard = Metered(0, 100_000)
+    heard.hear(frame(BINARY, whole[:-20], fin=False, rsv=RSV1), [])
+    heard.hear(frame(CONT, whole[-20:-10], fin=False), [])
+    assert heard.end == 4029
+    heard = Metered(10, 0)
+    heard.hear(frame(BINARY, whole, fin=False, rsv=RSV1) + frame(CONT, b"", fin=False) * 30, [])
+    assert heard.end == 4029

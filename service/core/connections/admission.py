@@ -19,7 +19,7 @@ from portico.wire.messages import check_name, encode
 
 from ..api_keys import ApiKeys
 from ..audit import Audit
-from ..hosts import HostPolicy, host_of
+from ..hosts import HostPolicy, host_of, is_loopback, network
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
 from ..proof import NotProven
@@ -81,7 +81,9 @@ class OriginPolicy:
 
 
 class ConnectionLimits:
-    """Counts connections, and says when there are too many."""
+    """Counts connections, and says when there are too many. Of IPv6 a whole /64 is one address, since anybody has as
+    many as that. `spare_loopback`: what is for each address, and the rate, hold for others than this machine's own,
+    which a proxy's may be of whom nobody has said that it is one."""
 
     def __init__(
         self,
@@ -91,10 +93,12 @@ class ConnectionLimits:
         per_address: int,
         handshakes_per_second: float,
         refused: Counter[str] | None = None,
+        spare_loopback: bool = False,
     ) -> None:
         # Where each refusal is counted, by the limit.
         self._refused: Counter[str] = Counter() if refused is None else refused
         self._now = now
+        self._spare_loopback = spare_loopback
         self._total = total
         self._per_address = per_address
         self._handshakes: TokenBucket | None = None
@@ -105,13 +109,14 @@ class ConnectionLimits:
 
     def check(self, address: str) -> HttpAnswer | None:
         """None if one more connection from `address` may come, else the answer that refuses it."""
-        if self._handshakes is not None and not self._handshakes.take(1, self._now()):
+        name = self._named(address)
+        if name is not None and self._handshakes is not None and not self._handshakes.take(1, self._now()):
             self._refused["handshakes"] += 1
             return _not_now("too many handshakes per second")
         if self._total and self._open >= self._total:
             self._refused["connections"] += 1
             return _not_now(_FULL)
-        if self._per_address and self._by_address[address] >= self._per_address:
+        if self._per_address and name is not None and self._by_address[name] >= self._per_address:
             self._refused["address"] += 1
             return _not_now(_FULL_FOR_ADDRESS)
         return None
@@ -119,9 +124,10 @@ class ConnectionLimits:
     def opened(self, address: str) -> str | None:
         """A WebSocket was opened. Why it is one too many, where others came between its handshake and now."""
         self._open += 1
-        if self._per_address:
-            self._by_address[address] += 1
-            if self._by_address[address] > self._per_address:
+        name = self._named(address)
+        if self._per_address and name is not None:
+            self._by_address[name] += 1
+            if self._by_address[name] > self._per_address:
                 self._refused["address"] += 1
                 return _FULL_FOR_ADDRESS
         if self._total and self._open > self._total:
@@ -133,28 +139,29 @@ class ConnectionLimits:
         """A connection was accepted and may become anything; it counts from now on. `address`: None where a proxy
         stands between, and who is behind it is not known yet."""
         self._open += 1
-        if self._per_address and address is not None:
-            self._by_address[address] += 1
+        name = self._named(address)
+        if self._per_address and name is not None:
+            self._by_address[name] += 1
 
     def attributed(self, before: str | None, address: str) -> None:
         """Who is behind a connection that was accepted is known now."""
         if self._per_address and before != address:
             self._uncount(before)
-            self._by_address[address] += 1
+            name = self._named(address)
+            if name is not None:
+                self._by_address[name] += 1
 
     def is_full(self, address: str | None) -> bool:
         """Whether a connection that counts already is one too many."""
         over = bool(self._total) and self._open > self._total
-        return over or (
-            bool(self._per_address) and address is not None and self._by_address[address] > self._per_address
-        )
+        return over or self._has_too_many(address)
 
     def full(self, address: str | None) -> HttpAnswer | None:
         """The answer to a connection that counts already, if it is one too many; None if it may stay."""
         if self._total and self._open > self._total:
             self._refused["connections"] += 1
             return _not_now(_FULL)
-        if self._per_address and address is not None and self._by_address[address] > self._per_address:
+        if self._has_too_many(address):
             self._refused["address"] += 1
             return _not_now(_FULL_FOR_ADDRESS)
         return None
@@ -171,11 +178,22 @@ class ConnectionLimits:
         if self._per_address:
             self._uncount(address)
 
+    def _named(self, address: str | None) -> str | None:
+        """What an address counts as; None where it doesn't."""
+        if address is None or (self._spare_loopback and is_loopback(address)):
+            return None
+        return network(address)
+
+    def _has_too_many(self, address: str | None) -> bool:
+        name = self._named(address)
+        return bool(self._per_address) and name is not None and self._by_address[name] > self._per_address
+
     def _uncount(self, address: str | None) -> None:
-        if address is not None:
-            self._by_address[address] -= 1
-            if self._by_address[address] <= 0:
-                del self._by_address[address]
+        name = self._named(address)
+        if name is not None:
+            self._by_address[name] -= 1
+            if self._by_address[name] <= 0:
+                del self._by_address[name]
 
 
 class AdmissionControl:

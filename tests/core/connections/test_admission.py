@@ -237,3 +237,28 @@ def test_the_refusal_says_when_and_why() -> None:
     assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "5")
     assert b"limit of connections" in answer.body
     assert some.opened("b") is not None
+
+
+def test_of_ipv6_a_whole_household_counts_as_one_address() -> None:
+    limits = ConnectionLimits(now=ManualClock().now, total=0, per_address=2, handshakes_per_second=0)
+    for address in ("2001:db8::1", "2001:db8::2:1"):
+        assert limits.check(address) is None
+        assert limits.opened(address) is None
+    assert limits.check("2001:db8::ffff:ffff") is not None
+    assert limits.opened("2001:db8::7") is not None
+    assert limits.check("2001:db8:0:1::1") is None
+    assert limits.check("::ffff:192.0.2.1") is None
+    for address in ("2001:db8::7", "2001:db8::2:1"):
+        limits.closed(address)
+    assert limits.check("2001:db8::9") is None
+
+
+def test_the_defaults_spare_this_machine() -> None:
+    limits = ConnectionLimits(
+        now=ManualClock().now, total=0, per_address=1, handshakes_per_second=1, spare_loopback=True
+    )
+    for _ in range(5):
+        assert limits.check("127.0.0.1") is None
+        assert limits.opened("127.0.0.1") is None
+    assert limits.opened("192.0.2.1") is None
+    assert limits.check("192.0.2.1") is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portico.wire.codes import ABNORMAL, Advice, CloseCode, ErrorCode, advice_for
+from portico.wire.codes import ABNORMAL, Advice, CloseCode, ErrorCode, advice_for, close_label
 
 CLOSE_CODES = {
     1000: Advice.AS_IT_LIKES,
@@ -58,3 +58,11 @@ def test_advice_for_a_code_of_ours(code: int) -> None:
 @pytest.mark.parametrize("code", [ABNORMAL, 1005, 1014, 3000, 4999])
 def test_a_foreign_code_was_the_network_s_doing(code: int) -> None:
     assert advice_for(code) is Advice.BACK_OFF
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [(1000, "1000"), (1006, "1006"), (4029, "4029"), (3000, "other"), (4999, "other")],
+)
+def test_what_a_client_makes_up_is_one_label(code: int, label: str) -> None:
+    assert close_label(code) == label
