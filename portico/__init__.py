@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         HandshakeRefused,
         MessageTooLarge,
         NoGreeting,
+        NoToken,
         NotRunning,
         NoWorkers,
         RegistrationRejected,
@@ -41,7 +42,17 @@ if TYPE_CHECKING:
         WorkerLost,
         WorkersBusy,
     )
-    from portico.client.events import BadMessage, Connected, Connecting, Draining, Event, Lost, Report, Retrying
+    from portico.client.events import (
+        BadMessage,
+        Connected,
+        Connecting,
+        Draining,
+        Event,
+        Lost,
+        Report,
+        Retrying,
+        TokenFailed,
+    )
     from portico.client.handlers import CommandFailed, Handler, current_call
     from portico.client.link import LinkOptions
     from portico.client.program import run
@@ -83,6 +94,7 @@ __all__ = [
     "Lost",
     "MessageTooLarge",
     "NoGreeting",
+    "NoToken",
     "NoWorkers",
     "NotRunning",
     "Publisher",
@@ -99,6 +111,7 @@ __all__ = [
     "StreamOverrun",
     "Superseded",
     "Target",
+    "TokenFailed",
     "Unavailable",
     "Unreachable",
     "Unsendable",
@@ -115,7 +128,7 @@ _HOMES: Final = {
     "portico.client.client": ("Client",),
     "portico.client.envelope": ("Call",),
     "portico.client.events": (
-        "BadMessage", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying",
+        "BadMessage", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying", "TokenFailed",
     ),
     "portico.client.handlers": ("CommandFailed", "Handler", "current_call"),
     "portico.client.link": ("LinkOptions",),

@@ -22,16 +22,17 @@ from typing import Any, Final, Self
 import trio
 from msgspec.structs import replace
 
-from portico.wire.codes import ErrorCode
+from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.messages import IDENTITY_FIELDS, Identity, stream_of, targets_of
 
 from .backoff import Backoff
 from .connection import Connection, CurrentLink
-from .errors import ClientError, ConnectionLost, NoGreeting, RegistrationRejected, Superseded
-from .events import BadMessage, Connected, Report
+from .errors import ClientError, ConnectionLost, NoGreeting, NoToken, RegistrationRejected, Superseded
+from .events import BadMessage, Connected, Report, TokenFailed
 from .link import MAX_OUTGOING, Link, LinkOptions
 from .nursery import background_nursery
 from .positions import Positions
+from .token import RETRY, Refresh, TokenSource
 
 DEFAULT_HEARTBEAT: Final = 25.0
 
@@ -78,11 +79,14 @@ class Client:
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
     WebSocket address (ws://host:port). `identity`: who the client is (the gateway makes a `client_id` if there is
-    none); `token`: sent with every registration; `buffer`: pushes kept for a program that is busy; `on_event`: called
-    with each thing that happens to the connection (by default it is logged).
+    none); `token`: sent with every registration; `refresh_token`: a plain or async function that gives the next token,
+    asked before the first registration where there is no `token`, in good time before a token's end, and when the
+    gateway has refused one (4001); the client stops with NoToken when it returns None or raises NoToken; `buffer`:
+    pushes kept for a program that is busy; `on_event`: called with each thing that happens to the connection (by
+    default it is logged).
 
     Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what it is), and raises
-    SentAway, GaveUp, RegistrationRejected or HandshakeRefused when the connection has ended for good.
+    SentAway, GaveUp, NoToken, RegistrationRejected or HandshakeRefused when the connection has ended for good.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Client:
         url: str | None = None,
         identity: Identity | None = None,
         token: str | None = None,
+        refresh_token: Refresh | None = None,
         backoff: Backoff | None = None,
         options: LinkOptions | None = None,
         on_event: Report | None = None,
@@ -101,7 +106,10 @@ class Client:
             base_url, url, path="", max_message=MAX_OUTGOING, options=options, backoff=backoff, report=on_event
         )
         self._report = self._connection.report
-        self._token = token
+        self._tokens = TokenSource(token, refresh_token, self._report)
+        self._renewed = trio.Event()  # the gateway has answered a token_refresh
+        self._expires_at: float | None = None
+        self._stopped: NoToken | None = None
         # Bounded by `_pass_on`, which waits for room, but not always.
         self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](math.inf)
         self._buffer = max(buffer, 1)
@@ -198,12 +206,20 @@ class Client:
         self._registered = False
         try:
             async with background_nursery() as nursery:
+                await self._tokens.ready()
                 await self._ask(link, self._wanted)
                 while not self._registered:
                     await self._take(link, await self._receive(link))
                 nursery.start_soon(self._heartbeats, link)
+                if self._tokens.refreshes:
+                    nursery.start_soon(self._refreshes, link)
                 while True:
                     await self._take(link, await self._receive(link))
+        except ConnectionLost as lost:
+            if lost.code != CloseCode.NOT_AUTHENTICATED or not self._tokens.refreshes:
+                raise
+            self._tokens.refused()
+            raise NoGreeting("The gateway wants another token.") from lost
         finally:
             self._current.down()
             for registration in self._outstanding:
@@ -217,14 +233,17 @@ class Client:
         due = min((registration.due for registration in self._outstanding), default=math.inf)
         # Only reading is bounded: what was read waits for the program as long as it takes.
         with trio.CancelScope(deadline=due) as self._reading:
-            return await link.receive()
+            if self._stopped is None:
+                return await link.receive()
+        if self._stopped is not None:
+            raise self._stopped
         raise NoGreeting("The gateway did not answer the registration in time.")
 
     async def _ask(self, link: Link, registration: _Registration) -> None:
         message: dict[str, Any] = {"type": "c_client_register"}
         message |= {name: getattr(registration.identity, name) for name in IDENTITY_FIELDS}
-        if self._token is not None:
-            message["token"] = self._token
+        if self._tokens.token is not None:
+            message["token"] = self._tokens.token
         # Until this link is registered as anything, nothing is replayed on it but what is asked for here.
         resume = None if self._registered else self._positions.resume
         registration.resumed = resume is not None
@@ -250,6 +269,13 @@ class Client:
                 await self._on_rejection(link, message)
             case "heartbeat":
                 pass
+            case "token_refresh":
+                self._expires_at = _moment(message.get("expires_at"))
+                self._renewed.set()
+            case "error" if message.get("field") == "token" and self._tokens.refreshes:
+                self._report(TokenFailed(f"{message.get('code')}: {message.get('message')}"))
+                self._expires_at = None
+                self._renewed.set()
             case "error":
                 self._report(BadMessage(f"{message.get('code')}: {message.get('message')}"))
             case "stream_gap":
@@ -314,6 +340,7 @@ class Client:
             self._wanted = registration
         self.identity = registration.identity
         self.registration = message
+        self._expires_at = _moment(message.get("expires_at"))
         self._registered = True
         self._report(Connected(link.address, str(registration.identity.client_id)))
         self._current.up(link)
@@ -335,6 +362,9 @@ class Client:
             if not self._registered and not self._outstanding:
                 await self._ask(link, self._wanted)
             return
+        if reason == ErrorCode.UNAUTHORIZED and self._tokens.refreshes:
+            self._tokens.refused()
+            raise NoGreeting(str(rejected))
         # Our own connection of a moment ago may still look alive to the gateway.
         returning = self.identity is not None and reason == "already_connected"
         if returning or reason in _TEMPORARY:
@@ -349,6 +379,25 @@ class Client:
                 await trio.sleep(seconds)
                 await link.send({"type": "heartbeat"})
 
+    async def _refreshes(self, link: Link) -> None:
+        """Renew the token as long as the link stands and the gateway says when it ends."""
+        with suppress(ConnectionLost):  # the reader reports it
+            while self._expires_at is not None:
+                await self._tokens.due(self._expires_at)
+                try:
+                    token = await self._tokens.next_one()
+                except NoToken as none:
+                    self._stopped = none
+                    self._reading.cancel()
+                    return
+                self._renewed = trio.Event()
+                await link.send({"type": "token_refresh", "token": token})
+                await self._renewed.wait()
+                if self._expires_at is None:
+                    # It was refused: what there is holds for a little longer.
+                    self._expires_at = 0.0
+                    await trio.sleep(RETRY)
+
     def _finish(self, error: ClientError) -> None:
         self._ended = error
         self._pushes.close()
@@ -357,6 +406,10 @@ class Client:
         for registration in self._outstanding:
             if not registration.done.is_set():
                 registration.finish(error)
+
+
+def _moment(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _gap(streams: list[str]) -> dict[str, Any]:

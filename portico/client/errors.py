@@ -85,6 +85,11 @@ class RegistrationRejected(ClientError):
         self.reason = reason
 
 
+class NoToken(ClientError):
+    """There is no further token, so the client has stopped. A program's `refresh_token` may raise it; returning None is
+    the same."""
+
+
 class Superseded(ClientError):
     """A registration was overtaken by a later one, and never answered: the later one is who the client is."""
 

@@ -75,11 +75,21 @@ class BadMessage:
         return f"bad message: {printable(self.why)}"
 
 
-Event = Connecting | Connected | Lost | Retrying | Draining | BadMessage
+@dataclass(frozen=True, slots=True)
+class TokenFailed:
+    """There was no new token, or the gateway didn't take it; it is tried again."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"no new token: {printable(self.why)}"
+
+
+Event = Connecting | Connected | Lost | Retrying | Draining | BadMessage | TokenFailed
 Report = Callable[[Event], None]
 
 
 def log_event(event: Event) -> None:
     """The report that is used where none is given: the logger `portico.client`."""
-    level = logging.WARNING if isinstance(event, Lost | BadMessage) else logging.INFO
+    level = logging.WARNING if isinstance(event, Lost | BadMessage | TokenFailed) else logging.INFO
     _log.log(level, "%s", event)
