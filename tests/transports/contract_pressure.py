@@ -150,9 +150,15 @@ class PressureContract:
                 to_all = numbered(number, 100 * KB)
                 for recorder in recorders:
                     recorder.peer.send(to_all)
-            for client in clients:
+
+            async def read_all(client: RawClient) -> None:
                 assert await read_numbers(client, 60) == list(range(60))
                 await client.aclose()
+
+            # All at once: one that takes nothing while others read for long, on a slow machine, would be cut.
+            async with trio.open_nursery() as nursery:
+                for client in clients:
+                    nursery.start_soon(read_all, client)
         assert counts.slow_closed == 0
 
     async def test_room(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:

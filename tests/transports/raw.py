@@ -128,7 +128,7 @@ class RawClient:
         sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
         if receive_buffer is not None:
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await sock.connect(address)
         stream = trio.SocketStream(sock)
         return cls(stream if TLS is None else SecureStream(stream, TLS))
@@ -146,7 +146,7 @@ class RawClient:
 
     async def send(self, data: bytes) -> None:
         """Bytes as they are."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await self.stream.send_all(data)
 
     async def say(self, text: str) -> None:
@@ -154,7 +154,7 @@ class RawClient:
         await self.send(frame(TEXT, text.encode()))
 
     async def _more(self) -> bool:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             try:
                 data = await self.stream.receive_some(65536)
             except trio.BrokenResourceError:

@@ -58,7 +58,7 @@ class Recorder:
 
     async def ending(self) -> tuple[int, str]:
         """Wait for `closed` and give what it said."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await self.over.wait()
         return self.closings[0]
 
@@ -106,7 +106,7 @@ class ScriptGate:
 
     async def recorder(self, number: int = 0) -> Recorder:
         """Wait for the connection of that number (from 0, in the order of their coming)."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.recorders) <= number:
                 await self._arrived.wait()
         return self.recorders[number]
