@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -271,3 +271,18 @@ def test_a_client_runs_its_lines_and_ends(running: Running) -> None:
     nobody = CliRunner().invoke(main, ["connect", "-c", "request get_time", "--base-url", "http://127.0.0.1:1"])
     assert nobody.exit_code == 3
     assert "http://127.0.0.1:1" in nobody.stderr
+
+
+def test_what_passes_is_shown_as_it_passes(running: Running, tmp_path: Path) -> None:
+    command = [*PORTICO, "tail", "event=registered", "user_id=u11", "--count", "1", "--base-url", running.base_url]
+    env = BARE | {"PORTICO_API_KEY": KEY}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE) as tailing:
+        # Nothing says that the tail has begun, so somebody comes again and again.
+        for _ in range(300):
+            with client(running, client_id="c11", user_id="u11"), suppress(subprocess.TimeoutExpired):
+                tailing.wait(0.2)
+                break
+        out, _ = tailing.communicate(timeout=60)
+    assert tailing.returncode == 0
+    assert "registered" in out
+    assert '"user_id":"u11"' in out
