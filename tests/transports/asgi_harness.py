@@ -38,6 +38,7 @@ def make_app(
     pressure: Pressure | None = None,
     rate: float = 0,
     trusted: tuple[str, ...] = (),
+    h2c: bool = False,
 ) -> QuartTrio:
     """A Quart app with a page, a page that is slow in coming, and `gate` behind every WebSocket."""
     app = QuartTrio("harness")
@@ -66,6 +67,7 @@ def make_app(
         resolve=ProxyRules(trusted).resolve,
         log=log,
         max_messages_per_second=rate,
+        h2c=h2c,
     )
     return app
 

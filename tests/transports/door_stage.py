@@ -26,7 +26,7 @@ class Stage:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Address]:
-        app = make_app(self.gate, self.counts, self.lines)
+        app = make_app(self.gate, self.counts, self.lines, h2c=self.door.h2c)
         async with serving(app, self.door) as address:
             yield address
 

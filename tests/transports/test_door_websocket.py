@@ -51,7 +51,7 @@ async def test_many_messages_in_one_segment_then_close() -> None:
 
 
 async def test_a_websocket_within_http_2() -> None:
-    stage = Stage()
+    stage = Stage(h2c=True)
     config = h2.config.H2Configuration(header_encoding=None)
     connection = h2.connection.H2Connection(config)
     async with stage.serve() as address, await RawClient.dial(address) as client:
