@@ -135,6 +135,7 @@ class Node:
         self._websocket_sockets: list[socket.socket] | None = None
         self._worker_sockets: list[socket.socket] | None = None
         self._redirect_sockets: list[socket.socket] | None = None
+        self._bound = False
         self.deployment = self._deployment()
         self.keys = _key_store(settings, self.log)
         self.connect_hook = _connect_hook(settings, self.log)
@@ -364,6 +365,7 @@ class Node:
 
         `reuse_port`: share them with the other processes of the same gateway. Raises StartError.
         """
+        self._bound = True
         settings = self.settings
         if self._speaks_tls and self.certificates is None:
             # Hypercorn's certificate is not ours to use, and ports that nobody asked for would be open by surprise.
@@ -386,6 +388,7 @@ class Node:
         self._websocket_sockets = sockets.get("websocket")
         self._worker_sockets = sockets.get("worker")
         self._redirect_sockets = sockets.get("redirect")
+        self._bound = True
         if self._websocket_sockets is not None:
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
 
@@ -458,7 +461,7 @@ class Node:
                 "gateway with portico serve, or give the server the certificate itself (hypercorn --certfile … "
                 "--keyfile …) and unset PORTICO_TLS_CERT and PORTICO_TLS_KEY."
             )
-        if self._websocket_sockets is None and self._worker_sockets is None:
+        if not self._bound:
             await self.bind()
         await self.app.nursery.start(self.run)
         for warning in self.settings.warnings():

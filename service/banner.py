@@ -14,7 +14,7 @@ _SERVED: Final = {
     "http": ("HTTP", "a page to try it, the API, discovery"),
     "websocket": ("WebSocket", "health and discovery by plain HTTP"),
 }
-_KINDS: Final = {"websocket": "WebSocket", "worker": "Workers"}
+_KINDS: Final = {"websocket": ("WebSocket", "ws"), "worker": ("Workers", "ws"), "redirect": ("Redirect", "http")}
 
 
 def banner(
@@ -25,13 +25,17 @@ def banner(
     if ":" in shown:
         shown = f"[{shown}]"
     base = f"{'https' if tls else 'http'}://{shown}:{http_port}"
+    beside = []
+    for kind, port in ports.items():
+        name, scheme = _KINDS[kind]
+        beside.append(f"  {name:<20} {'wss' if tls and scheme == 'ws' else scheme}://{shown}:{port}")
     what, more = _SERVED[api_type]
     return "\n".join(
         [
             f"Portico {VERSION} is running ({environment}).",
             "",
             f"  {what:<20} {base}   ({more})",
-            *(f"  {_KINDS[kind]:<20} ws://{shown}:{port}" for kind, port in ports.items()),
+            *beside,
             "",
             "Try next, in another shell:",
             f"  curl {base}/api/b-client/websocket-info",

@@ -158,6 +158,8 @@ def gateway(
         environment["WEBSOCKET_PORT"] = "same" if mode == "integrated" else websocket
         if certificate is not None:
             environment |= {"WEBSOCKET_PORT": "same", "WORKER_PORT": "off", **certificate.settings}
+            # A client that begins TLS and then waits for a processor is no stranger that is slow on purpose.
+            environment["PORTICO_HANDSHAKE_TIMEOUT"] = 60
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command(server, host, http),

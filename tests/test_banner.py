@@ -31,6 +31,21 @@ def test_an_ipv6_host_is_in_brackets_and_tls_is_https() -> None:
     assert "  curl https://[::1]:1/api/b-client/websocket-info\n" in text
 
 
+def test_over_tls_every_port_is_named_as_it_is_spoken_to() -> None:
+    text = banner(
+        environment="development",
+        api_type="combined",
+        host="0.0.0.0",
+        http_port=443,
+        tls=True,
+        ports={"websocket": 8766, "worker": 8765, "redirect": 80},
+        command="portico",
+    )
+    assert "wss://localhost:8766\n" in text
+    assert "wss://localhost:8765\n" in text
+    assert "Redirect             http://localhost:80\n" in text
+
+
 def test_the_command_is_named_as_a_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = tmp_path / "portico"
     command.write_text("#!/bin/sh\n")

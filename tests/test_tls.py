@@ -208,7 +208,11 @@ def listening_ports(running: Running) -> set[int]:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_drain_tells_everybody(tmp_path: Path, made: Certificate, server: str) -> None:
-    with gateway(tmp_path, server=server, certificate=made) as running, ExitStack() as stack:
+    redirect = free_ports(1)[0]
+    settings = {"PORTICO_REDIRECT_PORT": redirect}
+    with gateway(tmp_path, server=server, certificate=made, settings=settings) as running, ExitStack() as stack:
+        # The only port of the reactor's own beside PORT.
+        assert httpx.get(f"http://127.0.0.1:{redirect}/x", trust_env=False).status_code == 308
         clients = [stack.enter_context(open_client(running, made, number)) for number in range(20)]
         # Hypercorn's master ends with 0 whatever happens; portico serve would say so.
         running.process.terminate()
