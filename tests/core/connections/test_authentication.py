@@ -448,3 +448,17 @@ def test_nor_over_nodes() -> None:
     again, _ = other.connect("/ws")
     other.say(again, register(tokens.make("ann2"), user_id="ann"))
     assert peer.closes[0][0] is CloseCode.REPLACED
+
+
+def test_a_replayed_refresh_gives_no_longer_life_than_it_says() -> None:
+    gw, tokens = at("required")
+    now = gw.clock.wall()
+    old, new = tokens.make("old", "ann", expires_at=now + 10), tokens.make("new", "ann", expires_at=now + 100)
+    session, peer = gw.connect("/ws")
+    gw.ask(session, register(old))
+    for shown, end in ((new, now + 100), (new, now + 100), (old, now + 10)):
+        (answer,) = gw.ask(session, {"type": "token_refresh", "token": shown})
+        assert answer == {"type": "token_refresh", "expires_at": end}
+    gw.clock.move(10 + 25 + 2)
+    gw.gateway.tick()
+    assert peer.close_code == 4001
