@@ -11,6 +11,11 @@ from .stage import BEARER, KEY, LOCAL, OUTSIDE, behind_proxy, house, no_proxies,
 CLOSED = [route for route in ROUTES if not route.open]
 
 
+def ending(route: Route) -> str:
+    """A method of the route's whose answer ends."""
+    return "HEAD" if route.stream else route.method
+
+
 @pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.operation)
 async def test_every_route_that_is_not_open_is_guarded(route: Route) -> None:
     method, path = route.method, route.path.format(client_id="c1", session_id="s1")
@@ -22,7 +27,7 @@ async def test_every_route_that_is_not_open_is_guarded(route: Route) -> None:
         assert answer.headers["www-authenticate"].startswith('Bearer realm="portico"')
         assert KEY not in answer.text
         assert "wrong" not in answer.text
-    assert (await at.call(method, path, content=b"{", headers=BEARER)).status_code != 401
+    assert (await at.call(ending(route), path, content=b"{", headers=BEARER)).status_code != 401
 
 
 @pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.operation)
@@ -37,7 +42,7 @@ async def test_every_route_wants_its_scope(route: Route) -> None:
     assert answer.headers["www-authenticate"].endswith(f'error="insufficient_scope", scope="{route.scope}"')
     for scope in (route.scope, "admin"):
         at = house(api_keys=[ApiKey("shop", frozenset((scope,)), digest_of(KEY))])
-        assert (await at.call(method, path, content=b"{", headers=BEARER)).status_code not in (401, 403)
+        assert (await at.call(ending(route), path, content=b"{", headers=BEARER)).status_code not in (401, 403)
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.open], ids=lambda route: route.operation)

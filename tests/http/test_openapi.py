@@ -76,7 +76,7 @@ async def test_answers_have_the_fields_that_are_described() -> None:
     login = (await at.call("POST", "/api/logins", json={"user_id": "u1"})).json()
     made = {"session_id": login["session_id"], "client_id": "c1"}
     for route in ROUTES:
-        if route.method != "GET" or route.path in ("/metrics", "/openapi.json"):
+        if route.method != "GET" or route.stream or route.path in ("/metrics", "/openapi.json"):
             continue
         path = route.path.format(**made)
         answer = await at.call("GET", path, params={query.name: "u1" for query in route.query if query.required})
