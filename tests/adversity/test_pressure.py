@@ -61,6 +61,7 @@ class Scene:
         await raw.send(frame(TEXT, json.dumps(message).encode()))
         answer = json.loads(await raw.message())
         assert answer["type"] == "registration_success", answer
+        assert resume is None or answer["resume"]["recovered"], answer
         return Registered(raw, answer)
 
 
@@ -200,7 +201,8 @@ async def test_answers_that_are_due_at_once(tmp_path: Path) -> None:
 
 
 RESUMED: Final = sized(8, 50)
-EVENTS: Final = sized(160, 1000)
+# In memory 64 MiB are kept of all streams.
+EVENTS: Final = sized(160, 600)
 EVENT_SIZE: Final = sized(25_000, 100_000)
 # Over Redis no more than 16 MiB of a stream are given again.
 EVENTS_OVER_REDIS: Final = sized(160, 150)
