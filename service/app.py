@@ -128,6 +128,8 @@ class Node:
         self._audit_file = _audit_file(settings)
         self.audit = self._audit_log()
         self.state = "starting"
+        self._drain_end = 0.0
+        self._drained = trio.Event()
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
         self._speaks_tls = False
@@ -192,7 +194,9 @@ class Node:
             self.gateway.counters.others.append(self.settling.metrics)
             if settings.api_type != "http":
                 gate = quota_gate
-        self.parts = parts = parts_of(self.gateway, self.places, self.unready, quotas=self.quotas)
+        self.parts = parts = parts_of(
+            self.gateway, self.places, self.unready, self.drain_when_asked, quotas=self.quotas
+        )
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
         access_log = self._log_request if settings.access_log else None
@@ -579,19 +583,45 @@ class Node:
         """Tell everybody that the node goes, then close each connection at a random moment within the drain's window,
         those with requests under way last.
 
-        HTTP is answered meanwhile, and new connections get 503. Over within the window and a second.
+        HTTP is answered meanwhile, and new connections get 503. Over within the window and a second. Where a drain is
+        under way already, this waits for its end.
         """
         if self.state == "draining":
+            await self._drained.wait()
             return
+        self._begin_drain()
+        await self._end_drain()
+
+    def drain_when_asked(self, by: str | None, address: str | None) -> tuple[int, float]:
+        """Begin to drain, unless it has begun, for who has the API key of this name; the process stays. How many
+        connections there are, and the seconds that are left of the drain's window."""
+        if self.state != "draining":
+            self._begin_drain(by, address)
+            self.app.nursery.start_soon(self._drain_contained)
+        return len(self.gateway.sessions), max(0.0, self._drain_end - trio.current_time())
+
+    async def _drain_contained(self) -> None:
+        try:
+            await self._end_drain()
+        except Exception as error:  # in the app's nursery it would end every other task
+            self._broke(error)
+
+    def _begin_drain(self, by: str | None = None, address: str | None = None) -> None:
         self.state = "draining"
         self.places.draining = True
         # At once, or discovery could name this node as one of the others.
         self._announce()
         seconds = self.settings.drain_seconds
         self.log.info("draining", connections=len(self.gateway.sessions), seconds=seconds)
-        self.gateway.audit.on_act("drain", connections=len(self.gateway.sessions), seconds=seconds)
+        self._drain_end = trio.current_time() + seconds
+        self.gateway.audit.on_act("drain", by, address, connections=len(self.gateway.sessions), seconds=seconds)
         self.reactor.stop_accepting()
-        await drain(self.gateway, seconds, lambda: self.reactor.websocket_count)
+
+    async def _end_drain(self) -> None:
+        try:
+            await drain(self.gateway, self.settings.drain_seconds, lambda: self.reactor.websocket_count)
+        finally:
+            self._drained.set()
 
 
 def create_app(settings: Settings) -> QuartTrio:

@@ -31,6 +31,7 @@ from tests.gateways import (
 
 pytestmark = pytest.mark.live
 
+ADMIN_KEY = "key-of-the-operator-0001"
 REGISTER = json.dumps({"type": "c_client_register", "client_id": "c1", "user_id": "u1"})
 
 
@@ -156,6 +157,53 @@ def test_while_it_drains_it_is_not_ready_and_takes_nobody(tmp_path: Path) -> Non
         answer = httpx.get(f"{running.base_url}/ws", headers=upgrade)
         assert answer.status_code == 503
         assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_drain_by_http_tells_clients_to_go_and_the_process_stays_until_it_is_stopped(
+    tmp_path: Path, server: str
+) -> None:
+    settings = {"PORTICO_DRAIN_SECONDS": "0.3", "PORTICO_API_KEYS": ADMIN_KEY, "PORTICO_AUDIT_LOG": "stderr"}
+    key = {"authorization": f"Bearer {ADMIN_KEY}"}
+    with gateway(tmp_path, server=server, settings=settings, exit_code=None) as running:
+        drain = f"{running.base_url}/api/drain"
+        assert httpx.post(drain).status_code == 401
+        with connect(running.websocket_url) as client:
+            client.send(REGISTER)
+            client.recv()
+            begun = httpx.post(drain, headers=key)
+            assert begun.status_code == 202
+            assert begun.json()["connections"] == 1
+            assert 0 < begun.json()["seconds"] <= 0.3
+            assert json.loads(client.recv()) == {"type": "server_draining", "retry_within_ms": 300}
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+            assert client.close_code == 1012
+        assert httpx.get(f"{running.base_url}/readyz").status_code == 503
+        again = httpx.post(drain, headers=key)
+        assert (again.status_code, again.json()["connections"]) == (202, 0)
+        assert running.process.poll() is None
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(60) == 0
+        acts = [line for line in running.said().splitlines() if '"event": "drain"' in line or '"event":"drain"' in line]
+        assert len(acts) == 1
+        assert json.loads(acts[0])["by"] == "key-1"
+
+
+def test_a_signal_amid_a_drain_by_http_waits_for_its_end(tmp_path: Path) -> None:
+    with (
+        gateway(tmp_path, settings={"PORTICO_DRAIN_SECONDS": "2"}, exit_code=None) as running,
+        connect(running.websocket_url) as client,
+    ):
+        client.send(REGISTER)
+        client.recv()
+        assert httpx.post(f"{running.base_url}/api/drain").status_code == 202
+        running.process.send_signal(signal.SIGTERM)
+        assert json.loads(client.recv())["type"] == "server_draining"
+        with pytest.raises(ConnectionClosed):
+            client.recv()
+        assert client.close_code == 1012
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -33,7 +33,6 @@ FILES = {
     for folder in ("portico", "service", "compat", "loadtest", "tests", "docs")
     for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
 } | {path.name for path in ROOT.iterdir()}
-LATER = {"/api/drain"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -111,15 +110,8 @@ def test_every_route_that_is_named_exists(page: Path) -> None:
     for method, path in re.findall(r"`(GET|POST|PUT|DELETE|PATCH) (/[^`\s?]*)", text):
         assert (method, path) in there, f"{method} {path}"
     paths = {route.path for route in ROUTES} | {"/api/websocket"}
-    if page == PROTOCOL:
-        paths |= LATER
     for path in re.findall(r"(?<![\w}])(/api/[\w\-/{}]*[\w}])", text):
         assert path in paths or re.sub(r"/api/clients/\w+", "/api/clients/{client_id}", path) in paths, path
-
-
-def test_what_comes_later_is_named_in_one_place_only() -> None:
-    for path in LATER:
-        assert PROTOCOL.read_text().count(path) == 1
 
 
 @each_page

@@ -13,6 +13,7 @@ from .answers import text_answer
 from .api import AccessLog, Api, OnError
 from .clients import clients_handlers
 from .discovery import discovery_handlers
+from .drains import drains_handlers
 from .events import events_handlers, events_streams
 from .health import health_handlers
 from .logins import logins_handlers
@@ -48,6 +49,7 @@ def whole_api(
         **clients_handlers(parts.presence, parts.audit),
         **events_handlers(parts.event_tail),
         **revocations_handlers(parts.revoking, parts.audit, parts.wall),
+        **drains_handlers(parts.begin_drain, parts.node),
         **pages_handlers(parts.places, parts.wall),
     }
     return Api(

@@ -73,6 +73,14 @@ class RevocationList(Struct):
     next_offset: int | None
 
 
+class DrainView(Struct):
+    """A drain that has begun. `connections`: how many there are still; `seconds`: how long the last of them has."""
+
+    node: str
+    connections: int
+    seconds: float
+
+
 class LoginFeedback(Struct):
     """What one client reported of its automatic login. `timestamp` in seconds since the epoch."""
 

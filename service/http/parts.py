@@ -23,6 +23,7 @@ from service.core.push.logins import Logins
 from service.core.quotas import Quotas
 
 from .access import Access
+from .drains import BeginDrain
 from .notifications import Publish
 
 Ready = Callable[[], str | None]
@@ -50,11 +51,18 @@ class Parts:
     node: Callable[[], str]
     connections: Callable[[], Mapping[tuple[str, str], int]]
     live: Callable[[], Iterable[Metric]]
+    begin_drain: BeginDrain
     quotas: Quotas | None = None
 
 
 def parts_of(
-    gateway: Gateway, places: Places, ready: Ready, *, wall: Wall = time.time, quotas: Quotas | None = None
+    gateway: Gateway,
+    places: Places,
+    ready: Ready,
+    begin_drain: BeginDrain,
+    *,
+    wall: Wall = time.time,
+    quotas: Quotas | None = None,
 ) -> Parts:
     """The parts of this gateway. `quotas`: of pushes."""
     return Parts(
@@ -80,6 +88,7 @@ def parts_of(
         node=lambda: gateway.backplane.node,
         connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
         live=lambda: live_metrics(gateway, ready),
+        begin_drain=begin_drain,
         quotas=quotas if quotas is not None and quotas.has("pushes") else None,
     )
 

@@ -268,4 +268,13 @@ ROUTES: Final = (
         ),
         scope="admin",
     ),
+    Route(
+        "drain",
+        "POST",
+        "/api/drain",
+        "Drain this node: every connection is closed within the drain's window, and none is taken any more. "
+        "The process goes on answering HTTP until it is stopped.",
+        {202: forms.DrainView},
+        scope="admin",
+    ),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import httpx
@@ -59,6 +59,7 @@ class SessionOwner:
     places: Places
     not_ready: list[str]
     broken: list[Exception]
+    drains: list[tuple[str | None, str | None]] = field(default_factory=list)
 
     def caller(self, peer: tuple[str, int] = LOCAL, **headers: str) -> httpx.AsyncClient:
         """A caller in memory, whose socket is at `peer`."""
@@ -103,10 +104,18 @@ def house_of(made: Stage, resolver: Any = no_proxies) -> SessionOwner:
     places = Places("development", "box-1", "10.0.0.5", 8000, 8766, None)
     not_ready: list[str] = []
     broken: list[Exception] = []
-    parts = parts_of(made.gateway, places, lambda: not_ready[0] if not_ready else None, wall=made.clock.wall)
+    drains: list[tuple[str | None, str | None]] = []
+
+    def begin_drain(by: str | None, address: str | None) -> tuple[int, float]:
+        drains.append((by, address))
+        return len(made.gateway.sessions), 20.0
+
+    parts = parts_of(
+        made.gateway, places, lambda: not_ready[0] if not_ready else None, begin_drain, wall=made.clock.wall
+    )
     api = whole_api(parts, broken.append)
     app = create_http(api, resolver=resolver)
-    return SessionOwner(made, app, parts, places, not_ready, broken)
+    return SessionOwner(made, app, parts, places, not_ready, broken, drains)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str, str | None]:
