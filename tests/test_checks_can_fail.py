@@ -38,6 +38,7 @@ class Fault:
 REGISTRY = ".".join(("pypi", "org"))  # not a name to be found in the tree
 DOCS = "tests/test_docs.py::"
 DEPLOY = "tests/test_docs_deploy.py::"
+SECURITY = "tests/test_docs_security.py::"
 FAULTS = [
     Fault(DOCS + "test_every_link_leads_somewhere", "README.md", "[a](no-such-file.md)", "no-such-file.md is no file"),
     Fault(
@@ -148,6 +149,34 @@ FAULTS = [
         "`no_such_metric`",
         "no_such_metric",
         "`redis_commands_pending`",
+    ),
+    Fault(
+        SECURITY + "test_the_tests_that_it_names_exist",
+        "docs/discussion/security.md",
+        "`test_tokens.py`: `test_no_such_times`",
+        "test_no_such_times",
+        "`test_tokens.py`: `test_times`",
+    ),
+    Fault(
+        SECURITY + "test_every_attack_and_point_names_a_test_or_says_why_not",
+        "docs/discussion/security.md",
+        "| attack | what happens | tested by |\n|---|---|---|\n| an untested one | refused | it was tried |",
+        "an untested one",
+        "| attack | what happens | tested by |\n|---|---|---|",
+    ),
+    Fault(
+        SECURITY + "test_its_settings_are_right_and_leave_nothing_open",
+        "docs/how-to/secure-it.md",
+        "PORTICO_AUTH=optional",
+        "optional",
+        "PORTICO_AUTH=required",
+    ),
+    Fault(
+        SECURITY + "test_the_metrics_that_it_names_exist",
+        "docs/how-to/secure-it.md",
+        "`portico_no_such_total`",
+        "portico_no_such_total",
+        "`portico_proofs_refused_total`",
     ),
     Fault(
         "tests/http/test_reference.py::test_the_routes_are_those_of_the_app",
@@ -295,7 +324,7 @@ CHECKS = ("tests/test_docs*.py", "tests/http/test_reference.py", "tests/http/tes
 ELSEWHERE = {
     # They have a test of their own that they can fail.
     "test_every_promise_is_shown_by_the_tests_that_it_names", "test_every_row_about_what_happens_names_a_test",
-    "test_the_check_can_fail",
+    "test_the_check_can_fail", "test_a_name_that_nobody_has_written_is_found",
     # They run what the page shows against the real thing, as all of the files do that are marked `live`.
     "test_the_page", "test_systemd_understands_the_units", "test_the_receiver_of_the_how_to",
 }  # fmt: skip
