@@ -113,6 +113,10 @@ class Dialect(ABC):
     def closed(self, session: Session) -> None:  # noqa: B027  (may be left as it is)
         """The connection is over, whoever ended it. Called once, while `session.identity` still says who it was."""
 
+    @final  # noqa: B027  (does nothing)
+    def oversized(self, session: Session, head: bytes) -> None:
+        """For dialects of the gateway's own, whose connections answer requests; those of an extension answer none."""
+
     @final  # noqa: B027  (never called)
     def answer(self, session: Session, request: object, outcome: object) -> None:
         """For dialects of the gateway's own, whose connections make requests to workers; an extension's make none."""

@@ -59,19 +59,26 @@ async def test_an_answer_over_the_limit_is_answered_and_closes_one_worker_only(t
             await RawClient.open(address, "/requester") as requester,
         ):
             await first.send(text(type="connect", data={"role": "worker", "client_id": "first"}))
-            await requester.send(text(request_id="q", command="echo"))
-            for kind in ("connect", "connect", "request"):
-                request = json.loads(await first.message())
-                assert request["type"] == kind
+            for name in ("q", "other"):
+                await requester.send(text(request_id=name, command="echo", data={"name": name}))
+            for kind in ("connect", "connect"):
+                assert json.loads(await first.message())["type"] == kind
+            sent = [json.loads(await first.message()) for _ in range(2)]
+            ids = {request["data"]["params"]["name"]: request["msg_id"] for request in sent}
             async with await RawClient.open(address, "/worker") as second:
                 await second.send(text(type="connect", data={"role": "worker", "client_id": "second"}))
                 for _ in range(2):
                     assert json.loads(await second.message())["type"] == "connect"
-                answer = {"request_id": request["msg_id"], "success": True, "result": "x" * 200_000}
+                answer = {"request_id": ids["q"], "success": True, "result": "x" * 200_000}
                 await first.send(text(type="response", data=answer))
                 told = json.loads(await requester.message())
-                assert (told["success"], told["processed_by"]) == (False, "first")
+                assert (told["request_id"], told["success"], told["processed_by"]) == ("q", False, "first")
                 assert "too large" in told["error"]
                 assert (await first.closed())[0] == 1009
+                again = json.loads(await second.message())
+                assert (again["msg_id"], again["data"]["request"]["attempt"]) == (ids["other"], 2)
+                await second.send(text(type="response", data={"request_id": ids["other"], "success": True}))
+                told = json.loads(await requester.message())
+                assert (told["request_id"], told["success"], told["processed_by"]) == ("other", True, "second")
                 await second.send(text(type="heartbeat"))
-                assert json.loads(await second.message())["type"] == "heartbeat", "it was sent nothing"
+                assert json.loads(await second.message())["type"] == "heartbeat", "it was sent nothing else"

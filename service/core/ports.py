@@ -29,6 +29,10 @@ BACKLOG: Final = 256 * 1024
 """Bytes that may wait for one connection before it is said to have a backlog."""
 
 
+OVERSIZED_HEAD: Final = 4096
+"""How many bytes of a message that is over the limit are looked at, at most."""
+
+
 class Peer(Protocol):
     """One accepted WebSocket connection, as the core sees it. Made by a transport.
 
@@ -81,6 +85,10 @@ class Receiver(Protocol):
 
     def receive(self, payload: bytes, text: bool) -> None:
         """One whole message; `text` is False for a binary one."""
+
+    def oversized(self, head: bytes) -> None:
+        """A message over the limit begins like this (at most OVERSIZED_HEAD bytes, and empty where no more than its
+        size has come). It is dropped, and nothing but `closed` follows."""
 
     def closed(self, code: int, reason: str) -> None:
         """The connection is over: the close code that was received, or sent if ours came first, or 1006."""

@@ -87,6 +87,10 @@ class Metered:
             return
         session.receive(payload, text)
 
+    def oversized(self, head: bytes) -> None:
+        """See Receiver."""
+        self._session.oversized(head)
+
     def closed(self, code: int, reason: str) -> None:
         """See Receiver."""
         self._session.closed(code, reason)

@@ -17,7 +17,7 @@ import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
-from service.core.ports import Admission, Gate, HttpAnswer, Receiver, TransportCounts
+from service.core.ports import OVERSIZED_HEAD, Admission, Gate, HttpAnswer, Receiver, TransportCounts
 from service.core.proof import Proof
 
 from .allowance import Allowance
@@ -167,6 +167,9 @@ class AsgiTransport:
             while True:
                 message = await receive()
                 if message["type"] == "websocket.disconnect":
+                    head = connection.oversized_head()
+                    if head is not None and connection.closing is None:
+                        self._contained(connection, receiver.oversized, head)
                     return connection.ending(message.get("code", ABNORMAL), message.get("reason") or "")
                 if connection.closing is None:
                     self._take(connection, receiver, message)
@@ -178,6 +181,7 @@ class AsgiTransport:
         self._counts.messages_in += 1
         self._counts.bytes_in += len(payload)
         if connection.limit and len(payload) > connection.limit:
+            self._contained(connection, receiver.oversized, payload[:OVERSIZED_HEAD])
             connection.close(CloseCode.TOO_LARGE, CloseCode.TOO_LARGE.meaning)
         elif connection.allowance is not None and not connection.allowance.take(len(payload), trio.current_time()):
             connection.close(CloseCode.RATE_LIMITED, CloseCode.RATE_LIMITED.meaning)

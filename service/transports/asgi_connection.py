@@ -58,6 +58,7 @@ class AsgiConnection:
         self._log = log
         self._tell_limit: Callable[[int], None] | None = extension.get("limit")
         self._ask_taken: Callable[[], int | None] | None = extension.get("taken")
+        self._ask_head: Callable[[], bytes | None] | None = extension.get("oversized")
         # Payloads, the first of which is on its way: a Frame has its bytes twice.
         self._frames: deque[bytes] = deque()
         self._sent = 0
@@ -142,6 +143,10 @@ class AsgiConnection:
         self.patience.deadline = trio.current_time() + CLOSING_TIME
 
     # ---- the transport's side
+
+    def oversized_head(self) -> bytes | None:
+        """How a message began for whose size the server below has closed; None if there was none, or it can't say."""
+        return self._ask_head() if self._ask_head is not None else None
 
     def end(self) -> None:
         """From here on the Peer does nothing; what is queued still goes out."""

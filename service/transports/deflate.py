@@ -66,6 +66,15 @@ _TOO_LARGE: Final = (CloseCode.TOO_LARGE, "message too large when inflated")
 _NO_DEFLATE: Final = (CloseCode.NOT_UTF8, "not deflate's format")
 
 
+def inflated_head(data: bytes, size: int) -> bytes:
+    """The first bytes of a compressed message, at most `size`, from the first of its compressed ones; empty if they are
+    no deflate."""
+    try:
+        return zlib.decompressobj(_WINDOW_BITS).decompress(data, size)
+    except zlib.error:
+        return b""
+
+
 class Inflater:
     """One compressed message's, from its first byte to its last."""
 

@@ -16,7 +16,9 @@ Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
 
 EXTENSION: Final = "portico.websocket"
-"""In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit)."""
+"""In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit);
+`taken()` gives how many bytes the peer has taken, and `oversized()` how a message began that was over the limit; both
+None where that isn't known, or wasn't so."""
 
 _ERROR_LIMIT: Final = 800
 """Characters of an error's text that a log line has."""

@@ -32,11 +32,16 @@ from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.typing import ExtensionName
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a build without the C extension
+    from websockets.utils import apply_mask
+
 from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame as OutgoingFrame
-from service.core.ports import HttpAnswer
+from service.core.ports import OVERSIZED_HEAD, HttpAnswer
 
-from .deflate import Agreement, Inflater, Unfit, negotiate
+from .deflate import Agreement, Inflater, Unfit, inflated_head, negotiate
 from .door import EXTENSION, Door
 from .handshake import BadHead, check_bytes, check_handshake
 from .traffic import CONNECTION, Traffic, shows_life
@@ -52,10 +57,20 @@ _EXTENSIONS: Final = b"sec-websocket-extensions"
 class _Protocol(Protocol):
     """The library's, for which a Close within a fragmented message would be a fault (RFC 6455 section 5.4)."""
 
+    begun = b""
+    """What has come of the frame that was too large, if one was."""
+
     def recv_frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             self.current_size = None
         super().recv_frame(frame)
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """As the library's, but the beginning of a frame that is too large is kept, which it throws away."""
+        if code == CloseCode.TOO_LARGE:
+            unread = bytes(self.reader.buffer[: 4 + OVERSIZED_HEAD])
+            self.begun = apply_mask(unread[4:], unread[:4]) if len(unread) > 4 else b""
+        super().fail(code, reason)
 
 
 class _Inflating(Extension):
@@ -65,6 +80,7 @@ class _Inflating(Extension):
 
     def __init__(self) -> None:
         self._inflater: Inflater | None = None
+        self.head: bytes | None = None  # of a message that is too large when inflated
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         """Inflate what is compressed; frames that break a rule go on as they are, to be refused."""
@@ -84,6 +100,7 @@ class _Inflating(Extension):
                 self._inflater = None
         except Unfit as unfit:
             if unfit.code is CloseCode.TOO_LARGE:
+                self.head = bytes(data[:OVERSIZED_HEAD])
                 raise PayloadTooBig(None, limit) from None
             # What the library closes with 1007 for.
             raise UnicodeDecodeError("deflate", b"", 0, 0, unfit.reason) from None
@@ -311,7 +328,11 @@ class DoorWebsocket(WSStream):
     async def _with_extension(
         self, scope: Any, receive: Any, send: Any, sync_spawn: Callable[..., Any], call_soon: Callable[..., Any]
     ) -> None:
-        scope["extensions"][EXTENSION] = {"limit": self._limit, "taken": self._taken}
+        scope["extensions"][EXTENSION] = {
+            "limit": self._limit,
+            "taken": self._taken,
+            "oversized": self._oversized,
+        }
         await self._asgi_app(scope, receive, send, sync_spawn, call_soon)
 
     def _limit(self, size: int) -> None:
@@ -320,6 +341,17 @@ class DoorWebsocket(WSStream):
     def _taken(self) -> int | None:
         seen = self._traffic()
         return None if seen is None else seen.taken
+
+    def _oversized(self) -> bytes | None:
+        if not isinstance(self._protocol.parser_exc, PayloadTooBig):
+            return None
+        begun = self._protocol.begun
+        for extension in self._protocol.extensions:
+            if isinstance(extension, _Inflating) and extension.head is not None:
+                begun = extension.head
+            elif not self._parts and not begun.lstrip().startswith(b"{"):
+                begun = inflated_head(begun, OVERSIZED_HEAD)
+        return (b"".join(self._parts) + begun)[:OVERSIZED_HEAD]
 
     # ---- pings
 

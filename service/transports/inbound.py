@@ -14,6 +14,7 @@ import codecs
 import logging
 from typing import Final
 
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import CONT, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import OPEN as PROTOCOL_OPEN
 from websockets.protocol import Protocol, Side
@@ -24,11 +25,11 @@ except ImportError:  # a build without the C extension
     from websockets.utils import apply_mask
 
 from portico.wire.codes import CloseCode
-from service.core.ports import Receiver, TransportCounts
+from service.core.ports import OVERSIZED_HEAD, Receiver, TransportCounts
 
 from .allowance import Allowance
 from .close_frames import CLOSE
-from .deflate import Inflater, Unfit
+from .deflate import Inflater, Unfit, inflated_head
 
 PONG: Final = 0x8A
 """The first byte of a pong."""
@@ -334,7 +335,9 @@ class Inbound:
         try:
             inflation.begin(size, bytes(data[start - 4 : start]), first & _FIN != 0)
         except Unfit as unfit:
-            self.fault(unfit.code, unfit.reason)
+            mask, masked = data[start - 4 : start], data[start : start + OVERSIZED_HEAD]
+            head = inflation.buffer or inflated_head(apply_mask(masked, mask), OVERSIZED_HEAD)
+            self._unfit(unfit, head)
             return start
         if not inflation.final and self.allowance is not None and not self.allowed(0):
             return start
@@ -357,7 +360,7 @@ class Inbound:
                 return stop
             payload = inflation.end()
         except Unfit as unfit:
-            self.fault(unfit.code, unfit.reason)
+            self._unfit(unfit, inflation.buffer)
             return stop
         self._assembly = None
         if self.allowance is None or self.allowed(len(payload) - held):
@@ -365,6 +368,15 @@ class Inbound:
             assert self.receiver is not None
             self.receiver.receive(payload, inflation.text)
         return stop
+
+    def _unfit(self, unfit: Unfit, head: bytes | bytearray) -> None:
+        if unfit.code is CloseCode.TOO_LARGE:
+            self._oversized(head)
+        self.fault(unfit.code, unfit.reason)
+
+    def _oversized(self, head: bytes | bytearray) -> None:
+        assert self.receiver is not None
+        self.receiver.oversized(bytes(head[:OVERSIZED_HEAD]))
 
     def _keep(self, data: bytes | bytearray, position: int, need: int) -> None:
         self._inbox = data[position:] if position else data
@@ -388,6 +400,8 @@ class Inbound:
             return
         if protocol.state is not PROTOCOL_OPEN:
             self._assembly = None
+            if isinstance(protocol.parser_exc, PayloadTooBig):
+                self._oversized(assembly.buffer + _begun(data))
             self._closing(protocol)
         elif protocol.current_size is None:
             self._assembly = None
@@ -418,3 +432,10 @@ class Inbound:
             self.theirs(int(received.code), received.reason)
         elif sent is not None:
             self.fault(int(sent.code), sent.reason)
+
+
+def _begun(frame: bytes) -> bytes:
+    """What has come of a large frame's payload, at most OVERSIZED_HEAD bytes."""
+    start = 14 if frame[1] & 0x7F == 127 else 8 if frame[1] & 0x7F == 126 else 6
+    masked = frame[start : start + OVERSIZED_HEAD]
+    return apply_mask(masked, frame[start - 4 : start]) if masked else b""

@@ -238,13 +238,18 @@ class CompressionContract:
             await client.send(compressed(b"x" * 70_001))
             assert (await client.closed())[0] == 1009
             recorder = await gate.recorder()
+            await recorder.ending()
         assert [len(payload) for payload, _ in recorder.messages] == [70_000, 70_000]
+        assert recorder.heads == [b"x" * 4096]
 
     async def test_a_frame_announced_too_large(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         async with harness.serve(gate, counts, ON) as address, await RawClient.open(address, extra=OFFER) as client:
             await client.send(frame(TEXT, deflated(b"x"), rsv=RSV1, announce=2**40))
             assert (await client.closed())[0] == 1009
             await client.ended()
+            recorder = await gate.recorder()
+            await recorder.ending()
+        assert recorder.heads == [b"x"]
 
     async def test_our_close_amid_a_compressed_frame(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         data = compressed(bytes(range(256)) * 40)

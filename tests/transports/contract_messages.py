@@ -5,6 +5,7 @@ import trio
 import trio_websocket
 
 from portico.wire.frame import Frame
+from service.core.ports import OVERSIZED_HEAD
 
 from . import raw
 from .harness import (
@@ -135,6 +136,20 @@ class MessageContract:
             await (recorder := await gate.recorder()).ending()
             await still_serves(address)
         assert recorder.messages == []
+        (head,) = recorder.heads
+        assert 0 < len(head) <= OVERSIZED_HEAD
+        assert head == b"x" * len(head)
+
+    async def test_how_fragments_began_that_are_too_large_together(
+        self, harness: Harness, gate: ScriptGate, counts: Counts
+    ) -> None:
+        gate.admission = admitted(max_message_size=1000)
+        async with harness.serve(gate, counts, Options()) as address, await RawClient.open(address) as client:
+            await client.send(frame(TEXT, b"x" * 600, fin=False) + frame(CONT, b"y" * 600, fin=True))
+            assert (await client.closed())[0] == 1009
+            recorder = await gate.recorder()
+            await recorder.ending()
+        assert recorder.heads == [b"x" * 600 + b"y" * 600]
 
     async def test_a_frame_that_announces_the_world(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         async with harness.serve(gate, counts, Options()) as address:

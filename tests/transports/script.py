@@ -40,6 +40,7 @@ class Recorder:
         self.messages: list[tuple[bytes, bool]] = []
         self.closings: list[tuple[int, str]] = []
         self.after_closed = 0
+        self.heads: list[bytes] = []
         self.over = trio.Event()
 
     def receive(self, payload: bytes, text: bool) -> None:
@@ -51,6 +52,10 @@ class Recorder:
     def on_message(self, payload: bytes, text: bool) -> None:
         """What to do with a message: here an echo, as text."""
         self.peer.send(Frame(payload))
+
+    def oversized(self, head: bytes) -> None:
+        assert not self.closings
+        self.heads.append(head)
 
     def closed(self, code: int, reason: str) -> None:
         self.closings.append((code, reason))

@@ -41,6 +41,9 @@ class Heard(Inbound):
         assert isinstance(payload, bytes)
         self.messages.append((payload, text))
 
+    def oversized(self, head: bytes) -> None:
+        assert self.end is None, "before the end"
+
     def closed(self, code: int, reason: str) -> None:
         raise AssertionError("for the connection to say")
 

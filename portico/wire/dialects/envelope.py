@@ -5,7 +5,7 @@ Source: protocol reference, "Envelope dialect".
 """
 
 import re
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -259,6 +259,9 @@ MOST_MENDED: Final = 100_000
 """NaNs and infinities in one message that are mended; with more the message is refused as it is."""
 _REQUEST_NAME: Final = re.compile(rb'"(r-[0-9]{1,20})"')
 _NAMES_WITHIN: Final = 4096
+# JSON's tokens; a string that has no end goes on to the end of what there is.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|"[\s\S]*|[{}\[\]:,]|[^\s"{}\[\]:,]+', re.DOTALL)
+_ENVELOPE_DEPTH: Final = 2
 
 
 def without_nan(payload: bytes) -> bytes | None:
@@ -285,6 +288,52 @@ def names_in(payload: bytes) -> list[str]:
         return []
     near = payload if len(payload) <= 2 * _NAMES_WITHIN else payload[:_NAMES_WITHIN] + payload[-_NAMES_WITHIN:]
     return [name.decode() for name in _REQUEST_NAME.findall(near)]
+
+
+class Beginning(NamedTuple):
+    """What the beginning of a message says of the whole. The ids are None where they are not in it."""
+
+    may_be_response: bool
+    msg_id: str | None
+    request_id: str | None
+    top_request_id: str | None
+
+
+def beginning_of(head: bytes) -> Beginning:
+    """Read the beginning of a message whose rest is not there. Only the message's own fields count, and the
+    `request_id` of its `data`: what a result holds, which somebody else may have chosen, is passed over. A C-Client's
+    answer has its `request_id` at the top."""
+    fields: dict[tuple[bytes, ...], bytes] = {}
+    inside: list[bytes] = []
+    key = last = b""
+    for token in _TOKEN.findall(head):
+        if token in (b"{", b"["):
+            inside.append(key)
+            key = b""
+        elif token in (b"}", b"]"):
+            if not inside:
+                break
+            inside.pop()
+        elif token == b":":
+            key = last
+        elif token == b",":
+            key = b""
+        else:
+            if key and len(inside) <= _ENVELOPE_DEPTH:
+                fields.setdefault((*inside, key), token)
+            last = token
+    kind = fields.get((b"", b'"type"'), b'"response"')
+    return Beginning(
+        kind == b'"response"',
+        _name(fields, b"", b'"msg_id"'),
+        _name(fields, b"", b'"data"', b'"request_id"'),
+        _name(fields, b"", b'"request_id"'),
+    )
+
+
+def _name(fields: dict[tuple[bytes, ...], bytes], *path: bytes) -> str | None:
+    match = _REQUEST_NAME.fullmatch(fields.get(path, b""))
+    return None if match is None else match[1].decode()
 
 
 def custom_of(envelope: Envelope) -> Custom:

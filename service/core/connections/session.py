@@ -83,6 +83,9 @@ class Handler(Protocol):
     def expired(self, session: "Session") -> None:
         """The session's deadline passed."""
 
+    def oversized(self, session: "Session", head: bytes) -> None:
+        """A message over the limit begins like this; the session is about to be closed for it."""
+
     def closed(self, session: "Session") -> None:
         """The session is over (we closed it, or its connection ended): once, and still in the hub, if it was."""
 
@@ -106,7 +109,6 @@ class Session:
 
     __slots__ = (
         "_id",
-        "close_code",
         "handler",
         "held",
         "identity",
@@ -140,7 +142,6 @@ class Session:
         self._id = bytes.fromhex(session_id)  # as text it would take twice the memory
         self.handler = handler
         self.opened_at = opened_at
-        self.close_code: int | None = None  # once the transport says that the connection is over
         self.identity: Identity = NOBODY
         self.state = State.OPENED
         self.held: Held | None = None  # what waits until it has joined
@@ -237,12 +238,20 @@ class Session:
         except Exception as error:
             self.owner.on_error(self, error)
 
+    def oversized(self, head: bytes) -> None:
+        """The transport had to drop a message for its size, and is about to close."""
+        if self.state in _OVER:
+            return
+        try:
+            self.handler.oversized(self, head)
+        except Exception as error:
+            self.owner.on_error(self, error)
+
     def closed(self, code: int, reason: str) -> None:
         """The transport says that the connection is over."""
         if self.state is State.CLOSED:
             return
         told = self.state is State.CLOSING
-        self.close_code = code
         self.move(State.CLOSED)
         self.held = None
         if not told:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.dialects import c_client as wire
+from portico.wire.dialects.envelope import beginning_of
 from portico.wire.dialects.negotiate import Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
@@ -205,6 +206,14 @@ class CClientHandler:
         """A C-Client that never registered; one that waits for the answer has."""
         if session.state is State.SPEAKING:
             session.close(CloseCode.SILENT, "register within the registration timeout")
+
+    def oversized(self, session: Session, head: bytes) -> None:
+        """If it is the answer to what the client was asked, whoever asked is told at once."""
+        link = self._links.get(session)
+        if link is not None:
+            name = beginning_of(head).top_request_id
+            names = [] if name is None else [name]
+            self._dispatcher.reject_answer(link, names, "it is too large.", certain=name is not None)
 
     def closed(self, session: Session) -> None:
         """What it was asked is lost."""

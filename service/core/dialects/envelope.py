@@ -482,15 +482,29 @@ class EnvelopeHandler:
         """Tell a worker to stop."""
         session.send(wire.cancel(request.id, self._msg_id(), self._wall()))
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        """If it is the answer to a request, that one's requester is told at once, and no other worker gets it, which it
+        might close as well. What else a worker has goes elsewhere when it is closed, like that of any worker that is
+        lost; so does everything if the request can't be told."""
+        answer = wire.beginning_of(head)
+        sent_to = session.worker or self._links.get(session)
+        if sent_to is None or not answer.may_be_response:
+            return
+        limit = self._rules.message_size
+        if session.worker is not None:
+            limit = self._rules.worker_message_size
+            # What there is room for now is not for this one.
+            self._dispatcher.change_worker(session.worker, capacity=0)
+        names = [name for name in (answer.request_id or answer.msg_id,) if name is not None]
+        reason = f"it is too large, more than {limit} bytes."
+        self._dispatcher.reject_answer(sent_to, names, reason, certain=answer.request_id is not None)
+
     def closed(self, session: Session) -> None:
         """A worker's requests go elsewhere; a client's own are cancelled."""
         if session.worker is not None:
             # First its own are cancelled, which may be at itself: it must not be sent others for that.
             self._dispatcher.change_worker(session.worker, capacity=0)
         self._dispatcher.cancel_requests_of(session)
-        if session.worker is not None and session.close_code == CloseCode.TOO_LARGE:
-            limit = self._rules.worker_message_size
-            self._dispatcher.reject_all(session.worker, f"it is too large, more than {limit} bytes.")
         self._dismiss(session)
         link = self._links.pop(session, None)
         if link is not None:

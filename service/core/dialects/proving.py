@@ -146,6 +146,9 @@ class ProvingHandler:
         """Said nothing in time."""
         session.close(CloseCode.SILENT, "say who you are within the registration timeout")
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        """Nobody here has been asked anything."""
+
     def closed(self, session: Session) -> None:
         """The hook's answer isn't waited for any more."""
         proving = self._proving.pop(session, None)

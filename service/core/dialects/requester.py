@@ -83,6 +83,9 @@ class RequesterHandler:
     def expired(self, session: Session) -> None:
         """One that hasn't asked anything yet is welcome."""
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        """No requester is asked anything."""
+
     def closed(self, session: Session) -> None:
         """A requester that leaves cancels what it has in flight."""
         self._dispatcher.cancel_requests_of(session)

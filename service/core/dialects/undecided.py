@@ -68,5 +68,8 @@ class UndecidedHandler:
         """Said nothing in time."""
         session.close(CloseCode.SILENT, "say who you are within the registration timeout")
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        """Nobody here has been asked anything."""
+
     def closed(self, session: Session) -> None:
         """Nothing to undo."""

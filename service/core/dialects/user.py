@@ -70,5 +70,8 @@ class UserHandler:
     def expired(self, session: Session) -> None:
         """One that only listens is welcome for ever."""
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        """Nobody here is asked anything."""
+
     def closed(self, session: Session) -> None:
         """Nothing to undo beyond the hub."""

@@ -448,27 +448,23 @@ class Dispatcher:
         self.scheduler.on_room(at, now)
         return _ACCEPTED
 
-    def reject_answer(self, worker: Worker | WorkerLink, names: Iterable[str], reason: str) -> bool:
+    def reject_answer(
+        self, worker: Worker | WorkerLink, names: Iterable[str], reason: str, *, certain: bool = False
+    ) -> bool:
         """A worker, or the client of a link, answered what can't be accepted. `names`: of the requests that it may have
         meant; the first that it has is answered with the reason, and given to no other worker. If it has one request
-        only, that was meant. Returns whether one was answered."""
+        only, that was meant, unless the names are `certain`. Returns whether one was answered."""
         asked = worker if isinstance(worker, Worker) else self._asked.get(worker)
         if asked is None:
             return False
         name = next((name for name in names if name in asked.requests), None)
-        if name is None and len(asked.requests) == 1:
+        if name is None and not certain and len(asked.requests) == 1:
             name = next(iter(asked.requests))
         if name is None:
             return False
         self.counters.answers_rejected += 1
         error = f"The worker's answer could not be accepted: {reason}"
         return self.on_answer(worker, name, success=False, error=error) is _ACCEPTED
-
-    def reject_all(self, worker: Worker, reason: str) -> None:
-        """One of a worker's answers can't be accepted, and nobody can say which: each of its requests is answered with
-        the reason, and given to no other worker."""
-        for name in list(worker.requests):
-            self.reject_answer(worker, [name], reason)
 
     def expire_requests(self, now: float) -> None:
         """End the requests whose time is up. To be called about every `request_table.RESOLUTION` seconds."""

@@ -96,6 +96,9 @@ class Broken:
     def expired(self, session: Session) -> None:
         self._fail("expired")
 
+    def oversized(self, session: Session, head: bytes) -> None:
+        self._fail("oversized")
+
     def closed(self, session: Session) -> None:
         self._fail("closed")
 

@@ -10,7 +10,7 @@ from msgspec import Raw
 from portico.wire.messages import EVERYBODY, Event
 from service.core.connections.session import Session
 from service.core.dialects.envelope import GRACE
-from service.core.dispatch.model import Outcome, Request
+from service.core.dispatch.model import Outcome, Request, WorkerLink
 
 from ...fakes import START, MemoryPeer, Stage, stage, stages, start_login
 
@@ -476,6 +476,27 @@ def test_a_client_can_be_asked() -> None:
     assert asker.outcomes[-1].error == "Worker lost"
 
 
+@pytest.mark.parametrize("dialect", ["envelope", "c_client"])
+def test_a_client_that_answers_too_much_is_asked_nothing_more_and_its_caller_knows_why(dialect: str) -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    gateway, asker = house.gateway, Asker()
+    if dialect == "envelope":
+        house.say(session, {"type": "connect", "data": {"client_id": "c1"}})
+        link: WorkerLink = gateway.envelopes.link(session)
+        head = '{"type":"response","data":{"request_id":"%s","result":"x'
+    else:
+        house.say(session, {"type": "c_client_register", "client_id": "c1"})
+        link = gateway.c_clients.link(session)
+        head = '{"type":"status","result":{"request_id":"r-9"},"request_id":"%s","data":"x'
+    asked = [gateway.dispatcher.ask_client(link, asker, None, "status", Raw(b"null")) for _ in range(3)]
+    assert len(peer.messages) >= 3
+    over_the_limit(session, head % asked[1].id)
+    assert [outcome.success for outcome in asker.outcomes] == [False] * 3
+    assert "too large" in (asker.outcomes[0].error or "")
+    assert [outcome.error for outcome in asker.outcomes[1:]] == ["Worker lost"] * 2
+
+
 # Faults, heartbeats, pushes
 
 
@@ -782,12 +803,20 @@ def test_a_worker_cannot_end_another_one_s_request_by_a_broken_answer() -> None:
     assert asker.messages == []
 
 
+def over_the_limit(session: Session, head: dict[str, Any] | str) -> None:
+    """The transport drops an answer for its size, of which the beginning has come, and closes."""
+    text = head if isinstance(head, str) else json.dumps(head)[:-2]
+    session.oversized(text.encode())
+    session.closed(1009, "")
+
+
 def test_an_answer_over_the_limit_is_answered_as_too_large_and_closes_no_other_worker() -> None:
     house = stage()
     first, peer = house.worker("w1")
     _, asker = submit(house)
     _, other = house.worker("w2")
-    first.closed(1009, "")  # as the transport says
+    head = {"type": "response", "data": {"success": True, "result": "x"}}
+    over_the_limit(first, head)
     (answer,) = asker.messages
     assert (answer["success"], answer["processed_by"]) == (False, "w1")
     assert "too large" in answer["error"]
@@ -795,11 +824,68 @@ def test_an_answer_over_the_limit_is_answered_as_too_large_and_closes_no_other_w
     assert requests(peer)
 
 
-def test_of_several_requests_at_a_worker_that_answered_too_much_none_is_given_to_the_next() -> None:
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"type": "response", "msg_id": "m", "data": {"request_id": "ID", "success": True, "result": "x"}},
+        {"type": "response", "msg_id": "ID", "data": {"success": True, "result": "x"}},
+        {"msg_id": "ID", "data": {"result": "x"}},
+        {"type": "response", "data": {"success": True, "request_id": "ID", "result": "x"}},
+        {"type": "response", "data": {"result": {"request_id": "OTHER"}, "request_id": "ID", "error": "x"}},
+        {"type": "response", "data": {"result": '{"request_id": "OTHER"', "request_id": "ID", "error": "x"}},
+    ],
+)
+def test_of_several_requests_at_a_worker_only_the_one_whose_answer_is_too_large_fails(head: dict[str, Any]) -> None:
+    house = stage()
+    first, peer = house.worker("w1")
+    askers = [submit(house)[1] for _ in range(3)]
+    names = [request["msg_id"] for request in requests(peer)]
+    _, other = house.worker("w2")
+    over_the_limit(first, json.dumps(head)[:-2].replace("ID", names[1]).replace("OTHER", names[0]))
+    assert len(requests(peer)) == 3, "it is sent nothing in the answered one's place"
+    assert "too large" in askers[1].messages[0]["error"]
+    assert askers[0].messages == askers[2].messages == []
+    again = {request["msg_id"]: request["data"]["request"]["attempt"] for request in requests(other)}
+    assert again == {names[0]: 2, names[2]: 2}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "",
+        '{"type": "response", "msg_id": "m", "data": {"result": "x',
+        '{"type": "response", "msg_id": "m", "data": {"result": {"request_id": "r-1", "x": "',
+        '{"type": "response", "msg_id": "m", "data": {"result": "\\"request_id\\": \\"r-1\\", ',
+        '{"type": "response", "msg_id": "m", "data": {"request_id": "r-999", "result": "',
+        '{"type": "custom", "msg_id": "r-1", "data": {"request_id": "r-1", ',
+    ],
+)
+def test_where_nobody_can_tell_whose_answer_it_was_all_are_treated_as_of_a_lost_worker(head: str) -> None:
     house = stage()
     first, _ = house.worker("w1")
-    askers = [submit(house)[1] for _ in range(3)]
+    _, once = submit(house, idempotent=False)
+    askers = [submit(house)[1] for _ in range(2)]
     _, other = house.worker("w2")
-    first.closed(1009, "")
-    assert requests(other) == []
-    assert all("too large" in asker.messages[0]["error"] for asker in askers)
+    over_the_limit(first, head)
+    assert [asker.messages for asker in askers] == [[], []]
+    assert len(requests(other)) == 2
+    (answer,) = once.messages
+    assert answer["error"] == "Worker lost"
+
+
+def test_a_late_answer_that_is_too_large_fails_nothing_else() -> None:
+    house = stage()
+    first, _ = house.worker("w1")
+    _, asker = submit(house)
+    _, other = house.worker("w2")
+    over_the_limit(first, '{"type": "response", "data": {"request_id": "r-999", "result": "')
+    assert (asker.messages, len(requests(other))) == ([], 1)
+
+
+def test_a_worker_that_closes_with_1009_itself_is_a_lost_one() -> None:
+    house = stage()
+    first, _ = house.worker("w1")
+    _, asker = submit(house)
+    _, other = house.worker("w2")
+    first.closed(1009, "the peer's own")
+    assert (asker.messages, len(requests(other))) == ([], 1)
