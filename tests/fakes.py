@@ -28,7 +28,7 @@ from service.core.connections.session import Session
 from service.core.gateway import Gateway, Rules, make_id
 from service.core.ports import BACKLOG, HttpAnswer
 from service.core.proof import Proof
-from service.core.push.login_store import Login
+from service.core.push.login_store import Login, LogoutEvent
 from service.core.push.logins import Ending
 from service.core.reply import Reply
 from service.core.revocations import LocalRevocations
@@ -382,10 +382,21 @@ def start_login(
     *,
     data: bytes = b"{}",
     extra: Mapping[str, Raw] | None = None,
+    message: str | None = None,
+    on_logout: LogoutEvent | None = None,
 ) -> Login:
     """Start a login session at a stage. Raises the PeerFault that it is refused with."""
     results: list[Login | PeerFault] = []
-    stage.gateway.logins.start(user_id, username, Raw(data), ttl, extra or {}, Reply(results.append))
+    stage.gateway.logins.start(
+        user_id,
+        username,
+        Raw(data),
+        ttl,
+        extra or {},
+        Reply(results.append),
+        message=message,
+        on_logout=on_logout,
+    )
     (result,) = results
     if isinstance(result, PeerFault):
         raise result

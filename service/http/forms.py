@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from service.core.dispatch.model import WorkerStatus
-from service.core.push.publications import DAY, Address, Ttl
+from service.core.push.publications import DAY, Address, AnObject, EventType, Ttl
 
 Anything = Annotated[Raw, Meta(description="any JSON value")]
 Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]
@@ -34,13 +34,23 @@ class Refusal(Struct):
     error: Problem
 
 
+class OnLogout(Struct, forbid_unknown_fields=True):
+    """An event that the user's clients get besides `logout_notification` when the session ends."""
+
+    type: EventType
+    data: AnObject | UnsetType = UNSET
+
+
 class NewLogin(Struct):
-    """A login session to start. Whatever else is in the object is passed on in `auto_login`."""
+    """A login session to start. Whatever else is in the object is passed on in `auto_login` and
+    `logout_notification`. `message`: what `auto_login` says."""
 
     user_id: Address
     username: ShortText | None = None
     session_data: Anything | UnsetType = UNSET
     ttl: Ttl | None = None
+    message: str | None = None
+    on_logout: OnLogout | None = None
 
 
 class NewRevocation(Struct, forbid_unknown_fields=True):
@@ -90,6 +100,13 @@ class LoginFeedback(Struct):
     timestamp: float
 
 
+class LogoutView(Struct):
+    """What the user's clients are pushed besides `logout_notification` when the session ends."""
+
+    type: str
+    data: AnObject
+
+
 class LoginView(Struct):
     """A login session, with whatever else it was made with. Times in seconds since the epoch."""
 
@@ -100,6 +117,8 @@ class LoginView(Struct):
     created_at: float
     expires_at: float
     feedback: list[LoginFeedback]
+    message: str | None
+    on_logout: LogoutView | None
 
 
 class LoginList(Struct):

@@ -8,14 +8,15 @@ from msgspec import Raw
 from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from portico.wire.messages import check_name
+from portico.wire.messages import EMPTY_OBJECT, NULL, check_name
 from service.core.ports import HttpAnswer
-from service.core.push.login_store import Login
+from service.core.push.login_store import Login, LogoutEvent
 from service.core.push.logins import Ending, Logins
 from service.core.push.publications import DAY
+from service.core.reply import Reply
 
 from .answers import json_answer, when_answered
-from .forms import EndedLogin, NewLogin
+from .forms import EndedLogin, NewLogin, OnLogout
 from .request import Answering, Handler, Request, decode, given
 
 DEFAULT_TTL: Final = DAY
@@ -39,11 +40,28 @@ def view(login: Login) -> dict[str, object]:
         "created_at": login.created_at,
         "expires_at": login.expires_at,
         "feedback": login.feedback,
+        "message": login.message,
+        "on_logout": login.on_logout,
     }
 
 
 def _not_found() -> PeerFault:
     return PeerFault(ErrorCode.NOT_FOUND, "There is no active login session of this id.", field="session_id")
+
+
+def _on_logout(asked: OnLogout | None) -> LogoutEvent | None:
+    """What is to be pushed at the end. Raises PeerFault."""
+    if asked is None:
+        return None
+    check_name(asked.type, "on_logout.type")
+    data = given(asked.data)
+    if data == NULL:
+        data = EMPTY_OBJECT
+    elif bytes(data)[:1] != b"{":
+        raise PeerFault(
+            ErrorCode.BAD_FIELD, "The field 'on_logout.data' must be a JSON object.", field="on_logout.data"
+        )
+    return LogoutEvent(asked.type, data)
 
 
 def logins_handlers(logins: Logins) -> dict[str, Handler]:
@@ -57,12 +75,16 @@ def logins_handlers(logins: Logins) -> dict[str, Handler]:
         fields = strict_json.decode(_object, request.body)
         extra = {name: value.copy() for name, value in fields.items() if name not in _OWN}
         data = given(new.session_data)
+        on_logout = _on_logout(new.on_logout)
         ttl = DEFAULT_TTL if new.ttl is None else new.ttl
 
         def started(login: Login) -> HttpAnswer:
             return json_answer(201, view(login), [("location", f"/api/logins/{login.session_id}")])
 
-        return when_answered(lambda done: logins.start(new.user_id, new.username, data, ttl, extra, done), started)
+        def begin(done: Reply[Login | PeerFault]) -> None:
+            logins.start(new.user_id, new.username, data, ttl, extra, done, message=new.message, on_logout=on_logout)
+
+        return when_answered(begin, started)
 
     def of_user(request: Request) -> Answering:
         request.check_query("user_id")

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from portico.wire.faults import PeerFault
 from service.core.push import login_store
-from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, LoginStore
+from service.core.push.login_store import FEEDBACK_KEPT, Feedback, Login, LoginStore, LogoutEvent
 from service.core.reply import Reply
 
 PATIENT: float = 10.0
@@ -67,7 +67,13 @@ class LoginContract:
     """The promises."""
 
     async def test_a_session_is_found_from_every_node(self, scene: Scene) -> None:
-        made = login("s1", username="Ann Ä\u2028'\"\\", session_data=Raw(b"null"))
+        made = login(
+            "s1",
+            username="Ann Ä\u2028'\"\\",
+            session_data=Raw(b"null"),
+            message="Welcome back",
+            on_logout=LogoutEvent("user_logout", Raw(b'{"logout_api":"/bye","n":1.50}')),
+        )
         assert await answer(scene.one.start, made, 60.0) is None
         for store in (scene.one, scene.other):
             assert await answer(store.get, "s1") == made

@@ -22,7 +22,8 @@ async def test_a_session_from_its_start_to_its_end() -> None:
         "session_data": {"token": "t"},
         "ttl": 60,
         "website_config": {"url": "https://shop.example.com"},
-        "message": "not this one",
+        "message": "Welcome back",
+        "on_logout": {"type": "user_logout", "data": {"user_id": "u1", "logout_api": "/logout"}},
     }
     answer = await at.call("POST", "/api/logins", json=made)
     assert answer.status_code == 201
@@ -31,7 +32,8 @@ async def test_a_session_from_its_start_to_its_end() -> None:
     assert answer.headers["location"] == f"/api/logins/{session_id}"
     assert login == {
         "website_config": {"url": "https://shop.example.com"},
-        "message": "not this one",
+        "message": "Welcome back",
+        "on_logout": {"type": "user_logout", "data": {"user_id": "u1", "logout_api": "/logout"}},
         "session_id": session_id,
         "user_id": "u1",
         "username": "ann",
@@ -48,7 +50,7 @@ async def test_a_session_from_its_start_to_its_end() -> None:
             "user_id": "u1",
             "username": "ann",
             "session_data": {"token": "t"},
-            "message": "Automatic login",
+            "message": "Welcome back",
             "timestamp": START,
             "expires_at": START + 60,
         }
@@ -64,8 +66,19 @@ async def test_a_session_from_its_start_to_its_end() -> None:
         200,
         {"session_id": session_id, "user_id": "u1", "reason": "logout"},
     )
-    [notice] = peer.take()
-    assert (notice["type"], notice["reason"]) == ("logout_notification", "logout")
+    assert peer.take() == [
+        {
+            "type": "logout_notification",
+            "website_config": {"url": "https://shop.example.com"},
+            "session_id": session_id,
+            "user_id": "u1",
+            "username": "ann",
+            "reason": "logout",
+            "message": "You have been logged out",
+            "timestamp": START,
+        },
+        {"type": "user_logout", "user_id": "u1", "logout_api": "/logout"},
+    ]
     for method in ("GET", "DELETE"):
         gone = await at.call(method, f"/api/logins/{session_id}")
         assert problem(gone) == (404, "not_found", "session_id")
@@ -87,6 +100,22 @@ async def test_the_least_that_a_session_needs() -> None:
     at = house()
     login = (await at.call("POST", "/api/logins", json={"user_id": "u1"})).json()
     assert (login["username"], login["session_data"], login["expires_at"]) == (None, None, START + 86_400)
+    assert (login["message"], login["on_logout"]) == (None, None)
+
+
+async def test_null_is_as_good_as_nothing() -> None:
+    at = house()
+    _, peer = at.stage.client(client_id="c1", user_id="u1")
+    session_id = (
+        await at.call("POST", "/api/logins", json={"user_id": "u1", "message": None, "on_logout": None})
+    ).json()["session_id"]
+    await at.call("DELETE", f"/api/logins/{session_id}")
+    login, notice = peer.take()
+    assert (login["message"], notice["type"]) == ("Automatic login", "logout_notification")
+    bare = {"user_id": "u1", "on_logout": {"type": "user_logout", "data": None}}
+    session_id = (await at.call("POST", "/api/logins", json=bare)).json()["session_id"]
+    await at.call("DELETE", f"/api/logins/{session_id}")
+    assert peer.take()[-1] == {"type": "user_logout"}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +139,13 @@ async def test_the_least_that_a_session_needs() -> None:
         (b'{"user_id": "u1", "config": %s}' % (b"1" * 400), "bad_json", None),
         (b'{"user_id": "u1", "config": "\xff"}', "bad_json", None),
         (b'{"user_id": "u1", "user_id": "u2"}', "bad_json", "user_id"),
+        (b'{"user_id": "u1", "message": {"text": "hi"}}', "bad_field", "message"),
+        (b'{"user_id": "u1", "on_logout": "user_logout"}', "bad_field", "on_logout"),
+        (b'{"user_id": "u1", "on_logout": {"data": {}}}', "missing_field", "on_logout.type"),
+        (b'{"user_id": "u1", "on_logout": {"type": ""}}', "bad_field", "on_logout.type"),
+        (b'{"user_id": "u1", "on_logout": {"type": "a\\u0000"}}', "bad_field", "on_logout.type"),
+        (b'{"user_id": "u1", "on_logout": {"type": "a", "data": [1]}}', "bad_field", "on_logout.data"),
+        (b'{"user_id": "u1", "on_logout": {"type": "a", "dta": {}}}', "bad_field", "on_logout.dta"),
     ],
 )
 async def test_a_bad_session_is_refused_and_nothing_done(body: bytes, code: str, field: str | None) -> None:

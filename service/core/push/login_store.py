@@ -32,9 +32,16 @@ class Feedback(Struct, frozen=True):
     timestamp: float
 
 
+class LogoutEvent(Struct, frozen=True):
+    """What the user's clients are pushed besides `logout_notification` when a login ends; `data` is a JSON object."""
+
+    type: str
+    data: Raw
+
+
 class Login(Struct):
-    """One login: a user's session at the back end. Times in seconds since the epoch; `extra` is
-    passed on in `auto_login` as it came."""
+    """One login: a user's session at the back end. Times in seconds since the epoch; `extra` is passed on in
+    `auto_login` and `logout_notification` as it came. `message`: what `auto_login` says, if not the gateway's words."""
 
     session_id: str
     user_id: str
@@ -44,6 +51,8 @@ class Login(Struct):
     expires_at: float
     extra: dict[str, Raw]
     feedback: list[Feedback] = []
+    message: str | None = None
+    on_logout: LogoutEvent | None = None
 
 
 class LoginStore(Protocol):

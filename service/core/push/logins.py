@@ -1,9 +1,10 @@
 """Logins: a back end says that a user is logged in, and the user's clients log in by themselves.
 
-Starting a login pushes `auto_login` to the user's clients, ending it `logout_notification`. For example, a web site
-starts one when a user signs in; each of the user's clients gets `auto_login`, signs in, and reports how that went,
-which is recorded and pushed to the user's other clients. (A *session* is a connection; a user's session at a back end
-is a *login*, although its id is called `session_id` on the wire.)
+Starting a login pushes `auto_login` to the user's clients, ending it `logout_notification`, and then whatever the back
+end has said is to be pushed as well (`on_logout`), since clients may know the end of a login by another name. For
+example, a web site starts one when a user signs in; each of the user's clients gets `auto_login`, signs in, and reports
+how that went, which is recorded and pushed to the user's other clients. (A *session* is a connection; a user's session
+at a back end is a *login*, although its id is called `session_id` on the wire.)
 
 Nothing here waits: what takes a round trip is answered by a Reply. A client that registers at the moment when its user
 is logged in may get the same `auto_login` twice: in the answer to its registration, and as one of the user's clients.
@@ -23,12 +24,14 @@ from portico.wire.messages import Event, encode
 from ..connections.session import Session
 from ..ports import Monotonic, Wall
 from ..reply import Reply
-from .login_store import Feedback, Login, LoginStore
+from .login_store import Feedback, Login, LoginStore, LogoutEvent
 from .user_push import UserPush
 
 SWEEP: Final = 1.0
 """Seconds between two looks for logins that have expired."""
 
+GREETING: Final = "Automatic login"
+"""What `auto_login` says where the login was made without a message."""
 Ending = Literal["logout", "expired", "revoked"]
 _MESSAGES: Final[dict[Ending, str]] = {
     "logout": "You have been logged out",
@@ -62,14 +65,29 @@ class Logins:
         ttl: float,
         extra: Mapping[str, Raw],
         reply: Reply[Login | PeerFault],
+        *,
+        message: str | None = None,
+        on_logout: LogoutEvent | None = None,
     ) -> None:
         """Begin a login of `ttl` seconds and push `auto_login` to the user's clients.
+
+        `message` is what that says (None: GREETING); `on_logout` is pushed when the login ends, whyever it does.
 
         PeerFault `unavailable` where there are too many logins already, or too many pushes waiting, or the store or
         the other nodes are out of reach: then there is none (unless Redis has kept what it could not answer).
         """
         created = self._wall()
-        login = Login(self._make_id(), user_id, username, session_data, created, created + ttl, dict(extra))
+        login = Login(
+            self._make_id(),
+            user_id,
+            username,
+            session_data,
+            created,
+            created + ttl,
+            dict(extra),
+            message=message,
+            on_logout=on_logout,
+        )
 
         def kept(fault: PeerFault | None) -> None:
             if fault is None:
@@ -109,7 +127,7 @@ class Logins:
         self.store.current(user_id, Reply(found))
 
     def end(self, session_id: str, reason: Ending, reply: Reply[Login | PeerFault | None]) -> None:
-        """End a login and push `logout_notification`; None if there is no such login.
+        """End a login and push `logout_notification`, and its `on_logout`; None if there is no such login.
 
         PeerFault `unavailable` where too many pushes wait; the login is over all the same. Or where the store is
         out of reach.
@@ -117,16 +135,27 @@ class Logins:
 
         def ended(found: Login | PeerFault | None) -> None:
             if isinstance(found, Login):
-                self._users.push(
-                    found.user_id, self._logout(found, reason), None, Reply(lambda fault: reply(fault or found))
-                )
+                self._tell_ended(found, reason, Reply(lambda fault: reply(fault or found)))
             else:
                 reply(found)
 
         self.store.end(session_id, Reply(ended))
 
+    def _tell_ended(self, login: Login, reason: Ending, reply: Reply[PeerFault | None]) -> None:
+        """Push the end of a login. `reply` gets the first refusal; the second push is made all the same."""
+
+        def told(fault: PeerFault | None) -> None:
+            if login.on_logout is None:
+                reply(fault)
+                return
+            besides = Event(login.on_logout.type, login.on_logout.data)
+            self._users.push(login.user_id, besides, None, Reply(lambda other: reply(fault or other)))
+
+        self._users.push(login.user_id, self._logout(login, reason), None, Reply(told))
+
     def _logout(self, login: Login, reason: Ending) -> Event:
-        data = {
+        data: dict[str, object] = dict(login.extra)
+        data |= {
             "session_id": login.session_id,
             "user_id": login.user_id,
             "username": login.username,
@@ -150,7 +179,7 @@ class Logins:
             self._next_sweep = now
             for login in found:
                 # One notice that finds no room must not keep the other logins alive.
-                self._users.push(login.user_id, self._logout(login, "expired"), None, Reply(lambda _: None))
+                self._tell_ended(login, "expired", Reply(lambda _: None))
 
         self._next_sweep = now + SWEEP
         self.store.expired(Reply(expired))
@@ -163,7 +192,7 @@ class Logins:
             "user_id": login.user_id,
             "username": login.username,
             "session_data": login.session_data,
-            "message": "Automatic login",
+            "message": GREETING if login.message is None else login.message,
             "timestamp": self._wall(),
             "expires_at": login.expires_at,
         }

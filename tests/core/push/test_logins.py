@@ -11,7 +11,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.memory_logins import MemoryLoginStore
 from service.core.push import delivery, login_store
-from service.core.push.login_store import Login
+from service.core.push.login_store import Login, LogoutEvent
 from service.core.reply import Reply
 
 from ...fakes import START, Stage, end_login, publish, stage, stages, start_login
@@ -75,6 +75,38 @@ def test_where_too_many_pushes_wait_a_login_is_not_begun_and_ends_all_the_same(m
     assert len(ours) == 2
     house.pass_time(62.1)
     assert (len(ours), asked(ours.get, last.session_id)) == (0, None)
+
+
+@pytest.mark.parametrize("way", ["logout", "revoked", "expired"])
+def test_what_is_sent_besides_at_the_end_reaches_every_dialect_of_every_node(way: str) -> None:
+    one, other = stages(2)
+    _, c_client = one.client(client_id="c1", user_id="u1")
+    envelope, enveloped = other.connect("/ws")
+    other.ask(envelope, {"type": "connect", "data": {"user_id": "u1"}})
+    _, plain = other.connect("/ws/u1")
+    _, stranger = other.client(client_id="c2", user_id="u2")
+    login = start_login(
+        one,
+        "u1",
+        extra={"website_config": Raw(b'{"lang":"en"}'), "reason": Raw(b'"forged"')},
+        message="Welcome back",
+        on_logout=LogoutEvent("user_logout", Raw(b'{"user_id":"u1","logout_api":"/bye"}')),
+    )
+    assert [message["message"] for message in (*c_client.take(), *plain.take())] == ["Welcome back"] * 2
+    assert enveloped.take()[-1]["data"]["payload"]["message"] == "Welcome back"
+    if way == "expired":
+        one.clock.move(62)
+        other.gateway.tick()
+    else:
+        end_login(other, login.session_id, "revoked" if way == "revoked" else "logout")
+    for flat in (c_client.take(), plain.take()):
+        assert kinds(flat) == ["logout_notification", "user_logout"]
+        assert (flat[0]["reason"], flat[0]["website_config"]) == (way, {"lang": "en"})
+        assert flat[1] == {"type": "user_logout", "user_id": "u1", "logout_api": "/bye"}
+    notices = [message["data"] for message in enveloped.take()]
+    assert [notice["event"] for notice in notices] == ["logout_notification", "user_logout"]
+    assert notices[1]["payload"] == {"user_id": "u1", "logout_api": "/bye"}
+    assert stranger.take() == []
 
 
 # Two nodes
