@@ -3,8 +3,8 @@
 One line for each connection opened, registered and closed; refused messages, bugs, and what the transports report.
 Untrusted text is made harmless here, once, for every line: control characters and text direction marks are escaped,
 length is cut. Secrets are never given to it. Faults come at most FAULTS_PER_SECOND lines a second, so that a flood of
-bad messages is no flood of lines; the metrics count them all. So do registrations, REGISTRATIONS_PER_SECOND, since one
-connection may register again and again.
+bad messages is no flood of lines; the metrics count them all. So do refusals, and registrations,
+REGISTRATIONS_PER_SECOND, since one connection may register again and again.
 """
 
 import logging
@@ -20,10 +20,12 @@ import structlog
 from portico.wire.faults import PeerFault
 from portico.wire.safe_text import safe_text
 from service.core.connections.session import Session
+from service.core.proof import Caused, cause_of
 from service.log_writer import LogWriter, writer_for
 
 FAULTS_PER_SECOND: Final = 20
 REGISTRATIONS_PER_SECOND: Final = 500
+REFUSALS_PER_SECOND: Final = 20
 
 Line = MutableMapping[str, Any]
 
@@ -121,6 +123,8 @@ class LogJournal:
         self._faults = 0
         self._registered_in = 0
         self._registered = 0
+        self._refused_in = 0
+        self._refused = 0
 
     def on_opened(self, session: Session) -> None:
         """A connection was accepted."""
@@ -174,7 +178,20 @@ class LogJournal:
                 code=fault.code.value,
                 field=fault.field,
                 problem=fault.message,
+                cause=cause_of(fault) if isinstance(fault, Caused) else None,
+                address=session.address,
             )
+
+    def on_refused(self, cause: str, address: str) -> None:
+        """Somebody was refused."""
+        second = int(time.monotonic())
+        if second != self._refused_in:
+            if self._refused > REFUSALS_PER_SECOND:
+                self._log.warning("more refused", count=self._refused - REFUSALS_PER_SECOND)
+            self._refused_in, self._refused = second, 0
+        self._refused += 1
+        if self._refused <= REFUSALS_PER_SECOND:
+            self._log.warning("refused", cause=cause, address=address)
 
     def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""

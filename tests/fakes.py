@@ -184,6 +184,11 @@ class RecordingJournal:
     def __init__(self) -> None:
         self.entries: list[tuple[Any, ...]] = []
         self.broken: list[Exception] = []
+        self.refused: list[tuple[str, str]] = []
+
+    def on_refused(self, cause: str, address: str) -> None:
+        """Somebody was refused."""
+        self.refused.append((cause, address))
 
     def on_opened(self, session: Session) -> None:
         """A connection was accepted."""

@@ -128,7 +128,7 @@ def test_who_is_refused_by_websocket_is_told_too() -> None:
     at, lines = audited()
     worker, _ = at.stage.connect("/worker", address="192.0.2.7")
     at.stage.say(worker, {"type": "connect", "data": {"role": "worker", "token": "wrong"}})
-    assert lines.take() == [{"event": "refused", "cause": "unauthorized", "address": "192.0.2.7"}]
+    assert lines.take() == [{"event": "refused", "cause": "worker_secret", "address": "192.0.2.7"}]
 
 
 @pytest.mark.live

@@ -54,6 +54,7 @@ class Counters:
         self.accept_pauses = 0
         self.refused_by_limit: Counter[str] = Counter()  # by limit
         self.proofs_refused: Mapping[str, int] = {}  # by cause
+        self.refused: Mapping[str, int] = {}  # by cause
         self.background_restarts: Counter[str] = Counter()  # by task
         self.connections_opened: Counter[str] = Counter()  # by transport
         self.connections_closed: Counter[str] = Counter()  # by close code

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from portico.wire.codes import CloseCode, close_label
+from portico.wire.codes import CloseCode, ErrorCode, close_label
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 
@@ -52,6 +52,7 @@ from .push.delivery import Delivery
 from .push.login_store import LoginStore
 from .push.logins import Logins
 from .push.user_push import UserPush
+from .refusals import Refusals
 from .revocations import LocalRevocations, RevocationStore
 
 
@@ -122,6 +123,8 @@ class Gateway:
         self.sessions: dict[Session, None] = {}
         self.counters = Counters()
         self._journal = ContainedJournal(journal, self.counters)
+        self.refusals: Final = Refusals(self.audit, self._journal.on_refused, now=now)
+        self.counters.refused = self.refusals.counted
         self.hub = Hub()
         self.events: Final = BackEndEvents(
             event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
@@ -178,6 +181,7 @@ class Gateway:
             tokens,
             self.revoking.index,
             connect_hook,
+            refusals=self.refusals,
             now=now,
             wall=wall,
         )
@@ -198,6 +202,7 @@ class Gateway:
             per_address=rules.max_connections_per_address,
             handshakes_per_second=rules.max_handshakes_per_second,
             refused=self.counters.refused_by_limit,
+            refusals=self.refusals,
             spare_loopback=rules.spare_loopback,
         )
         return AdmissionControl(
@@ -206,7 +211,7 @@ class Gateway:
             limits,
             self.api_keys,
             self.authentication,
-            self.audit,
+            self.refusals,
             max_message_size=rules.max_message_size,
         )
 
@@ -336,6 +341,8 @@ class Gateway:
         self.sessions.pop(session, None)
         self.admission_control.limits.closed(session.address)
         self.counters.connections_closed[close_label(code)] += 1
+        if code == CloseCode.RATE_LIMITED and reason == CloseCode.RATE_LIMITED.meaning:
+            self.refusals.on_refused("limit_messages", session.address)
         self._journal.on_closed(session, code, reason, self._wall() - session.opened_at)
         if self.events.listening:
             self._contained(self.events.on_closed, session, code, reason)
@@ -345,14 +352,14 @@ class Gateway:
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
         self.counters.faults[session.handler.name, fault.code.value] += 1
-        if fault.close in (CloseCode.NOT_AUTHENTICATED, CloseCode.NOT_ALLOWED):
-            self.audit.on_refused(cause_of(fault), session.address)
+        if fault.code in _REFUSING:
+            self.refusals.on_fault(cause_of(fault), session.address)
         self._journal.on_fault(session, fault)
 
     def on_key_refused(self, cause: str, address: str) -> None:
         """An API key was refused to a caller by HTTP, or was missing."""
         self.authentication.refused[cause] += 1
-        self.audit.on_refused(cause, address)
+        self.refusals.on_refused(cause, address)
 
     def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up."""
@@ -435,6 +442,7 @@ class Gateway:
                 session.send(frame)
 
 
+_REFUSING: Final = (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED)
 _ID_BYTES: Final = 16
 _randomness: list[bytes] = []  # read ahead: each reading is a system call
 os.register_at_fork(after_in_child=_randomness.clear)  # or both processes would make the same ids

@@ -28,6 +28,9 @@ class Journal(Protocol):
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """A message was refused."""
 
+    def on_refused(self, cause: str, address: str) -> None:
+        """Somebody was refused at the door, or closed for want of a proof or for too much."""
+
     def on_error(self, session: Session | None, error: Exception) -> None:
         """A bug of ours came up, while something of a session's was handled, or of another node's."""
 
@@ -54,6 +57,10 @@ class ContainedJournal:
     def on_fault(self, session: Session, fault: PeerFault) -> None:
         """See Journal."""
         self._tell(self._journal.on_fault, session, fault)
+
+    def on_refused(self, cause: str, address: str) -> None:
+        """See Journal."""
+        self._tell(self._journal.on_refused, cause, address)
 
     def on_error(self, session: Session | None, error: Exception) -> None:
         """See Journal."""

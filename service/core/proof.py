@@ -36,6 +36,7 @@ Cause = Literal[
     "revoked",
     "hook",
     "hook_failed",
+    "worker_secret",
 ]
 """Why a proof is not accepted, for metrics and logs."""
 
@@ -48,17 +49,23 @@ Patterns = tuple[str, ...]
 """What a claim allows: exact values, in which `*` stands for any run of characters."""
 
 
-class NotProven(PeerFault):
+class Caused(PeerFault):
+    """A refusal of a caller, of which more is told than its code."""
+
+    cause: str
+
+
+class NotProven(Caused):
     """No proof, or one that doesn't hold (4001). `cause` is one of a fixed set; `message` never has the token in it."""
 
     def __init__(self, cause: Cause, message: str) -> None:
         super().__init__(ErrorCode.UNAUTHORIZED, message, close=CloseCode.NOT_AUTHENTICATED)
-        self.cause: Final[Cause] = cause
+        self.cause: Cause = cause
 
 
 def cause_of(fault: PeerFault) -> str:
     """Why somebody was refused, in one word, for metrics and the audit log."""
-    return fault.cause if isinstance(fault, NotProven) else fault.code.value
+    return fault.cause if isinstance(fault, Caused) else fault.code.value
 
 
 class Tokens(Protocol):

@@ -12,6 +12,7 @@ from .connections.session import Session
 from .gateway import Gateway
 from .ports import Admission, Handshake, HttpAnswer, Peer, Receiver
 from .quotas import RETRY_AFTER, Quotas, Who, who_is
+from .refusals import Refusals
 
 
 class QuotaGate:
@@ -33,15 +34,18 @@ class QuotaGate:
         proof = admission.proof
         who = Who(handshake.address, None if proof is None else proof.user_id, None if proof is None else proof.tenant)
         wait = self._quotas.take("handshakes", who)
-        if wait:
-            return _not_now(wait)
-        return admission if self._quotas.room(who) else _not_now(RETRY_AFTER)
+        if not wait and self._quotas.room(who):
+            return admission
+        self._gateway.refusals.on_refused("limit_quota", handshake.address)
+        return _not_now(wait or RETRY_AFTER)
 
     def opened(self, peer: Peer, admission: Admission) -> Receiver:
         """See Gate."""
         session = self._gateway.opened(peer, admission)
         self.on_known(session)
-        return Metered(session, self._quotas) if self._metered and not session.trusted else session
+        if not self._metered or session.trusted:
+            return session
+        return Metered(session, self._quotas, self._gateway.refusals)
 
     def on_known(self, session: Session) -> None:
         """It is known whose a session is, or that it is somebody else's."""
@@ -54,6 +58,7 @@ class QuotaGate:
         if before is not None:
             self._quotas.closed(session, before, but=who)
         if not self._quotas.opened(session, who):
+            self._gateway.refusals.on_refused("limit_quota", session.address)
             self.turn_away(session)
 
     def on_closed(self, session: Session) -> None:
@@ -71,11 +76,12 @@ class QuotaGate:
 class Metered:
     """A session's messages, within the quotas."""
 
-    __slots__ = ("_quotas", "_session")
+    __slots__ = ("_quotas", "_refusals", "_session")
 
-    def __init__(self, session: Session, quotas: Quotas) -> None:
+    def __init__(self, session: Session, quotas: Quotas, refusals: Refusals) -> None:
         self._session = session
         self._quotas = quotas
+        self._refusals = refusals
 
     def receive(self, payload: bytes, text: bool) -> None:
         """See Receiver."""
@@ -83,6 +89,8 @@ class Metered:
         who = who_is(session)
         wait = self._quotas.take("messages", who) or self._quotas.take("bytes", who, len(payload))
         if wait:
+            if not session.over:
+                self._refusals.on_refused("limit_quota", session.address)
             session.close(CloseCode.RATE_LIMITED, f"retry_within_ms={ceil(wait * 1000)}")
             return
         session.receive(payload, text)

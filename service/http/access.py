@@ -17,6 +17,7 @@ from service.core.connections.admission import UNKNOWN_HOST, OriginPolicy
 from service.core.hosts import HostPolicy, is_address, is_loopback, network
 from service.core.locality import Locality, locality_of
 from service.core.ports import HttpAnswer, HttpHead, Monotonic
+from service.core.refusals import Refusals, SlowedDown
 from service.core.token_bucket import TokenBucket
 
 from .answers import NOT_KEPT, fault_answer
@@ -30,10 +31,6 @@ _PREFLIGHT_SECONDS: Final = "600"
 
 
 OnRefused = Callable[[str, str], None]
-
-
-def _untold(cause: str, address: str) -> None:
-    """Where nobody asks."""
 
 
 class CallerRates:
@@ -69,10 +66,12 @@ class Access:
         *,
         production: bool,
         hosts: HostPolicy,
-        on_refused: OnRefused = _untold,
+        refusals: Refusals,
+        on_refused: OnRefused,
     ) -> None:
-        """`on_refused(cause, address)` is told of every key that is refused, or missing."""
+        """`on_refused(cause, address)` is told of every key that is refused, or missing; `refusals` of all else."""
         self._api_keys = api_keys
+        self._refusals = refusals
         self._on_refused = on_refused
         self._origins = origins
         self._production = production
@@ -82,6 +81,7 @@ class Access:
         """The answer to who asks by a name that the gateway doesn't have, whatever the route; else None."""
         if head.path in _PROBES or self._hosts.allows(head.host, head.scheme):
             return None
+        self._refusals.on_refused("host", head.address)
         return _forbidden(UNKNOWN_HOST)
 
     @property
@@ -93,12 +93,15 @@ class Access:
         """Whether the caller may use a route for back ends that wants this scope: its key, None where none is needed,
         else the answer that says why not."""
         if not self._origins.allows(head.headers.get("origin"), head.host):
+            self._refusals.on_refused("origin", head.address)
             return _forbidden("Pages of this origin may not use this gateway (PORTICO_ALLOWED_ORIGINS).")
         if self._api_keys.configured:
             return self._check_key(head, scope)
         if self._production:
+            self._refusals.on_refused("no_api_key", head.address)
             return _forbidden("This route is closed until PORTICO_API_KEYS is set on the gateway.")
         if not _from_this_machine(head):
+            self._refusals.on_refused("locality", head.address)
             return _forbidden(
                 "Without PORTICO_API_KEYS this route answers programs and pages of the gateway's own machine only, by "
                 "localhost or an address, and through no proxy. Set it on the gateway, and send a key."
@@ -107,7 +110,11 @@ class Access:
 
     def has_key(self, head: HttpHead) -> bool:
         """Whether the caller has sent one of the API keys."""
-        return self._api_keys.in_header(head.headers.get("authorization")) is not None
+        return self._key_of(head) is not None
+
+    def on_over_rate(self, head: HttpHead) -> None:
+        """The caller makes too many requests, and is refused."""
+        self._refusals.on_refused("limit_http", head.address)
 
     def cors(self, head: HttpHead) -> tuple[tuple[str, str], ...]:
         """The headers that tell a browser whether the page that asks may read the answer."""
@@ -130,14 +137,21 @@ class Access:
         )
         return HttpAnswer(204, headers + details, b"")
 
+    def _key_of(self, head: HttpHead) -> ApiKey | None:
+        return self._refusals.key_of(self._api_keys, head.headers.get("authorization"), head.address)
+
     def _may_read(self, origin: str, host: str) -> bool:
         # What is sent back as a header must be one line of ASCII, whatever the allow-list says.
         return origin.isascii() and origin.isprintable() and self._origins.allows(origin, host)
 
     def _check_key(self, head: HttpHead, scope: Scope) -> ApiKey | HttpAnswer:
         authorization = head.headers.get("authorization")
-        key = self._api_keys.in_header(authorization)
+        key = self._key_of(head)
         if key is None:
+            wait = 0.0 if authorization is None else self._refusals.wait(head.address)
+            if wait:
+                self._refusals.on_refused("slowed_down", head.address)
+                return fault_answer(SlowedDown(wait))
             self._on_refused("no_api_key" if authorization is None else "api_key", head.address)
             return _unauthorized(authorization)
         if key.may(scope):

@@ -136,6 +136,7 @@ class Api:
         another server will ask again, it doesn't count."""
         if self._rates is None or self.access.has_key(head) or self._rates.allow(head.address, int(counts)):
             return None
+        self.access.on_over_rate(head)
         sentence = "There were too many requests from this address; wait a second."
         return self._refusal(head, 429, ErrorCode.RATE_LIMITED, sentence, ("retry-after", "1"))
 

@@ -50,6 +50,7 @@ _LABELLED: Final = {
     "connections_closed": ("connections_closed", "Connections that are over, by close code.", ("code",)),
     "refused_by_limit": ("connections_refused", "Connections refused, by the limit that was reached.", ("limit",)),
     "proofs_refused": ("proofs_refused", "Connections that proved nothing, or not enough, by cause.", ("cause",)),
+    "refused": ("refused", "Callers, connections and messages refused, by cause.", ("cause",)),
     "background_restarts": ("background_restarts", "Background tasks that failed and were restarted.", ("task",)),
     "faults": ("faults", "Messages and requests refused, by dialect (or http) and error code.", ("dialect", "code")),
     "pushes": ("pushes", "Pushes accepted, by kind of target.", ("target",)),

@@ -79,6 +79,7 @@ def parts_of(
             gateway.admission_control.origins,
             production=gateway.rules.production,
             hosts=gateway.admission_control.hosts,
+            refusals=gateway.refusals,
             on_refused=gateway.on_key_refused,
         ),
         counters=gateway.counters,

@@ -9,6 +9,7 @@ Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,11 +19,11 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
 from ..api_keys import ApiKeys
-from ..audit import Audit
 from ..hosts import HostPolicy, host_of, is_loopback, network
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
-from ..proof import NotProven
+from ..proof import Caused, NotProven, cause_of
+from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
 from .authentication import Authentication, bearer_of
 
@@ -93,10 +94,12 @@ class ConnectionLimits:
         per_address: int,
         handshakes_per_second: float,
         refused: Counter[str] | None = None,
+        refusals: Refusals | None = None,
         spare_loopback: bool = False,
     ) -> None:
         # Where each refusal is counted, by the limit.
         self._refused: Counter[str] = Counter() if refused is None else refused
+        self._refusals = refusals
         self._now = now
         self._spare_loopback = spare_loopback
         self._total = total
@@ -111,13 +114,13 @@ class ConnectionLimits:
         """None if one more connection from `address` may come, else the answer that refuses it."""
         name = self._named(address)
         if name is not None and self._handshakes is not None and not self._handshakes.take(1, self._now()):
-            self._refused["handshakes"] += 1
+            self._refuse("handshakes", address)
             return _not_now("too many handshakes per second")
         if self._total and self._open >= self._total:
-            self._refused["connections"] += 1
+            self._refuse("connections", address)
             return _not_now(_FULL)
         if self._per_address and name is not None and self._by_address[name] >= self._per_address:
-            self._refused["address"] += 1
+            self._refuse("address", address)
             return _not_now(_FULL_FOR_ADDRESS)
         return None
 
@@ -128,10 +131,10 @@ class ConnectionLimits:
         if self._per_address and name is not None:
             self._by_address[name] += 1
             if self._by_address[name] > self._per_address:
-                self._refused["address"] += 1
+                self._refuse("address", address)
                 return _FULL_FOR_ADDRESS
         if self._total and self._open > self._total:
-            self._refused["connections"] += 1
+            self._refuse("connections", address)
             return _FULL
         return None
 
@@ -159,10 +162,10 @@ class ConnectionLimits:
     def full(self, address: str | None) -> HttpAnswer | None:
         """The answer to a connection that counts already, if it is one too many; None if it may stay."""
         if self._total and self._open > self._total:
-            self._refused["connections"] += 1
+            self._refuse("connections", address)
             return _not_now(_FULL)
         if self._has_too_many(address):
-            self._refused["address"] += 1
+            self._refuse("address", address)
             return _not_now(_FULL_FOR_ADDRESS)
         return None
 
@@ -177,6 +180,11 @@ class ConnectionLimits:
         self._open -= 1
         if self._per_address:
             self._uncount(address)
+
+    def _refuse(self, limit: str, address: str | None) -> None:
+        self._refused[limit] += 1
+        if self._refusals is not None:
+            self._refusals.on_refused(f"limit_{limit}", address or "")
 
     def _named(self, address: str | None) -> str | None:
         """What an address counts as; None where it doesn't."""
@@ -206,7 +214,7 @@ class AdmissionControl:
         limits: ConnectionLimits,
         api_keys: ApiKeys,
         authentication: Authentication,
-        audit: Audit,
+        refusals: Refusals,
         *,
         max_message_size: int,
     ) -> None:
@@ -215,7 +223,7 @@ class AdmissionControl:
         self.limits: Final = limits
         self._api_keys = api_keys
         self._authentication = authentication
-        self._audit = audit
+        self._refusals = refusals
         self._max_message_size = max_message_size
         undecided = Entrance(UNDECIDED)
         self._paths: dict[str, Entrance] = {
@@ -262,8 +270,10 @@ class AdmissionControl:
                 "There is no WebSocket at this path; use /, /ws, /api/websocket, /ws/{user_id}, /worker or /requester.",
             )
         if not self.hosts.allows(handshake.host, handshake.scheme):
+            self._refusals.on_refused("host", handshake.address)
             return _refuse(403, ErrorCode.FORBIDDEN, UNKNOWN_HOST)
         if not self.origins.allows(handshake.headers.get("origin"), handshake.host):
+            self._refusals.on_refused("origin", handshake.address)
             return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
         refusal = self.limits.check(handshake.address)
         if refusal is not None:
@@ -271,15 +281,15 @@ class AdmissionControl:
         subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
         if subprotocol is not None and entrance.dialect == UNDECIDED:
             entrance = Entrance(self._subprotocols[subprotocol])
-        key = self._api_keys.in_header(handshake.headers.get("authorization"))
+        authorization = handshake.headers.get("authorization")
+        key = self._refusals.key_of(self._api_keys, authorization, handshake.address)
         try:
             proof = self._authentication.of_handshake(handshake, entrance.dialect, user_id, key)
-        except NotProven as fault:
-            self._audit.on_refused(fault.cause, handshake.address)
-            return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
         except PeerFault as fault:
-            self._audit.on_refused(fault.code.value, handshake.address)
-            return _refuse(403, fault.code, fault.message)
+            return self._refuse(handshake, fault)
+        if authorization is not None and key is None and proof is None and self._api_keys.configured:
+            # It comes in as nobody; but how it is treated then tells whether the key was right.
+            self._refusals.on_refused("api_key", handshake.address)
         presented = self._authentication.presented(handshake, proof, key)
         looked_at = proof is not None or presented is not None
         return Admission(
@@ -293,6 +303,22 @@ class AdmissionControl:
             presented,
             locality_of(handshake.headers, handshake.host, handshake.address),
         )
+
+    def _refuse(self, handshake: Handshake, fault: PeerFault) -> HttpAnswer:
+        """The answer to who proves nothing, or not enough."""
+        cause = cause_of(fault)
+        if not isinstance(fault, Caused) and "authorization" in handshake.headers and self._api_keys.configured:
+            key = self._api_keys.in_header(handshake.headers["authorization"])
+            cause = "api_key" if key is None else cause
+        wait = self._refusals.wait(handshake.address)
+        if wait and "authorization" in handshake.headers:
+            fault, cause = SlowedDown(wait), "slowed_down"
+        self._refusals.on_refused(cause, handshake.address)
+        if isinstance(fault, SlowedDown):
+            return _refuse(429, fault.code, fault.message, ("retry-after", str(ceil(fault.retry_after or 1))))
+        if isinstance(fault, NotProven):
+            return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
+        return _refuse(403, fault.code, fault.message)
 
     def _choose(self, offered: str | None, dialect: str) -> str | None:
         # To name a dialect in the answer that is not the one spoken on this path would be a lie.

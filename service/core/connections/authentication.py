@@ -27,6 +27,7 @@ from ..deadlines import DeadlineWheel
 from ..locality import Locality
 from ..ports import Handshake, Monotonic, Wall
 from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
+from ..refusals import Refusals, SlowedDown
 from ..revocations import RevocationIndex
 from .session import Session
 
@@ -58,6 +59,7 @@ class Authentication:
         revocations: RevocationIndex,
         hook: ConnectHook | None = None,
         *,
+        refusals: Refusals,
         now: Monotonic,
         wall: Wall,
     ) -> None:
@@ -66,6 +68,7 @@ class Authentication:
         self.rules: Final = rules
         self._tokens = tokens
         self._revocations = revocations
+        self.refusals: Final = refusals
         self.hook: Final = hook
         self._denied: dict[Session, PeerFault] = {}
         self._now = now
@@ -86,7 +89,7 @@ class Authentication:
         client's certificate counts, whatever the mode.
         """
         token = None if self._tokens is None else _shown(handshake, key)
-        proof = handshake.certificate if token is None else self._verified(token)
+        proof = handshake.certificate if token is None else self._verified(token, handshake.address)
         if key is not None or proof is not None or self.hook is None:
             self.check_way_in(proof, dialect, user_id, key)
         return proof
@@ -204,6 +207,7 @@ class Authentication:
         """Close whose proof has ended. To be called every 100 ms or so."""
         for session in self._ends.expire(self._now()):
             self.refused["expired"] += 1
+            self.refusals.on_refused("expired", session.address)
             session.close(CloseCode.NOT_AUTHENTICATED, EXPIRED)
 
     def identity_of(self, session: Session, token: str | None, asked: Identity) -> Identity:
@@ -212,7 +216,7 @@ class Authentication:
         The session's proof is the newer token's from then on. Raises PeerFault, closing with 4001 or 4003.
         """
         if token is not None and self._tokens is not None:
-            self.adopt(session, self._verified(token))
+            self.adopt(session, self._verified(token, session.address))
         self._check_denied(session)
         proof = session.proof
         self._check_not_revoked(proof, asked.user_id)
@@ -241,8 +245,10 @@ class Authentication:
         """What a session that wants to be a worker proves by a token; None where it shows none, so that it needs
         another secret. Raises PeerFault where the token is not a worker's."""
         if self._tokens is not None and token is not None and _looks_like_token(token):
-            self.adopt(session, self._verified(token))
+            self.adopt(session, self._verified(token, session.address))
         proof = session.proof
+        if proof is None and token is not None:
+            self.refusals.check(session.address, token)
         if proof is not None and proof.role not in ("worker", "admin"):
             raise self._wrong_role()
         return proof
@@ -255,12 +261,13 @@ class Authentication:
         if self._tokens is None or session.proof is None:
             raise PeerFault(ErrorCode.FORBIDDEN, "There is no token to refresh on this connection.", field="token")
         try:
-            proof = self._verified(token)
+            proof = self._verified(token, session.address)
             if not session.proof.renewed_by(proof):
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
         except PeerFault as fault:
-            raise PeerFault(fault.code, fault.message, field="token") from None
+            fault.field, fault.close = "token", None
+            raise
         self.adopt(session, proof)
         return proof.expires_at
 
@@ -310,12 +317,15 @@ class Authentication:
             self.refused["scope"] += 1
             raise lacks(scope)
 
-    def _verified(self, token: str) -> Proof:
+    def _verified(self, token: str, address: str) -> Proof:
         assert self._tokens is not None
         try:
             proof = self._tokens.verify(token)
         except NotProven as fault:
             self.refused[fault.cause] += 1
+            wait = self.refusals.wait(address)
+            if wait:
+                raise SlowedDown(wait) from None
             raise
         self._check_not_revoked(proof)
         return proof
@@ -323,6 +333,7 @@ class Authentication:
     def on_revoked(self, session: Session) -> None:
         """A connection was closed, since what it is, or has proven, was taken back."""
         self.refused["revoked"] += 1
+        self.refusals.on_refused("revoked", session.address)
 
     def _check_not_revoked(self, proof: Proof | None, user_id: str | None = None) -> None:
         """Raises NotProven where what is proven was taken back, or this user, whoever proves to be her."""

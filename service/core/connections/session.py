@@ -14,6 +14,7 @@ state of one.
 """
 
 from enum import Enum
+from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
@@ -229,7 +230,8 @@ class Session:
         except Exception as error:
             self.owner.on_error(self, error)
         if fault.close is not None:
-            self.close(fault.close, fault.code)
+            wait = fault.retry_after
+            self.close(fault.close, fault.code if wait is None else f"retry_within_ms={ceil(wait * 1000)}")
 
     def on_answer(self, request: "Request", outcome: "Outcome") -> None:
         """What came of a request of ours (dispatch's Caller)."""

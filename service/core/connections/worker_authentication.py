@@ -13,6 +13,7 @@ from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 
 from ..api_keys import ApiKey, ApiKeys, lacks
+from ..proof import NotProven
 
 
 class Entry(Enum):
@@ -23,11 +24,11 @@ class Entry(Enum):
     REFUSED = "nobody may: no secret is configured"
 
 
-class InvalidHandshake(PeerFault):
+class InvalidHandshake(NotProven):
     """A wrong handshake key; older workers know it by a code of its own."""
 
     def __init__(self) -> None:
-        super().__init__(ErrorCode.UNAUTHORIZED, "Invalid handshake", close=CloseCode.NOT_AUTHENTICATED)
+        super().__init__("worker_secret", "Invalid handshake")
 
 
 class WorkerAuthentication:
@@ -64,11 +65,8 @@ class WorkerAuthentication:
             return key
         shown = self._api_keys.find(token) or key
         if shown is None:
-            raise PeerFault(
-                ErrorCode.UNAUTHORIZED,
-                "A worker needs a secret here: the handshake key, or an API key.",
-                close=CloseCode.NOT_AUTHENTICATED,
-            )
+            sentence = "A worker needs a secret here: the handshake key, or an API key."
+            raise NotProven("worker_secret" if token else "missing", sentence)
         if not shown.may("worker"):
             raise lacks("worker")
         return shown

@@ -338,6 +338,8 @@ class EnvelopeHandler:
         self._deadlines.expect(session, None)
         session.peer.allow_message_size(self._rules.worker_message_size)
         if session.proof is not None or self._gate(session).proven(token, session.key):
+            if token is not None and session.proof is None:
+                self._authentication.refusals.on_proven(session.address, token)
             # It answers as fast as everybody together asks, which says nothing of its manners.
             session.peer.lift_rate_limit()
 
