@@ -62,12 +62,6 @@ FAULTS = [
     Fault(
         DOCS + "test_every_route_that_is_named_exists", "CHANGELOG.md", "see /api/no-such-route", "/api/no-such-route"
     ),
-    Fault(
-        DOCS + "test_what_comes_later_is_named_in_one_place_only",
-        "docs/reference/protocol.md",
-        "/api/drain",
-        "/api/drain",
-    ),
     Fault(DOCS + "test_nothing_is_said_of_the_place_where_it_was_made", "docs/README.md", "see issue 7", "issue"),
     Fault(DOCS + "test_nothing_is_said_of_the_place_where_it_was_made", "CHANGELOG.md", f"from {REGISTRY}", REGISTRY),
     Fault(
