@@ -32,10 +32,14 @@ from .resp import encode
 LARGEST_MESSAGE: Final = 8 << 20
 CANARY_EVERY: Final = 1.0
 DEAF_AFTER: Final = 3.0
-"""Seconds without a canary until that is trouble."""
+"""Seconds without a canary, in which this process ran, until that is trouble."""
 CLOSED_AFTER: Final = 5.0
-"""Seconds without a canary until the link is given up."""
+"""Seconds without a canary, likewise, until the link is given up."""
+TICK: Final = 0.1
+"""Seconds between two looks whether a canary has come."""
 CHANNELS_A_COMMAND: Final = 1000
+# Of a tick that took longer so much counts.
+_LONGEST_TICK: Final = 2 * TICK
 _READ: Final = 65_536
 _PASS_MESSAGES: Final = 512
 _PASS_SECONDS: Final = 0.002
@@ -339,15 +343,19 @@ class Subscription:
             self._deaf = None
 
     async def _await_canaries(self) -> None:
+        """Notice that nothing is heard. Only time in which this process ran counts: while it is stopped, or gets no
+        time of a busy machine, it sends no canaries either, and what came meanwhile waits to be read."""
+        heard_at, silent = self._heard_at, 0.0
         while True:
-            await trio.sleep_until(self._heard_at + DEAF_AFTER)
-            if trio.current_time() < self._heard_at + DEAF_AFTER:
-                continue
-            self._deaf = f"This node has not heard itself through Redis for {DEAF_AFTER:g} s."
-            heard_at = self._heard_at
-            await trio.sleep_until(heard_at + CLOSED_AFTER)
-            if self._heard_at == heard_at:
+            before = trio.current_time()
+            await trio.sleep(TICK)
+            silent += min(trio.current_time() - before, _LONGEST_TICK)
+            if self._heard_at != heard_at:
+                heard_at, silent = self._heard_at, 0.0
+            elif silent >= CLOSED_AFTER:
                 raise Unreachable(f"this node did not hear itself through it for {CLOSED_AFTER:g} s")
+            elif silent >= DEAF_AFTER:
+                self._deaf = f"This node has not heard itself through Redis for {DEAF_AFTER:g} s."
 
     # Callbacks
 

@@ -201,6 +201,31 @@ async def test_a_redis_that_stays_frozen_is_dialled_anew(redis: RedisServer) -> 
         await ear.hears(b"a", b"again")
 
 
+@pytest.mark.parametrize("oldest_first", [True, False])
+@pytest.mark.parametrize("under_way", [True, False])
+async def test_a_process_that_stood_still_does_not_take_itself_for_deaf(
+    redis: RedisServer, oldest_first: bool, under_way: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By this trio draws the order of the tasks that are ready at once: the one that reads, and the one that looks.
+    monkeypatch.setattr("trio._core._run._r.shuffle", lambda batch: None if oldest_first else batch.reverse())
+    troubles: set[str | None] = set()
+
+    def has_heard_itself_again() -> bool:
+        troubles.add(ear.link.trouble)
+        return ear.link._heard_at > woke
+
+    async with listening(Ear(at(redis.port))) as ear:
+        await ear.wanted(b"a")
+        await ear.until(lambda: bool(ear.link._sent) is under_way)
+        # As if nothing had run meanwhile.
+        away = 10 * subscription.CLOSED_AFTER
+        monkeypatch.setattr("trio._core._run.perf_counter", lambda: time.perf_counter() + away)
+        woke = trio.current_time()
+        await ear.until(has_heard_itself_again)
+        assert (troubles, ear.gaps) == ({None}, 0)
+        await ear.hears(b"a", b"still")
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_link_that_is_healthy_and_deaf_is_dialled_anew(redis: RedisServer) -> None:
     deaf = True
