@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -58,7 +59,7 @@ from service.http.app import create_http
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
 from service.log_writer import LogWriter, say, writer_for
-from service.observe import LogJournal, event_of, make_log
+from service.observe import LogJournal, event_of, make_log, said
 from service.outgoing.network import public_and
 from service.outgoing.post import Poster
 from service.roles import HttpOnly
@@ -124,7 +125,8 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._log_writer = writer_for(sys.stderr)
-        self.log = make_log(settings.log_format, settings.log_level, writer=self._log_writer)
+        self._name: Callable[[], str] = lambda: settings.name
+        self.log = make_log(settings.log_format, settings.log_level, writer=self._log_writer, node=self.node_name)
         self._audit_file = _audit_file(settings)
         self.audit = self._audit_log()
         self.state = "starting"
@@ -139,6 +141,7 @@ class Node:
         self._redirect_sockets: list[socket.socket] | None = None
         self._bound = False
         self.deployment = self._deployment()
+        self._name = lambda: self.deployment.backplane.node
         self.keys = _key_store(settings, self.log)
         self.connect_hook = _connect_hook(settings, self.log)
         self.certificates = _certificates(settings, self._note)
@@ -194,9 +197,8 @@ class Node:
             self.gateway.counters.others.append(self.settling.metrics)
             if settings.api_type != "http":
                 gate = quota_gate
-        self.parts = parts = parts_of(
-            self.gateway, self.places, self.unready, self.drain_when_asked, quotas=self.quotas
-        )
+        parts = parts_of(self.gateway, self.places, self.unready, self.drain_when_asked, quotas=self.quotas)
+        self.parts = parts = replace(parts, publish=said(parts.publish, self.log))
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
         access_log = self._log_request if settings.access_log else None
@@ -302,12 +304,18 @@ class Node:
         if self.settings.audit_log == "off":
             return None
         writer = self._audit_file or self._log_writer
-        return AuditLog(every_line(make_log("json", "info", writer=writer).info), now=time.monotonic)
+        return AuditLog(
+            every_line(make_log("json", "info", writer=writer, node=self.node_name).info), now=time.monotonic
+        )
 
     def _publish(self, publication: Publication, reply: Reply[object]) -> None:
-        self.gateway.backplane.publish(publication, reply)
+        said(self.gateway.backplane.publish, self.log)(publication, reply)
 
     # How it is
+
+    def node_name(self) -> str:
+        """What this node is called now; before it has joined the others, what it wants to be called."""
+        return self._name()
 
     def unready(self) -> str | None:
         """Why this node should get no traffic now, or None."""
@@ -470,13 +478,11 @@ class Node:
         await self.app.nursery.start(self.run)
         for warning in self.settings.warnings():
             self.log.warning(warning)
-        self.log.info(
-            "started", node=self.deployment.backplane.node, **{port: str(value) for port, value in self.ports().items()}
-        )
+        self.log.info("started", **{port: str(value) for port, value in self.ports().items()})
 
     async def _end(self) -> None:
         self._stop.set()
-        self.log.info("stopped", node=self.deployment.backplane.node)
+        self.log.info("stopped")
         if self.audit is not None:
             self.audit.flush()
         if self._audit_file is not None:

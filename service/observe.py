@@ -1,6 +1,7 @@
 """What the node says to people: structured log lines, JSON in production, readable in development.
 
-One line for each connection opened, registered and closed; refused messages, bugs, and what the transports report.
+One line for each connection, when it ends: who, how long, how much, and why; the steps before that, and each push that
+was accepted, at debug. Also refused messages, bugs, and what the transports report. Every line names its node.
 Untrusted text is made harmless here, once, for every line: control characters and text direction marks are escaped,
 length is cut. Secrets are never given to it. Faults come at most FAULTS_PER_SECOND lines a second, so that a flood of
 bad messages is no flood of lines; the metrics count them all. So do refusals, and registrations,
@@ -11,16 +12,19 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
 
+from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 from portico.wire.safe_text import safe_text
+from service.core.cluster.backplane import Publication, Published
 from service.core.connections.session import Session
 from service.core.proof import Caused, cause_of
+from service.core.reply import Reply
 from service.log_writer import LogWriter, writer_for
 
 FAULTS_PER_SECOND: Final = 20
@@ -28,6 +32,15 @@ REGISTRATIONS_PER_SECOND: Final = 500
 REFUSALS_PER_SECOND: Final = 20
 
 Line = MutableMapping[str, Any]
+
+_MEANINGS: Final = {
+    **{int(code): code.meaning for code in CloseCode},
+    1000: "the client closed it",
+    1001: "the client went away",
+    1005: "the client closed it, and gave no code",
+    1006: "the connection broke off",
+}
+"""Why a connection ended whose Close gave no reason, or which had none."""
 
 EVENTS: Final = {
     "accept_paused": "accepting paused, for want of descriptors or memory",
@@ -63,10 +76,15 @@ def _no_empty(_: object, __: str, line: Line) -> Line:
     return {key: value for key, value in line.items() if value is not None}
 
 
-class _JsonLine:
-    """Everything that is done to a JSON line, in one go: three lines a connection are a good part of its cost."""
+NodeName = Callable[[], str]
+"""What this node is called now: it is renamed where its name is taken."""
 
-    def __init__(self) -> None:
+
+class _JsonLine:
+    """Everything that is done to a JSON line, in one go: a line for each connection is a good part of its cost."""
+
+    def __init__(self, node: NodeName | None) -> None:
+        self._node = node
         self._second = 0
         self._date = ""
 
@@ -76,6 +94,8 @@ class _JsonLine:
             for key, value in line.items()
             if value is not None
         }
+        if self._node is not None and "node" not in fields:
+            fields["node"] = self._node()
         now = time.time()
         if (second := int(now)) != self._second:
             self._second = second
@@ -85,19 +105,33 @@ class _JsonLine:
         return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
+def _naming(node: NodeName) -> structlog.typing.Processor:
+    def name_node(_: object, __: str, line: Line) -> Line:
+        line.setdefault("node", node())
+        return line
+
+    return name_node
+
+
 def make_log(
-    log_format: str, level: str, stream: TextIO | None = None, writer: LogWriter | None = None
+    log_format: str,
+    level: str,
+    stream: TextIO | None = None,
+    writer: LogWriter | None = None,
+    node: NodeName | None = None,
 ) -> structlog.typing.FilteringBoundLogger:
-    """A logger that writes one line an event. `log_format`: `json` or `console`; `level`: `debug` … `error`.
+    """A logger that writes one line an event. `log_format`: `json` or `console`; `level`: `debug` … `error`; `node`:
+    what each line names as its node, unless it names one itself.
 
     `stream`: where to (None: standard error). One over a descriptor is written to by a LogWriter (`writer`, or one of
     its own), so logging never raises and never waits; when lines were dropped, a line says how many.
     """
     stream = sys.stderr if stream is None else stream
     writer = writer_for(stream) if writer is None else writer
-    processors: list[structlog.typing.Processor] = [_JsonLine()]
+    processors: list[structlog.typing.Processor] = [_JsonLine(node)]
     if log_format != "json":
         processors = [
+            *([] if node is None else [_naming(node)]),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             _no_empty,
@@ -128,7 +162,7 @@ class LogJournal:
 
     def on_opened(self, session: Session) -> None:
         """A connection was accepted."""
-        self._log.info(
+        self._log.debug(
             "connection opened", connection=session.id, transport=session.peer.transport, address=session.address
         )
 
@@ -137,13 +171,13 @@ class LogJournal:
         second = int(time.monotonic())
         if second != self._registered_in:
             if self._registered > REGISTRATIONS_PER_SECOND:
-                self._log.info("more connections registered", count=self._registered - REGISTRATIONS_PER_SECOND)
+                self._log.debug("more connections registered", count=self._registered - REGISTRATIONS_PER_SECOND)
             self._registered_in, self._registered = second, 0
         self._registered += 1
         if self._registered > REGISTRATIONS_PER_SECOND:
             return
         identity = session.identity
-        self._log.info(
+        self._log.debug(
             "connection registered",
             connection=session.id,
             dialect=session.handler.name,
@@ -153,13 +187,22 @@ class LogJournal:
 
     def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
         """A connection is over."""
+        if not self._log.is_enabled_for(logging.INFO):
+            return
+        identity, traffic = session.identity, session.peer.traffic()
         self._log.info(
             "connection closed",
             connection=session.id,
             dialect=session.handler.name,
-            code=int(code),
-            reason=reason or None,
+            client_id=identity.client_id,
+            user_id=identity.user_id,
+            transport=session.peer.transport,
+            address=session.address,
             seconds=round(seconds, 3),
+            received=None if traffic is None else traffic[1],
+            sent=None if traffic is None else traffic[0],
+            code=int(code),
+            reason=reason or _MEANINGS.get(code),
         )
 
     def on_fault(self, session: Session, fault: PeerFault) -> None:
@@ -197,3 +240,30 @@ class LogJournal:
         """A bug of ours came up."""
         whose = {} if session is None else {"connection": session.id, "dialect": session.handler.name}
         self._log.error("internal error", **whose, trace="".join(traceback.format_exception(error)))
+
+
+Publish = Callable[[Publication, Reply[Published | PeerFault]], None]
+
+
+def said(publish: Publish, log: structlog.typing.FilteringBoundLogger) -> Publish:
+    """The same `publish`, which also says at debug what was accepted; at a higher level it is `publish` itself."""
+    if not log.is_enabled_for(logging.DEBUG):
+        return publish
+
+    def publish_and_say(publication: Publication, reply: Reply[Published | PeerFault]) -> None:
+        def answer(result: Published | PeerFault) -> None:
+            if isinstance(result, Published):
+                log.debug(
+                    "push accepted",
+                    type=publication.event.type,
+                    target=f"{publication.target.kind}:{publication.target.value}",
+                    id=result.id,
+                    matched=result.matched,
+                    queued=result.queued,
+                    repeated=result.repeated or None,
+                )
+            reply(result)
+
+        publish(publication, Reply(answer))
+
+    return publish_and_say

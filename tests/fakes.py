@@ -69,6 +69,10 @@ class MemoryPeer:
         self._waiting = 0
         self._room_calls: list[Callable[[], None]] = []
 
+    def traffic(self) -> tuple[int, int] | None:
+        """What was sent, and that nothing is known to have come: there is no wire."""
+        return sum(len(frame.wire) for frame in self.frames), 0
+
     def send(self, frame: Frame) -> None:
         """Keep a frame; after a close only count it, as a transport would drop it."""
         if self.closes:

@@ -6,10 +6,14 @@ import re
 
 import pytest
 import structlog
+from msgspec import Raw
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
-from service.observe import FAULTS_PER_SECOND, REGISTRATIONS_PER_SECOND, LogJournal, event_of, make_log
+from portico.wire.messages import Event, Target
+from service.core.cluster.backplane import Publication
+from service.core.reply import Reply
+from service.observe import FAULTS_PER_SECOND, REGISTRATIONS_PER_SECOND, LogJournal, event_of, make_log, said
 from tests.fakes import stage
 from tests.gateways import ROOT
 
@@ -38,15 +42,69 @@ def test_levels_and_absent_values() -> None:
     assert "timestamp" in line
 
 
-def journal() -> tuple[LogJournal, io.StringIO]:
+def journal(level: str = "info") -> tuple[LogJournal, io.StringIO]:
     stream = io.StringIO()
-    log: structlog.typing.FilteringBoundLogger = make_log("json", "info", stream)
+    log: structlog.typing.FilteringBoundLogger = make_log("json", level, stream)
     return LogJournal(log), stream
 
 
-def test_a_connection_has_a_line_when_it_opens_and_one_when_it_closes() -> None:
-    session, _ = stage().connect("/ws/ann")
+def test_a_connection_has_one_line_when_it_ends_that_says_who_how_long_how_much_and_why() -> None:
+    at = stage()
+    session, peer = at.client(client_id="c1", user_id="ann")
     kept, stream = journal()
+    kept.on_opened(session)
+    kept.on_registered(session)
+    kept.on_closed(session, 1006, "", 1.23456)
+    (line,) = lines(stream)
+    assert {name: value for name, value in line.items() if name != "timestamp"} == {
+        "event": "connection closed",
+        "level": "info",
+        "connection": session.id,
+        "dialect": "c_client",
+        "client_id": "c1",
+        "user_id": "ann",
+        "transport": "memory",
+        "address": session.address,
+        "seconds": 1.235,
+        "received": 0,
+        "sent": sum(len(frame.wire) for frame in peer.frames),
+        "code": 1006,
+        "reason": "the connection broke off",
+    }
+
+
+def test_every_line_names_its_node_as_it_is_called_now() -> None:
+    names = ["gw-1"]
+    for log_format in ("json", "console"):
+        stream = io.StringIO()
+        log = make_log(log_format, "info", stream, node=lambda: names[0])
+        log.info("one")
+        names[0] = "gw-1-abcd"
+        log.info("two")
+        log.info("of another", node="gw-2")
+        names[0] = "gw-1"
+        for line, name in zip(stream.getvalue().splitlines(), ("gw-1", "gw-1-abcd", "gw-2"), strict=True):
+            assert f'"node":"{name}"' in line or f"node={name}" in re.sub(r"\x1b\[[0-9;]*m", "", line)
+
+
+def test_accepted_pushes_are_told_at_debug_only() -> None:
+    at = stage()
+    at.client(client_id="c1", user_id="ann")
+    stream = io.StringIO()
+    publish = at.gateway.backplane.publish
+    assert said(publish, make_log("json", "info", stream)) == publish
+    results: list[object] = []
+    telling = said(publish, make_log("json", "debug", stream))
+    telling(Publication(Target("user_id", "ann"), Event("cart", Raw(b"{}")), "p1"), Reply(results.append))
+    (line,) = lines(stream)
+    assert len(results) == 1
+    told = ("event", "type", "target", "id", "matched", "queued")
+    assert [line[name] for name in told] == ["push accepted", "cart", "user_id:ann", "p1", 1, 1]
+
+
+def test_what_happens_to_a_connection_before_its_end_is_told_at_debug() -> None:
+    session, _ = stage().connect("/ws/ann")
+    kept, stream = journal("debug")
     kept.on_opened(session)
     kept.on_registered(session)
     kept.on_closed(session, CloseCode.KICKED, "kicked\n", 1.23456)
@@ -76,7 +134,7 @@ def test_a_flood_of_faults_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch)
 
 def test_one_that_registers_again_and_again_is_no_flood_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    kept = LogJournal(make_log("json", "info", stream))
+    kept = LogJournal(make_log("json", "debug", stream))
     at = stage()
     session, _ = at.client(client_id="c1")
     moment = 100.0

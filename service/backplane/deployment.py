@@ -285,7 +285,7 @@ class OverRedis:
         ]
 
     def _on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
-        self._log.info("client left", node=node, client_id=client_id, user_id=user_id, reason="node_lost")
+        self._log.info("client left", dead_node=node, client_id=client_id, user_id=user_id, reason="node_lost")
 
 
 async def examine_redis(url: str, prefix: str) -> list[str]:

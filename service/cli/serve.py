@@ -137,6 +137,6 @@ def _supervise(settings: Settings, options: list[str]) -> int:
         ),
         redis=redis,
         drain_seconds=settings.drain_seconds,
-        log=make_log(settings.log_format, settings.log_level),
+        log=make_log(settings.log_format, settings.log_level, node=lambda: settings.name),
     )
     return trio.run(supervisor.run)

@@ -53,6 +53,11 @@ class Peer(Protocol):
     def address(self) -> str:
         """The address of the peer (of the client, where a trusted proxy says who that is), no port."""
 
+    def traffic(self) -> tuple[int, int] | None:
+        """Bytes on the wire since the connection was made, its handshake included: those that the peer has taken, and
+        those that came from it. None where the system can't say. May be asked until `closed` has returned; a system
+        call, so nothing for the hot path."""
+
     def send(self, frame: Frame) -> None:
         """Queue one text message."""
 

@@ -59,6 +59,7 @@ class AsgiConnection:
         self._tell_limit: Callable[[int], None] | None = extension.get("limit")
         self._ask_taken: Callable[[], int | None] | None = extension.get("taken")
         self._ask_head: Callable[[], bytes | None] | None = extension.get("oversized")
+        self._ask_traffic: Callable[[], tuple[int, int] | None] | None = extension.get("traffic")
         # Payloads, the first of which is on its way: a Frame has its bytes twice.
         self._frames: deque[bytes] = deque()
         self._sent = 0
@@ -81,6 +82,10 @@ class AsgiConnection:
         if self.waiting > BACKLOG:
             self._pressure.entered(self)
         self._wake.set()
+
+    def traffic(self) -> tuple[int, int] | None:
+        """Bytes that the peer has taken and sent; None where the server below can't say. See `Peer`."""
+        return None if self._ask_traffic is None else self._ask_traffic()
 
     @property
     def has_backlog(self) -> bool:

@@ -332,6 +332,7 @@ class DoorWebsocket(WSStream):
             "limit": self._limit,
             "taken": self._taken,
             "oversized": self._oversized,
+            "traffic": self._traffic,
         }
         await self._asgi_app(scope, receive, send, sync_spawn, call_soon)
 

@@ -347,7 +347,8 @@ class Reactor:
                     continue
                 write_at = now + GATHER_SECONDS
                 self._flush(give_up)
-            if self._endings:
+            # To the last: those that a receiver ends are told before the descriptors are closed, of which they may ask.
+            while self._endings:
                 self._tell()
             if self._corpses:
                 self._bury()

@@ -51,6 +51,9 @@ class Line(Inbound):
     def when_room(self, call: Callable[[], None]) -> None:
         """See Peer: there is always room."""
 
+    def traffic(self) -> tuple[int, int] | None:
+        """See Peer: there is no wire."""
+
     def close(self, code: CloseCode, reason: str = "") -> None:
         """See Peer."""
         raise AssertionError(f"nothing here closes: {code} {reason}")

@@ -1,5 +1,7 @@
 """The transport contract: how connections end."""
 
+import socket
+
 import pytest
 
 from portico.wire.codes import CloseCode
@@ -33,6 +35,30 @@ class EndingContract:
             await recorder.ending()
         assert recorder.messages == [(b"%d" % n, True) for n in range(8)]
         assert recorder.closings == [(1000, "")]
+
+    async def test_at_the_end_it_is_known_how_much_went_each_way(
+        self, harness: Harness, gate: ScriptGate, counts: Counts
+    ) -> None:
+        if not hasattr(socket, "TCP_INFO"):
+            pytest.skip("This system doesn't tell.")
+
+        def script(recorder: Recorder, payload: bytes) -> None:
+            recorder.peer.send(Frame(payload * 10))
+
+        gate.make = scripted(script)
+        async with harness.serve(gate, counts, Options()) as address:
+            async with await RawClient.open(address) as client:
+                await client.send(frame(TEXT, b"x" * 5000))
+                assert await client.message() == "x" * 50_000
+                await client.send(close_frame(1000))
+                await client.closed()
+                await client.ended()
+            recorder = await gate.recorder()
+            await recorder.ending()
+        assert recorder.traffic is not None
+        taken, received = recorder.traffic
+        assert 50_000 < taken < 60_000
+        assert 5000 < received < 7000
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1011, 1012, 3000, 3999, 4000, 4321, 4999])
     async def test_codes_that_may_be_sent(self, harness: Harness, gate: ScriptGate, counts: Counts, code: int) -> None:

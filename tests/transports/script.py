@@ -41,6 +41,7 @@ class Recorder:
         self.closings: list[tuple[int, str]] = []
         self.after_closed = 0
         self.heads: list[bytes] = []
+        self.traffic: tuple[int, int] | None = None
         self.over = trio.Event()
 
     def receive(self, payload: bytes, text: bool) -> None:
@@ -58,6 +59,7 @@ class Recorder:
         self.heads.append(head)
 
     def closed(self, code: int, reason: str) -> None:
+        self.traffic = self.peer.traffic()
         self.closings.append((code, reason))
         self.over.set()
 

@@ -38,7 +38,7 @@ NODE: Final = "node"
 BYE: Final = "bye"
 """A message: the node stops. Its body is its instance."""
 KINDS: Final = (NODE, BYE)
-HELD: Final = "this node holds its lease in Redis"
+HELD: Final = "the other nodes know again that this one is alive"
 """What is noted when all is well."""
 STRANGER: Final = "another deployment seems to share this Redis and prefix"
 """What is noted when a node has other settings."""
@@ -205,7 +205,7 @@ class Membership:
 
     def _failed(self, error: Exception) -> None:
         if self.trouble is None:
-            self._events.note("this node's lease in Redis cannot be renewed", node=self.node, reason=reason(error))
+            self._events.note("the other nodes can't be told that this one is alive", reason=reason(error))
         self.trouble = f"This node's lease in Redis cannot be renewed: {reason(error)}."
 
     async def _heartbeat(self) -> None:
@@ -219,7 +219,7 @@ class Membership:
                 self._tell_at = untold
                 raise
             if self.trouble is not None:
-                self._events.note(HELD, node=self.node)
+                self._events.note(HELD)
                 self.trouble = None
             if untold is not None:
                 self._events.tell_all(NODE, self._text())
@@ -287,7 +287,9 @@ class Membership:
         buried = not free and await self._ask("GET", grave) != self._instance.encode()
         if buried:
             self._instance = _new_instance()
-        self._events.note("this node's lease in Redis had run out", node=self.node, buried=buried)
+        self._events.note(
+            "this node was out of touch for so long that others may take it for dead", taken_for_dead=buried
+        )
         await self._take()
         if not buried:
             if old != self._member():
@@ -364,7 +366,7 @@ class Membership:
         if known is None or known.instance != found.instance:
             self._view[name] = found
             if others := self._differing(found):
-                self._events.note(STRANGER, node=name, settings=others)
+                self._events.note(STRANGER, other_node=name, settings=others)
             if known is not None:
                 self._events.on_node_left(name)
             return True
@@ -394,7 +396,7 @@ class Membership:
         await self._ask("SREM", self._index, f"{instance} {node}")
         self.nodes_lost += 1
         self.clients_left += left
-        self._events.note("a node died", node=node, clients=left)
+        self._events.note("a node died", dead_node=node, clients=left)
 
 
 def _new_instance() -> str:

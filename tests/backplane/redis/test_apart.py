@@ -58,7 +58,7 @@ async def test_two_that_share_a_prefix_by_mistake_notice(redis: RedisServer) -> 
             await a.until_true(lambda: len(a.plane.nodes()) == len(other.plane.nodes()) == 3)
             assert [one.plane.membership.strangers for one in (a, same, other)] == [1, 0, 1]
     [line] = [json.loads(line) for line in said.getvalue().splitlines() if STRANGER in line]
-    assert (line["node"], line["settings"], line["level"]) == ("other", ["PORTICO_API_KEYS"], "warning")
+    assert (line["other_node"], line["settings"], line["level"]) == ("other", ["PORTICO_API_KEYS"], "warning")
 
 
 def test_a_fingerprint_tells_nothing_of_a_secret() -> None:
