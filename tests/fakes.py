@@ -58,6 +58,7 @@ class MemoryPeer:
     def __init__(self, *, transport: str = "memory", address: str = "127.0.0.1") -> None:
         self.transport = transport
         self.address = address
+        self.port: int | None = 50000
         self.frames: list[Frame] = []
         self.taken = 0
         self.closes: list[tuple[CloseCode, str]] = []

@@ -162,7 +162,7 @@ class Gateway:
         self.remote = RemoteDispatch(
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
         )
-        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages)
+        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages, wall=wall)
         self.api_keys = ApiKeys(rules.api_keys, configured=rules.more_api_keys)
         self.api_keys.on_change = self._close_without_key
         self.worker_authentication = WorkerAuthentication(
@@ -218,7 +218,7 @@ class Gateway:
     def _make_dialects(self) -> None:
         rules, wall = self.rules, self._wall
         self.actions = Actions()
-        add_own(self.actions, self.presence, self.authentication, wall)
+        add_own(self.actions, self.presence, self.authentication, self.counters, wall)
         self.c_clients = CClientHandler(
             CClientParts(
                 self.registration,

@@ -58,6 +58,10 @@ class Peer(Protocol):
         those that came from it. None where the system can't say. May be asked until `closed` has returned; a system
         call, so nothing for the hot path."""
 
+    @property
+    def port(self) -> int | None:
+        """The port of the peer; None where it is not known, as behind a proxy."""
+
     def send(self, frame: Frame) -> None:
         """Queue one text message."""
 

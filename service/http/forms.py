@@ -198,6 +198,11 @@ class ClientView(Struct):
     role: str
     connection_id: str
     connected_at: float
+    id: str
+    ip: str
+    port: int | None
+    status: str
+    duration: float
     node: str
 
 
@@ -248,6 +253,21 @@ class Probe(Struct):
     reason: str | None
 
 
+class Summary(Struct):
+    """How many connections there are, and how many different clients, users and nodes they name."""
+
+    total_connections: int
+    total_clients: int
+    total_users: int
+    total_nodes: int
+
+
+class ConnectedClients(Struct):
+    """The totals by the names that older programs read."""
+
+    summary: Summary
+
+
 class Status(Together):
     """Who is connected, on all nodes. `registered` have said who they are; `total` counts all connections."""
 
@@ -259,6 +279,8 @@ class Status(Together):
     by_transport: dict[str, int]
     by_node: dict[str, int]
     timestamp: float
+    success: bool
+    connected_clients: ConnectedClients
 
 
 class WebSocketInfo(Struct):

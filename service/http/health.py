@@ -7,7 +7,7 @@ from service.core.connections import presence
 from service.core.ports import HttpAnswer
 
 from .answers import json_answer, missing, when_answered
-from .forms import Health, Probe, Status
+from .forms import ConnectedClients, Health, Probe, Status, Summary
 from .metrics import metrics_answer
 from .parts import Parts
 from .request import Handler
@@ -27,7 +27,7 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
         return json_answer(503, Probe("unavailable", reason), [("retry-after", "1")])
 
     def status(found: presence.Status) -> HttpAnswer:
-        totals = found.totals
+        totals, distinct = found.totals, found.distinct
         return json_answer(
             200,
             Status(
@@ -39,6 +39,8 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
                 totals.by_transport,
                 found.by_node,
                 parts.wall(),
+                True,
+                ConnectedClients(Summary(totals.total, distinct.clients, distinct.users, distinct.nodes)),
                 **missing(found.missing),
             ),
         )

@@ -24,7 +24,7 @@ from .allowance import Allowance
 from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
 from .door import EXTENSION, Log, describe
 from .pressure import Pressure
-from .proxies import Origin
+from .proxies import Origin, peer_port
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -141,6 +141,7 @@ class AsgiTransport:
         allowance = Allowance(*self._rates, trio.current_time())
         extension = (scope.get("extensions") or {}).get(EXTENSION, {})
         connection = AsgiConnection(send, extension, origin.address, self._pressure, allowance, self._counts, self._log)
+        connection.port = peer_port(scope.get("client"), origin.address)
         connection.allow_message_size(decision.max_message_size)
         await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
         await self._serve(connection, decision, receive)

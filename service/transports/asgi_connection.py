@@ -47,6 +47,7 @@ class AsgiConnection:
         log: Log,
     ) -> None:
         self.address = address
+        self.port: int | None = None
         self.allowance: Allowance | None = allowance
         self.limit = 0
         self.closing: tuple[CloseCode, str] | None = None

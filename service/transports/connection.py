@@ -25,6 +25,7 @@ from .http1 import Http1, HttpHost, render
 from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
 from .outbound import Outbound, Writers
 from .poller import READABLE
+from .proxies import peer_port
 from .tls_session import TlsSession
 from .traffic import Traffic, shows_life
 
@@ -99,6 +100,22 @@ class Connection(Outbound):
         # What was seen of its traffic when the pong began to be waited for; None while none is.
         self._pinged: Traffic | None = None
         self._http: Http1 | None = Http1(self, reactor, api, reactor.clock())
+
+    @property
+    def port(self) -> int | None:
+        """The port of the peer; None where it is not known, as behind a proxy. Asked of the kernel, not kept."""
+        if self.state == GONE:
+            return None
+        try:
+            peer = socket.socket(fileno=os.dup(self.fd))
+        except OSError:
+            return None
+        with peer:
+            try:
+                name = peer.getpeername()
+            except OSError:  # it is gone already
+                return None
+        return peer_port(name, self.address)
 
     def __repr__(self) -> str:
         return f"<Connection {self.fd} state {self.state}>"

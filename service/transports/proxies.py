@@ -175,3 +175,11 @@ def _network(text: str) -> _Network:
         raise ValueError(
             f"{text!r} is not an address or a network; write 10.0.0.0/8, 192.0.2.7, fd00::/8 or *"
         ) from None
+
+
+def peer_port(peer: object, address: str) -> int | None:
+    """The port of a socket's peer (`getpeername`, or the scope's `client`); None for one whose address is not
+    `address`, since it is a proxy, or who has none."""
+    if isinstance(peer, list | tuple) and len(peer) >= 2 and isinstance(peer[1], int):
+        return peer[1] if str(peer[0]).removeprefix("::ffff:") == address else None
+    return None

@@ -36,6 +36,7 @@ class Line(Inbound):
 
     transport = "bench"
     address = "192.0.2.1"
+    port = None
     has_backlog = False
 
     def __init__(self, stage_: Stage, admission: Admission) -> None:

@@ -41,6 +41,11 @@ async def test_a_connection_is_described() -> None:
                     "role": "client",
                     "connection_id": session.id,
                     "connected_at": START,
+                    "id": "c1",
+                    "ip": "127.0.0.1",
+                    "port": 50000,
+                    "status": "connected",
+                    "duration": 0.0,
                     "node": "node",
                 }
             ],

@@ -49,6 +49,10 @@ async def test_who_is_connected() -> None:
         "by_transport": {"memory": 5},
         "by_node": {"node-a": 5},
         "timestamp": START,
+        "success": True,
+        "connected_clients": {
+            "summary": {"total_connections": 5, "total_clients": 3, "total_users": 1, "total_nodes": 0}
+        },
     }
     assert "u1" not in answer.text
 

@@ -21,6 +21,11 @@ class LifeContract:
             assert (await mute.closed())[0] == 4000
         assert counts.mute_closed == 1
 
+    async def test_the_port_of_a_peer_is_known(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
+        async with harness.serve(gate, counts, Options()) as address, await RawClient.open(address) as client:
+            recorder = await gate.recorder()
+            assert recorder.peer.port == client.stream.socket.getsockname()[1]
+
     async def test_no_pong_is_asked_of_one_that_is_amid_a_message(
         self, harness: Harness, gate: ScriptGate, counts: Counts
     ) -> None:

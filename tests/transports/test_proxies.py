@@ -4,9 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.transports.proxies import Origin, ProxyRules
+from service.transports.proxies import Origin, ProxyRules, peer_port
 
 TRUSTED = ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "port"),
+    [
+        (("10.0.0.1", 5000), "10.0.0.1", 5000),
+        (["10.0.0.1", 5000], "10.0.0.1", 5000),
+        (("::ffff:10.0.0.1", 5000, 0, 0), "10.0.0.1", 5000),
+        (("10.0.0.1", 5000), "192.0.2.7", None),
+        (("10.0.0.1", None), "10.0.0.1", None),
+        ("", "", None),
+        (None, "10.0.0.1", None),
+    ],
+)
+def test_the_port_is_the_client_s_own_or_unknown(peer: object, address: str, port: int | None) -> None:
+    assert peer_port(peer, address) == port
 
 
 @pytest.mark.parametrize(

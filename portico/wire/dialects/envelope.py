@@ -434,7 +434,10 @@ def request(
 def response(
     msg_id: str, timestamp: float, success: bool, result: Raw | None, fault: str | None, partial: bool = False
 ) -> Frame:
-    """An answer, gateway → client, under the request's own `msg_id`."""
+    """An answer, gateway → client, under the request's own `msg_id`. Of one that failed without a result, the error is
+    the `result` too, where older programs look for it."""
+    if result is None and fault is not None and not success:
+        result = Raw(encode(fault))
     data: dict[str, object] = {"request_id": msg_id, "success": success, "result": result, "error": fault}
     if partial:
         data["partial"] = True

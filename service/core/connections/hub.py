@@ -80,6 +80,10 @@ class Hub:
             if len(holder) == 1:
                 holders[value] = next(iter(holder))
 
+    def addresses(self, kind: str) -> Collection[str]:
+        """All addresses of a kind that somebody has."""
+        return self._by[kind].keys()
+
     def find(self, target: Target) -> Collection[Session]:
         """The sessions that a target means; empty if there are none."""
         if target.kind == "all":

@@ -3,16 +3,21 @@
 Each node answers for its own sessions. The node that is asked asks the others, and puts the answers together in the
 order of the nodes' names. One node alone answers at once. Several answer within a second, and name the nodes that did
 not answer. For example, `"missing_nodes": ["gw-2"]` in an answer says that the clients of gw-2 are not in it.
+
+Different clients, users and nodes are counted over all nodes exactly while each has no more than NAMED of a kind;
+beyond that, what is at several nodes counts at each.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from portico.wire.codes import CloseCode
 from portico.wire.messages import ADDRESS_FIELDS, Target, encode
@@ -21,10 +26,13 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..cluster.survey import SurveyResult
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import WorkerStatus
+from ..ports import Wall
 from ..reply import Reply
 from .hub import Hub
 from .session import Session
 
+NAMED: Final = 1000
+"""How many different clients, users or nodes a node names (by hashes) when it is asked how many are connected."""
 KICKED: Final = "kicked by the operator"
 
 T = TypeVar("T")
@@ -44,7 +52,23 @@ _TESTS: Final[dict[str, Callable[[Session], str | None]]] = {
     "transport": lambda session: session.peer.transport,
     "role": lambda session: "client" if session.worker is None else "worker",
 }
+_COUNTED: Final = ("client_id", "user_id", "node_id")
 FILTERS: Final = tuple(_TESTS)
+
+
+class Distinct(Struct, frozen=True):
+    """How many different clients, users and nodes the registered connections name."""
+
+    clients: int = 0
+    users: int = 0
+    nodes: int = 0
+
+
+class _Names(Struct, frozen=True):
+    """How many different names there are at one node, and, unless they are many, what these are, as hashes."""
+
+    count: int
+    hashes: list[int] | None
 
 
 class Totals(Struct, frozen=True):
@@ -57,6 +81,8 @@ class Totals(Struct, frozen=True):
     by_transport: dict[str, int]
     closing: int = 0
     """Of those registered, how many are being closed."""
+    names: dict[str, _Names] = {}
+    """By kind of address. Only in what nodes tell one another."""
 
 
 class Status(NamedTuple):
@@ -65,6 +91,7 @@ class Status(NamedTuple):
     totals: Totals
     by_node: dict[str, int]
     missing: Missing
+    distinct: Distinct
 
 
 class Page(NamedTuple):
@@ -111,12 +138,15 @@ class Presence:
         sessions: Mapping[Session, None],
         dispatcher: Dispatcher,
         cluster_messages: ClusterMessages,
+        *,
+        wall: Wall,
     ) -> None:
         self._hub = hub
+        self._wall = wall
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._cluster_messages = cluster_messages
-        cluster_messages.answer_to("totals", lambda _: encode(self.here()))
+        cluster_messages.answer_to("totals", lambda _: encode(self._named_totals()))
         cluster_messages.answer_to("count", lambda body: encode(self._count(_wanted(body))))
         cluster_messages.answer_to("clients", lambda body: encode(self._rows(_wanted(body))))
         cluster_messages.answer_to("workers", lambda _: encode(self._dispatcher.worker_statuses()))
@@ -140,6 +170,13 @@ class Presence:
             closing,
         )
 
+    def _named_totals(self) -> Totals:
+        return replace(self.here(), names={kind: self._names(kind) for kind in _COUNTED})
+
+    def _names(self, kind: str) -> _Names:
+        names = self._hub.addresses(kind)
+        return _Names(len(names), [_hash(name) for name in names] if len(names) <= NAMED else None)
+
     # Over all nodes
 
     def status(self, reply: Reply[Status]) -> None:
@@ -148,7 +185,7 @@ class Presence:
         def gathered(parts: dict[str, Totals], missing: Missing) -> None:
             reply(_added(parts, missing))
 
-        self._ask_all("totals", b"", self.here(), _totals, gathered)
+        self._ask_all("totals", b"", self._named_totals(), _totals, gathered)
 
     def clients(self, filters: dict[str, str], offset: int, limit: int, reply: Reply[Page]) -> None:
         """Who all of `filters` hold for (names from FILTERS): some of them, node by node, oldest first at each."""
@@ -208,7 +245,7 @@ class Presence:
 
     def own(self, session: Session) -> dict[str, object]:
         """One connection of this node, as lists of clients show it."""
-        return {**describe(session), "node": self._own}
+        return {**describe(session, self._wall()), "node": self._own}
 
     def _kick(self, client_id: str) -> int:
         sessions = [s for s in self._hub.find(Target("client_id", client_id)) if not s.over]
@@ -217,6 +254,11 @@ class Presence:
         return len(sessions)
 
     # Putting together
+
+    @property
+    def node(self) -> str:
+        """This node's name."""
+        return self._own
 
     @property
     def _own(self) -> str:
@@ -298,11 +340,31 @@ def _added(parts: dict[str, Totals], missing: Missing) -> Status:
         by_transport,
         sum(part.closing for part in parts.values()),
     )
-    return Status(totals, {node: part.total for node, part in parts.items()}, missing)
+    return Status(totals, {node: part.total for node, part in parts.items()}, missing, _distinct(parts.values()))
 
 
-def describe(session: Session) -> dict[str, object]:
-    """A connection as lists of clients show it. `connected_at` in seconds since the epoch."""
+def _distinct(parts: Iterable[Totals]) -> Distinct:
+    return Distinct(*(_together([part.names[kind] for part in parts if kind in part.names]) for kind in _COUNTED))
+
+
+def _together(parts: list[_Names]) -> int:
+    known: set[int] = set()
+    for part in parts:
+        if part.hashes is None:
+            return sum(part.count for part in parts)
+        known.update(part.hashes)
+    return len(known)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=7).digest())
+
+
+def describe(session: Session, now: float) -> dict[str, object]:
+    """A connection as lists of clients show it. `connected_at` in seconds since the epoch, as `now` is.
+
+    `id`, `ip`, `port`, `status` and `duration` (seconds) are what older programs show.
+    """
     identity = session.identity
     return {
         "client_id": identity.client_id,
@@ -317,4 +379,9 @@ def describe(session: Session) -> dict[str, object]:
         "role": "worker" if session.worker is not None else "client",
         "connection_id": session.id,
         "connected_at": session.opened_at,
+        "id": identity.client_id or session.id,
+        "ip": session.address,
+        "port": session.peer.port,
+        "status": "closing" if session.over else "connected",
+        "duration": round(max(0.0, now - session.opened_at), 3),
     }

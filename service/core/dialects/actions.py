@@ -14,10 +14,12 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import asdict
 
 from ..connections.authentication import Authentication
-from ..connections.presence import Page, Presence, Status
+from ..connections.presence import Page, Presence, Status, Workers
 from ..connections.session import Session
+from ..counters import Counters
 from ..ports import Wall
 from ..reply import Reply
 
@@ -69,8 +71,10 @@ class Actions:
             raise
 
 
-def add_own(actions: Actions, presence: Presence, authentication: Authentication, wall: Wall) -> None:
-    """Add the actions that every gateway has: `get_time`, `get_client_info`, `calculate`."""
+def add_own(
+    actions: Actions, presence: Presence, authentication: Authentication, counters: Counters, wall: Wall
+) -> None:
+    """Add the actions that every gateway has: `get_time`, `get_client_info`, `get_metrics`, `calculate`."""
 
     def get_client_info(call: ActionCall, reply: Reply[object]) -> None:
         def on_status(status: Status) -> None:
@@ -97,9 +101,46 @@ def add_own(actions: Actions, presence: Presence, authentication: Authentication
 
         presence.status(Reply(on_status))
 
+    def get_metrics(call: ActionCall, reply: Reply[object]) -> None:
+        def on_status(status: Status) -> None:
+            found: dict[str, object] = {
+                "timestamp": wall(),
+                "total_connections": status.totals.total,
+                "total_clients": status.totals.registered,
+                "total_workers": status.totals.workers,
+            }
+            if authentication.sees_others(call.session):
+                found |= {"node": presence.node, "by_node": status.by_node, "metrics": _counted(counters)}
+                presence.workers(Reply(partial(on_workers, found)))
+            else:
+                reply(found)
+
+        def on_workers(found: dict[str, object], workers: Workers) -> None:
+            reply({**found, "workers": [{**asdict(worker), "node": node} for node, worker in workers.workers]})
+
+        presence.status(Reply(on_status))
+
     actions.add("get_time", lambda _: local_time(wall()))
     actions.add_asking("get_client_info", get_client_info)
+    actions.add_asking("get_metrics", get_metrics)
     actions.add("calculate", lambda call: calculate(call.params))
+
+
+def _counted(counters: Counters) -> dict[str, object]:
+    """What this node has counted since it started."""
+    return {
+        "connections_opened": counters.connections_opened.total(),
+        "connections_closed": counters.connections_closed.total(),
+        "messages_received": counters.messages_in,
+        "messages_sent": counters.messages_out,
+        "received_bytes": counters.bytes_in,
+        "sent_bytes": counters.bytes_out,
+        "faults": counters.faults.total(),
+        "pushes": counters.pushes.total(),
+        "push_deliveries": counters.push_deliveries,
+        "requests": dict(counters.requests),
+        "requests_retried": counters.requests_retried,
+    }
 
 
 def local_time(timestamp: float) -> str:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from portico.wire.messages import Target
-from service.core.connections.presence import Kicked, Page, Status, Workers
+from service.core.connections import presence
+from service.core.connections.presence import Distinct, Kicked, Page, Status, Workers
 from service.core.reply import Reply
 from tests.fakes import Stage, stages
 
@@ -143,3 +145,22 @@ def test_alone_all_is_answered_at_once() -> None:
     got: list[Status] = []
     at.gateway.presence.status(Reply(got.append))
     assert [status.by_node for status in got] == [{"node": 1}]
+
+
+def test_a_user_of_several_nodes_is_one_user() -> None:
+    one, two = stages(2)
+    for house, client, node in ((one, "a", "n1"), (two, "b", "n1"), (two, "a", "n2")):
+        house.client(client_id=client, user_id="u1", node_id=node)
+    found: list[Status] = []
+    one.gateway.presence.status(Reply(found.append))
+    assert found[0].distinct == Distinct(clients=2, users=1, nodes=2)
+
+
+def test_too_many_to_name_are_counted_at_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "NAMED", 1)
+    one, two = stages(2)
+    for house, client, node in ((one, "a", "n1"), (two, "b", "n2"), (two, "a", "n2")):
+        house.client(client_id=client, user_id="u1", node_id=node)
+    found: list[Status] = []
+    one.gateway.presence.status(Reply(found.append))
+    assert found[0].distinct == Distinct(clients=3, users=1, nodes=2)

@@ -100,6 +100,36 @@ def test_get_client_info_is_over_all_nodes() -> None:
     ]
 
 
+def test_get_client_info_tells_of_a_connection_what_older_programs_show() -> None:
+    house = stage()
+    closing, _ = house.client(client_id="c")
+    house.connect("/ws/u1")
+    house.pass_time(7)
+    closing.close(CloseCode.KICKED, "kicked")
+    one, other = act(house, "get_client_info")["clients"]
+    shown = {name: one[name] for name in ("id", "ip", "port", "status", "duration")}
+    assert shown == {"id": "c", "ip": "127.0.0.1", "port": 50000, "status": "closing", "duration": 7.0}
+    assert (other["id"], other["status"]) == (other["connection_id"], "connected")
+
+
+def test_get_metrics() -> None:
+    house = stage()
+    house.client(client_id="c", user_id="u")
+    house.worker("w1")
+    house.gateway.counters.messages_in += 7
+    found = act(house, "get_metrics")
+    assert (found["total_connections"], found["total_clients"], found["total_workers"]) == (3, 2, 1)
+    assert (found["node"], found["metrics"]["messages_received"]) == ("node", 7)
+    assert found["workers"][0]["client_id"] == "w1"
+
+
+def test_get_metrics_tells_who_sees_no_others_the_totals_and_no_more() -> None:
+    house = stage(production=True)
+    house.client(client_id="c", user_id="u")
+    found = act(house, "get_metrics")
+    assert set(found) == {"timestamp", "total_connections", "total_clients", "total_workers"}
+
+
 def test_get_client_info_answers_while_a_node_is_silent_with_those_that_are_known() -> None:
     one, two = stages(2)
     two.client(client_id="b")

@@ -432,13 +432,20 @@ def test_the_gateway_answers_its_own_actions_under_the_same_msg_id() -> None:
     assert answer["msg_id"] == answer["data"]["request_id"]
     assert answer["data"]["success"] is False
     assert answer["data"]["error"]
+    # Where older programs look.
+    assert answer["data"]["result"] == answer["data"]["error"]
 
 
 def test_any_other_action_goes_to_a_worker() -> None:
     house = stage()
     client, _ = house.connect("/ws")
     (answer,) = house.ask(client, {"type": "request", "msg_id": "m1", "data": {"action": "echo", "params": [1]}})
-    assert answer["data"] == {"request_id": "m1", "success": False, "result": None, "error": "No available workers"}
+    assert answer["data"] == {
+        "request_id": "m1",
+        "success": False,
+        "result": "No available workers",
+        "error": "No available workers",
+    }
     worker, peer = house.worker("w1")
     assert house.ask(client, {"type": "request", "msg_id": "m2", "data": {"action": "echo", "params": [1]}}) == []
     (request,) = requests(peer)
