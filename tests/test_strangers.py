@@ -5,9 +5,11 @@ on the reactor's own; ann is a user with a token, and a worker and a back end sh
 """
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -187,3 +189,37 @@ def test_paths_are_shut() -> None:
     at = stage(production=True, api_keys=[KEY], open_requesters=False, open_users=False)
     for path in ("/ws/ann", "/requester"):
         assert refusal(at.gateway.admit(handshake(path)))[0] == 403
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        "GET / HTTP/1.1\r\nHost: a\r\n",
+        "GET /livez HTTP/1.1\r\nHost: a\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: a\r\n",
+        "GET /api/clients HTTP/1.1\r\nHost: a\r\n",
+        "OPTIONS /api/clients HTTP/1.1\r\nHost: a\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n",
+        "GET / HTTP/3.1\r\nHost: a\r\n",
+        "NONSENSE\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n",
+        "PRI * HTTP/2.0\r\n",
+    ],
+    ids=lambda head: head.split("\r")[0] + head[-22:].strip(),
+)
+def test_every_answer_says_that_it_is_what_its_type_says(url: str, request_head: str) -> None:
+    parts = urlsplit(url)
+    if "Upgrade" in request_head:
+        request_head += (
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        )
+    else:
+        request_head += "Connection: close\r\n"
+    with socket.create_connection((parts.hostname or "", parts.port or 0), LIMIT) as raw:
+        raw.sendall(request_head.encode() + b"\r\n")
+        answer = b""
+        while piece := raw.recv(65536):
+            answer += piece
+    head = answer.partition(b"\r\n\r\n")[0].lower()
+    assert head.count(b"\r\nx-content-type-options: nosniff") == 1, answer[:300]

@@ -72,6 +72,9 @@ class Rules:
     allowed_origins: Collection[str] | None = None
     allowed_hosts: Collection[str] | None = None
     any_host_over_tls: bool = False
+    hsts: int = 0
+    open_metrics: bool = True
+    page: bool = True
     registration_timeout: float = 60.0
     heartbeat_interval: float = 25.0
     duplicates: DuplicatePolicy = "replace"

@@ -169,9 +169,13 @@ Resolver = Callable[[str, Mapping[str, str], str], Origin]
 """(address of the socket's peer, headers by lower-case name, scheme of the socket) → where the request comes from."""
 
 
+NOSNIFF: Final = ("x-content-type-options", "nosniff")
+"""On every answer: a browser takes it for what its content-type says, and for nothing else."""
+
+
 class HttpAnswer(NamedTuple):
     """A whole HTTP response, small enough to be one write. Header names are lower case; the transport adds
-    `content-length`, `date` and `connection`."""
+    `content-length`, `date`, `connection`, and NOSNIFF."""
 
     status: int
     headers: tuple[tuple[str, str], ...]

@@ -68,8 +68,11 @@ class Access:
         hosts: HostPolicy,
         refusals: Refusals,
         on_refused: OnRefused,
+        hsts: int = 0,
     ) -> None:
-        """`on_refused(cause, address)` is told of every key that is refused, or missing; `refusals` of all else."""
+        """`on_refused(cause, address)` is told of every key that is refused, or missing; `refusals` of all else.
+        `hsts`: seconds for which browsers that came by https are to come by nothing else; 0: they aren't told."""
+        self._secure: Final = (("strict-transport-security", f"max-age={hsts}"),) if hsts else ()
         self._api_keys = api_keys
         self._refusals = refusals
         self._on_refused = on_refused
@@ -108,6 +111,10 @@ class Access:
             )
         return None
 
+    def is_stranger(self, head: HttpHead) -> bool:
+        """Whether the caller, in production, has shown no key: it is told nothing about the machine."""
+        return self._production and not self.has_key(head)
+
     def has_key(self, head: HttpHead) -> bool:
         """Whether the caller has sent one of the API keys."""
         return self._key_of(head) is not None
@@ -117,11 +124,12 @@ class Access:
         self._refusals.on_refused("limit_http", head.address)
 
     def cors(self, head: HttpHead) -> tuple[tuple[str, str], ...]:
-        """The headers that tell a browser whether the page that asks may read the answer."""
+        """The headers that tell a browser whether the page that asks may read the answer, and to come by https."""
         origin = head.headers.get("origin")
+        secure = self._secure if head.scheme == "https" else ()
         if origin is None or not self._may_read(origin, head.host):
-            return (_VARY,)
-        return (("access-control-allow-origin", origin), _VARY)
+            return (_VARY, *secure)
+        return (("access-control-allow-origin", origin), _VARY, *secure)
 
     def preflight(self, head: HttpHead, methods: Collection[str]) -> HttpAnswer:
         """The answer to OPTIONS on a path that takes `methods`, with CORS where the page may use it."""

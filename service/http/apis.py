@@ -4,6 +4,8 @@ The second has only what monitoring needs, and clients that look for the gateway
 426 Upgrade Required.
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from portico.version import VERSION
@@ -23,7 +25,7 @@ from .pages import PAGE_ROUTES, pages_handlers
 from .parts import Parts
 from .requests import requests_handlers
 from .revocations import revocations_handlers
-from .table import ROUTES
+from .table import ROUTES, Route
 
 _SENTENCE: Final = (
     "This port is for WebSockets: connect to it with an upgrade (ws://). By plain HTTP it answers GET of "
@@ -40,7 +42,7 @@ def whole_api(
     """Every route, the page's files included. `on_error` is told of bugs; unless given they are logged. `rates`: how
     many requests callers may make; `access_log`: told of every answer."""
     handlers = {
-        **discovery_handlers(parts.places, parts.wall),
+        **discovery_handlers(parts.places, parts.access, parts.wall),
         **health_handlers(parts),
         **openapi_handlers(VERSION),
         **notifications_handlers(parts.publish, parts.counters, parts.audit, parts.quotas),
@@ -53,7 +55,7 @@ def whole_api(
         **pages_handlers(parts.places, parts.wall),
     }
     return Api(
-        (*ROUTES, *PAGE_ROUTES),
+        (*guarded(ROUTES, parts), *(PAGE_ROUTES if parts.page else ())),
         handlers,
         parts.access,
         parts.counters,
@@ -64,6 +66,12 @@ def whole_api(
     )
 
 
+def guarded(routes: Iterable[Route], parts: Parts) -> list[Route]:
+    """The routes, with what the settings want of their callers."""
+    shut = () if parts.open_metrics else ("getMetrics",)
+    return [replace(route, scope="metrics") if route.operation in shut else route for route in routes]
+
+
 def port_api(
     parts: Parts,
     on_error: OnError | None = None,
@@ -72,8 +80,8 @@ def port_api(
     access_log: AccessLog | None = None,
 ) -> Api:
     """The few routes of the ports for WebSockets, and 426 for everything else."""
-    routes = [route for route in ROUTES if route.on_ports]
-    handlers = {**discovery_handlers(parts.places, parts.wall), **health_handlers(parts)}
+    routes = [route for route in guarded(ROUTES, parts) if route.on_ports]
+    handlers = {**discovery_handlers(parts.places, parts.access, parts.wall), **health_handlers(parts)}
     known = ", ".join(sorted(route.path for route in routes))
     upgrade = text_answer(426, f"{_SENTENCE}{known}.\n", [("upgrade", "websocket")])
     return Api(

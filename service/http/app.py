@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer, Resolver
+from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
 
 from .answers import fault_answer
@@ -119,9 +119,8 @@ class _Connection(TrioASGIHTTPConnection):
 
     async def _stream(self, head: AsgiHead, pieces: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
         """An answer that ends when the caller hangs up, or takes nothing for _SEND_SECONDS."""
-        headers = [
-            (n.encode("latin1"), v.encode("latin1")) for n, v in (*STREAM_HEADERS, *self.app.api.access.cors(head))
-        ]
+        all_headers = (NOSNIFF, *STREAM_HEADERS, *self.app.api.access.cors(head))
+        headers = [(name.encode("latin1"), value.encode("latin1")) for name, value in all_headers]
         async with aclosing(pieces), trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_hang_up, receive, nursery.cancel_scope)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -163,7 +162,7 @@ class _App(QuartTrio):
         else:
             answer = fault_answer(_BROKEN, status, self.api.access.cors(head))
         self.api.observe(head, "none", answer, 0, 0.0)
-        return quart.current_app.response_class(answer.body, answer.status, dict(answer.headers))
+        return quart.current_app.response_class(answer.body, answer.status, dict((NOSNIFF, *answer.headers)))
 
 
 _BROKEN: Final = PeerFault(ErrorCode.INTERNAL, "Something went wrong here.")
@@ -221,7 +220,7 @@ async def _cancel_at_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
 
 
 async def _send(send: Send, method: str, answer: HttpAnswer) -> None:
-    headers = [(name.encode("latin1"), value.encode("latin1", "replace")) for name, value in answer.headers]
+    headers = [(name.encode("latin1"), value.encode("latin1", "replace")) for name, value in (NOSNIFF, *answer.headers)]
     if answer.status not in (204, 304):
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

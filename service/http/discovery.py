@@ -4,6 +4,7 @@ from service.core.cluster import discovery
 from service.core.cluster.discovery import Asked, Places
 from service.core.ports import HttpAnswer, Wall
 
+from .access import Access
 from .answers import json_answer
 from .forms import NoPlace
 from .request import Handler, Request
@@ -14,9 +15,9 @@ def websocket_info(places: Places, asked: Asked) -> HttpAnswer:
     return _answer(discovery.websocket_info(places, asked))
 
 
-def info(places: Places, asked: Asked) -> HttpAnswer:
+def info(places: Places, asked: Asked, *, stranger: bool) -> HttpAnswer:
     """`GET /api/b-client/info`."""
-    return _answer(discovery.info(places, asked))
+    return _answer(discovery.info(places, asked, stranger=stranger))
 
 
 def _answer(found: dict[str, object] | str) -> HttpAnswer:
@@ -25,7 +26,7 @@ def _answer(found: dict[str, object] | str) -> HttpAnswer:
     return json_answer(200, found)
 
 
-def discovery_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
+def discovery_handlers(places: Places, access: Access, wall: Wall) -> dict[str, Handler]:
     """The handlers of this module, by operation."""
 
     def asked(request: Request) -> Asked:
@@ -33,5 +34,5 @@ def discovery_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
 
     return {
         "getWebSocketInfo": lambda request: websocket_info(places, asked(request)),
-        "getInfo": lambda request: info(places, asked(request)),
+        "getInfo": lambda request: info(places, asked(request), stranger=access.is_stranger(request.head)),
     }

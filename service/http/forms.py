@@ -247,10 +247,11 @@ class Health(Struct):
 
 
 class Probe(Struct):
-    """`status` is `ok`, or `unavailable` for the `reason` given."""
+    """`status` is `ok`, or `unavailable` for the `reason` given. `warnings`: what an operator should know."""
 
     status: str
     reason: str | None
+    warnings: list[str]
 
 
 class Summary(Struct):

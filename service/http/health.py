@@ -1,7 +1,13 @@
 """Health: is the gateway there, may it be sent traffic, who is connected, and the numbers for Prometheus.
 
-Open to everybody, so nothing here names a client or a user.
+Open to everybody, so nothing here names a client or a user; nor a machine, in production, to who shows no key. What
+costs something to find out is told to those again for a second.
 """
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Final
 
 from service.core.connections import presence
 from service.core.ports import HttpAnswer
@@ -10,23 +16,52 @@ from .answers import json_answer, missing, when_answered
 from .forms import ConnectedClients, Health, Probe, Status, Summary
 from .metrics import metrics_answer
 from .parts import Parts
-from .request import Handler
+from .request import Answering, Handler, Request
+
+ANYBODY: Final = "PORTICO_AUTH is off in production: anybody may connect as any user."
+"""Said wherever an operator looks."""
+KEPT_SECONDS: Final = 1.0
+"""How long what costs something is told to strangers again, in production."""
+_SALT: Final = os.urandom(16)
 
 
 def health_handlers(parts: Parts) -> dict[str, Handler]:
     """The handlers of this module, by operation."""
+    warnings = [ANYBODY] if parts.anybody else []
+    kept: dict[str, tuple[float, HttpAnswer]] = {}
 
-    def health() -> HttpAnswer:
-        told = Health("ok", parts.node(), parts.places.environment, parts.presence.here().total, parts.wall())
+    def health(request: Request) -> HttpAnswer:
+        named = _label if parts.access.is_stranger(request.head) else str
+        told = Health("ok", named(parts.node()), parts.places.environment, parts.presence.here().total, parts.wall())
         return json_answer(200, told)
 
     def readyz() -> HttpAnswer:
         reason = parts.ready()
         if reason is None:
-            return json_answer(200, Probe("ok", None))
-        return json_answer(503, Probe("unavailable", reason), [("retry-after", "1")])
+            return json_answer(200, Probe("ok", None, warnings))
+        return json_answer(503, Probe("unavailable", reason, warnings), [("retry-after", "1")])
 
-    def status(found: presence.Status) -> HttpAnswer:
+    def ask_status(request: Request) -> Answering:
+        if not parts.access.is_stranger(request.head):
+            return when_answered(parts.presence.status, lambda found: status(found, str))
+        return kept_for("status") or when_answered(
+            parts.presence.status, lambda found: keep("status", status(found, _label))
+        )
+
+    def metrics(request: Request) -> HttpAnswer:
+        if not parts.access.is_stranger(request.head):
+            return metrics_answer(parts.counters, parts.connections(), parts.live())
+        return kept_for("metrics") or keep("metrics", metrics_answer(parts.counters, parts.connections(), parts.live()))
+
+    def kept_for(what: str) -> HttpAnswer | None:
+        at, answer = kept.get(what, (0.0, None))
+        return answer if 0 <= parts.wall() - at < KEPT_SECONDS else None
+
+    def keep(what: str, answer: HttpAnswer) -> HttpAnswer:
+        kept[what] = (parts.wall(), answer)
+        return answer
+
+    def status(found: presence.Status, named: Callable[[str], str]) -> HttpAnswer:
         totals, distinct = found.totals, found.distinct
         return json_answer(
             200,
@@ -37,18 +72,23 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
                 totals.workers,
                 totals.by_dialect,
                 totals.by_transport,
-                found.by_node,
+                {named(node): count for node, count in found.by_node.items()},
                 parts.wall(),
                 True,
                 ConnectedClients(Summary(totals.total, distinct.clients, distinct.users, distinct.nodes)),
-                **missing(found.missing),
+                **missing(None if found.missing is None else [named(node) for node in found.missing]),
             ),
         )
 
     return {
-        "getHealth": lambda _: health(),
-        "getLiveness": lambda _: json_answer(200, Probe("ok", None)),
+        "getHealth": health,
+        "getLiveness": lambda _: json_answer(200, Probe("ok", None, [])),
         "getReadiness": lambda _: readyz(),
-        "getStatus": lambda _: when_answered(parts.presence.status, status),
-        "getMetrics": lambda _: metrics_answer(parts.counters, parts.connections(), parts.live()),
+        "getStatus": ask_status,
+        "getMetrics": metrics,
     }
+
+
+def _label(node: str) -> str:
+    """What a node is called to strangers: its name has the machine's in it. The same as long as this process runs."""
+    return "node-" + hashlib.blake2s(node.encode("utf-8", "surrogatepass"), key=_SALT, digest_size=4).hexdigest()

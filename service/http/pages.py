@@ -33,7 +33,6 @@ _NAME: Final = re.compile(rf"[a-z][a-z0-9-]*\.({'|'.join(_TYPES)})")
 # All that CSP can name as a host (CSP Level 3, section 2.3.1): no IPv6, and nothing that would end the source.
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _CONFINED: Final = (
-    ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),

@@ -53,6 +53,10 @@ class Parts:
     live: Callable[[], Iterable[Metric]]
     begin_drain: BeginDrain
     quotas: Quotas | None = None
+    anybody: bool = False
+    """Whether in production anybody may connect as any user."""
+    open_metrics: bool = True
+    page: bool = True
 
 
 def parts_of(
@@ -81,11 +85,15 @@ def parts_of(
             hosts=gateway.admission_control.hosts,
             refusals=gateway.refusals,
             on_refused=gateway.on_key_refused,
+            hsts=gateway.rules.hsts,
         ),
         counters=gateway.counters,
         places=places,
         ready=ready,
         wall=wall,
+        anybody=gateway.rules.production and gateway.rules.authentication == "off",
+        open_metrics=gateway.rules.open_metrics,
+        page=gateway.rules.page,
         node=lambda: gateway.backplane.node,
         connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
         live=lambda: live_metrics(gateway, ready),

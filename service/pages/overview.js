@@ -54,7 +54,7 @@ async function places() {
   const { environment, hostname, local_ip: ip } = info.b_client_info;
   at("http-address").textContent = address("").replace(/\/$/, "");
   at("websocket-address").textContent = visible(socket.websocket_url);
-  at("machine").textContent = visible(`${hostname}, ${ip}`);
+  at("machine").textContent = visible(hostname === ip ? hostname : `${hostname}, ${ip}`);
   at("environment").textContent = visible(environment);
   at("environment").hidden = false;
   return environment;
@@ -63,7 +63,7 @@ async function places() {
 async function figures() {
   const [{ status, body: probe }, { body: who }] = await Promise.all([call("readyz"), call("api/c-client/status")]);
   tell(at("readiness"), status === 200 ? "good" : "busy", status === 200 ? "Ready" : `Not ready: ${visible(String(probe.reason))}`);
-  notice("");
+  notice((probe.warnings ?? []).map((warning) => visible(String(warning))).join(" "));
   for (const name of FIGURES) at(`figure-${name}`).textContent = who[name].toLocaleString("en");
   const rows = Object.entries(who.by_dialect)
     .sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b)) // so that no row jumps from look to look

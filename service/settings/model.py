@@ -222,6 +222,18 @@ class Values(BaseSettings):
         derive=defaults.open_in_development,
         shown="true in development, false in production",
     )
+    open_metrics: forms.Flag = setting(
+        ENTRY,
+        "Whether `/metrics` is open to everybody; else it wants an API key with the scope `metrics`.",
+        True,
+    )
+    page: forms.Flag = setting(ENTRY, "Whether the page to try the gateway with is served, at `/`.", True)
+    hsts: forms.Count = setting(
+        ENTRY,
+        "For how many seconds browsers that came by https are told to come by nothing else "
+        "(`Strict-Transport-Security`), such as 31536000; 0: they aren't told.",
+        0,
+    )
     open_users: forms.Flag = setting(
         ENTRY,
         "Whether `/ws/{user_id}` is open to those who prove nothing.",

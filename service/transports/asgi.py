@@ -17,7 +17,7 @@ import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
-from service.core.ports import OVERSIZED_HEAD, Admission, Gate, HttpAnswer, Receiver, TransportCounts
+from service.core.ports import NOSNIFF, OVERSIZED_HEAD, Admission, Gate, HttpAnswer, Receiver, TransportCounts
 from service.core.proof import Proof
 
 from .allowance import Allowance
@@ -227,7 +227,7 @@ async def _refuse(scope: Scope, send: Send, answer: HttpAnswer) -> None:
         # All that ASGI itself offers; it becomes a 403.
         await send({"type": "websocket.close", "code": int(CloseCode.POLICY)})
         return
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in (NOSNIFF, *answer.headers)]
     headers.append((b"content-length", b"%d" % len(answer.body)))
     # HTTP/2 has no such header (RFC 9113 section 8.2.2).
     if scope.get("http_version", "1.1") < "2":

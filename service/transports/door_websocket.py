@@ -39,7 +39,7 @@ except ImportError:  # a build without the C extension
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame as OutgoingFrame
-from service.core.ports import OVERSIZED_HEAD, HttpAnswer
+from service.core.ports import NOSNIFF, OVERSIZED_HEAD, HttpAnswer
 
 from .deflate import Agreement, Inflater, Unfit, inflated_head, negotiate
 from .door import EXTENSION, Door
@@ -162,7 +162,7 @@ class DoorWebsocket(WSStream):
         await super().handle(replace(request, headers=headers))
 
     async def _refuse(self, request: Request, answer: HttpAnswer) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in answer.headers]
+        headers = [(name.encode(), value.encode()) for name, value in (NOSNIFF, *answer.headers)]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         if request.http_version < "2":
             headers.append((b"connection", b"close"))

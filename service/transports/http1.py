@@ -23,6 +23,7 @@ import trio
 from service.core.ports import (
     BODY_DISCARDED,
     BODY_SECONDS,
+    NOSNIFF,
     AcceptedConnections,
     HttpAnswer,
     HttpApi,
@@ -528,7 +529,7 @@ def render(answer: HttpAnswer, *, without_body: bool, close: bool) -> bytes:
 
 @lru_cache(maxsize=512)  # most answers differ by their bodies only
 def _beginning(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [f"HTTP/1.1 {status} \r\n", *(f"{name}: {value}\r\n" for name, value in headers)]
+    lines = [f"HTTP/1.1 {status} \r\n", *(f"{name}: {value}\r\n" for name, value in (NOSNIFF, *headers))]
     return "".join(lines).encode("latin-1", "replace")
 
 

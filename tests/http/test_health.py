@@ -21,10 +21,10 @@ async def test_health_names_the_node() -> None:
 
 async def test_readiness_follows_what_the_app_says_and_liveness_does_not() -> None:
     at = house()
-    assert (await at.call("GET", "/readyz")).json() == {"status": "ok", "reason": None}
+    assert (await at.call("GET", "/readyz")).json() == {"status": "ok", "reason": None, "warnings": []}
     at.not_ready.append("draining")
     answer = await at.call("GET", "/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "reason": "draining"})
+    assert (answer.status_code, answer.json()) == (503, {"status": "unavailable", "reason": "draining", "warnings": []})
     assert (await at.call("GET", "/livez")).status_code == 200
     assert (await at.call("GET", "/api/health")).status_code == 200
     assert (await metrics(at))["portico_ready", ()] == 0

@@ -121,6 +121,7 @@ REFUSALS = [
     ({"PORTICO_TLS_CLIENT_CA": "/ca.pem"}, "PORTICO_TLS_CLIENT_CA is set without PORTICO_TLS_CERT"),
     ({"PORTICO_REDIRECT_PORT": "80"}, "PORTICO_REDIRECT_PORT=80 would send everybody to a port that speaks no TLS"),
     ({"PORTICO_TLS_KEY": "/key.pem"}, "PORTICO_TLS_KEY is set without PORTICO_TLS_CERT: set both, or neither."),
+    ({"PORTICO_HSTS": "-1"}, "PORTICO_HSTS must be a whole number from 0 to 1000000000"),
     ({"PORTICO_LOG_FORMAT": "xml"}, "PORTICO_LOG_FORMAT must be json or console, but it is 'xml'."),
     ({"PORTICO_LOG_LEVEL": "loud"}, "PORTICO_LOG_LEVEL must be debug, info, warning, error or critical"),
 ]
@@ -161,7 +162,7 @@ for _name in (
     ]
 
 
-for _name in ("COMPRESSION", "H2C", "INGRESS", "ACCESS_LOG", "OPEN_REQUESTERS", "OPEN_USERS"):
+for _name in ("COMPRESSION", "H2C", "INGRESS", "ACCESS_LOG", "OPEN_REQUESTERS", "OPEN_USERS", "OPEN_METRICS", "PAGE"):
     REFUSALS += [({f"PORTICO_{_name}": bad}, f"PORTICO_{_name} must be true or false") for bad in ("maybe", "2")]
 
 

@@ -181,8 +181,9 @@ def websocket_info(places: Places, asked: Asked) -> dict[str, object] | str:
     }
 
 
-def info(places: Places, asked: Asked) -> dict[str, object] | str:
-    """The answer of `/api/b-client/info`; a sentence where nobody takes WebSockets now."""
+def info(places: Places, asked: Asked, *, stranger: bool = False) -> dict[str, object] | str:
+    """The answer of `/api/b-client/info`; a sentence where nobody takes WebSockets now. A `stranger` is told nothing of
+    this machine: what it asked for stands for its name and address."""
     found = endpoint(places, asked)
     if isinstance(found, str):
         return found
@@ -197,8 +198,8 @@ def info(places: Places, asked: Asked) -> dict[str, object] | str:
             },
             "api_port": found.http_port,
             "websocket_port": found.port,
-            "hostname": places.hostname,
-            "local_ip": places.local_ip,
+            "hostname": found.host if stranger else places.hostname,
+            "local_ip": found.host if stranger else places.local_ip,
             "environment": places.environment,
             "timestamp": int(asked.at * 1000),
         },
