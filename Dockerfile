@@ -1,12 +1,14 @@
 FROM python:3.12-slim-bookworm
 WORKDIR /srv/portico
 COPY requirements.txt ./
-RUN pip install --no-cache-dir --require-hashes -r requirements.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements.txt && useradd --system --no-create-home portico
 COPY portico ./portico
 COPY service ./service
-RUN useradd --system portico
+COPY docker/entrypoint.sh ./docker/entrypoint.sh
 USER portico
 ENV ENVIRONMENT=production
 EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "service", "serve"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["/srv/portico/docker/entrypoint.sh", "healthy"]
+ENTRYPOINT ["/srv/portico/docker/entrypoint.sh"]
+CMD ["serve"]

@@ -11,14 +11,20 @@ PYTEST_JOBS ?= 5
 SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format lock docs wheel system clean autobahn bench bench-redis adversity compat soak demo-split \
-  accounts
+.PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
+  bench-redis adversity compat soak demo-split accounts
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 run: $(RUNS) ## Run the gateway (HTTP 8000, WebSocket 8766, workers 8765); PORT=3000 make run as in production
 	@exec $(BIN)/portico serve
+
+run-integrated: $(RUNS) ## Run it with HTTP and WebSockets on one port (8000)
+	@WEBSOCKET_PORT=same exec $(BIN)/portico serve
+
+run-split: $(STAMP) ## Run an API node (8000) and two nodes for WebSockets (8100, 8101), with a Redis of their own
+	@exec .ci/split
 
 setup: $(STAMP) ## Make .venv with all that the tests need (run makes one with what running needs)
 

@@ -1,14 +1,17 @@
-"""The files in deploy-split.md: the Procfile is the one that is there, and the rest is what its programs can read."""
+"""The files to deploy with: what deploy-split.md shows is what is there, and their programs can read them."""
 
 import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from honcho.environ import parse_procfile
+from ruamel.yaml import YAML
 
 from service.settings import Settings
 from service.settings.sources import env_name
@@ -50,13 +53,18 @@ def unit(text: str) -> dict[str, dict[str, str]]:
     return sections
 
 
+UNITS = ("portico-api.service", "portico-websocket@.service")
+
+
 def test_the_units() -> None:
-    api, websocket = map(unit, shown("ini"))
-    for sections, role in ((api, "api"), (websocket, "websocket")):
+    assert [(ROOT / "systemd" / name).read_text() for name in UNITS] == shown("ini")
+    roles = dict(zip(UNITS, ("api", "websocket"), strict=True))
+    for path in (ROOT / "systemd").iterdir():
+        sections = unit(path.read_text())
         assert list(sections) == ["Unit", "Service", "Install"]
         service = sections["Service"]
         variables = dict(part.split("=", 1) for part in service["Environment"].split())
-        assert variables["SERVICE_ROLE"] == role
+        assert variables.get("SERVICE_ROLE") == roles.get(path.name)
         assert variables.keys() <= SETTINGS
         assert service["ExecStart"].endswith("/portico serve")
         # More than the drain takes, or clients would be killed instead of closed.
@@ -65,9 +73,10 @@ def test_the_units() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    for name, text in zip(("portico-api.service", "portico-websocket@.service"), shown("ini"), strict=True):
+    for unit_file in (ROOT / "systemd").iterdir():
         # The program has to be there; everything else stands as it is.
-        path = tmp_path / name
+        path = tmp_path / unit_file.name
+        text = unit_file.read_text()
         path.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
         checked = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", str(path)],
@@ -80,15 +89,10 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
         assert ours == [], checked.stderr
 
 
-def test_the_dockerfile_is_the_one_that_is_shown() -> None:
-    (text,) = shown("dockerfile")
-    assert text == (ROOT / "Dockerfile").read_text()
-
-
 def test_the_dockerfile() -> None:
     lines = [line.partition(" ") for line in (ROOT / "Dockerfile").read_text().splitlines()]
     assert {word for word, _, _ in lines} <= {
-        "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "CMD",
+        "FROM", "WORKDIR", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD",
     }  # fmt: skip
     word, _, base = lines[0]
     assert word == "FROM"
@@ -101,50 +105,54 @@ def test_the_dockerfile() -> None:
             assert source in not_ignored
         if word == "ENV":
             assert rest.partition("=")[0] in SETTINGS
-    users = [number for number, (word, _, _) in enumerate(lines) if word == "USER"]
-    assert users, "it doesn't run as root"
-    assert users[-1] < len(lines) - 1
-    word, _, command = lines[-1]
-    assert word == "CMD"
-    # As a list: a shell in between would keep the signals to itself.
-    assert json.loads(command) == ["python", "-m", "service", "serve"]
+    said = {word: rest for word, _, rest in lines}
+    assert said["USER"] == "portico", "it doesn't run as root"
+    # As lists: a shell in between would keep the signals to itself.
+    (entry,) = json.loads(said["ENTRYPOINT"])
+    assert json.loads(said["CMD"]) == ["serve"]
+    _options, _, probe = said["HEALTHCHECK"].partition(" CMD ")
+    assert json.loads(probe) == [entry, "healthy"]
+    script = ROOT / entry.removeprefix(f"{said['WORKDIR']}/")
+    assert script.stat().st_mode & 0o111
+    subprocess.run(["/bin/sh", "-n", str(script)], check=True, timeout=60)
 
 
-def block(lines: list[str], indent: int) -> object:
-    """What a block of plain YAML holds: mappings, lists and scalars, two spaces a level. No more is used there."""
-    if lines[0].lstrip().startswith("- "):
-        items = []
-        while lines and lines[0].startswith(" " * indent + "- "):
-            items.append(lines.pop(0)[indent + 2 :].strip('"'))
-        return items
-    found: dict[str, object] = {}
-    while lines and re.match(rf" {{{indent}}}\S", lines[0]):
-        match = re.fullmatch(r" *([A-Za-z_]+):(?: (\S.*))?", lines.pop(0))
-        assert match, "a line that is no entry"
-        name, value = match.groups()
-        assert name not in found, f"{name} is there twice"
-        nested = value is None and bool(lines) and lines[0].startswith(" " * (indent + 2))
-        found[name] = block(lines, indent + 2) if nested else value and value.strip('"')
-    return found
+COMPOSE = ("compose.yaml", "compose.split.yaml")
 
 
-def test_the_compose_file() -> None:
-    (text,) = shown("yaml")
-    lines = text.splitlines()
-    compose = block(lines, 0)
-    assert not lines, f"cannot be read from here: {lines[0]}"
-    assert isinstance(compose, dict)
-    assert list(compose) == ["services", "volumes"]
-    services = compose["services"]
-    assert list(services) == ["redis", "api", "websocket"]
-    assert re.fullmatch(r"redis:\d+\.\d+(-\w+)?", services["redis"]["image"]), "an image of a stated version"
-    assert [volume.partition(":")[0] for volume in services["redis"]["volumes"]] == list(compose["volumes"])
-    for role in ("api", "websocket"):
+def compose(name: str) -> dict[str, Any]:
+    """A compose file, with its merges made."""
+    loaded: dict[str, Any] = YAML(typ="safe").load(ROOT / name)
+    return loaded
+
+
+def test_the_compose_files_are_of_the_published_schema() -> None:
+    program = Path(sys.executable).with_name("check-jsonschema")
+    checked = subprocess.run(
+        [program, "--builtin-schema", "vendor.compose-spec", *(ROOT / name for name in COMPOSE)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_the_compose_file(name: str) -> None:
+    told = compose(name)
+    services = told["services"]
+    roles = {service: body["environment"].get("SERVICE_ROLE") for service, body in services.items() if "build" in body}
+    split = {"api": "api", "websocket-1": "websocket", "websocket-2": "websocket"}
+    assert roles == (split if name == "compose.split.yaml" else {"gateway": None})
+    for service in services.values():
+        assert "build" in service or re.fullmatch(r"\w+:\d+\.\d+(-\w+)?", service["image"]), "of a stated version"
+        assert service["restart"] == "unless-stopped"
+    for role in roles:
         service = services[role]
-        assert service["environment"]["SERVICE_ROLE"] == role
         assert service["environment"].keys() <= SETTINGS
         assert service["environment"]["REDIS_URL"] == "redis://redis:6379/0"
-        port = service["environment"]["PORT"]
-        assert service["ports"] == [f"{port}:{port}"]
-        assert service["depends_on"] == ["redis"]
         assert int(service["stop_grace_period"].rstrip("s")) >= 20 + 10
+    volumes = [volume.partition(":") for service in services.values() for volume in service.get("volumes", ())]
+    assert [source for source, _, _ in volumes if not source.startswith("./")] == list(told["volumes"])
+    assert all((ROOT / source).is_file() for source, _, _ in volumes if source.startswith("./"))

@@ -188,15 +188,16 @@ def test_what_the_dockerfile_copies_serves_with_what_it_installs(runtime: Path, 
     lines = [line.partition(" ") for line in (ROOT / "Dockerfile").read_text().splitlines()]
     for source, target in (rest.split() for word, _, rest in lines if word == "COPY"):
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        (tmp_path / target).parent.mkdir(exist_ok=True)
         copy(ROOT / source, tmp_path / target)
     (variables,) = (dict([rest.split("=")]) for word, _, rest in lines if word == "ENV")
-    (command,) = (json.loads(rest) for word, _, rest in lines if word == "CMD")
-    assert command[0] == "python"
-    module = [str(runtime), *command[1:-1]]
-    assert run(*module, "--version", cwd=tmp_path).startswith("portico ")
+    said = {word: rest for word, _, rest in lines}
+    entry = str(tmp_path / json.loads(said["ENTRYPOINT"])[0].removeprefix(f"{said['WORKDIR']}/"))
+    path = f"{runtime.parent}{os.pathsep}{os.environ['PATH']}"
+    assert run("env", f"PATH={path}", entry, "--version", cwd=tmp_path).startswith("portico ")
     key = "a-key-of-the-test-s-own"
     settings = {"PORT": 0, "PORTICO_API_KEYS": key, "PORTICO_LOG_FORMAT": "console", "PORTICO_DRAIN_SECONDS": 0.1}
-    with serving([*module, command[-1]], tmp_path, **settings, **variables) as base_url:
+    with serving([entry, *json.loads(said["CMD"])], tmp_path, PATH=path, **settings, **variables) as base_url:
         try_it(base_url, durable=False, key=key)
 
 
