@@ -39,6 +39,7 @@ from .http1 import render
 from .http_framing import Guard
 from .patient import PatientStream, TakesNothing
 from .request_head import asks_for_websocket, is_whole, may_be_get
+from .surplus import ProbesOnly
 from .tls_stream import TlsStream
 from .traffic import CONNECTION, traffic
 
@@ -109,12 +110,10 @@ class ContainedServer(TCPServer):
         try:
             if not await self._speaks():
                 return
-            full = connections.full(address)
-            if full is None:
-                await super().run()
+            if connections.is_full(address):
+                await self._serve_surplus()
             else:
-                self._stop_counting()  # while it is told so, it takes no other's place
-                await self._turn_away(full)
+                await super().run()
         finally:
             self._stop_counting()
 
@@ -130,13 +129,20 @@ class ContainedServer(TCPServer):
             self._counts = False
             self._door.accepted_connections.ended(self._counted_for)
 
-    async def _turn_away(self, answer: HttpAnswer) -> None:
-        """Say so to one connection too many, unless it speaks HTTP/2, and close it."""
-        stream: Any = self.stream
-        with trio.move_on_after(self._door.send_timeout), suppress(trio.BrokenResourceError):
-            if not (isinstance(stream, _SECURE) and stream.selected_alpn_protocol() == "h2"):
-                await stream.send_all(render(answer, without_body=False, close=True))
-        await self._close()
+    async def _serve_surplus(self) -> None:
+        """Answer probes on one connection too many, whatever it speaks: a node that is full is not dead."""
+        connections, address = self._door.accepted_connections, self._counted_for
+        self._stop_counting()  # it takes no other's place, and goes soon
+
+        def full() -> HttpAnswer | None:
+            connections.accepted(address)
+            answer = connections.full(address)
+            connections.ended(address)
+            return answer
+
+        self.app = ProbesOnly(self.app, full)  # type: ignore[assignment]  # called like it
+        with trio.move_on_after(self._door.handshake_timeout):
+            await super().run()
 
     def _contain(self, error: BaseException) -> None:
         self._door.counts.contained_errors += 1

@@ -346,6 +346,18 @@ async def test_every_connection_counts_whatever_it_sends(
             assert limits._open == 2
 
 
+async def test_where_hypercorn_serves_a_full_node_is_not_dead_either(certificate: Certificate) -> None:
+    async with served(certificate, {"max_connections": 2}) as (_, everywhere), await everywhere.dial("native"):
+        for probe in (b"/livez", b"/readyz", b"/metrics", b"/api/health"):
+            answer = await exchange(everywhere, "hypercorn", b"GET " + probe + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 "), answer[:60]
+            assert b"\r\nconnection: close\r\n" in answer
+        for asked in (b"GET /api/b-client/info HTTP/1.1\r\nHost: x\r\n\r\n", UPGRADE):
+            answer = await exchange(everywhere, "hypercorn", asked)
+            assert answer.startswith(b"HTTP/1.1 503 "), answer[:60]
+            assert b"\r\nretry-after: 5\r\n" in answer
+
+
 @pytest.mark.parametrize("server", ["tls", "http2"])
 async def test_connections_over_tls_count_too(certificate: Certificate, server: str) -> None:
     async with served(certificate, {"max_connections": 3}) as (at, everywhere):
@@ -354,6 +366,10 @@ async def test_connections_over_tls_count_too(certificate: Certificate, server: 
             assert (await other.get("/livez")).status_code == 200
             async with everywhere.caller("tls") as third:
                 assert (await third.get("/api/b-client/info")).status_code == 503
+            for probe in ("/livez", "/readyz", "/metrics", "/api/health"):
+                for kind in ("tls", "http2"):
+                    async with everywhere.caller(kind) as prober:
+                        assert (await prober.get(probe)).status_code == 200, (probe, kind)
         limits = at.stage.gateway.admission_control.limits
         with trio.fail_after(PATIENT):
             while limits._open > 1:  # noqa: ASYNC110

@@ -1,0 +1,43 @@
+"""Surplus: what one connection too many gets of an ASGI app. Probes are answered, everything else is refused.
+
+Knows ASGI and which paths are probes; not what makes a connection one too many, nor how long it may stay.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from service.core.ports import HttpAnswer
+
+from .http1 import PROBES
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ProbesOnly:
+    """An ASGI app in front of another, whose probes alone it lets through. `full` gives the answer to the rest; None
+    once there is room again."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], full: Callable[[], HttpAnswer | None]) -> None:
+        self._app = app
+        self._full = full
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send, *rest: Any) -> None:
+        """Serve one scope."""
+        last = scope.get("http_version", "1.1") < "2"
+
+        async def send_last(message: Message) -> None:
+            if last and message["type"].endswith("response.start"):
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        probes = scope["type"] == "http" and scope["path"] in PROBES
+        answer = None if probes else self._full()
+        if answer is None:
+            await self._app(scope, receive, send_last if scope["type"] == "http" else send, *rest)
+            return
+        kind = "websocket.http" if scope["type"] == "websocket" else "http"
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        await send_last({"type": f"{kind}.response.start", "status": answer.status, "headers": headers})
+        await send_last({"type": f"{kind}.response.body", "body": answer.body})
