@@ -168,6 +168,11 @@ def envelope_clients(talk: Conversation) -> None:
     client.send(json.dumps({"type": "response", "data": {"request_id": request_id, "success": True, "result": "blue"}}))
     asking.join(LIMIT)
     assert answers[0]["result"] == "blue"
+    away = talk.open()
+    here = talk.say(away, {"type": "connect", "data": {"client_id": "e1", "user_id": "u1"}})["data"]["resume"]
+    back = shown('{"type": "connect", "data": {"client_id": "e1"').replace("9c1185a5c5e9fc54", here["epoch"])
+    back = back.replace(": 41", f": {here['offsets']['user:u1']}")
+    assert talk.say(talk.open(), back)["data"]["resume"]["recovered"]
     old = talk.open()
     talk.say(old, shown('{"type": "handshake"'))
     watcher = talk.open("/ws/u5")

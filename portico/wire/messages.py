@@ -67,6 +67,13 @@ def named(identity: Identity, client_id: str) -> Identity:
 IDENTITY_FIELDS: Final = Identity.__struct_fields__
 
 
+class Resume(Struct):
+    """Where a client left off: the offset of the last event that it has had, per stream."""
+
+    epoch: str
+    offsets: dict[str, int] = {}
+
+
 class Target(Struct, frozen=True):
     """Whom a push is for: one address of a kind in ADDRESS_FIELDS, or everybody (kind `all`, value empty)."""
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
-from ..messages import Event, Identity, Name, encode, flat
+from ..messages import Event, Identity, Name, Resume, encode, flat
 from ..strict_json import check_keys, check_numbers, check_text, decode, fields_of, peek
 
 TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
@@ -31,13 +31,6 @@ class Heartbeat(Struct, tag_field="type", tag="heartbeat"):
 
 class BadRegister(PeerFault):
     """A `c_client_register` that cannot be accepted: answered by a `registration_rejected`."""
-
-
-class Resume(Struct):
-    """Where a client left off, per stream."""
-
-    epoch: str
-    offsets: dict[str, int] = {}
 
 
 class Register(Identity, frozen=True, tag_field="type", tag=REGISTER):

@@ -13,7 +13,7 @@ from msgspec import Meta, Raw, Struct
 from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
-from ..messages import NULL, Event, Identity, Name, encode
+from ..messages import NULL, Event, Identity, Name, Resume, encode
 from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, may_have_large_numbers, peek
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class Connect(Identity, frozen=True):
     capacity: Capacity | None = None
     weight: Weight | None = None
     token: str | None = None
+    resume: Resume | None = None
 
 
 class Handshake(Struct):

@@ -72,6 +72,13 @@ class Registered(NamedTuple):
     recovered: bool
     greeting: Event | None
 
+    def resume(self) -> dict[str, object]:
+        """What the answer says of the streams, in every dialect that can resume."""
+        told: dict[str, object] = {"epoch": self.epoch, "offsets": self.offsets, "recovered": self.recovered}
+        if self.lost:
+            told["lost"] = sorted(self.lost)
+        return told
+
 
 class Refusal(NamedTuple):
     """Why a registration is refused: `reason` for programs, `message` for people; `close` ends the connection, with

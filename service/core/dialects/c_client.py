@@ -163,20 +163,13 @@ class CClientHandler:
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
         """It gets every push from now on: say so, with its automatic login right behind."""
-        resume: dict[str, object] = {
-            "epoch": registered.epoch,
-            "offsets": registered.offsets,
-            "recovered": registered.recovered,
-        }
-        if registered.lost:
-            resume["lost"] = sorted(registered.lost)
         session.send(
             wire.registration_success(
                 identity,
                 session.id,
                 self._backplane.node,
                 self._heartbeat_interval,
-                resume,
+                registered.resume(),
                 None if session.proof is None else session.proof.expires_at,
             )
         )

@@ -23,6 +23,7 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
 from ..back_end_events import BackEndEvents
+from ..cluster.backplane import Resume
 from ..connections.authentication import Authentication
 from ..connections.registration import UNANSWERED, Refusal, Registered, Registration
 from ..connections.session import Session, State
@@ -101,6 +102,7 @@ class EnvelopeHandler:
         self._unproven: set[Session] = set()
         self._refused: set[Session] = set()  # on the worker path, and said something wrong
         self._links: dict[Session, EnvelopeLink] = {}
+        self._arrivals = _Arrivals(self)
         self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
             "connect": self._connect,
             "handshake": self._handshake,
@@ -139,7 +141,7 @@ class EnvelopeHandler:
         if entry is Entry.REFUSED:
             session.refuse(refused())
             return
-        self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), self)
+        self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), self._arrivals)
         if session.over:
             return
         if entry is Entry.PROVE:
@@ -200,17 +202,22 @@ class EnvelopeHandler:
         return link is not None and self._dispatcher.awaits_client(link)
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """Greet it; its automatic login comes right behind."""
-        data = {
+        """Greet it; its automatic login comes right behind, and then what it missed."""
+        self.greet(session, identity, resume=registered.resume())
+        if registered.greeting is not None:
+            session.send(self.push(registered.greeting))
+
+    def greet(self, session: Session, identity: Identity, **more: object) -> None:
+        """Send it a `connect`."""
+        data: dict[str, object] = {
             "client_id": identity.client_id,
             "server_time": self._wall(),
             "heartbeat_interval": self._rules.heartbeat_interval,
+            **more,
         }
         if session.proof is not None and session.proof.expires_at is not None:
             data["expires_at"] = session.proof.expires_at
         session.send(self._envelope("connect", data))
-        if registered.greeting is not None:
-            session.send(self.push(registered.greeting))
 
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
         """The close says it."""
@@ -279,6 +286,8 @@ class EnvelopeHandler:
 
     def _connect(self, session: Session, envelope: wire.Envelope) -> None:
         connect = wire.connect_of(envelope)
+        left_off = connect.resume
+        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
         on_worker_path = session.worker is not None or session in self._unproven or session in self._refused
         identity = identity_of(connect)
         if identity.client_id is None:
@@ -297,7 +306,7 @@ class EnvelopeHandler:
             # one held would find no worker otherwise. A worker that lost its link without noticing always comes back
             # this way, whatever is said about duplicates of clients.
             self._employ(session, identity, commands, 0, weight)
-            self._registration.register(session, identity, self, replaces=True, duplicates="replace")
+            self._registration.register(session, identity, self, resume=resume, replaces=True, duplicates="replace")
             if not session.over:
                 self._employ(session, identity, commands, capacity, weight)
             return
@@ -306,7 +315,7 @@ class EnvelopeHandler:
             self._dismiss(session)
             session.peer.allow_message_size(self._rules.message_size)
         self._deadlines.expect(session, None)
-        self._registration.register(session, identity, self, greet=True)
+        self._registration.register(session, identity, self, resume=resume, greet=True)
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
         key = wire.handshake_of(envelope).handshake_key
@@ -529,6 +538,20 @@ def _served(commands: list[str] | None, proof: Proof | None) -> list[str] | None
     if not all(map(proof.may_use, commands)):
         raise not_allowed("commands")
     return commands
+
+
+class _Arrivals:
+    """Who answers those that arrive on the worker path: they have not said who they are, so they resume nothing."""
+
+    def __init__(self, handler: EnvelopeHandler) -> None:
+        self._handler = handler
+
+    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
+        """Greet it."""
+        self._handler.greet(session, identity)
+
+    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
+        """The close says it."""
 
 
 class EnvelopeLink:

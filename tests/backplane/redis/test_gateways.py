@@ -389,3 +389,20 @@ async def test_who_is_taken_back_at_one_node_is_closed_at_the_other(two: tuple[S
 
     await until(closed)
     assert replies == [None]
+
+
+async def test_an_envelope_client_resumes_on_another_node(two: tuple[Stage, Stage]) -> None:
+    one, other = two
+    session, peer = one.connect("/ws")
+    connect = {"type": "connect", "data": {"client_id": "e", "user_id": "u1"}}
+    one.say(session, connect)
+    (greeting,) = await came(peer, "connect")
+    left_off = greeting["data"]["resume"]
+    one.close(session)
+    missed = [await published(one, number) for number in range(3)]
+    back, peer = other.connect("/ws")
+    resume = {"epoch": left_off["epoch"], "offsets": left_off["offsets"]}
+    other.say(back, {"type": "connect", "data": {**connect["data"], "resume": resume}})
+    answer, *events = await came(peer, "connect", "notification", "notification", "notification")
+    assert answer["data"]["resume"]["recovered"] is True
+    assert [event["data"]["offset"] for event in events] == missed
