@@ -394,7 +394,7 @@ async def test_who_is_taken_back_at_one_node_is_closed_at_the_other(two: tuple[S
 async def test_an_envelope_client_resumes_on_another_node(two: tuple[Stage, Stage]) -> None:
     one, other = two
     session, peer = one.connect("/ws")
-    connect = {"type": "connect", "data": {"client_id": "e", "user_id": "u1"}}
+    connect: dict[str, Any] = {"type": "connect", "data": {"client_id": "e", "user_id": "u1"}}
     one.say(session, connect)
     (greeting,) = await came(peer, "connect")
     left_off = greeting["data"]["resume"]

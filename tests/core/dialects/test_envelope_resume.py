@@ -28,7 +28,7 @@ def numbers(messages: list[Any]) -> list[int]:
 def test_a_client_resumes_with_all_that_it_missed(path: str) -> None:
     house = stage()
     session, peer = house.connect("/ws")
-    connect = {"type": "connect", "data": {"client_id": "c1", "user_id": "u1", "role": "client"}}
+    connect: dict[str, Any] = {"type": "connect", "data": {"client_id": "c1", "user_id": "u1", "role": "client"}}
     (greeting,) = house.ask(session, connect)
     left_off = greeting["data"]["resume"]
     assert (left_off["recovered"], set(left_off["offsets"])) == (True, {"all", "client:c1", "user:u1"})
