@@ -56,6 +56,7 @@ from service.extensions import ExtensionError, extend
 from service.http.access import CallerRates
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
+from service.http.forms import AdviceView
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
 from service.log_writer import LogWriter, say, writer_for
@@ -66,6 +67,7 @@ from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.certificates import certificate_problems
 from service.settings.fingerprint import fingerprints
+from service.sizing import Advice, Sizing
 from service.supervision.link import Supervised
 from service.tokens.api_key_file import ApiKeyFile
 from service.tokens.connect_hook import ConnectHook
@@ -80,6 +82,7 @@ from service.transports.native import Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.transports.server_certificates import Certificates, TlsFiles
+from service.vitals import Vitals
 from service.webhooks.courier import CONCURRENT, MAX_ANSWER, Courier
 
 TICK: Final = 0.1
@@ -130,6 +133,7 @@ class Node:
         self._audit_file = _audit_file(settings)
         self.audit = self._audit_log()
         self.state = "starting"
+        self._several = False  # shares its ports with other processes
         self._drain_end = 0.0
         self._drained = trio.Event()
         self.background = Background(self._task_failed)
@@ -170,6 +174,9 @@ class Node:
             self.gateway.counters.others.append(self.connect_hook.metrics)
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
+        self.sizing = Sizing(settings.advise_split_at, settings.advise_streams_at, self._advise)
+        self.vitals = Vitals(lambda figures: self.sizing.look(len(self.gateway.sessions), figures))
+        self.gateway.counters.others.append(self._vital_metrics)
         if self.certificates is not None:
             self.gateway.counters.others.append(self.certificates.metrics)
         try:
@@ -198,7 +205,9 @@ class Node:
             if settings.api_type != "http":
                 gate = quota_gate
         parts = parts_of(self.gateway, self.places, self.unready, self.drain_when_asked, quotas=self.quotas)
-        self.parts = parts = replace(parts, publish=said(parts.publish, self.log))
+        self.parts = parts = replace(
+            parts, publish=said(parts.publish, self.log), advice=self._advice, several=lambda: self._several
+        )
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
         access_log = self._log_request if settings.access_log else None
@@ -349,6 +358,18 @@ class Node:
         dropped = 0 if events is None else events.dropped
         return [Metric("events_dropped", "Events for back ends that there was no room for.", dropped, counts=True)]
 
+    def _advise(self, advice: Advice) -> None:
+        say = self.log.warning if advice.strained else self.log.info
+        say("advice on the mode", mode=advice.mode, reason=advice.reason)
+
+    def _advice(self) -> AdviceView | None:
+        advice = self.sizing.advice
+        return None if advice is None else AdviceView(advice.mode, advice.strained, advice.reason)
+
+    def _vital_metrics(self) -> list[Metric]:
+        text = "The mode that is advised: 0 none, 1 one process, 2 split, 3 split with streams."
+        return [*self.vitals.metrics(), Metric("advised_mode", text, self.sizing.step)]
+
     def _log_metrics(self) -> list[Metric]:
         dropped = 0 if self._log_writer is None else self._log_writer.dropped
         return [Metric("log_lines_dropped", "Log lines that could not be written.", dropped, counts=True)]
@@ -397,6 +418,7 @@ class Node:
 
     def take(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """`bind`, where a supervisor has bound them."""
+        self._several = True
         self._websocket_sockets = sockets.get("websocket")
         self._worker_sockets = sockets.get("worker")
         self._redirect_sockets = sockets.get("redirect")
@@ -446,6 +468,7 @@ class Node:
         """
         try:
             self.will_speak_tls(by_hypercorn=tls)
+            self._several = workers > 1
             if workers > 1:
                 self._check_joined(workers)
             await self.bind(reuse_port=workers > 1)
@@ -517,6 +540,7 @@ class Node:
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
                 nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
                 nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
+                nursery.start_soon(self.background.keep, "vitals", self.vitals.run)
                 if self.keys is not None:
                     nursery.start_soon(self.background.keep, "keys", self.keys.run)
                 nursery.start_soon(self.background.keep, "revocations", self.deployment.follow_revocations)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -204,6 +205,31 @@ def test_a_signal_amid_a_drain_by_http_waits_for_its_end(tmp_path: Path) -> None
             client.recv()
         assert client.close_code == 1012
         assert running.process.wait(60) == 0
+
+
+def test_from_a_number_of_connections_on_it_says_what_mode_is_advised(tmp_path: Path) -> None:
+    with gateway(tmp_path, settings={"PORTICO_ADVISE_SPLIT_AT": "1"}) as running:
+        status = f"{running.base_url}/api/c-client/status"
+        assert httpx.get(status).json()["advice"] is None
+        with connect(running.websocket_url) as client:
+            client.send(REGISTER)
+            client.recv()
+            give_up = time.monotonic() + 60
+            while (advice := httpx.get(status).json()["advice"]) is None:
+                assert time.monotonic() < give_up
+                time.sleep(0.1)  # it looks twice a second
+            assert "1 connections" in advice["reason"]
+            assert advice["mode"] == ("split" if advice["strained"] else "integrated")
+            metrics = httpx.get(f"{running.base_url}/metrics").text
+            assert re.search(r"^portico_advised_mode [12]\.0$", metrics, re.MULTILINE)
+            for name in (
+                "process_memory_bytes",
+                "process_cpu_seconds_total",
+                "process_descriptors",
+                "loop_lag_seconds",
+            ):
+                assert re.search(rf"^portico_{name} \d", metrics, re.MULTILINE), name
+        assert "advice on the mode" in running.said()
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.backplane.redis_server import redis_server
-from tests.gateways import BIN, ROOT, clean_environment, end, free_ports
+from tests.gateways import BIN, ROOT, clean_environment, free_ports
 from tests.test_docs_deploy import compose
 from tests.test_docs_nginx import NGINX, OPENSSL, nginx
 
@@ -75,7 +75,7 @@ def containers(*settings: dict[str, str]) -> Iterator[list[str]]:
         # It is the gateway itself that gets the signal.
         for process in processes:
             process.terminate()
-        assert [end(process) for process in processes] == [0] * len(processes)
+        assert [process.wait(LIMIT) for process in processes] == [0] * len(processes)
     finally:
         for process in processes:
             process.kill()

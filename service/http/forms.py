@@ -269,6 +269,15 @@ class ConnectedClients(Struct):
     summary: Summary
 
 
+class AdviceView(Struct):
+    """Which mode a node advises, by its own figures: `integrated`, `split` or `streams` (split, with durable events).
+    `strained`: its core, its loop or its memory is used up."""
+
+    mode: str
+    strained: bool
+    reason: str
+
+
 class Status(Together):
     """Who is connected, on all nodes. `registered` have said who they are; `total` counts all connections."""
 
@@ -282,6 +291,7 @@ class Status(Together):
     timestamp: float
     success: bool
     connected_clients: ConnectedClients
+    advice: AdviceView | None
 
 
 class WebSocketInfo(Struct):

@@ -13,7 +13,7 @@ from service.core.connections import presence
 from service.core.ports import HttpAnswer
 
 from .answers import json_answer, missing, when_answered
-from .forms import ConnectedClients, Health, Probe, Status, Summary
+from .forms import AdviceView, ConnectedClients, Health, Probe, Status, Summary
 from .metrics import metrics_answer
 from .parts import Parts
 from .request import Answering, Handler, Request
@@ -43,15 +43,19 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
 
     def ask_status(request: Request) -> Answering:
         if not parts.access.is_stranger(request.head):
-            return when_answered(parts.presence.status, lambda found: status(found, str))
+            return when_answered(parts.presence.status, lambda found: status(found, str, parts.advice()))
         return kept_for("status") or when_answered(
-            parts.presence.status, lambda found: keep("status", status(found, _label))
+            parts.presence.status, lambda found: keep("status", status(found, _label, None))
         )
 
     def metrics(request: Request) -> HttpAnswer:
         if not parts.access.is_stranger(request.head):
-            return metrics_answer(parts.counters, parts.connections(), parts.live())
-        return kept_for("metrics") or keep("metrics", metrics_answer(parts.counters, parts.connections(), parts.live()))
+            return numbers(str)
+        return kept_for("metrics") or keep("metrics", numbers(_label))
+
+    def numbers(named: Callable[[str], str]) -> HttpAnswer:
+        node = named(parts.node()) if parts.several() else None
+        return metrics_answer(parts.counters, parts.connections(), parts.live(), node)
 
     def kept_for(what: str) -> HttpAnswer | None:
         at, answer = kept.get(what, (0.0, None))
@@ -61,7 +65,7 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
         kept[what] = (parts.wall(), answer)
         return answer
 
-    def status(found: presence.Status, named: Callable[[str], str]) -> HttpAnswer:
+    def status(found: presence.Status, named: Callable[[str], str], advice: AdviceView | None) -> HttpAnswer:
         totals, distinct = found.totals, found.distinct
         return json_answer(
             200,
@@ -76,6 +80,7 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
                 parts.wall(),
                 True,
                 ConnectedClients(Summary(totals.total, distinct.clients, distinct.users, distinct.nodes)),
+                advice,
                 **missing(None if found.missing is None else [named(node) for node in found.missing]),
             ),
         )

@@ -69,11 +69,17 @@ _HISTOGRAMS: Final = {
 
 
 def metrics_answer(
-    counters: Counters, connections: Mapping[tuple[str, str], int], live: Iterable[MetricOfCore]
+    counters: Counters,
+    connections: Mapping[tuple[str, str], int],
+    live: Iterable[MetricOfCore],
+    node: str | None = None,
 ) -> HttpAnswer:
-    """The whole answer. `connections` counts them by dialect and transport; `live` is how everything else is now."""
+    """The whole answer. `connections` counts them by dialect and transport; `live` is how everything else is now.
+    `node`: a label of every series, where several processes answer on one port; each has counters of its own, which
+    would otherwise jump from one asking to the next."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Numbers(counters, connections, live))
+    numbers = _Numbers(counters, connections, live)
+    registry.register(numbers if node is None else _Labelled(numbers, node))
     return HttpAnswer(200, (("content-type", CONTENT_TYPE_LATEST), NOT_KEPT), generate_latest(registry))
 
 
@@ -106,6 +112,22 @@ class _Numbers(Collector):
             yield _histogram(f"portico_{name}", text, getattr(counters, attribute))
         for others in counters.others:
             yield from map(_family, others())
+
+
+class _Labelled(Collector):
+    def __init__(self, numbers: _Numbers, node: str) -> None:
+        self._numbers = numbers
+        self._node = node
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._numbers.collect():
+            family.samples = [
+                sample._replace(labels={"node": self._node, **sample.labels}) for sample in family.samples
+            ]
+            yield family
 
 
 def _family(metric: MetricOfCore) -> Metric:

@@ -24,6 +24,7 @@ from service.core.quotas import Quotas
 
 from .access import Access
 from .drains import BeginDrain
+from .forms import AdviceView
 from .notifications import Publish
 
 Ready = Callable[[], str | None]
@@ -53,6 +54,10 @@ class Parts:
     live: Callable[[], Iterable[Metric]]
     begin_drain: BeginDrain
     quotas: Quotas | None = None
+    advice: Callable[[], AdviceView | None] = lambda: None
+    """Which mode this node advises now."""
+    several: Callable[[], bool] = lambda: False
+    """Whether this process shares its ports with others, so that each asking may meet another one."""
     anybody: bool = False
     """Whether in production anybody may connect as any user."""
     open_metrics: bool = True

@@ -63,7 +63,8 @@ async function places() {
 async function figures() {
   const [{ status, body: probe }, { body: who }] = await Promise.all([call("readyz"), call("api/c-client/status")]);
   tell(at("readiness"), status === 200 ? "good" : "busy", status === 200 ? "Ready" : `Not ready: ${visible(String(probe.reason))}`);
-  notice((probe.warnings ?? []).map((warning) => visible(String(warning))).join(" "));
+  const advised = who.advice ? [who.advice.reason] : [];
+  notice([...(probe.warnings ?? []), ...advised].map((sentence) => visible(String(sentence))).join(" "));
   for (const name of FIGURES) at(`figure-${name}`).textContent = who[name].toLocaleString("en");
   const rows = Object.entries(who.by_dialect)
     .sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b)) // so that no row jumps from look to look

@@ -456,6 +456,16 @@ class Values(BaseSettings):
         False,
     )
 
+    advise_split_at: forms.Count = setting(
+        LOGS,
+        "From how many connections of a node it says which mode is advised, by its own figures: one process, or split "
+        "mode where its core, loop or memory is used up; 0: never.",
+        1000,
+    )
+    advise_streams_at: forms.Count = setting(
+        LOGS, "From how many it says so of split mode, and of split mode with streams; 0: never.", 10_000
+    )
+
     audit_log: forms.AuditTarget = setting(
         LOGS,
         'Where the audit log goes: stderr, beside the other lines and marked `"log": "audit"`; off; or the path of a '

@@ -48,6 +48,7 @@ async def test_who_is_connected() -> None:
         "by_dialect": {"c_client": 2, "envelope": 1, "requester": 1, "undecided": 1},
         "by_transport": {"memory": 5},
         "by_node": {"node-a": 5},
+        "advice": None,
         "timestamp": START,
         "success": True,
         "connected_clients": {

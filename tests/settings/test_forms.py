@@ -177,6 +177,8 @@ REFUSALS += [
     ({"PORTICO_MAX_REQUEST_TIMEOUT": "0"}, "PORTICO_MAX_REQUEST_TIMEOUT must be a number of seconds"),
     ({"PORTICO_MAX_MESSAGES_PER_SECOND": "x"}, "PORTICO_MAX_MESSAGES_PER_SECOND must be a whole number from 0"),
     ({"PORTICO_MAX_BYTES_PER_SECOND": "x"}, "PORTICO_MAX_BYTES_PER_SECOND must be a whole number from 0"),
+    ({"PORTICO_ADVISE_SPLIT_AT": "-1"}, "PORTICO_ADVISE_SPLIT_AT must be a whole number from 0"),
+    ({"PORTICO_ADVISE_STREAMS_AT": "x"}, "PORTICO_ADVISE_STREAMS_AT must be a whole number from 0"),
     ({"PORTICO_MAX_CONNECTIONS_PER_USER": "-1"}, "PORTICO_MAX_CONNECTIONS_PER_USER must be a whole number from 0"),
     ({"PORTICO_ADVERTISED_HOST": "ws://x"}, "PORTICO_ADVERTISED_HOST must be an address or a host name"),
     ({"PORTICO_OUTBOUND_LIMIT": "0"}, "PORTICO_OUTBOUND_LIMIT must be a whole number of bytes from 1 to 1073741824"),

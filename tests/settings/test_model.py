@@ -91,6 +91,8 @@ DEVELOPMENT_DEFAULTS = {
     "h2c": False,
     "allowed_hosts": None,
     "access_log": False,
+    "advise_split_at": 1000,
+    "advise_streams_at": 10_000,
     "audit_log": "off",
     "history_length": 1000,
     "history_ttl": 86400.0,

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -111,11 +112,25 @@ def one_at_each(url: str, stack: ExitStack) -> dict[str, Client]:
     raise AssertionError(f"all of them are at {list(found)}")
 
 
+def metrics_nodes(base_url: str) -> set[str]:
+    """The nodes whose /metrics were met; every series names one."""
+    met: set[str] = set()
+    for _ in range(100):
+        text = httpx.get(f"{base_url}/metrics", timeout=PATIENCE, trust_env=False).text
+        series = [line for line in text.splitlines() if line and not line.startswith("#")]
+        (node,) = {found[1] if (found := re.search(r'node="([^"]+)"', line)) else "" for line in series}
+        met.add(node)
+        if len(met) == 2:
+            break
+    return met
+
+
 def test_a_process_that_is_killed_comes_back_and_the_others_do_not_notice(tmp_path: Path) -> None:
     with ExitStack() as stack:
         running = stack.enter_context(two(tmp_path))
         clients = one_at_each(running.websocket_url, stack)
         assert set(clients) == {"gw-1", "gw-2"}
+        assert metrics_nodes(running.base_url) == {"gw-1", "gw-2"}
         os.kill(pids(running)["gw-1"], signal.SIGKILL)
         # Whoever connects meanwhile gets to the other one, at once.
         eventually(lambda: said(running, "process died"))
