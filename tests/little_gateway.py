@@ -92,7 +92,7 @@ class LittleGateway:
         """From another thread: wait until a registration or a push makes `condition` true. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
-                raise TimeoutError("the gateway never saw what it should have")
+                raise TimeoutError(f"it saw {self.registrations} registrations and {len(self.pushed)} pushes so far")
 
     # HTTP
 

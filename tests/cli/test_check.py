@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import ROOT, portico
+from tests.gateways import free_ports
 
 
 async def test_check_prints_what_is_in_force_and_masks_secrets(tmp_path: Path) -> None:
@@ -61,7 +62,11 @@ async def test_a_port_that_is_in_use_is_a_warning_since_the_gateway_itself_may_h
 
 
 async def test_check_takes_no_port_and_says_nothing_in_vain(tmp_path: Path) -> None:
-    code, out, err = await portico("check", cwd=tmp_path, PORT="0", ENVIRONMENT="development", HOST="127.0.0.1")
+    # Ports of this test's own: where somebody works on it, the usual ones may be a gateway's.
+    websocket, worker = free_ports(2)
+    settings = {"PORT": "0", "ENVIRONMENT": "development", "HOST": "127.0.0.1"}
+    settings |= {"WEBSOCKET_PORT": str(websocket), "WORKER_PORT": str(worker)}
+    code, out, err = await portico("check", cwd=tmp_path, **settings)
     assert (code, err) == (0, "")
     assert "warning" not in out
 
