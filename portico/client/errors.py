@@ -21,6 +21,7 @@ def reason_of(error: BaseException) -> str:
     """Why an attempt failed, printable: the text of the innermost cause that has any, else the name of the exception.
 
     For example, of an untrusted certificate only the innermost exception says so. Groups say nothing but their size.
+    There is no full stop at its end, since it goes into sentences.
     """
     said = ""
     found: BaseException | None = error
@@ -30,7 +31,7 @@ def reason_of(error: BaseException) -> str:
         if not isinstance(found, BaseExceptionGroup):
             said = str(found) or said
         found = found.__cause__ or (None if said else found.__context__)
-    return printable(said) or type(error).__name__
+    return printable(said).rstrip(".") or type(error).__name__
 
 
 class ClientError(Exception):

@@ -162,7 +162,7 @@ class AsyncPublisher:
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
-            verify: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
+            verify = calls.trusted(self._base_url, self._ssl_context)
             self._http = httpx.AsyncClient(headers=self._headers, verify=verify, trust_env=False)
         return self._http
 

@@ -164,7 +164,7 @@ class Publisher:
         # A process that was forked must not write to its parent's connections, nor close them.
         with self._lock:
             if self._http is None or self._process != os.getpid():
-                verify: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
+                verify = calls.trusted(self._base_url, self._ssl_context)
                 self._http = httpx.Client(headers=self._headers, verify=verify, trust_env=False)
                 self._process = os.getpid()
             return self._http

@@ -15,6 +15,7 @@ Source: the HTTP API reference.
 """
 
 import random
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
@@ -192,6 +193,17 @@ def checked_patience(patience: float) -> float:
             f"patience must be 0 to {LONGEST_PATIENCE:g} seconds: the gateway knows a push again for 5 minutes."
         )
     return patience
+
+
+def trusted(base_url: str, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | bool:
+    """What the gateway's certificate is checked against: `ssl_context`, or the authorities that this machine trusts.
+
+    Those are OpenSSL's, so SSL_CERT_FILE counts, as it does for Client, Worker and Requester; httpx would take a list
+    that it brings along. Over http there is nothing to check, and reading the authorities' certificates takes 20 ms.
+    """
+    if ssl_context is not None:
+        return ssl_context
+    return False if base_url.startswith("http:") else ssl.create_default_context()
 
 
 def unreachable(base_url: str, error: BaseException, attempts: int) -> ClientError:

@@ -29,7 +29,7 @@ class Api:
         self.has_key: Final = api_key is not None
         self.http: Final = httpx.AsyncClient(
             headers=calls.headers_for(api_key),
-            verify=True if ssl_context is None else ssl_context,
+            verify=calls.trusted(self.base_url, ssl_context),
             trust_env=False,
             timeout=TIMEOUT,
         )

@@ -4,6 +4,7 @@ The codes are the same for every command: 0 for success, 1 for an error answer, 
 given, 3 for a gateway that cannot be reached or refuses us, 130 after Ctrl-C, 143 after SIGTERM where it is heeded.
 """
 
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
@@ -40,6 +41,8 @@ HANDSHAKE_KEY: Final = (
 )
 TOKEN: Final = "Give a token with --token, or set PORTICO_TOKEN."
 BASE_URL: Final = "Is a gateway running there? --base-url says where it is."
+_DEEPEST_CAUSE: Final = 16
+CA_FILE: Final = "--ca-file, or SSL_CERT_FILE in the environment, says whose certificates to trust."
 
 
 def fail(code: int, *sentences: str) -> NoReturn:
@@ -70,8 +73,17 @@ def explain(error: Exception, secret: str = API_KEY) -> tuple[int, str]:
     last = error.__cause__ if isinstance(error, GaveUp) else error
     # Discovery that was answered, by something else than a gateway, says so itself.
     answered = isinstance(last, DiscoveryFailed) and last.__cause__ is None
-    hint = f" {BASE_URL}" if isinstance(last, Unreachable) and not answered else ""
-    return UNREACHABLE, said + hint
+    hint = f" {CA_FILE if _is_of_a_certificate(last) else BASE_URL}"
+    return UNREACHABLE, said + (hint if isinstance(last, Unreachable) and not answered else "")
+
+
+def _is_of_a_certificate(error: BaseException | None) -> bool:
+    """Whether somewhere below this error is a certificate that we don't trust."""
+    for _ in range(_DEEPEST_CAUSE):
+        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+            break
+        error = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError)
 
 
 def _explain_refused(error: Refused, said: str, secret: str) -> tuple[int, str]:

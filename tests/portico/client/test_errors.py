@@ -24,6 +24,7 @@ def chain(*errors: BaseException) -> BaseException:
         (chain(ValueError(""), OSError("certificate verify failed")), "certificate verify failed"),
         (chain(ValueError("no valid answer"), EOFError("connection closed")), "connection closed"),
         (EOFError(), "EOFError"),
+        (OSError("Server disconnected."), "Server disconnected"),
         (ValueError("two\nlines"), "two\\nlines"),
     ],
 )

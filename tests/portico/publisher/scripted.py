@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,10 +69,11 @@ def error(status: int, code: str, **headers: str) -> Handle:
 
 
 @contextmanager
-def scripted(*script: Handle) -> Iterator[Scripted]:
+def scripted(*script: Handle, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
     """The server, on a port of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Scripted(f"http://127.0.0.1:{listener.getsockname()[1]}", list(script))
+        scheme = "http" if tls is None else "https"
+        server = Scripted(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", list(script))
         connections: list[socket.socket] = []
 
         def accept() -> None:
@@ -81,7 +83,8 @@ def scripted(*script: Handle) -> Iterator[Scripted]:
                 except OSError:
                     return
                 connections.append(connection)
-                threading.Thread(target=_serve, args=(server, connection, len(connections)), daemon=True).start()
+                arguments = (server, connection, len(connections), tls)
+                threading.Thread(target=_serve, args=arguments, daemon=True).start()
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
@@ -94,8 +97,10 @@ def scripted(*script: Handle) -> Iterator[Scripted]:
             thread.join()
 
 
-def _serve(server: Scripted, connection: socket.socket, number: int) -> None:
+def _serve(server: Scripted, connection: socket.socket, number: int, tls: ssl.SSLContext | None) -> None:
     try:
+        if tls is not None:
+            connection = tls.wrap_socket(connection, server_side=True)
         with connection, connection.makefile("rb") as lines:
             while (asked := _read(lines, number)) is not None:
                 server.asked.append(asked)
