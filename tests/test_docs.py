@@ -27,7 +27,7 @@ SETTINGS = {env_name(name) for name in Settings.model_fields}
 NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT", "PORTICO_API_KEY", "PORTICO_TOKEN"}
 OTHERS_VARIABLES = re.compile(r"GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY")
 # What a reader of the pages is told to write.
-READERS_FILES = {"counting_worker.py"}
+READERS_FILES = {"counting_worker.py", "mymodule.py"}
 FILES = {
     path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
     for folder in ("portico", "service", "compat", "loadtest", "tests", "docs")
@@ -152,6 +152,16 @@ def test_what_docstrings_refer_to_is_there() -> None:
             referred |= set(re.findall(r'"([^"]+)"', sentence))
     assert "C-Client dialect" in referred
     assert referred - {"POST /api/notifications"} <= headings
+
+
+def test_what_docstrings_refer_to_in_the_http_api_is_there() -> None:
+    headings = set(re.findall(r"^#+ (.*)$", prose(DOCS / "reference" / "http-api.md"), re.MULTILINE))
+    referred: set[str] = set()
+    for folder in ("portico", "service"):
+        for source in (ROOT / folder).rglob("*.py"):
+            referred |= set(re.findall(r'HTTP API reference, "([^"]+)"', source.read_text()))
+    assert "Pushes" in referred
+    assert referred <= headings
 
 
 def test_the_examples_of_the_protocol_are_json() -> None:

@@ -8,7 +8,7 @@ For example, a key with the scopes `publish` and `logins` pushes and starts logi
 with 403, which names the scope that is missing. `admin` stands for all scopes.
 
 Knows no file and no setting. Where keys come from a file that has changed, `replace` puts others in force.
-Source: HTTP API reference, "Authentication".
+Source: HTTP API reference, "Who may".
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""Clients: who is there, by filters and in pages; kicking one; the workers. Source: HTTP API reference, "Clients"."""
+"""Clients: who is there, by filters and in pages; kicking one; the workers.
+
+Source: HTTP API reference, "Who is there".
+"""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Notifications: pushes from back ends, one or many at a time. Source: HTTP API reference, "POST /api/notifications".
+"""Notifications: pushes from back ends, one or many at a time. Source: HTTP API reference, "Pushes".
 
 A batch is decoded to undecoded items in one go and its numbers are checked once, so an item costs two small
 decodings. Every WAIT_AFTER items the others get their turn; a caller that leaves in between stops nothing, since

@@ -1,6 +1,7 @@
 """The programs that the tutorial and the how-tos tell a reader to save, as they stand there."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,15 @@ _SAVED = re.compile(r"<!-- tested: (?:file )?(\S+) -->\n```python\n(.*?)```", re
 def samples(page: str) -> dict[str, str]:
     """The programs of a page, by the name that the page gives them."""
     return dict(_SAVED.findall(PAGES[page].read_text(encoding="utf-8")))
+
+
+def programs() -> list[str]:
+    """Every Python program of every page that a user follows; a block that imports nothing is a part of one."""
+    found: list[str] = []
+    for page in [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]:
+        blocks = re.findall(r"^( *)```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        found += [textwrap.dedent(block) for _, block in blocks]
+    return [block for block in found if re.search(r"^(import|from) ", block, re.MULTILINE)]
 
 
 def sample(page: str, name: str, base_url: str) -> str:

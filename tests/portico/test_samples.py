@@ -16,7 +16,7 @@ import trio
 
 from tests.gateways import ROOT, Running, clean_environment, gateway
 from tests.portico.client.fake_gateway import Peer, Script, fake_gateway, fake_http
-from tests.portico.samples import PAGES, sample, samples
+from tests.portico.samples import programs, sample
 
 LIMIT = 60.0
 """Seconds for anything to happen, however busy the machine is."""
@@ -321,9 +321,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_user_s_strict_type_check_is_content_with_every_sample(installed: Path, tmp_path: Path) -> None:
-    for page in PAGES:
-        for name, source in samples(page).items():
-            (tmp_path / f"{page}_{name.removesuffix('.py')}.py").write_text(source, encoding="utf-8")
+    for number, source in enumerate(programs()):
+        (tmp_path / f"sample_{number}.py").write_text(source, encoding="utf-8")
     # One that must fail, or the check checks nothing.
     (tmp_path / "wrong.py").write_text(
         "from portico import Worker\n\nWorker(5, commands={}).runs()\nWorker(commands={}, capacity='8')\n",
@@ -333,7 +332,7 @@ def test_a_user_s_strict_type_check_is_content_with_every_sample(installed: Path
     complaints = [line for line in checked.stdout.splitlines() if ": error: " in line]
     assert {line.partition(":")[0] for line in complaints} == {"wrong.py"}, checked.stdout + checked.stderr
     assert sorted(line.partition("[")[2] for line in complaints) == ["arg-type]", "arg-type]", "attr-defined]"]
-    assert len(list(tmp_path.glob("*.py"))) == 10
+    assert len(list(tmp_path.glob("*.py"))) == 17
 
 
 def type_check(python: Path, folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -1,7 +1,7 @@
 """Publications: one push as a back end writes it, in JSON, to the Publication that a backplane publishes.
 
 The one source of what such an object may be, whichever way it came: by HTTP, or from the ingress stream. What it
-carries for clients (`data`) stays the bytes that came. Source: HTTP API reference, "POST /api/notifications".
+carries for clients (`data`) stays the bytes that came. Source: HTTP API reference, "Pushes".
 """
 
 from typing import Annotated, Final
