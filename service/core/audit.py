@@ -1,7 +1,8 @@
 """Audit: who did what to others, and who was refused, as a port of the core's; `service/audit.py` writes it down.
 
-Nothing here waits or raises, and nothing that is told has a secret in it: keys are told by their names, tokens not at
-all. Who tells, tells what was done, and not what was asked for and refused otherwise.
+Nothing here waits or raises, and secrets are never passed in: a key is named by its name, a token not at all. Callers
+report what was done, after it was done. For example, a kick is reported with the number of connections that it closed,
+and a push that is refused because a field is wrong is not reported.
 """
 
 from typing import Literal, Protocol

@@ -1,11 +1,12 @@
 """Events for back ends: who came and went, which requests failed, what clients said that the gateway has no use for.
 
-One stream of events, with several outlets (webhooks, a stream of Redis, /api/events); the outlets know nothing of
-sessions, and this module nothing of them: an event is a JSON object, made once, and handed to the EventLog. That knows
-the other nodes; so it is what tells a user's first connection (`user_online`) and last (`user_offline`).
+There is one stream of events, with several outlets (webhooks, a stream in Redis, /api/events). Each event is made once
+here, as a JSON object, and handed to the EventLog; this module doesn't know the outlets, and they don't know sessions.
+The EventLog sees all nodes, so it adds the events of a user's first connection (`user_online`) and last
+(`user_offline`).
 
-Where nobody listens (`listening`), nothing is made and nothing kept. What it is told it notes at once and never waits;
-nothing here raises into the core (`Gateway` contains it).
+While there is no outlet (`listening`) no events are made and nothing is kept. Nothing here waits, and nothing raises
+into the core (`Gateway` contains it).
 """
 
 from collections.abc import Callable, Collection

@@ -1,7 +1,7 @@
-"""Event tail: what passes in the deployment, as it passes, for people who look: sampled, and never in anybody's way.
+"""Event tail: live events of the whole deployment, for people who watch. Best effort; nothing waits for it.
 
-A node that somebody looks at asks all others to be told; they tell it for WANTED seconds, unless it asks again. Where
-nobody looks no event is made for it. What other nodes tell is at most PER_SECOND events a second of each, the first of
+A node with listeners asks all others for their events, and they send them for WANTED seconds after each such question.
+While nobody listens, no events are made for this. Each node sends at most PER_SECOND events a second, the first ones of
 each second; the rest is left out and counted.
 """
 

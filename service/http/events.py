@@ -1,8 +1,8 @@
 """Events: `GET /api/events`, a live tail of what passes in the deployment, as server-sent events.
 
-Filters, all of which must hold, and a share that is sampled. For a reader that is slow at most QUEUE events wait: what
-doesn't fit is left out, and it is told how many these were. Nothing is kept for those who come later: what must not
-be missed is a webhook's, or the stream's in Redis. Source: HTTP API reference, "What passes".
+An event is sent if all filters match, and if it is in the share that the caller wants sampled. At most QUEUE events
+wait for a slow reader; more are left out, and the reader is told how many. Nothing is kept for readers that come later:
+use a webhook or the stream in Redis for what must not be missed. Source: HTTP API reference, "What passes".
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping

@@ -1,1 +1,1 @@
-"""What the gateway asks of others by HTTP: bounded in time and bytes, at addresses that were judged, signed."""
+"""HTTP requests that the gateway makes: bounded in time and bytes, signed, and only to addresses that are allowed."""

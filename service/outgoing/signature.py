@@ -1,4 +1,4 @@
-"""Signature: what an outgoing request bears so that its receiver knows who sent it, and that it is no old one.
+"""Signature: the header by which a receiver knows that the gateway sent a request, and that it isn't an old one again.
 
 `Portico-Signature: t=<Unix seconds>,v1=<hex>`, with HMAC-SHA256 of `t.body` under a shared key. With several keys there
 is a `v1` for each, in the order of the setting, so keys are rotated without a gap: add the new one, teach it to the

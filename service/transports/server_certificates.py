@@ -2,7 +2,7 @@
 
 What is in force stays so until something better is there: files that can't be used change nothing but a count and a
 line in the log, once for each change of the files. Connections keep what they began with. Knows OpenSSL and the files'
-names; in what sentence a problem is put is whoever's that made it.
+names; the sentences that say what is wrong with the files come from the caller (`problems`).
 """
 
 import os

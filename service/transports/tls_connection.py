@@ -1,9 +1,9 @@
-"""A native connection over TLS: the same as one without, but for what passes the socket.
+"""A native connection over TLS: like one without, except that the socket carries encrypted bytes.
 
-The queue holds what is to be said, not what it is encrypted to: a broadcast's bytes are shared here too, and the bounds
-on what waits are the same. At most CHUNK bytes of it are encrypted before the kernel has taken what came out; what it
-didn't take is kept, and the bytes that it stands for stay in the queue until it has. So whoever looks at the queue sees
-what the peer may not have yet.
+The send queue holds plain text: a broadcast's bytes are shared between connections, and the bounds on the queue are the
+same as without TLS. At most CHUNK bytes are encrypted at a time. What the kernel doesn't take of the result is kept, and
+its plain text stays in the queue until the kernel has taken all of it. So the queue's length counts everything that the
+peer may not have yet.
 
 Beside what a plain connection costs, OpenSSL's state takes some 20 KiB, and a message of 128 bytes 2 µs each way.
 """

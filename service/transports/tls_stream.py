@@ -1,6 +1,6 @@
 """TlsStream: a TLS session that began in the reactor, as a stream for Hypercorn, which goes on with it.
 
-Trio's SSLStream begins sessions by itself and can't take one over. This one has what Hypercorn asks of that.
+Trio's SSLStream begins sessions by itself and can't take one over. This one has only the methods that Hypercorn calls.
 """
 
 import ssl

@@ -1,8 +1,8 @@
 """RedisEvents: the event log of a deployment on Redis, its outbox, and the stream that other programs read.
 
-Every node appends in its order, and what reaches Redis first is first. Beside the events Redis knows who is connected
-at each node, so that a node that dies is spoken for: whoever buries it appends a `left` for each of its connections. An
-append and what is known change in one script, so a `left` is told once, whoever tells it. A user's connections over all
+Each node appends its own events in order; between nodes the order is that of arrival at Redis. Redis also keeps who is
+connected at each node. When a node dies, the node that cleans up after it appends a `left` for each of its connections.
+Events and connections change in one script, so each connection has one `left`, even if two nodes append it. A user's connections over all
 nodes are a set; the first in it makes the user online, and after the last the user is offline once `offline_seconds`
 have passed.
 
@@ -10,7 +10,7 @@ What a node can't append now waits, with Redis away: MAX_UNWRITTEN events and MA
 oldest are dropped and counted. An append whose answer was lost is made again, and counts once. If Redis has lost
 everything, the node says who is here before it goes on.
 
-The outbox is delivered by one node at a time, for as long as it keeps a key of its own alive.
+One node at a time delivers the outbox: the one that holds its lease in Redis.
 """
 
 import os

@@ -1,12 +1,12 @@
-"""A connection of which the operator's connect hook has yet to say who it is.
+"""A connection that waits for the operator's connect hook to say who it is.
 
-The hook is shown the handshake and the first message; where the path leads to somebody who only listens (a user, a
-worker), the handshake alone, at once. Until its answer nothing is sent and nothing is done. What comes meanwhile is
-kept, in a bound, and taken in its order afterwards, as if it had come then. For example a register and two heartbeats
-in one segment are answered in that order, after the answer of the hook.
+The hook gets the handshake and the first message. On paths whose clients may never send one (a user's, a worker's) it
+gets the handshake alone, at once. Until the hook has answered nothing is sent to the client, and nothing that it sends
+has an effect: its messages are kept, in a bound, and handled in their order afterwards. For example, a register and two
+heartbeats in one segment are answered in that order, after the hook has answered.
 
-A session that the hook refuses goes on just as far as its first message, so that it is told in its own dialect's form,
-or shows something better: a token in the message, a worker's key. What it then hasn't shown closes it.
+A session that the hook refuses is kept open until its first message, for two reasons: the refusal then has the form of
+its dialect, and the message may hold another proof, such as a token or a worker's key. Without one it is closed.
 """
 
 from collections.abc import Callable
