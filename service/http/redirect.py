@@ -1,7 +1,7 @@
 """Redirects: the port in plain HTTP that sends everybody to the one with TLS.
 
-Every request is answered by 308 with the same path and query on the same host; no body is read, no page is served,
-and no WebSocket is opened. 308 keeps the method and the body; a key that came in the clear has been seen on the way, so
+Every request is answered by 308 with the same path and query on the same host; no body is read, no page is served, and
+no WebSocket is opened. 308 keeps the method and the body; a key that came in the clear has been seen on the way, so
 programs should be given the https address itself.
 """
 

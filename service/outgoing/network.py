@@ -1,8 +1,8 @@
 """Network: the connections of outgoing requests, to addresses that are allowed and to no others.
 
 A host name is resolved once for each connection, its addresses are checked, and one of those that passed is connected
-to. So a name that resolves differently a moment later (DNS rebinding) changes nothing. The certificate is checked against the
-name, as always.
+to. So a name that resolves differently a moment later (DNS rebinding) changes nothing. The certificate is checked
+against the name, as always.
 
 What is read between two writes, that is one answer, is bounded; so an endless body costs no memory. Knows httpcore's
 ports, nothing of requests.

@@ -1,9 +1,9 @@
 """A native connection over TLS: like one without, except that the socket carries encrypted bytes.
 
 The send queue holds plain text: a broadcast's bytes are shared between connections, and the bounds on the queue are the
-same as without TLS. At most CHUNK bytes are encrypted at a time. What the kernel doesn't take of the result is kept, and
-its plain text stays in the queue until the kernel has taken all of it. So the queue's length counts everything that the
-peer may not have yet.
+same as without TLS. At most CHUNK bytes are encrypted at a time. What the kernel doesn't take of the result is kept,
+and its plain text stays in the queue until the kernel has taken all of it. So the queue's length counts everything that
+the peer may not have yet.
 
 Beside what a plain connection costs, OpenSSL's state takes some 20 KiB, and a message of 128 bytes 2 µs each way.
 """

@@ -2,9 +2,9 @@
 
 Each node appends its own events in order; between nodes the order is that of arrival at Redis. Redis also keeps who is
 connected at each node. When a node dies, the node that cleans up after it appends a `left` for each of its connections.
-Events and connections change in one script, so each connection has one `left`, even if two nodes append it. A user's connections over all
-nodes are a set; the first in it makes the user online, and after the last the user is offline once `offline_seconds`
-have passed.
+Events and connections change in one script, so each connection has one `left`, even if two nodes append it. A user's
+connections over all nodes are a set; the first in it makes the user online, and after the last the user is offline once
+`offline_seconds` have passed.
 
 What a node can't append now waits, with Redis away: MAX_UNWRITTEN events and MAX_UNWRITTEN_BYTES at most; with more the
 oldest are dropped and counted. An append whose answer was lost is made again, and counts once. If Redis has lost
