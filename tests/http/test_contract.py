@@ -43,6 +43,7 @@ async def served(
             yield at, everywhere
 
 
+NO_HOSTS = ("a..b", ".x", "x" * 64, "x" * 64 + ".example:80", "a b")
 REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
     *(
         (method, path, {}, b"")
@@ -63,7 +64,7 @@ REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
     ("POST", "/nothing", {}, b"body"),
     ("GET", "/of-the-app", {}, b""),
     ("GET", "/api/health%2f", {}, b""),
-    ("GET", "/api/health", {"host": "a..b"}, b""),
+    *(("GET", "/api/health", {"host": host}, b"") for host in NO_HOSTS),
     ("GET", "/api/health", {"host": "[::1]:8000", "origin": "http://[::1]"}, b""),
     ("GET", "/livez", {"origin": "https://shop.example.com"}, b""),
     ("POST", "/api/notifications", {}, json.dumps(PUSH).encode()),
@@ -86,6 +87,9 @@ async def test_every_server_gives_the_same_answers(certificate: Certificate) -> 
                     _comparable(await caller.request(method, path, headers=headers, content=body or None))
                     for method, path, headers, body in REQUESTS
                 ]
+        for request, (status, _, body) in zip(REQUESTS, answers["native"], strict=True):
+            if request[2].get("host") in NO_HOSTS:
+                assert (status, json.loads(body)["error"]["code"]) == (400, "bad_field"), request
         # Discovery, and what the page may connect to, name the scheme by which they were asked.
         for server in SERVERS[1:]:
             for request, expected, answer in zip(REQUESTS, answers["native"], answers[server], strict=True):
