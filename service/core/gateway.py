@@ -149,6 +149,7 @@ class Gateway:
             positions=positions,
             observer=self,
             rules=RegistrationRules(rules.duplicates, rules.max_connections_per_user),
+            now=now,
             wall=wall,
         )
         dispatch_rules = DispatchRules(
@@ -165,7 +166,14 @@ class Gateway:
         self.remote = RemoteDispatch(
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
         )
-        self.presence = Presence(self.hub, self.sessions, self.dispatcher, self.cluster_messages, wall=wall)
+        self.presence = Presence(
+            self.hub,
+            self.sessions,
+            self.dispatcher,
+            self.cluster_messages,
+            wall=wall,
+            on_kicked=self.registration.on_put_out,
+        )
         self.api_keys = ApiKeys(rules.api_keys, configured=rules.more_api_keys)
         self.api_keys.on_change = self._close_without_key
         self.worker_authentication = WorkerAuthentication(

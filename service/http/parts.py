@@ -129,6 +129,12 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
         counts=True,
     )
     yield Metric(
+        "returns_refused",
+        "Registrations refused because their client was replaced or kicked again and again.",
+        gateway.registration.returns.refused,
+        counts=True,
+    )
+    yield Metric(
         "surveys_incomplete",
         "Questions to other nodes that not all of them answered in time.",
         cluster.survey.incomplete,

@@ -99,7 +99,7 @@ class Claims:
                 session.registered_at or 0.0,
                 session.id,
                 session.handler.name,
-                _principal(session),
+                principal(session),
             )
             self._cluster_messages.backplane.tell_holders(Target("client_id", identity.client_id), CLAIM, encode(claim))
 
@@ -108,7 +108,7 @@ class Claims:
         for session in self._hub.same_client(Identity(claim.client_id, user_id=claim.user_id, node_id=claim.node_id)):
             if session.handler.name != claim.dialect or not session.replaceable:
                 continue
-            if _principal(session) != claim.principal:
+            if principal(session) != claim.principal:
                 continue
             if session.over or session.registered_at is None:
                 continue  # one that is joining will claim for itself
@@ -188,7 +188,7 @@ class Claims:
         )
 
 
-def _principal(session: Session) -> str:
+def principal(session: Session) -> str:
     """What a session has proven, as text: only a connection that has proven the same replaces it."""
     proof = session.proof
     return "" if proof is None else encode([proof.user_id, proof.role, proof.tenant]).decode()

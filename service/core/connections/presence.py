@@ -140,9 +140,11 @@ class Presence:
         cluster_messages: ClusterMessages,
         *,
         wall: Wall,
+        on_kicked: Callable[[Session], None],
     ) -> None:
         self._hub = hub
         self._wall = wall
+        self._on_kicked = on_kicked
         self._sessions = sessions
         self._dispatcher = dispatcher
         self._cluster_messages = cluster_messages
@@ -250,6 +252,7 @@ class Presence:
     def _kick(self, client_id: str) -> int:
         sessions = [s for s in self._hub.find(Target("client_id", client_id)) if not s.over]
         for session in sessions:
+            self._on_kicked(session)
             session.close(CloseCode.KICKED, KICKED)
         return len(sessions)
 

@@ -31,6 +31,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from math import ceil
 from typing import Final, Literal, NamedTuple, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
@@ -38,12 +39,13 @@ from portico.wire.messages import Event, Identity, stream_of, targets_of
 
 from ..cluster.backplane import Joined, Resume
 from ..cluster.cluster_messages import ClusterMessages
-from ..ports import Wall
+from ..ports import Monotonic, Wall
 from ..reply import Reply
 from .authentication import same_principal
-from .claims import REPLACED, Claims
+from .claims import REPLACED, Claims, principal
 from .held import Held, HeldMessage, Replay
 from .hub import Hub
+from .returns import Returns, client_of
 from .session import Session, State
 from .unknown_positions import UnknownPositions
 
@@ -192,9 +194,11 @@ class Registration:
         observer: RegistrationObserver,
         *,
         rules: RegistrationRules,
+        now: Monotonic,
         wall: Wall,
     ) -> None:
         self._hub = hub
+        self.returns: Final = Returns(now=now)
         self._backplane = cluster_messages.backplane
         self._greetings = greetings
         self._positions = positions
@@ -292,6 +296,9 @@ class Registration:
     # May it?
 
     def _refusal(self, session: Session, identity: Identity, duplicates: DuplicatePolicy) -> Refusal | None:
+        wait = self.returns.wait(client_of(identity, session.handler.name, principal(session)))
+        if wait and not (session in self._hub and session.identity == identity):
+            return self._too_often(wait)
         if duplicates != "allow":
             for other in self._hub.same_client(identity):
                 if other is session or other.over or not other.unique or other.handler is not session.handler:
@@ -306,6 +313,12 @@ class Registration:
         if self.claims.is_full_here(session, identity.user_id):
             return self._too_many()
         return None
+
+    def _too_often(self, wait: float) -> Refusal:
+        self.returns.refused += 1
+        again = f"try again in {ceil(wait)} s"
+        message = f"This client was replaced or kicked too often; is there another of this client_id? Else {again}."
+        return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER, f"replaced or kicked too often; {again}")
 
     def _too_many(self) -> Refusal:
         self.claims.refused += 1
@@ -323,8 +336,13 @@ class Registration:
 
     def on_replaced(self, session: Session) -> None:
         """A newer connection of this client is here, or at another node."""
+        self.on_put_out(session)
         self.forget(session)
         session.close(CloseCode.REPLACED, REPLACED)
+
+    def on_put_out(self, session: Session) -> None:
+        """It is about to be closed, since it was replaced or kicked."""
+        self.returns.on_put_out(client_of(session.identity, session.handler.name, principal(session)))
 
     # Join, check
 
