@@ -223,3 +223,24 @@ def test_every_answer_says_that_it_is_what_its_type_says(url: str, request_head:
             answer += piece
     head = answer.partition(b"\r\n\r\n")[0].lower()
     assert head.count(b"\r\nx-content-type-options: nosniff") == 1, answer[:300]
+
+
+@pytest.mark.parametrize("form", ["handshake", "connect"])
+@pytest.mark.parametrize("is_production", [True, False])
+def test_a_worker_may_send_much_once_it_has_shown_its_secret(form: str, is_production: bool) -> None:
+    at = stage(production=is_production, handshake_key=HANDSHAKE, max_message_size=1000, max_worker_message_size=5000)
+    worker, peer = at.connect("/worker")
+    assert peer.message_size is None  # it stays as the admission had it
+    data = {"handshake_key": HANDSHAKE} if form == "handshake" else {"role": "worker", "token": HANDSHAKE}
+    if not is_production:
+        # In development it may be a worker without; large messages are for those who have shown it all the same.
+        at.say(worker, {"type": "connect", "data": {"role": "worker"}})
+        assert peer.message_size is None
+    at.say(worker, {"type": form, "data": data})
+    assert (peer.message_size, peer.closes) == (5000, [])
+
+
+def test_where_there_is_no_secret_none_is_missed() -> None:
+    at = stage(max_message_size=1000, max_worker_message_size=5000)
+    _, peer = at.connect("/worker")
+    assert peer.message_size == 5000

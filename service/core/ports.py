@@ -169,6 +169,9 @@ Resolver = Callable[[str, Mapping[str, str], str], Origin]
 """(address of the socket's peer, headers by lower-case name, scheme of the socket) → where the request comes from."""
 
 
+MESSAGE_SECONDS: Final = 120.0
+"""How long a message that has begun may take to be whole, in seconds; looked at with every ping."""
+
 NOSNIFF: Final = ("x-content-type-options", "nosniff")
 """On every answer: a browser takes it for what its content-type says, and for nothing else."""
 

@@ -143,6 +143,8 @@ class AsgiTransport:
         connection = AsgiConnection(send, extension, origin.address, self._pressure, allowance, self._counts, self._log)
         connection.port = peer_port(scope.get("client"), origin.address)
         connection.allow_message_size(decision.max_message_size)
+        if "count" in extension:
+            extension["count"](connection.count)
         await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
         await self._serve(connection, decision, receive)
 

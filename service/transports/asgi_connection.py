@@ -150,6 +150,11 @@ class AsgiConnection:
 
     # ---- the transport's side
 
+    def count(self, size: int) -> None:
+        """A frame came that is no whole message; where the server below shows them. Closes one that sends too many."""
+        if self.closing is None and self.allowance is not None and not self.allowance.take(size, trio.current_time()):
+            self.close(CloseCode.RATE_LIMITED, CloseCode.RATE_LIMITED.meaning)
+
     def oversized_head(self) -> bytes | None:
         """How a message began for whose size the server below has closed; None if there was none, or it can't say."""
         return self._ask_head() if self._ask_head is not None else None

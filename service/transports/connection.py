@@ -44,6 +44,8 @@ class Host(Writers, HttpHost, Protocol):
 
     gate: Gate
     pong_timeout: float
+    message_timeout: float
+    unfinished: dict["Connection", tuple[object, float]]
     compression: bool
     metered: bool
     max_messages_per_second: float
@@ -226,6 +228,10 @@ class Connection(Outbound):
 
     def _keep_alive(self, now: float) -> None:
         reactor = self.reactor
+        if self._holds_too_long(now):
+            self.counts.mute_closed += 1
+            self.close_first(CloseCode.SILENT, "a message was not finished in time")
+            return
         before, self._pinged = self._pinged, self.traffic() or _UNKNOWN
         if before is None:
             self.put(_PING)
@@ -236,6 +242,19 @@ class Connection(Outbound):
             return
         self.counts.mute_closed += 1
         self.close_first(CloseCode.SILENT, "no pong came in time")
+
+    def _holds_too_long(self, now: float) -> bool:
+        """Whether a message that began long ago is not whole yet. Bytes that flow are life, but not for ever."""
+        seen = self.reactor.unfinished
+        holds = self.unfinished
+        if holds is None:
+            seen.pop(self, None)
+            return False
+        before = seen.get(self)
+        if before is None or before[0] is not holds:
+            seen[self] = (holds, now)
+            return False
+        return now - before[1] > self.reactor.message_timeout
 
     def pong(self) -> None:
         """A pong came: whichever ping it answers, the peer is there."""

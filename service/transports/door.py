@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import Final, Literal, Protocol
 
 from portico.wire.safe_text import safe_text
-from service.core.ports import AcceptedConnections, TransportCounts, Unlimited
+from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, TransportCounts, Unlimited
 
 Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
 
 EXTENSION: Final = "portico.websocket"
 """In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit);
+`count(call)` has `call(size)` called for each frame that is no whole message: control frames, fragments but the last;
 `taken()` gives how many bytes the peer has taken, and `oversized()` how a message began that was over the limit; both
 None where that isn't known, or wasn't so."""
 
@@ -43,6 +44,7 @@ class Door:
     sees that byte and not a reset.
     `ping_interval`: the longest time between a pong and the next ping, 80 % of it the shortest (0: no pings);
     `pong_timeout`: how long their answer may take.
+    `message_timeout`: how long a message that has begun may take to be whole; looked at with the pings.
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     `h2c`: speak HTTP/2 in cleartext, to those who begin with it or ask to upgrade.
@@ -60,6 +62,7 @@ class Door:
     linger: float = 1.0
     ping_interval: float = 25.0
     pong_timeout: float = 10.0
+    message_timeout: float = MESSAGE_SECONDS
     max_head: int = 8192
     compression: bool = False
     h2c: bool = False

@@ -124,6 +124,8 @@ class DoorWebsocket(WSStream):
         self._parts: list[bytes] = []
         self._text = False
         self._ponged = trio.Event()
+        self._count: Callable[[int], object] = _uncounted
+        self._begun_at: float | None = None  # when what is not whole yet began
         self._disconnect_told = False
         self._puts: set[trio.CancelScope] = set()
         self._app_returned = trio.Event()
@@ -185,10 +187,16 @@ class DoorWebsocket(WSStream):
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame):
                 continue  # only a Frame ever comes once a connection is open
+            if frame.opcode in CTRL_OPCODES or not frame.fin:
+                self._count(len(frame.data) if frame.opcode in CTRL_OPCODES else 0)
             if frame.opcode is Opcode.PONG:
                 self._ponged.set()
             elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) and not await self._message(frame):
                 break
+        if not (self._parts or self._protocol.reader.buffer):
+            self._begun_at = None
+        elif self._begun_at is None:
+            self._begun_at = trio.current_time()
         error = self._protocol.parser_exc
         if error is not None and not isinstance(error, PayloadTooBig):
             self._door.counts.protocol_errors += 1
@@ -230,6 +238,7 @@ class DoorWebsocket(WSStream):
             return True
         if not frame.fin:
             return True
+        self._begun_at = None
         payload = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         event: dict[str, Any] = {"type": "websocket.receive", "bytes": None, "text": None}
@@ -331,6 +340,7 @@ class DoorWebsocket(WSStream):
         scope["extensions"][EXTENSION] = {
             "limit": self._limit,
             "taken": self._taken,
+            "count": self._count_with,
             "oversized": self._oversized,
             "traffic": self._traffic,
         }
@@ -338,6 +348,9 @@ class DoorWebsocket(WSStream):
 
     def _limit(self, size: int) -> None:
         self._protocol.max_message_size = size or None
+
+    def _count_with(self, call: Callable[[int], object]) -> None:
+        self._count = call
 
     def _taken(self) -> int | None:
         seen = self._traffic()
@@ -363,14 +376,24 @@ class DoorWebsocket(WSStream):
                 await self._over.wait()
             if self.closed or self._protocol.state is not State.OPEN:
                 return
+            if self._holds_too_long():
+                await self._give_up("a message was not finished in time")
+                return
             number += 1
             self._ponged = trio.Event()
             self._protocol.send_ping(b"%d" % number)
             await self._flush()
             if not await self._is_there() and not self.closed:
-                self._door.counts.mute_closed += 1
-                await self._close(CloseCode.SILENT, "no pong came in time")
-                await self.send(StreamClosed(stream_id=self.stream_id))
+                await self._give_up("no pong came in time")
+
+    async def _give_up(self, why: str) -> None:
+        self._door.counts.mute_closed += 1
+        await self._close(CloseCode.SILENT, why)
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    def _holds_too_long(self) -> bool:
+        """Whether a message that began long ago is not whole yet. Bytes that flow are life, but not for ever."""
+        return self._begun_at is not None and trio.current_time() - self._begun_at > self._door.message_timeout
 
     async def _is_there(self) -> bool:
         """Whether a pong came in time, or the connection has ended. Bytes that flow meanwhile give it more time: see
@@ -383,9 +406,13 @@ class DoorWebsocket(WSStream):
             now = self._traffic()
             if self.closed:
                 return True
-            if not shows_life(before, now):
+            if not shows_life(before, now) or self._holds_too_long():
                 return False
             before = now
+
+
+def _uncounted(_: int) -> None:
+    """Where nobody counts."""
 
 
 def _unknown() -> None:

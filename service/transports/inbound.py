@@ -167,6 +167,13 @@ class Inbound:
 
     # What it is given.
 
+    @property
+    def unfinished(self) -> object:
+        """What there is of a message that is not whole yet, the same object until it is; None where there is none."""
+        if self._assembly is not None:
+            return self._assembly
+        return self._inbox or None
+
     def wanted(self) -> int:
         """How many bytes are worth reading at once: few, for the others' sake, but within a big frame."""
         missing = self._need - len(self._inbox)

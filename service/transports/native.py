@@ -24,7 +24,7 @@ import trio
 
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
+from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
 
 from .acceptor import Acceptor
 from .connection import Connection
@@ -81,6 +81,7 @@ class Reactor:
         handshake_timeout: float,
         ping_interval: float,
         pong_timeout: float,
+        message_timeout: float = MESSAGE_SECONDS,
         max_messages_per_second: float = 0,
         max_bytes_per_second: float = 0,
         compression: bool = False,
@@ -111,6 +112,7 @@ class Reactor:
         self.handshake_timeout = handshake_timeout
         self.ping_interval = ping_interval
         self.pong_timeout = pong_timeout
+        self.message_timeout = message_timeout
         self.max_messages_per_second = max_messages_per_second
         self.max_bytes_per_second = max_bytes_per_second
         self.compression = compression
@@ -120,6 +122,7 @@ class Reactor:
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.
         self.now = 0.0
         self.wheel: DeadlineWheel[Connection] = DeadlineWheel(TICK)
+        self.unfinished: dict[Connection, tuple[object, float]] = {}
         self.poller: Poller
         self._make_poller = make_poller
         # The task waits, or is about to: whoever gives it work has to wake it.
@@ -267,6 +270,7 @@ class Reactor:
         """It is gone. Its descriptor is closed only after the batch, in which its number may still occur."""
         fd = connection.fd
         del self._connections[fd]
+        self.unfinished.pop(connection, None)
         self.wheel.discard(connection)
         try:
             self.poller.unregister(fd)

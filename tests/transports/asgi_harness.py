@@ -108,6 +108,7 @@ class AsgiHarness:
             handshake_timeout=options.handshake_timeout,
             ping_interval=options.ping_interval,
             pong_timeout=options.pong_timeout,
+            message_timeout=options.message_timeout,
             compression=options.compression,
         )
         rate = options.max_messages_per_second
@@ -145,6 +146,7 @@ class DoorHarness:
             compression=options.compression,
             ping_interval=options.ping_interval,
             pong_timeout=options.pong_timeout,
+            message_timeout=options.message_timeout,
             max_messages_per_second=options.max_messages_per_second,
         )
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)

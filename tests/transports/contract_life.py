@@ -1,14 +1,16 @@
 """The transport contract: bytes that flow are life; who is silent is gone."""
 
+import pytest
 import trio
 
 from portico.wire.frame import Frame
 
-from .harness import Harness, Options, send_what_is_taken
-from .raw import TEXT, RawClient, frame
+from .harness import Harness, Options, send_what_is_taken, still_serves
+from .raw import CONT, TEXT, RawClient, frame
 from .script import Counts, ScriptGate, Silent
 
 PATIENT = Options(ping_interval=0.2, pong_timeout=0.4)
+HASTY = Options(ping_interval=0.2, pong_timeout=0.4, message_timeout=0.5)
 
 
 class LifeContract:
@@ -57,6 +59,22 @@ class LifeContract:
                 await trio.sleep(0.025)
             assert recorder.closings == []
         assert counts.mute_closed == 0
+
+    @pytest.mark.parametrize("fragments", [False, True])
+    async def test_a_message_that_is_never_whole_is_given_up(
+        self, harness: Harness, gate: ScriptGate, counts: Counts, fragments: bool
+    ) -> None:
+        begun = frame(TEXT, b"x", fin=False) if fragments else frame(TEXT, b"x" * 200_000)[:1000]
+        piece = frame(CONT, b"x", fin=False) if fragments else b"x"
+        async with harness.serve(gate, counts, HASTY) as address, await RawClient.open(address) as sender:
+            recorder = await gate.recorder()
+            await sender.send(begun)
+            with trio.fail_after(60):
+                while not recorder.closings:  # bytes flow, and every ping would be answered
+                    await send_what_is_taken(sender, piece)
+                    await trio.sleep(0.02)
+            assert (await recorder.ending())[0] == 4000
+            await still_serves(address)
 
     async def test_one_that_stops_amid_a_message_is_closed(
         self, harness: Harness, gate: ScriptGate, counts: Counts

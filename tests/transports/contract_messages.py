@@ -208,6 +208,24 @@ class MessageContract:
             assert await lifted.message() == "still here"
 
     @pytest.mark.parametrize(
+        "flood",
+        [
+            pytest.param(frame(PONG, b"x") * 1000, id="pongs"),
+            pytest.param(frame(PING) * 1000, id="pings"),
+            pytest.param(frame(TEXT, b"", fin=False) + frame(CONT, b"", fin=False) * 1000, id="fragments"),
+        ],
+    )
+    async def test_what_is_no_whole_message_counts_too(
+        self, harness: Harness, gate: ScriptGate, counts: Counts, flood: bytes
+    ) -> None:
+        async with (
+            harness.serve(gate, counts, Options(max_messages_per_second=10)) as address,
+            await RawClient.open(address) as client,
+        ):
+            await send_what_is_taken(client, flood)
+            assert (await client.closed())[0] == 4029
+
+    @pytest.mark.parametrize(
         "frames",
         [
             pytest.param(frame(TEXT, b"\xc3\x28"), id="whole"),

@@ -36,6 +36,7 @@ class Options:
     slow_seconds: float = 5.0
     ping_interval: float = 25.0
     pong_timeout: float = 10.0
+    message_timeout: float = 120.0
 
 
 def pressure_of(options: Options) -> Pressure:

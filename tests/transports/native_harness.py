@@ -36,6 +36,7 @@ class NativeHarness:
         settings = {
             "ping_interval": options.ping_interval,
             "pong_timeout": options.pong_timeout,
+            "message_timeout": options.message_timeout,
             "max_messages_per_second": rate,
         } | settings
         return Reactor(

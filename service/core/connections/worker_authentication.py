@@ -76,6 +76,10 @@ class WorkerAuthentication:
         shown = key if key is not None and key.may("worker") else self._api_keys.find(token)
         return (shown is not None and shown.may("worker")) or self._is_handshake_key(token)
 
+    def trusts(self, token: str | None, key: ApiKey | None) -> bool:
+        """Whether its large messages are taken: it has shown a secret, or none is configured that it could show."""
+        return self.proven(token, key) or not (self._handshake_key or self._api_keys.configured)
+
     def _is_handshake_key(self, given: str | None) -> bool:
         if self._handshake_key is None:
             return False

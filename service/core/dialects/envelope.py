@@ -148,7 +148,8 @@ class EnvelopeHandler:
             self._unproven.add(session)
             self._deadlines.expect(session, self._rules.registration_timeout)
         else:
-            session.peer.allow_message_size(self._rules.worker_message_size)
+            if proof is not None or self._gate(session).trusts(None, session.key):
+                session.peer.allow_message_size(self._rules.worker_message_size)
             if proof is not None or self._gate(session).proven(None, session.key):
                 session.peer.lift_rate_limit()
             self._arriving.add(session)
@@ -345,7 +346,8 @@ class EnvelopeHandler:
         self._arriving.discard(session)
         self._refused.discard(session)
         self._deadlines.expect(session, None)
-        session.peer.allow_message_size(self._rules.worker_message_size)
+        if session.proof is not None or self._gate(session).trusts(token, session.key):
+            session.peer.allow_message_size(self._rules.worker_message_size)
         if session.proof is not None or self._gate(session).proven(token, session.key):
             if token is not None and session.proof is None:
                 self._authentication.refusals.on_proven(session.address, token)
