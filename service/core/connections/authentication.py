@@ -278,8 +278,8 @@ class Authentication:
         proof = session.proof
         if session.key is not None and session.key.may("clients:read"):
             return True
-        if proof is not None and proof.role == "admin":
-            return True
+        if proof is not None and proof.role == "admin" and proof.tenant is None:
+            return True  # a tenant's own admin would see the clients of all others
         if proof is not None or self.rules.production or self.rules.mode == "required":
             return False
         # Whatever page a developer opens may connect.

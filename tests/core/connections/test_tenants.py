@@ -1,0 +1,65 @@
+"""What one user or tenant gets of another's: nothing, in every dialect, and not a word on whether it is there."""
+
+from typing import Any
+
+import pytest
+
+from portico.wire.messages import Event, Target
+from tests.core.connections.test_authentication import at, register
+from tests.fakes import Stage, publish, start_login
+
+
+def clients_told(made: Stage, session: Any) -> list[str]:
+    (answer,) = made.ask(session, {"type": "request", "msg_id": "m", "data": {"action": "get_client_info"}})
+    return [client["client_id"] for client in answer["data"]["result"]["clients"]]
+
+
+@pytest.mark.parametrize("role", ["client", "admin"])
+def test_another_tenants_clients_are_not_told(role: str) -> None:
+    made, tokens = at("required", production=True)
+    theirs = tokens.make("theirs", "bob", tenant="other")
+    session, _ = made.connect("/")
+    made.ask(session, register(theirs, user_id="bob", client_id="bobs-device"))
+    mine = tokens.make("mine", "ann", role=role, tenant="mine")
+    session, _ = made.connect("/")
+    made.ask(session, {"type": "connect", "data": {"client_id": "mine", "user_id": "ann", "token": mine}})
+    assert clients_told(made, session) == ["mine"]
+    # The operator's own admin is of no tenant.
+    operator = tokens.make("operator", role="admin")
+    session, _ = made.connect("/")
+    made.ask(session, {"type": "connect", "data": {"client_id": "op", "token": operator}})
+    assert "bobs-device" in clients_told(made, session)
+
+
+def test_anothers_history_is_not_resumed() -> None:
+    made, tokens = at("required", production=True)
+    ann = tokens.make("ann")
+    session, peer = made.connect("/")
+    (answer,) = made.ask(session, register(ann, user_id="ann"))
+    epoch = answer["resume"]["epoch"]
+    session.closed(1006, "")
+    for number in range(3):
+        publish(made, Target("user_id", "ann"), Event(f"secret-{number}"), durable=True)
+    start_login(made, "ann")
+    bob = tokens.make("bob", "bob")
+    session, peer = made.connect("/")
+    resume = {"epoch": epoch, "offsets": {"user:ann": 0}}
+    told = made.ask(session, register(bob, client_id="bobs", user_id="bob", resume=resume))
+    made.pass_time(1)
+    assert [message["type"] for message in [*told, *peer.take()]] == ["registration_success"]
+    assert "user:ann" not in told[0]["resume"]["offsets"]
+
+
+def test_a_refusal_says_the_same_of_a_user_that_is_there_and_of_one_that_is_not() -> None:
+    made, tokens = at("required", production=True)
+    session, _ = made.connect("/")
+    made.ask(session, register(tokens.make("ann"), user_id="ann", client_id="hers"))
+    start_login(made, "ann")
+    bob = tokens.make("bob", "bob")
+    answers = []
+    for user in ("ann", "nobody"):
+        for shown in (bob, "a.bad.c", None):
+            stranger, peer = made.connect("/")
+            (told,) = made.ask(stranger, register(shown, client_id="x", user_id=user))
+            answers.append((told | {"user_id": None}, peer.closes))
+    assert answers[:3] == answers[3:]
