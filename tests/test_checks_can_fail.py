@@ -120,7 +120,7 @@ FAULTS = [
         "`worker_serve` in",
     ),
     Fault(DEPLOY + "test_the_procfile", "Procfile.split", "third: sleep 1", "third"),
-    Fault(DEPLOY + "test_the_units", "docs/how-to/deploy-split.md", "[Install]\nNosuch", "Nosuch", "[Install]"),
+    Fault(DEPLOY + "test_the_units", "systemd/portico.service", "[Install]\nNosuch", "Nosuch", "[Install]"),
     Fault(DEPLOY + "test_the_dockerfile", "Dockerfile", "FROM python:latest\nENV A=1 #", "stated version", "FROM"),
     Fault(
         DEPLOY + "test_the_compose_files_are_of_the_published_schema",
