@@ -10,19 +10,16 @@ The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
                                    ├── a task for each connection that the reactor has handed over to Hypercorn
                                    └── background tasks, restarted when they fail: ticker, cleanup
 
-Only this module and the entry points see the whole settings object.
+What depends on settings alone is made by `service/assembly.py`; `service/serving.py` runs a node as `portico serve`.
 """
 
-import errno
-import os
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,25 +28,22 @@ import structlog
 import trio
 from quart_trio import QuartTrio
 
-from portico.version import VERSION
+from service import assembly
+from service.assembly import StartError
 from service.audit import AuditLog, every_line
 from service.background import Background
-from service.backplane.deployment import Alone, Deployment, EventRules, EventsOfDeployment, OverRedis
+from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
-from service.banner import banner, how_it_was_called
 from service.collector import settle_collector
-from service.core.api_keys import ApiKey, is_line, parse_line
 from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.connections.session import Session
 from service.core.counters import Metric
-from service.core.gateway import Gateway, Rules
-from service.core.hosts import host_of
+from service.core.gateway import Gateway
 from service.core.ports import Gate, HttpAnswer, HttpHead
 from service.core.quota_gate import QuotaGate
-from service.core.quotas import Quota, Quotas
 from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
@@ -59,36 +53,21 @@ from service.http.app import create_http
 from service.http.forms import AdviceView
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
-from service.log_writer import LogWriter, say, writer_for
+from service.log_writer import say, writer_for
 from service.observe import LogJournal, event_of, make_log, said
-from service.outgoing.network import public_and
-from service.outgoing.post import Poster
 from service.roles import HttpOnly
 from service.settings import Settings
-from service.settings.certificates import certificate_problems
 from service.settings.fingerprint import fingerprints
 from service.sizing import Advice, Sizing
-from service.supervision.link import Supervised
-from service.tokens.api_key_file import ApiKeyFile
-from service.tokens.connect_hook import ConnectHook
-from service.tokens.key_store import KeyLog, KeyStore, TokenRules
-from service.tokens.keys import BadKey
 from service.transports import asgi, front_door
-from service.transports.door import Door, Log
+from service.transports.door import Door
 from service.transports.handed_over import HandedOver
-from service.transports.http_server import serve_http
-from service.transports.listener import open_listeners, why_it_cannot_listen
 from service.transports.native import Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
-from service.transports.server_certificates import Certificates, TlsFiles
 from service.vitals import Vitals
-from service.webhooks.courier import CONCURRENT, MAX_ANSWER, Courier
 
 TICK: Final = 0.1
-LATECOMERS: Final = 0.5
-"""Seconds that who was accepted just before a successor took over has for its handshake."""
-
 
 LAST_EVENTS: Final = 5.0
 """Seconds that events have at the end to be delivered, where they are in memory only."""
@@ -115,10 +94,6 @@ class _NodeJournal(LogJournal):
         super().on_closed(session, code, reason, seconds)
 
 
-class StartError(Exception):
-    """The gateway cannot start; the text is a sentence for the operator."""
-
-
 class Node:
     """One gateway process: the core, its transports, its HTTP, its background tasks.
 
@@ -130,7 +105,7 @@ class Node:
         self._log_writer = writer_for(sys.stderr)
         self._name: Callable[[], str] = lambda: settings.name
         self.log = make_log(settings.log_format, settings.log_level, writer=self._log_writer, node=self.node_name)
-        self._audit_file = _audit_file(settings)
+        self._audit_file = assembly.audit_file(settings)
         self.audit = self._audit_log()
         self.state = "starting"
         self._several = False  # shares its ports with other processes
@@ -146,12 +121,12 @@ class Node:
         self._bound = False
         self.deployment = self._deployment()
         self._name = lambda: self.deployment.backplane.node
-        self.keys = _key_store(settings, self.log)
-        self.connect_hook = _connect_hook(settings, self.log)
-        self.certificates = _certificates(settings, self._note)
+        self.keys = assembly.key_store(settings, self.log)
+        self.connect_hook = assembly.connect_hook(settings, self.log)
+        self.certificates = assembly.certificates(settings, self._note)
         journal = _NodeJournal(self.log, self.deployment)
         self.gateway = Gateway(
-            _rules(settings),
+            assembly.rules(settings),
             now=time.monotonic,
             wall=time.time,
             defer=lambda call: self.reactor.defer(call),
@@ -164,12 +139,12 @@ class Node:
             connect_hook=self.connect_hook,
             event_log=self.deployment.events,
         )
-        self.courier = _courier(settings, self.deployment.events, self.log)
+        self.courier = assembly.courier(settings, self.deployment.events, self.log)
         if self.courier is not None:
             self.gateway.counters.others.append(self.courier.metrics)
         if self.deployment.events is not None:
             self.gateway.counters.others.append(self._event_metrics)
-        self.key_file = _api_key_file(settings, self.gateway, self.log)
+        self.key_file = assembly.api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
         self.gateway.counters.others.append(self.deployment.metrics)
@@ -187,7 +162,7 @@ class Node:
         self.places = Places(
             environment=settings.environment,
             hostname=hostname,
-            local_ip=_local_ip(),
+            local_ip=assembly.local_ip(),
             http_port=settings.port,
             websocket_port=settings.websocket_port,
             public_url=settings.public_websocket_url,
@@ -197,7 +172,7 @@ class Node:
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate: Gate = HttpOnly() if settings.api_type == "http" else self.gateway
-        self.quotas = _quotas(settings)
+        self.quotas = assembly.quotas(settings)
         if self.quotas is not None:
             journal.quota_gate = quota_gate = QuotaGate(self.gateway, self.quotas)
             self.settling = QuotaSettling(self.quotas, self.deployment.settle_quotas, quota_gate.turn_away, self.log)
@@ -287,7 +262,7 @@ class Node:
                 node=settings.name,
                 length=settings.history_length,
                 ttl=settings.history_ttl,
-                events=_event_rules(settings, self._present),
+                events=assembly.event_rules(settings, self._present),
             )
         try:
             return OverRedis(
@@ -301,7 +276,7 @@ class Node:
                 publish=self._publish,
                 present=lambda: self.gateway.hub,
                 log=self.log,
-                events=_event_rules(settings, self._present),
+                events=assembly.event_rules(settings, self._present),
             )
         except ValueError as error:
             raise StartError(str(error)) from None
@@ -405,16 +380,16 @@ class Node:
             self.places.websocket_port = None
             return
         if settings.redirect_port is not None:
-            self._redirect_sockets = await _listen(
+            self._redirect_sockets = await assembly.listen(
                 settings.host, settings.redirect_port, "PORTICO_REDIRECT_PORT", reuse_port
             )
         if settings.websocket_port is not None:
-            self._websocket_sockets = await _listen(
+            self._websocket_sockets = await assembly.listen(
                 settings.host, settings.websocket_port, "WEBSOCKET_PORT", reuse_port
             )
             self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
         if settings.worker_port is not None:
-            self._worker_sockets = await _listen(settings.host, settings.worker_port, "WORKER_PORT", reuse_port)
+            self._worker_sockets = await assembly.listen(settings.host, settings.worker_port, "WORKER_PORT", reuse_port)
 
     def take(self, sockets: Mapping[str, list[socket.socket]]) -> None:
         """`bind`, where a supervisor has bound them."""
@@ -659,320 +634,3 @@ def create_app(settings: Settings) -> QuartTrio:
     node = Node(settings)
     front_door.install_drain(node.app, node.door, node.drain, prepare=node.prepare)
     return node.app
-
-
-def serve(settings: Settings, supervised: Supervised | None = None) -> int:
-    """`portico serve`: run a node until SIGINT or SIGTERM; a second signal stops it at once. Returns the exit code.
-
-    `supervised`: the link to the supervisor, where it is one process of several.
-    """
-    try:
-        node = Node(settings)
-        return trio.run(_serve, node, supervised)
-    except StartError as error:
-        say(sys.stderr, f"portico: {error}\n")
-        if supervised is not None:
-            supervised.say("failed", str(error))
-        return 2
-
-
-async def _serve(node: Node, supervised: Supervised | None) -> int:
-    settings = node.settings
-    node.will_speak_tls()
-    if supervised is None:
-        await node.bind()
-        sockets = await _listen(settings.host, settings.port, "PORT")
-    else:
-        node.take(supervised.sockets)
-        sockets = supervised.sockets["http"]
-    node.places.http_port = sockets[0].getsockname()[1]
-    # The reactor accepts by itself, and hands over what it can't serve.
-    node.accept_http_from(sockets)
-    node.own_process()
-    shutdown = trio.Event()
-    ending = False
-    code = 0
-
-    async def heed_signals() -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            heard = 0
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    if node.certificates is not None:
-                        node.certificates.reload("SIGHUP")
-                        continue
-                    node.log.warning("SIGHUP does nothing to one process", remedy="restart it, or run several workers")
-                    continue
-                heard += 1
-                if heard == 1:
-                    nursery.start_soon(end)
-                else:
-                    stop()
-                    return
-
-    def stop() -> None:
-        nonlocal code
-        node.log.warning("stopping at once")
-        code = 1
-        nursery.cancel_scope.cancel()
-
-    async def obey(supervised: Supervised) -> None:
-        async for order in supervised.orders():
-            if order == "stop":
-                stop()
-            elif order == "drain":
-                nursery.start_soon(end)
-            else:
-                nursery.start_soon(hand_over)
-
-    async def hand_over() -> None:
-        node.reactor.stop_accepting(leave=True)
-        await trio.sleep(LATECOMERS)
-        await end()
-
-    async def end() -> None:
-        nonlocal ending
-        if ending:
-            return
-        ending = True
-        code_if_broken = 1 if node.state == "broken" else 0
-        await node.drain()
-        nonlocal code
-        code = code_if_broken
-        shutdown.set()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(heed_signals)
-
-        async def serve_until_shutdown(task_status: trio.TaskStatus[list[tuple[str, int]]]) -> None:
-            await serve_http(node.app, door=node.door, shutdown=shutdown, sockets=[], task_status=task_status)
-            nursery.cancel_scope.cancel()
-
-        await nursery.start(serve_until_shutdown)
-        if supervised is not None:
-            supervised.say("started")
-            nursery.start_soon(obey, supervised)
-            nursery.start_soon(_tell_when_ready, node, supervised)
-        if supervised is None and settings.log_format == "console":
-            say(
-                sys.stdout,
-                banner(
-                    environment=settings.environment,
-                    api_type=settings.api_type,
-                    host=settings.host,
-                    http_port=node.places.http_port,
-                    tls=node.certificates is not None,
-                    ports=node.ports(),
-                    command=how_it_was_called(),
-                ),
-            )
-        else:
-            node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
-    return code
-
-
-async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
-    while node.unready() is not None:  # noqa: ASYNC110 — readiness is a question, not an event
-        await trio.sleep(TICK)
-    supervised.say("ready")
-
-
-def _quotas(settings: Settings) -> Quotas | None:
-    if not settings.quotas:
-        return None
-    return Quotas((Quota(*quota) for quota in settings.quotas), time.monotonic)
-
-
-def _certificates(settings: Settings, log: Log) -> Certificates | None:
-    """What TLS is spoken with, or None where the ports speak plain HTTP."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-    return Certificates(files, lambda: certificate_problems(*files), log)
-
-
-def _audit_file(settings: Settings) -> LogWriter | None:
-    """What writes to the file of the audit log; None where there is none. Raises StartError."""
-    if settings.audit_log in ("off", "stderr"):
-        return None
-    try:
-        return LogWriter(os.open(settings.audit_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    except OSError as error:
-        raise StartError(f"PORTICO_AUDIT_LOG: the file cannot be written to ({error.strerror}).") from None
-
-
-def _key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:
-    """Where tokens are checked, or None where nobody looks at them. Raises StartError."""
-    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url)
-    if settings.auth == "off" or all(source is None for source in sources):
-        return None
-    rules = TokenRules(
-        secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
-        key_file=None if settings.jwt_public_keys is None else Path(settings.jwt_public_keys),
-        jwks_url=settings.jwks_url,
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        leeway=settings.token_leeway,
-    )
-    try:
-        return KeyStore(rules, KeyLog(log), wall=time.time)
-    except BadKey as bad:
-        name = "PORTICO_JWT_SECRET" if str(bad).startswith("A shared secret") else "PORTICO_JWT_PUBLIC_KEYS"
-        raise StartError(f"{name}: {bad}") from None
-
-
-def _api_key_file(
-    settings: Settings, gateway: Gateway, log: structlog.typing.FilteringBoundLogger
-) -> ApiKeyFile | None:
-    """The file of API keys, read once; None where none is set. Raises StartError."""
-    if settings.api_keys_file is None:
-        return None
-    file = ApiKeyFile(Path(settings.api_keys_file), gateway.api_keys, KeyLog(log))
-    try:
-        file.load()
-    except BadKey as bad:
-        raise StartError(f"PORTICO_API_KEYS_FILE: {bad}") from None
-    return file
-
-
-def _api_keys(settings: Settings) -> tuple[ApiKey | str, ...]:
-    texts = (secret.get_secret_value() for secret in settings.api_keys)
-    return tuple(parse_line(text) if is_line(text) else text for text in texts)
-
-
-def _connect_hook(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> ConnectHook | None:
-    """Who is asked about connections, or None where nobody is."""
-    if settings.auth == "off" or settings.connect_url is None:
-        return None
-    return ConnectHook(
-        settings.connect_url,
-        headers=settings.connect_headers,
-        timeout=settings.connect_timeout,
-        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
-        wall=time.time,
-        log=log,
-    )
-
-
-def _event_rules(settings: Settings, present: Callable[[], Iterable[BackEndEvent]]) -> EventRules | None:
-    """How events for back ends are kept; None where nobody listens."""
-    outbox = settings.webhook_outbox if settings.webhook_url is not None else 0
-    if not outbox and not settings.event_stream:
-        return None
-    return EventRules(outbox, settings.event_stream, settings.offline_seconds, present)
-
-
-def _courier(
-    settings: Settings, events: EventsOfDeployment | None, log: structlog.typing.FilteringBoundLogger
-) -> Courier | None:
-    """Who delivers events, or None where nobody does."""
-    if settings.webhook_url is None or events is None:
-        return None
-    poster = Poster(
-        settings.webhook_url,
-        public_and(settings.webhook_networks),
-        limit=MAX_ANSWER,
-        connections=CONCURRENT,
-        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
-        agent=f"Portico/{VERSION}",
-    )
-    return Courier(
-        events, poster, timeout=settings.webhook_timeout, give_up=settings.webhook_give_up, wall=time.time, log=log
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    key = settings.websocket_handshake_key
-    return Rules(
-        production=settings.production,
-        handshake_key=None if key is None else key.get_secret_value(),
-        api_keys=_api_keys(settings),
-        more_api_keys=settings.api_keys_file is not None,
-        authentication=settings.auth,
-        open_requesters=settings.open_requesters,
-        open_users=settings.open_users,
-        open_metrics=settings.open_metrics,
-        page=settings.page,
-        hsts=settings.hsts,
-        allowed_origins=settings.allowed_origins,
-        allowed_hosts=_known_hosts(settings),
-        any_host_over_tls=settings.allowed_hosts is None,
-        registration_timeout=settings.registration_timeout,
-        heartbeat_interval=settings.ping_interval,
-        duplicates=settings.duplicate_client,
-        max_message_size=settings.max_message_size,
-        max_worker_message_size=settings.max_worker_message_size,
-        max_requester_message_size=settings.max_requester_message_size,
-        max_connections=settings.max_connections,
-        max_connections_per_address=settings.max_connections_per_address,
-        spare_loopback=all(
-            settings.origin(name) == "derived" for name in ("max_connections_per_address", "max_handshakes_per_second")
-        ),
-        max_connections_per_user=settings.max_connections_per_user,
-        max_handshakes_per_second=settings.max_handshakes_per_second,
-        worker_capacity=settings.worker_capacity,
-        worker_timeout=settings.worker_timeout,
-        max_request_timeout=settings.max_request_timeout,
-        queue_limit=settings.queue_limit,
-        queue_bytes=settings.queue_bytes,
-        max_attempts=settings.max_attempts,
-        strategy=settings.lb_strategy,
-        relayed=settings.relay_types,
-        announce_others=settings.announce_others,
-    )
-
-
-def _known_hosts(settings: Settings) -> Collection[str] | None:
-    """The names by which the gateway may be asked for: those that are set, or those that the other settings and the
-    machine have; None for any."""
-    if settings.allowed_hosts is not None or not settings.production:
-        return settings.allowed_hosts
-    urls = (settings.public_websocket_url, *(settings.allowed_origins or ()))
-    named = [host_of(url.partition("://")[2].partition("/")[0]) for url in urls if url]
-    machine = socket.gethostname().lower()
-    return [name for name in (*named, settings.host, settings.advertised_host, machine) if name and name != "*"]
-
-
-async def rehearse(settings: Settings) -> list[str]:
-    """Do what `serve` does up to taking the ports, and give them back. Returns warnings about ports that are in use.
-
-    The operator's extensions are imported and called, as at a start. Nothing is connected to. Raises StartError.
-    """
-    node = Node(settings)
-    node.will_speak_tls()
-    in_use = []
-    for setting, port in (
-        ("PORT", settings.port),
-        ("WEBSOCKET_PORT", settings.websocket_port),
-        ("WORKER_PORT", settings.worker_port),
-        ("PORTICO_REDIRECT_PORT", settings.redirect_port),
-    ):
-        if port is None:
-            continue
-        try:
-            sockets = await open_listeners(settings.host, port, listening=False)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise StartError(why_it_cannot_listen(error, settings.host, port, setting)) from error
-            in_use.append(f"{setting}={port} is in use just now, by this gateway or by another program.")
-        else:
-            for sock in sockets:
-                sock.close()
-    return in_use
-
-
-async def _listen(host: str, port: int, setting: str, reuse_port: bool = False) -> list[socket.socket]:
-    try:
-        return await open_listeners(host, port, reuse_port)
-    except OSError as error:
-        raise StartError(why_it_cannot_listen(error, host, port, setting)) from error
-
-
-def _local_ip() -> str:
-    """The address that this machine would use towards others. No packet is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address for documentation, RFC 5737
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"

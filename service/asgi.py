@@ -14,7 +14,8 @@ open_standard_streams()
 refuse_asyncio()
 
 with without_rich():
-    from service.app import StartError, create_app  # it imports Hypercorn, and asks no question first
+    from service.app import create_app  # it imports Hypercorn, and asks no question first
+    from service.assembly import StartError
 
 try:
     app = create_app(Settings.load())

@@ -29,7 +29,8 @@ def check() -> None:
 
 def _rehearse(settings: Settings) -> list[str]:
     """Start as far as can be without being noticed, and return what to warn of. Ends with exit code 2 if it fails."""
-    from service.app import StartError, rehearse  # after the settings: the gateway takes a moment to import
+    from service.assembly import StartError  # after the settings: the gateway takes a moment to import
+    from service.serving import rehearse
     from service.supervision.private_redis import find_redis_server
 
     redis: list[str] = []

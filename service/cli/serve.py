@@ -64,7 +64,7 @@ def serve(
     if settings.workers > 1:
         sys.exit(_supervise(settings, arguments))
     with without_rich():
-        from service.app import serve as run_gateway  # the other commands start faster without the gateway
+        from service.serving import serve as run_gateway  # the other commands start faster without the gateway
 
     sys.exit(run_gateway(settings))
 
@@ -100,7 +100,7 @@ def _serve_supervised(place: str, overrides: dict[str, str]) -> int:
         link.say("failed", *error.problems)
         fail(WRONG, *error.problems)
     with without_rich():
-        from service.app import serve as run_gateway
+        from service.serving import serve as run_gateway
 
     return run_gateway(settings, link)
 

@@ -44,7 +44,7 @@ def test_options_of_serve_override_and_a_typed_port_is_no_platform_s(
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("service.app.serve", record)
+    monkeypatch.setattr("service.serving.serve", record)
     result = CliRunner().invoke(main, ["serve", *options])
     assert result.exit_code == 0, result.output
     assert seen == [expected]

@@ -1,0 +1,209 @@
+"""Assembly: makes those parts of a node that depend on its settings and nothing else, or are refused for them.
+
+Each function takes the settings, and returns the part, or None where the settings want none. What cannot be made is a
+StartError whose sentence names the setting; it is what `portico serve` and `portico check` print.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import structlog
+
+from portico.version import VERSION
+from service.backplane.deployment import EventRules, EventsOfDeployment
+from service.core.api_keys import ApiKey, is_line, parse_line
+from service.core.back_end_events import BackEndEvent
+from service.core.gateway import Gateway, Rules
+from service.core.hosts import host_of
+from service.core.quotas import Quota, Quotas
+from service.log_writer import LogWriter
+from service.outgoing.network import public_and
+from service.outgoing.post import Poster
+from service.settings import Settings
+from service.settings.certificates import certificate_problems
+from service.tokens.api_key_file import ApiKeyFile
+from service.tokens.connect_hook import ConnectHook
+from service.tokens.key_store import KeyLog, KeyStore, TokenRules
+from service.tokens.keys import BadKey
+from service.transports.door import Log
+from service.transports.listener import open_listeners, why_it_cannot_listen
+from service.transports.server_certificates import Certificates, TlsFiles
+from service.webhooks.courier import CONCURRENT, MAX_ANSWER, Courier
+
+
+class StartError(Exception):
+    """The gateway cannot start; the text is a sentence for the operator."""
+
+
+def quotas(settings: Settings) -> Quotas | None:
+    if not settings.quotas:
+        return None
+    return Quotas((Quota(*quota) for quota in settings.quotas), time.monotonic)
+
+
+def certificates(settings: Settings, log: Log) -> Certificates | None:
+    """What TLS is spoken with, or None where the ports speak plain HTTP."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    return Certificates(files, lambda: certificate_problems(*files), log)
+
+
+def audit_file(settings: Settings) -> LogWriter | None:
+    """What writes to the file of the audit log; None where there is none. Raises StartError."""
+    if settings.audit_log in ("off", "stderr"):
+        return None
+    try:
+        return LogWriter(os.open(settings.audit_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    except OSError as error:
+        raise StartError(f"PORTICO_AUDIT_LOG: the file cannot be written to ({error.strerror}).") from None
+
+
+def key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> KeyStore | None:
+    """Where tokens are checked, or None where nobody looks at them. Raises StartError."""
+    sources = (settings.jwt_secret, settings.jwt_public_keys, settings.jwks_url)
+    if settings.auth == "off" or all(source is None for source in sources):
+        return None
+    rules = TokenRules(
+        secret=None if settings.jwt_secret is None else settings.jwt_secret.get_secret_value(),
+        key_file=None if settings.jwt_public_keys is None else Path(settings.jwt_public_keys),
+        jwks_url=settings.jwks_url,
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        leeway=settings.token_leeway,
+    )
+    try:
+        return KeyStore(rules, KeyLog(log), wall=time.time)
+    except BadKey as bad:
+        name = "PORTICO_JWT_SECRET" if str(bad).startswith("A shared secret") else "PORTICO_JWT_PUBLIC_KEYS"
+        raise StartError(f"{name}: {bad}") from None
+
+
+def api_key_file(settings: Settings, gateway: Gateway, log: structlog.typing.FilteringBoundLogger) -> ApiKeyFile | None:
+    """The file of API keys, read once; None where none is set. Raises StartError."""
+    if settings.api_keys_file is None:
+        return None
+    file = ApiKeyFile(Path(settings.api_keys_file), gateway.api_keys, KeyLog(log))
+    try:
+        file.load()
+    except BadKey as bad:
+        raise StartError(f"PORTICO_API_KEYS_FILE: {bad}") from None
+    return file
+
+
+def _api_keys(settings: Settings) -> tuple[ApiKey | str, ...]:
+    texts = (secret.get_secret_value() for secret in settings.api_keys)
+    return tuple(parse_line(text) if is_line(text) else text for text in texts)
+
+
+def connect_hook(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> ConnectHook | None:
+    """Who is asked about connections, or None where nobody is."""
+    if settings.auth == "off" or settings.connect_url is None:
+        return None
+    return ConnectHook(
+        settings.connect_url,
+        headers=settings.connect_headers,
+        timeout=settings.connect_timeout,
+        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
+        wall=time.time,
+        log=log,
+    )
+
+
+def event_rules(settings: Settings, present: Callable[[], Iterable[BackEndEvent]]) -> EventRules | None:
+    """How events for back ends are kept; None where nobody listens."""
+    outbox = settings.webhook_outbox if settings.webhook_url is not None else 0
+    if not outbox and not settings.event_stream:
+        return None
+    return EventRules(outbox, settings.event_stream, settings.offline_seconds, present)
+
+
+def courier(
+    settings: Settings, events: EventsOfDeployment | None, log: structlog.typing.FilteringBoundLogger
+) -> Courier | None:
+    """Who delivers events, or None where nobody does."""
+    if settings.webhook_url is None or events is None:
+        return None
+    poster = Poster(
+        settings.webhook_url,
+        public_and(settings.webhook_networks),
+        limit=MAX_ANSWER,
+        connections=CONCURRENT,
+        keys=[key.get_secret_value().encode() for key in settings.webhook_keys],
+        agent=f"Portico/{VERSION}",
+    )
+    return Courier(
+        events, poster, timeout=settings.webhook_timeout, give_up=settings.webhook_give_up, wall=time.time, log=log
+    )
+
+
+def rules(settings: Settings) -> Rules:
+    key = settings.websocket_handshake_key
+    return Rules(
+        production=settings.production,
+        handshake_key=None if key is None else key.get_secret_value(),
+        api_keys=_api_keys(settings),
+        more_api_keys=settings.api_keys_file is not None,
+        authentication=settings.auth,
+        open_requesters=settings.open_requesters,
+        open_users=settings.open_users,
+        open_metrics=settings.open_metrics,
+        page=settings.page,
+        hsts=settings.hsts,
+        allowed_origins=settings.allowed_origins,
+        allowed_hosts=_known_hosts(settings),
+        any_host_over_tls=settings.allowed_hosts is None,
+        registration_timeout=settings.registration_timeout,
+        heartbeat_interval=settings.ping_interval,
+        duplicates=settings.duplicate_client,
+        max_message_size=settings.max_message_size,
+        max_worker_message_size=settings.max_worker_message_size,
+        max_requester_message_size=settings.max_requester_message_size,
+        max_connections=settings.max_connections,
+        max_connections_per_address=settings.max_connections_per_address,
+        spare_loopback=all(
+            settings.origin(name) == "derived" for name in ("max_connections_per_address", "max_handshakes_per_second")
+        ),
+        max_connections_per_user=settings.max_connections_per_user,
+        max_handshakes_per_second=settings.max_handshakes_per_second,
+        worker_capacity=settings.worker_capacity,
+        worker_timeout=settings.worker_timeout,
+        max_request_timeout=settings.max_request_timeout,
+        queue_limit=settings.queue_limit,
+        queue_bytes=settings.queue_bytes,
+        max_attempts=settings.max_attempts,
+        strategy=settings.lb_strategy,
+        relayed=settings.relay_types,
+        announce_others=settings.announce_others,
+    )
+
+
+def _known_hosts(settings: Settings) -> Collection[str] | None:
+    """The names by which the gateway may be asked for: those that are set, or those that the other settings and the
+    machine have; None for any."""
+    if settings.allowed_hosts is not None or not settings.production:
+        return settings.allowed_hosts
+    urls = (settings.public_websocket_url, *(settings.allowed_origins or ()))
+    named = [host_of(url.partition("://")[2].partition("/")[0]) for url in urls if url]
+    machine = socket.gethostname().lower()
+    return [name for name in (*named, settings.host, settings.advertised_host, machine) if name and name != "*"]
+
+
+async def listen(host: str, port: int, setting: str, reuse_port: bool = False) -> list[socket.socket]:
+    try:
+        return await open_listeners(host, port, reuse_port)
+    except OSError as error:
+        raise StartError(why_it_cannot_listen(error, host, port, setting)) from error
+
+
+def local_ip() -> str:
+    """The address that this machine would use towards others. No packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation, RFC 5737
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
