@@ -357,8 +357,8 @@ def test_keys_are_judged_as_a_parser_would(text: str, inside: bool) -> None:
 
 @pytest.mark.parametrize("value", [b"1e100,", b'"0e000,",', b"9" * 220 + b",", b'"' + b"9" * 220 + b'",'])
 def test_how_much_is_looked_at_is_bounded(value: bytes) -> None:
-    """Each of these is sound, and a megabyte of them would cost fifty times what a megabyte of text does."""
-    some = b"[" + (value * 500).rstrip(b",") + b"]"
+    """Each of these is sound, and a megabyte of them would cost many times what a megabyte of text does."""
+    some = b"[" + (value * 64).rstrip(b",") + b"]"
     check_numbers(some)
     many = b"[" + (value * ((1 << 20) // len(value))).rstrip(b",") + b"]"
     with pytest.raises(PeerFault, match="too many numbers"):
@@ -379,4 +379,4 @@ def test_what_means_no_harm_is_not_looked_at_in_vain() -> None:
     check_keys(b'{"type":"t","items":[' + b",".join([b'{"type":1,"id":2}'] * 50_000) + b"]}", (b'"type"', b'"id"'))
     check_keys(b'{"type":"t","text":"' + b"\\u0041\\u00e9" * 50_000 + b'"}', (b'"type"',))
     check_numbers(b'{"pi":"3.' + b"1415926535" * 100_000 + b'"}')
-    check_numbers(b"[" + b",".join([b"1.7976931348623157e+308"] * 400) + b"]")
+    check_numbers(b"[" + b",".join([b"1.7976931348623157e+308"] * 60) + b"]")

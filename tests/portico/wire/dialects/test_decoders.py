@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -15,6 +15,8 @@ from portico.wire.dialects.negotiate import dialect_of
 from portico.wire.faults import PeerFault
 
 from ..mutations import mutated
+
+T = TypeVar("T")
 
 REGISTER: dict[str, Any] = {
     "type": "c_client_register",
@@ -58,26 +60,41 @@ def decode_c_client(payload: bytes) -> object:
     return c_client.decode_message(payload)
 
 
+def attempt(quickly: Callable[[bytes], T], payload: bytes) -> tuple[T | None, PeerFault | None]:
+    try:
+        return quickly(payload), None
+    except PeerFault as fault:
+        return None, fault
+
+
+def told(fault: PeerFault) -> tuple[object, ...]:
+    return fault.code, fault.message, fault.field, fault.msg_id
+
+
 def decode_request(payload: bytes) -> object:
-    """Both ways: what the quick one accepts, the other one reads as the same."""
-    quick = requester.quick_request(payload)
+    """Both ways: what the quick one accepts, the other one reads as the same; what it refuses, that refuses alike."""
+    quick, refused = attempt(requester.quick_request, payload)
     try:
         found = requester.decode_request(payload)
-    except PeerFault:
-        assert quick is None
+    except PeerFault as fault:
+        if quick is not None or (refused is not None and told(refused) != told(fault)):
+            raise AssertionError("the quick way says something else") from fault
         raise
+    assert refused is None
     assert quick is None or msgspec.json.encode(quick) == msgspec.json.encode(found)
     return found
 
 
 def decode_envelope(payload: bytes) -> object:
-    """Both ways, for a response: what the quick one accepts, the other one reads as the same."""
-    quick = envelope.quick_response(payload)
+    """Both ways, for a response: what the quick one accepts, the other one reads as the same, and refuses alike."""
+    quick, refused = attempt(envelope.quick_response, payload)
     try:
         found = decode_closely(payload)
-    except PeerFault:
-        assert quick is None
+    except PeerFault as fault:
+        if quick is not None or (refused is not None and told(refused) != told(fault)):
+            raise AssertionError("the quick way says something else") from fault
         raise
+    assert refused is None
     assert quick is None or msgspec.json.encode(quick[1]) == msgspec.json.encode(found)
     return found
 

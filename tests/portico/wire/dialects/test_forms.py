@@ -217,9 +217,7 @@ def test_a_request_is_the_same_in_one_look_and_in_two(request_id: object, more: 
         b'{"command":"a","request_id":"r","data":1,"data":2}',
         b'{"command":"a","request_id":"r","d\\u0061ta":1,"data":2}',
         b'{"command":"a","request_id":"r","other":1,"data":2}',
-        b'{"command":"a","request_id":"r","data":1e999}',
         b'{"command":"a","request_id":1e999,"data":1}',
-        b'{"command":"a","request_id":"r","data":' + b"9" * 400 + b"}",
         b'{"command":"a","request_id":"r","data":"\xff"}',
         b'{"command":"a","request_id":"\\ud800"}',
         b'{"command":"a","request_id":"' + b"x" * 257 + b'"}',
@@ -231,6 +229,19 @@ def test_a_request_is_the_same_in_one_look_and_in_two(request_id: object, more: 
 )
 def test_what_is_no_plain_request_is_looked_at_closely(payload: bytes) -> None:
     assert requester.quick_request(payload) is None
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"9" * 400, b"[" + b"1e300," * 300 + b"1]"])
+def test_numbers_are_looked_at_once_whichever_way_is_taken(number: bytes) -> None:
+    """What is refused for its numbers isn't looked at a second time by the closer look, only to be refused again."""
+    request = b'{"command":"a","request_id":"r","data":' + number + b"}"
+    with pytest.raises(PeerFault) as refused:
+        requester.quick_request(request)
+    assert (refused.value.code, refused.value.msg_id) == (ErrorCode.BAD_JSON, '"r"')
+    response = b'{"type":"response","msg_id":"m","data":{"result":' + number + b"}}"
+    with pytest.raises(PeerFault) as refused:
+        envelope.quick_response(response)
+    assert (refused.value.code, refused.value.msg_id) == (ErrorCode.BAD_JSON, "m")
 
 
 @pytest.mark.parametrize("data", [b"1", b'"a:b"', b'{"request_id":"%b"}', '"ü"'.encode()])
@@ -389,7 +400,6 @@ def test_a_response_is_the_same_in_one_pass_and_in_two(outer: dict[str, object],
         b'{"type":"response","type":"response","data":{}}',
         b'{"type":"response","data":{"success":true,"success":false}}',
         b'{"type":"response","data":{"success":true,"succ\\u0065ss":false}}',
-        b'{"type":"response","data":{"result":1e999}}',
         b'{"type":"response","data":{"result":"\xff"}}',
         b'{"type":"response","data":{"success":1}}',
         b'{"type":"response","data":{"partial":null}}',
