@@ -61,9 +61,11 @@ def check_numbers(payload: bytes) -> None:
     For numbers inside what the gateway passes on unread; needs valid JSON.
     """
     shape = payload.translate(_SHAPE)
-    long, exponent = _next_long(shape, 0), _next_exponent(shape, 0)
-    if min(long, exponent) < len(shape):
-        _check_numbers_exactly(payload, shape, long, exponent)
+    found = _LARGE_EXPONENT.search(shape)
+    long = shape.find(_LONG) if len(shape) >= len(_LONG) else -1
+    if found is not None or long >= 0:
+        end = len(shape)
+        _check_numbers_exactly(payload, shape, long if long >= 0 else end, end if found is None else found.start())
 
 
 def _next_long(shape: bytes, at: int) -> int:
