@@ -22,6 +22,7 @@ from typing import Protocol
 import gevent
 import locust.log
 import msgspec
+import psutil
 from gevent.event import Event
 from locust.env import Environment
 from locust.event import Events
@@ -329,6 +330,10 @@ def _check_host(host: str | None, timeout: float) -> None:
     """End with exit code 2 and a sentence unless a gateway answers there. One that is too busy is a gateway."""
     if sentence := _wrong_with(host, timeout):
         print(f"locust: error: {sentence}", file=sys.stderr)
+        # The processes of --processes have begun nothing yet. Locust asks them to end by a signal that they may miss
+        # while they start, and then they look for their master for minutes.
+        for child in psutil.Process().children():
+            child.kill()
         sys.exit(2)
 
 
