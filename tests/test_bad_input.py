@@ -104,7 +104,7 @@ TABLE: Final = [
 
 @pytest.fixture(scope="module", params=MODES)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    settings = {"PORTICO_HANDSHAKE_TIMEOUT": "0.5", "PORTICO_REGISTRATION_TIMEOUT": "1", "PORTICO_LOG_FORMAT": "json"}
+    settings = {"PORTICO_HANDSHAKE_TIMEOUT": "3", "PORTICO_REGISTRATION_TIMEOUT": "1", "PORTICO_LOG_FORMAT": "json"}
     folder: Path = tmp_path_factory.mktemp("gateway")
     with gateway(folder, mode=request.param, settings=settings) as up:
         yield up
