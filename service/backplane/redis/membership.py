@@ -17,7 +17,7 @@ Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -71,8 +71,12 @@ class Membership:
         prefix: str,
         lease: float,
         settings: Mapping[str, str] = MappingProxyType({}),
+        losses: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`lease` in seconds; `settings`: fingerprints of what the nodes of one deployment have in common."""
+        """`lease` in seconds; `settings`: fingerprints of what the nodes of one deployment have in common; `losses`:
+        how often the link to Redis was lost."""
+        self._losses = losses
+        self._losses_seen = 0
         self._settings = dict(settings)
         self._ask = ask
         self._events = events
@@ -234,7 +238,7 @@ class Membership:
         now = trio.current_time()
         due = now + self._lease / 3
         for seen in self._view.values():
-            until = seen.until if seen.at >= self._since else self._since + self._grace
+            until = seen.until if self._renewed(seen) else max(seen.until, self._since + self._grace)
             if until > now:
                 due = min(due, until + 0.01)
         while (tell_at := self._tell_at) is None or trio.current_time() < tell_at:
@@ -309,12 +313,19 @@ class Membership:
 
     # The others
 
+    def _renewed(self, seen: Seen) -> bool:
+        """Whether a node has taken or renewed its lease since Redis is back for this one."""
+        return seen.at >= self._since and seen.until - self._milliseconds / 1000 >= self._since
+
     async def _look(self) -> list[tuple[str, str]]:
         """See who lives. Returns the instances that are dead, with the names of their nodes."""
         started = trio.current_time()
         answer = await NODES_LOOK.ask(self._ask, (self._index,), (f"{self._prefix}node:",))
         assert isinstance(answer, list)
         now = trio.current_time()
+        if (losses := self._losses()) != self._losses_seen:
+            # The link is a new one, though no renewal of ours may have been due in between. Others' may have been.
+            self._losses_seen, self._since = losses, started
         found: dict[str, Seen] = {}
         dead: list[tuple[str, str]] = []
         listed: set[str] = set()
@@ -335,11 +346,11 @@ class Membership:
                 changed |= self._merge(seen)
         again = self._since + self._grace
         for name, known in list(self._view.items()):
-            # One that was heard of while we looked may have come since. One that was not seen since Redis is back
-            # has a lease's time. And one that says nothing has the time of its lease: that may be missing because
-            # Redis has thrown it away, or its clock has jumped.
+            # One that was heard of while we looked may have come since. One that has not renewed its lease since Redis
+            # is back for us has a lease's time: it may not have found its own way back yet. And one that says nothing
+            # has the time of its lease: that may be missing because Redis has thrown it away, or its clock has jumped.
             over = known.instance not in listed or now >= known.until
-            if name not in found and over and known.at < started and (known.at >= self._since or now >= again):
+            if name not in found and over and known.at < started and (self._renewed(known) or now >= again):
                 del self._view[name]
                 gone.add(name)
                 self._events.on_node_left(name)

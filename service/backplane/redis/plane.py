@@ -146,6 +146,7 @@ class RedisBackplane:
             prefix=prefix,
             lease=lease,
             settings=settings,
+            losses=lambda: self.commands.reconnects,
         )
         self.events: RedisEvents | None = None
         """The log of events for back ends, where there is one."""
