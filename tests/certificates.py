@@ -41,3 +41,11 @@ def make_certificate(folder: Path, name: str = "server", *, called: str = "local
     except FileNotFoundError:
         pytest.skip("openssl makes the certificate")
     return made
+
+
+def swap(used: Certificate, new: Certificate) -> None:
+    """As certificate clients do it: each file is replaced by a rename."""
+    for place, source in ((used.key, new.key), (used.file, new.file)):
+        beside = place.with_suffix(".new")
+        beside.write_bytes(source.read_bytes())
+        beside.rename(place)

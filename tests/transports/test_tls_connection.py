@@ -10,10 +10,8 @@ import pytest
 import trio
 
 from portico.wire.frame import Frame
-from service.settings.certificates import certificate_problems
 from service.transports.server_certificates import Certificates, TlsFiles
-from service.transports.tls_session import proof_of
-from tests.certificates import Certificate, make_certificate
+from tests.certificates import Certificate, make_certificate, swap
 
 from . import raw
 from .contract import Options
@@ -191,55 +189,3 @@ async def test_new_connections_get_the_new_certificate_and_the_old_ones_go_on(
             await old.say("still here")
             assert await old.message() == "still here"
         nursery.cancel_scope.cancel()
-
-
-def swap(used: Certificate, new: Certificate) -> None:
-    """As certificate clients do it: each file is replaced by a rename."""
-    for place, source in ((used.key, new.key), (used.file, new.file)):
-        beside = place.with_suffix(".new")
-        beside.write_bytes(source.read_bytes())
-        beside.rename(place)
-
-
-@pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", None])
-def test_what_cannot_be_used_changes_nothing_and_is_said(
-    made: Certificate, tmp_path: Path, content: bytes | None
-) -> None:
-    used = replace(made, file=tmp_path / "used.pem", key=tmp_path / "used.key")
-    swap(used, made)
-    log: list[tuple[str, dict[str, object]]] = []
-    files = TlsFiles(str(used.file), str(used.key))
-    certificates = Certificates(
-        files, lambda: certificate_problems(*files), lambda event, /, **fields: log.append((event, fields))
-    )
-    certificates.load()
-    before = certificates.context("http")
-    used.file.unlink()
-    if content is not None:
-        used.file.write_bytes(content)
-    certificates.reload("SIGHUP")
-    assert certificates.context("http") is before
-    assert certificates.failures == 1
-    ((event, fields),) = log
-    assert event == "certificate_kept"
-    assert "PORTICO_TLS_CERT" in str(fields["reason"])
-    swap(used, made)
-    certificates.reload("SIGHUP")
-    assert certificates.context("http") is not before
-    assert log[-1][0] == "certificate_read"
-
-
-def test_what_a_client_s_certificate_says() -> None:
-    told = {
-        "subject": ((("organizationName", "Shop"),), (("commonName", "box"),)),
-        "notBefore": "Jan  1 00:00:00 2026 GMT",
-        "notAfter": "Jan  1 00:00:00 2027 GMT",
-        "subjectAltName": (("IP Address", "10.0.0.1"), ("DNS", "*.maths.example.com")),
-    }
-    proof = proof_of(told, "ab12")
-    assert (proof.role, proof.user_id, proof.token_id) == ("worker", None, "sha256:ab12")
-    assert (proof.issued_at, proof.expires_at) == (1767225600.0, 1798761600.0)
-    # A star in a name is no pattern of ours.
-    assert proof.fields == {"client_id": (".maths.example.com", ".maths.example.com/*")}
-    assert proof_of({"subject": ((("commonName", "box"),),)}, "").fields == {"client_id": ("box", "box/*")}
-    assert proof_of({}, "").fields == {}
