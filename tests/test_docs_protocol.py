@@ -138,6 +138,10 @@ def workers_and_requesters(talk: Conversation) -> None:
     assert talk.hear(requester)["partial"]
     assert talk.hear(requester)["error"] == "Worker response timeout"
     assert talk.hear(worker)["data"]["event"] == "cancel"
+    requester.send(json.dumps({"request_id": "s1", "command": "slow", "stream": True}))
+    talk.hear(worker)
+    assert talk.say(requester, shown('{"request_id": "s1", "cancel"'))["error"] == "Cancelled"
+    assert talk.hear(worker)["data"]["event"] == "cancel"
     assert talk.say(worker, {"type": "response", "data": {"request_id": "x"}})["data"]["code"] == "unknown_request"
     for bad in ("{", "[]", '{"request_id": "x"}', '{"request_id": "t", "command": "echo", "timeout": -1}'):
         talk.say(requester, bad)

@@ -35,6 +35,12 @@ class Request(Struct, gc=False):
     idempotent: bool | None = None
 
 
+class Cancel(Struct, gc=False):
+    """A request on the same connection is no longer wanted. `request_id`: as the request had it, as JSON text."""
+
+    request_id: str
+
+
 class Response(Struct, gc=False):
     """One answer; all five fields are always there, `partial` only on the partial ones."""
 
@@ -63,19 +69,51 @@ class _GivenCommand(Struct):
     command: Raw = NULL
 
 
+class _GivenCancel(Struct):
+    request_id: Raw = NULL
+    cancel: bool = False
+
+
 _request = msgspec.json.Decoder(Request)
 _decode = _request.decode
 _request_id = msgspec.json.Decoder(_RequestId)
 _given_command = msgspec.json.Decoder(_GivenCommand)
+_given_cancel = msgspec.json.Decoder(_GivenCancel)
 _text = msgspec.json.Decoder(str)
 _QUOTE: Final = ord('"')
 _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
+_CANCEL_KEYS: Final = (b'"request_id"', b'"cancel"')
+
+CANCELLED: Final = "Cancelled"
+"""The error of a request that its requester took back."""
 
 # The sentences that programs of this dialect already know.
 _SENTENCES: Final = {
     ErrorCode.BAD_JSON: "Invalid JSON format",
     ErrorCode.NOT_AN_OBJECT: "Request must be a JSON object",
 }
+
+
+def decode_message(payload: bytes) -> Request | Cancel:
+    """Decode what a requester sent: `cancel` is looked for only where there is no command, so that one which was passed
+    over before it meant something still is. Raises PeerFault, with `msg_id` set where it can be read."""
+    try:
+        return decode_request(payload)
+    except PeerFault as fault:
+        if fault.code is not ErrorCode.MISSING_FIELD:
+            raise
+        given = peek(_given_cancel, payload)
+        if given is None or not given.cancel:
+            raise
+        request_id = _readable_id(given.request_id)
+        if request_id is None:
+            raise PeerFault(ErrorCode.MISSING_FIELD, "Missing request_id", field="request_id") from None
+        try:
+            check_keys(payload, _CANCEL_KEYS, inside=False)
+        except PeerFault as doubled:
+            doubled.msg_id = request_id
+            raise doubled from None
+        return Cancel(request_id)
 
 
 def decode_request(payload: bytes) -> Request:

@@ -1,4 +1,5 @@
-"""What the gateway does with requesters: every message is a request for a worker, every frame an answer.
+"""What the gateway does with requesters: every message is a request for a worker or takes one back, every frame an
+answer. Taking one back is answered in its name: a request has one final answer, whatever becomes of it.
 Source: protocol reference, "Requester dialect"."""
 
 from typing import TYPE_CHECKING
@@ -39,8 +40,11 @@ class RequesterHandler:
             session.peer.allow_message_size(self._message_size)
 
     def receive(self, session: Session, payload: bytes) -> None:
-        """One request. Raises PeerFault."""
-        request = wire.quick_request(payload) or wire.decode_request(payload)
+        """One request, or the end of one. Raises PeerFault."""
+        request = wire.quick_request(payload) or wire.decode_message(payload)
+        if isinstance(request, wire.Cancel):
+            self._cancel(session, request.request_id)
+            return
         token = None if request.request_id == NULL else bytes(request.request_id).decode()
         try:
             if session.proof is not None or self._must_prove:
@@ -58,6 +62,17 @@ class RequesterHandler:
         except PeerFault as fault:
             fault.msg_id = token
             raise
+
+    def _cancel(self, session: Session, token: str) -> None:
+        """Take back what has this id. One that is over was answered already, so that nothing is said of it."""
+        named = [request for request in self._dispatcher.requests_of(session) if request.token == token]
+        # Those that wait first, lest they be sent to the workers that the others leave.
+        for request in sorted(named, key=lambda request: request.worker is not None):
+            if request.over:  # a link may call back at once
+                continue
+            by = None if request.worker is None else request.worker.client_id
+            self._dispatcher.cancel_request(request)
+            session.send(wire.response(token, False, None, wire.CANCELLED, by))
 
     def refusal(self, fault: PeerFault) -> Frame:
         """The answer to a fault, in the form of an answer."""

@@ -155,6 +155,10 @@ class Dispatcher:
         """True if a caller has a request that is not answered yet."""
         return bool(self._requests.requests_of(caller))
 
+    def requests_of(self, caller: Caller) -> Iterable[Request]:
+        """What a caller has asked and not been answered, the oldest first. Not to be walked while requests end."""
+        return self._requests.requests_of(caller)
+
     def awaits_client(self, link: WorkerLink) -> bool:
         """True if the client of this link has been asked something that it has not answered."""
         return link in self._asked

@@ -198,3 +198,64 @@ def test_requesters_that_have_shown_a_key_may_send_more(
     house = stage(production=production, api_keys=("key",), max_message_size=10, max_requester_message_size=99)
     _, peer = house.connect("/requester", headers=headers)
     assert peer.message_size == size
+
+
+def test_one_request_is_taken_back_on_a_connection_that_is_kept() -> None:
+    house = stage()
+    worker, peer = house.worker("w1")
+    session, answers = house.connect("/requester")
+    for number in (1, 2):
+        house.say(session, {"request_id": number, "command": "echo", "stream": True})
+    first, second = peer.messages[-2:]
+    house.say(session, {"request_id": 1, "cancel": True})
+    cancel = peer.messages[-1]
+    assert (cancel["type"], cancel["data"]) == ("custom", {"event": "cancel", "request_id": first["msg_id"]})
+    for request in (first, second):
+        house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    cancelled, answered = answers.messages
+    assert cancelled == {"request_id": 1, "success": False, "data": None, "error": "Cancelled", "processed_by": "w1"}
+    assert (answered["request_id"], answered["success"]) == (2, True)
+    house.say(session, {"request_id": 1, "cancel": True})
+    house.say(session, {"request_id": 2, "cancel": True})
+    house.say(session, {"request_id": "nobody's", "cancel": True})
+    assert len(answers.messages) == 2, "what is over was answered"
+    assert answers.close_code is None
+
+
+def test_what_waits_and_what_has_the_same_id_is_taken_back_too_and_nobody_elses() -> None:
+    house = stage()
+    worker, peer = house.worker("w1")
+    house.say(worker, {"type": "custom", "data": {"event": "capacity", "capacity": 1}})
+    session, answers = house.connect("/requester")
+    other, others = house.connect("/requester")
+    for asking in (session, session, other):
+        house.say(asking, {"request_id": "r", "command": "echo"})
+    house.say(session, {"request_id": "r", "cancel": True})
+    assert [(answer["error"], answer["processed_by"]) for answer in answers.messages] == [
+        ("Cancelled", None),
+        ("Cancelled", "w1"),
+    ]
+    request = peer.messages[-1]
+    house.say(worker, {"type": "response", "msg_id": request["msg_id"], "data": {"success": True, "result": 1}})
+    assert others.messages[-1]["success"] is True
+    assert house.gateway.dispatcher.outstanding == house.gateway.dispatcher.queue_length == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (b'{"request_id":7,"cancel":false}', "Missing command"),
+        (b'{"request_id":7,"cancel":1}', "Missing command"),
+        (b'{"cancel":true}', "Missing request_id"),
+        (b'{"request_id":null,"cancel":true}', "Missing request_id"),
+        (b'{"request_id":7,"request_id":8,"cancel":true}', "Invalid JSON format"),
+        # One that has a command is a request, as it was before there was anything to take back.
+        (b'{"request_id":7,"command":"none","cancel":true}', "No available workers"),
+        (b'{"request_id":7,"command":"none","cancel":"x"}', "No available workers"),
+    ],
+)
+def test_what_does_not_take_a_request_back(message: bytes, error: str) -> None:
+    house = stage()
+    session, _ = house.connect("/requester")
+    (answer,) = house.ask(session, message)
+    assert answer["error"] == error
