@@ -1,8 +1,8 @@
 """How often which time was measured: a histogram whose error is bounded, and which adds up over processes.
 
 Knows whole numbers; never what they measure, though all here are microseconds. Like HdrHistogram it is linear within
-every power of two and logarithmic over them: up to 256 µs a value is kept as it is, above that one bucket holds at most
-1/128 of its own value. Every figure read from it is the upper end of its bucket, so that it is never too low and at most
+every power of two and logarithmic over them: up to 256 µs a value is kept as it is, above that a bucket is as wide as
+1/128 of its values. Every figure read from it is the upper end of its bucket, so that it is never too low and at most
 0.79 % too high. It holds only the buckets that were hit (a dictionary), where the HdrHistogram of PyPI allocates all
 of them for each step of each stage, and needs five times as long to record a value (1.7 µs, this one 0.3).
 """
@@ -67,7 +67,7 @@ class Histogram(msgspec.Struct):
         return self.total / count / 1000 if count else 0.0
 
     def percentiles(self, shares: Iterable[float]) -> list[float]:
-        """The milliseconds within which these shares of the values are: upper ends of buckets, at most the largest value.
+        """The milliseconds within which these shares of the values are: upper ends of buckets.
 
         Args:
             shares: from above 0 to 1, in ascending order.
