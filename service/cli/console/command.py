@@ -100,4 +100,8 @@ async def _greet(api: Api, screen: Screen) -> None:
     except ClientError as error:
         screen.complain(explain(error)[1])
     else:
-        screen.say(f"{cell(found.get('total'))} connections, {cell(found.get('workers'))} workers.")
+        screen.say(f"{_counted(found.get('total'), 'connection')}, {_counted(found.get('workers'), 'worker')}.")
+
+
+def _counted(number: object, thing: str) -> str:
+    return f"{cell(number)} {thing}{'' if number == 1 else 's'}"
