@@ -9,7 +9,8 @@ Source: protocol reference, "Who gets in".
 """
 
 from collections.abc import Collection
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 _OWN_NETWORKS: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
@@ -25,13 +26,13 @@ def host_of(authority: str) -> str:
     return name if name and port.isdigit() else authority
 
 
+_LONGEST_ADDRESS: Final = 45
+"""Characters of an IPv6 address that ends in an IPv4 one, without its zone."""
+
+
 def is_address(host: str) -> bool:
     """Whether a host is an IP address and no name."""
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+    return _address(host) is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -39,26 +40,34 @@ def is_loopback(host: str) -> bool:
     host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        parsed = ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
+    parsed = _address(host)
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         return parsed.ipv4_mapped.is_loopback
-    return parsed.is_loopback
+    return parsed is not None and parsed.is_loopback
 
 
 def network(address: str) -> str:
     """What counts as one address: of IPv6 the /64, which one household has."""
     if ":" not in address:
         return address
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
+    parsed = _address(address)
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
         return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
     return address
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address that a text is, zone or not; None for a name. What is too long for one is not looked at."""
+    text = text.partition("%")[0]
+    return _parsed(text) if len(text) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)  # a connection's address is asked about ten times while it comes and goes
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 class HostPolicy:

@@ -25,6 +25,10 @@ _GATHER: Final = 65536  # bytes that small frames are joined up to, for one writ
 _TURN: Final = 1 << 20  # bytes that one connection gets written before others have their turn
 
 _write = os.write
+_Socket = socket.SocketType
+# As plain numbers: members of an enumeration are looked up for each use.
+_FAMILY: Final = int(socket.AF_INET)
+_STREAM: Final = int(socket.SOCK_STREAM)
 
 
 class Writers(Protocol):
@@ -238,10 +242,11 @@ class Outbound(Inbound):
         finally:
             sock.detach()
 
-    def borrow(self) -> socket.socket:
+    def borrow(self) -> socket.SocketType:
         """Its socket, to be asked something and detached."""
-        # Only a number is kept of a socket, for its memory; family and type don't matter to what is asked.
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
+        # Only a number is kept of a socket, for its memory; family and type don't matter to what is asked. What
+        # `socket.socket` adds to the C type takes longer than the asking.
+        return _Socket(_FAMILY, _STREAM, 0, self.fd)
 
     def close_slow(self) -> None:
         """Close with 4008; what is no WebSocket (any more) is cut. What waits is thrown away, but for the frame that is

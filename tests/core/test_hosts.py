@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.hosts import HostPolicy, is_loopback
+from service.core.hosts import HostPolicy, is_address, is_loopback, network
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,28 @@ def test_names(host: str, known: bool) -> None:
         ("10.0.0.1", False),
         ("::ffff:10.0.0.1", False),
         ("", False),
+        ("127.0.0.1%lo", True),
+        ("0000:0000:0000:0000:0000:ffff:127.100.100.100", True),
+        ("::1" + "0" * 43, False),
     ],
 )
 def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "counts_as"),
+    [
+        ("203.0.113.9", True, "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", True, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:3:4:5:6%eth0", True, "2001:db8:1:2::/64"),
+        ("0000:0000:0000:0000:0000:ffff:203.000.113.009", False, "0000:0000:0000:0000:0000:ffff:203.000.113.009"),
+        ("::ffff:203.0.113.9", True, "::ffff:203.0.113.9"),
+        ("gw.example.com", False, "gw.example.com"),
+        ("1" * 8000, False, "1" * 8000),
+    ],
+)
+def test_addresses(host: str, address: bool, counts_as: str) -> None:
+    for _ in range(2):  # once read, once remembered
+        assert is_address(host) is address
+        assert network(host) == counts_as

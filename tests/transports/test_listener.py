@@ -1,13 +1,16 @@
 """Listening sockets: which addresses, which errors, and one that is given up to other processes."""
 
 import errno
+import os
 import socket
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from service.transports.listener import why_it_cannot_listen
+from service.transports.listener import Listener, why_it_cannot_listen
 
 from .contract import Options
 from .native_harness import NativeHarness
@@ -53,6 +56,28 @@ async def test_both_families_on_one_port(harness: NativeHarness, gate: ScriptGat
                 recorder = await gate.recorder(len(gate.recorders) - 1)
                 assert recorder.peer.address == host
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_what_is_accepted_waits_for_nothing(family: socket.AddressFamily, tmp_path: Path) -> None:
+    """No delay (where there is one) and no blocking: neither the peer nor the loop waits."""
+    where = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(tmp_path / "socket"))
+    with socket.socket(family) as listening, socket.socket(family) as client:
+        try:
+            listening.bind(where)
+        except OSError:
+            pytest.skip("no IPv6 here")
+        listening.listen()
+        listener = Listener(listening, "websocket")
+        assert list(listener.accept(1)) == []
+        client.connect(listening.getsockname())
+        ((fd, address),) = listener.accept(2)
+        assert address == ("" if family == socket.AF_UNIX else where[0])
+        with closing(socket.socket(fileno=fd)) as accepted:
+            assert not os.get_blocking(fd)
+            assert not os.get_inheritable(fd)
+            if family != socket.AF_UNIX:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize(

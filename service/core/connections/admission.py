@@ -9,6 +9,7 @@ Source: protocol reference, "Who gets in, and in which dialect" and "Limits".
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from typing import Final
 from urllib.parse import urlsplit
@@ -188,9 +189,7 @@ class ConnectionLimits:
 
     def _named(self, address: str | None) -> str | None:
         """What an address counts as; None where it doesn't."""
-        if address is None or (self._spare_loopback and is_loopback(address)):
-            return None
-        return network(address)
+        return None if address is None else _name(address, self._spare_loopback)
 
     def _has_too_many(self, address: str | None) -> bool:
         name = self._named(address)
@@ -202,6 +201,11 @@ class ConnectionLimits:
             self._by_address[name] -= 1
             if self._by_address[name] <= 0:
                 del self._by_address[name]
+
+
+@lru_cache(maxsize=1024)  # asked at each step of a connection's life
+def _name(address: str, spare_loopback: bool) -> str | None:
+    return None if spare_loopback and is_loopback(address) else network(address)
 
 
 class AdmissionControl:
