@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split accounts
+  bench-redis adversity compat soak demo-split demo-migrate accounts
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -102,9 +102,12 @@ soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
 demo-split: setup ## Redis, an API node and three WebSocket nodes; a node and then Redis are killed: what became of it all
 	$(BIN)/python -m tests.split
 
+demo-migrate: setup ## From one process to split and back, behind nginx, while clients are connected: what became of it all
+	$(BIN)/python -m tests.split.migrating
+
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
 	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py \
-	  tests/split/test_troubles.py tests/split/test_failovers.py
+	  tests/split/test_troubles.py tests/split/test_failovers.py tests/split/test_migration.py
 
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)

@@ -7,7 +7,8 @@
  *     await portico.push({ userId: "u1" }, "cart_updated", { items: 3 }, { durable: true });
  *
  * A push has an id (one is made where none is given), and the gateway delivers an id once within 5 minutes. So a push
- * is sent again after a broken connection or a 503, within `patience`, and nothing is doubled. Reading, logging out and
+ * is sent again after a broken connection or a 503, within `patience`, and nothing is doubled. A proxy that answers in
+ * the gateway's place (502, 503 or 504, and no JSON) counts as a broken connection. Reading, logging out and
  * kicking are repeated likewise; a request only if it is `idempotent`, and a login only if it never got there.
  */
 
@@ -22,6 +23,8 @@ const TARGETS = {
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5000;
 const LONGEST_PATIENCE_MS = 240_000;
+/** What a proxy answers where the gateway behind it did not. */
+const FOR_ANOTHER = [502, 503, 504];
 
 /** What goes wrong with a call. `code` is the protocol's error code, `status` the HTTP status; 0 where no answer came. */
 export class PorticoError extends Error {
@@ -159,13 +162,17 @@ export class Publisher {
         const signal = AbortSignal.timeout(this.#timeout + wait);
         answer = await fetch(this.#base + path, { method, headers: this.#headers, body: sent, signal, redirect: "error" });
         text = await answer.text();
+        if (FOR_ANOTHER.includes(answer.status) && !isObject(text)) {
+          throw new Error(`a proxy before it answered with HTTP ${answer.status}`);
+        }
       } catch (error) {
         failure = error;
       }
+      const after = Number(answer?.headers.get("retry-after")) * 1000 || 0;
       if (failure) {
-        if (repeat || neverSent(failure)) delay = backOff(attempt, 0);
+        if (repeat || neverSent(failure)) delay = backOff(attempt, after);
       } else if (answer.status === 429 || (answer.status === 503 && patient)) {
-        delay = backOff(attempt, Number(answer.headers.get("retry-after")) * 1000 || 0);
+        delay = backOff(attempt, after);
       }
       if (delay === undefined || Date.now() - began + delay > this.#patience) {
         if (failure) {
@@ -210,6 +217,15 @@ function part(id) {
 function answered({ success, result, data, error, status }) {
   if (!success) throw new PorticoError(error ?? "unknown error", { status, code: "request_failed" });
   return result ?? data;
+}
+
+function isObject(text) {
+  try {
+    const found = JSON.parse(text);
+    return found !== null && typeof found === "object" && !Array.isArray(found);
+  } catch {
+    return false;
+  }
 }
 
 function neverSent(failure) {

@@ -4,13 +4,17 @@ Source: the HTTP API reference.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from portico.client.errors import ClientError, printable, request_failed
+from portico.client.errors import ClientError, Unreachable, printable, request_failed
 
 T = TypeVar("T")
+
+_NOT_OF_A_GATEWAY: Final = "the answer is none of a gateway's; is this its HTTP address?"
+_FOR_ANOTHER: Final = (502, 503, 504)
+"""What a proxy answers where the gateway behind it did not."""
 
 
 class Refused(ClientError):
@@ -89,6 +93,20 @@ class Came:
     body: bytes
     retry_after: str | None = None
 
+    @property
+    def by_proxy(self) -> bool:
+        """Whether a proxy answered in the gateway's place, which always answers with a JSON object.
+
+        The gateway may have done the call all the same, for example where it ended before its answer was through.
+        """
+        if self.status not in _FOR_ANOTHER:
+            return False
+        try:
+            msgspec.json.decode(self.body, type=dict[str, msgspec.Raw])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return True
+        return False
+
 
 def _decoded(came: Came, form: type[T]) -> T:
     try:
@@ -97,11 +115,13 @@ def _decoded(came: Came, form: type[T]) -> T:
         raise _refused(came) from None
 
 
-def _refused(came: Came) -> Refused:
+def _refused(came: Came) -> ClientError:
+    if came.by_proxy:
+        return Unreachable(f"No answer of the gateway's: a proxy before it answered with HTTP {came.status}.")
     try:
         said = msgspec.json.decode(came.body, type=_Error).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = _ErrorText("internal", "the answer is none of a gateway's; is this its HTTP address?")
+        said = _ErrorText("internal", _NOT_OF_A_GATEWAY)
     kind = Unavailable if came.status in (429, 503) else Refused
     return kind(came.status, said.code, said.message, said.field)
 
@@ -117,12 +137,12 @@ def _receipt(found: _Receipt) -> Receipt:
 
 
 def read_receipt(came: Came) -> Receipt:
-    """The receipt of one push. Raises Refused."""
+    """The receipt of one push. Raises Refused or Unreachable."""
     return _receipt(_decoded(_succeeded(came), _Receipt))
 
 
 def read_receipts(came: Came, count: int) -> list[Receipt | Refused]:
-    """A receipt, or a refusal, for each push of a batch. Raises Refused."""
+    """A receipt, or a refusal, for each push of a batch. Raises Refused or Unreachable."""
     rows = _decoded(_succeeded(came), list[msgspec.Raw])
     if len(rows) != count:
         raise Refused(
@@ -146,12 +166,12 @@ def _read_row(row: bytes) -> Receipt | Refused:
 
 
 def read_object(came: Came) -> dict[str, Any]:
-    """An object as it is. Raises Refused."""
+    """An object as it is. Raises Refused or Unreachable."""
     return _decoded(_succeeded(came), dict[str, Any])
 
 
 def read_list(came: Came, name: str) -> list[dict[str, Any]]:
-    """The list that an object has under a name. Raises Refused."""
+    """The list that an object has under a name. Raises Refused or Unreachable."""
     found = read_object(came).get(name)
     if not isinstance(found, list):
         raise _refused(came)
@@ -159,7 +179,7 @@ def read_list(came: Came, name: str) -> list[dict[str, Any]]:
 
 
 def read_deleted(came: Came) -> bool:
-    """Whether there was something to delete. Raises Refused."""
+    """Whether there was something to delete. Raises Refused or Unreachable."""
     if came.status == 404:
         return False
     _succeeded(came)
@@ -167,7 +187,7 @@ def read_deleted(came: Came) -> bool:
 
 
 def read_kicked(came: Came) -> int:
-    """How many connections were closed; 0 where the client is not connected. Raises Refused."""
+    """How many connections were closed; 0 where the client is not connected. Raises Refused or Unreachable."""
     if came.status == 404:
         return 0
     return _decoded(_succeeded(came), _Kicked).kicked

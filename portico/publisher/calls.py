@@ -9,7 +9,8 @@ When a call is sent again. A call is never repeated if that could do something t
 - Reading, ending a login and kicking are harmless to repeat.
 - A request to a worker is repeated after a broken connection only if it is `idempotent`.
 - Starting a login, and asking a client, is repeated only if it never reached the gateway: no connection came about.
-A 429 says that nothing was done, so everything is sent again after it, when it says (`Retry-After`).
+A proxy that answers in the gateway's place (502, 503 or 504, and no JSON) counts as a broken connection: the gateway
+may have done it. A 429 says that nothing was done, so everything is sent again after it, when it says (`Retry-After`).
 
 Source: the HTTP API reference.
 """
@@ -139,9 +140,8 @@ class Attempts:
     def after_answer(self, came: Came, elapsed: float) -> float | None:
         """Seconds until the call is sent again; None where this answer is the one."""
         self.count += 1
-        if came.status == 429 or (came.status == 503 and self.call.patient):
-            return self._delay(_seconds(came.retry_after), elapsed)
-        return None
+        again = self.call.repeatable if came.by_proxy else came.status == 503 and self.call.patient
+        return self._delay(_seconds(came.retry_after), elapsed) if again or came.status == 429 else None
 
     def after_failure(self, reached: bool, elapsed: float) -> float | None:
         """The same where no answer came. `reached`: the gateway may have got the call."""

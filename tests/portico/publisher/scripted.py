@@ -68,6 +68,17 @@ def error(status: int, code: str, **headers: str) -> Handle:
     return answer(status, {"error": {"code": code, "message": f"It is {code}.", "field": None}}, **headers)
 
 
+def page(status: int) -> Handle:
+    """What a proxy answers by itself where the gateway did not."""
+
+    def handle(connection: socket.socket, asked: Asked) -> None:
+        raw = b"<html><h1>Bad Gateway</h1></html>"
+        head = f"HTTP/1.1 {status} X\r\ncontent-type: text/html\r\ncontent-length: {len(raw)}\r\n\r\n"
+        connection.sendall(head.encode() + raw)
+
+    return handle
+
+
 @contextmanager
 def scripted(*script: Handle, tls: ssl.SSLContext | None = None) -> Iterator[Scripted]:
     """The server, on a port of its own."""

@@ -14,7 +14,7 @@ PUSH = calls.push(Push(Target(user_id="u1"), "t"))
 LOGIN = calls.login("u1", {})
 REQUEST = calls.request("echo", None, None, None, True)
 ONCE = calls.request("pay", None, None, None, False)
-UNAVAILABLE = Came(503, b"")
+UNAVAILABLE = Came(503, b"{}")
 
 
 def attempts(call: calls.Call[Any], patience: float = 30.0) -> Attempts:
@@ -46,7 +46,17 @@ def test_what_is_sent_again(
 
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 404, 413, 500, 502, 504])
 def test_other_answers_are_final(status: int) -> None:
-    assert attempts(PUSH).after_answer(Came(status, b""), 0) is None
+    assert attempts(PUSH).after_answer(Came(status, b"{}"), 0) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"\xff", b"[" * 2000])
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_in_the_gateways_place_is_a_broken_connection(status: int, body: bytes) -> None:
+    for call in (PUSH, REQUEST):
+        assert attempts(call).after_answer(Came(status, body), 0) == 0.05
+        assert (attempts(call).after_answer(Came(status, body, "2"), 0) or 0) >= 2
+    for call in (LOGIN, ONCE):
+        assert attempts(call).after_answer(Came(status, body), 0) is None
 
 
 def test_delays_grow_and_patience_ends() -> None:

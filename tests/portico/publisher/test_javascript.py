@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .scripted import Handle, answer, error, half, hang_up, receipt, scripted
+from .scripted import Handle, answer, error, half, hang_up, page, receipt, scripted
 
 MODULE = Path(__file__).parents[3] / "portico" / "js" / "publisher.mjs"
 PUSH = 'publisher.push({ userId: "u1" }, "cart_updated", { items: 3 }, { durable: true })'
@@ -31,7 +31,9 @@ def run(base_url: str, call: str, options: str = "{}") -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("faults", [[], [hang_up], [half], [error(503, "unavailable")], [error(429, "rate_limited")]])
+@pytest.mark.parametrize(
+    "faults", [[], [hang_up], [half], [error(503, "unavailable")], [error(429, "rate_limited")], [page(502), page(504)]]
+)
 def test_a_push_is_tried_again_under_one_id(faults: list[Handle]) -> None:
     with scripted(*faults, receipt) as server:
         got = run(server.base_url, PUSH)["value"]
@@ -63,9 +65,10 @@ def test_what_must_not_be_done_twice_is_not() -> None:
         'publisher.login("u1", { website_config: {} })',
         'publisher.request("pay", {}, { idempotent: false })',
     ):
-        with scripted(hang_up, answer(200, {"success": True})) as server:
-            assert run(server.base_url, call)["code"] == "unreachable"
-        assert len(server.asked) == 1
+        for fault in (hang_up, page(502), page(503)):
+            with scripted(fault, answer(200, {"success": True})) as server:
+                assert run(server.base_url, call)["code"] == "unreachable"
+            assert len(server.asked) == 1
 
 
 def test_refusals_have_the_gateways_words() -> None:

@@ -22,7 +22,7 @@ from portico import (
     Unreachable,
 )
 
-from .scripted import Handle, answer, error, half, hang_up, receipt, scripted
+from .scripted import Handle, answer, error, half, hang_up, page, receipt, scripted
 
 Use = Callable[[str, dict[str, Any], Callable[[Any], Any]], Any]
 
@@ -69,6 +69,7 @@ def cart(publisher: Any) -> Any:
         [error(503, "unavailable", retry_after="0.01")],
         [error(429, "rate_limited", retry_after="0.01")],
         [hang_up, half, error(503, "unavailable"), hang_up],
+        [page(502), page(503), page(504)],
     ],
 )
 def test_a_push_is_tried_again_under_one_id(use: Use, faults: list[Handle]) -> None:
@@ -167,6 +168,24 @@ def test_nobody_there(use: Use) -> None:
 def test_a_server_that_is_no_gateway(use: Use, body: object) -> None:
     with scripted(answer(200, body)) as server, pytest.raises(Refused, match="is this its HTTP address"):
         use(server.base_url, {}, cart)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_what_a_proxy_answers_in_the_gateways_place_is_no_answer(use: Use, status: int) -> None:
+    """It may have been done, so it is not Refused, and what must not be done twice is not sent again."""
+    with scripted(page(status)) as server, pytest.raises(Unreachable, match=f"proxy.*{status}"):
+        use(server.base_url, {"patience": 0}, cart)
+    calls: list[Callable[[Any], Any]] = [
+        lambda publisher: publisher.login("u1"),
+        lambda publisher: publisher.ask_client("c1", "reload"),
+        lambda publisher: publisher.request("pay", idempotent=False),
+    ]
+    for call in calls:
+        with scripted(page(status), answer(201, {"success": True})) as server, pytest.raises(Unreachable):
+            use(server.base_url, {}, call)
+        assert len(server.asked) == 1
+    with scripted(page(status), answer(200, {"success": True, "data": 1})) as server:
+        assert use(server.base_url, {}, lambda publisher: publisher.request("read")) == 1
 
 
 def test_no_worker_is_an_answer(use: Use) -> None:
