@@ -247,6 +247,12 @@ FAULTS = [
         '"""Roles:',
     ),
     Fault(
+        "tests/test_modules_tested.py::test_every_module_has_a_test_of_its_own_name",
+        "service/core/an_untested_one.py",
+        '"""Nobody tests it."""',
+        "service/core/an_untested_one.py",
+    ),
+    Fault(
         "tests/test_packaging.py::test_a_lock_file_has_hashes_and_no_addresses",
         "requirements.lock",
         "--index-url a.example.com",

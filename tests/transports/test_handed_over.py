@@ -1,0 +1,52 @@
+"""Connections that the reactor hands over to Hypercorn: what was read of them is served; afterwards they are closed."""
+
+import socket
+from typing import Any
+
+import trio
+
+from service.core.counters import Counters
+from service.transports.door import Door
+from service.transports.handed_over import HandedOver
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+
+def pair() -> tuple[trio.SocketStream, socket.socket]:
+    """The client's end, and the one that is handed over."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(ours)), theirs
+
+
+async def read_all(stream: trio.SocketStream) -> bytes:
+    async with stream:
+        return b"".join([part async for part in stream])
+
+
+async def test_what_was_read_comes_first() -> None:
+    handed_over = HandedOver(app, Door(counts=Counters(), log=lambda *_, **__: None))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(handed_over.run)
+        client, sock = pair()
+        handed_over.take(sock, b"GET /one HTTP/1.1\r\nHost: h\r\nConnec")
+        await client.send_all(b"tion: close\r\n\r\n")
+        with trio.fail_after(30):
+            answer = await read_all(client)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"/one")
+        idle, sock = pair()
+        handed_over.take(sock, b"")
+        with trio.fail_after(30):
+            await handed_over.end()
+            assert await read_all(idle) == b"", "who asks for nothing is closed at the end"
+        nursery.cancel_scope.cancel()
+    late, sock = pair()
+    handed_over.take(sock, b"GET / HTTP/1.1\r\n\r\n")
+    with trio.fail_after(30):
+        assert await read_all(late) == b""
