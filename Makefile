@@ -24,7 +24,7 @@ run-integrated: $(RUNS) ## Run it with HTTP and WebSockets on one port (8000)
 	@WEBSOCKET_PORT=same exec $(BIN)/portico serve
 
 run-split: $(STAMP) ## Run an API node (8000) and two nodes for WebSockets (8100, 8101), with a Redis of their own
-	@exec .ci/split
+	@exec $(BIN)/python .ci/split
 
 setup: $(STAMP) ## Make .venv with all that the tests need (run makes one with what running needs)
 

@@ -51,6 +51,8 @@ LONGEST: Final = (
     "cli/test_serve.py",
     "backplane/redis/test_recovery.py",
     "portico/publisher/test_javascript.py",
+    "test_make_run.py",
+    "split/test_migration.py",
 )
 """The files that take ten seconds and more, the longest first, as `pytest --durations` has them."""
 
