@@ -5,14 +5,20 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
+import trio.testing
 
+from service.backplane.redis.members import Word
 from service.backplane.redis.membership import Membership
 from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
+from service.backplane.redis.scripts import LEASE_RENEW, LEASE_TAKE, NODES_LOOK
 from service.core.cluster.backplane import NodeState
 from service.observe import make_log
 from service.redis.commands import Commands
+from service.redis.link import LONGEST_DELAY
+from service.redis.resp import Word as Command
 from service.redis.urls import read_url
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
 
@@ -378,3 +384,57 @@ async def test_a_lease_that_redis_has_thrown_away_buries_nobody(redis: RedisServ
         assert a.left_users == b.left_users == []
         assert late is not None
         assert late.left_users == []
+
+
+class Leases:
+    """The leases of a Redis, on the mock clock: this node's own, which is always renewed, and that of another node."""
+
+    def __init__(self) -> None:
+        self.losses = 0
+        self.until = 0.0
+        state = NodeState("other", "websocket", None, False, 0, b"{}")
+        self._text = b"0123 " + msgspec.json.encode(Word(1, state, {}))
+
+    def renewed(self) -> None:
+        """The other node has renewed its lease."""
+        self.until = trio.current_time() + 0.95 * LEASE
+
+    async def ask(self, *words: Command) -> object:
+        """What Redis answers."""
+        await trio.lowlevel.checkpoint()
+        if words[1] == NODES_LOOK.digest:
+            left = int((self.until - trio.current_time()) * 1000)
+            return [[b"0123 other", self._text if left > 0 else None, left if left > 0 else -2]]
+        return 1 if words[1] in (LEASE_TAKE.digest, LEASE_RENEW.digest) else 0
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_who_has_not_renewed_since_the_link_was_lost_has_a_lease_s_time(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, lost: bool
+) -> None:
+    """Redis restarts between two renewals of this node, none of which fails; the other node is slower to find back."""
+    leases = Leases()
+    async with town(RedisServer(tmp_path)) as at:
+        node = Node(at, "a", "redis://127.0.0.1:1/0")  # asked for nothing
+        node.membership = Membership(
+            leases.ask, node, name="a", prefix="test:", lease=LEASE, losses=lambda: leases.losses
+        )
+        leases.renewed()
+        at.nursery.start_soon(node.membership.run)
+        for _ in range(10):
+            await trio.sleep(LEASE / 3)
+            leases.renewed()
+        assert node.seen == ["a", "other"]
+        leases.losses += lost
+        away = trio.current_time()
+        # Longer than its lease and the time for noticing, shorter than what it may need.
+        await trio.sleep(LEASE + 0.5 * LONGEST_DELAY)
+        assert node.gone == ([] if lost else ["other"])
+        leases.renewed()
+        await trio.sleep(LEASE / 2)
+        assert node.seen == ["a", "other"]
+        # And when it does stay away, it is gone: once, and not much later.
+        gone = len(node.gone)
+        await trio.sleep(2 * LEASE)
+        assert node.gone[gone:] == ["other"]
+        assert trio.current_time() - away < 4 * (LEASE + LONGEST_DELAY)
