@@ -11,7 +11,7 @@
 -- (offset 0: not durable).
 local function text(number) return string.format("%.0f", number) end
 
-local epoch = redis.call("HMGET", KEYS[4], "name", "clock")
+local epoch = redis.call("HMGET", KEYS[4], "name", "clock", "swept")
 if epoch[1] ~= ARGV[11] then return {2, epoch[1] or ""} end
 
 local remember, length = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -45,8 +45,11 @@ if length > 0 then
       -- Redis has thrown away the history or what was known of it: nothing before this event can be proved.
       last = offset - 1
       dropped = last
+    elseif indexed then
+      dropped = math.max(tonumber(oldest), tonumber(indexed))
     else
-      dropped = tonumber(oldest)
+      -- Nothing was published here yet, or it was swept.
+      dropped = tonumber(epoch[3] or oldest)
     end
     redis.call("DEL", KEYS[3])
     redis.call("HINCRBY", KEYS[6], "", 0 - (redis.call("HGET", KEYS[6], ARGV[10]) or "0"))

@@ -1,14 +1,19 @@
 -- Read a stream's history after an offset: what there is, and what says whether it is all.
 --
--- KEYS  1 the stream's meta   2 its history   3 the index of streams
+-- KEYS  1 the stream's meta   2 its history   3 the index of streams   4 the epoch
 -- ARGV  1 the offset after which   2 how many bytes at most (one event of any size is always given)   3 the stream
 -- Returns {last offset, greatest that was dropped, 1 if there is more, 1 if it has been thrown away,
--- offset, until, body, offset, until, body, …}; the first two empty where nothing is known of the stream.
+-- offset, until, body, offset, until, body, …}; the first is empty where nothing is known of the stream, and the second
+-- is then the greatest offset that went with any stream that was swept (empty: none was yet).
 local meta = redis.call("HMGET", KEYS[1], "last", "dropped")
 local answer = {meta[1] or "", meta[2] or "", 0, 0}
 if not meta[1] then
   -- Absence is no proof: a stream of which there must be something is in the index.
-  if redis.call("ZSCORE", KEYS[3], ARGV[3]) then answer[4] = 1 end
+  if redis.call("ZSCORE", KEYS[3], ARGV[3]) then
+    answer[4] = 1
+  else
+    answer[2] = redis.call("HGET", KEYS[4], "swept") or ""
+  end
   return answer
 end
 if redis.call("EXISTS", KEYS[2]) == 0 then

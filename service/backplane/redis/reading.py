@@ -100,8 +100,8 @@ class Kept:
         if self.evicted:
             return self.last is not None and offset >= self.last
         if self.last is None:
-            # Whatever was kept after that offset would have left its trace until now.
-            return offset >= moment.now - ttl
+            # Of what was swept it is known up to which offset. (An older version kept no account of that.)
+            return offset >= (self.dropped or moment.now - ttl)
         old = moment.now - ttl
         return offset >= self.dropped and not any(offset < entry < old for entry, _, _ in self.entries)
 
@@ -155,7 +155,8 @@ class Reader:
         round_ = self._round = _Round(len(asking) + 3)
         piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
         for kept in asking:
-            keys = (self._names.meta(kept.stream), self._names.history(kept.stream), self._names.streams)
+            names = self._names
+            keys = (names.meta(kept.stream), names.history(kept.stream), names.streams, names.epoch)
             READ.send(self._commands.send, keys, (kept.after, piece, kept.stream), partial(round_.read, kept))
         MOMENT.send(self._commands.send, (self._names.epoch, self._names.streams), (), round_.at)
         self._commands.send(self._names.publish, self._names.inbox(self.node), fence(self._fence), done=round_.sent)

@@ -1,9 +1,12 @@
 -- Take out of Redis what is over: events whose own time has passed, and streams of which everything is too old.
 --
 -- KEYS  1 the index of streams, by the moment of their last event   2 what lapses, by the moment   3 sizes of streams
+--       4 the epoch
 -- ARGV  1 what the name of a history begins with   2 and of what is known of a stream besides   3 microseconds that
 --       events are kept   4 how many of each at most
 -- Returns {bytes of all events, streams, 1 if there is more to do}.
+-- Redis's clock may be ahead, and be put right: then streams went that were not too old. So the greatest offset that
+-- went with any of them is kept, and tells whether a stream that isn't there is whole.
 local time = redis.call("TIME")
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local function text(number) return string.format("%.0f", number) end
@@ -21,11 +24,20 @@ for _, member in ipairs(lapsed) do
 end
 
 local old = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", text(now - tonumber(ARGV[3])), "LIMIT", 0, ARGV[4])
+local swept = 0
 for _, stream in ipairs(old) do
-  redis.call("DEL", history(stream), ARGV[2] .. stream .. "}")
+  local meta = ARGV[2] .. stream .. "}"
+  local last = redis.call("HGET", meta, "last") or redis.call("ZSCORE", KEYS[1], stream)
+  swept = math.max(swept, tonumber(last))
+  redis.call("DEL", history(stream), meta)
   redis.call("ZREM", KEYS[1], stream)
   redis.call("HINCRBY", KEYS[3], "", 0 - (redis.call("HGET", KEYS[3], stream) or "0"))
   redis.call("HDEL", KEYS[3], stream)
+end
+
+-- A Redis that is full refuses this alone, but not after the above.
+if old[1] and swept > tonumber(redis.call("HGET", KEYS[4], "swept") or "0") then
+  redis.call("HSET", KEYS[4], "swept", text(swept))
 end
 
 local more = (#lapsed == tonumber(ARGV[4]) or #old == tonumber(ARGV[4])) and 1 or 0

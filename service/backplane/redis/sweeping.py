@@ -45,7 +45,7 @@ class Sweeper:
 
     async def _sweep(self) -> bool:
         names = self._names
-        keys = (names.streams, names.lapses, names.sizes)
+        keys = (names.streams, names.lapses, names.sizes, names.epoch)
         answer = await SWEEP.ask(self._ask, keys, (names.history_start, names.meta_start, self._ttl, AT_ONCE))
         match answer:
             case [int(size), int(streams), int(more)]:

@@ -32,7 +32,10 @@ def kept(last: int | None, *entries: list[bytes], dropped: int = 0, more: int = 
 @pytest.mark.parametrize(
     ("read", "offset", "whole"),
     [
-        # Nothing was ever published, or all of it is too old to matter.
+        # Nothing was ever published, or all of it was swept: up to which offset is known, or else how long it is kept.
+        (kept(None, dropped=9_500), 9_500, True),
+        (kept(None, dropped=9_500), 9_499, False),
+        (kept(None, dropped=8_000), 8_500, True),
         (kept(None), NOW - TTL, True),
         (kept(None), NOW - TTL - 1, False),
         (kept(None), AT.clock, True),

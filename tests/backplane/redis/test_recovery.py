@@ -13,6 +13,7 @@ from service.core.reply import Reply
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
 from ..redis_server import RedisServer, redis_server, tcp_proxy
+from ..shifted_clock import COMPILER, ShiftedClock
 from .test_plane import RedisNode, node
 from .test_plane_adversity import back, publish_surely, ready
 
@@ -243,6 +244,42 @@ class TestClock:
             assert (returned.at.recovered, returned.numbers) == (True, [12])
             again = await a.join(ANN, ROOM, resume=returned.resume())
             assert (again.at.recovered, again.numbers) == (True, [])
+
+
+    @pytest.mark.shows(
+        "what was thrown away meanwhile is told to whoever resumes and missed it",
+        "also where something was published since",
+    )
+    @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for a clock that can be put wrong")
+    @pytest.mark.parametrize("ahead", [100.0, 40_000_000.0])
+    async def test_one_that_was_ahead_by_more_than_the_history_lasts(self, tmp_path: Path, ahead: float) -> None:
+        """What is swept meanwhile is gone, and that is known afterwards."""
+        clock = ShiftedClock(tmp_path / "clock")
+        server = RedisServer(tmp_path / "redis")
+        server.environment = clock.environment
+        server.start()
+        try:
+            async with node(server.url, "a", ttl=60.0) as a:
+                await ready(a)
+                before = [await missed(a), await missed(a)]
+                clock.put(ahead)
+                await a.until_true(lambda: server.command("EXISTS", "portico:m:{user:ann}") == b":0\r\n")
+                await a.until_true(lambda: server.command("ZCARD", "portico:streams") == b":1\r\n")
+                clock.put(0)
+                await ready(a)
+                for client in before:
+                    returned = await a.join(ANN, resume=client.resume())
+                    assert (returned.at.recovered, returned.numbers) == (False, [])
+                    returned.leave()
+                    # Whatever is published afterwards proves nothing of what was before.
+                    await a.publish(ANN, event(6), durable=True)
+                after = await a.join(ANN, ROOM, resume=returned.resume())
+                assert (after.at.recovered, after.numbers) == (True, [6])
+                # Where nothing was, nothing is lost.
+                late = await a.join(BOB, resume=after.resume(**{f"user:{BOB.value}": after.at.offsets["user:ann"]}))
+                assert late.at.recovered
+        finally:
+            server.kill()
 
 
 class TestPositions:
