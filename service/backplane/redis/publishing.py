@@ -42,7 +42,7 @@ SLACK: Final = 0.2
 """Seconds that a receipt may be late in Redis."""
 MAX_UNDERWAY: Final = 100_000
 LINGER: Final = 3600
-"""Seconds that the keys of a stream outlive its last event's time."""
+"""Seconds that a stream's history outlives its last event's time."""
 
 
 class _Underway:

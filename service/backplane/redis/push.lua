@@ -4,7 +4,7 @@
 --       6 their sizes   7 what lapses
 -- ARGV  1 channel   2 body   3 seconds to remember the id (0: it has none)
 --       4 events to keep (0: not durable)   5 microseconds to keep them   6 microseconds that this one is worth
---       something (0: as long as it is kept)   7 offset that must be passed   8 seconds that the keys live
+--       something (0: as long as it is kept)   7 offset that must be passed   8 seconds that the history lives
 --       9 PUBLISH or SPUBLISH   10 the stream   11 the epoch that the publisher knows
 -- Returns {2, the epoch's name} if that is another (empty: it has none), and nothing was done;
 -- {1, what the id holds, for how many milliseconds more} if that was known; else {0, nodes that got it, offset}
@@ -40,13 +40,13 @@ if length > 0 then
   local size, id = #ARGV[2], text(offset) .. "-0"
   local added = meta[1] and redis.call("XADD", KEYS[3], "NOMKSTREAM", id, "e", ARGV[2], "u", till)
   if not added then
-    local indexed = redis.call("ZSCORE", KEYS[5], ARGV[10])
-    if meta[1] or (indexed and tonumber(indexed) >= tonumber(oldest)) then
-      -- Redis has thrown away the history or what was known of it: nothing before this event can be proved.
+    if meta[1] then
+      -- Redis has thrown the history away, or it was too old.
+      dropped = last
+    elseif redis.call("ZSCORE", KEYS[5], ARGV[10]) then
+      -- Redis has thrown away what was known of the stream: nothing before this event can be proved.
       last = offset - 1
       dropped = last
-    elseif indexed then
-      dropped = math.max(tonumber(oldest), tonumber(indexed))
     else
       -- Nothing was published here yet, or it was swept.
       dropped = tonumber(epoch[3] or oldest)
@@ -71,9 +71,10 @@ if length > 0 then
     redis.call("XTRIM", KEYS[3], "MINID", oldest .. "-0")
   end
   redis.call("HSET", KEYS[2], "last", text(offset), "dropped", text(dropped))
-  -- Now and then is enough: the keys live much longer than their events.
+  -- Now and then is enough: the history lives much longer than its events. What is known of the stream stays until it
+  -- is swept: Redis's clock may be put right after both would have run out, and nothing be left that tells of them.
   if not added or math.floor(now / 6e8) ~= math.floor(tonumber(meta[1]) / 6e8) then
-    redis.call("EXPIRE", KEYS[2], ARGV[8])
+    redis.call("PERSIST", KEYS[2])
     redis.call("EXPIRE", KEYS[3], ARGV[8])
   end
   redis.call("ZADD", KEYS[5], text(now), ARGV[10])

@@ -2,7 +2,7 @@
 
 Knows the script; not what a node follows. Every node sweeps, at random within EVERY seconds, and what one has taken
 out another finds gone; so a lapsed event is out of Redis within some seconds as long as any node is there. (Where none
-is, the keys' own time to live ends them, an hour after their events' time.)
+is, histories go an hour after their events' time; what is known of their streams besides waits for a node.)
 """
 
 import random

@@ -245,14 +245,15 @@ class TestClock:
             again = await a.join(ANN, ROOM, resume=returned.resume())
             assert (again.at.recovered, again.numbers) == (True, [])
 
-
     @pytest.mark.shows(
         "what was thrown away meanwhile is told to whoever resumes and missed it",
         "also where something was published since",
     )
     @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for a clock that can be put wrong")
-    @pytest.mark.parametrize("ahead", [100.0, 40_000_000.0])
-    async def test_one_that_was_ahead_by_more_than_the_history_lasts(self, tmp_path: Path, ahead: float) -> None:
+    @pytest.mark.parametrize(("then", "later"), [(0.0, 100.0), (0.0, 40_000_000.0), (-259_200.0, 0.0)])
+    async def test_one_that_was_ahead_by_more_than_the_history_lasts(
+        self, tmp_path: Path, then: float, later: float
+    ) -> None:
         """What is swept meanwhile is gone, and that is known afterwards."""
         clock = ShiftedClock(tmp_path / "clock")
         server = RedisServer(tmp_path / "redis")
@@ -261,8 +262,10 @@ class TestClock:
         try:
             async with node(server.url, "a", ttl=60.0) as a:
                 await ready(a)
+                first = await a.join(ANN)
+                clock.put(then)
                 before = [await missed(a), await missed(a)]
-                clock.put(ahead)
+                clock.put(later)
                 await a.until_true(lambda: server.command("EXISTS", "portico:m:{user:ann}") == b":0\r\n")
                 await a.until_true(lambda: server.command("ZCARD", "portico:streams") == b":1\r\n")
                 clock.put(0)
@@ -278,6 +281,7 @@ class TestClock:
                 # Where nothing was, nothing is lost.
                 late = await a.join(BOB, resume=after.resume(**{f"user:{BOB.value}": after.at.offsets["user:ann"]}))
                 assert late.at.recovered
+                assert first.numbers == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 6, 6]
         finally:
             server.kill()
 
