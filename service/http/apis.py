@@ -25,6 +25,7 @@ from .pages import PAGE_ROUTES, pages_handlers
 from .parts import Parts
 from .requests import requests_handlers
 from .revocations import revocations_handlers
+from .streaming import FOR_PAGES, streaming_handlers
 from .table import ROUTES, Route
 
 _SENTENCE: Final = (
@@ -53,9 +54,15 @@ def whole_api(
         **revocations_handlers(parts.revoking, parts.audit, parts.wall),
         **drains_handlers(parts.begin_drain, parts.node),
         **pages_handlers(parts.places, parts.wall),
+        **streaming_handlers(parts),
     }
+    routes = guarded(ROUTES, parts)
+    if parts.page:
+        routes += PAGE_ROUTES
+    else:
+        routes = [route for route in routes if route.operation not in FOR_PAGES]
     return Api(
-        (*guarded(ROUTES, parts), *(PAGE_ROUTES if parts.page else ())),
+        routes,
         handlers,
         parts.access,
         parts.counters,

@@ -5,10 +5,11 @@ stays the bytes that came (`msgspec.Raw`). The form of a push is the core's (`co
 all pushes come by HTTP.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from service.core.connections.authentication import WayIn
 from service.core.dispatch.model import WorkerStatus
 from service.core.push.publications import DAY, Address, AnObject, EventType, Ttl
 
@@ -252,6 +253,22 @@ class Probe(Struct):
     status: str
     reason: str | None
     warnings: list[str]
+
+
+class StreamingInfo(Struct):
+    """What the page `/streaming/socket` can do here. `chat`: a worker answers with a model, `model` if known; else
+    `hint` says what to set. `echo`: the command that echoes in parts. `socket`: whether this very port takes
+    WebSockets, or discovery has to be asked. `access`: what a page must show to ask workers, `access_hint` in words.
+    `timeout`: seconds that one answer may take."""
+
+    chat: bool
+    echo: str | None
+    model: str | None
+    hint: str | None
+    socket: Literal["here", "elsewhere"]
+    access: WayIn
+    access_hint: str | None
+    timeout: float
 
 
 class Summary(Struct):

@@ -1,8 +1,9 @@
-"""Pages: what a browser gets on the HTTP port: one page to try the gateway with, and the files that it is made of.
+"""Pages: what a browser gets on the HTTP port: a page to try the gateway with, one for streamed answers, their files.
 
 The files are read once, and only those that are in `service/pages` then have a route, so no path can lead anywhere
-else. Open to everybody: there is no secret in them, and what the page does it does through the API, which is guarded.
-Promises that a browser loads and runs nothing but these files, and connects nowhere but to this gateway.
+else. Open to everybody: there is no secret in them, and what a page does it does through the API or a WebSocket, which
+are guarded. Promises that a browser loads and runs nothing but these files, and connects nowhere but to this gateway;
+the page for streamed answers also to other ports of the same host, to which WebSockets may be moved while it is open.
 """
 
 import hashlib
@@ -17,17 +18,21 @@ from urllib.parse import urlsplit
 from service.core.cluster.discovery import Asked, Places, endpoints
 from service.core.ports import HttpAnswer, Wall
 
+from .api import is_host
 from .request import Handler, Request
 from .table import Route
 
 START: Final = "index.html"
-"""The file that is the page itself, at `/`; the others are below `/pages/`."""
+STREAMING: Final = "streaming.html"
+_PLACES: Final = {START: "/", STREAMING: "/streaming/socket"}
+"""The files that are pages; the others are below `/pages/`."""
 
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
 }
 _NAME: Final = re.compile(rf"[a-z][a-z0-9-]*\.({'|'.join(_TYPES)})")
 # All that CSP can name as a host (CSP Level 3, section 2.3.1): no IPv6, and nothing that would end the source.
@@ -58,7 +63,7 @@ def _read() -> dict[str, Page]:
         if match is None:  # what an editor or a system left there is not for browsers
             continue
         body = file.read_bytes()
-        path = "/" if file.name == START else f"/pages/{file.name}"
+        path = _PLACES.get(file.name, f"/pages/{file.name}")
         pages[file.name] = Page(path, _TYPES[match[1]], body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
     return pages
 
@@ -81,13 +86,20 @@ def socket_source(url: str) -> str:
     return f"{scheme}://{host}" if parts.port is None else f"{scheme}://{host}:{parts.port}"
 
 
-def content_security_policy(*urls: str) -> str:
-    """The policy of a page whose WebSocket is at one of `urls`: nothing from elsewhere, nothing inline, no HTML from
+def host_sources(asked: Asked) -> tuple[str, ...]:
+    """The CSP sources for every port of the host that was asked for; none for a host that CSP has no words for."""
+    host = urlsplit(f"//{asked.host}").hostname or "" if is_host(asked.host) else ""
+    schemes = ("wss",) if asked.scheme == "https" else ("ws", "wss")  # a browser lets no page of https use ws
+    return tuple(f"{scheme}://{host}:*" for scheme in schemes) if _HOST.fullmatch(host) else ()
+
+
+def content_security_policy(*sources: str) -> str:
+    """The policy of a page that may connect to these sources: nothing from elsewhere, nothing inline, no HTML from
     text."""
     return "; ".join(
         (
             "default-src 'self'",
-            " ".join(("connect-src 'self'", *map(socket_source, urls))),
+            " ".join(("connect-src 'self'", *sources)),
             "object-src 'none'",
             "base-uri 'none'",
             # Forms are sent by script. Should that fail, nothing that was typed may end up in a URL.
@@ -106,11 +118,15 @@ def pages_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
 
 def _get(places: Places, wall: Wall, page: Page, request: Request) -> HttpAnswer:
     # Discovery will name one of these to the page, since both are asked in the same way.
-    found = endpoints(places, Asked(request.head.host, request.head.scheme, wall(), request.head.prefix))
+    asked = Asked(request.head.host, request.head.scheme, wall(), request.head.prefix)
+    sources = [socket_source(place.url) for place in endpoints(places, asked)]
+    if page.path == _PLACES[STREAMING]:
+        # Some browsers don't count a WebSocket to the page's own host as 'self'.
+        sources += host_sources(asked)
     headers = (
         ("content-type", page.content_type),
         ("etag", page.etag),
-        ("content-security-policy", content_security_policy(*(place.url for place in found))),
+        ("content-security-policy", content_security_policy(*dict.fromkeys(sources))),
         *_CONFINED,
     )
     if _is_known(request.head.headers.get("if-none-match", ""), page.etag):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from service.core.audit import Audit
 from service.core.cluster.discovery import Places
+from service.core.connections.authentication import WayIn
 from service.core.connections.presence import Presence
 from service.core.connections.revoking import Revoking
 from service.core.counters import Counters, Metric
@@ -62,6 +63,11 @@ class Parts:
     """Whether in production anybody may connect as any user."""
     open_metrics: bool = True
     page: bool = True
+    way_in_for_pages: WayIn = "open"
+    chat_model: str | None = None
+    """The model that answers `chat` unless a request names another, where this process knows it."""
+    chat_hint: str | None = None
+    """What to set so that `chat` is answered, where there is more to say than usual."""
 
 
 def parts_of(
@@ -99,6 +105,7 @@ def parts_of(
         anybody=gateway.rules.production and gateway.rules.authentication == "off",
         open_metrics=gateway.rules.open_metrics,
         page=gateway.rules.page,
+        way_in_for_pages=gateway.authentication.way_in_for_pages,
         node=lambda: gateway.backplane.node,
         connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
         live=lambda: live_metrics(gateway, ready),

@@ -124,6 +124,14 @@ ROUTES: Final = (
         scope=None,
         on_ports=True,
     ),
+    Route(
+        "getStreamingInfo",
+        "GET",
+        "/streaming/info",
+        "What the page for streamed answers can do here.",
+        {200: forms.StreamingInfo},
+        scope=None,
+    ),
     Route("getOpenApi", "GET", "/openapi.json", "This description.", {200: dict[str, Any]}, scope=None),
     Route(
         "publishNotifications",

@@ -3,7 +3,7 @@
 const PATIENCE = 10_000; // milliseconds
 
 /** An absolute URL of the gateway that this page came from, also behind a proxy that serves it below a path. */
-export const address = (path) => new URL(path, document.baseURI).href;
+export const address = (path) => new URL(`../${path}`, import.meta.url).href;
 
 /** A refusal by the gateway, with the HTTP status. */
 export class Refused extends Error {
@@ -36,6 +36,9 @@ export async function call(path, options = {}) {
     throw new Error(`The answer (HTTP ${answer.status}) is no JSON, so it came from something else than the gateway.`);
   }
 }
+
+/** The WebSocket address at the place that this page came from. */
+export const socketHere = () => address("api/websocket").replace(/^http/, "ws");
 
 /** Where to connect by WebSocket: discovery, as every client does it before it connects. */
 export async function discover() {

@@ -227,7 +227,12 @@ class Values(BaseSettings):
         "Whether `/metrics` is open to everybody; else it wants an API key with the scope `metrics`.",
         True,
     )
-    page: forms.Flag = setting(ENTRY, "Whether the page to try the gateway with is served, at `/`.", True)
+    page: forms.Flag = setting(
+        ENTRY,
+        "Whether the pages are served: the one to try the gateway with, at `/`, and the one for streamed answers, at "
+        "`/streaming/socket`.",
+        True,
+    )
     hsts: forms.Count = setting(
         ENTRY,
         "For how many seconds browsers that came by https are told to come by nothing else "

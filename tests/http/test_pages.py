@@ -1,5 +1,6 @@
 """The page's files as HTTP: which there are, and the headers that confine them."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from service.http.pages import PAGES, content_security_policy, socket_source
 
 from .stage import LOCAL, OUTSIDE, behind_proxy, house, problem
 
+HTML = ("index.html", "streaming.html")
+OTHERS = ("markdown-it.js", "markdown-it-licences.txt")
+"""Not of this project: they may name addresses, and nothing in them is changed."""
+OURS = sorted(set(PAGES) - set(OTHERS))
 FOLDER = Path(__file__).parents[2] / "service" / "pages"
 
 
@@ -32,6 +37,7 @@ async def test_each_is_open_typed_and_confined(name: str) -> None:
     assert answer.status_code == 200
     assert answer.content == PAGES[name].body
     kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    kinds[".txt"] = "text/plain"
     assert answer.headers["content-type"].partition(";")[0] == kinds[Path(name).suffix]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -39,32 +45,51 @@ async def test_each_is_open_typed_and_confined(name: str) -> None:
     assert "set-cookie" not in answer.headers
     found = policy(answer)
     assert found["default-src"] == ["'self'"]
-    assert found["connect-src"] == ["'self'", "ws://127.0.0.1:8766"]
+    anywhere_here = ["ws://127.0.0.1:*", "wss://127.0.0.1:*"] if name == "streaming.html" else []
+    assert found["connect-src"] == ["'self'", "ws://127.0.0.1:8766", *anywhere_here]
     assert found["frame-ancestors"] == found["form-action"] == found["base-uri"] == ["'none'"]
     assert "unsafe" not in answer.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize("name", OURS)
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere(name: str) -> None:
     text = PAGES[name].body.decode().replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"https?://|(src|href|url\()=?[\"']?//", text)
-    assert not re.search(r"\sstyle=|\son[a-z]+=\"|<style|javascript:|<script(?! type=\"module\" src=\"pages/)", text)
+    assert not re.search(
+        r"\sstyle=|\son[a-z]+=\"|<style|javascript:|<script(?! type=\"module\" src=\"(?:\.\./)?pages/)", text
+    )
     # What was received becomes text, never markup or code.
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
-    assert not re.search(r"localStorage|sessionStorage|document\.cookie|indexedDB", text)
+    # The conversation is kept for its tab, in one place; nothing else is, and no key or token ever.
+    kept = "localStorage|document\\.cookie|indexedDB" + ("" if name == "conversation.js" else "|sessionStorage")
+    assert not re.search(kept, text)
+
+
+def imported(name: str) -> set[str]:
+    """The modules that a module needs, and those that these need."""
+    found = set(re.findall(r"from \"\./([^\"]+)\"", PAGES[name].body.decode()))
+    return found.union(*map(imported, found))
 
 
 def test_all_that_the_files_name_is_there() -> None:
-    html = PAGES["index.html"].body.decode()
-    named = set(re.findall(r"(?:src|href)=\"pages/([^\"]+)\"", html))
-    for name, page in PAGES.items():
-        if name.endswith(".js"):
-            named |= set(re.findall(r"from \"\./([^\"]+)\"", page.body.decode()))
-    assert named | {"index.html"} == set(PAGES)
-    ids = re.findall(r"\bid=\"([^\"]+)\"", html)
-    assert len(ids) == len(set(ids))
-    for page in PAGES.values():
-        assert set(re.findall(r"\bat\(\"([^\"]+)\"\)", page.body.decode())) <= set(ids)
+    everything = {"markdown-it-licences.txt"}
+    for name in HTML:
+        html = PAGES[name].body.decode()
+        above = "../" * (PAGES[name].path.count("/") - 1)
+        named = set(re.findall(rf"(?:src|href)=\"{re.escape(above)}pages/([^\"]+)\"", html))
+        modules = {module for module in named if module.endswith(".js")}
+        modules = modules.union(*map(imported, modules))
+        everything |= {name} | named | modules
+        ids = re.findall(r"\bid=\"([^\"]+)\"", html)
+        assert len(ids) == len(set(ids))
+        for module in modules:
+            assert set(re.findall(r"\bat\(\"([^\"]+)\"\)", PAGES[module].body.decode())) <= set(ids), module
+    assert everything == set(PAGES)
+
+
+def test_the_library_is_the_one_that_was_published() -> None:
+    hashed = hashlib.sha256(PAGES["markdown-it.js"].body).hexdigest()
+    assert f"`{hashed}`" in (FOLDER.parents[1] / "docs" / "discussion" / "dependencies.md").read_text()
 
 
 async def test_a_page_that_is_known_is_not_sent_again() -> None:
@@ -104,6 +129,10 @@ async def test_only_get_and_head_by_real_http() -> None:
         "/pages/",
         "/pages/index.html",
         "/index.html",
+        "/pages/streaming.html",
+        "/streaming",
+        "/streaming/",
+        "/streaming/socket/",
         "/pages/../app.py",
         "/pages/%2e%2e/app.py",
         "/pages/..%2fapp.py",
@@ -159,6 +188,25 @@ async def test_a_public_address_is_what_the_policy_names() -> None:
     assert policy(await at.call("GET", "/"))["connect-src"] == ["'self'", "ws://127.0.0.1:8000"]
 
 
+@pytest.mark.parametrize(
+    ("host", "proto", "sources"),
+    [
+        ("localhost:8000", "http", ["ws://localhost:8766", "ws://localhost:*", "wss://localhost:*"]),
+        ("gw.example.com", "https", ["wss://gw.example.com", "wss://gw.example.com:*"]),
+        ("[::1]:8000", "http", ["ws:"]),
+        ("x; script-src *", "http", ["ws://10.0.0.5:8766"]),
+        ("*", "http", ["ws://10.0.0.5:8766"]),
+    ],
+)
+async def test_the_page_for_streams_may_follow_to_other_ports_of_its_host(
+    host: str, proto: str, sources: list[str]
+) -> None:
+    at = house(resolver=behind_proxy)
+    headers = {"x-forwarded-host": host, "x-forwarded-proto": proto, "x-forwarded-for": "127.0.0.1"}
+    answer = await at.call("GET", "/streaming/socket", peer=LOCAL, headers=headers)
+    assert policy(answer)["connect-src"] == ["'self'", *sources]
+
+
 def test_a_url_that_csp_cannot_name_opens_its_scheme_only() -> None:
     assert socket_source("ws://[::1]:8766") == "ws:"
-    assert "connect-src 'self' wss:;" in content_security_policy("wss://ex;ample/")
+    assert "connect-src 'self' wss:;" in content_security_policy(socket_source("wss://ex;ample/"))

@@ -79,7 +79,7 @@ async def test_metrics_can_want_a_key() -> None:
 
 async def test_the_page_can_be_switched_off() -> None:
     at = house(page=False)
-    for path in ("/", "/pages/page.js", "/pages/page.css"):
+    for path in ("/", "/pages/page.js", "/pages/page.css", "/streaming/socket", "/streaming/info"):
         assert problem(await at.call("GET", path))[:2] == (404, "not_found")
     assert (await at.call("GET", "/readyz")).status_code == 200
 

@@ -32,6 +32,9 @@ from ..revocations import RevocationIndex
 from .session import Session
 
 Mode = Literal["off", "optional", "required"]
+WayIn = Literal["open", "optional", "token", "closed"]
+"""What a requester that can show no API key, such as a page, needs to come in: nothing; nothing, but what it shows
+counts; a token; or it cannot."""
 BEARER_SUBPROTOCOL: Final = "bearer."
 """What a page puts before its token among the subprotocols, since it can set no header."""
 GRACE_AFTER_EXPIRY: Final = 25.0
@@ -235,6 +238,16 @@ class Authentication:
         except PeerFault:
             self.refused["other_user"] += 1
             raise
+
+    @property
+    def way_in_for_pages(self) -> WayIn:
+        """What a page needs to ask workers, as far as it can be said before one comes. A connect hook decides each
+        time, by cookies for example."""
+        rules = self.rules
+        if rules.mode == "off":
+            return "closed" if rules.production and not rules.open_requesters else "open"
+        shut = rules.mode == "required" or (rules.production and not rules.open_requesters)
+        return "token" if shut and self.hook is None else "optional"
 
     def check_requester(self, session: Session) -> None:
         """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""

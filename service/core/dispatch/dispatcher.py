@@ -155,6 +155,16 @@ class Dispatcher:
         """True if a caller has a request that is not answered yet."""
         return bool(self._requests.requests_of(caller))
 
+    def is_named(self, command: str) -> bool:
+        """True if a worker, of this node or another, names this command among those that it serves. Those that serve
+        every command name none."""
+        return self._pools.names(command)
+
+    @property
+    def max_timeout(self) -> float:
+        """The most seconds that a request may ask for."""
+        return self._rules.max_timeout
+
     def requests_of(self, caller: Caller) -> Iterable[Request]:
         """What a caller has asked and not been answered, the oldest first. Not to be walked while requests end."""
         return self._requests.requests_of(caller)

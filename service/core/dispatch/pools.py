@@ -54,6 +54,9 @@ class Pools(Protocol):
     def serves_here(self, command: str) -> bool:
         """True if a worker of this node serves this command, with or without room."""
 
+    def names(self, command: str) -> bool:
+        """True if a worker has named this command among those that it serves."""
+
     def pick_worker(self, command: str) -> Worker | None:
         """A worker that serves the command and has room, by the strategy."""
 
@@ -141,6 +144,10 @@ class StrategyPools(Generic[P]):
             return any(group.here and (commands is None or command in commands) for commands, group in groups)
         group = self._groups.get(None)
         return group is not None and group.here > 0
+
+    def names(self, command: str) -> bool:
+        """See Pools."""
+        return command in self._by_command
 
     def pick_worker(self, command: str) -> Worker | None:
         """See Pools."""

@@ -1,0 +1,163 @@
+// Requester: the page's WebSocket to the workers. It asks the gateway where the socket is before each connection, so it
+// follows when a deployment moves, and comes back as the close code advises. Knows no page and no conversation.
+
+import { advice, delay, meaning, NO } from "./closing.js";
+import { call, discover, socketHere } from "./gateway.js";
+
+const DIALECT = "portico.requester.v1";
+const STABLE_AFTER = 10_000; // milliseconds after which failures are counted anew
+const OPENING = 15_000; // milliseconds that a connection may take to open
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,6000}$/; // what can be in a subprotocol's name (RFC 9110, section 5.6.2)
+
+/**
+ * `on.state(name, details)`: connecting, open, waiting {until, why}, barred {why, token}: it stays away until it is told
+ * otherwise. `on.info(info)`: what the gateway said before a connection. `on.answer(message)`: an object that came.
+ * `on.lost(why)`: an open connection is over, and whatever was asked on it.
+ */
+export class Requester {
+  #on;
+  #socket = null;
+  #token = "";
+  #timer = 0;
+  #attempt = 0;
+  #failures = 0;
+  #opened = 0;
+
+  constructor(on) {
+    this.#on = on;
+    addEventListener("online", () => this.now());
+    document.addEventListener("visibilitychange", () => document.hidden || this.now());
+  }
+
+  get open() {
+    return this.#opened > 0 && this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** Begin anew with this token; "" for none. */
+  start(token) {
+    this.#token = token;
+    this.#failures = 0;
+    const wasOpen = this.open;
+    this.#leave();
+    if (wasOpen) this.#on.lost("The connection was made anew.");
+    this.#connect();
+  }
+
+  /** Don't wait any longer, if it waits. */
+  now() {
+    if (this.#timer !== 0) this.#connect();
+  }
+
+  send(message) {
+    this.#socket.send(JSON.stringify(message));
+  }
+
+  #leave() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#attempt += 1;
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#opened = 0;
+    if (socket === null) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  async #connect() {
+    this.#leave();
+    const attempt = this.#attempt;
+    this.#on.state("connecting", {});
+    let info;
+    let url;
+    try {
+      info = await about();
+      if (attempt !== this.#attempt) return;
+      this.#on.info(info);
+      const barred = this.#bar(info);
+      if (barred !== null) {
+        this.#on.state("barred", barred);
+        return;
+      }
+      // Where a proxy keeps WebSockets out of this port, every second attempt goes where discovery says.
+      url = info.socket === "here" && this.#failures % 2 === 0 ? socketHere() : await discover();
+      if (attempt === this.#attempt) this.#dial(url, attempt, info);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#wait(1006, "", error.message);
+    }
+  }
+
+  #bar(info) {
+    if (info.access === "closed") return { why: info.access_hint, token: false };
+    if (info.access === "token" && this.#token === "") return { why: info.access_hint, token: true };
+    if (this.#token !== "" && !TOKEN.test(this.#token)) {
+      return { why: "The token has characters that no token has.", token: true };
+    }
+    return null;
+  }
+
+  #dial(url, attempt, info) {
+    // A token among the subprotocols is in no address, which proxies log.
+    const socket = new WebSocket(url, this.#token === "" ? [DIALECT] : [DIALECT, `bearer.${this.#token}`]);
+    this.#socket = socket;
+    const patience = setTimeout(() => socket.close(), OPENING);
+    socket.onopen = () => {
+      clearTimeout(patience);
+      this.#opened = performance.now();
+      this.#on.state("open", { url });
+    };
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = ({ code, reason }) => {
+      clearTimeout(patience);
+      if (attempt === this.#attempt) this.#closed(code, reason, info);
+    };
+  }
+
+  #receive(data) {
+    let message = null;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      return; // the gateway sends JSON only
+    }
+    if (message !== null && typeof message === "object") this.#on.answer(message);
+  }
+
+  #closed(code, reason, info) {
+    const opened = this.#opened;
+    this.#socket = null;
+    const words = `${meaning(code)} (${code})`;
+    if (opened > 0) this.#on.lost(`The connection was closed: ${words}.`);
+    if (code === 4001 || code === 4003) {
+      this.#opened = 0;
+      this.#on.state("barred", { why: `The gateway closed the connection: ${words}. Show another token.`, token: true });
+    } else if (opened > 0) {
+      this.#wait(code, reason, "");
+    } else if (this.#token !== "" || info.access === "optional") {
+      // A browser isn't told why an upgrade was refused.
+      this.#wait(code, reason, "The gateway answers, but lets no connection come about: the token may be wrong or over.");
+    } else {
+      this.#wait(code, reason, "The gateway answers, but no WebSocket comes about.");
+    }
+  }
+
+  #wait(code, reason, why) {
+    const lived = this.#opened === 0 ? 0 : performance.now() - this.#opened;
+    this.#opened = 0;
+    this.#failures = lived >= STABLE_AFTER ? 0 : this.#failures + 1;
+    if (advice(code) === NO) {
+      this.#on.state("barred", { why: `The gateway closed the connection: ${meaning(code)} (${code}).`, token: false });
+      return;
+    }
+    const milliseconds = delay(code, reason, Math.max(1, this.#failures));
+    this.#on.state("waiting", { until: performance.now() + milliseconds, why });
+    this.#timer = setTimeout(() => this.#connect(), milliseconds);
+  }
+}
+
+/** What can be done here, from the gateway. */
+export async function about() {
+  const { status, body } = await call("streaming/info");
+  if (status !== 200 || typeof body?.socket !== "string") throw new Error(`The gateway answered HTTP ${status}.`);
+  return body;
+}

@@ -1,0 +1,286 @@
+// Streaming: joins the conversation, its look, the settings and the WebSocket. The one module that the page names.
+
+import { CUT, Conversation, DONE, draft, FAILED, keepDraft, LONGEST, once, STOPPED } from "./conversation.js";
+import { Messages } from "./messages.js";
+import { about, Requester } from "./requester.js";
+import { SettingsPanel } from "./settings-panel.js";
+import { at, tell, visible } from "./text.js";
+
+const AGAIN = 2000; // milliseconds until the gateway is asked again whether somebody answers now
+const ENDS = {
+  length: "The answer ended here since it reached the most tokens that it may have.",
+  content_filter: "The model’s API held the rest back.",
+};
+
+const conversation = new Conversation(() => say("The browser keeps no more: a reload will show the newest part only."));
+const messages = new Messages(() => ask(true));
+const panel = new SettingsPanel(show, (token) => requester.start(token));
+const requester = new Requester({ state, info: informed, answer, lost });
+
+let info = null;
+let barred = null;
+let asked = null; // {id, kind, sent, began, first, ended}: the request whose answer is being written
+let numbers = 0;
+let counting = 0;
+let looking = 0;
+
+// What is asked
+
+function submit() {
+  const text = at("message").value.trim();
+  if (text === "" || asked !== null || panel.kind === null) return;
+  at("message").value = "";
+  keepDraft("");
+  fit();
+  conversation.ask(text);
+  messages.add(conversation.messages.at(-2));
+  begin();
+}
+
+function ask(again) {
+  if (asked !== null || panel.kind === null) return;
+  if (again) messages.removeLast();
+  conversation.answer();
+  begin();
+}
+
+function begin() {
+  messages.add(conversation.last);
+  const id = `s-${(numbers += 1)}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+  asked = { id, kind: panel.kind, sent: false, began: 0, first: 0, ended: null };
+  send();
+  show();
+}
+
+/** Send the question, unless that has to wait: after a restart the gateway may be back before the one who answers. */
+function send() {
+  if (asked === null || asked.sent) return;
+  const chat = asked.kind === "chat";
+  if (!requester.open || !(chat ? info.chat : info.echo)) {
+    messages.hint(requester.open ? "Waiting for somebody who answers…" : "Waiting for the connection…");
+    return;
+  }
+  const question = conversation.messages.at(-2).content;
+  asked.sent = true;
+  asked.began = performance.now();
+  messages.hint("");
+  requester.send({
+    request_id: asked.id,
+    command: chat ? "chat" : info.echo,
+    data: chat ? { messages: conversation.context(panel.system), ...panel.options } : { message: question },
+    stream: true,
+    timeout: info.timeout,
+  });
+}
+
+// What comes of it
+
+function answer(message) {
+  if (asked === null || message.request_id !== asked.id) return;
+  const { data } = message;
+  if (message.partial === true) {
+    if (typeof data?.delta === "string") append(data.delta);
+    // Some workers can say how it ended in a part only.
+    else if (typeof data?.finish_reason === "string") asked.ended = data;
+  } else if (message.success === true) {
+    // From a worker that doesn't stream, all of it comes at once.
+    if (conversation.last.content === "") append(typeof data === "string" ? data : String(data?.content ?? ""));
+    const ended = data?.finish_reason ? data : (asked.ended ?? {});
+    end(DONE, ENDS[ended.finish_reason] ?? "", details(ended));
+  } else if (message.success === false) {
+    end(FAILED, failure(String(message.error)));
+  }
+}
+
+function append(text) {
+  if (text === "") return;
+  if (asked.first === 0) asked.first = performance.now();
+  const taken = conversation.append(text);
+  messages.append(taken);
+  if (taken.length < text.length) stop(`The answer is longer than ${LONGEST.toLocaleString("en")} characters.`);
+}
+
+function failure(error) {
+  const sentence = visible(error.slice(0, 2000));
+  if (error !== "No available workers") return sentence;
+  look();
+  return `${sentence}: nobody answers any more.`;
+}
+
+function details(data) {
+  const found = [];
+  if (typeof data.model === "string") found.push(visible(data.model.slice(0, 100)));
+  const tokens = data.usage?.completion_tokens;
+  if (Number.isFinite(tokens)) found.push(`${tokens.toLocaleString("en")} tokens`);
+  if (asked.first > 0) found.push(`first word after ${seconds(asked.first - asked.began)}`);
+  found.push(`${seconds(performance.now() - asked.began)} in all`);
+  return found.join(" · ");
+}
+
+const seconds = (milliseconds) =>
+  milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(milliseconds < 9950 ? 1 : 0)} s`;
+
+function stop(why = "Stopped.") {
+  if (asked === null) return;
+  if (asked.sent && requester.open) requester.send({ request_id: asked.id, cancel: true });
+  end(STOPPED, why);
+}
+
+function lost(why) {
+  if (asked?.sent) end(CUT, `${why} The answer was cut off.`);
+}
+
+async function end(how, note = "", figures = "") {
+  asked = null;
+  conversation.end(how, note, figures);
+  const over = conversation.last;
+  show();
+  await messages.end(over);
+  at("spoken").textContent = how === DONE ? "The answer is complete." : note;
+}
+
+// The gateway
+
+function informed(found) {
+  info = found;
+  panel.info = found;
+  send();
+  show();
+  clearTimeout(looking);
+  // Somebody may begin to answer at any time, and then the page needs no reload.
+  if (!found.chat) looking = setTimeout(look, AGAIN);
+}
+
+async function look() {
+  clearTimeout(looking);
+  if (document.hidden) return;
+  try {
+    informed(await about());
+  } catch {
+    looking = setTimeout(look, AGAIN); // the connection says what is wrong
+  }
+}
+
+function state(name, details) {
+  clearInterval(counting);
+  barred = name === "barred" ? details : null;
+  at("link-now").hidden = name !== "waiting" && !(name === "barred" && !details.token);
+  at("link-countdown").textContent = "";
+  const place = at("link-state");
+  place.title = details.url ?? "";
+  if (name === "connecting") tell(place, "busy", "Connecting…");
+  else if (name === "open") {
+    tell(place, "good", "Connected");
+    send();
+  } else if (name === "barred") {
+    tell(place, "bad", details.token ? "Needs a token" : "Not connected");
+    if (asked !== null) end(FAILED, details.why);
+  } else {
+    tell(place, "busy", "Reconnecting");
+    say(details.why);
+    const count = () => {
+      const left = Math.max(0, Math.ceil((details.until - performance.now()) / 1000));
+      at("link-countdown").textContent = `in ${left} s`;
+    };
+    count();
+    counting = setInterval(count, 500);
+  }
+  if (name !== "waiting") say("");
+  show();
+}
+
+// How it looks
+
+let said = "";
+
+function say(sentence) {
+  said = sentence;
+  show();
+}
+
+function show() {
+  const kind = panel.kind;
+  const badge = at("answerer");
+  badge.hidden = kind === null;
+  const named = panel.options.model ?? info?.model;
+  badge.textContent = kind === "chat" ? visible(named ?? "Model") : "Echo";
+  at("message").placeholder = kind === "echo" ? "Write something to be echoed" : "Ask something";
+  at("stop").hidden = asked === null;
+  at("send").hidden = asked !== null;
+  at("send").disabled = kind === null || at("message").value.trim() === "";
+  at("renew").disabled = conversation.messages.length === 0;
+  at("ideas").hidden = kind === null;
+  const [tone, sentence, act] = notice(kind);
+  at("notice").hidden = sentence === "";
+  at("notice").dataset.tone = tone;
+  if (at("notice-text").textContent !== sentence) at("notice-text").textContent = sentence;
+  at("notice-act").hidden = act === "";
+  at("notice-act").textContent = act;
+}
+
+function notice(kind) {
+  if (barred !== null) return ["bad", visible(barred.why), barred.token ? "Enter a token" : ""];
+  if (said !== "") return ["busy", visible(said), ""];
+  if (info === null || info.chat) return ["quiet", "", ""];
+  if (kind === null) return ["bad", `Nobody answers here yet. ${info.hint}`, ""];
+  return ["quiet", `No model answers here, so this page echoes what you write. ${info.hint}`, ""];
+}
+
+/** As high as what is typed, up to a bound that the look sets. */
+function fit() {
+  const place = at("message");
+  place.style.height = "auto";
+  place.style.height = `${place.scrollHeight + 2}px`;
+}
+
+at("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  submit();
+});
+at("message").addEventListener("input", () => {
+  fit();
+  show();
+});
+at("message").addEventListener("keydown", (event) => {
+  // Enter also ends a word that is composed of several keys.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  submit();
+});
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && !at("settings").open) stop();
+});
+at("stop").addEventListener("click", () => {
+  stop();
+  at("message").focus();
+});
+at("renew").addEventListener("click", () => {
+  stop();
+  conversation.clear();
+  messages.show([]);
+  show();
+  at("message").focus();
+});
+at("ideas").addEventListener("click", ({ target }) => {
+  if (target.tagName !== "BUTTON") return;
+  at("message").value = target.textContent;
+  submit();
+});
+at("link-now").addEventListener("click", () => requester.start(panel.token));
+at("notice-act").addEventListener("click", () => panel.open(true));
+document.addEventListener("visibilitychange", () => document.hidden || info?.chat || look());
+addEventListener("pagehide", () => {
+  conversation.keep();
+  keepDraft(at("message").value);
+});
+document.addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => {
+  // The WebSocket is at another host now, which this page may connect to once it is loaded anew: nothing is lost by it.
+  if (effectiveDirective === "connect-src" && once(blockedURI)) location.reload();
+});
+
+at("message").value = draft();
+messages.show(conversation.messages);
+fit();
+show();
+requester.start("");
+at("message").focus({ preventScroll: true });

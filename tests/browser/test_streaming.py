@@ -1,0 +1,448 @@
+"""The page for streamed answers in a real browser, with a worker that answers as a model would.
+
+One gateway for all but the tests that end it; each test has a tab of its own.
+"""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.gateways import Running, free_ports, gateway
+
+from .conftest import PATIENCE, Tab
+from .model import LIMIT, Model
+from .test_look import LOW_CONTRAST
+
+pytestmark = [pytest.mark.live, pytest.mark.browser]
+
+HOSTILE: Final = """# <script>document.title='owned'</script>
+<img src=x onerror="document.title='owned'"><svg onload=document.title='owned'>
+
+[click](javascript:document.title='owned') [data](data:text/html,<script>alert(1)</script>) [file](file:///etc/passwd)
+[obscured](java&#x73;cript:alert(1)) [spaced]( javascript:alert(1) ) [rel](/api/clients) [blob](blob:x) [vb](vbscript:x)
+<javascript:alert(1)> <https://plain.example/> https://bare.example/x javascript:alert(1)
+[good](https://good.example/a?b=1 "title\\" onmouseover=alert(1)") [mail](mailto:a@b.example)
+![picture](https://tracker.example/p.png) ![none](javascript:alert(1)) ![data](data:image/svg+xml,<svg/onload=alert(1)>)
+
+| <b>x</b> | y |
+|---|--:|
+| <iframe src=javascript:alert(1)> | `<script>` |
+
+```"><script>document.title='owned'</script>
+</code></pre><script>document.title='owned'</script>
+```
+[ref]: javascript:alert(1)
+[ref] \u202eannexe\u202c
+
+""" + (">" * 5000 + " deep\n\n" + "*" * 5000 + "a\n\n" + "[" * 5000 + "\n\n" + "- " * 3000 + "x\n")
+
+
+TAGS: Final = {
+    *("h3", "p", "a", "br", "span", "strong", "em", "blockquote", "ul", "li", "div"),
+    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "button", "pre", "code"),
+}
+# Two controls have no border of their own: one is a word with a picture, the other stands in a form that has it.
+CONTRAST: Final = LOW_CONTRAST.replace(
+    "input, select, textarea, button:not(.primary)",
+    "input:not([type=radio]), select, textarea:not(#message), button:not(.primary, .quiet-button)",
+)
+
+
+class Talk:
+    """The page, as somebody who talks on it sees it."""
+
+    def __init__(self, tab: Tab, base_url: str) -> None:
+        self.tab = tab
+        self.page: Page = tab.page
+        self.page.goto(f"{base_url}/streaming/socket")
+        self.connected()
+
+    def connected(self) -> None:
+        expect(self.page.locator("#link-state")).to_contain_text("Connected")
+
+    def ask(self, text: str) -> None:
+        self.page.locator("#message").fill(text)
+        expect(self.page.locator("#send")).to_be_enabled()
+        self.page.keyboard.press("Enter")
+
+    @property
+    def answer(self) -> Locator:
+        """The last one."""
+        return self.page.locator(".answer").last
+
+    def over(self, note: str = "") -> None:
+        """The last answer is over, with this note."""
+        expect(self.answer.locator(".row")).to_be_visible()
+        if note:
+            expect(self.answer.locator(".note-of-answer")).to_contain_text(note)
+        else:
+            expect(self.answer.locator(".note-of-answer")).to_have_count(0)
+
+    def texts(self) -> list[str]:
+        """What was said, one after the other."""
+        return [text.strip() for text in self.page.locator(".question p, .answer .markdown").all_inner_texts()]
+
+
+@pytest.fixture(scope="module")
+def portico(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One gateway, in which WebSockets share the port."""
+    folder: Path = tmp_path_factory.mktemp("gateway")
+    with gateway(folder, mode="integrated") as running:
+        yield running
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    """A fresh tab; the test fails if the page complained."""
+    with fresh_tab(browser) as opened:
+        yield opened
+    assert opened.complaints == []
+
+
+@contextmanager
+def fresh_tab(browser: Browser, **how: Any) -> Iterator[Tab]:
+    expect.set_options(timeout=PATIENCE)
+    context = browser.new_context(**how)
+    context.set_default_timeout(PATIENCE)
+    opened = Tab(context.new_page())
+    opened.page.on("console", opened.hear)
+    opened.page.on("pageerror", lambda error: opened.complaints.append(f"thrown: {error}"))
+    yield opened
+    context.close()
+
+
+def test_a_conversation_is_streamed_kept_over_a_reload_and_begun_anew(portico: Running, tab: Tab, model: Model) -> None:
+    model.pieces = ["One ", "**two**", None, " three.\n\n```py\nx = 1\n", None, "```\n\nEnd"]
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        page = tab.page
+        talk.ask("Count")
+        expect(talk.answer.locator(".markdown")).to_have_text("One two")
+        expect(talk.answer.locator("strong")).to_have_text("two")
+        expect(talk.answer).to_have_attribute("aria-busy", "true")
+        expect(page.locator("#send")).to_be_hidden()
+        model.go_on()
+        expect(talk.answer.locator("code")).to_have_text("x = 1\n")
+        model.go_on()
+        talk.over()
+        assert talk.answer.get_attribute("aria-busy") is None
+        expect(talk.answer.locator(".details")).to_contain_text("test-model · 6 tokens · first word after")
+        expect(page.locator("#spoken")).to_have_text("The answer is complete.")
+        expect(page.locator("#message")).to_be_focused()
+
+        model.pieces = ["Yes."]
+        talk.ask("Really?")
+        talk.over()
+        assert model.asked[1]["messages"] == [
+            {"role": "user", "content": "Count"},
+            {"role": "assistant", "content": "One **two** three.\n\n```py\nx = 1\n```\n\nEnd"},
+            {"role": "user", "content": "Really?"},
+        ]
+        said = talk.texts()
+        assert said[0] == "Count"
+        page.locator("#message").fill("half a ques")
+        page.reload()
+        talk.connected()
+        expect(page.locator(".answer")).to_have_count(2)
+        assert talk.texts() == said
+        expect(page.locator("#message")).to_have_value("half a ques")
+        page.get_by_role("button", name="New conversation").click()
+        expect(page.locator(".message")).to_have_count(0)
+        page.reload()
+        talk.connected()
+        expect(page.get_by_role("heading", name="What would you like to ask?")).to_be_visible()
+
+
+def test_stop_reaches_the_worker_and_the_next_question_is_answered(portico: Running, tab: Tab, model: Model) -> None:
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        for stop in (
+            lambda: tab.page.keyboard.press("Escape"),
+            lambda: tab.page.get_by_role("button", name="Stop").click(),
+        ):
+            model.cancelled.clear()
+            model.pieces = ["Begun", None, " and never ended."]
+            talk.ask("Go")
+            expect(talk.answer.locator(".markdown")).to_have_text("Begun")
+            stop()
+            talk.over("Stopped.")
+            assert model.cancelled.wait(LIMIT)
+            expect(talk.answer.locator(".markdown")).to_have_text("Begun")
+        model.pieces = ["All of it."]
+        talk.answer.get_by_role("button", name="Try again").click()
+        talk.over()
+        assert talk.texts() == ["Go", "Begun", "Go", "All of it."]
+
+
+def test_an_error_is_said_and_can_be_tried_again(portico: Running, tab: Tab, model: Model) -> None:
+    model.error = "The model's API is busy: try again in 20 s."
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        talk.ask("Go")
+        talk.over("The model's API is busy: try again in 20 s.")
+        model.error = None
+        talk.answer.get_by_role("button", name="Try again").click()
+        talk.over()
+        assert talk.texts() == ["Go", "Hello there."]
+        assert model.asked[1]["messages"] == [{"role": "user", "content": "Go"}]
+    # Its worker is gone.
+    talk.ask("Still there?")
+    talk.over("nobody answers any more")
+
+
+def test_what_is_set_goes_along_and_is_kept(portico: Running, tab: Tab, model: Model) -> None:
+    with model.at(portico.worker_url, "chat", "echo"):
+        talk = Talk(tab, portico.base_url)
+        page = tab.page
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("System prompt").fill("Be brief.")
+        page.get_by_label("Model", exact=True).fill("other-model")
+        page.get_by_label("Temperature").fill("0.5")
+        page.get_by_label("Most tokens").fill("99")
+        expect(page.locator("#token-field")).to_be_hidden()
+        page.get_by_role("button", name="Save").click()
+        page.reload()
+        talk.connected()
+        expect(page.locator("#answerer")).to_have_text("other-model")
+        talk.ask("Go")
+        talk.over()
+        assert model.asked == [
+            {
+                "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Go"}],
+                "model": "other-model",
+                "temperature": 0.5,
+                "max_tokens": 99,
+            }
+        ]
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("An echo of what you write").check()
+        page.keyboard.press("Enter")
+        expect(page.locator("#answerer")).to_have_text("Echo")
+        talk.ask("one *two* three")
+        talk.over()
+        expect(talk.answer.locator("em")).to_have_text("two")
+
+
+def test_without_a_model_the_page_says_what_to_set_and_finds_one_that_comes(
+    portico: Running, tab: Tab, model: Model
+) -> None:
+    page = tab.page
+    talk = Talk(tab, portico.base_url)
+    expect(page.locator("#notice")).to_contain_text("OPEN_API_KEY")
+    with model.at(portico.worker_url):
+        expect(page.locator("#answerer")).to_have_text("Model")
+        expect(page.locator("#notice")).to_be_hidden()
+        talk.ask("Go")
+        talk.over()
+
+
+def test_hostile_markdown_is_inert(portico: Running, tab: Tab, model: Model) -> None:
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    # In pieces that cut everything in two.
+    model.pieces = [*(HOSTILE[at : at + 7] for at in range(0, 1400, 7)), HOSTILE[1400:]]
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        talk.ask("Go")
+        talk.over()
+    page = tab.page
+    assert page.title() == "Streamed answers – Portico"
+    found = page.evaluate(
+        """() => [...document.querySelectorAll(".markdown *")].map(element =>
+        [element.localName, ...[...element.attributes].map(({name, value}) => `${name}=${value}`)])"""
+    )
+    tags = {tag for tag, *_ in found}
+    assert tags <= TAGS
+    attributes = {attribute.partition("=")[0] for _, *attributes in found for attribute in attributes}
+    assert attributes <= {"href", "target", "rel", "title", "class", "dir", "tabindex", "role", "aria-label", "type"}
+    links = page.evaluate("[...document.querySelectorAll('.markdown a')].map(a => [a.href, a.rel, a.target])")
+    assert {href for href, *_ in links} == {
+        "https://plain.example/",
+        "https://bare.example/x",
+        "https://good.example/a?b=1",
+        "mailto:a@b.example",
+        "https://tracker.example/p.png",
+    }
+    assert {(rel, target) for _, rel, target in links} == {("noopener noreferrer", "_blank")}
+    assert {url.partition("://")[2].partition("/")[0] for url in asked} == {portico.base_url.partition("://")[2]}
+    assert "</code></pre><script>" in talk.answer.locator("figure code").inner_text()
+    # What was kept is shown by the same rules.
+    page.reload()
+    talk.connected()
+    talk.over()
+    again = page.evaluate("[...document.querySelectorAll('.markdown a')].map(a => a.href)")
+    assert set(again) == {href for href, *_ in links}
+    assert page.title() == "Streamed answers – Portico"
+
+
+RENDER = """async ([text, size]) => {
+    const { MarkdownStream } = await import("/pages/markdown.js");
+    const place = document.createElement("div");
+    document.body.append(place);
+    const stream = new MarkdownStream(place);
+    let longest = 0;
+    for (let at = 0; at < text.length; at += size) {
+        const began = performance.now();
+        stream.push(text.slice(at, at + size));
+        longest = Math.max(longest, performance.now() - began);
+    }
+    await stream.finish();
+    const found = { html: place.cloneNode(true), text: place.textContent, longest };
+    const shape = node => node.nodeType === 3 ? node.data
+        : [node.localName, node.getAttribute("href") ?? node.getAttribute("start") ?? "",
+           ...[...node.childNodes].map(shape)];
+    place.querySelectorAll("button, .tail").forEach(element => element.remove());
+    place.querySelectorAll(".part").forEach(part => part.replaceWith(...part.childNodes));
+    place.querySelectorAll("code").forEach(code => code.replaceChildren(code.textContent));
+    const shown = JSON.stringify(shape(place));
+    place.remove();
+    return shown;
+}"""
+TEXTS: Final = (
+    "para one\nsame para\n\n- a\n- b\n\n  more of b\n\n1. x\n\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nafter",
+    "```py\ncode\n``\n  ```\n\ntext ``x`` ~~gone~~\n\n~~~~\n~~~\nstill\n~~~~\nend",
+    "Title\n=====\n\nunder\n-----\n> quote\nlazy\n\n    indented\n    code\n\n***\n- [x](https://e.example)",
+    "```\nnever closed\n\n# not a heading",
+    "   ```js\n   indented fence\n     kept\n   ```\nend",
+    "- ```sh\n  in a list\n  ```\n- next\n\ndone",
+    "\n\n\nleading\r\nlines\r\n\r\nbreaks  \nhard",
+)
+
+
+def test_what_arrives_in_pieces_looks_as_what_arrives_at_once(portico: Running, tab: Tab) -> None:
+    Talk(tab, portico.base_url)
+    for text in TEXTS:
+        whole = tab.page.evaluate(RENDER, [text, len(text)])
+        for size in (1, 3, 10):
+            assert tab.page.evaluate(RENDER, [text, size]) == whole, text
+    code = json.loads(tab.page.evaluate(RENDER, [TEXTS[3], 1]))
+    assert code[2][0] == "figure"
+    assert "# not a heading" in json.dumps(code)
+
+
+COST = """async ([block, times, start]) => {
+    const { default: MarkdownIt } = await import("/pages/markdown-it.js");
+    const { MarkdownStream } = await import("/pages/markdown.js");
+    const place = document.createElement("div");
+    document.body.append(place);
+    const lengths = [];
+    const { parse } = MarkdownIt.prototype;
+    MarkdownIt.prototype.parse = function (text, references) {
+        lengths.push(text.length);
+        return parse.call(this, text, references);
+    };
+    // A frame for each piece.
+    const { requestAnimationFrame: frames, setTimeout: later } = window;
+    const waiting = [];
+    window.requestAnimationFrame = window.setTimeout = (call) => waiting.push(call);
+    const stream = new MarkdownStream(place);
+    for (let n = 0; n < times; n += 1) {
+        stream.push((n === 0 ? start : "") + block);
+        while (waiting.length) waiting.shift()();
+    }
+    const finished = stream.finish();
+    while (waiting.length) waiting.shift()();
+    await finished;
+    Object.assign(window, { requestAnimationFrame: frames, setTimeout: later });
+    MarkdownIt.prototype.parse = parse;
+    const found = [place.textContent, Math.max(...lengths), lengths.reduce((a, b) => a + b)];
+    place.remove();
+    return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("block", "most", "each"),
+    [
+        ("word " * 9 + "end.\n\n", 200, 100),  # what models write: hardly anything is looked at twice
+        ("```py\n" + "x = 1\n" * 30 + "```\n", 400, 400),
+        ("x = 1\n", 40, 1),  # after an opening fence
+        ("word " * 40, 8500, 8500),  # one block without an end costs no more than its bound
+        ("- item\n" * 30, 8500, 8500),
+    ],
+)
+def test_a_long_answer_is_whole_and_costs_the_same_everywhere(
+    portico: Running, tab: Tab, block: str, most: int, each: int
+) -> None:
+    Talk(tab, portico.base_url)
+    times = 16_000 // len(block)
+    start = "```\n" if block == "x = 1\n" else ""
+    text, longest, looked_at = tab.page.evaluate(COST, [block, times, start])
+    assert re.sub(r"\W", "", text).count(re.findall(r"[a-z]+", block)[-1]) >= times
+    assert longest <= most
+    assert looked_at <= (times + 2) * each + 1000
+
+
+def test_a_lost_connection_cuts_the_answer_and_nothing_else(tmp_path: Path, browser: Browser, model: Model) -> None:
+    (port,) = free_ports(1)
+    model.pieces = ["Begun", None]
+    with fresh_tab(browser) as tab:
+        page = tab.page
+        with gateway(tmp_path, mode="integrated", port=port, exit_code=None) as first, model.at(first.worker_url):
+            talk = Talk(tab, first.base_url)
+            talk.ask("Go")
+            expect(talk.answer.locator(".markdown")).to_have_text("Begun")
+            os.killpg(first.process.pid, signal.SIGKILL)
+            talk.over("The answer was cut off.")
+            expect(page.locator("#link-state")).to_contain_text("Reconnecting")
+            expect(page.locator("#link-countdown")).to_contain_text("in ")
+        talk.ask("And then?")
+        expect(talk.answer.locator(".hint")).to_contain_text("Waiting for")
+        model.pieces = ["Back."]
+        with gateway(tmp_path, mode="integrated", port=port) as second, model.at(second.worker_url):
+            talk.over()
+            assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
+            page.goto("about:blank")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_borders_have_contrast_and_nothing_is_too_wide(
+    portico: Running, browser: Browser, model: Model, scheme: Any
+) -> None:
+    wide = "| " + " | ".join(f"column{n}" for n in range(12)) + " |\n|" + "---|" * 12 + "\n|" + " x |" * 12
+    model.pieces = [
+        f"# T\n\n{'w' * 300} `{'c' * 300}`\n\n> q\n\n```sh\n{'x' * 300}\n```\n\n{wide}\n\n[l](https://e.example)"
+    ]
+    with fresh_tab(browser, color_scheme=scheme, reduced_motion="reduce") as tab, model.at(portico.worker_url):
+        page = tab.page
+        page.set_viewport_size({"width": 360, "height": 700})
+        talk = Talk(tab, portico.base_url)
+        talk.ask("x" * 300)
+        talk.over()
+        for width in (320, 360, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 700})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate("document.getElementById('scroller').scrollWidth") <= width
+        page.locator("#settings-open").click()
+        seen, low = page.evaluate(CONTRAST)
+        assert seen > 20
+        assert low == []
+        page.keyboard.press("Escape")
+        for tone in ("bad", "busy", "quiet", "good"):
+            page.evaluate(
+                """tone => { for (const place of document.querySelectorAll("#notice, #link-state")) {
+                    place.hidden = false; place.dataset.tone = tone; }
+                    document.getElementById("notice-text").textContent = "Something."; }""",
+                tone,
+            )
+            assert page.evaluate(CONTRAST)[1] == []
+        unnamed = page.evaluate(
+            """() => [...document.querySelectorAll("input, select, textarea, button, a, [tabindex='0']")]
+            .filter(control => control.checkVisibility() && !control.getAttribute("aria-label") && !control.getAttribute("aria-labelledby")
+                && !control.labels?.length && !control.textContent.trim()).map(control => control.outerHTML)"""
+        )
+        assert unnamed == []
+        assert tab.complaints == []
