@@ -169,15 +169,15 @@ def test_a_conversation_is_streamed_kept_over_a_reload_and_begun_anew(portico: R
 def test_stop_reaches_the_worker_and_the_next_question_is_answered(portico: Running, tab: Tab, model: Model) -> None:
     with model.at(portico.worker_url):
         talk = Talk(tab, portico.base_url)
-        for stop in (
-            lambda: tab.page.keyboard.press("Escape"),
-            lambda: tab.page.get_by_role("button", name="Stop").click(),
-        ):
+        for by_key in (True, False):
             model.cancelled.clear()
             model.pieces = ["Begun", None, " and never ended."]
             talk.ask("Go")
             expect(talk.answer.locator(".markdown")).to_have_text("Begun")
-            stop()
+            if by_key:
+                tab.page.keyboard.press("Escape")
+            else:
+                tab.page.get_by_role("button", name="Stop").click()
             talk.over("Stopped.")
             assert model.cancelled.wait(LIMIT)
             expect(talk.answer.locator(".markdown")).to_have_text("Begun")
@@ -441,7 +441,8 @@ def test_text_and_borders_have_contrast_and_nothing_is_too_wide(
             assert page.evaluate(CONTRAST)[1] == []
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll("input, select, textarea, button, a, [tabindex='0']")]
-            .filter(control => control.checkVisibility() && !control.getAttribute("aria-label") && !control.getAttribute("aria-labelledby")
+            .filter(control => control.checkVisibility()
+                && !control.getAttribute("aria-label") && !control.getAttribute("aria-labelledby")
                 && !control.labels?.length && !control.textContent.trim()).map(control => control.outerHTML)"""
         )
         assert unnamed == []
