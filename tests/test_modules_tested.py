@@ -20,8 +20,9 @@ ELSEWHERE = {
     "service/core/cluster/backplane.py": "backplane/contract.py",
     "service/core/ports.py": "transports/contract.py",
     "service/core/push/login_store.py": "backplane/login_contract.py",
-    # Tables, whose rows are compared with what they are about.
+    # Tables, whose rows are compared with what they are about, and values.
     "service/backplane/redis/metrics.py": "backplane/test_deployment.py",
+    "service/core/dialects/envelope_parts.py": "core/dialects/test_envelope.py",
     "service/http/forms.py": "http/test_openapi.py",
     "service/http/table.py": "http/test_reference.py",
     "service/transports/connection_state.py": "transports/test_connection.py",

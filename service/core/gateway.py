@@ -34,7 +34,8 @@ from .deadlines import DeadlineWheel
 from .dialects.actions import Actions, add_own
 from .dialects.c_client import CClientHandler, CClientParts
 from .dialects.client_requests import ClientRequests
-from .dialects.envelope import EnvelopeHandler, EnvelopeParts, EnvelopeRules
+from .dialects.envelope import EnvelopeHandler
+from .dialects.envelope_parts import EnvelopeParts, EnvelopeRules
 from .dialects.proving import ProvingHandler
 from .dialects.requester import RequesterHandler
 from .dialects.undecided import UndecidedHandler
@@ -336,7 +337,7 @@ class Gateway:
                     session.refuse(refusal)
                     return
         if admission.worker:
-            self.envelopes.worker_arrived(session)
+            self.envelopes.arrivals.begin(session)
         elif admission.user_id is not None:
             self.registration.register(session, Identity(user_id=admission.user_id))
         elif admission.dialect == self.c_clients.name:

@@ -200,8 +200,8 @@ class GatewayMachine(RuleBasedStateMachine):
                 assert session.worker is None
         employed = [session for session in self.alive if session.worker is not None]
         assert len(gateway.dispatcher.worker_statuses()) == len(employed)
-        assert gateway.envelopes._arriving <= set(self.alive)
-        assert gateway.envelopes._unproven <= set(self.alive) - set(employed)
+        assert gateway.envelopes.arrivals.arriving <= set(self.alive)
+        assert gateway.envelopes.arrivals.unproven <= set(self.alive) - set(employed)
         for caller in gateway.dispatcher._requests._by_caller:
             assert isinstance(caller, _Nobody) or (caller in self.alive and not caller.over)
         assert set(gateway.envelopes._links) <= {session for session in self.alive if not session.over}
@@ -224,8 +224,8 @@ class GatewayMachine(RuleBasedStateMachine):
         assert not any(gateway.hub._by.values())
         assert len(gateway._deadlines) == 0
         assert not gateway.admission_control.limits._by_address
-        assert not gateway.envelopes._arriving
-        assert not gateway.envelopes._unproven
+        assert not gateway.envelopes.arrivals.arriving
+        assert not gateway.envelopes.arrivals.unproven
         assert not gateway.envelopes._links
         dispatcher = gateway.dispatcher
         assert dispatcher.queue_length == dispatcher.outstanding == 0

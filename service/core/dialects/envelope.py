@@ -1,17 +1,15 @@
-"""What the gateway does in the envelope dialect: workers and clients, their requests and their answers.
+"""What the gateway does in the envelope dialect: what clients and workers say, are asked and answer.
 
-A connection on the worker path is a worker as soon as it may be one; elsewhere `connect` with role `worker`, or
-`handshake`, makes it one. A worker that has just arrived takes nothing for GRACE seconds or until its first
-message, since it may be about to say which commands it serves; requests wait for it meanwhile. If that first message is
-refused, it is no worker until it sends one that is accepted: it has not said that it serves everything.
-Source: protocol reference, "Envelope dialect" and "Who gets in".
+How a connection becomes a worker is in `worker_arrivals`. An answer that can't be read is mended where it can be (NaN
+becomes null), or its requester is told at once. For example, a worker that answers with 20 MB is closed, and its
+requester gets an error that says so, not a timeout.
+Source: protocol reference, "Envelope dialect".
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Raw
 
@@ -22,60 +20,20 @@ from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
-from ..back_end_events import BackEndEvents
 from ..cluster.backplane import Resume
-from ..connections.authentication import Authentication
-from ..connections.registration import UNANSWERED, Refusal, Registered, Registration
+from ..connections.registration import Refusal, Registered
 from ..connections.session import Session, State
-from ..connections.worker_authentication import Entry, InvalidHandshake, WorkerAuthentication, refused
-from ..dispatch.dispatcher import Dispatcher
+from ..connections.worker_authentication import InvalidHandshake
 from ..dispatch.model import Outcome, Request, Verdict
-from ..locality import Locality
 from ..ports import Wall
-from ..proof import Proof, not_allowed
 from ..reply import Reply
-from .actions import ActionCall, ActionError, Actions
+from .actions import ActionCall, ActionError
+from .envelope_parts import EnvelopeParts, EnvelopeRules, SessionDeadlines
+from .worker_arrivals import WorkerArrivals
 
 _KNOWN: Final = (State.JOINING, State.REGISTERED)
-GRACE: Final = 0.25
-"""Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""
-
 # Named once: looking a member up in its enum takes time, and this one is asked for with every answer.
 _UNKNOWN: Final = Verdict.UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopeParts:
-    """What the envelope dialect is served with. `distant_workers` is asked about those that are not local: they show a
-    secret in development too, where any page that a developer opens may connect."""
-
-    registration: Registration
-    authentication: Authentication
-    actions: Actions
-    dispatcher: Dispatcher
-    workers: WorkerAuthentication
-    distant_workers: WorkerAuthentication
-    events: BackEndEvents
-    wall: Wall
-    make_id: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopeRules:
-    """Seconds, bytes, and how many requests a worker takes that doesn't say."""
-
-    heartbeat_interval: float
-    worker_capacity: int
-    message_size: int
-    worker_message_size: int
-    registration_timeout: float
-
-
-class SessionDeadlines(Protocol):
-    """Who keeps the sessions' deadlines."""
-
-    def expect(self, session: Session, seconds: float | None) -> None:
-        """Have the dialect's `expired` called after so long; None: never."""
 
 
 class EnvelopeHandler:
@@ -88,8 +46,6 @@ class EnvelopeHandler:
         self._authentication = parts.authentication
         self._actions = parts.actions
         self._dispatcher = parts.dispatcher
-        self._workers = parts.workers
-        self._distant_workers = parts.distant_workers
         self._events = parts.events
         self._payload = b""  # of the message that is being handled
         self._wall = parts.wall
@@ -98,11 +54,9 @@ class EnvelopeHandler:
         self._deadlines = deadlines
         self._sequence = count(1)
         self._prefix = parts.make_id()[:8]
-        self._arriving: set[Session] = set()
-        self._unproven: set[Session] = set()
-        self._refused: set[Session] = set()  # on the worker path, and said something wrong
         self._links: dict[Session, EnvelopeLink] = {}
-        self._arrivals = _Arrivals(self)
+        self.arrivals: Final = WorkerArrivals(parts, rules, deadlines, self)
+        self._arriving = self.arrivals.arriving  # looked at with every answer
         self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
             "connect": self._connect,
             "handshake": self._handshake,
@@ -132,63 +86,11 @@ class EnvelopeHandler:
     # Arriving
 
     def opened(self, session: Session) -> None:
-        """The client speaks first, except on the worker path: `worker_arrived`."""
-
-    def worker_arrived(self, session: Session) -> None:
-        """A connection on the worker path: greet it, and take it as a worker if it may be one already."""
-        proof = self._authentication.worker_of(session, None)
-        entry = Entry.IN if proof is not None else self._gate(session).entry(session.key)
-        if entry is Entry.REFUSED:
-            session.refuse(refused())
-            return
-        self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), self._arrivals)
-        if session.over:
-            return
-        if entry is Entry.PROVE:
-            self._unproven.add(session)
-            self._deadlines.expect(session, self._rules.registration_timeout)
-        else:
-            if proof is not None or self._gate(session).trusts(None, session.key):
-                session.peer.allow_message_size(self._rules.worker_message_size)
-            if proof is not None or self._gate(session).proven(None, session.key):
-                session.peer.lift_rate_limit()
-            self._arriving.add(session)
-            self._employ(session, session.identity, _served(None, proof), 0, 1.0)
-            self._deadlines.expect(session, GRACE)
-
-    def _gate(self, session: Session) -> WorkerAuthentication:
-        return self._workers if session.locality is Locality.LOCAL else self._distant_workers
+        """The client speaks first, except on the worker path: `WorkerArrivals.begin`."""
 
     def expired(self, session: Session) -> None:
-        """A silent worker's grace is over, or the time in which it had to show a secret."""
-        if session in self._unproven:
-            session.close(CloseCode.NOT_AUTHENTICATED, "show the handshake key or an API key")
-        else:
-            self._settle(session)
-
-    def _settle(self, session: Session) -> None:
-        if session in self._arriving:
-            self._arriving.discard(session)
-            self._deadlines.expect(session, None)
-            if session.worker is not None:
-                self._dispatcher.change_worker(session.worker, capacity=self._rules.worker_capacity)
-
-    def _employ(
-        self, session: Session, identity: Identity, commands: list[str] | None, capacity: int, weight: float
-    ) -> None:
-        """Make the session a worker, or change what it is as one."""
-        serves = None if commands is None else frozenset(commands)
-        client_id = identity.client_id or session.id
-        before = session.worker
-        if before is not None and (before.client_id == client_id or before.outstanding):
-            # What it is working on it goes on with, under its new name.
-            before.client_id = client_id
-            self._dispatcher.change_worker(before, commands=serves, capacity=capacity, weight=weight)
-            return
-        session.worker = self._dispatcher.add_worker(self.link(session), client_id, serves, capacity, weight)
-        if before is not None:
-            # Not before the new one has joined: what waits for it would find no worker.
-            self._dispatcher.remove_worker(before)
+        """Only workers have a deadline here."""
+        self.arrivals.expired(session)
 
     def link(self, session: Session) -> "EnvelopeLink":
         """How dispatch reaches this session; one for its whole life."""
@@ -237,9 +139,7 @@ class EnvelopeHandler:
             if self._answers(session) and self._mend_or_reject(session, payload, fault):
                 return
             if self._arriving and session in self._arriving:
-                self._dismiss(session)
-                self._deadlines.expect(session, None)
-                self._refused.add(session)
+                self.arrivals.refuse(session)
             raise
 
     def _answers(self, session: Session) -> bool:
@@ -283,51 +183,30 @@ class EnvelopeHandler:
                 fault.msg_id = envelope.msg_id
             raise
         if self._arriving and session in self._arriving:
-            self._settle(session)
+            self.arrivals.settle(session)
 
     def _connect(self, session: Session, envelope: wire.Envelope) -> None:
         connect = wire.connect_of(envelope)
-        left_off = connect.resume
-        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
-        on_worker_path = session.worker is not None or session in self._unproven or session in self._refused
+        expected = self.arrivals.is_expected(session)
         identity = identity_of(connect)
         if identity.client_id is None:
             identity = named(identity, session.identity.client_id or f"client-{self._make_id()}")
-        if connect.role == "worker" or (connect.role is None and on_worker_path):
-            proof = self._authentication.worker_of(session, connect.token)
-            if proof is None:
-                session.key = self._gate(session).check_token(connect.token, session.key)
-            else:
-                proof.check_fields(identity_of(connect))
-            commands = _served(connect.commands, proof)
-            self._accepted(session, connect.token)
-            capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
-            weight = 1.0 if connect.weight is None else connect.weight
-            # It is there, and takes nothing yet, before it replaces an older connection of the same worker: what that
-            # one held would find no worker otherwise. A worker that lost its link without noticing always comes back
-            # this way, whatever is said about duplicates of clients.
-            self._employ(session, identity, commands, 0, weight)
-            self._registration.register(session, identity, self, resume=resume, replaces=True, duplicates="replace")
-            if not session.over:
-                self._employ(session, identity, commands, capacity, weight)
+        if connect.role == "worker" or (connect.role is None and expected):
+            self.arrivals.connect(session, connect, identity, self)
             return
         identity = self._authentication.identity_of(session, connect.token, identity)
-        if on_worker_path:
-            self._dismiss(session)
+        if expected:
+            self.arrivals.dismiss(session)
             session.peer.allow_message_size(self._rules.message_size)
         self._deadlines.expect(session, None)
+        left_off = connect.resume
+        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, self, resume=resume, greet=True)
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:
-        key = wire.handshake_of(envelope).handshake_key
-        proof = self._authentication.worker_of(session, key)
-        if proof is None:
-            session.key = self._gate(session).check_handshake(key, session.key)
         # One that has said what it serves has said so, whatever proof it adds.
         new = session.worker is None or session in self._arriving
-        self._accepted(session, key)
-        if session.state is State.SPEAKING:
-            self._registration.register(session, Identity(client_id=f"worker-{self._make_id()}"), UNANSWERED)
+        proof = self.arrivals.shake_hands(session, wire.handshake_of(envelope).handshake_key)
         data = {
             "event": "handshake",
             "payload": {"client_id": session.identity.client_id},
@@ -339,29 +218,7 @@ class EnvelopeHandler:
         }
         session.send(self._envelope("notification", data))
         if new:
-            self._employ(session, session.identity, _served(None, proof), self._rules.worker_capacity, 1.0)
-
-    def _accepted(self, session: Session, token: str | None) -> None:
-        self._unproven.discard(session)
-        self._arriving.discard(session)
-        self._refused.discard(session)
-        self._deadlines.expect(session, None)
-        if session.proof is not None or self._gate(session).trusts(token, session.key):
-            session.peer.allow_message_size(self._rules.worker_message_size)
-        if session.proof is not None or self._gate(session).proven(token, session.key):
-            if token is not None and session.proof is None:
-                self._authentication.refusals.on_proven(session.address, token)
-            # It answers as fast as everybody together asks, which says nothing of its manners.
-            session.peer.lift_rate_limit()
-
-    def _dismiss(self, session: Session) -> None:
-        """The session is no worker, or no more."""
-        self._unproven.discard(session)
-        self._arriving.discard(session)
-        self._refused.discard(session)
-        if session.worker is not None:
-            self._dispatcher.remove_worker(session.worker)
-            session.worker = None
+            self.arrivals.employ_for_all(session, proof)
 
     def _heartbeat(self, session: Session, _: wire.Envelope) -> None:
         session.send(self._envelope("heartbeat", {}))
@@ -405,7 +262,7 @@ class EnvelopeHandler:
 
     def _answered(self, session: Session, msg_id: str | None, answer: wire.Answer) -> None:
         if self._arriving and session in self._arriving:
-            self._settle(session)
+            self.arrivals.settle(session)
         request_id = msg_id if answer.request_id is None else answer.request_id
         if request_id is None:
             raise PeerFault(
@@ -518,7 +375,7 @@ class EnvelopeHandler:
             # First its own are cancelled, which may be at itself: it must not be sent others for that.
             self._dispatcher.change_worker(session.worker, capacity=0)
         self._dispatcher.cancel_requests_of(session)
-        self._dismiss(session)
+        self.arrivals.dismiss(session)
         link = self._links.pop(session, None)
         if link is not None:
             self._dispatcher.forget_client(link)
@@ -528,32 +385,6 @@ class EnvelopeHandler:
 
     def _envelope(self, kind: str, data: object) -> Frame:
         return wire.encode_envelope(kind, self._msg_id(), self._wall(), data)
-
-
-def _served(commands: list[str] | None, proof: Proof | None) -> list[str] | None:
-    """What a worker serves: what it says, or all that its token names. Raises PeerFault (4003) for more than that."""
-    if proof is None or proof.commands is None:
-        return commands
-    if commands is None:
-        # A pattern names no commands that could be listed: a worker with one has to say what it serves.
-        return [command for command in proof.commands if "*" not in command]
-    if not all(map(proof.may_use, commands)):
-        raise not_allowed("commands")
-    return commands
-
-
-class _Arrivals:
-    """Who answers those that arrive on the worker path: they have not said who they are, so they resume nothing."""
-
-    def __init__(self, handler: EnvelopeHandler) -> None:
-        self._handler = handler
-
-    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """Greet it."""
-        self._handler.greet(session, identity)
-
-    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
-        """The close says it."""
 
 
 class EnvelopeLink:
