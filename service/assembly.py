@@ -178,6 +178,7 @@ def rules(settings: Settings) -> Rules:
         strategy=settings.lb_strategy,
         relayed=settings.relay_types,
         announce_others=settings.announce_others,
+        offline_seconds=settings.offline_seconds,
     )
 
 

@@ -53,6 +53,10 @@ class BackEndEvent(NamedTuple):
     body: bytes
 
 
+Tap = Callable[[BackEndEvent], None]
+"""Is told of each event, in its order, as it is made or put into the log. Must not wait or raise."""
+
+
 class EventLog(Protocol):
     """Where the events of a deployment are put in one order.
 
@@ -84,13 +88,22 @@ class BackEndEvents:
         self._wall = wall
         self._make_id = make_id
         self._told: dict[Session, Identity] = {}
-        self.taps: list[Tap] = []
-        """Who is told of this node's own events as they are made; maybe nobody."""
+        self._taps: dict[Tap, None] = {}
 
     @property
     def listening(self) -> bool:
         """Whether anybody is told anything; nothing else here needs to be called where not."""
-        return self._log is not None or bool(self.taps)
+        return self._log is not None or bool(self._taps)
+
+    def tap(self, tap: Tap) -> None:
+        """Have somebody told of this node's own events as they are made."""
+        self._taps[tap] = None
+
+    def untap(self, tap: Tap) -> None:
+        """Not any more, if it was."""
+        self._taps.pop(tap, None)
+        if not self.listening:
+            self._told.clear()
 
     def relays(self, kind: str | None) -> bool:
         """Whether a client's message of this type is passed on; None: one without a type."""
@@ -105,8 +118,7 @@ class BackEndEvents:
             return
         if before is not None:
             self._left(session, before, 0, "registered as another")
-        if self._log is not None:
-            self._told[session] = session.identity
+        self._told[session] = session.identity
         self._append("registered", session, session.identity, self._of(session))
 
     def on_closed(self, session: Session, code: int, reason: str) -> None:
@@ -155,7 +167,7 @@ class BackEndEvents:
 
     def _append(self, event: str, session: Session | None, identity: Identity, more: dict[str, object]) -> None:
         made = self._make(event, session, identity, more)
-        for tap in self.taps:
+        for tap in list(self._taps):
             tap(made)
         if self._log is not None:
             self._log.append(made)
@@ -201,7 +213,3 @@ def order_of(event: BackEndEvent) -> str:
     if event.user_id is not None:
         return f"u{event.user_id}"
     return "" if event.client_id is None else f"c{event.client_id}"
-
-
-Tap = Callable[[BackEndEvent], None]
-"""Is told of each event, in its order, when it was put into the log. Must not wait or raise."""

@@ -2,7 +2,7 @@
 
 A node with listeners asks all others for their events, and they send them for WANTED seconds after each such question.
 While nobody listens, no events are made for this. Each node sends at most PER_SECOND events a second, the first ones of
-each second; the rest is left out and counted.
+each second; the rest is left out and counted. Which users come and go is found out by OnlineUsers.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ import msgspec
 
 from .back_end_events import BackEndEvent, BackEndEvents
 from .cluster.cluster_messages import ClusterMessages
-from .ports import Monotonic
+from .connections.hub import Hub
+from .online_users import OnlineUsers
+from .ports import Monotonic, Wall
 
 WANT: Final = "events_wanted"
 """A message: this node wants to be told what passes."""
@@ -30,9 +32,19 @@ _decode = msgspec.msgpack.Decoder(BackEndEvent).decode
 
 
 class EventTail:
-    """One node's part."""
+    """One node's part. `offline_seconds`: how long a user must have been without a connection to be offline."""
 
-    def __init__(self, cluster_messages: ClusterMessages, events: BackEndEvents, *, now: Monotonic) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        cluster_messages: ClusterMessages,
+        events: BackEndEvents,
+        *,
+        now: Monotonic,
+        wall: Wall,
+        make_id: Callable[[], str],
+        offline_seconds: float,
+    ) -> None:
         self._cluster_messages = cluster_messages
         self._events = events
         self._now = now
@@ -42,6 +54,16 @@ class EventTail:
         self._second = 0
         self._told = 0
         self.left_out = 0
+        self._users = OnlineUsers(
+            hub,
+            cluster_messages,
+            now=now,
+            wall=wall,
+            make_id=make_id,
+            offline_seconds=offline_seconds,
+            tell_all=self._tell_everywhere,
+            tell_here=lambda event: self._tell_here(cluster_messages.backplane.node, event),
+        )
         cluster_messages.on(WANT, lambda node, _: self._on_wanted(node))
         cluster_messages.on(TOLD, lambda node, body: self._tell_here(node, _decode(body)))
 
@@ -70,6 +92,8 @@ class EventTail:
         if self._listeners and now >= self._ask_at:
             self._ask_at = now + AGAIN
             self._cluster_messages.backplane.tell_all(WANT, b"")
+        if self._listeners:
+            self._users.tick()
         self._wanted = {node: until for node, until in self._wanted.items() if until > now}
         self._settle()
 
@@ -79,13 +103,18 @@ class EventTail:
 
     def _settle(self) -> None:
         """Hear of this node's events, or no more."""
-        wants, taps = bool(self._listeners or self._wanted), self._events.taps
-        if wants and self._on_event not in taps:
-            taps.append(self._on_event)
-        elif not wants and self._on_event in taps:
-            taps.remove(self._on_event)
+        if not self._listeners:
+            self._users.forget()
+        if self._listeners or self._wanted:
+            self._events.tap(self._on_event)
+        else:
+            self._events.untap(self._on_event)
 
     def _on_event(self, event: BackEndEvent) -> None:
+        self._tell_everywhere(event)
+        self._users.on_own_event(event)
+
+    def _tell_everywhere(self, event: BackEndEvent) -> None:
         self._tell_here(self._cluster_messages.backplane.node, event)
         if not self._wanted:
             return
@@ -101,5 +130,7 @@ class EventTail:
             self._cluster_messages.backplane.tell(node, TOLD, body)
 
     def _tell_here(self, node: str, event: BackEndEvent) -> None:
+        if not self._listeners or not self._users.is_shown(event):
+            return
         for listener in list(self._listeners):
             listener(node, event)

@@ -96,6 +96,7 @@ class Rules:
     strategy: str = "least_loaded"
     relayed: Collection[str] = ()
     announce_others: bool = False
+    offline_seconds: float = 10.0
     random: Random = field(default_factory=Random)
 
 
@@ -137,7 +138,15 @@ class Gateway:
         self._announcements: Announcements | None = None
         if rules.announce_others:
             self._announcements = Announcements(self.hub, self.cluster_messages, self.events)
-        self.event_tail = EventTail(self.cluster_messages, self.events, now=now)
+        self.event_tail = EventTail(
+            self.hub,
+            self.cluster_messages,
+            self.events,
+            now=now,
+            wall=wall,
+            make_id=make_id,
+            offline_seconds=rules.offline_seconds,
+        )
         self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
         self.logins = Logins(login_store, users, now=now, wall=wall, make_id=make_id)

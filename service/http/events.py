@@ -53,9 +53,12 @@ def _wanted(request: Request) -> Callable[[str, BackEndEvent], bool]:
     """Whether an event of a node is wanted. Raises PeerFault for a query that makes no sense."""
     request.check_query(*PARAMETERS)
     query = request.query
-    names = frozenset(filter(None, query.get("event", "").split(",")))
-    unknown = names - set(EVENTS)
-    if unknown:
+    for name in FILTERS:
+        if query.get(name) == "":
+            sentence = f"The filter {name} is empty; say what to look for, or leave it out."
+            raise PeerFault(ErrorCode.BAD_FIELD, sentence, field=name)
+    names = frozenset(query["event"].split(",")) if "event" in query else frozenset()
+    if names - set(EVENTS):
         raise PeerFault(ErrorCode.BAD_FIELD, f"The events are {', '.join(EVENTS)}.", field="event")
     share = _share(query.get("sample"))
     user, client, node_wanted = query.get("user_id"), query.get("client_id"), query.get("node")

@@ -3,8 +3,10 @@
 import json
 
 from service.core import event_tail
-from service.core.back_end_events import BackEndEvent
+from service.core.back_end_events import EVENTS, BackEndEvent
 from tests.fakes import Stage, stages
+
+from .test_back_end_events import Kept
 
 Seen = list[tuple[str, str, str | None]]
 
@@ -53,6 +55,21 @@ def test_those_who_were_there_before_are_seen_to_leave() -> None:
     seen, _ = look(here)
     here.close(session)
     assert [name for _, name, _ in seen] == ["left"]
+
+
+def test_every_event_that_back_ends_get_is_seen_from_another_node() -> None:
+    here, there = stages(2, relayed=("*", "-"), announce_others=True, event_log=Kept(), offline_seconds=1)
+    seen, _ = look(here)
+    session, _ = there.client(client_id="c1", user_id="ann", node_id="n1")
+    more, _ = there.client(client_id="c2", user_id="ann", node_id="n1")
+    another, _ = there.client(client_id="c3", user_id="ann", node_id="n2")
+    there.say(session, {"type": "cookie_response"})
+    requester, _ = there.connect("/requester")
+    there.say(requester, {"command": "echo"})
+    for one in (session, more, another):
+        there.close(one)
+    here.pass_time(2)
+    assert {name for _, name, _ in seen} == set(EVENTS)
 
 
 def test_of_a_flood_of_another_nodes_a_part_is_seen() -> None:

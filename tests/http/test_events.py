@@ -10,6 +10,7 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
+from service.core.back_end_events import EVENTS
 from service.http import events
 from service.http.request import Request
 from tests import gateways
@@ -19,11 +20,19 @@ from .stage import BEARER, KEY, SessionOwner, house, problem
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("sample=0", "sample"), ("sample=2", "sample"), ("sample=x", "sample"), ("event=came", "event"), ("user=x", None)],
+    [
+        *((f"sample={sample}", "sample") for sample in ("0", "2", "x", "-0.5", "nan", "inf", "")),
+        *((f"event={event}", "event") for event in ("came", "", ",", "left,", "left,came", "LEFT")),
+        *((f"{name}=", name) for name in ("user_id", "client_id", "node")),
+        ("user=x", None),
+        ("channel_id=x", None),
+    ],
 )
 async def test_a_query_that_makes_no_sense_is_refused(query: str, field: str | None) -> None:
     answer = await house(api_keys=[KEY]).call("GET", f"/api/events?{query}", headers=BEARER)
     assert problem(answer) == (400, "bad_field", field)
+    if field == "event" and query != "event=":
+        assert all(name in answer.json()["error"]["message"] for name in EVENTS), "it says which there are"
 
 
 async def test_it_takes_a_key_and_a_get() -> None:
@@ -42,10 +51,12 @@ async def pieces_of(at: SessionOwner, query: dict[str, str]) -> "tuple[object, l
 @pytest.mark.parametrize(
     ("query", "seen"),
     [
-        ({}, ["c1", "c2"]),
+        ({}, ["c1", "ann", "c2", "bob"]),
         ({"event": "left,registered"}, ["c1", "c2"]),
         ({"event": "left"}, []),
-        ({"user_id": "ann"}, ["c1"]),
+        ({"user_id": "ann"}, ["c1", "ann"]),
+        ({"event": "user_online"}, ["ann", "bob"]),
+        ({"event": "user_online,registered", "user_id": "bob"}, ["c2", "bob"]),
         ({"client_id": "c2"}, ["c2"]),
         ({"node": "elsewhere"}, []),
         ({"sample": "0.0000001"}, []),
@@ -61,10 +72,9 @@ async def test_filters(query: dict[str, str], seen: list[str]) -> None:
         with trio.fail_after(10):
             piece: bytes = await anext(stream)  # type: ignore[call-overload]
         lines = dict(line.split(": ", 1) for line in piece.decode().strip().split("\n"))
-        assert lines["event"] == "registered"
         told = json.loads(lines["data"])
-        assert lines["id"] == told["id"]
-        got.append(told["client_id"])
+        assert (lines["id"], lines["event"]) == (told["id"], told["event"])
+        got.append(told["client_id"] if lines["event"] == "registered" else told["user_id"])
     assert got == seen
     await stream.aclose()  # type: ignore[attr-defined]
     assert at.parts.event_tail.listeners == 0
@@ -89,7 +99,8 @@ SHOWN = {"authorization": f"Bearer {LONG}"}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gateways.Running]:
-    with gateways.gateway(tmp_path_factory.mktemp("gateway"), settings={"PORTICO_API_KEYS": LONG}) as gateway:
+    settings = {"PORTICO_API_KEYS": LONG, "PORTICO_OFFLINE_SECONDS": 0.2}
+    with gateways.gateway(tmp_path_factory.mktemp("gateway"), settings=settings) as gateway:
         yield gateway
 
 
@@ -99,7 +110,7 @@ def test_a_stream_over_the_wire(running: gateways.Running, tmp_path: Path) -> No
     begun, seen = threading.Event(), threading.Event()
 
     def read() -> None:
-        url = f"{running.base_url}/api/events?event=registered,message"
+        url = f"{running.base_url}/api/events?event=registered,message,user_online,user_offline"
         with httpx.stream("GET", url, headers=SHOWN, timeout=30) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             for line in answer.iter_lines():
@@ -107,6 +118,7 @@ def test_a_stream_over_the_wire(running: gateways.Running, tmp_path: Path) -> No
                 lines.append(line)
                 if line.startswith("data:"):
                     seen.set()
+                if line.startswith("event: user_offline"):
                     return
 
     reader = threading.Thread(target=read)
@@ -120,7 +132,10 @@ def test_a_stream_over_the_wire(running: gateways.Running, tmp_path: Path) -> No
         socket.send('{"type": "cookie_response"}')
         assert json.loads(socket.recv(30))["code"] == "unknown_type"
     reader.join(30)
-    assert json.loads(lines[-1].removeprefix("data: "))["user_id"] == "ann"
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert names == ["registered", "user_online", "user_offline"]
+    assert [one["user_id"] for one in told] == ["ann", "ann"]
     refused = httpx.get(f"{running.base_url}/api/events")
     assert refused.status_code == 401
     assert httpx.get(f"{running.base_url}/api/events?sample=9", headers=SHOWN).status_code == 400

@@ -406,3 +406,30 @@ async def test_an_envelope_client_resumes_on_another_node(two: tuple[Stage, Stag
     answer, *events = await came(peer, "connect", "notification", "notification", "notification")
     assert answer["data"]["resume"]["recovered"] is True
     assert [event["data"]["offset"] for event in events] == missed
+
+
+async def test_who_looks_at_one_node_sees_users_come_and_go_at_the_other(two: tuple[Stage, Stage]) -> None:
+    here, there = two
+    seen: list[tuple[str, str, str | None]] = []
+    stop = here.gateway.event_tail.follow(lambda node, event: seen.append((node, event.event, event.user_id)))
+    await until(lambda: there.gateway.events.listening)
+    first, _ = await client(there, "c1")
+    await until(lambda: len(seen) == 2)
+    second, _ = await client(there, "c2")
+    third, _ = await client(here, "c3")
+    assert await node_count(here, "u1") == 1, "so what was asked when c3 came is answered too"
+    await until(lambda: len(seen) >= 4)
+    assert [(node, event) for node, event, _ in seen[:2]] == [("n2", "registered"), ("n2", "user_online")]
+    assert {(node, event) for node, event, _ in seen[2:]} == {("n2", "registered"), ("n1", "registered")}
+    for stage, session in ((there, first), (here, third), (there, second)):
+        stage.close(session)
+    await until(lambda: sum(event == "left" for _, event, _ in seen) == 3)
+    here.pass_time(11)
+    await until(lambda: ("n1", "user_offline", "u1") in seen)
+    stop()
+
+
+async def node_count(house: Stage, user: str) -> int:
+    """On how many other nodes a user is."""
+    count: int = await answer(house.gateway.backplane.tell_holders, Target("user_id", user), "user_held", b"")
+    return count
