@@ -13,6 +13,7 @@ The nursery tree, under `portico serve` and under `hypercorn -k trio` alike:
 What depends on settings alone is made by `service/assembly.py`; `service/serving.py` runs a node as `portico serve`.
 """
 
+import os
 import signal
 import socket
 import sys
@@ -42,7 +43,7 @@ from service.core.cluster.node_selection import Listening, NodeSelection, announ
 from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import Gateway
-from service.core.ports import Gate, HttpAnswer, HttpHead
+from service.core.ports import Gate, HttpHead
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
 from service.drain import drain
@@ -51,10 +52,13 @@ from service.http.access import CallerRates
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.forms import AdviceView
+from service.http.pages import BESIDE_AN_APP
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
 from service.log_writer import say, writer_for
 from service.observe import LogJournal, event_of, make_log, said
+from service.own_app.loading import OwnAppError
+from service.own_app.mounted import Mounted
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.fingerprint import fingerprints
@@ -119,6 +123,7 @@ class Node:
         self._worker_sockets: list[socket.socket] | None = None
         self._redirect_sockets: list[socket.socket] | None = None
         self._bound = False
+        self._clashes: list[str] = []
         self.deployment = self._deployment()
         self._name = lambda: self.deployment.backplane.node
         self.keys = assembly.key_store(settings, self.log)
@@ -158,6 +163,9 @@ class Node:
             extend(self.gateway, settings.extensions)
         except ExtensionError as error:
             raise StartError(str(error)) from error
+        self.own_app = assembly.own_app(settings, self.log)
+        if self.own_app is not None:
+            self.gateway.counters.others.append(self.own_app.metrics)
         hostname = socket.gethostname()
         self.places = Places(
             environment=settings.environment,
@@ -181,7 +189,11 @@ class Node:
                 gate = quota_gate
         parts = parts_of(self.gateway, self.places, self.unready, self.drain_when_asked, quotas=self.quotas)
         self.parts = parts = replace(
-            parts, publish=said(parts.publish, self.log), advice=self._advice, several=lambda: self._several
+            parts,
+            publish=said(parts.publish, self.log),
+            advice=self._advice,
+            several=lambda: self._several,
+            page_path="/" if self.own_app is None else BESIDE_AN_APP,
         )
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
@@ -202,6 +214,10 @@ class Node:
             slow_seconds=settings.slow_seconds,
         )
         self.gateway.counters.others.append(self.pressure.metrics)
+        mounted = None
+        if self.own_app is not None:
+            mounted = Mounted(self.own_app, self.gateway.admission_control, proxies.trusts)
+            self._clashes = self.own_app.clashes(api.takes, self.gateway.admission_control.leads_somewhere)
         self.reactor = Reactor(
             gate,
             ports,
@@ -220,10 +236,13 @@ class Node:
             accepted_connections=accepted,
             address_of=address_of,
             take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
+            others_websocket=None if mounted is None else mounted.takes,
             certificates=self.certificates,
             redirects=None if settings.redirect_port is None else Redirects(parts, self._tls_port, self._broke),
         )
-        self.app: QuartTrio = create_http(api, resolver=proxies.resolve)
+        self.app: QuartTrio = create_http(
+            api, resolver=proxies.resolve, own_app=None if mounted is None else mounted.http
+        )
         self.app.before_serving(self._start)
         self.app.after_serving(self._end)
         asgi.register(
@@ -236,6 +255,7 @@ class Node:
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
             h2c=settings.h2c,
+            others=mounted,
         )
         self.door = Door(
             counts=self.gateway.counters,
@@ -312,16 +332,16 @@ class Node:
             return self.keys.trouble
         return self.deployment.backplane.trouble or self.deployment.revocations.trouble
 
-    def _log_request(self, head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
+    def _log_request(self, head: HttpHead, status: int, received: int, sent: int, seconds: float) -> None:
         # Without the query: tokens are in it, and what people look for.
         self.log.info(
             "request",
             method=head.method,
             path=head.path,
-            status=answer.status,
+            status=status,
             address=head.address,
             received=received,
-            sent=len(answer.body),
+            sent=sent,
             seconds=round(seconds, 6),
         )
 
@@ -447,6 +467,7 @@ class Node:
             if workers > 1:
                 self._check_joined(workers)
             await self.bind(reuse_port=workers > 1)
+            await self.start_own_app()
             self.own_process()
         except StartError as error:
             say(sys.stderr, f"portico: {error}\n")
@@ -464,6 +485,27 @@ class Node:
                 f"--workers {workers} would be {workers} nodes of the name {settings.name}: leave PORTICO_NAME unset."
             )
 
+    async def start_own_app(self) -> None:
+        """Start the operator's own app, if there is one, before anybody is served. Raises StartError."""
+        if self.own_app is None:
+            return
+        try:
+            await self.own_app.start()
+        except OwnAppError as error:
+            trace = "".join(traceback.format_exception(error.__cause__ or error))
+            self.log.debug("the app could not start", trace=trace)
+            await self.own_app.stop()
+            raise StartError(str(error)) from None
+
+    async def _end_own_app(self) -> None:
+        if self.own_app is None:
+            return
+        await self.handed_over.end()
+        if not await self.own_app.stop():
+            if self._log_writer is not None:
+                self._log_writer.finish()
+            os._exit(0)  # all that was to be done is done, and nothing else ends what ignores its cancellation
+
     async def _start(self) -> None:
         if self.certificates is not None and not self._speaks_tls:
             raise StartError(
@@ -473,8 +515,9 @@ class Node:
             )
         if not self._bound:
             await self.bind()
+        await self.start_own_app()
         await self.app.nursery.start(self.run)
-        for warning in self.settings.warnings():
+        for warning in (*self.settings.warnings(), *self._clashes):
             self.log.warning(warning)
         self.log.info("started", **{port: str(value) for port, value in self.ports().items()})
 
@@ -485,6 +528,7 @@ class Node:
             self.audit.flush()
         if self._audit_file is not None:
             self._audit_file.finish()
+        await self._end_own_app()
         if self._log_writer is not None:
             self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
 
@@ -623,8 +667,12 @@ class Node:
         self.reactor.stop_accepting()
 
     async def _end_drain(self) -> None:
+        seconds = self.settings.drain_seconds
         try:
-            await drain(self.gateway, self.settings.drain_seconds, lambda: self.reactor.websocket_count)
+            async with trio.open_nursery() as nursery:
+                if self.own_app is not None:
+                    nursery.start_soon(self.own_app.drain, seconds)
+                await drain(self.gateway, seconds, lambda: self.reactor.websocket_count)
         finally:
             self._drained.set()
 

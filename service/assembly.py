@@ -7,6 +7,7 @@ StartError whose sentence names the setting; it is what `portico serve` and `por
 import os
 import socket
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from service.core.quotas import Quota, Quotas
 from service.log_writer import LogWriter
 from service.outgoing.network import public_and
 from service.outgoing.post import Poster
+from service.own_app.loading import OwnAppError, load
+from service.own_app.own_app import Limits, OwnApp
 from service.settings import Settings
 from service.settings.certificates import certificate_problems
 from service.tokens.api_key_file import ApiKeyFile
@@ -180,6 +183,24 @@ def rules(settings: Settings) -> Rules:
         announce_others=settings.announce_others,
         offline_seconds=settings.offline_seconds,
     )
+
+
+def own_app(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> OwnApp | None:
+    """The operator's own app, imported but not started; None where this process has none. Raises StartError."""
+    if settings.app is None or settings.api_type == "websocket":
+        return None
+    try:
+        loaded = load(settings.app)
+    except OwnAppError as error:
+        log.debug("the app could not be loaded", trace="".join(traceback.format_exception(error.__cause__ or error)))
+        raise StartError(str(error)) from None
+    limits = Limits(
+        timeout=settings.app_timeout,
+        concurrency=settings.app_concurrency,
+        max_body=settings.app_max_body,
+        threads=settings.app_threads,
+    )
+    return OwnApp(loaded, limits, log)
 
 
 def _known_hosts(settings: Settings) -> Collection[str] | None:

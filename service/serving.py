@@ -49,6 +49,7 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
     else:
         node.take(supervised.sockets)
         sockets = supervised.sockets["http"]
+    await node.start_own_app()
     node.places.http_port = sockets[0].getsockname()[1]
     # The reactor accepts by itself, and hands over what it can't serve.
     node.accept_http_from(sockets)

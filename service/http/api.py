@@ -29,8 +29,9 @@ from .table import Route
 OnError = Callable[[Exception], None]
 """Told of every bug that came up while a request was handled."""
 
-AccessLog = Callable[[HttpHead, HttpAnswer, int, float], None]
-"""(request, answer, bytes of the body, seconds): told of every answer. Untrusted text is made harmless there."""
+AccessLog = Callable[[HttpHead, int, int, int, float], None]
+"""(request, status, bytes of its body, bytes of the answer's, seconds): told of every answer. Untrusted text is made
+harmless there."""
 
 MAX_WAITING: Final = 5000
 """Requests that may wait for their answers at a time; further ones on routes for back ends get 503."""
@@ -118,6 +119,10 @@ class Api:
             return None  # whoever calls serves no streams, or asks for it by `stream`
         return call
 
+    def takes(self, path: str) -> bool:
+        """Whether a route has this path."""
+        return path in self._paths or any(pattern.fullmatch(path) for pattern, _ in self._patterns)
+
     def stream(self, head: HttpHead) -> AsyncGenerator[bytes] | None:
         """The pieces of the endless answer to this request, for which `call` has no answer; None where it is none of
         ours."""
@@ -142,14 +147,20 @@ class Api:
 
     def observe(self, head: HttpHead, route: str, answer: HttpAnswer, received: int, seconds: float) -> None:
         """Count an answer, and tell the access log."""
+        self.observe_streamed(head, route, answer.status, received, len(answer.body), seconds)
+
+    def observe_streamed(
+        self, head: HttpHead, route: str, status: int, received: int, sent: int, seconds: float
+    ) -> None:
+        """The same for an answer that is not held whole, of so many bytes."""
         counters = self.counters
         method = head.method if head.method in _METHODS else "other"
-        counters.http_requests[route, method, str(answer.status)] += 1
+        counters.http_requests[route, method, str(status)] += 1
         counters.http_bytes_in += received
-        counters.http_bytes_out += len(answer.body)
+        counters.http_bytes_out += sent
         counters.http_latency.observe(seconds)
         if self._access_log is not None:
-            self._access_log(head, answer, received, seconds)
+            self._access_log(head, status, received, sent, seconds)
 
     def _other(self, head: HttpHead) -> "Call | None":
         return None if self._otherwise is None else Call(self, head, None, {}, self._otherwise)

@@ -21,7 +21,7 @@ from .health import health_handlers
 from .logins import logins_handlers
 from .notifications import notifications_handlers
 from .openapi import openapi_handlers
-from .pages import PAGE_ROUTES, pages_handlers
+from .pages import page_routes, pages_handlers
 from .parts import Parts
 from .requests import requests_handlers
 from .revocations import revocations_handlers
@@ -58,7 +58,7 @@ def whole_api(
     }
     routes = guarded(ROUTES, parts)
     if parts.page:
-        routes += PAGE_ROUTES
+        routes += page_routes(parts.page_path)
     else:
         routes = [route for route in routes if route.operation not in FOR_PAGES]
     return Api(

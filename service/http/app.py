@@ -38,10 +38,16 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
-def create_http(api: Api, *, resolver: Resolver) -> QuartTrio:
-    """The app. `resolver` sees through trusted proxies."""
+OwnApp = Callable[["AsgiHead", Scope, Receive, Send], Awaitable[tuple[int, int, int]]]
+"""(request, its scope, receive, send): answers a request that no route is for. The status, and the bytes of the body
+that came and that were sent."""
+
+
+def create_http(api: Api, *, resolver: Resolver, own_app: OwnApp | None = None) -> QuartTrio:
+    """The app. `resolver` sees through trusted proxies. `own_app` answers what the Api has no route for; without one
+    Quart does."""
     app = _App(__name__, static_folder=None)
-    app.api, app.resolver = api, resolver
+    app.api, app.resolver, app.own_app = api, resolver, own_app
     app.config.update(PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, app.refuse)
@@ -103,10 +109,13 @@ class _Connection(TrioASGIHTTPConnection):
         call = api.over_rate(head) or api.call(head)
         if call is None:
             pieces = api.stream(head)
-            if pieces is None:
-                await super().__call__(receive, send)
-            else:
+            if pieces is not None:
                 await self._stream(head, pieces, receive, send)
+            elif self.app.own_app is not None:
+                status, received, sent = await self.app.own_app(head, {**self.scope}, receive, send)
+                api.observe_streamed(head, "app", status, received, sent, time.perf_counter() - started)
+            else:
+                await super().__call__(receive, send)
             return
         body = await _read_body(head, call, receive)
         answer = await _answer(call, body, receive) if isinstance(body, bytes) else body
@@ -139,6 +148,7 @@ class _App(QuartTrio):
     asgi_http_class = _Connection
     api: Api
     resolver: Resolver
+    own_app: OwnApp | None
 
     def log_exception(
         self,

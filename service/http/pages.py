@@ -9,7 +9,7 @@ the page for streamed answers also to other ports of the same host, to which Web
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from typing import Final
@@ -73,6 +73,13 @@ PAGE_ROUTES: Final = tuple(
     Route(f"page {name}", "GET", page.path, "", {200: None}, scope=None) for name, page in sorted(PAGES.items())
 )
 """The routes of the pages; not part of the API, so not in its table nor in its description."""
+BESIDE_AN_APP: Final = "/portico"
+"""Where the page is if `/` is an app's. In the same folder as `/`, so that its links lead to the same places."""
+
+
+def page_routes(start: str) -> tuple[Route, ...]:
+    """The routes, with the page itself at `start`."""
+    return tuple(replace(route, path=start) if route.path == "/" else route for route in PAGE_ROUTES)
 
 
 def socket_source(url: str) -> str:

@@ -63,6 +63,8 @@ class Parts:
     """Whether in production anybody may connect as any user."""
     open_metrics: bool = True
     page: bool = True
+    page_path: str = "/"
+    """Where the page is; an app of the operator's own has `/`."""
     way_in_for_pages: WayIn = "open"
     chat_model: str | None = None
     """The model that answers `chat` unless a request names another, where this process knows it."""

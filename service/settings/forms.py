@@ -25,6 +25,7 @@ SIGNING_KEY_LENGTH: Final = 32
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_APP: Final = re.compile(r"\w+(?:\.\w+)*(?::\w+(?:\.\w+)*(?:\(\))?)?")
 _ORIGIN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
@@ -269,6 +270,14 @@ def _module(text: str) -> str:
     raise Wrong(f"has {quoted(text)}: write the name of a Python module, such as my_gateway")
 
 
+def _app(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if _APP.fullmatch(value.strip()):
+        return value.strip()
+    raise Wrong(f"has {quoted(value)}: write module:app, such as myshop.web:app, or module:create_app()")
+
+
 def _each(texts: Iterable[str], read: Callable[[str], str]) -> tuple[str, ...]:
     values = []
     problems: list[str] = []
@@ -460,6 +469,7 @@ Quotas = Annotated[
 OptionalText = Annotated[str | None, BeforeValidator(_text), Form("a text")]
 KeyFile = Annotated[str | None, BeforeValidator(_file), Form("the path of a file")]
 AuditTarget = Annotated[str, BeforeValidator(_file), Form("stderr, off, or the path of a file")]
+App = Annotated[str | None, BeforeValidator(_app), Form("module:app, or module:create_app()")]
 Modules = Annotated[tuple[str, ...], BeforeValidator(_modules), Form("names of Python modules, separated by commas")]
 WebSocketUrl = Annotated[str | None, BeforeValidator(_url(_WEBSOCKET_URL, ("ws", "wss"))), Form(_WEBSOCKET_URL)]
 OptionalHttpUrl = Annotated[str | None, BeforeValidator(_url(_HTTP_URL, ("http", "https"))), Form(_HTTP_URL)]

@@ -229,8 +229,8 @@ class Values(BaseSettings):
     )
     page: forms.Flag = setting(
         ENTRY,
-        "Whether the pages are served: the one to try the gateway with, at `/`, and the one for streamed answers, at "
-        "`/streaming/socket`.",
+        "Whether the pages are served: the one to try the gateway with, at `/` (at `/portico` beside "
+        "`PORTICO_APP`), and the one for streamed answers, at `/streaming/socket`.",
         True,
     )
     hsts: forms.Count = setting(
@@ -395,6 +395,22 @@ class Values(BaseSettings):
     extensions: forms.Modules = setting(
         OWN, "Modules that extend the gateway: each is imported, and its `extend(context)` called.", ()
     )
+    app: forms.App = setting(
+        OWN,
+        "Your own app, in the gateway's process: a WSGI app, or an ASGI app that runs on trio. It answers every route "
+        "on `PORT` that is not the gateway's. Each process that answers HTTP runs it.",
+    )
+    app_timeout: forms.SecondsOrNone = setting(
+        OWN,
+        "How long your app may take until its answer begins, in seconds, before it is answered by 504; and how long it "
+        "may go on after its client has gone. 0: no bound.",
+        30.0,
+    )
+    app_concurrency: forms.Count = setting(
+        OWN, "Requests that your app may have at a time; what is more gets 503. 0: no bound.", 1000
+    )
+    app_threads: forms.Positive = setting(OWN, "Threads that a WSGI app runs in; each has one request.", 32)
+    app_max_body: forms.Size = setting(OWN, "Bytes that the body of a request to your app may have.", 16 * MIB)
 
     webhook_url: forms.OptionalHttpUrl = setting(
         BACK,

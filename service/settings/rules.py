@@ -113,6 +113,8 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     yield from _read_otherwise(settings, values)
     if settings.production:
         yield from _open_or_shut(settings)
+    if settings.app is not None and settings.api_type == "websocket":
+        yield "PORTICO_APP is ignored where API_TYPE is websocket: the processes that answer HTTP run your app."
     if settings.auth == "off":
         for name in _PROOFS:
             if name in values:

@@ -11,13 +11,22 @@ the front door does; without the door, close codes and limits are as exact as th
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
-from service.core.ports import NOSNIFF, OVERSIZED_HEAD, Admission, Gate, HttpAnswer, Receiver, TransportCounts
+from service.core.ports import (
+    NOSNIFF,
+    OVERSIZED_HEAD,
+    Admission,
+    Gate,
+    Handshake,
+    HttpAnswer,
+    Receiver,
+    TransportCounts,
+)
 from service.core.proof import Proof
 
 from .allowance import Allowance
@@ -46,6 +55,21 @@ class AsgiHandshake:
     host: str
     kind: str = "websocket"
     certificate: Proof | None = None
+    peer: str = ""
+    prefix: str = ""
+
+
+class OtherSockets(Protocol):
+    """The WebSockets that are not the gateway's."""
+
+    def takes(self, path: str) -> bool:
+        """Whether those at this path are."""
+
+    def admit(self, handshake: Handshake) -> HttpAnswer | None:
+        """The answer that refuses one, or None."""
+
+    async def serve(self, handshake: AsgiHandshake, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one, from its first message on."""
 
 
 def register(
@@ -59,12 +83,13 @@ def register(
     max_messages_per_second: float = 0,
     max_bytes_per_second: float = 0,
     h2c: bool = False,
+    others: OtherSockets | None = None,
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
     `pressure` says how much may wait for a client, and is run by whoever made it. `resolve` is usually
     `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound. `h2c`: serve HTTP/2 in cleartext
-    too, where the ASGI server speaks it.
+    too, where the ASGI server speaks it. `others`: serves those that are not for `gate`.
     """
     transport = AsgiTransport(
         app.asgi_app,
@@ -75,6 +100,7 @@ def register(
         log=log,
         rates=(max_messages_per_second, max_bytes_per_second),
         h2c=h2c,
+        others=others,
     )
     # Replacing the bound method is how Quart's documentation says to add a middleware.
     app.asgi_app = transport  # type: ignore[assignment, method-assign]
@@ -94,7 +120,9 @@ class AsgiTransport:
         log: Log,
         rates: tuple[float, float],
         h2c: bool = False,
+        others: OtherSockets | None = None,
     ) -> None:
+        self._others = others
         self._inner: AsgiApp = inner
         self._gate = gate
         self._counts = counts
@@ -130,7 +158,18 @@ class AsgiTransport:
             origin.address,
             origin.scheme,
             origin.host,
+            peer=(scope.get("client") or ("",))[0],
+            prefix=origin.prefix,
         )
+        others = self._others
+        if others is not None and others.takes(handshake.path):
+            refusal = others.admit(handshake)
+            if refusal is None:
+                await others.serve(handshake, scope, receive, send)
+            else:
+                self._counts.handshakes_refused += 1
+                await _refuse(scope, send, refusal)
+            return
         decision = self._gate.admit(handshake)
         if isinstance(decision, HttpAnswer):
             self._counts.handshakes_refused += 1

@@ -13,7 +13,7 @@ Knows the connection as a Link, and no socket. Never raises for what a client se
 """
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Final, Protocol
@@ -108,6 +108,7 @@ class HttpHost(Protocol):
     outbound_limit: int
     h2c: bool
     http_api: HttpApi | None
+    others_websocket: Callable[[str], bool] | None
     accepted_connections: AcceptedConnections
     draining: bool
     nursery: trio.Nursery
@@ -301,6 +302,9 @@ class Http1:
             head = parse_head(raw, link.address, link.kind, self._host.resolve_origin, link.scheme)
             head.certificate = link.certificate
             if "upgrade" in head.headers and head.wants_upgrade and link.kind != "redirect":
+                others = self._host.others_websocket
+                if others is not None and self._api is self._host.http_api and others(head.path):
+                    return self._give_away(data)
                 self._end_count()
                 check_handshake(head.method, "1.1" if head.http_1_1 else "1.0", head.headers)
                 upgrade = Upgrade(head, accept_key(head.headers["sec-websocket-key"]), end + 4)

@@ -64,6 +64,7 @@ class Reactor:
     `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
     peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
     the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
+    `others_websocket`: whether a WebSocket at this path, on a port of kind `http`, is `take_over`'s too.
     `compression`: agree to permessage-deflate where it is offered. `h2c`: give HTTP/2 in cleartext to `take_over`.
     With `certificates` every port speaks TLS, but for
     those of kind `redirect`, where `redirects` answers whatever is asked.
@@ -90,6 +91,7 @@ class Reactor:
         accepted_connections: AcceptedConnections | None = None,
         address_of: Callable[[str], str | None] = str,
         take_over: TakeOver | None = None,
+        others_websocket: Callable[[str], bool] | None = None,
         certificates: Certificates | None = None,
         redirects: HttpApi | None = None,
         make_poller: Callable[[], Poller] = make_poller,
@@ -98,6 +100,7 @@ class Reactor:
         self.http_api = http_api
         self._port_api = port_api
         self.take_over = take_over
+        self.others_websocket = others_websocket
         self.certificates = certificates
         self.redirects = redirects
         self.accepted_connections = accepted_connections or Unlimited()

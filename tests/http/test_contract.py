@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from service.core.ports import HttpAnswer, HttpHead
+from service.core.ports import HttpHead
 from service.http.logins import MAX_LOGIN
 from service.transports import http1
 from tests.certificates import Certificate, make_certificate
@@ -399,9 +399,10 @@ async def test_requests_without_a_key_are_limited_by_address(certificate: Certif
 async def test_requests_are_counted_and_logged(certificate: Certificate, server: str) -> None:
     lines: list[tuple[str, str, int, int]] = []
 
-    def log(head: HttpHead, answer: HttpAnswer, received: int, seconds: float) -> None:
-        lines.append((head.method, head.path, answer.status, received))
+    def log(head: HttpHead, status: int, received: int, sent: int, seconds: float) -> None:
+        lines.append((head.method, head.path, status, received))
         assert 0 <= seconds < PATIENT
+        assert sent
 
     async with served(certificate, access_log=log) as (at, everywhere), everywhere.caller(server) as caller:
         counters = at.parts.counters

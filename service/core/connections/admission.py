@@ -36,6 +36,9 @@ RETRY_AFTER: Final = 5
 UNKNOWN_HOST: Final = "This Host is not the gateway's; ask for it by its name or address (PORTICO_ALLOWED_HOSTS)."
 """What is said to who asks by a name that isn't allowed."""
 
+_DRAINING: Final = HttpAnswer(
+    503, (("content-type", "text/plain; charset=utf-8"), ("retry-after", "1")), b"Draining.\n"
+)
 _FULL: Final = "the gateway is at its limit of connections"
 _FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
 
@@ -254,9 +257,7 @@ class AdmissionControl:
     def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
         """Decide. Never raises."""
         if self.draining:
-            return HttpAnswer(
-                503, (("content-type", "text/plain; charset=utf-8"), ("retry-after", "1")), b"Draining.\n"
-            )
+            return _DRAINING
         user_id: str | None = None
         entrance = self._paths.get(handshake.path)
         if handshake.kind == "worker":
@@ -273,13 +274,7 @@ class AdmissionControl:
                 ErrorCode.NOT_FOUND,
                 "There is no WebSocket at this path; use /, /ws, /api/websocket, /ws/{user_id}, /worker or /requester.",
             )
-        if not self.hosts.allows(handshake.host, handshake.scheme):
-            self._refusals.on_refused("host", handshake.address)
-            return _refuse(403, ErrorCode.FORBIDDEN, UNKNOWN_HOST)
-        if not self.origins.allows(handshake.headers.get("origin"), handshake.host):
-            self._refusals.on_refused("origin", handshake.address)
-            return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
-        refusal = self.limits.check(handshake.address)
+        refusal = self._refused_for_whence(handshake)
         if refusal is not None:
             return refusal
         subprotocol = self._choose(handshake.headers.get("sec-websocket-protocol"), entrance.dialect)
@@ -307,6 +302,23 @@ class AdmissionControl:
             presented,
             locality_of(handshake.headers, handshake.host, handshake.address),
         )
+
+    def leads_somewhere(self, path: str) -> bool:
+        """Whether a path is one of the gateway's own."""
+        return path in self._paths or path.startswith(USER_PATH)
+
+    def admit_other(self, handshake: Handshake) -> HttpAnswer | None:
+        """Decide on a WebSocket that is not the gateway's, but is served by its process: None lets it in."""
+        return _DRAINING if self.draining else self._refused_for_whence(handshake)
+
+    def _refused_for_whence(self, handshake: Handshake) -> HttpAnswer | None:
+        if not self.hosts.allows(handshake.host, handshake.scheme):
+            self._refusals.on_refused("host", handshake.address)
+            return _refuse(403, ErrorCode.FORBIDDEN, UNKNOWN_HOST)
+        if not self.origins.allows(handshake.headers.get("origin"), handshake.host):
+            self._refusals.on_refused("origin", handshake.address)
+            return _refuse(403, ErrorCode.FORBIDDEN, "Pages of this origin may not connect (PORTICO_ALLOWED_ORIGINS).")
+        return self.limits.check(handshake.address)
 
     def _refuse(self, handshake: Handshake, fault: PeerFault) -> HttpAnswer:
         """The answer to who proves nothing, or not enough."""
