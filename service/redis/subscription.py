@@ -29,7 +29,8 @@ from .link import Link, until_one_fails
 from .pubsub import ERROR, MESSAGE, SUBSCRIBED, UNSUBSCRIBED, PubSubReader, Reply
 from .resp import encode
 
-LARGEST_MESSAGE: Final = 8 << 20
+LARGEST_PAYLOAD: Final = 8 << 20
+"""Bytes of one message on a channel; a larger one is passed over, and counted."""
 CANARY_EVERY: Final = 1.0
 DEAF_AFTER: Final = 3.0
 """Seconds without a canary, in which this process ran, until that is trouble."""
@@ -92,7 +93,7 @@ class Subscription:
         on_gap: Callable[[], None],
         log: structlog.typing.FilteringBoundLogger,
         sharded: Callable[[bytes], bool] | None = None,
-        limit: int = LARGEST_MESSAGE,
+        limit: int = LARGEST_PAYLOAD,
     ) -> None:
         # Its canaries find out that it is not where this node publishes to.
         self._link = Link(connector, name=name, purpose="subscriptions", follow=False, log=log)

@@ -28,7 +28,7 @@ from service.redis.commands import Callback, Commands
 from service.redis.faults import Refusal
 from service.redis.link import AskAll
 from service.redis.resp import Word
-from service.redis.subscription import LARGEST_MESSAGE, Subscription
+from service.redis.subscription import LARGEST_PAYLOAD, Subscription
 from service.redis.succession import field
 
 from .checks import Checks
@@ -281,7 +281,7 @@ class RedisBackplane:
                 done(answer)
 
         message = told(Told(self.node, kind, body))
-        if len(message) > LARGEST_MESSAGE:
+        if len(message) > LARGEST_PAYLOAD:
             sent(Refusal("ERR a message that no node would read"))
         else:
             self.commands.send(self.names.publish, channel, message, done=sent)

@@ -29,14 +29,14 @@ from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.reply import Reply
 from service.redis.commands import Commands
 from service.redis.faults import Refusal
-from service.redis.subscription import LARGEST_MESSAGE
+from service.redis.subscription import LARGEST_PAYLOAD
 
 from .names import Names
 from .payloads import Ack, body_of, live, pending_offset, read_receipt, receipt
 from .scripts import PUSH
 
 REMEMBER_SECONDS: Final = 300
-MAX_PUSH: Final = LARGEST_MESSAGE - 8192
+MAX_PUSH: Final = LARGEST_PAYLOAD - 8192
 """Bytes of one event, a little less than what a node reads: names and ids come on top."""
 SLACK: Final = 0.2
 """Seconds that a receipt may be late in Redis."""
@@ -126,7 +126,7 @@ class Publisher:
         self._number += 1
         event = publication.event
         if len(bytes(event.data)) > MAX_PUSH:
-            reply(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_MESSAGE >> 20} MiB.", field="data"))
+            reply(PeerFault(ErrorCode.TOO_LARGE, f"An event has less than {LARGEST_PAYLOAD >> 20} MiB.", field="data"))
             return
         if self.underway >= MAX_UNDERWAY:
             self.refused += 1
