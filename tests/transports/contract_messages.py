@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 import trio_websocket
 
 from portico.wire.frame import Frame
@@ -115,6 +116,28 @@ class MessageContract:
             assert await client.message() == "early"
             await client.send(frame(TEXT, b"bird")[3:])
             assert await client.message() == "bird"
+
+    async def test_wherever_the_handshake_and_what_follows_are_cut(
+        self, harness: Harness, gate: ScriptGate, counts: Counts
+    ) -> None:
+        """At every byte from the head's end on, and so within each form of a frame's head: nothing is lost, taken
+        twice, or read from the wrong place where one hands over to the next."""
+        head = upgrade()
+        said = [frame(TEXT, b"one"), frame(PING, b"p"), frame(TEXT, b"t" * 126), frame(TEXT, b"a", fin=False)]
+        stream = head + b"".join(said) + frame(CONT, b"b") + frame(TEXT, b"end")
+        inside = len(head) + len(said[0]) + len(said[1]) + 20  # of the long one
+        cuts = [at for at in range(len(head) - 5, len(stream) + 1) if not inside < at < inside + 105]
+        async with harness.serve(gate, counts, Options()) as address:
+            for at in cuts:
+                async with await RawClient.dial(address) as client:
+                    await client.send(stream[:at])
+                    await trio.testing.wait_all_tasks_blocked()  # it is read on its own, most of the time
+                    await client.send(stream[at:])
+                    assert (await client.answer()).status == 101
+                    heard = [await client.frame() for _ in range(5)]
+                    texts = [one.payload for one in heard if one is not None and one.opcode == TEXT]
+                    assert texts == [b"one", b"t" * 126, b"ab", b"end"], at
+                    assert [one.payload for one in heard if one is not None and one.opcode == PONG] == [b"p"], at
 
     async def test_a_greeting_comes_after_the_101(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         gate.greeting = b"welcome"
