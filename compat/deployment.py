@@ -1,34 +1,61 @@
-"""The deployment under test, as its HTTP API shows it.
+"""The deployment under test, as its HTTP shows it.
 
-Knows the routes for back ends and the two discovery routes, and writes every request out by hand. It remembers the
-login sessions that it started, so that a run leaves none behind; it knows no client programs and no WebSocket.
+Knows discovery and how an HTTP call is made; what calls mean is the scenarios' affair. It remembers the login sessions
+that were started through it, so that a run leaves none behind. Every call has a deadline, and every answer is bounded:
+whatever answers here, a run goes on.
 """
 
-from dataclasses import dataclass
+import json
+import ssl
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import trio
 
-from compat.expect import FILLED_TEXT, Json, UnmetError, expect, shown
+from compat.outcome import UnmetError, UnusableError
+from compat.pattern import Json, shown
 
-SESSION_TTL: Final = 600  # seconds: a session that a killed run leaves behind ends by itself
-
-
-class UnusableError(Exception):
-    """The deployment can't be tested at all; the text is one sentence for the user."""
+ANSWER_LIMIT: Final = 32 * 1024 * 1024
+MODES: Final = ("integrated", "adjacent", "split")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the deployment is and with what one gets in; `timeout` is in seconds, for one expected thing."""
+    """Where the deployment is and with what one gets in; `timeout` is in seconds, for one expected thing.
+
+    `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy.
+    """
 
     base_url: str
     api_key: str | None = None
     handshake_key: str | None = None
     worker_url: str | None = None
     timeout: float = 10.0
+    http_port: int | None = None
+    mode: str | None = None
+    invasive: bool = False
+    strategy: str = "least_loaded"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; `headers` by their names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+
+@dataclass
+class Found:
+    """What discovery and the health route said when the run began."""
+
+    websocket_url: str = ""
+    environment: str = ""
+    version: str = ""
+    facts: Json = field(default_factory=dict)
 
 
 class Deployment:
@@ -36,11 +63,9 @@ class Deployment:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.websocket_url = ""
-        self.environment = ""
+        self.found = Found()
         self._sessions: set[str] = set()
-        headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
-        self._http = httpx.AsyncClient(base_url=target.base_url, headers=headers, timeout=target.timeout)
+        self._http = httpx.AsyncClient(base_url=target.base_url, timeout=target.timeout, follow_redirects=False)
 
     async def __aenter__(self) -> "Deployment":
         await self._http.__aenter__()
@@ -49,98 +74,129 @@ class Deployment:
     async def __aexit__(self, *raised: Any) -> None:
         await self._http.__aexit__(*raised)
 
+    async def ask(
+        self,
+        method: str,
+        route: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: object = None,
+        patience: float = 0,
+    ) -> Answer:
+        """One HTTP call. Raises UnmetError where nothing answers in time, or without end.
+
+        `patience` are seconds on top of the time limit. Cancelling is safe.
+        """
+        content = None if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
+        limit = self.target.timeout + patience
+        try:
+            with trio.fail_after(limit):
+                request = self._http.build_request(method, route, headers=headers, content=content, timeout=limit)
+                response = await self._http.send(request, stream=True)
+                try:
+                    parts, size = [], 0
+                    async for part in response.aiter_bytes():
+                        parts.append(part)
+                        size += len(part)
+                        if size > ANSWER_LIMIT:
+                            raise UnmetError(f"{method} {route}: the answer doesn't end")
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await response.aclose()
+        except (httpx.HTTPError, OSError) as error:
+            raise UnmetError(f"{method} {route}: no answer ({_reason(error)})") from error
+        except trio.TooSlowError as error:
+            raise UnmetError(f"{method} {route}: no whole answer within {limit:g} s") from error
+        text = b"".join(parts).decode(errors="replace")
+        return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, text)
+
+    def authorized(self) -> dict[str, str]:
+        """The headers of a back end: its key, if there is one."""
+        return {"authorization": f"Bearer {self.target.api_key}"} if self.target.api_key else {}
+
     async def look(self) -> None:
         """See whether a gateway answers here, and where its WebSocket is; raises UnusableError."""
         route = "/api/b-client/websocket-info"
         try:
-            response = await self._http.get(route)
-            answer = response.json()
-        except httpx.HTTPError as error:
-            why = str(error) or type(error).__name__
-            raise UnusableError(f"No gateway can be reached at {self.target.base_url}: {why}.") from error
+            answer = await self.ask("GET", route)
+        except UnmetError as error:
+            if _is_certificate(error.__cause__):
+                raise UnusableError(
+                    f"The certificate of {self.target.base_url} is not trusted ({error.__cause__}): "
+                    "give the certificate of who signed it with --ca FILE."
+                ) from error
+            raise UnusableError(f"No gateway can be reached at {self.target.base_url}: {error}.") from error
+        try:
+            said = json.loads(answer.text)
         except ValueError:
-            answer = None
-        if response.status_code == 503 and isinstance(answer, dict):
-            raise UnusableError(f"The gateway can't tell where its WebSocket is: {shown(answer.get('error'))}.")
-        if response.status_code != 200 or not isinstance(answer, dict):
+            said = None
+        if answer.status == 503 and isinstance(said, dict):
+            raise UnusableError(f"The gateway can't tell where its WebSocket is: {shown(said.get('error'))}.")
+        if answer.status != 200 or not isinstance(said, dict) or not _is_url(said.get("websocket_url")):
             raise UnusableError(
-                f"What answers at {self.target.base_url} is no gateway: GET {route} gave {response.status_code}."
+                f"What answers at {self.target.base_url} is no gateway: GET {route} gave {answer.status} "
+                f"and {shown(answer.text, 60)}."
             )
-        self.websocket_url = str(answer.get("websocket_url", ""))
-        self.environment = str(answer.get("environment", ""))
+        self.found = Found(said["websocket_url"], str(said.get("environment", "")), facts=said)
+        self.found.version = await self._version()
+
+    async def _version(self) -> str:
+        try:
+            health = json.loads((await self.ask("GET", "/api/health")).text)
+        except (UnmetError, ValueError):
+            return ""
+        return str(health.get("version", "")) if isinstance(health, dict) else ""
 
     async def may_call(self) -> None:
         """See whether the routes for back ends take our calls; raises UnusableError."""
-        response = await self._http.get("/api/logins", params={"user_id": "compat-probe"})
-        if response.status_code in (401, 403):
+        try:
+            answer = await self.ask("GET", "/api/logins?user_id=compat-probe", headers=self.authorized())
+        except UnmetError as error:
+            raise UnusableError(f"The HTTP API doesn't answer: {error}.") from error
+        if answer.status in (401, 403):
             raise UnusableError(
-                f"The HTTP API refuses these calls ({response.status_code}): "
+                f"The HTTP API refuses these calls ({answer.status}): "
                 "give one of its keys with --api-key, or leave out what needs it with --no-api."
             )
 
     def path(self, path: str) -> str:
         """The WebSocket address of another path on the advertised port."""
-        parts = urlsplit(self.websocket_url)
+        parts = urlsplit(self.found.websocket_url)
         return parts._replace(path=parts.path.removesuffix("/api/websocket").rstrip("/") + path).geturl()
 
-    async def call(self, method: str, route: str, body: object = None, *, status: int | tuple[int, ...]) -> Any:
-        """One HTTP call; returns the JSON answer, None where there is no body.
-
-        `status` is what the answer's status must be. Raises UnmetError otherwise, and where nothing answers.
-        """
-        what = f"{method} {route}"
-        try:
-            response = await self._http.request(method, route, json=body)
-        except httpx.HTTPError as error:
-            raise UnmetError(f"{what}: no answer ({error or type(error).__name__})") from error
-        wanted = status if isinstance(status, tuple) else (status,)
-        if response.status_code not in wanted:
-            raise UnmetError(
-                f"{what}: should answer {' or '.join(map(str, wanted))}, "
-                f"answered {response.status_code} {shown(response.text)}"
-            )
-        if not response.content:
-            return None
-        try:
-            return response.json()
-        except ValueError as error:
-            raise UnmetError(f"{what}: the answer is no JSON: {shown(response.text)}") from error
-
-    async def push(self, target: Json, kind: str, data: object) -> Json:
-        """Push an event; returns the receipt. Raises UnmetError."""
-        body = {"target": target, "type": kind, "data": data}
-        receipt = await self.call("POST", "/api/notifications", body, status=202)
-        return expect("the receipt of a push", receipt, {"id": FILLED_TEXT})
-
-    async def start_login(self, user_id: str, **further: object) -> str:
-        """Start a login session; returns its id. Raises UnmetError."""
-        body = {"user_id": user_id, "username": f"{user_id} by name", "session_data": {"theme": "dark"}, **further}
-        body.setdefault("ttl", SESSION_TTL)
-        # Shielded, for at most the HTTP timeout: a session whose id never arrives could not be ended.
-        with trio.CancelScope(shield=True):
-            session = await self.call("POST", "/api/logins", body, status=201)
-        session_id: str = expect("the answer to POST /api/logins", session, {"session_id": FILLED_TEXT})["session_id"]
+    def started(self, session_id: str) -> None:
+        """A login session was started, and is to be ended in the end."""
         self._sessions.add(session_id)
-        return session_id
 
-    async def end_login(self, session_id: str) -> None:
-        """End a login session; raises UnmetError."""
-        await self.call("DELETE", f"/api/logins/{session_id}", status=(200, 202, 204))
+    def ended(self, session_id: str) -> None:
+        """It has been ended."""
         self._sessions.discard(session_id)
-
-    async def login(self, session_id: str) -> Json:
-        """One login session with the feedback received; raises UnmetError."""
-        session: Json = await self.call("GET", f"/api/logins/{session_id}", status=200)
-        return session
-
-    async def kick(self, client_id: str) -> None:
-        """Throw a client out; raises UnmetError."""
-        await self.call("DELETE", f"/api/clients/{client_id}", status=(200, 202, 204))
 
     async def tidy(self) -> None:
         """End the login sessions that are still there; what can't be ended is left to its expiry."""
-        for session_id in list(self._sessions):
+        while self._sessions:
+            session_id = self._sessions.pop()
             try:
-                await self.end_login(session_id)
+                await self.ask("DELETE", f"/api/logins/{session_id}", headers=self.authorized())
             except UnmetError:
-                self._sessions.discard(session_id)
+                continue
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _is_url(value: object) -> bool:
+    try:
+        parts = urlsplit(str(value))
+        return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

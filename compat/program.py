@@ -14,29 +14,15 @@ from typing import Final
 
 import trio
 
-from compat.expect import Json, UnmetError, shown
+from compat.clients import NoRuntimeError, node_flags
+from compat.outcome import UnmetError
+from compat.pattern import Json, shown
 
 KINDS: Final = ("js", "asyncio", "trio")
 START_LIMIT: Final = 30.0  # seconds for an interpreter to come up, however busy the machine is
 LEAVE_LIMIT: Final = 5.0  # seconds to close a connection properly
 
 _HERE: Final = Path(__file__).parent
-
-
-class NoRuntimeError(Exception):
-    """This kind of client can't run here; the text says what is missing."""
-
-
-def node_flags(major: int, websocket: str) -> list[str]:
-    """The flags that a Node needs for a WebSocket of its own.
-
-    `websocket` is what `typeof WebSocket` gave without any. Raises NoRuntimeError where no flag helps.
-    """
-    if websocket == "function":
-        return []
-    if major < 20:
-        raise NoRuntimeError(f"Node {major} has no WebSocket of its own: Node 20 or newer is needed")
-    return ["--experimental-websocket", "--no-warnings"]
 
 
 async def command(kind: str) -> list[str]:

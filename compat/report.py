@@ -3,25 +3,26 @@
 Knows results only. Reasons may hold text that came over the network: control characters never reach the terminal.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Outcome = Literal["passed", "failed", "skipped"]
-
-PROTOCOL: Final = "protocol"  # the column of scenarios that belong to no client program
 
 
 @dataclass(frozen=True)
 class Result:
-    """One scenario played by one client; `ms` is how long it took, `reason` empty where it passed."""
+    """One scenario played by one client; `ms` is how long it took, `reason` empty where it passed.
+
+    `transcript` is what went over the network, where it did not pass.
+    """
 
     scenario: str
     client: str
     outcome: Outcome
     reason: str
     ms: float
+    transcript: tuple[str, ...] = ()
 
 
 def table(results: Sequence[Result]) -> str:
@@ -34,13 +35,22 @@ def table(results: Sequence[Result]) -> str:
     widths = [max(len(line[index]) for line in grid) for index in range(len(grid[0]))]
     grid.insert(1, ["-" * width for width in widths])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
-    reasons = [
-        f"{result.outcome.upper() if result.outcome == 'failed' else result.outcome}  "
-        f"{result.scenario} / {result.client}: {printable(result.reason)}"
-        for result in results
-        if result.outcome != "passed"
-    ]
+    reasons = _reasons(results)
     return "\n".join([*lines, *([""] if reasons else []), *reasons])
+
+
+def _reasons(results: Sequence[Result]) -> list[str]:
+    """Every failure on a line of its own; those that were skipped for the same reason together."""
+    failed = [f"FAILED  {row.scenario} / {row.client}: {printable(row.reason)}" for row in results
+              if row.outcome == "failed"]  # fmt: skip
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for row in results:
+        if row.outcome == "skipped":
+            skipped.setdefault((row.client, row.reason), []).append(row.scenario)
+    return failed + [
+        f"skipped  {', '.join(names) if len(names) < 4 else f'{len(names)} scenarios'} / {client}: {printable(reason)}"
+        for (client, reason), names in skipped.items()
+    ]
 
 
 def _cell(result: Result) -> str:
@@ -60,13 +70,7 @@ def closing_line(results: Iterable[Result]) -> str:
     return ", ".join(f"{outcomes.count(kind)} {kind}" for kind in ("passed", "failed", "skipped"))
 
 
-def exit_code(results: Iterable[Result]) -> int:
-    """0 where nothing failed, 1 otherwise."""
-    return int(any(result.outcome == "failed" for result in results))
-
-
-def as_json(base_url: str, results: Sequence[Result]) -> str:
-    """The results as a JSON document."""
-    found = {kind: sum(result.outcome == kind for result in results) for kind in ("passed", "failed", "skipped")}
-    document = {"base_url": base_url, **found, "results": [asdict(result) for result in results]}
-    return json.dumps(document, indent=2) + "\n"
+def exit_code(results: Iterable[Result], *, fail_on_skip: bool = False) -> int:
+    """0 where nothing failed, 1 otherwise; with `fail_on_skip` what was skipped has failed too."""
+    bad = ("failed", "skipped") if fail_on_skip else ("failed",)
+    return int(any(result.outcome in bad for result in results))

@@ -1,25 +1,30 @@
 """Plays scenarios against a live deployment: each kind of client in a lane of its own, the lanes side by side.
 
-Knows stages, scenarios and results. Whatever a scenario does wrong is that one's result and stops no other; what a run
-made in the deployment is cleared away at its end, when cancelled too.
+Knows clients, scenarios and results. Whatever a scenario does wrong is that one's result and stops no other; what a run
+made in the deployment is cleared away at its end, when cancelled too, and the results that there are by then are kept.
+Scenarios with workers take turns: a worker of the older kinds serves every command, another lane's too.
 """
 
 import secrets
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
-import trio_websocket as tw
 
-from compat.deployment import Deployment, Target
-from compat.expect import SkipError, UnmetError, shown
-from compat.program import KINDS, NoRuntimeError, command
-from compat.report import PROTOCOL, Outcome, Result
-from compat.scenario import Scenario
-from compat.stage import Stage
+from compat.address import why_not
+from compat.bare import BareClient
+from compat.clients import BARE, KINDS, Client, Kind, NoRuntimeError, ProcessClient
+from compat.deployment import Deployment, Found, Target
+from compat.outcome import SkipError, UnmetError
+from compat.pattern import shown
+from compat.play import Play
+from compat.report import Outcome, Result
+from compat.script import NEEDS, Scenario
 
-SCENARIO_LIMIT = 90.0  # seconds on top of twenty single time limits: nothing may hang a run for ever
+SCENARIO_LIMIT = 60.0  # seconds on top of twenty single time limits: nothing may hang a run for ever
+LEAVE_LIMIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,93 +33,194 @@ class Plan:
 
     target: Target
     scenarios: Sequence[Scenario]
-    kinds: Sequence[str] = KINDS
+    kinds: Sequence[str] = tuple(KINDS)
     use_api: bool = True
     told: Callable[[Result], None] = field(default=lambda result: None)
 
 
-async def run(plan: Plan) -> list[Result]:
-    """Play every scenario of the plan; returns the results in the scenarios' order.
+@dataclass
+class Run:
+    """What a run found so far; it is filled while the run goes on, so that what an interrupted one found is there."""
+
+    results: list[Result] = field(default_factory=list)
+    runtimes: dict[str, str] = field(default_factory=dict)
+    found: Found = field(default_factory=Found)
+    mode: str = ""
+
+    def sorted(self, plan: Plan) -> list[Result]:
+        """The results in the scenarios' order, and the clients'."""
+        rows = ["mode", *(scenario.name for scenario in plan.scenarios)]
+        lanes = list(KINDS)
+        return sorted(self.results, key=lambda result: (rows.index(result.scenario), lanes.index(result.client)))
+
+
+async def run(plan: Plan, into: Run | None = None) -> list[Result]:
+    """Play every scenario of the plan; returns the results in the scenarios' order. `into` is filled meanwhile.
 
     Raises UnusableError where the deployment can't be reached or refuses the calls. Cancelling is safe: the client
     programs are ended and the login sessions removed first.
     """
-    results: list[Result] = []
+    told = Run() if into is None else into
     prefix = f"compat-{secrets.token_hex(4)}"
 
     def note(result: Result) -> None:
-        results.append(result)
+        told.results.append(result)
         plan.told(result)
 
     async with Deployment(plan.target) as deployment:
         await deployment.look()
-        if plan.use_api and any(scenario.needs_api for scenario in plan.scenarios):
+        told.found = deployment.found
+        if plan.use_api and any("api" in scenario.needs for scenario in plan.scenarios):
             await deployment.may_call()
+        workers = trio.Lock()
         try:
+            await _look_at_mode(plan, deployment, told, note)
             async with trio.open_nursery() as nursery:
-                for kind in (*plan.kinds, PROTOCOL):
-                    nursery.start_soon(_lane, plan, deployment, kind, f"{prefix}-{kind}", note)
+                for number, kind in enumerate(plan.kinds):
+                    nursery.start_soon(_lane, plan, deployment, KINDS[kind], f"{prefix}{number}", note, workers, told)
         finally:
             with trio.move_on_after(plan.target.timeout, shield=True):
                 await deployment.tidy()
-    rows = [scenario.name for scenario in plan.scenarios]
-    lanes = [*KINDS, PROTOCOL]
-    return sorted(results, key=lambda result: (rows.index(result.scenario), lanes.index(result.client)))
+    return told.sorted(plan)
 
 
-async def _lane(plan: Plan, deployment: Deployment, kind: str, prefix: str, note: Callable[[Result], None]) -> None:
-    missing = ""
-    program: list[str] = []
-    if kind != PROTOCOL:
-        try:
-            program = await command(kind)
-        except NoRuntimeError as error:
-            missing = str(error)
-        except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            missing = f"`node` doesn't run here ({error})"
-    for number, scenario in enumerate(plan.scenarios, start=1):
-        if scenario.by_client != (kind != PROTOCOL):
-            continue
-        if missing:
-            note(Result(scenario.name, kind, "skipped", missing, 0.0))
-        elif scenario.needs_api and not plan.use_api:
-            note(Result(scenario.name, kind, "skipped", "it needs the HTTP API, and --no-api was given", 0.0))
+async def _look_at_mode(plan: Plan, deployment: Deployment, told: Run, note: Callable[[Result], None]) -> None:
+    """Find out in which mode the deployment is; it is a result only where somebody said which it should be."""
+    given = deployment.found.facts
+    base = plan.target.base_url
+    http = base.partition("://")[2]
+    same = given.get("websocket_port") == (int(http.rpartition(":")[2]) if http.rpartition(":")[2].isdigit() else
+                                            (443 if base.startswith("https:") else 80))  # fmt: skip
+    if same:
+        told.mode = "integrated"
+    else:
+        async with _client(KINDS[BARE]) as client:
+            await client.tell({"do": "connect", "on": "mode", "url": "ws" + base.removeprefix("http") + "/"})
+            line = client.line("mode")
+            await line.take(plan.target.timeout)
+            report = await line.take(plan.target.timeout)
+            told.mode = "adjacent" if report is not None and report["event"] == "open" else "split"
+    if plan.target.mode is not None:
+        wrong = f"it should be {plan.target.mode}, and is {told.mode}" if plan.target.mode != told.mode else ""
+        note(Result("mode", BARE, "failed" if wrong else "passed", wrong, 0.0))
+
+
+@asynccontextmanager
+async def _client(kind: Kind) -> AsyncIterator[Client]:
+    """A client of a kind, while the block runs; raises NoRuntimeError where there is none here."""
+    async with trio.open_nursery() as nursery:
+        if kind.name == BARE:
+            yield BareClient(nursery)
         else:
-            note(await _play(scenario, deployment, kind, f"{prefix}-{number}", program))
+            client = await ProcessClient.start(kind, nursery)
+            try:
+                yield client
+            finally:
+                await client.leave()
+        nursery.cancel_scope.cancel()
 
 
-async def _play(scenario: Scenario, deployment: Deployment, kind: str, prefix: str, program: list[str]) -> Result:
-    begun = trio.current_time()
+def applies(scenario: Scenario, kind: Kind, plan: Plan) -> bool:
+    """Whether a cell of the table is to be filled at all."""
+    if "once" in scenario.needs and kind.name != plan.kinds[0]:
+        return False
+    return not (scenario.needs & {"headers", "subprotocols", "binary", "status"} - kind.can)
+
+
+def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str | None:
+    """Why a scenario can't be played against this deployment, by what the run was given; None where it can."""
+    target, needs = plan.target, scenario.needs
+    production = deployment.found.environment == "production"
+    if "api" in needs and not plan.use_api:
+        return "it needs the HTTP API, and --no-api was given"
+    if "invasive" in needs and not target.invasive:
+        return f"{NEEDS['invasive']}: --invasive"
+    if "plain" in needs and (reason := why_not("base-url", target.base_url)) is not None:
+        return reason
+    if "http" in needs and not target.base_url.startswith("http:"):
+        return "it is about http, and the base URL is https"
+    if "development" in needs and production:
+        return "it is about development"
+    if "production" in needs and not production:
+        return "it is about production"
+    if "workers" in needs and production and not (target.handshake_key or target.api_key):
+        return "in production a worker needs a secret: give --handshake-key or --api-key"
+    if "least-loaded" in needs and target.strategy != "least_loaded":
+        return "it is about another strategy than that of --strategy"
+    return None
+
+
+async def _lane(
+    plan: Plan, deployment: Deployment, kind: Kind, prefix: str, note: Callable[[Result], None], workers: trio.Lock,
+    told: Run,
+) -> None:  # fmt: skip
+    mine = [scenario for scenario in plan.scenarios if applies(scenario, kind, plan)]
+    left = []
+    for scenario in mine:
+        reason = why_skipped(scenario, plan, deployment)
+        if reason is None:
+            left.append(scenario)
+        else:
+            note(Result(scenario.name, kind.name, "skipped", reason, 0.0))
+    if not left:
+        return
+    missing = ""
+    try:
+        async with _client(kind) as client:
+            told.runtimes[kind.name] = client.runtime
+            for number, scenario in enumerate(left):
+                note(await _play(scenario, client, deployment, kind.name, f"{prefix}x{number}", workers))
+            return
+    except* NoRuntimeError as group:
+        missing = str(_leaf(group))
+    except* (OSError, ValueError, subprocess.SubprocessError) as group:
+        missing = f"it doesn't run here ({_leaf(group)})"
+    told.runtimes[kind.name] = missing
+    done = {result.scenario for result in told.results if result.client == kind.name}
+    for scenario in left:
+        if scenario.name not in done:
+            note(Result(scenario.name, kind.name, "skipped", missing, 0.0))
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@asynccontextmanager
+async def _turn(workers: trio.Lock, scenario: Scenario) -> AsyncIterator[None]:
+    if "workers" not in scenario.needs:
+        yield
+        return
+    async with workers:
+        yield
+
+
+async def _play(
+    scenario: Scenario, client: Client, deployment: Deployment, kind: str, prefix: str, workers: trio.Lock
+) -> Result:
     outcome: Outcome = "passed"
     reason = ""
-    try:
-        with trio.fail_after(SCENARIO_LIMIT + 20 * deployment.target.timeout):
+    async with _turn(workers, scenario):
+        begun = trio.current_time()
+        with trio.move_on_after(SCENARIO_LIMIT + 20 * deployment.target.timeout) as limit:
             async with trio.open_nursery() as nursery:
-                stage = Stage(deployment, prefix, program, nursery)
+                play = Play(scenario, client, deployment, prefix, nursery)
                 try:
-                    await scenario.play(stage)
+                    await play.run()
                 # A fault of one scenario's own is its row's result too, and mustn't take the others' rows along.
                 except Exception as error:
                     outcome, reason = _verdict(error)
                 finally:
                     ms = 1000 * (trio.current_time() - begun)
-                    await stage.clear()
+                    with trio.move_on_after(LEAVE_LIMIT, shield=True):
+                        await play.leave()
                 nursery.cancel_scope.cancel()
-    except trio.TooSlowError:
-        outcome, reason = "failed", "it came to no end"
-    except ExceptionGroup as group:
-        # Where a WebSocket is refused with a body, its reader says so in our nursery, and not to whoever opened it.
-        refused, others = group.split(tw.HandshakeError)
-        if refused is None or others is not None:
-            raise
-        outcome, reason = "failed", f"a WebSocket was refused: {shown(str(_leaf(refused)))}"
-    return Result(scenario.name, kind, outcome, reason, ms)
-
-
-def _leaf(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        if limit.cancelled_caught:
+            outcome, reason = "failed", "it came to no end"
+    transcript = () if outcome == "passed" else tuple(play.transcript)
+    return Result(scenario.name, kind, outcome, reason, ms, transcript)
 
 
 def _verdict(error: Exception) -> tuple[Outcome, str]:

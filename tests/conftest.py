@@ -27,7 +27,6 @@ LONGEST: Final = (
     "test_tls.py",
     "test_roles.py",
     "adversity/test_pressure.py",
-    "compat/test_suite_can_fail.py",
     "transports/test_asgi.py",
     "cli/test_request.py",
     "adversity/test_log.py",

@@ -49,6 +49,13 @@ class LittlePeer:
             await self.send({"type": "websocket.close", "code": code, "reason": "little"})
 
 
+def _in_binary(send: Asgi) -> Asgi:
+    async def send_bytes(event: Json) -> None:
+        await send({**event, "text": None, "bytes": event["text"].encode()} if "text" in event else event)
+
+    return send_bytes
+
+
 class LittleGateway:
     """The application; `faults` names what it does wrong, `environment` what discovery says it is."""
 
@@ -152,7 +159,7 @@ class LittleGateway:
         everybody = name == "all" or ("push to all" in self.faults and not body["type"].count("marker"))
         peers = [peer for peer in self.peers if peer.dialect != "requester"] if everybody else self.found(name, wanted)
         for _ in range(2 if "pushes repeated" in self.faults else 1):
-            await self.push(peers, body["type"], body["data"])
+            await self.push(peers, body["type"], body.get("data", {}))
         return {**answer, "matched": len(peers)}
 
     async def push(self, peers: list[LittlePeer], kind: str, data: Json) -> None:
@@ -209,6 +216,8 @@ class LittleGateway:
             return
         await send({"type": "websocket.accept"})
         path = scope["path"].strip("/").split("/")
+        if "binary" in self.faults:
+            send = _in_binary(send)
         peer = LittlePeer(send, "")
         self.peers.append(peer)
         if authorization := dict(scope["headers"]).get(b"authorization"):
@@ -294,6 +303,7 @@ class LittleGateway:
         said = {"client_id": identity["client_id"], "user_id": identity["user_id"], "connection_id": "x", "node": "n"}
         if "no node" in self.faults:
             del said["node"]
+        said["resume"] = {"epoch": "e", "offsets": {}, "recovered": True}
         await peer.say({"type": "registration_success", **said, "heartbeat_interval": 25})
         for session in list(self.logins.values()):
             if session["user_id"] == identity["user_id"] and "no auto_login" not in self.faults:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from compat.clients import BARE
 from compat.program import KINDS
-from compat.report import PROTOCOL
 from tests.gateways import gateway
 
 from .test_clients import run_to_its_end
@@ -14,16 +14,17 @@ from .test_live import compat, rows
 
 pytestmark = pytest.mark.live
 
-BY_CLIENT = ("register", "user-switch", "same-client-returns", "push-all")
-OTHERS = ("worker-handshake", "requester-round-trip", "envelope-client", "user-dialect")
+NAMES = (
+    "register", "user-switch", "same-client-returns", "push-all", "worker-handshake", "requester", "envelope-connect",
+    "user-dialect",
+)  # fmt: skip
 SETTINGS = {"PORTICO_JWT_SECRET": "a-secret-of-thirty-two-bytes-or-more"}
 
 
 def test_optional_serves_those_without_a_token_as_before(tmp_path: Path) -> None:
     with gateway(tmp_path, settings={**SETTINGS, "PORTICO_AUTH": "optional"}) as live:
-        code, results, printed = compat(live, "--client", "js", "--only", ",".join((*BY_CLIENT, *OTHERS)))
-    expected = {(name, "js") for name in BY_CLIENT} | {(name, PROTOCOL) for name in OTHERS}
-    assert rows(results, "passed") == expected, printed
+        code, results, printed = compat(live, "--client", BARE, "--invasive", "--only", ",".join(NAMES))
+    assert rows(results, "passed") == {(name, BARE) for name in NAMES}, printed
     assert code == 0
 
 
@@ -37,7 +38,6 @@ async def test_required_tells_each_of_them_what_is_missing(tmp_path: Path) -> No
             assert lines[0].endswith("(unauthorized).")
             # It is no use to try again, and no program of theirs does.
             assert not [report for report in reports if report["event"] == "attempt_failed"]
-        _, results, printed = compat(live, "--client", "js", "--only", "register,requester-round-trip,user-dialect")
-    assert rows(results, "failed") == {
-        ("register", "js"), ("requester-round-trip", PROTOCOL), ("user-dialect", PROTOCOL),
-    }, printed  # fmt: skip
+        names = ("register", "requester", "user-dialect")
+        _, results, printed = compat(live, "--client", BARE, "--only", ",".join(names), "--timeout", "5")
+    assert rows(results, "failed") == {(name, BARE) for name in names}, printed

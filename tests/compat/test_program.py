@@ -3,8 +3,9 @@ import sys
 import pytest
 import trio
 
-from compat.expect import UnmetError
-from compat.program import NoRuntimeError, Program, node_flags
+from compat.clients import NoRuntimeError, node_flags
+from compat.outcome import UnmetError
+from compat.program import Program
 
 STARTED = "import json, sys\ndef say(**r): print(json.dumps(r), flush=True)\nsay(event='started')\n"
 
