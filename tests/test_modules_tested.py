@@ -26,7 +26,8 @@ ELSEWHERE = {
     "service/http/forms.py": "http/test_openapi.py",
     "service/http/table.py": "http/test_reference.py",
     "service/transports/connection_state.py": "transports/test_connection.py",
-    # Siblings, which one suite runs over.
+    # Siblings, or two sides of one exchange, which one suite runs over.
+    "service/core/dispatch/guests.py": "core/dispatch/test_remote_dispatch.py",
     "portico/publisher/asynchronous.py": "portico/publisher/test_publishers.py",
     "portico/publisher/blocking.py": "portico/publisher/test_publishers.py",
     "portico/wire/dialects/c_client.py": "portico/wire/dialects/test_decoders.py",

@@ -125,7 +125,7 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
     yield Metric("requests_queued_bytes", "Bytes of the requests that wait for a worker.", dispatcher.queue_bytes)
     yield Metric("requests_outstanding", "Requests at workers and clients.", dispatcher.outstanding)
     yield Metric("requests_sent_on", "Requests of this node that are at others.", gateway.remote.sent)
-    yield Metric("requests_taken_in", "Requests of other nodes that are here.", gateway.remote.guests)
+    yield Metric("requests_taken_in", "Requests of other nodes that are here.", len(gateway.remote.guests))
     yield Metric("logins", "Active login sessions.", len(gateway.logins))
     yield Metric("revocations", "Revocations that hold.", len(gateway.revoking.index))
     yield Metric("push_sends_waiting", "Sends of large pushes that stand in line.", gateway.delivery.waiting)

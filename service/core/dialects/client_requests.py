@@ -45,7 +45,7 @@ class ClientRequests:
         self._names = [handler.name for handler in askable]
         self._cluster_messages = cluster_messages
         self._remote = remote
-        remote.client_finder = self
+        remote.guests.client_finder = self
         cluster_messages.answer_to(KIND, lambda body: (self._dialect(body.decode()) or "").encode())
 
     def find_client(self, client_id: str) -> WorkerLink | None:

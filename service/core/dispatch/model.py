@@ -39,6 +39,10 @@ class OutcomeKind(StrEnum):
     CANCELLED = "cancelled"
 
 
+UNREACHED: Final = (OutcomeKind.NO_WORKERS, OutcomeKind.BUSY)
+"""No worker was reached, so there was no attempt."""
+
+
 class Verdict(Enum):
     """What became of a worker's answer."""
 

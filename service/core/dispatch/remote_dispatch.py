@@ -1,9 +1,8 @@
-"""Requests that cross nodes: what this node sends to others, and what it does for them.
+"""Requests that cross nodes: those of this node that other nodes' workers answer.
 
 The node whose caller made a request owns it, from `submit` to its one answer: it counts the attempts, keeps the time,
-and decides what is tried again. Another node is asked for one attempt (the request is a guest there), and says how that
-ended: with an answer, with the worker lost, or with no worker reached, which was no attempt. So a request goes from its
-own node to one other at most, and never round in circles.
+and decides what is tried again. Another node is asked for one attempt (the request is a guest there, see `guests`), and
+says how that ended. So a request goes from its own node to one other at most, and never round in circles.
 
 What a node tells of its workers (`remote_capacity`) may be out of date when it arrives. Then the request goes to
 another worker there that has room, or comes back. Requests that wait at another node are recalled when there is room
@@ -16,7 +15,7 @@ reference, "Requester dialect".
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Raw
 
@@ -25,7 +24,9 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..counters import Counters
 from ..ports import Defer, Monotonic
 from .dispatcher import Dispatcher
-from .model import Guest, Outcome, OutcomeKind, Request, Worker, WorkerLink
+from .guests import Guests
+from .model import UNREACHED, OutcomeKind, Request, Worker, WorkerLink
+from .other_nodes import OtherNode, OtherNodes
 from .reconciliation import Reconciliation
 from .remote_capacity import RemoteCapacity
 from .remote_messages import (
@@ -36,10 +37,7 @@ from .remote_messages import (
     RECALL,
     RESULT,
     Attempt,
-    AttemptResult,
     OfferedWorker,
-    decode_attempt,
-    decode_names,
     decode_offer,
     decode_result,
     encode,
@@ -48,14 +46,6 @@ from .remote_workers import RemotePlace, RemoteWorker
 
 SILENCE: Final = 8.0
 """Seconds without a word of what it takes, after which a node's workers are not counted on."""
-_UNREACHED: Final = (OutcomeKind.NO_WORKERS, OutcomeKind.BUSY)
-
-
-class ClientFinder(Protocol):
-    """Finds clients of this node that other nodes want to ask something."""
-
-    def find_client(self, client_id: str) -> WorkerLink | None:
-        """The link by which a client is asked; None if it isn't here, or can't be asked."""
 
 
 class RemoteDispatch:
@@ -70,22 +60,18 @@ class RemoteDispatch:
         defer: Defer,
         counters: Counters,
     ) -> None:
-        self.client_finder: ClientFinder | None = None
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
         self._backplane: Backplane = cluster_messages.backplane
         self._now = now
         self._counters = counters
-        self._nodes: dict[str, OtherNode] = {}
+        self._nodes = OtherNodes(now)
         self._issued = 0
         dispatcher.remote.this_node = self._backplane
         self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer)
+        self.guests: Final = Guests(dispatcher, cluster_messages, self._nodes, self._capacity, now=now)
         self._reconciliation = Reconciliation(cluster_messages, self, now=now)
         cluster_messages.on(OFFER, self._on_offer)
-        cluster_messages.on(ATTEMPT, self._on_attempt)
-        cluster_messages.on(RECALL, self._on_recall)
-        cluster_messages.on(CANCEL, self._on_cancel)
-        cluster_messages.on(EXPIRED, self._on_expired)
         cluster_messages.on(RESULT, self._on_result)
         cluster_messages.watch(self)
 
@@ -94,14 +80,9 @@ class RemoteDispatch:
         """How many of this node's requests are at others."""
         return sum(len(node.sent) for node in self._nodes.values())
 
-    @property
-    def guests(self) -> int:
-        """How many requests of other nodes are here."""
-        return sum(len(node.guests) for node in self._nodes.values())
-
     def client_link(self, node: str, client_id: str) -> WorkerLink:
         """How a client that is connected to another node is asked (`Dispatcher.ask_client`)."""
-        return NodeLink(self, self._node(node), client_id)
+        return NodeLink(self, self._nodes.known(node), client_id)
 
     def on_nodes_changed(self) -> None:
         """Nodes came or went."""
@@ -137,17 +118,11 @@ class RemoteDispatch:
 
     # What others have
 
-    def _node(self, name: str) -> "OtherNode":
-        node = self._nodes.get(name)
-        if node is None:
-            node = self._nodes[name] = OtherNode(name, self._now())
-        return node
-
     def _on_offer(self, sender: str, body: bytes) -> None:
         """Another node tells what its workers take."""
         offer = decode_offer(body)
         new = sender not in self._nodes
-        node = self._node(sender)
+        node = self._nodes.known(sender)
         node.heard_at = self._now()
         node.waits = offer.waits
         self._note_who_waits()
@@ -179,7 +154,7 @@ class RemoteDispatch:
         if new:
             self._capacity.tell_one(sender)
 
-    def _update(self, node: "OtherNode", place: RemotePlace, workers: list[OfferedWorker]) -> None:
+    def _update(self, node: OtherNode, place: RemotePlace, workers: list[OfferedWorker]) -> None:
         pools = self._scheduler.pools
         here = self._backplane.node
         for offered in workers:
@@ -224,12 +199,7 @@ class RemoteDispatch:
                 self._dispatcher.forget_client(worker.link)
             elif not worker.alive:
                 self._scheduler.on_remote_lost(request, worker.client_id, now)
-        # Should it live: what it has here is over. Those that wait first, lest they take the place of the others.
-        guests = sorted(node.guests.items(), key=lambda item: item[1].worker is not None)
-        for attempt, request in guests:
-            kind = OutcomeKind.NO_WORKERS if request.worker is None else OutcomeKind.LOST
-            self._send_result(name, AttemptResult(attempt, kind, False, None, None, None))
-            self._dispatcher.cancel_request(request)
+        self.guests.send_home(node)
 
     def _recall(self) -> None:
         """Ask for requests back that wait at another node, while a worker elsewhere has room for them."""
@@ -252,7 +222,7 @@ class RemoteDispatch:
 
     # This node's requests at others
 
-    def send_attempt(self, node: "OtherNode", request: Request, deadline_ms: int, client_id: str | None) -> None:
+    def send_attempt(self, node: OtherNode, request: Request, deadline_ms: int, client_id: str | None) -> None:
         """Have another node make an attempt (for its links)."""
         worker = request.worker
         assert worker is not None
@@ -283,7 +253,7 @@ class RemoteDispatch:
         node.sent[name] = request
         self._backplane.tell(node.name, ATTEMPT, body)
 
-    def send_cancel(self, node: "OtherNode", request: Request) -> None:
+    def send_cancel(self, node: OtherNode, request: Request) -> None:
         """Tell another node that the answer is no longer wanted (for its links)."""
         name = request.sent_as
         node.recalled.discard(name)
@@ -305,7 +275,7 @@ class RemoteDispatch:
             node.recalled.discard(result.name)
         if result.kind is OutcomeKind.LOST:
             self._scheduler.on_remote_lost(request, result.processed_by, self._now())
-        elif result.kind in _UNREACHED:
+        elif result.kind in UNREACHED:
             self._scheduler.on_remote_returned(request, self._now(), recalled=recalled)
         else:
             self._dispatcher.on_answer(
@@ -323,175 +293,16 @@ class RemoteDispatch:
         """See ReconciliationObserver."""
         return self._nodes[node].sent
 
+    def guests_of(self, node: str) -> Collection[str]:
+        """See ReconciliationObserver."""
+        return self.guests.names_of(node)
+
     def on_missing(self, sender: str, name: str) -> None:
         """See ReconciliationObserver."""
         node = self._nodes.get(sender)
         request = None if node is None else node.sent.pop(name, None)
         if request is not None and request.worker is not None:
             self._scheduler.on_remote_lost(request, None, self._now())
-
-    # Other nodes' requests here
-
-    def guests_of(self, node: str) -> Collection[str]:
-        """See ReconciliationObserver."""
-        other = self._nodes.get(node)
-        return () if other is None else other.guests
-
-    def _on_attempt(self, sender: str, body: bytes) -> None:
-        """Another node wants an attempt at its request."""
-        attempt = decode_attempt(body)
-        node = self._node(sender)
-        before = node.guests.get(attempt.name)
-        if before is not None:  # a node of this name was here before
-            self._dispatcher.cancel_request(before)
-            node.forget_guest(attempt.name)
-        caller = node.caller(self, attempt.caller, attempt.trusted)
-        guest = Guest(sender, self._capacity.worker_numbered(attempt.worker))
-        if attempt.client_id is None:
-            request = self._dispatcher.submit_guest(
-                caller,
-                attempt.name,
-                attempt.command,
-                Raw(attempt.data),
-                timeout=attempt.deadline_ms / 1000,
-                stream=attempt.stream,
-                affinity=attempt.affinity,
-                attempt=attempt.attempt,
-                tried=attempt.tried,
-                guest=guest,
-                may_wait=attempt.may_wait,
-            )
-        else:
-            link = None if self.client_finder is None else self.client_finder.find_client(attempt.client_id)
-            if link is None:
-                self._send_result(sender, AttemptResult(attempt.name, OutcomeKind.LOST, False, None, None, None))
-                return
-            request = self._dispatcher.ask_client(
-                link,
-                caller,
-                attempt.name,
-                attempt.command,
-                Raw(attempt.data),
-                attempt.deadline_ms / 1000,
-                attempt.client_id,
-                guest=guest,
-            )
-        if not request.over:
-            node.add_guest(attempt.name, request, caller)
-
-    def _on_recall(self, sender: str, body: bytes) -> None:
-        """Another node wants requests back, if they still wait here."""
-        node = self._nodes.get(sender)
-        for name in decode_names(body):
-            request = None if node is None else node.guests.get(name)
-            if node is not None and request is not None and request.worker is None and request.affinity is None:
-                node.forget_guest(name)
-                self._dispatcher.cancel_request(request)
-                self._send_result(sender, AttemptResult(name, OutcomeKind.BUSY, False, None, None, None))
-
-    def _on_cancel(self, sender: str, body: bytes) -> None:
-        """Another node wants no answer any more."""
-        request = self._take_guest(sender, body.decode())
-        if request is not None:
-            self._dispatcher.cancel_request(request)
-
-    def _on_expired(self, sender: str, body: bytes) -> None:
-        """The time of another node's request is up."""
-        request = self._take_guest(sender, body.decode())
-        if request is not None:
-            self._dispatcher.expire_guest(request)
-
-    def _take_guest(self, sender: str, name: str) -> Request | None:
-        node = self._nodes.get(sender)
-        return None if node is None else node.forget_guest(name)
-
-    def on_guest_answered(self, node: "OtherNode", request: Request, outcome: Outcome) -> None:
-        """There is an answer to another node's request (for its callers)."""
-        name = request.token
-        assert name is not None  # it was submitted under its name
-        if not outcome.partial:
-            node.forget_guest(name)
-        if outcome.kind is OutcomeKind.TIMEOUT:
-            return  # its own node keeps the time
-        if outcome.kind in _UNREACHED:
-            self._capacity.misled()
-        seconds = self._now() - request.sent_at
-        data = None if outcome.data is None else bytes(outcome.data)
-        self._send_result(
-            node.name,
-            AttemptResult(name, outcome.kind, outcome.partial, data, outcome.error, outcome.processed_by, seconds),
-        )
-
-    def _send_result(self, node: str, result: AttemptResult) -> None:
-        body = encode(result)
-        if len(body) > LARGEST_MESSAGE:
-            error = f"The answer is too large to be passed between nodes: more than {LARGEST_MESSAGE} bytes"
-            by = result.processed_by
-            body = encode(AttemptResult(result.name, OutcomeKind.ERROR, result.partial, None, error, by))
-        self._backplane.tell(node, RESULT, body)
-
-
-class OtherNode:
-    """Another node: its workers (`place`), what it has of ours (`sent`) and what was asked back of that (`recalled`),
-    what we have of its (`guests`), and who asks there. `waits`: requests wait there for any room."""
-
-    __slots__ = ("callers", "command_sets", "guests", "heard_at", "name", "place", "recalled", "sent", "waits")
-
-    def __init__(self, name: str, now: float) -> None:
-        self.name = name
-        self.heard_at = now
-        self.waits = False
-        self.place: RemotePlace | None = None
-        self.command_sets: dict[int, frozenset[str] | None] = {}
-        self.sent: dict[str, Request] = {}
-        self.recalled: set[str] = set()
-        self.guests: dict[str, Request] = {}
-        self.callers: dict[int, RemoteCaller] = {}
-
-    @property
-    def is_idle(self) -> bool:
-        """True if neither has anything of the other's."""
-        return not self.sent and not self.guests
-
-    def caller(self, remote: RemoteDispatch, key: int, trusted: bool) -> "RemoteCaller":
-        """The caller there that goes by this key."""
-        caller = self.callers.get(key)
-        if caller is None or caller.trusted is not trusted:
-            caller = RemoteCaller(remote, self, key, trusted)
-        return caller
-
-    def add_guest(self, name: str, request: Request, caller: "RemoteCaller") -> None:
-        """A request of that node is here."""
-        self.guests[name] = request
-        self.callers[caller.key] = caller
-        caller.open += 1
-
-    def forget_guest(self, name: str) -> Request | None:
-        """A request of that node is over here, or is not here; which it was."""
-        request = self.guests.pop(name, None)
-        if request is not None and isinstance(request.caller, RemoteCaller):
-            request.caller.open -= 1
-            if not request.caller.open and self.callers.get(request.caller.key) is request.caller:
-                del self.callers[request.caller.key]
-        return request
-
-
-class RemoteCaller:
-    """A caller of another node (dispatch's Caller), so that turns in the queue go by the callers there. `open`: how
-    many of its requests are here."""
-
-    __slots__ = ("_node", "_remote", "key", "open", "trusted")
-
-    def __init__(self, remote: RemoteDispatch, node: OtherNode, key: int, trusted: bool) -> None:
-        self._remote = remote
-        self._node = node
-        self.key = key
-        self.trusted = trusted
-        self.open = 0
-
-    def on_answer(self, request: Request, outcome: Outcome) -> None:
-        """Pass it on."""
-        self._remote.on_guest_answered(self._node, request, outcome)
 
 
 class NodeLink:

@@ -35,7 +35,9 @@ def envelope_client(at: Stage, client_id: str = "c1") -> tuple[Session, MemoryPe
 def test_the_newest_connection_that_is_not_over() -> None:
     at = stage()
     session, _ = envelope_client(at)
-    assert at.gateway.client_requests.find_client("c1") is not None
+    link = at.gateway.client_requests.find_client("c1")
+    assert link is not None
+    assert find(at) is link
     at.close(session)
     assert at.gateway.client_requests.find_client("c1") is None
     assert fault(at).code == ErrorCode.NOT_FOUND

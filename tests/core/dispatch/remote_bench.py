@@ -8,7 +8,8 @@ from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
 from service.core.cluster.cluster_messages import ClusterMessages
 from service.core.dispatch.model import Request, WorkerLink
-from service.core.dispatch.remote_dispatch import OtherNode, RemoteDispatch
+from service.core.dispatch.other_nodes import OtherNode
+from service.core.dispatch.remote_dispatch import RemoteDispatch
 from tests.fakes import FifoDefer, RecordingJournal
 
 from .dispatch_bench import Bench
@@ -84,7 +85,7 @@ class Node(Bench):
             defer=self.defer,
             counters=self.counters,
         )
-        self.remote.client_finder = self
+        self.remote.guests.client_finder = self
         self.cable.node = name
         self.cable.attach(self, self.cluster_messages)
 

@@ -277,7 +277,7 @@ class Crossing(RuleBasedStateMachine):
         numbers = {int(bytes(request.data)) for _, request in self.requests}
         assert numbers <= set(self.finals) | self.cancelled
         for node in self.nodes:
-            assert node.is_empty(), (node.name, node.tables(), node.remote.sent, node.remote.guests)
+            assert node.is_empty(), (node.name, node.tables(), node.remote.sent, len(node.remote.guests))
             assert sum(node.counters.requests.values()) == sum(there is node for there, _ in self.requests)
 
 
