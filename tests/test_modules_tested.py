@@ -34,6 +34,11 @@ ELSEWHERE = {
     "portico/wire/dialects/envelope.py": "portico/wire/dialects/test_decoders.py",
     "portico/wire/dialects/requester.py": "portico/wire/dialects/test_decoders.py",
     "portico/wire/dialects/user.py": "portico/wire/dialects/test_forms.py",
+    # A room that one suite runs through: an app in it, and what the app may do wrong.
+    **{
+        f"service/own_app/{name}.py": "own_app/test_own_app.py"
+        for name in ("driven", "exchange", "lifespan", "loading", "mounted", "scopes", "wsgi")
+    },
     # What every test of their packages uses.
     "portico/version.py": "portico/test_portico.py",
     "portico/wire/faults.py": "portico/wire/dialects/test_decoders.py",
