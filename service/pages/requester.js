@@ -6,6 +6,7 @@ import { call, discover, socketHere } from "./gateway.js";
 
 const DIALECT = "portico.requester.v1";
 const STABLE_AFTER = 10_000; // milliseconds after which failures are counted anew
+const MOST_FAILURES = 5; // that make it wait longer: somebody is looking at this page
 const OPENING = 15_000; // milliseconds that a connection may take to open
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,6000}$/; // what can be in a subprotocol's name (RFC 9110, section 5.6.2)
 
@@ -149,7 +150,7 @@ export class Requester {
       this.#on.state("barred", { why: `The gateway closed the connection: ${meaning(code)} (${code}).`, token: false });
       return;
     }
-    const milliseconds = delay(code, reason, Math.max(1, this.#failures));
+    const milliseconds = delay(code, reason, Math.min(Math.max(1, this.#failures), MOST_FAILURES));
     this.#on.state("waiting", { until: performance.now() + milliseconds, why });
     this.#timer = setTimeout(() => this.#connect(), milliseconds);
   }

@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from joserfc.jwk import OctKey
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.gateways import Running, free_ports, gateway
+from tests.backplane.redis_server import RedisServer
+from tests.certificates import make_certificate
+from tests.gateways import Running, gateway
+from tests.split.deployment import NodeProcess
+from tests.tokens.signing import signed
 
 from .conftest import PATIENCE, Tab
 from .model import LIMIT, Model
@@ -89,6 +94,11 @@ class Talk:
     def texts(self) -> list[str]:
         """What was said, one after the other."""
         return [text.strip() for text in self.page.locator(".question p, .answer .markdown").all_inner_texts()]
+
+
+def token_for(secret: str, **claims: object) -> str:
+    """A token that is signed with this secret."""
+    return signed("HS256", json.dumps(claims).encode(), OctKey.import_key(secret))
 
 
 @pytest.fixture(scope="module")
@@ -364,48 +374,26 @@ COST = """async ([block, times, start]) => {
 }"""
 
 
-@pytest.mark.parametrize(
-    ("block", "most", "each"),
-    [
-        ("word " * 9 + "end.\n\n", 200, 100),  # what models write: hardly anything is looked at twice
-        ("```py\n" + "x = 1\n" * 30 + "```\n", 400, 400),
-        ("x = 1\n", 40, 1),  # after an opening fence
-        ("word " * 40, 8500, 8500),  # one block without an end costs no more than its bound
-        ("- item\n" * 30, 8500, 8500),
-    ],
+# (a piece, the most that is looked at together, and for each piece)
+LONG: Final = (
+    ("word " * 9 + "end.\n\n", 200, 100),  # what models write: hardly anything is looked at twice
+    ("```py\n" + "x = 1\n" * 30 + "```\n", 400, 400),
+    ("x = 1\n", 40, 1),  # after an opening fence
+    ("word " * 40, 8500, 8500),  # one block without an end costs no more than its bound
+    ("- item\n" * 30, 8500, 8500),
 )
-def test_a_long_answer_is_whole_and_costs_the_same_everywhere(
-    portico: Running, tab: Tab, block: str, most: int, each: int
-) -> None:
+
+
+def test_a_long_answer_is_whole_and_costs_the_same_everywhere(portico: Running, tab: Tab) -> None:
     Talk(tab, portico.base_url)
-    times = 16_000 // len(block)
-    start = "```\n" if block == "x = 1\n" else ""
-    text, longest, looked_at = tab.page.evaluate(COST, [block, times, start])
-    assert re.sub(r"\W", "", text).count(re.findall(r"[a-z]+", block)[-1]) >= times
-    assert longest <= most
-    assert looked_at <= (times + 2) * each + 1000
-
-
-def test_a_lost_connection_cuts_the_answer_and_nothing_else(tmp_path: Path, browser: Browser, model: Model) -> None:
-    (port,) = free_ports(1)
-    model.pieces = ["Begun", None]
-    with fresh_tab(browser) as tab:
-        page = tab.page
-        with gateway(tmp_path, mode="integrated", port=port, exit_code=None) as first, model.at(first.worker_url):
-            talk = Talk(tab, first.base_url)
-            talk.ask("Go")
-            expect(talk.answer.locator(".markdown")).to_have_text("Begun")
-            os.killpg(first.process.pid, signal.SIGKILL)
-            talk.over("The answer was cut off.")
-            expect(page.locator("#link-state")).to_contain_text("Reconnecting")
-            expect(page.locator("#link-countdown")).to_contain_text("in ")
-        talk.ask("And then?")
-        expect(talk.answer.locator(".hint")).to_contain_text("Waiting for")
-        model.pieces = ["Back."]
-        with gateway(tmp_path, mode="integrated", port=port) as second, model.at(second.worker_url):
-            talk.over()
-            assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
-            page.goto("about:blank")
+    for block, most, each in LONG:
+        times = 14_000 // len(block)
+        start = "```\n" if block == "x = 1\n" else ""
+        text, longest, looked_at = tab.page.evaluate(COST, [block, times, start])
+        word = re.findall(r"[a-z]+", block)[-1]
+        assert re.sub(r"\W", "", text).count(word) >= times * block.count(word)
+        assert longest <= most
+        assert looked_at <= (times + 2) * each + 1000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -447,3 +435,82 @@ def test_text_and_borders_have_contrast_and_nothing_is_too_wide(
         )
         assert unnamed == []
         assert tab.complaints == []
+
+
+def test_a_lost_connection_cuts_one_answer_and_the_page_follows_a_move_to_several_processes(
+    tmp_path: Path, browser: Browser, model: Model
+) -> None:
+    redis = RedisServer(tmp_path / "redis")
+    redis.start()
+    api = NodeProcess(tmp_path, "api", "api", {"REDIS_URL": redis.url})
+    node = NodeProcess(tmp_path, "ws-1", "websocket", {"REDIS_URL": redis.url})
+    port = api.port
+    sockets: list[str] = []
+    try:
+        with fresh_tab(browser) as tab:
+            page = tab.page
+            page.on("websocket", lambda opened: sockets.append(opened.url))
+            model.pieces = ["Begun", None]
+            with gateway(tmp_path, mode="integrated", port=port, exit_code=None) as first, model.at(first.worker_url):
+                talk = Talk(tab, first.base_url)
+                talk.ask("Go")
+                expect(talk.answer.locator(".markdown")).to_have_text("Begun")
+                os.killpg(first.process.pid, signal.SIGKILL)
+                talk.over("The answer was cut off.")
+                expect(page.locator("#link-state")).to_contain_text("Reconnecting")
+                expect(page.locator("#link-countdown")).to_contain_text("in ")
+            talk.ask("And then?")
+            expect(talk.answer.locator(".hint")).to_contain_text("Waiting for")
+            model.pieces = ["Back."]
+            with gateway(tmp_path, mode="integrated", port=port) as second, model.at(second.worker_url):
+                talk.over()
+                assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
+            assert set(sockets) == {f"ws://127.0.0.1:{port}/api/websocket"}
+            for process in (node, api):
+                process.start()
+            for process in (node, api):
+                process.wait_ready()
+            with model.at(f"ws://127.0.0.1:{node.port}/worker"):
+                talk.connected()
+                assert sockets[-1].startswith(f"ws://127.0.0.1:{node.port}")
+                talk.answer.get_by_role("button", name="Ask again").click()
+                talk.over()
+                assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
+            assert len(model.asked) == 3
+            # Nothing was asked for that the page may not connect to.
+            assert [line for line in tab.complaints if "Security" in line] == []
+    finally:
+        for process in (api, node):
+            process.kill()
+        redis.kill()
+
+
+def test_over_tls_under_hypercorn_with_a_token_that_no_address_has(
+    tmp_path: Path, browser: Browser, model: Model
+) -> None:
+    secret = "a-secret-for-tokens-0123456789abcdef"
+    settings = {"PORTICO_AUTH": "required", "PORTICO_JWT_SECRET": secret, "WORKER_PORT": "off"}
+    with (
+        gateway(tmp_path, server="hypercorn", certificate=make_certificate(tmp_path), settings=settings) as running,
+        fresh_tab(browser, ignore_https_errors=True) as tab,
+    ):
+        page = tab.page
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda opened: asked.append(opened.url))
+        page.goto(f"{running.base_url}/streaming/socket")
+        expect(page.locator("#link-state")).to_contain_text("Needs a token")
+        expect(page.locator("#notice")).to_contain_text("a JWT with the role requester")
+        for text in ("no token", token_for(secret + "x", role="requester"), token_for(secret, role="requester")):
+            page.get_by_role("button", name="Settings").click()
+            page.get_by_label("Token", exact=True).fill(text)
+            page.keyboard.press("Enter")
+            if text == "no token":
+                expect(page.locator("#notice")).to_contain_text("characters that no token has")
+        expect(page.locator("#link-state")).to_contain_text("Connected")
+        assert not any("eyJ" in url or "token" in url for url in asked)
+        assert f"{running.websocket_url}/api/websocket" in asked
+        kept = page.evaluate("JSON.stringify({...sessionStorage, ...localStorage}) + document.cookie")
+        assert "eyJ" not in kept
+        assert "eyJ" not in running.said()
+        page.goto("about:blank")
