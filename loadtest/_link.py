@@ -1,26 +1,31 @@
-"""One WebSocket as a client sees it, on a plain blocking socket.
+"""One WebSocket as a client sees it, on a stream of the reactor's.
 
-Knows the WebSocket protocol (RFC 6455, by the Sans-I/O core of `websockets`) and sockets; never what the
-messages mean. Under locust the socket is gevent's, so blocking here suspends one greenlet. One greenlet owns
-a link: nothing in it is locked. Small on purpose: the handshake's state is dropped once it is over.
+Knows the handshake (by the Sans-I/O core of `websockets`) and frames; never what the messages mean. Opening one waits,
+in the greenlet that wants it; after that everything comes by callbacks, without a greenlet for each connection. It
+keeps the last few messages, for the transcript of a fault.
 """
 
 from __future__ import annotations
 
 import functools
-import socket
 import ssl
 import time
+from collections import deque
+from typing import Final, Protocol
+from urllib.parse import quote
 
+from gevent.event import Event
 from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidURI
-from websockets.frames import Frame, Opcode
-from websockets.protocol import CLIENT, OPEN, Protocol
 from websockets.uri import parse_uri
 
-_HEAD_LIMIT = 16 * 1024
-_READ_SIZE = 16 * 1024
-_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+from loadtest import _frames
+from loadtest._reactor import Reactor, Stream, connect
+
+_HEAD_LIMIT: Final = 16 * 1024
+_KEPT: Final = 8
+_KEPT_SIZE: Final = 200
 
 
 class LinkError(Exception):
@@ -41,6 +46,16 @@ class LinkClosedError(Exception):
         self.reason = reason
 
 
+class Owner(Protocol):
+    """Whoever a link's messages are for. Called in the loop: must neither wait nor raise."""
+
+    def on_message(self, payload: bytes, arrived: float, *, binary: bool) -> None:
+        """A whole message, and the Unix time at which its last byte was there."""
+
+    def on_closed(self, error: LinkClosedError) -> None:
+        """The connection is over; called once, unless we ended it ourselves."""
+
+
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """The one TLS context of the process: each takes hundreds of KiB."""
@@ -48,165 +63,220 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Link:
-    """An open WebSocket. Made by `Link.open`."""
+    """An open WebSocket. Made by `Link.open`; `attach` says whose it is, and hands over what came before that.
 
-    __slots__ = ("_broken", "_fragments", "_protocol", "_socket")
+    Attributes:
+        opened: the Unix time at which the answer to the handshake was there.
+        closed: how it ended, None as long as it has not.
+        kept: the last messages: whether we sent it, when, and its beginning.
+    """
 
-    def __init__(self, sock: socket.socket, protocol: Protocol) -> None:
-        self._socket = sock
-        self._protocol = protocol
-        self._broken = False
-        self._fragments = b""
+    __slots__ = ("_answered", "_early", "_owner", "_reader", "_stream", "closed", "kept", "opened")
+
+    def __init__(self, stream: Stream, opened: float) -> None:
+        self._stream = stream
+        self._reader = _frames.FrameReader()
+        self._owner: Owner | None = None
+        self._early: list[tuple[bytes, float, bool]] = []
+        self._answered: Event | None = None
+        self.opened = opened
+        self.closed: LinkClosedError | None = None
+        self.kept: deque[tuple[bool, float, bytes]] = deque(maxlen=_KEPT)
 
     @classmethod
-    def open(cls, url: str, timeout: float) -> Link:
-        """Connect to `url` (ws or wss) and shake hands, in at most `timeout` seconds for each wait.
+    def open(
+        cls,
+        reactor: Reactor,
+        url: str,
+        timeout: float,
+        *,
+        token: str | None = None,
+        source: str | None = None,
+        receive_buffer: int | None = None,
+    ) -> Link:
+        """Connect to `url` (ws or wss) and shake hands, in at most `timeout` seconds.
+
+        Args:
+            reactor: what is to read it.
+            url: where.
+            timeout: seconds, for all of it.
+            token: shown as `Authorization: Bearer …`.
+            source: the local address to come from.
+            receive_buffer: the kernel's, in bytes, where it is not to choose.
 
         Raises:
             LinkError: it could not be done.
         """
         try:
-            uri = parse_uri(url)
+            uri = parse_uri(quote(url, safe=":/?#[]@!$&'()*+,;=%"))
         except (InvalidURI, ValueError) as error:
             raise LinkError(f"not a WebSocket address: {url!r}") from error
+        deadline = time.monotonic() + timeout
         try:
-            sock = socket.create_connection((uri.host, uri.port), timeout=timeout)
+            sock = connect(reactor, (uri.host, uri.port), timeout, source=source, receive_buffer=receive_buffer)
         except OSError as error:
             raise LinkError(f"no connection: {error.strerror or error}") from error
+        handshake = ClientProtocol(uri)
+        shaking = _Handshake(handshake, Headers(Authorization=f"Bearer {token}") if token else Headers())
+        stream = shaking.stream = Stream(reactor, sock, shaking)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if uri.secure:
-                sock = tls_context().wrap_socket(sock, server_hostname=uri.host)
-            handshake = ClientProtocol(uri)
-            handshake.send_request(handshake.connect())
-            sock.sendall(b"".join(handshake.data_to_send()))
-            head, rest = _read_head(sock)
-            _accept(handshake, head)
-            protocol = Protocol(CLIENT, state=OPEN)
-            protocol.extensions = handshake.extensions
-            if rest:
-                protocol.receive_data(rest)
-            return cls(sock, protocol)
-        except OSError as error:
-            sock.close()
-            raise LinkError(f"the handshake failed: {error.strerror or error or 'timed out'}") from error
+            try:
+                stream.start(tls_context() if uri.secure else None, uri.host)
+            except ssl.SSLError as error:
+                raise LinkError(f"the handshake failed: {error.reason or error}") from error
+            if not uri.secure:
+                shaking.begin()
+            if not shaking.over.wait(max(0.0, deadline - time.monotonic())):
+                raise LinkError("the handshake failed: timed out")
+            if shaking.error is not None:
+                raise shaking.error
         except BaseException:
-            sock.close()
+            stream.close()
             raise
+        link = cls(stream, shaking.arrived)
+        stream.receiver = link
+        if shaking.rest:
+            link.on_data(shaking.rest, shaking.arrived)
+        return link
+
+    def attach(self, owner: Owner) -> None:
+        """From now on messages are for `owner`; those that came already are handed over at once."""
+        self._owner = owner
+        for payload, arrived, binary in self._early:
+            owner.on_message(payload, arrived, binary=binary)
+        self._early = []
+        if self.closed is not None:
+            owner.on_closed(self.closed)
 
     def send(self, payload: bytes) -> None:
-        """Send one text message. Raises LinkClosedError. A greenlet killed in here has ended the connection."""
-        if self._protocol.state is not OPEN:
-            raise self._closed()
-        self._protocol.send_text(payload)
-        self._flush()
+        """Send one text message, without waiting; nothing happens once the connection is over."""
+        self.send_frame(_frames.frame(_frames.TEXT, payload), payload)
 
-    def receive(self, deadline: float) -> list[bytes]:
-        """Wait for messages: those that are there, none if `deadline` (of time.monotonic) passes first.
+    def send_frame(self, frame: bytes, payload: bytes) -> None:
+        """Send a frame that was made before; `payload` is what is in it."""
+        self.kept.append((True, time.time(), payload[:_KEPT_SIZE]))
+        self._stream.send(frame)
 
-        Raises:
-            LinkClosedError: the connection is over, and all that came before was returned already.
-        """
-        messages = self._messages()
-        while not messages:
-            if self._protocol.close_rcvd is not None or self._protocol.state is not OPEN:
-                self._flush()
-                raise self._closed()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            try:
-                self._socket.settimeout(left)
-                data = self._socket.recv(_READ_SIZE)
-            except TimeoutError:
-                break
-            except OSError as error:
-                self._broken = True
-                raise LinkClosedError(1006, error.strerror or type(error).__name__) from error
-            if data:
-                self._protocol.receive_data(data)
-            else:
-                self._protocol.receive_eof()
-            # Pings are answered here.
-            self._flush()
-            messages = self._messages()
-        return messages
+    def backlog(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._stream.backlog()
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        self._stream.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._stream.resume()
 
     def close(self, timeout: float) -> None:
-        """Say good-bye, wait up to `timeout` seconds for the answer, and close the socket. Never raises."""
-        try:
-            if not self._broken and self._protocol.state is OPEN:
-                self._protocol.send_close(1000)
-                self._flush()
-                deadline = time.monotonic() + timeout
-                while (left := deadline - time.monotonic()) > 0:
-                    self._socket.settimeout(left)
-                    data = self._socket.recv(_READ_SIZE)
-                    if not data:
-                        break
-                    self._protocol.receive_data(data)
-                    if self._protocol.close_rcvd is not None:
-                        break
-        except (OSError, LinkClosedError):
-            # Whatever it was, the socket is about to be closed.
-            pass
-        finally:
-            self._socket.close()
+        """Say good-bye, wait up to `timeout` seconds for the answer, and close. Never raises an Exception."""
+        if self.closed is None:
+            self._answered = Event()
+            self._owner = None
+            self._stream.send(_frames.frame(_frames.CLOSE, (1000).to_bytes(2, "big")))
+            try:
+                self._answered.wait(timeout)
+            finally:
+                self._stream.close()
+        self._stream.close()
 
-    def _flush(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
-        if not data:
+    def cut(self) -> None:
+        """End it as if the machine were gone: no good-bye, and a reset."""
+        self._owner = None
+        self._stream.close(rude=True)
+
+    def on_data(self, data: bytes, arrived: float) -> None:
+        """Bytes from the stream."""
+        try:
+            messages = self._reader.feed(data)
+        except _frames.FrameError as error:
+            self._over(LinkClosedError(1002, str(error)))
             return
-        # Set while sending: a greenlet killed halfway leaves half a frame, after which nothing may follow.
-        self._broken = True
-        try:
-            self._socket.settimeout(10)
-            self._socket.sendall(data)
-        except OSError as error:
-            if self._protocol.close_rcvd is None:
-                raise LinkClosedError(1006, error.strerror or "timed out while sending") from error
-        self._broken = False
+        for opcode, payload in messages:
+            if opcode <= _frames.BINARY:
+                binary = opcode == _frames.BINARY
+                self.kept.append((False, arrived, payload[:_KEPT_SIZE]))
+                if self._owner is not None:
+                    self._owner.on_message(payload, arrived, binary=binary)
+                elif self._answered is None:
+                    self._early.append((payload, arrived, binary))
+            elif opcode == _frames.PING:
+                self._stream.send(_frames.frame(_frames.PONG, payload))
+            elif opcode == _frames.CLOSE:
+                self._stream.send(_frames.frame(_frames.CLOSE, payload[:2]))
+                self._over(LinkClosedError(*_frames.close_reason(payload)))
+                return
 
-    def _messages(self) -> list[bytes]:
-        messages: list[bytes] = []
-        for event in self._protocol.events_received():
-            if not isinstance(event, Frame) or event.opcode not in _DATA:
-                continue
-            self._fragments += event.data
-            if event.fin:
-                messages.append(self._fragments)
-                self._fragments = b""
-        return messages
+    def on_end(self, reason: str) -> None:
+        """The stream is over without a Close frame."""
+        self._over(LinkClosedError(1006, reason))
 
-    def _closed(self) -> LinkClosedError:
-        close = self._protocol.close_rcvd
-        if close is not None:
-            return LinkClosedError(close.code, close.reason)
-        error = self._protocol.parser_exc
-        if error is None or isinstance(error, EOFError):
-            return LinkClosedError(1006, "the connection was cut")
-        return LinkClosedError(1002, str(error))
+    def _over(self, error: LinkClosedError) -> None:
+        if self.closed is not None:
+            return
+        self.closed = error
+        self._stream.close()
+        if self._answered is not None:
+            self._answered.set()
+        if self._owner is not None:
+            self._owner.on_closed(error)
 
 
-def _read_head(sock: socket.socket) -> tuple[bytes, bytes]:
-    """The response's head with its blank line, and what came after it."""
-    received = bytearray()
-    while (end := received.find(b"\r\n\r\n")) < 0:
-        if len(received) > _HEAD_LIMIT:
-            raise LinkError("the handshake's answer is no HTTP response")
-        data = sock.recv(4096)
+class _Handshake:
+    """What a stream's bytes are for until the handshake is over."""
+
+    def __init__(self, protocol: ClientProtocol, headers: Headers) -> None:
+        self._protocol = protocol
+        self._headers = headers
+        self._received = b""
+        self.stream: Stream | None = None
+        self.over = Event()
+        self.error: LinkError | None = None
+        self.arrived = 0.0
+        self.rest = b""
+
+    def begin(self) -> None:
+        """Send the request."""
+        request = self._protocol.connect()
+        request.headers.update(self._headers)
+        self._protocol.send_request(request)
+        assert self.stream is not None
+        self.stream.send(b"".join(self._protocol.data_to_send()))
+
+    def on_data(self, data: bytes, arrived: float) -> None:
         if not data:
-            raise LinkError("the connection was closed in the handshake")
-        received += data
-    return bytes(received[: end + 4]), bytes(received[end + 4 :])
+            # TLS is up.
+            self.begin()
+            return
+        self._received += data
+        self.arrived = arrived
+        end = self._received.find(b"\r\n\r\n")
+        if self.over.is_set():
+            self.rest += data
+        elif end >= 0:
+            self.rest = self._received[end + 4 :]
+            self.error = self._judge(self._received[: end + 4])
+            self.over.set()
+        elif len(self._received) > _HEAD_LIMIT:
+            self.error = LinkError("the handshake's answer is no HTTP response")
+            self.over.set()
 
+    def on_end(self, reason: str) -> None:
+        if not self.over.is_set():
+            sentence = "the connection was closed in the handshake" if reason == "the connection was cut" else None
+            self.error = LinkError(sentence or f"the handshake failed: {reason}")
+            self.over.set()
+        elif self.error is None:
+            self.error = LinkError(f"closed right after the handshake: {reason}")
 
-def _accept(handshake: ClientProtocol, head: bytes) -> None:
-    status = head.split(b"\r\n", 1)[0].decode("ascii", "replace")
-    words = status.split(" ", 2)
-    # A refusal's body is of no interest, and the protocol would wait for it.
-    if len(words) < 2 or words[1] != "101":
-        raise LinkError(f"the handshake was refused: {status[:80]}")
-    handshake.receive_data(head)
-    if handshake.handshake_exc is not None:
-        raise LinkError(f"the handshake is wrong: {handshake.handshake_exc}")
+    def _judge(self, head: bytes) -> LinkError | None:
+        status = head.split(b"\r\n", 1)[0].decode("ascii", "replace")
+        words = status.split(" ", 2)
+        # A refusal's body is of no interest, and the protocol would wait for it.
+        if len(words) < 2 or words[1] != "101":
+            return LinkError(f"the handshake was refused: {status[:80]}")
+        self._protocol.receive_data(head)
+        if self._protocol.handshake_exc is not None:
+            return LinkError(f"the handshake is wrong: {self._protocol.handshake_exc}")
+        return None

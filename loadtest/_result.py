@@ -80,6 +80,7 @@ class ServerProcess(msgspec.Struct, kw_only=True):
 
     Attributes:
         url: where it was asked.
+        node: its name, where several processes share that address; else None.
         cpu_share: processor time per second of the stage, in cores.
         memory_max: the most resident bytes that it had.
         memory_end: the resident bytes at the end of the stage.
@@ -89,6 +90,7 @@ class ServerProcess(msgspec.Struct, kw_only=True):
     """
 
     url: str
+    node: str | None = None
     cpu_share: float
     memory_max: int
     memory_end: int

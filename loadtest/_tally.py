@@ -1,4 +1,4 @@
-"""What only the whole test can know: who was registered when, and which pushes reached whom.
+"""What only the whole test can know: who was registered when, and whom a push to all should have reached.
 
 Knows plain numbers; never sockets, never locust. Every process keeps one, workers hand theirs to the master
 in parts, and the master's sum is judged.
@@ -16,53 +16,55 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """Registrations, disconnects and deliveries. All times are Unix seconds: they cross process borders.
+    """Registrations and broadcasts. All times are Unix seconds: they cross process borders.
 
     Attributes:
         registered: when each connection was registered.
         ended: when each of those was no more.
-        disconnects: connections that ended without our wishing it, by reason.
-        aimed_sent: pushes sent to one registered connection.
-        aimed_delivered: how many of them arrived there, each counted once.
-        broadcasts: when each push to all was sent.
-        broadcast_delivered: arrivals of those at connections that were registered when they were sent, each
-            counted once.
+        came, went: likewise, of connections to which pushes are not owed.
+        broadcasts: of each push to all, in which stage it was meant to be sent, and when it was.
     """
 
     registered: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    disconnects: dict[str, int] = field(default_factory=dict)
-    aimed_sent: int = 0
-    aimed_delivered: int = 0
-    broadcasts: list[float] = field(default_factory=list)
-    broadcast_delivered: int = 0
+    came: list[float] = field(default_factory=list)
+    went: list[float] = field(default_factory=list)
+    broadcasts: list[tuple[int, float]] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Add what another process counted since it last handed its own over."""
         self.registered += other.registered
         self.ended += other.ended
-        for reason, count in other.disconnects.items():
-            self.disconnects[reason] = self.disconnects.get(reason, 0) + count
-        self.aimed_sent += other.aimed_sent
-        self.aimed_delivered += other.aimed_delivered
+        self.came += other.came
+        self.went += other.went
         self.broadcasts += other.broadcasts
-        self.broadcast_delivered += other.broadcast_delivered
 
-    def peak_registered(self) -> int:
-        """The largest number of connections that were registered at the same moment."""
+    def now_registered(self) -> int:
+        """How many connections are registered."""
+        return len(self.registered) + len(self.came) - len(self.ended) - len(self.went)
+
+    def peak_registered(self, start: float = 0.0, end: float = float("inf")) -> int:
+        """The largest number of connections that were registered at the same moment of a span of time."""
+        return self.range_registered(start, end)[1]
+
+    def range_registered(self, start: float = 0.0, end: float = float("inf")) -> tuple[int, int, int]:
+        """The fewest and the most connections that were registered at a moment of a span, and those at its end."""
         # Of two that fall on the same instant the end comes first, or a reconnect would count twice.
-        moves = sorted([(at, 1) for at in self.registered] + [(at, -1) for at in self.ended])
-        peak = now = 0
-        for _, change in moves:
-            now += change
-            peak = max(peak, now)
-        return peak
+        came, went = self.registered + self.came, self.ended + self.went
+        moves = sorted([(at, 1) for at in came if at <= end] + [(at, -1) for at in went if at <= end])
+        now = sum(change for at, change in moves if at <= start)
+        lowest = peak = now
+        for at, change in moves:
+            if at > start:
+                now += change
+                lowest, peak = min(lowest, now), max(peak, now)
+        return lowest, peak, now
 
-    def expected(self) -> int:
-        """Deliveries that there should be, of the pushes sent so far."""
+    def expected(self, stages: frozenset[int] | None = None) -> int:
+        """Deliveries that there should be of the pushes to all; of those of some stages only, where these are given."""
         registered, ended = sorted(self.registered), sorted(self.ended)
-        return self.aimed_sent + sum(bisect_right(registered, at) - bisect_left(ended, at) for at in self.broadcasts)
-
-    def delivered(self) -> int:
-        """Deliveries that there were."""
-        return self.aimed_delivered + self.broadcast_delivered
+        return sum(
+            bisect_right(registered, at) - bisect_left(ended, at)
+            for stage, at in self.broadcasts
+            if stages is None or stage in stages
+        )

@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-STEPS: Final = ("discover", "connect", "register", "heartbeat", "push", "delivery")
+STEPS: Final = (
+    "discover",
+    "connect",
+    "register",
+    "resume",
+    "heartbeat",
+    "push",
+    "batch",
+    "delivery",
+    "broadcast",
+    "durable",
+    "request",
+    "partial",
+)
 """The steps, in the order in which a client goes through them."""
 
 PERCENTILES: Final[Mapping[str, float]] = {
@@ -21,24 +34,69 @@ PERCENTILES: Final[Mapping[str, float]] = {
     "p90_ms": 0.9,
     "p95_ms": 0.95,
     "p99_ms": 0.99,
+    "p999_ms": 0.999,
+    "p9999_ms": 0.9999,
     "max_ms": 1.0,
 }
 """Limits on a step's time in milliseconds, and the share of its attempts that they speak of."""
 
+DELIVERED: Final[Mapping[str, str]] = {
+    "min_aimed_delivered_share": "aimed",
+    "min_broadcast_delivered_share": "broadcast",
+    "min_durable_delivered_share": "durable",
+}
+"""Limits on the share of one kind of deliveries; `min_delivered_share` holds for each kind by itself."""
+
 _RATIO_AT_MOST: Final = "a number from 0 to below 1"
 _SHARE_AT_LEAST: Final = "a number above 0, at most 1"
 _MILLISECONDS: Final = "a number of milliseconds above 0"
+_COUNT: Final = "a whole number, 0 or more"
+_NUMBER: Final = "a whole number above 0"
+_AMOUNT: Final = "a number above 0"
 
 _STEP_LIMITS: Final[Mapping[str, str]] = {
     "max_failure_ratio": _RATIO_AT_MOST,
     **dict.fromkeys(PERCENTILES, _MILLISECONDS),
 }
 _RUN_LIMITS: Final[Mapping[str, str]] = {
-    "min_registered": "a whole number above 0",
+    "min_registered": _NUMBER,
     "min_registered_share": _SHARE_AT_LEAST,
-    "max_unexpected_disconnects": "a whole number, 0 or more",
+    "max_unexpected_disconnects": _COUNT,
     "min_delivered_share": _SHARE_AT_LEAST,
+    **dict.fromkeys(DELIVERED, _SHARE_AT_LEAST),
+    "max_doubled": _COUNT,
+    "max_reordered": _COUNT,
+    "max_misdirected": _COUNT,
+    "max_protocol_errors": _COUNT,
 }
+_SERVER_LIMITS: Final[Mapping[str, str]] = {
+    "max_memory_mb": _AMOUNT,
+    "max_memory_per_connection_kb": _AMOUNT,
+    "max_cpu_share": _AMOUNT,
+}
+_LOAD_LIMITS: Final[Mapping[str, str]] = {
+    "max_stall_ms": _MILLISECONDS,
+    "max_lag_p99_ms": _MILLISECONDS,
+    "max_send_lag_p99_ms": _MILLISECONDS,
+    "max_read_lag_p99_ms": _MILLISECONDS,
+    "max_steal_share": _RATIO_AT_MOST,
+    "max_clock_step_ms": _MILLISECONDS,
+    "max_clock_error_ms": _MILLISECONDS,
+    "max_observer_gap_ms": _MILLISECONDS,
+}
+LOAD_DEFAULTS: Final[Mapping[str, float]] = {
+    "max_stall_ms": 1000.0,
+    "max_lag_p99_ms": 100.0,
+    "max_send_lag_p99_ms": 100.0,
+    "max_read_lag_p99_ms": 100.0,
+    "max_steal_share": 0.1,
+    "max_clock_step_ms": 20.0,
+    "max_clock_error_ms": 20.0,
+    "max_observer_gap_ms": 100.0,
+}
+"""What the load itself must hold for its figures to count, where a file does not say so."""
+
+_TABLES: Final = {"run": _RUN_LIMITS, "server": _SERVER_LIMITS, "load": _LOAD_LIMITS}
 
 
 class ThresholdsError(ValueError):
@@ -47,15 +105,28 @@ class ThresholdsError(ValueError):
 
 @dataclass(frozen=True)
 class Threshold:
-    """One limit. `step` is None for those on the whole run; `limit` names it as the file does."""
+    """One limit. `step` is None for those on the whole run, or a part of it; `limit` names it as the file does."""
 
     step: str | None
     limit: str
     value: float
 
 
-def load(path: Path) -> tuple[Threshold, ...]:
-    """Read the thresholds in a TOML file, steps first, in the order in which a client goes through them.
+@dataclass(frozen=True)
+class Thresholds:
+    """All of a file.
+
+    Attributes:
+        limits: on the gateway; those on steps first, in the order in which a client goes through them.
+        load: on the load itself, by name; the defaults where the file says nothing.
+    """
+
+    limits: tuple[Threshold, ...]
+    load: Mapping[str, float]
+
+
+def load(path: Path) -> Thresholds:
+    """Read the thresholds in a TOML file.
 
     Raises:
         ThresholdsError: the file cannot be read, is not TOML, names something unknown, holds a value that no
@@ -74,23 +145,29 @@ def load(path: Path) -> tuple[Threshold, ...]:
         found = _parse(content)
     except ThresholdsError as error:
         raise ThresholdsError(f"The thresholds file {path} {error}") from error
-    if not found:
+    if not found.limits:
         raise ThresholdsError(
             f"The thresholds file {path} holds no threshold: give it a [run] or a [steps.<step>] table."
         )
     return found
 
 
-def _parse(content: dict[str, object]) -> tuple[Threshold, ...]:
-    _known("has an unknown table", content, ("steps", "run"))
+def _parse(content: dict[str, object]) -> Thresholds:
+    _known("has an unknown table", content, ("steps", *_TABLES))
     steps = _table("steps", content.get("steps", {}))
     _known("has an unknown step", steps, STEPS)
     found: list[Threshold] = []
     for step in STEPS:
-        limits = _table(f"steps.{step}", steps.get(step, {}))
-        found += _limits(step, limits, _STEP_LIMITS)
-    found += _limits(None, _table("run", content.get("run", {})), _RUN_LIMITS)
-    return tuple(found)
+        table = f"steps.{step}"
+        found += _limits(step, table, _table(table, steps.get(step, {})), _STEP_LIMITS)
+    own = dict(LOAD_DEFAULTS)
+    for name, known in _TABLES.items():
+        limits = _limits(None, name, _table(name, content.get(name, {})), known)
+        if name == "load":
+            own |= {threshold.limit: threshold.value for threshold in limits}
+        else:
+            found += limits
+    return Thresholds(tuple(found), own)
 
 
 def _table(name: str, value: object) -> dict[str, object]:
@@ -105,8 +182,7 @@ def _known(complaint: str, names: Mapping[str, object], known: tuple[str, ...]) 
             raise ThresholdsError(f"{complaint}, {name!r}: those there are, are {', '.join(known)}.")
 
 
-def _limits(step: str | None, values: dict[str, object], known: Mapping[str, str]) -> list[Threshold]:
-    table = f"steps.{step}" if step else "run"
+def _limits(step: str | None, table: str, values: dict[str, object], known: Mapping[str, str]) -> list[Threshold]:
     _known(f"has an unknown threshold in [{table}]", values, tuple(known))
     found = []
     for limit, value in values.items():
@@ -121,10 +197,11 @@ def _fits(wanted: str, value: int | float) -> bool:
     # Not merely a range: a ratio of 1 could never be exceeded, and nothing compares with NaN.
     if not math.isfinite(value):
         return False
-    if wanted == _RATIO_AT_MOST:
-        return 0 <= value < 1
-    if wanted == _SHARE_AT_LEAST:
-        return 0 < value <= 1
-    if wanted == _MILLISECONDS:
-        return value > 0
-    return isinstance(value, int) and value >= (1 if wanted == _RUN_LIMITS["min_registered"] else 0)
+    match wanted:
+        case "a number from 0 to below 1":
+            return 0 <= value < 1
+        case "a number above 0, at most 1":
+            return 0 < value <= 1
+        case "a whole number, 0 or more" | "a whole number above 0":
+            return isinstance(value, int) and value >= (1 if wanted == _NUMBER else 0)
+    return value > 0

@@ -11,9 +11,9 @@ apply it unasked.
 from locust import events
 
 from loadtest import _conductor, _options
-from loadtest._user import CClient
+from loadtest._user import CClient, Churner, SlowReader
 
-__all__ = ["CClient"]
+__all__ = ["CClient", "Churner", "SlowReader"]
 
 events.init_command_line_parser.add_listener(_options.add)
-_conductor.attach(events, CClient)
+_conductor.attach(events, [CClient, Churner, SlowReader])

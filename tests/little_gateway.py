@@ -157,7 +157,8 @@ class LittleGateway:
             return {**answer, "matched": 0}
         [(name, wanted)] = body["target"].items()
         everybody = name == "all" or ("push to all" in self.faults and not body["type"].count("marker"))
-        peers = [peer for peer in self.peers if peer.dialect != "requester"] if everybody else self.found(name, wanted)
+        there = [peer for peer in self.peers if peer.dialect != "requester" and peer.identity]
+        peers = there if everybody else self.found(name, wanted)
         for _ in range(2 if "pushes repeated" in self.faults else 1):
             await self.push(peers, body["type"], body.get("data", {}))
         return {**answer, "matched": len(peers)}
@@ -300,7 +301,8 @@ class LittleGateway:
         with self._changed:
             self.registrations += 1
             self._changed.notify_all()
-        said = {"client_id": identity["client_id"], "user_id": identity["user_id"], "connection_id": "x", "node": "n"}
+        said = {"client_id": identity["client_id"], "user_id": identity["user_id"], "node": "n"}
+        said["connection_id"] = f"k{next(self.numbers)}"
         if "no node" in self.faults:
             del said["node"]
         said["resume"] = {"epoch": "e", "offsets": {}, "recovered": True}

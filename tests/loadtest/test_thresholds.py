@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,27 @@ def write(folder: Path, text: str) -> Path:
 
 def test_the_file_that_comes_with_it_speaks_of_every_step_and_of_the_run() -> None:
     found = load(Path(_thresholds.__file__).with_name("thresholds.toml"))
-    assert {threshold.step for threshold in found} == {*_thresholds.STEPS, None}
+    always = {"discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast"}
+    assert {threshold.step for threshold in found.limits} == {*always, None}
+    assert found.load == _thresholds.LOAD_DEFAULTS
+
+
+def test_its_comments_name_all_that_there_is_and_the_defaults_that_there_are() -> None:
+    text = Path(_thresholds.__file__).with_name("thresholds.toml").read_text(encoding="utf-8")
+    for name in (*_thresholds.STEPS, *_thresholds.PERCENTILES):
+        assert re.search(rf"\b{name}\b", text), name
+    for table in (_thresholds._RUN_LIMITS, _thresholds._SERVER_LIMITS):
+        for name in table:
+            assert (
+                name in text or re.sub("_delivered_share$", "_…", name) in text or name == "min_durable_delivered_share"
+            )
+    for name, value in _thresholds.LOAD_DEFAULTS.items():
+        assert f"{name} = {value:g} " in text, name
 
 
 def test_steps_come_in_the_order_of_a_clients_life_whatever_the_files_order(tmp_path: Path) -> None:
     text = "[run]\nmin_registered = 3\n[steps.delivery]\np99_ms = 5.5\n[steps.discover]\nmax_failure_ratio = 0"
-    assert load(write(tmp_path, text)) == (
+    assert load(write(tmp_path, text)).limits == (
         Threshold("discover", "max_failure_ratio", 0.0),
         Threshold("delivery", "p99_ms", 5.5),
         Threshold(None, "min_registered", 3.0),
@@ -32,9 +48,11 @@ def test_steps_come_in_the_order_of_a_clients_life_whatever_the_files_order(tmp_
         ("", "holds no threshold: give it a [run] or a [steps.<step>] table."),
         ("[run", "is not TOML: "),
         ("[steps]\n[run]\n", "holds no threshold"),
-        ("[step.connect]\np95_ms = 1", "has an unknown table, 'step': those there are, are steps, run."),
+        ("[step.connect]\np95_ms = 1", "has an unknown table, 'step': those there are, are steps, run, server, load."),
         ("[steps.conect]\np95_ms = 1", "has an unknown step, 'conect': those there are, are discover, connect"),
         ("[steps.connect]\np97_ms = 1", "has an unknown threshold in [steps.connect], 'p97_ms': those there are"),
+        ("[load]\nmax_stall_ms = 5\n", "holds no threshold"),
+        ("[load]\nmax_stall = 5\n", "has an unknown threshold in [load], 'max_stall'"),
         ("[run]\np95_ms = 1", "has an unknown threshold in [run], 'p95_ms'"),
         ("steps = 3", "has a value where the table [steps] should be."),
         ("[steps]\nconnect = 3", "has a value where the table [steps.connect] should be."),
@@ -85,6 +103,25 @@ def test_a_limit_on_a_step_that_could_never_fail_or_never_pass_is_refused(tmp_pa
 def test_a_limit_on_the_run_that_could_never_fail_or_never_pass_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(ThresholdsError, match=r"in \[run\]: it must be a "):
         load(write(tmp_path, f"[run]\n{line}"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[server]\nmax_memory_mb = 0",
+        "[server]\nmax_cpu_share = inf",
+        "[load]\nmax_stall_ms = 0",
+        "[load]\nmax_steal_share = 1",
+    ],
+)
+def test_a_limit_on_the_machines_that_could_never_fail_or_never_pass_is_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ThresholdsError, match=r"it must be a number"):
+        load(write(tmp_path, line))
+
+
+def test_what_the_load_must_hold_has_defaults_and_can_be_set(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "[run]\nmin_registered = 1\n[load]\nmax_stall_ms = 5\n"))
+    assert found.load == {**_thresholds.LOAD_DEFAULTS, "max_stall_ms": 5.0}
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -1,0 +1,222 @@
+"""Sends the pushes whose delivery is measured, on an open schedule: at their times, whatever became of those before.
+
+Knows the rates and whom there is to push to in this process. Every push has a greenlet and a connection of its own, out
+of a pool: a gateway that takes a quarter of a second for each is measured at a quarter of a second, and one that stands
+still at as long as it does. What finds no connection in the pool waits, and is timed from when it was due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import gevent
+import msgspec
+from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
+
+from loadtest._api import Answer, Api, ApiError
+from loadtest._campaign import Campaign
+from loadtest._marks import PUSH_TYPE, LoadMark, Numbers
+
+CONNECTIONS: Final = 256
+"""The most connections of one process's pool."""
+# Of a push that was due just before the end, the timer may be what was late.
+_GRACE: Final = 0.25
+_TRIES: Final = 8
+
+
+class NeverSentError(Exception):
+    """The pushes before this one took so long that it was never sent."""
+
+
+class Publisher:
+    """One per process and test."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        options = campaign.options
+        self._campaign = campaign
+        self._padding = "x" * int(options.push_size)
+        self._batch = int(options.batch_size)
+        self._idle: list[Api] = []
+        self._room = BoundedSemaphore(CONNECTIONS)
+        self._under_way = Group()
+        self._waiting: dict[object, float] = {}
+        self._numbers = {step: Numbers() for step in ("delivery", "broadcast", "durable")}
+        self._sent = 0
+        for rate, send in (
+            (options.push_rate, self._single),
+            (options.broadcast_rate, self._broadcast),
+            (options.durable_rate, self._durable),
+            (options.batch_rate, self._many),
+        ):
+            if rate:
+                self._repeat(campaign.processes / rate, send)
+
+    def close(self) -> None:
+        """Send nothing more; what is under way is given up."""
+        self._under_way.kill(block=False)
+        for api in self._idle:
+            api.close()
+
+    def give_up(self) -> None:
+        """Report as failed what should have been sent by now."""
+        held_at = self._campaign.held_at or time.time()
+        error = NeverSentError("never sent: earlier pushes took too long")
+        for due in self._waiting.values():
+            if due < held_at - _GRACE:
+                self._campaign.report("push", due, held_at, error=error)
+        self._waiting.clear()
+
+    def _repeat(self, interval: float, send: Callable[[float], None]) -> None:
+        def on_due(due: float) -> None:
+            if self._campaign.held_at is not None:
+                return
+            self._campaign.schedule.at(due + interval, on_due)
+            self._under_way.start(gevent.Greenlet(self._with_room, due, send))
+
+        # Anywhere in the interval: the processes must not push together.
+        self._campaign.schedule.at(time.time() + interval * self._campaign.random.random(), on_due)
+
+    def _with_room(self, due: float, send: Callable[[float], None]) -> None:
+        token = object()
+        self._waiting[token] = due
+        with self._room:
+            if self._waiting.pop(token, None) is not None and self._campaign.held_at is None:
+                send(due)
+
+    def _single(self, due: float) -> None:
+        if (user := self._somebody()) is not None:
+            self._send(due, "push", "delivery", [user])
+
+    def _broadcast(self, due: float) -> None:
+        self._send(due, "push", "broadcast", [None])
+
+    def _many(self, due: float) -> None:
+        users = [user for _ in range(self._batch) if (user := self._somebody()) is not None]
+        if users:
+            self._send(due, "batch", "delivery", list(users))
+
+    def _durable(self, due: float) -> None:
+        campaign = self._campaign
+        for _ in range(_TRIES):
+            user = campaign.random.choice(campaign.keepers) if campaign.keepers else self._somebody()
+            if user is None:
+                return
+            kept = campaign.kept_of(user)
+            if not kept.in_flight:
+                break
+        else:
+            # All of those that were drawn have one under way: this one has no order, and no user, of its own.
+            campaign.report("push", due, time.time(), error=NeverSentError("never sent: earlier pushes took too long"))
+            return
+        kept.in_flight = True
+        try:
+            self._send(due, "push", "durable", [user])
+        finally:
+            kept.in_flight = False
+
+    def _somebody(self) -> str | None:
+        members = self._campaign.members
+        return self._campaign.random.choice(members).user_id if members else None
+
+    def _send(self, due: float, step: str, kind: str, users: list[str | None]) -> None:
+        campaign = self._campaign
+        api = (
+            self._idle.pop()
+            if self._idle
+            else Api(campaign.reactor, campaign.host, campaign.options.api_key, campaign.options.step_timeout)
+        )
+        stage = campaign.stage_of(due)
+        now = time.time()
+        campaign.strain.send_late.record(now - due if now > due else 0.0)
+        numbers = self._numbers[kind]
+        marks = [self._mark(kind, numbers, stage, due, now, user) for user in users]
+        # Counted even if the gateway refuses it: a push that nobody gets is not delivered, whatever the reason.
+        if kind == "broadcast":
+            campaign.tally.broadcasts.append((stage, now + campaign.clock_offset))
+        else:
+            campaign.count("aimed" if kind == "delivery" else kind, stage).expected += len(marks)
+            for mark in marks:
+                campaign.awaited[kind, mark.number] = mark.user or ""
+        bodies = [self._notification(kind, mark) for mark in marks]
+        answer: Answer | None = None
+        try:
+            with campaign.step(step, due) as ended:
+                answer = api.push(bodies[0] if step == "push" else bodies)
+                ended.append(answer.arrived)
+        except ApiError as error:
+            # It is in the statistics. What was refused will not come; what was not answered might.
+            if error.status is not None:
+                for mark in marks:
+                    campaign.awaited.pop((kind, mark.number), None)
+        except BaseException:
+            api.close()
+            raise
+        finally:
+            for mark in marks:
+                numbers.answered(mark.number)
+        self._idle.append(api)
+        if answer is not None:
+            receipts = answer.content if step == "batch" else [answer.content]
+            self._check(kind, marks, bodies, receipts, answer)
+
+    def _mark(self, kind: str, numbers: Numbers, stage: int, due: float, now: float, user: str | None) -> LoadMark:
+        campaign, offset = self._campaign, self._campaign.clock_offset
+        sequence: int | None = None
+        if kind == "durable" and user is not None:
+            kept = campaign.kept_of(user)
+            kept.sequence += 1
+            sequence = kept.sequence
+        return LoadMark(
+            campaign.run, campaign.name, numbers.take(), numbers.floor, stage, due + offset, now + offset,
+            len(self._padding), user, sequence,
+        )  # fmt: skip
+
+    def _notification(self, kind: str, mark: LoadMark) -> dict[str, object]:
+        self._sent += 1
+        notification: dict[str, object] = {
+            # Of this test only: the gateway takes an id that it knows for the same push once more.
+            "id": f"{self._campaign.name}-{self._campaign.run}-{self._sent}",
+            "target": {"all": True} if mark.user is None else {"user_id": mark.user},
+            "type": PUSH_TYPE,
+            "data": {"load": msgspec.to_builtins(mark), "padding": self._padding},
+        }
+        if kind == "durable":
+            notification["durable"] = True
+        return notification
+
+    def _check(
+        self, kind: str, marks: list[LoadMark], bodies: list[dict[str, object]], receipts: object, answer: Answer
+    ) -> None:
+        """See that the receipts are what they should be."""
+        campaign = self._campaign
+        if not isinstance(receipts, list) or len(receipts) != len(marks):
+            self._fault("receipts of another number than the pushes", answer)
+            return
+        for mark, body, receipt in zip(marks, bodies, receipts, strict=True):
+            if not isinstance(receipt, dict) or not {"id", "stream", "offset", "matched", "queued"} <= receipt.keys():
+                self._fault("a receipt without its fields", answer)
+                campaign.awaited.pop((kind, mark.number), None)
+                continue
+            matched = receipt["matched"]
+            if receipt["id"] != body["id"]:
+                self._fault("a receipt with another id", answer)
+            if not isinstance(matched, int) or not isinstance(receipt["queued"], int) or receipt["queued"] > matched:
+                self._fault("a receipt whose counts are none", answer)
+            elif mark.user is None:
+                campaign.part(mark.stage).matched += matched
+            elif matched < 1 and campaign.is_there(mark.user, mark.sent - campaign.clock_offset):
+                self._fault("a receipt that matched nobody, of a user who was there", answer)
+            if mark.sequence is None:
+                if receipt["stream"] is not None or receipt["offset"] is not None:
+                    self._fault("a receipt with a stream, of a live push", answer)
+            elif wrong := campaign.kept_of(mark.user or "").on_receipt(
+                mark.sequence, receipt["stream"], receipt["offset"]
+            ):
+                self._fault(wrong, answer)
+
+    def _fault(self, kind: str, answer: Answer) -> None:
+        text = msgspec.json.encode(answer.content)[:200].decode("utf-8", "replace")
+        self._campaign.fault(kind, "publisher", answer.arrived, [f"< {text}"])
