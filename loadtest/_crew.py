@@ -289,9 +289,13 @@ class Worker:
         self._send()
 
     def _keep_reporting(self) -> None:
+        sent, arrived = 0.0, -1
         while True:
-            gevent.sleep(_EVERY)
-            if not self._stopped.is_set() and self._campaign.held_at is None:
+            gevent.sleep(_EVERY / 5)
+            # At once when users have come: the master waits for that.
+            due = time.monotonic() - sent >= _EVERY or arrived != self._campaign.arrived
+            if due and not self._stopped.is_set() and self._campaign.held_at is None:
+                sent, arrived = time.monotonic(), self._campaign.arrived
                 self._send()
 
     def _send(self) -> None:

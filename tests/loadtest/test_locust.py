@@ -25,7 +25,7 @@ WIDE = (
     + LOAD
 )
 SHORT = (
-    *("-u", "6", "-r", "6", "-t", "3s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
+    *("-u", "6", "-r", "60", "-t", "3s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
     "--no-observer",
 )
 ALL = 2 * len(STEPS) + 7
@@ -226,7 +226,7 @@ def test_ctrl_c_gives_a_clean_end_with_the_verdict(wide: str, processes: int) ->
         little_gateway() as gateway,
         started("--host", gateway.base_url, "--thresholds", wide, *endless, *several) as process,
     ):
-        gateway.wait_for(lambda: gateway.registrations >= 6 and len(gateway.pushed) > 20)
+        gateway.wait_for(lambda: gateway.registrations >= 6 and len(gateway.pushed) > 50)
         # As a terminal does it: to every process of the group.
         os.killpg(process.pid, signal.SIGINT)
         ended = outcome(process)
