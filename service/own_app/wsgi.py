@@ -104,8 +104,16 @@ class WsgiApp:
         await trio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._unlimited)
 
     async def _take_thread(self, job: _Job) -> None:
-        if self._limiter.available_tokens < 1 and self._waiting >= self._limiter.total_tokens:
-            raise NoThread
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(job)
+        except trio.WouldBlock:
+            await self._wait_for_thread(job)
+        job.since = time.monotonic()
+        self.jobs.add(job)
+
+    async def _wait_for_thread(self, job: _Job) -> None:
+        if self._waiting >= self._limiter.total_tokens:
+            raise NoThread from None
         self._waiting += 1
         try:
             with trio.move_on_after(WAIT) as patience:
@@ -113,9 +121,7 @@ class WsgiApp:
         finally:
             self._waiting -= 1
         if patience.cancelled_caught:
-            raise NoThread
-        job.since = time.monotonic()
-        self.jobs.add(job)
+            raise NoThread from None
 
     def _end(self, job: _Job) -> None:
         if job in self.jobs:

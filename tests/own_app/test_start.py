@@ -1,0 +1,72 @@
+"""Own apps in whole gateways: a start that fails, and every way in: both servers, TLS, HTTP/2, Flask."""
+
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from service.app import Node
+from service.settings import Settings
+from tests.certificates import make_certificate
+from tests.gateways import SERVERS, clean_environment, command, free_ports, gateway
+
+pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_start_that_fails_is_a_sentence(tmp_path: Path, server: str) -> None:
+    port = free_ports(1)[0]
+    own = {"PORTICO_APP": "tests.own_app.broken_start:app", "WEBSOCKET_PORT": "same", "WORKER_PORT": "off"}
+    ended = subprocess.run(
+        command(server, "127.0.0.1", port),
+        cwd=tmp_path,
+        env=clean_environment(HOST="127.0.0.1", PORT=port, ENVIRONMENT="development", **own),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    # Hypercorn's master ends with 0 whatever its worker ended with.
+    assert ended.returncode == (2 if server == "portico serve" else 0)
+    sentence = (
+        "portico: PORTICO_APP=tests.own_app.broken_start:app could not start: OSError: there is no database (line"
+    )
+    assert ended.stderr.startswith(sentence)
+    assert ended.stderr.count("\n") == 1
+
+
+def test_over_tls_and_http_2(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    settings = {"PORTICO_APP": "tests.own_app.hostile:app"}
+    with gateway(tmp_path, certificate=certificate, settings=settings) as running:
+        trusted = certificate.trusted()
+        for http2 in (True, False):
+            with httpx.Client(
+                base_url=running.base_url, verify=trusted, http2=http2, http1=not http2, trust_env=False, timeout=60
+            ) as caller:
+                assert caller.get("/whose").text.startswith("127.0.0.1 https 127.0.0.1:")
+                assert caller.get("/raises").status_code == 500
+                answer = caller.get("/hello")
+                assert (answer.text, answer.http_version) == ("GET /hello", "HTTP/2" if http2 else "HTTP/1.1")
+        with connect(f"{running.websocket_url}/chat", ssl=trusted, proxy=None, open_timeout=60) as client:
+            client.send("hello")
+            assert client.recv(60) == "HELLO"
+
+
+def test_under_hypercorn(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import flask\napp = flask.Flask(__name__)\napp.get('/hello')(lambda: flask.request.remote_addr)\n"
+        "app.get('/api/health', endpoint='health')(lambda: 'mine')\n"
+    )
+    with gateway(tmp_path, server="hypercorn", mode="integrated", settings={"PORTICO_APP": "shop:app"}) as running:
+        assert httpx.get(f"{running.base_url}/hello", trust_env=False, timeout=60).text == "127.0.0.1"
+        assert "The route /api/health of PORTICO_APP=shop:app is never reached" in running.said()
+
+
+def test_a_process_that_takes_websockets_only_runs_no_app() -> None:
+    role = {"SERVICE_ROLE": "websocket", "REDIS_URL": "redis://localhost:1"}
+    settings = Settings.load({"PORTICO_APP": "no_such_module_at_all:app", **role})
+    assert Node(settings).own_app is None
+    assert any("PORTICO_APP is ignored" in warning for warning in settings.warnings())
