@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         Retrying,
         TokenFailed,
     )
-    from portico.client.handlers import CommandFailed, Handler, current_call
+    from portico.client.handlers import CommandFailed, Handler, current_call, send_part
     from portico.client.link import LinkOptions
     from portico.client.program import run
     from portico.client.requester import Answer, Requester
@@ -121,6 +121,7 @@ __all__ = [
     "__version__",
     "current_call",
     "run",
+    "send_part",
 ]
 
 _HOMES: Final = {
@@ -130,7 +131,7 @@ _HOMES: Final = {
     "portico.client.events": (
         "BadMessage", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying", "TokenFailed",
     ),
-    "portico.client.handlers": ("CommandFailed", "Handler", "current_call"),
+    "portico.client.handlers": ("CommandFailed", "Handler", "current_call", "send_part"),
     "portico.client.link": ("LinkOptions",),
     "portico.client.program": ("run",),
     "portico.client.requester": ("Answer", "Requester"),

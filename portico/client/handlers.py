@@ -21,7 +21,11 @@ from .errors import MessageTooLarge, printable
 Handler = Callable[[Any], Any]
 """Takes the request's data and returns the result, an awaitable of it, or an async generator of parts."""
 
+SendPart = Callable[[Any], Awaitable[None]]
+"""Passes one partial answer on; waits while the connection is slow."""
+
 _current: ContextVar[Call] = ContextVar("portico_current_call")
+_send_part: ContextVar[SendPart] = ContextVar("portico_send_part")
 
 
 class CommandFailed(Exception):
@@ -31,6 +35,15 @@ class CommandFailed(Exception):
 def current_call() -> Call:
     """The request that the running handler serves. Raises LookupError outside of a handler."""
     return _current.get()
+
+
+async def send_part(item: Any) -> None:
+    """Answer a part from within an async handler, which returns the final result at its end.
+
+    Where the requester asked for no stream nothing is sent: return all of it. Waits while the connection, or who asked,
+    is slow. Raises LookupError outside of a handler. Cancelling is safe.
+    """
+    await _send_part.get()(item)
 
 
 def _function(handler: Handler) -> Any:
@@ -56,7 +69,7 @@ async def run_handler(
     handler: Handler,
     call: Call,
     *,
-    part: Callable[[Any], Awaitable[None]],
+    part: SendPart,
     threads: trio.CapacityLimiter,
     largest: int,
 ) -> Any:
@@ -68,6 +81,7 @@ async def run_handler(
     its place in `threads`, and its result is dropped.
     """
     token = _current.set(call)
+    sending = _send_part.set(part if call.stream else _to_nobody)
     try:
         function = _function(handler)
         if inspect.isasyncgenfunction(function):
@@ -76,11 +90,16 @@ async def run_handler(
             return await handler(call.params)
         return await trio.to_thread.run_sync(partial(handler, call.params), abandon_on_cancel=True, limiter=threads)
     finally:
+        _send_part.reset(sending)
         _current.reset(token)
 
 
+async def _to_nobody(_item: Any) -> None:
+    await trio.lowlevel.checkpoint()
+
+
 async def _parts(
-    handler: Handler, call: Call, part: Callable[[Any], Awaitable[None]], largest: int
+    handler: Handler, call: Call, part: SendPart, largest: int
 ) -> list[Any] | None:
     collected: list[Any] = []
     size = 0

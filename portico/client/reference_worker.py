@@ -7,13 +7,22 @@ comes over the network is ever evaluated or run.
 import math
 import os
 import platform
+import re
 import socket
 import time
 from datetime import datetime
 from typing import Any, Final
 
-from .handlers import CommandFailed, Handler
+import trio
 
+from .handlers import CommandFailed, Handler, current_call, send_part
+
+WORD_PAUSE: Final = 0.05
+"""Seconds between two words of a streamed echo, so that it can be seen to stream,"""
+WORDS_SECONDS: Final = 2.0
+"""and about how many all of a long one take."""
+
+_WORD: Final = re.compile(r"\s*\S+\s?|\s+")
 _STARTED: Final = time.monotonic()
 
 
@@ -23,11 +32,20 @@ async def get_time(_data: Any) -> str:
 
 
 async def echo(data: Any) -> str:
-    """`Echo: ` and the `message` that was given. Raises CommandFailed without one."""
+    """`Echo: ` and the `message` that was given; to who asks for a stream first word by word, each `{"delta": "word "}`.
+
+    Raises CommandFailed without a message.
+    """
     message = data.get("message") if isinstance(data, dict) else None
     if not isinstance(message, str):
         raise CommandFailed('echo needs {"message": "some text"}.')
-    return f"Echo: {message}"
+    answer = f"Echo: {message}"
+    if current_call().stream:
+        pause = min(WORD_PAUSE, WORDS_SECONDS / (1 + answer.count(" ")))
+        for word in _WORD.findall(answer):
+            await send_part({"delta": word})
+            await trio.sleep(pause)
+    return answer
 
 
 async def get_system_info(_data: Any) -> dict[str, Any]:

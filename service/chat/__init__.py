@@ -1,0 +1,1 @@
+"""The command `chat`: conversations, answered by a model behind an API in the style of OpenAI's."""
