@@ -35,6 +35,9 @@ from service.audit import AuditLog, every_line
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
+from service.chat.echo import COMMAND as ECHO
+from service.chat.echo import echo_commands
+from service.chat.in_process import InProcessLink
 from service.collector import settle_collector
 from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import NodeState, Publication
@@ -149,6 +152,11 @@ class Node:
             self.gateway.counters.others.append(self.courier.metrics)
         if self.deployment.events is not None:
             self.gateway.counters.others.append(self._event_metrics)
+        self.chat = assembly.chat_worker(settings, self.gateway, self.node_name, self.log, self._broke_inside)
+        self.echo: InProcessLink | None = None
+        if settings.page and settings.api_type != "http":
+            self.echo = InProcessLink(self.gateway.dispatcher, self._broke_inside)
+            self.gateway.own_commands[ECHO] = self.echo
         self.key_file = assembly.api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
@@ -347,6 +355,10 @@ class Node:
 
     def _broke(self, error: Exception) -> None:
         self.log.error("internal error", trace="".join(traceback.format_exception(error)))
+
+    def _broke_inside(self, error: Exception) -> None:
+        self.gateway.counters.internal_errors += 1
+        self._broke(error)
 
     def _event_metrics(self) -> list[Metric]:
         events = self.deployment.events
@@ -573,6 +585,10 @@ class Node:
                     nursery.start_soon(self.background.keep, "certificates", self.certificates.run)
                 if self.courier is not None:
                     nursery.start_soon(self.background.keep, "webhooks", self.courier.run)
+                if self.chat is not None:
+                    nursery.start_soon(self.background.keep, "chat", self.chat.run)
+                if self.echo is not None:
+                    await nursery.start(self.echo.run, echo_commands)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"

@@ -15,6 +15,10 @@ import structlog
 
 from portico.version import VERSION
 from service.backplane.deployment import EventRules, EventsOfDeployment
+from service.chat.faults import NOT_THE_OPERATORS
+from service.chat.in_process import InProcessWorker, chat_commands
+from service.chat.report import Answered
+from service.chat.rules import ChatRules
 from service.core.api_keys import ApiKey, is_line, parse_line
 from service.core.back_end_events import BackEndEvent
 from service.core.gateway import Gateway, Rules
@@ -140,6 +144,56 @@ def courier(
     )
     return Courier(
         events, poster, timeout=settings.webhook_timeout, give_up=settings.webhook_give_up, wall=time.time, log=log
+    )
+
+
+def chat_rules(settings: Settings) -> ChatRules | None:
+    """How chat is answered; None where there is no key."""
+    if settings.open_api_key is None:
+        return None
+    return ChatRules(
+        base_url=settings.open_api_base_url,
+        key=settings.open_api_key.get_secret_value(),
+        model=settings.chat_model,
+        models=settings.chat_models,
+        max_tokens=settings.chat_max_tokens,
+        max_messages=settings.chat_max_messages,
+        max_characters=settings.chat_max_characters,
+        concurrency=settings.chat_concurrency,
+        connect_timeout=settings.chat_connect_timeout,
+        first_token_timeout=settings.chat_first_token_timeout,
+        stall_timeout=settings.chat_stall_timeout,
+    )
+
+
+def chat_worker(
+    settings: Settings,
+    gateway: Gateway,
+    name: Callable[[], str],
+    log: structlog.typing.FilteringBoundLogger,
+    on_error: Callable[[Exception], None],
+) -> InProcessWorker | None:
+    """The worker of this process that answers chat; None where there is no key, or no WebSocket to answer on."""
+    rules = chat_rules(settings)
+    if rules is None or settings.api_type == "http":
+        return None
+
+    def report(answered: Answered) -> None:
+        say = log.debug if answered.ending in NOT_THE_OPERATORS else log.warning
+        say(
+            "chat answered",
+            ending=answered.ending.value,
+            seconds=round(answered.seconds, 3),
+            first_token=None if answered.first_token is None else round(answered.first_token, 3),
+        )
+
+    return InProcessWorker(
+        gateway.dispatcher,
+        lambda: f"chat-{name()}",
+        ("chat",),
+        lambda: chat_commands(rules, gateway.counters, report),
+        capacity=rules.concurrency,
+        on_error=on_error,
     )
 
 

@@ -98,9 +98,7 @@ async def _to_nobody(_item: Any) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def _parts(
-    handler: Handler, call: Call, part: SendPart, largest: int
-) -> list[Any] | None:
+async def _parts(handler: Handler, call: Call, part: SendPart, largest: int) -> list[Any] | None:
     collected: list[Any] = []
     size = 0
     async with aclosing(handler(call.params)) as produced:

@@ -17,10 +17,14 @@ import trio
 
 from .handlers import CommandFailed, Handler, current_call, send_part
 
+MOST_PARTS: Final = 200
+"""Parts of a streamed echo; a long one has more words in each."""
+LONGEST_IN_WORDS: Final = 4000
+"""Characters of an echo that is cut where its words end; a longer one is cut anywhere."""
 WORD_PAUSE: Final = 0.05
-"""Seconds between two words of a streamed echo, so that it can be seen to stream,"""
+"""Seconds between two words, so that it can be seen to stream,"""
 WORDS_SECONDS: Final = 2.0
-"""and about how many all of a long one take."""
+"""and about how many all of a long echo take."""
 
 _WORD: Final = re.compile(r"\s*\S+\s?|\s+")
 _STARTED: Final = time.monotonic()
@@ -32,20 +36,32 @@ async def get_time(_data: Any) -> str:
 
 
 async def echo(data: Any) -> str:
-    """`Echo: ` and the `message` that was given; to who asks for a stream first word by word, each `{"delta": "word "}`.
-
-    Raises CommandFailed without a message.
+    """`Echo: ` and the `message` that was given. Who asks for a stream gets it word by word first, as
+    `{"delta": "word "}`. Raises CommandFailed without a message.
     """
     message = data.get("message") if isinstance(data, dict) else None
     if not isinstance(message, str):
         raise CommandFailed('echo needs {"message": "some text"}.')
     answer = f"Echo: {message}"
-    if current_call().stream:
-        pause = min(WORD_PAUSE, WORDS_SECONDS / (1 + answer.count(" ")))
-        for word in _WORD.findall(answer):
-            await send_part({"delta": word})
-            await trio.sleep(pause)
+    if _stream_wanted():
+        parts = _in_words(answer)
+        for part in parts:
+            await send_part({"delta": part})
+            await trio.sleep(min(WORD_PAUSE, WORDS_SECONDS / len(parts)))
     return answer
+
+
+def _stream_wanted() -> bool:
+    try:
+        return current_call().stream
+    except LookupError:  # called as the plain function that it is
+        return False
+
+
+def _in_words(text: str) -> list[str]:
+    pieces = _WORD.findall(text) if len(text) <= LONGEST_IN_WORDS else text
+    step = -(-len(pieces) // MOST_PARTS)
+    return ["".join(pieces[at : at + step]) for at in range(0, len(pieces), step)]
 
 
 async def get_system_info(_data: Any) -> dict[str, Any]:

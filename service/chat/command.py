@@ -7,7 +7,6 @@ numbers and words of our own, nothing that a person or the API said.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
@@ -18,22 +17,13 @@ from .completions import Completions, OnText, open_completions
 from .conversation import question_of
 from .faults import ChatFault, Ending
 from .pacing import Pacing
-from .reading import Reading, Usage
+from .reading import Reading
+from .report import Answered
 from .rules import ChatRules
 
 Part = Callable[[Any], Awaitable[None]]
 
 _ENDINGS: Final = {"length": Ending.CUT_SHORT, "content_filter": Ending.FILTERED}
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """How one answer went. Times in seconds, from the request on; None: it never came to that."""
-
-    ending: Ending
-    seconds: float
-    first_token: float | None
-    usage: Usage | None
 
 
 class Chat:
@@ -67,6 +57,10 @@ class Chat:
             raise
         except trio.Cancelled:
             ending = Ending.CANCELLED
+            raise
+        except BaseExceptionGroup as group:  # of the tasks of a stream
+            if group.split(trio.Cancelled)[1] is None:
+                ending = Ending.CANCELLED
             raise
         finally:
             self._count(Answered(ending, run.seconds, run.first_token, None if reading is None else reading.usage))

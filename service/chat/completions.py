@@ -23,6 +23,7 @@ from portico.version import VERSION
 
 from .conversation import Question, body_of
 from .faults import ChatFault, Ending, cut, error_of, late, malformed, refusal, retry_after, stalled, web_page
+from .quiet import quietly
 from .reading import Reading
 from .rules import ChatRules
 
@@ -58,7 +59,7 @@ class Completions:
         reading = Reading(key=self._rules.key, model=question.model)
         watch = _Watch(self._rules.first_token_timeout, self._rules.stall_timeout)
         try:
-            with watch.scope:
+            with quietly(), watch.scope:
                 async with self._asked(question) as response:
                     await self._read(response, reading, watch, on_text)
         except httpx.HTTPError as error:
@@ -231,9 +232,7 @@ def _failed(error: httpx.HTTPError, rules: ChatRules, *, begun: bool) -> ChatFau
         return ChatFault(Ending.TIMEOUT, "The model's API takes no requests: try again later.")
     if not begun and isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
         if _is_cut(error):
-            return ChatFault(
-                Ending.BROKEN, "The model's API closed the connection without an answer: try again."
-            )
+            return ChatFault(Ending.BROKEN, "The model's API closed the connection without an answer: try again.")
         return malformed("what is no HTTP")
     return cut()
 

@@ -1,6 +1,7 @@
 """Server-sent events out of bytes, as the HTML standard has them (section 9.2, "Server-sent events"); sans-I/O.
 
-Only `data` is kept: no other field is used by this kind of API. What one event may have is bounded; beyond it, TooLarge.
+Only `data` is kept: no other field is used by this kind of API. What one event may have is bounded; beyond that it is
+TooLarge.
 """
 
 from typing import Final

@@ -45,6 +45,12 @@ class Ending(StrEnum):
     INTERNAL = "internal"
 
 
+NOT_THE_OPERATORS: Final = frozenset(
+    {Ending.ANSWERED, Ending.CUT_SHORT, Ending.FILTERED, Ending.CANCELLED, Ending.BAD_REQUEST, Ending.TOO_LONG}
+)
+"""Endings that are no affair of the operator's."""
+
+
 class ChatFault(Exception):
     """There is no answer, or no whole one. The text is for the person who asked."""
 
@@ -84,7 +90,8 @@ _error_body = msgspec.json.Decoder(_ErrorBody)
 
 
 def error_of(body: bytes) -> tuple[str, str]:
-    """The text and the code (or type) in an error's body, as the various servers write it; empty where there is none."""
+    """The text and the code (or type) in an error's body, as the various servers write it; empty where there is
+    none."""
     try:
         said = _error_body.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -119,7 +126,8 @@ def retry_after(value: str | None, now: datetime) -> int | None:
 
 
 def refusal(status: int, text: str, code: str, *, key: str, model: str, wait: int | None = None) -> ChatFault:
-    """What an answer with an error's status means. `text`, `code`: of its body; `wait`: what its Retry-After asks for."""
+    """What an answer with an error's status means. `text`, `code`: of its body; `wait`: what its Retry-After asks
+    for."""
     about = f"{code} {text}".lower()
     again = "later" if wait is None else f"in {wait} s"
     if status in (401, 403):

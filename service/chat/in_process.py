@@ -1,12 +1,12 @@
-"""A worker inside the gateway: commands that this process answers itself, through the dispatcher like any worker's.
+"""Workers inside the gateway: commands that this process answers itself, through the dispatcher like any worker's.
 
 The dispatcher sees a link (its WorkerLink): it sends requests and cancels them, and is told answers. Each request is a
 task of the worker's own nursery, and its failure is its requester's alone. Promises: a part waits while who asked has a
 backlog, so that a slow requester is felt where the parts come from; and a request that is cancelled ends at once.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -14,8 +14,13 @@ import trio
 from msgspec import Raw
 
 from service.core.connections.session import Session
+from service.core.counters import Counters
 from service.core.dispatch.dispatcher import Dispatcher
 from service.core.dispatch.model import Request, Worker, WorkerLink
+
+from .faults import ChatFault
+from .report import Answered
+from .rules import ChatRules
 
 Part = Callable[[Any], Awaitable[None]]
 
@@ -69,8 +74,7 @@ class InProcessLink:
     def send_request(self, request: Request, deadline_ms: int) -> None:
         """See WorkerLink."""
         if self._nursery is None:
-            # Not from within this call: who sends has more to do.
-            trio.lowlevel.spawn_system_task(self._answer_error, request, "This worker is about to start: try again.")
+            self._say(request, error="This worker is not running just now: try again.")
             return
         scope = self._running[request.id] = trio.CancelScope()
         self._nursery.start_soon(self._serve, request, scope)
@@ -113,9 +117,6 @@ class InProcessLink:
             partial=partial,
         )
 
-    async def _answer_error(self, request: Request, error: str) -> None:
-        self._say(request, error=error)
-
 
 async def _room_of(request: Request) -> None:
     """Wait while who asked has a backlog. One whose connection ends meanwhile has its requests cancelled."""
@@ -126,6 +127,24 @@ async def _room_of(request: Request) -> None:
     room = trio.Event()
     caller.peer.when_room(room.set)
     await room.wait()
+
+
+@asynccontextmanager
+async def chat_commands(
+    rules: ChatRules, counters: Counters, report: Callable[[Answered], None]
+) -> AsyncIterator[Mapping[str, Command]]:
+    """`chat`, for an InProcessWorker."""
+    from .command import open_chat  # it needs httpx, which a gateway without chat does without
+
+    async with open_chat(rules, counters, report) as chat:
+
+        async def answer(params: object, *, stream: bool, part: Part) -> object:
+            try:
+                return await chat.answer(params, stream=stream, part=part)
+            except ChatFault as fault:
+                raise Refusal(str(fault)) from None
+
+        yield {"chat": answer}
 
 
 class InProcessWorker:

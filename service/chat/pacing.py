@@ -1,7 +1,7 @@
 """Pacing: between the API, which speaks as fast as it likes, and who listens, who may be slow.
 
-What has come while a part was on its way goes on as one part. Promises that no more than LIMIT characters, and the piece
-that goes over it, wait: whoever adds more waits too.
+What has come while a part was on its way goes on as one part. Promises that no more than LIMIT characters wait, and the
+piece that goes over it: whoever adds more waits too.
 """
 
 from collections.abc import Awaitable, Callable

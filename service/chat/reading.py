@@ -121,7 +121,8 @@ class Reading:
         self._size += len(text)
         if self._size > MAX_ANSWER:
             raise ChatFault(
-                Ending.TOO_LONG, f"The answer is too long: more than {MAX_ANSWER} characters. Set PORTICO_CHAT_MAX_TOKENS."
+                Ending.TOO_LONG,
+                f"The answer is too long, over {MAX_ANSWER} characters: set PORTICO_CHAT_MAX_TOKENS.",
             )
         return text
 

@@ -1,6 +1,7 @@
 """`portico worker`: the reference worker, or one of your own, until a signal ends it."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,9 @@ from portico.client.worker import MAX_MESSAGE, Worker
 
 from .addressing import address, address_options, trusted
 from .again import portico_again
+from .chat import CHAT, chat_of, not_served
 from .outcomes import HANDSHAKE_KEY, run
+from .settings import load_settings
 from .user_worker import Offer, load
 
 RELOAD_OPTIONS: Final = ("reload", "reload_dirs")
@@ -60,11 +63,14 @@ def worker(
     portico worker mymodule:worker           a portico.Worker, a dict of functions, or a function
     portico worker mymodule:worker --reload
 
+    portico worker --commands chat           conversations, by the API of OPEN_API_KEY
+
     Of a portico.Worker its own values count where nothing is given here. Without a name, what mymodule
     calls worker or commands is served.
 
     The reference worker answers get_time, echo, get_system_info and calculate; execute_command exists and
-    always refuses.
+    always refuses. Where --commands names chat it answers that too, through an API in the style of
+    OpenAI's; the settings of chat are those of the gateway (OPEN_API_KEY, PORTICO_CHAT_MODEL, …).
 
     A worker reconnects for as long as it takes. On the first signal it finishes the requests in flight and
     ends; on the second it ends at once.
@@ -73,6 +79,12 @@ def worker(
         run(lambda: _reloading(context, reload_dirs))
     offer = Offer(COMMANDS) if place is None else load(place)
     chosen = list(offer.commands) if commands is None else [part.strip() for part in commands.split(",")]
+    chat = None
+    if place is None:
+        chat = chat_of(load_settings()) if CHAT in chosen else None
+        offer = Offer({**COMMANDS, CHAT: not_served if chat is None else chat.answer})
+        if chat is not None and capacity is None:
+            capacity = chat.concurrency
     unknown = [part for part in chosen if part not in offer.commands]
     if unknown:
         known = ", ".join(map(printable, offer.commands))
@@ -94,7 +106,7 @@ def worker(
 
     async def program() -> int:
         serving = Worker(**given) if offer.like is None else offer.like.replaced(**given)
-        async with background_nursery() as nursery:
+        async with nullcontext() if chat is None else chat.opened(_tell), background_nursery() as nursery:
             await nursery.start(_stop_on_signals, serving)
             await serving.run()
         _tell("ended")

@@ -67,6 +67,8 @@ class Counters:
         self.requests_retried = 0
         self.late_answers = 0
         self.answers_mended = 0
+        self.chat_answers: Counter[str] = Counter()  # by ending
+        self.chat_tokens: Counter[str] = Counter()  # by kind
         self.answers_rejected = 0
         self.http_requests: Counter[tuple[str, str, str]] = Counter()  # by route, method and status
         self.http_bytes_in = 0
@@ -74,5 +76,6 @@ class Counters:
         self.http_latency = Histogram()
         self.request_latency = Histogram()
         self.push_latency = Histogram()
+        self.chat_first_token = Histogram()
         self.others: list[Callable[[], Iterable[Metric]]] = []
         """What other parts count: asked when somebody wants to know."""

@@ -41,7 +41,7 @@ from .dialects.requester import RequesterHandler
 from .dialects.undecided import UndecidedHandler
 from .dialects.user import UserHandler
 from .dispatch.dispatcher import Dispatcher, DispatchRules
-from .dispatch.model import Outcome, Request
+from .dispatch.model import Outcome, Request, WorkerLink
 from .dispatch.remote_dispatch import RemoteDispatch
 from .event_tail import EventTail
 from .hosts import HostPolicy
@@ -277,9 +277,11 @@ class Gateway:
         self.client_requests = ClientRequests(
             self.hub, (self.envelopes, self.c_clients), self.cluster_messages, self.remote
         )
+        self.own_commands: dict[str, WorkerLink] = {}
         requesters = RequesterHandler(
             self.dispatcher,
             self.authentication,
+            self.own_commands,
             message_size=rules.max_requester_message_size,
             prove=rules.production,
         )

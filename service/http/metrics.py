@@ -60,10 +60,13 @@ _LABELLED: Final = {
         ("route", "method", "status"),
     ),
     "requests": ("requests", "Requests to workers and clients that are over.", ("outcome",)),
+    "chat_answers": ("chat_answers", "Conversations answered by this process, by how that ended.", ("ending",)),
+    "chat_tokens": ("chat_tokens", "Tokens that these took, as the model's API counts them.", ("kind",)),
 }
 _HISTOGRAMS: Final = {
     "http_latency": ("http_request_duration_seconds", "From an HTTP request's head to its answer."),
     "request_latency": ("request_latency_seconds", "From a request to its answer."),
+    "chat_first_token": ("chat_first_token_seconds", "From a request for chat to the first text of its answer."),
     "push_latency": ("push_latency_seconds", "From a push's arrival to its being handed to connections."),
 }
 

@@ -466,6 +466,7 @@ Quotas = Annotated[
     BeforeValidator(_quotas),
     Form("quotas such as messages/user=50, separated by commas"),
 ]
+Text = Annotated[str, BeforeValidator(_text), Form("a text")]
 OptionalText = Annotated[str | None, BeforeValidator(_text), Form("a text")]
 KeyFile = Annotated[str | None, BeforeValidator(_file), Form("the path of a file")]
 AuditTarget = Annotated[str, BeforeValidator(_file), Form("stderr, off, or the path of a file")]

@@ -44,6 +44,7 @@ LIMITS: Final = "Limits"
 TIMES: Final = "Times"
 WORK: Final = "Workers and requests"
 OWN: Final = "Your own code"
+CHAT: Final = "Chat"
 LOGS: Final = "Names and logs"
 OTHERS: Final = "Other services"
 BACK: Final = "To back ends"
@@ -523,10 +524,34 @@ class Values(BaseSettings):
         "portico:",
     )
     open_api_key: forms.HeaderSecret = setting(
-        OTHERS, "The key for an API in the style of OpenAI's. Nothing uses it yet."
+        CHAT,
+        "The key of an API in the style of OpenAI's. With it the gateway answers the command `chat`, as "
+        "`portico worker --commands chat` does. A server that wants no key takes any text.",
     )
     open_api_base_url: forms.HttpUrl = setting(
-        OTHERS, "Where that API is. Nothing uses it yet.", "https://api.openai.com/v1"
+        CHAT,
+        "Where that API is; `/chat/completions` is added. The proxies and authorities of `HTTPS_PROXY`, `HTTP_PROXY`, "
+        "`NO_PROXY` and `SSL_CERT_FILE` hold for it.",
+        "https://api.openai.com/v1",
+    )
+    chat_model: forms.Text = setting(CHAT, "The model that answers.", "gpt-4o-mini")
+    chat_models: forms.Texts = setting(
+        CHAT, "The other models that a request may name; `*` for any that the API has.", (), shown="none"
+    )
+    chat_max_tokens: forms.Count = setting(
+        CHAT, "Tokens of one answer, at most; a request may ask for fewer. 0: no limit.", 4096
+    )
+    chat_max_messages: forms.Positive = setting(CHAT, "Messages that a conversation may have.", 200)
+    chat_max_characters: forms.Positive = setting(CHAT, "Characters that a conversation may have in all.", 200_000)
+    chat_concurrency: forms.Positive = setting(
+        CHAT, "Answers at a time, for each process that serves `chat`; what is beyond waits, as for any worker.", 16
+    )
+    chat_connect_timeout: forms.Seconds = setting(CHAT, "How long connecting to the API may take, in seconds.", 10.0)
+    chat_first_token_timeout: forms.Seconds = setting(
+        CHAT, "How long the API may take to begin its answer, in seconds.", 60.0
+    )
+    chat_stall_timeout: forms.Seconds = setting(
+        CHAT, "How long nothing more may come of an answer that has begun, in seconds.", 30.0
     )
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)

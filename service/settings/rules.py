@@ -155,9 +155,15 @@ def warnings(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
 def _read_otherwise(settings: Values, values: Mapping[str, str]) -> Iterator[str]:
     if settings.redis_url is None and "REDIS_PORT" in values:
         yield "REDIS_PORT is set without REDIS_HOST and means nothing by itself: set REDIS_HOST, or REDIS_URL."
-    for name in ("OPEN_API_KEY", "OPEN_API_BASE_URL"):
-        if name in values:
-            yield f"{name} is set, but nothing in this version uses it: unset it."
+    if settings.open_api_key is None:
+        for name in ("OPEN_API_BASE_URL", *(name for name in values if name.startswith("PORTICO_CHAT_"))):
+            if name in values:
+                yield f"{name} is set without OPEN_API_KEY, so nobody answers chat: set it, or unset this one."
+    elif settings.api_type == "http" and "OPEN_API_KEY" in values:
+        yield (
+            "OPEN_API_KEY is set, but this process takes no WebSockets and answers no chat: set it for those with "
+            "SERVICE_ROLE=websocket."
+        )
     for name in ignored_ports(settings.api_type):
         if name in values:
             ours = "it takes WebSockets on PORT" if settings.api_type == "websocket" else "it takes no WebSockets"

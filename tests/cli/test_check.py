@@ -71,9 +71,8 @@ async def test_check_takes_no_port_and_says_nothing_in_vain(tmp_path: Path) -> N
     assert "warning" not in out
 
 
-async def test_a_key_that_nothing_uses_is_said_so(tmp_path: Path) -> None:
-    given = {"OPEN_API_KEY": "sk-of-somebody", "PORT": "0", "ENVIRONMENT": "development"}
+async def test_a_setting_of_chat_without_the_key_is_said_so(tmp_path: Path) -> None:
+    given = {"OPEN_API_KEY": "", "OPEN_API_BASE_URL": "http://127.0.0.1:1", "PORT": "0", "ENVIRONMENT": "development"}
     code, out, _ = await portico("check", cwd=tmp_path, **given)
     assert code == 0
-    assert "warning: OPEN_API_KEY is set, but nothing in this version uses it" in out
-    assert "sk-of-somebody" not in out
+    assert "warning: OPEN_API_BASE_URL is set without OPEN_API_KEY, so nobody answers chat" in out

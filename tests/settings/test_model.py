@@ -114,6 +114,15 @@ DEVELOPMENT_DEFAULTS = {
     "redis_prefix": "portico:",
     "open_api_key": None,
     "open_api_base_url": "https://api.openai.com/v1",
+    "chat_model": "gpt-4o-mini",
+    "chat_models": (),
+    "chat_max_tokens": 4096,
+    "chat_max_messages": 200,
+    "chat_max_characters": 200_000,
+    "chat_concurrency": 16,
+    "chat_connect_timeout": 10.0,
+    "chat_first_token_timeout": 60.0,
+    "chat_stall_timeout": 30.0,
 }
 
 

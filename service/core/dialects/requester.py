@@ -2,6 +2,7 @@
 answer. Taking one back is answered in its name: a request has one final answer, whatever becomes of it.
 Source: protocol reference, "Requester dialect"."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from portico.wire.dialects import requester as wire
@@ -15,7 +16,7 @@ from ..connections.session import Session
 
 if TYPE_CHECKING:
     from ..dispatch.dispatcher import Dispatcher
-    from ..dispatch.model import Outcome, Request
+    from ..dispatch.model import Outcome, Request, WorkerLink
 
 
 class RequesterHandler:
@@ -24,12 +25,19 @@ class RequesterHandler:
     name = Dialect.REQUESTER.value
 
     def __init__(
-        self, dispatcher: "Dispatcher", authentication: Authentication, *, message_size: int, prove: bool
+        self,
+        dispatcher: "Dispatcher",
+        authentication: Authentication,
+        own_commands: "Mapping[str, WorkerLink]",
+        *,
+        message_size: int,
+        prove: bool,
     ) -> None:
-        """`message_size`: bytes that a message may have; if requesters have to `prove` themselves, of those that have
-        shown a key."""
+        """`own_commands`: what this gateway answers to its own pages, whatever workers there are. `message_size`: bytes
+        that a message may have; if requesters have to `prove` themselves, of those that have shown a key."""
         self._dispatcher = dispatcher
         self._authentication = authentication
+        self._own_commands = own_commands
         self._message_size = message_size
         self._prove = prove
         self._must_prove = authentication.rules.mode == "required"
@@ -49,6 +57,13 @@ class RequesterHandler:
         try:
             if session.proof is not None or self._must_prove:
                 self._authentication.check_command(session, request.command)
+            own = self._own_commands.get(request.command)
+            if own is not None:
+                stream = bool(request.stream)
+                self._dispatcher.ask_client(
+                    own, session, token, request.command, request.data, request.timeout, stream=stream
+                )
+                return
             self._dispatcher.submit(
                 session,
                 token,

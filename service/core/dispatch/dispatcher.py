@@ -353,6 +353,7 @@ class Dispatcher:
         timeout: float | None = None,
         client_id: str | None = None,
         *,
+        stream: bool = False,
         guest: Guest | None = None,
     ) -> Request:
         """Make a request for one client. `client_id`: what is named as `processed_by`. At most `queue_limit` at a time;
@@ -366,7 +367,7 @@ class Dispatcher:
             params = EMPTY_OBJECT
         self._issued += 1
         request = Request(
-            f"r-{self._issued}", caller, token, action, params, timeout, False, None, False, now, now + timeout, now
+            f"r-{self._issued}", caller, token, action, params, timeout, stream, None, False, now, now + timeout, now
         )
         request.direct = True
         request.guest = guest
