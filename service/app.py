@@ -153,10 +153,8 @@ class Node:
         if self.deployment.events is not None:
             self.gateway.counters.others.append(self._event_metrics)
         self.chat = assembly.chat_worker(settings, self.gateway, self.node_name, self.log, self._broke_inside)
-        self.echo: InProcessLink | None = None
-        if settings.page and settings.api_type != "http":
-            self.echo = InProcessLink(self.gateway.dispatcher, self._broke_inside)
-            self.gateway.own_commands[ECHO] = self.echo
+        self.echo = InProcessLink(self.gateway.dispatcher, self._broke_inside)
+        self.gateway.own_commands[ECHO] = self.echo
         self.key_file = assembly.api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
@@ -201,6 +199,8 @@ class Node:
             publish=said(parts.publish, self.log),
             advice=self._advice,
             several=lambda: self._several,
+            own_echo=ECHO,
+            chat_model=settings.chat_model if settings.open_api_key is not None else None,
             page_path="/" if self.own_app is None else BESIDE_AN_APP,
         )
         rate = settings.max_http_requests_per_second
@@ -587,8 +587,7 @@ class Node:
                     nursery.start_soon(self.background.keep, "webhooks", self.courier.run)
                 if self.chat is not None:
                     nursery.start_soon(self.background.keep, "chat", self.chat.run)
-                if self.echo is not None:
-                    await nursery.start(self.echo.run, echo_commands)
+                await nursery.start(self.echo.run, echo_commands)
                 if self.settings.ingress:
                     nursery.start_soon(self.background.keep, "ingress", self.deployment.take_in)
                 self.state = "running"

@@ -25,11 +25,9 @@ SETTINGS = {env_name(name) for name in Settings.model_fields}
 
 # What a cluster sets by itself, and what other programs than the gateway read.
 NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT", "PORTICO_API_KEY", "PORTICO_TOKEN"}
-<<<<<<< HEAD
-OTHERS_VARIABLES = re.compile(r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY")
-=======
-OTHERS_VARIABLES = re.compile(r"GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|NO_PROXY")
->>>>>>> 58a19c1 (chat: an ordinary streaming worker behind an API like OpenAI's, in a process of its own or in the gateway)
+OTHERS_VARIABLES = re.compile(
+    r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|NO_PROXY"
+)
 # What a reader of the pages is told to write.
 READERS_FILES = {"counting_worker.py", "mymodule.py"}
 FILES = {

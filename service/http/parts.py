@@ -68,6 +68,8 @@ class Parts:
     way_in_for_pages: WayIn = "open"
     chat_model: str | None = None
     """The model that answers `chat` unless a request names another, where this process knows it."""
+    own_echo: str | None = None
+    """The command by which every node that takes WebSockets echoes for the page."""
     chat_hint: str | None = None
     """What to set so that `chat` is answered, where there is more to say than usual."""
 

@@ -43,7 +43,7 @@ def streaming_handlers(parts: Parts) -> dict[str, Handler]:
         here = places.takes_websockets and not places.draining and places.public_url is None
         told = StreamingInfo(
             chat=chat,
-            echo=next((name for name in ECHOES if dispatcher.is_named(name)), None),
+            echo=parts.own_echo or next((name for name in ECHOES if dispatcher.is_named(name)), None),
             model=parts.chat_model,
             hint=None if chat else parts.chat_hint or NO_MODEL,
             socket="here" if here else "elsewhere",
