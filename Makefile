@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split demo-migrate accounts
+  bench-redis adversity compat soak demo-split demo-migrate accounts pictures
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -108,6 +108,9 @@ demo-migrate: setup ## From one process to split and back, behind nginx, while c
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
 	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py \
 	  tests/split/test_troubles.py tests/split/test_failovers.py tests/split/test_migration.py
+
+pictures: setup ## Make the pictures in docs/images anew
+	$(BIN)/python -m tests.browser.pictures
 
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)

@@ -22,6 +22,8 @@ class Model:
     def __init__(self) -> None:
         self.pieces: list[str | None] = ["Hello ", "there."]
         self.error: str | None = None
+        self.name = "test-model"
+        self.tokens: int | None = None
         self.asked: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
         self._gate = trio.Semaphore(0)
@@ -46,8 +48,9 @@ class Model:
         except trio.Cancelled:
             self.cancelled.set()
             raise
-        usage = {"prompt_tokens": 9, "completion_tokens": len(self.pieces), "total_tokens": 9 + len(self.pieces)}
-        yield {"finish_reason": "stop", "model": "test-model", "usage": usage, "time_to_first_token_ms": 12}
+        tokens = len(self.pieces) if self.tokens is None else self.tokens
+        usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+        yield {"finish_reason": "stop", "model": self.name, "usage": usage, "time_to_first_token_ms": 12}
 
     async def echo(self, data: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Word by word."""
