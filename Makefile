@@ -31,6 +31,7 @@ setup: $(STAMP) ## Make .venv with all that the tests need (run makes one with w
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 	  f"Portico needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 …")'
+	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV)
 
 $(RUNS): requirements.txt .ci/link | $(BIN)/python

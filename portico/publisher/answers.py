@@ -13,6 +13,9 @@ from portico.client.errors import ClientError, Unreachable, printable, request_f
 T = TypeVar("T")
 
 _NOT_OF_A_GATEWAY: Final = "the answer is none of a gateway's; is this its HTTP address?"
+_NOT_FOR_HTTP: Final = (
+    "this is a port for WebSockets, which has no HTTP API; give the address of the gateway's HTTP port"
+)
 _FOR_ANOTHER: Final = (502, 503, 504)
 """What a proxy answers where the gateway behind it did not."""
 
@@ -121,7 +124,7 @@ def _refused(came: Came) -> ClientError:
     try:
         said = msgspec.json.decode(came.body, type=_Error).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = _ErrorText("internal", _NOT_OF_A_GATEWAY)
+        said = _ErrorText("internal", _NOT_FOR_HTTP if came.status == 426 else _NOT_OF_A_GATEWAY)
     kind = Unavailable if came.status in (429, 503) else Refused
     return kind(came.status, said.code, said.message, said.field)
 

@@ -90,7 +90,10 @@ def _explain_refused(error: Refused, said: str, secret: str) -> tuple[int, str]:
     if error.status in (401, 403):
         return UNREACHABLE, f"{said} {secret}"
     if error.status == 426:
-        return UNREACHABLE, f"{said} This is a port for WebSockets: --base-url wants the gateway's HTTP address."
+        return UNREACHABLE, (
+            "This is a port for WebSockets, which has no HTTP API: give --base-url the gateway's HTTP address, such as "
+            "http://localhost:8000."
+        )
     if error.status == 400:
         return WRONG, said
     return (FAILED if error.status in (404, 409) and error.code != "internal" else UNREACHABLE), said

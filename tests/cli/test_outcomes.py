@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from portico.client.errors import BadAddress, ClientError
-from service.cli.outcomes import INTERRUPTED, UNREACHABLE, WRONG, fail, run
+from portico.publisher.answers import Refused
+from service.cli.outcomes import INTERRUPTED, UNREACHABLE, WRONG, explain, fail, run
 
 
 async def answers_seven() -> int:
@@ -59,3 +60,10 @@ def test_a_failure_is_a_line_for_each_sentence(capsys: pytest.CaptureFixture[str
         fail(WRONG, "One.", "Two.")
     assert ended.value.code == WRONG
     assert capsys.readouterr() == ("", "portico: One.\nportico: Two.\n")
+
+
+def test_a_port_for_websockets_is_told_so_and_where_the_api_is() -> None:
+    code, said = explain(Refused(426, "internal", "the answer is none of a gateway's"))
+    assert code == UNREACHABLE
+    assert said.startswith("This is a port for WebSockets, which has no HTTP API: give --base-url")
+    assert "none of a gateway's" not in said

@@ -7,28 +7,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 import trio
 
 from .contract import Options
 from .native_harness import NativeHarness
 from .raw import RawClient, upgrade
 from .script import Counts, ScriptGate
-
-
-@pytest.fixture
-def harness() -> NativeHarness:
-    return NativeHarness()
-
-
-@pytest.fixture
-def gate() -> ScriptGate:
-    return ScriptGate()
-
-
-@pytest.fixture
-def counts() -> Counts:
-    return Counts()
 
 
 @contextmanager

@@ -15,21 +15,6 @@ from .raw import PING, PONG, TEXT, RawClient, close_frame, frame, upgrade
 from .script import Counts, Recorder, ScriptGate, Silent
 
 
-@pytest.fixture
-def harness() -> NativeHarness:
-    return NativeHarness()
-
-
-@pytest.fixture
-def gate() -> ScriptGate:
-    return ScriptGate()
-
-
-@pytest.fixture
-def counts() -> Counts:
-    return Counts()
-
-
 async def test_plain_http(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     async with harness.serve(gate, counts, Options()) as address:
         for request, status, body in (

@@ -18,21 +18,6 @@ from .raw import RawClient
 from .script import Counts, ScriptGate
 
 
-@pytest.fixture
-def harness() -> NativeHarness:
-    return NativeHarness()
-
-
-@pytest.fixture
-def gate() -> ScriptGate:
-    return ScriptGate()
-
-
-@pytest.fixture
-def counts() -> Counts:
-    return Counts()
-
-
 async def test_a_port_that_is_taken(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     async with harness.serve(gate, counts, Options()) as (host, port):
         with pytest.raises(OSError, match=rf"Cannot listen on {host} port {port}: .+\.") as caught:

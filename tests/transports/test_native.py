@@ -17,21 +17,6 @@ from .raw import PING, TEXT, RawClient, close_frame, frame, upgrade
 from .script import Counts, Recorder, ScriptGate
 
 
-@pytest.fixture
-def harness() -> NativeHarness:
-    return NativeHarness()
-
-
-@pytest.fixture
-def gate() -> ScriptGate:
-    return ScriptGate()
-
-
-@pytest.fixture
-def counts() -> Counts:
-    return Counts()
-
-
 class TestNativeContract(TransportContract):
     @pytest.fixture
     def harness(self) -> NativeHarness:

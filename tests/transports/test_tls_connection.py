@@ -23,16 +23,6 @@ from .raw import CLOSE, TEXT, Address, RawClient, close_frame, frame, upgrade
 from .script import Counts, ScriptGate, Silent
 
 
-@pytest.fixture
-def gate() -> ScriptGate:
-    return ScriptGate()
-
-
-@pytest.fixture
-def counts() -> Counts:
-    return Counts()
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))

@@ -238,7 +238,8 @@ class Registration:
         registering = _Registering(identity, registrant, resume, kept)
         session.move(State.JOINING)
         session.registered_at = None
-        self._positions.forget(session)
+        if had:
+            self._positions.forget(session)  # of who it was; one that was nobody was told none
         session.unique = replaces
         session.replaceable = replaces and policy == "replace"
         held = session.held
@@ -296,7 +297,8 @@ class Registration:
     # May it?
 
     def _refusal(self, session: Session, identity: Identity, duplicates: DuplicatePolicy) -> Refusal | None:
-        wait = self.returns.wait(client_of(identity, session.handler.name, principal(session)))
+        returns = self.returns
+        wait = returns.wait(client_of(identity, session.handler.name, principal(session))) if returns else 0.0
         if wait and not (session in self._hub and session.identity == identity):
             return self._too_often(wait)
         if duplicates != "allow":

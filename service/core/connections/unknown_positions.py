@@ -28,8 +28,9 @@ class WaitingEvents(Protocol):
     def first_waiting(self, target: Target) -> int | None:
         """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
 
-    def account_for(self, session: Session, target: Target, offset: int) -> None:
-        """An answer gives the session what there was of a target's stream up to an offset, and says what is lost."""
+    def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
+        """An answer gives the session what there was of these targets' streams up to these offsets, and says what is
+        lost."""
 
 
 class _Unknown:
@@ -76,10 +77,7 @@ class UnknownPositions:
         that it would be told after that lead back to where the streams were before."""
         if session.held is not None:
             session.held.supersede_gaps(offsets)
-        for target in targets:
-            offset = offsets.get(stream_of(target))
-            if offset is not None:
-                self._waiting.account_for(session, target, offset)
+        self._waiting.account_for(session, targets, offsets)
 
     def tick(self) -> None:
         """Ask for positions if anybody can tell. To be called every 100 ms or so."""

@@ -11,22 +11,17 @@ its dialect, and the message may hold another proof, such as a token or a worker
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from portico.wire.codes import CloseCode
-from portico.wire.dialects import c_client
 from portico.wire.faults import PeerFault
-from portico.wire.frame import Frame
-from portico.wire.messages import Event
 
 from ..connections.authentication import Authentication
 from ..connections.session import Handler, Session
 from ..ports import Admission
 from ..proof import Presented, Proof
 from ..reply import Reply
-
-if TYPE_CHECKING:
-    from ..dispatch.model import Outcome, Request
+from .no_dialect import NoDialect
 
 MAX_KEPT: Final = 100
 """Messages that are kept while the hook is asked."""
@@ -57,7 +52,7 @@ class _Proving:
         self.cancel: Callable[[], None] | None = None
 
 
-class ProvingHandler:
+class ProvingHandler(NoDialect):
     """Keeps what a session says until the hook has answered."""
 
     name = "proving"
@@ -121,33 +116,6 @@ class ProvingHandler:
         # On the worker path it may still show a secret, and has its own time for that.
         if denied is not None and not session.over and not admission.worker:
             session.refuse(denied)
-
-    # What else a dialect does
-
-    def opened(self, session: Session) -> None:
-        """Nothing is said until the hook has answered."""
-
-    def refusal(self, fault: PeerFault) -> Frame:
-        """An error as every program can read it."""
-        return c_client.error(fault)
-
-    def push(self, event: Event) -> Frame | None:
-        """Nobody here is in the hub."""
-        return None
-
-    def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
-        """Nobody here has asked anything."""
-
-    def draining(self, retry_within_ms: int) -> Frame | None:
-        """Nothing is said until the hook has answered."""
-        return None
-
-    def expired(self, session: Session) -> None:
-        """Said nothing in time."""
-        session.close(CloseCode.SILENT, "say who you are within the registration timeout")
-
-    def oversized(self, session: Session, head: bytes) -> None:
-        """Nobody here has been asked anything."""
 
     def closed(self, session: Session) -> None:
         """The hook's answer isn't waited for any more."""

@@ -12,7 +12,7 @@ Source: protocol reference, "HTTP API" and "What is promised".
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from portico.wire.codes import ErrorCode
@@ -143,14 +143,19 @@ class Delivery:
                 return event.offset
         return None
 
-    def account_for(self, session: Session, target: Target, offset: int) -> None:
-        """An answer gives the session what there was of a target's stream up to an offset, and says what is lost. What
-        stands in line for it of that, and the gaps, are not given after it."""
-        for broadcast in self._lines.get(target, ()):
-            event = broadcast.event
-            durable = event is not None and event.offset is not None and event.offset <= offset
-            if durable or broadcast.broken is not None:
-                broadcast.told.add(session)
+    def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
+        """An answer gives the session what there was of these targets' streams up to these offsets, and says what is
+        lost. What stands in line for it of that, and the gaps, are not given after it."""
+        for target in targets if self._lines else ():
+            line = self._lines.get(target)
+            offset = offsets.get(stream_of(target))
+            if line is None or offset is None:
+                continue
+            for broadcast in line:
+                event = broadcast.event
+                durable = event is not None and event.offset is not None and event.offset <= offset
+                if durable or broadcast.broken is not None:
+                    broadcast.told.add(session)
 
     # In line
 

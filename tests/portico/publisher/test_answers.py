@@ -48,6 +48,11 @@ def test_an_answer_of_something_else_is_said_to_be_one(read: Callable[[Came], An
         read(Came(200, body))
 
 
+def test_a_port_for_websockets_is_told_from_a_stranger() -> None:
+    with pytest.raises(Refused, match="has no HTTP API; give the address of the gateway's HTTP port"):
+        read_object(Came(426, b"This port is for WebSockets."))
+
+
 def test_receipts_one_by_one() -> None:
     assert read_receipt(came(200, RECEIPT)) == Receipt("p1", "user:u1", 7, 3, 2)
     busy = {"error": {"code": "unavailable", "message": "Later."}}
