@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split demo-migrate accounts pictures
+  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -105,6 +105,10 @@ demo-split: setup ## Redis, an API node and three WebSocket nodes; a node and th
 
 demo-migrate: setup ## From one process to split and back, behind nginx, while clients are connected: what became of it all
 	$(BIN)/python -m tests.split.migrating
+
+express: setup ## Install Express, and run its sample of the how-to with it instead of a stand-in
+	cd tests/portico/publisher/express && npm ci --no-audit --no-fund
+	$(BIN)/pytest tests/test_docs_frameworks.py
 
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
 	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py \
