@@ -4,9 +4,6 @@ Knows steps, stages, connections and the tally; never sockets. Every measurement
 is counted once, in the stage in which it was meant to begin, and none is after the end.
 """
 
-# Locust says that it is typed, but its event hooks are not.
-# mypy: untyped-calls-exclude=locust
-
 from __future__ import annotations
 
 import contextlib
@@ -15,8 +12,6 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Final, Protocol
-
-from locust.env import Environment
 
 from loadtest._figures import Attempts, Count, Fault, Part, Strain
 from loadtest._kept import KeptPushes
@@ -43,6 +38,18 @@ REQUEST_TYPES: Final = {
 _TRANSCRIPTS: Final = 20
 # Of what was due just before the end, the timer may be what was late.
 _GRACE: Final = 0.25
+
+
+class Environment(Protocol):
+    """Locust's, so far as it is used here: locust itself patches whatever process imports it."""
+
+    @property
+    def parsed_options(self) -> Namespace | None:
+        """The command line's options."""
+
+    @property
+    def host(self) -> str | None:
+        """The gateway's base URL."""
 
 
 class UnansweredError(Exception):
@@ -77,6 +84,7 @@ class Campaign:
         kept: the durable pushes, by user.
         keepers: users that durable pushes are for, whether they are there or away; if there are none, any member is.
         connection_ids: those of the connections there are.
+        asked: how many requests are under way.
         arrived: how many users have been registered at least once, less those that were stopped.
         held_at: the Unix time at which the end began (nothing new is to be sent), None before.
         finished: nothing is measured any more.
@@ -111,6 +119,7 @@ class Campaign:
         self.faults: list[Fault] = []
         self.told = 0
         self.arrived = 0
+        self.asked = 0
         self._stages: list[tuple[float, int]] = [(0.0, 0)]
         self._next_start = 0.0
         self.members: list[Member] = []
@@ -313,7 +322,9 @@ class Campaign:
 
     def unanswered(self) -> int:
         """How many steps, heartbeats and aimed pushes are under way."""
-        return len(self._in_flight) + len(self.awaited) + sum(member.unanswered() for member in self.members)
+        return (
+            len(self._in_flight) + len(self.awaited) + self.asked + sum(member.unanswered() for member in self.members)
+        )
 
     def finish(self) -> None:
         """End it: what is still under way has failed, and nothing counts from now on."""

@@ -51,6 +51,7 @@ class Judge:
         self._running = False
         self._ever = False
         self._judged = False
+        self._stormed = False
         self._complete_since: float | None = None
         self._watcher: gevent.Greenlet | None = None
         self._witness: Witness | None = None
@@ -121,8 +122,9 @@ class Judge:
         users = self._ledger.plans[-1].users
         self._begin_stage("ramp", users, f"storm {users}")
         self.crew.storm(share, window)
-        # Registered once is not back again: until then it is no hold.
-        gevent.sleep(window + 2 * _SECOND)
+        # Until all are gone and reports say so, all are there.
+        gevent.sleep(2 * _SECOND)
+        self._stormed = True
         self._judged = False
 
     # As locust sees it
@@ -132,7 +134,7 @@ class Judge:
         self._ledger = Ledger()
         self._timeline, self._stages, self._sampled = [], {}, (0.0, 0, 0, 0)
         self._running = self._ever = True
-        self._judged = False
+        self._judged = self._stormed = False
         self._started = time.time()
         users = most_users(options.shape, options.stairs, options.num_users)
         self.crew.begin(self._rate(), source_addresses(self._environment.host or "", users))
@@ -229,7 +231,8 @@ class Judge:
             self._complete_since = None
             return False
         self._complete_since = self._complete_since or now
-        arrived = sum(self._ledger.arrived.values())
+        # Who was registered once need not be back again.
+        arrived = self._ledger.tally.now_registered() if self._stormed else sum(self._ledger.arrived.values())
         return arrived >= target or now - self._complete_since > 2 * self._option("step_timeout")
 
     def _begin_stage(self, kind: str, users: int, name: str = "") -> None:

@@ -197,10 +197,24 @@ class Ledger:
         if judged is not None:
             judged = list(judged)
             evidence = Evidence(
-                users, self._part(judged), held, self._deliveries(judged), stage.connections, stage.server
+                users,
+                self._part(judged),
+                held,
+                self._deliveries(judged),
+                stage.connections,
+                stage.server,
+                part=kind == "hold",
             )
             stage.rows = judge(thresholds.limits, evidence)
-            stage.invalid = doubts(self._load(judged), observer, stage.steps, thresholds.load)
+            # How late the load was while users came is in the times of coming in only; what stood still, nowhere.
+            overall = self._load(judged)
+            judged_load = msgspec.structs.replace(
+                load,
+                stall_max_ms=overall.stall_max_ms,
+                clock_step_ms=overall.clock_step_ms,
+                never_sent=overall.never_sent,
+            )
+            stage.invalid = doubts(judged_load, observer, stage.steps, thresholds.load)
             if self.clock_error * 1000 > thresholds.load["max_clock_error_ms"]:
                 stage.invalid.append(
                     f"the clocks of the load's machines agree only within {self.clock_error * 1000:.0f} ms"

@@ -32,7 +32,8 @@ from loadtest._marks import PUSH_TYPE, LoadMark
 from loadtest._observations import About, Observation, Task
 from loadtest._server import Sample, read_metrics
 
-_CONNECTIONS: Final = 3
+_AGES: Final = (float("inf"), 5.0, 7.0)
+"""Seconds for which each of its connections lives."""
 _INTERVAL: Final = 1.0
 _PUSH_INTERVAL: Final = 0.5
 _OBSERVED_TYPE: Final = "load_test_observed"
@@ -102,11 +103,16 @@ class Client:
             register["token"] = task.token
         self._send(msgspec.json.encode(register))
 
-    def run(self) -> None:
-        """Send heartbeats and take what comes, until the connection ends. Raises OSError."""
+    def run(self, seconds: float) -> None:
+        """Send heartbeats and take what comes, for so long or until the connection ends. Raises OSError."""
+        end = time.time() + seconds
         beat = time.time() + secrets.randbelow(1000) / 1000 * _INTERVAL
         while True:
             now = time.time()
+            if now >= end:
+                self._sock.sendall(_frames.frame(_frames.CLOSE, (1000).to_bytes(2, "big")))
+                self._pending.clear()
+                return
             while beat <= now:
                 self._pending.append(beat)
                 self._send(b'{"type":"heartbeat"}')
@@ -174,12 +180,13 @@ def _open(task: Task, url: str) -> socket.socket:
     return sock
 
 
-def _keep_connected(task: Task, user: str, notebook: Notebook) -> None:
+def _keep_connected(task: Task, user: str, notebook: Notebook, seconds: float) -> None:
+    """Have a connection. One that comes anew now and then is the last whom a push to all reaches, others the first."""
     while True:
         client: Client | None = None
         try:
             client = Client(task, _discover(task), user, notebook)
-            client.run()
+            client.run(seconds)
         except (OSError, ValueError, KeyError, http.client.HTTPException, _frames.FrameError):
             time.sleep(_INTERVAL)
         finally:
@@ -270,7 +277,7 @@ def main() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, -5)
     notebook, name = Notebook(), f"load-observer-{secrets.token_hex(5)}"
     jobs: list[tuple[Any, tuple[Any, ...]]] = [
-        (_keep_connected, (task, f"{name}-{number}", notebook)) for number in range(_CONNECTIONS)
+        (_keep_connected, (task, f"{name}-{number}", notebook, _AGES[number])) for number in range(len(_AGES))
     ]
     jobs += [(_push, (task, f"{name}-0", notebook)), (_ask_metrics, (task, notebook)), (_about, (task, notebook))]
     for job, arguments in jobs:

@@ -28,7 +28,7 @@ KINDS: Final = {
     "worker": "Worker",
 }
 """The kinds of users as `--mix` and `--fixed` name them, and their classes."""
-SECRETS: Final = frozenset({"api_key", "token"})
+SECRETS: Final = frozenset({"api_key", "token", "worker_key"})
 _STAIRS: Final = "100,500,1000,2000,5000,10000"
 
 
@@ -63,6 +63,8 @@ def add(parser: LocustArgumentParser) -> None:
     option("--token", "<token>", str, None,
            "Token that every client shows, where the gateway asks for one; it must not name a user. Better in the "
            "environment.")  # fmt: skip
+    option("--worker-key", "<key>", str, None,
+           "Secret that workers show, where the gateway asks for one. Better in the environment.")  # fmt: skip
     option("--metrics-url", "<url,…>", str, None,
            "Where the gateway's processes give their metrics, if not at /metrics of --host and of the WebSocket "
            "address. 'none': don't ask.")  # fmt: skip

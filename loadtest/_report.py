@@ -31,7 +31,7 @@ _OURS: Final = (
     "heartbeat_interval", "push_rate", "broadcast_rate", "durable_rate", "batch_rate", "batch_size", "push_size", "mix",
     "fixed", "churn_seconds", "away_seconds", "rude_share", "slow_pause", "request_rate", "service_time",
     "stream_parts", "shape", "stairs", "hold", "keep_climbing", "storm_share", "storm_window", "step_timeout",
-    "settle_time", "api_key", "token", "metrics_url", "no_observer",
+    "settle_time", "api_key", "token", "worker_key", "metrics_url", "no_observer",
 )  # fmt: skip
 _NAMES: Final = {"num_users": "users"}
 _EXIT_CODES: Final = {"met": 0, "not met": 3, "invalid": 4}

@@ -17,7 +17,7 @@ from loadtest._campaign import Campaign
 from loadtest._link import Link, LinkClosedError, LinkError
 from loadtest._member import BrokenOffError, HeartbeatLostError, Member, NotRecoveredError, RegistrationError
 
-_NEVER: Final = float("inf")
+NEVER: Final = float("inf")
 _STAY_AWAY: Final = frozenset({1003, 1007, 1008, 1009, 4001, 4003, 4009, 4010})
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 30.0
@@ -109,7 +109,7 @@ class Connected(User):
     def _after(self, error: LinkClosedError) -> float:
         """The seconds after which a client comes back that was closed with that code."""
         if error.code in _STAY_AWAY:
-            return _NEVER
+            return NEVER
         window = re.search(r"retry_within_ms=(\d{1,7})\b", error.reason)
         if error.code == 1012 and window:
             return self.campaign.random.uniform(0, int(window[1]) / 1000)
@@ -125,7 +125,6 @@ class Connected(User):
 class CClient(Connected):
     """A C-Client: discovers, connects, registers, and stays connected for as long as the test lasts."""
 
-    weight = 1
     receive_buffer: ClassVar[int | None] = None
     measured: ClassVar[bool] = True
     """Whether it sends heartbeats and its deliveries count."""
@@ -188,7 +187,7 @@ class CClient(Connected):
 
     def _stay(self, member: Member, link: Link) -> tuple[bool, float]:
         member.stay()
-        return True, _NEVER
+        return True, NEVER
 
     def _linger(self, member: Member) -> None:
         """Take what was sent before this connection leaves."""
@@ -202,12 +201,11 @@ class Churner(CClient):
     Durable pushes are sent to it whether it is there or not: what it missed has to come, in order, none of it twice.
     """
 
-    weight = 0
-
-    def on_start(self) -> None:
-        """Take a name, and ask for durable pushes."""
-        super().on_start()
-        self.campaign.keepers.append(self._name)
+    def _has_arrived(self) -> None:
+        # What is kept before it was there for the first time is not for it: it has no position to resume from.
+        if not self._arrived:
+            self.campaign.keepers.append(self._name)
+        super()._has_arrived()
 
     def on_stop(self) -> None:
         """It won't come back: nothing more is owed to it."""
@@ -237,7 +235,6 @@ class Churner(CClient):
 class SlowReader(CClient):
     """A C-Client that reads little by little: others must not feel it, and it may be closed with 4008."""
 
-    weight = 0
     receive_buffer = 8192
     measured = False
 
@@ -258,4 +255,4 @@ class SlowReader(CClient):
                 return True, self._after(error)
         link.resume()
         member.stay()
-        return True, _NEVER
+        return True, NEVER

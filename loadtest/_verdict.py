@@ -31,6 +31,7 @@ class Evidence:
         deliveries: by kind, going up included.
         connections: those that were registered.
         server: None where it does not say.
+        part: it is a part of a run only, in which nobody may have come.
     """
 
     users: int
@@ -39,6 +40,7 @@ class Evidence:
     deliveries: Mapping[str, Deliveries]
     connections: Connections
     server: Server | None
+    part: bool = False
 
 
 def judge(thresholds: Sequence[Threshold], evidence: Evidence) -> list[Row]:
@@ -46,6 +48,8 @@ def judge(thresholds: Sequence[Threshold], evidence: Evidence) -> list[Row]:
     rows: list[Row] = []
     for threshold in thresholds:
         if threshold.step:
+            if evidence.part and threshold.step in ARRIVALS and threshold.step not in evidence.everything.steps:
+                continue
             rows.append(_step_row(threshold, threshold.step, evidence))
         elif threshold.limit == "min_delivered_share":
             rows += _delivered_rows(threshold, evidence)

@@ -12,8 +12,9 @@ from locust import events
 
 from loadtest import _conductor, _options
 from loadtest._user import CClient, Churner, SlowReader
+from loadtest._work import Listener, Requester, Worker
 
-__all__ = ["CClient", "Churner", "SlowReader"]
+__all__ = ["CClient", "Churner", "Listener", "Requester", "SlowReader", "Worker"]
 
 events.init_command_line_parser.add_listener(_options.add)
-_conductor.attach(events, [CClient, Churner, SlowReader])
+_conductor.attach(events, [CClient, Churner, Listener, Requester, SlowReader, Worker])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -173,3 +174,81 @@ def held(locust: "subprocess.Popen[str]") -> None:
         if "Holding 20 users" in line:
             return
     raise AssertionError("it never held them")
+
+
+def test_a_staircase_ends_where_the_gateway_does_and_says_so(tmp_path: Path) -> None:
+    limits, result, junit, page = (tmp_path / name for name in ("t.toml", "r.json", "r.xml", "r.html"))
+    limits.write_text(
+        "[steps.heartbeat]\nmax_ms = 60000\n[run]\nmin_registered_share = 1\n[server]\nmax_memory_mb = 5000\n" + SOUND,
+        encoding="utf-8",
+    )
+    stairs = ("--shape", "staircase", "--stairs", "2,5,40,50", "--hold", "2", "-r", "50", "--step-timeout", "1")
+    files = ("--result", str(result), "--junit", str(junit), "--html", str(page))
+    with gateway(tmp_path, settings={"PORTICO_MAX_CONNECTIONS": 20}) as running:
+        ended = run(
+            *("--host", running.base_url, "--thresholds", str(limits), "--heartbeat-interval", "0.5"), *stairs, *files
+        )
+    assert ended.code == 3, ended.stdout + ended.stderr
+    assert "Held: 5 users; at 40 it broke: min_registered_share" in ended.stdout
+    found = read(result)
+    assert (found.format, found.verdict, found.exit_code, found.shape) == ("portico-load/1", "not met", 3, "staircase")
+    assert found.held is not None
+    assert (found.held.users, found.held.broke_at, found.held.broke) == (5, 40, ["min_registered_share"])
+    held = [stage for stage in found.stages if stage.kind == "hold"]
+    assert [(stage.name, stage.users, stage.verdict) for stage in held] == [
+        ("hold 2", 2, "met"),
+        ("hold 5", 5, "met"),
+        ("hold 40", 40, "not met"),
+    ]
+    assert all(stage.ended_at - stage.started_at >= 2 for stage in held)
+    assert held[1].connections.peak == 5
+    assert held[1].steps["heartbeat"].count > 5
+    assert held[1].server is not None
+    assert held[1].server.memory_max > 1_000_000
+    assert {moment.stage for moment in found.timeline} >= {"hold 2", "hold 5"}
+    assert found.gateway.websocket_url == running.websocket_url
+    assert found.options["stairs"] == "2,5,40,50"
+    suites = ElementTree.parse(junit).getroot()
+    assert [(suite.get("name"), suite.get("failures")) for suite in suites] == [
+        ("hold 2", "0"),
+        ("hold 5", "0"),
+        ("hold 40", "1"),
+        ("run", "1"),
+    ]
+    assert "Load test: not met" in page.read_text(encoding="utf-8")
+
+
+def test_all_kinds_of_users_are_served_and_what_they_missed_comes(tmp_path: Path) -> None:
+    limits, result = tmp_path / "t.toml", tmp_path / "r.json"
+    steps = (*STEPS, "resume", "batch", "durable", "partial", "request")
+    limits.write_text(
+        "".join(f"[steps.{step}]\nmax_failure_ratio = 0\n" for step in steps)
+        + "[run]\nmin_delivered_share = 1\nmax_doubled = 0\nmax_reordered = 0\nmax_unexpected_disconnects = 0\n"
+        + SOUND,
+        encoding="utf-8",
+    )
+    mix = ("--mix", "client=3,listener=3,churner=4", "--fixed", "worker=2,requester=2,slow=1")
+    rates = (
+        "--durable-rate",
+        "20",
+        "--batch-rate",
+        "2",
+        "--batch-size",
+        "5",
+        "--request-rate",
+        "5",
+        "--stream-parts",
+        "2",
+    )
+    churn = ("--churn-seconds", "1", "--away-seconds", "0.3", "--service-time", "0.02", "--settle-time", "20")
+    with gateway(tmp_path) as running:
+        ended = run(
+            *("--host", running.base_url, "--thresholds", str(limits), "--result", str(result), "--no-observer"),
+            *("-u", "20", "-r", "100", "-t", "7s", "--heartbeat-interval", "1", "--broadcast-rate", "2"),
+            *(*mix, *rates, *churn),
+        )
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
+    found = read(result).run
+    assert found.deliveries["durable"].delivered > 50
+    assert found.steps["resume"].count > 5
+    assert found.steps["request"].count > 20

@@ -64,6 +64,12 @@ def test_what_happens_while_users_come_counts_for_coming_in_and_for_failures_not
     assert (row.measured, row.passed) == ("never happened while the number was held", False)
 
 
+def test_a_part_of_a_run_in_which_nobody_came_is_not_judged_by_that() -> None:
+    limits = [Threshold("register", "max_failure_ratio", 0.0), Threshold("heartbeat", "max_failure_ratio", 0.0)]
+    found = judge(limits, evidence(everything=Part(steps={"heartbeat": attempts()}), part=True))
+    assert [row.name for row in found] == ["heartbeat max_failure_ratio", "max_protocol_errors"]
+
+
 def test_failure_ratio() -> None:
     part = Part(steps={"push": attempts(200, 3)})
     assert verdict(Threshold("push", "max_failure_ratio", 0.015), everything=part).passed
