@@ -7,7 +7,7 @@ const SETTINGS = "portico.streaming.settings";
 const DRAFT = "portico.streaming.draft";
 const MOVED = "portico.streaming.moved";
 const EVERY = 2000; // milliseconds between two times that an answer is kept which is being written
-const CONTEXT = 400_000; // characters of the conversation that go with a question, the newest
+const CONTEXT = 250_000; // characters of the conversation that go with a question, the newest: less than 1 MiB
 const ROLES = ["user", "assistant"];
 
 export const WRITING = "writing";

@@ -49,6 +49,13 @@ export class Requester {
     if (this.#timer !== 0) this.#connect();
   }
 
+  /** The page's policy forbids where it connects to, of which the socket says nothing. */
+  blocked() {
+    if (this.#socket === null || this.open) return;
+    this.#leave();
+    this.#wait(1006, "", "The WebSockets are at a host to which this page may not connect.");
+  }
+
   send(message) {
     this.#socket.send(JSON.stringify(message));
   }

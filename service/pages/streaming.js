@@ -6,14 +6,15 @@ import { about, Requester } from "./requester.js";
 import { SettingsPanel } from "./settings-panel.js";
 import { at, tell, visible } from "./text.js";
 
-const AGAIN = 2000; // milliseconds until the gateway is asked again whether somebody answers now
+const SOON = 2000; // milliseconds until the gateway is asked again whether somebody answers now
+const LATER = 30_000; // the same, if it has said no for long
 const ENDS = {
   length: "The answer ended here since it reached the most tokens that it may have.",
   content_filter: "The model’s API held the rest back.",
 };
 
 const conversation = new Conversation(() => say("The browser keeps no more: a reload will show the newest part only."));
-const messages = new Messages(() => ask(true));
+const messages = new Messages(askAgain);
 const panel = new SettingsPanel(show, (token) => requester.start(token));
 const requester = new Requester({ state, info: informed, answer, lost });
 
@@ -23,12 +24,13 @@ let asked = null; // {id, kind, sent, began, first, ended}: the request whose an
 let numbers = 0;
 let counting = 0;
 let looking = 0;
+let pause = SOON;
 
 // What is asked
 
 function submit() {
   const text = at("message").value.trim();
-  if (text === "" || asked !== null || panel.kind === null) return;
+  if (text === "" || asked !== null) return;
   at("message").value = "";
   keepDraft("");
   fit();
@@ -37,26 +39,29 @@ function submit() {
   begin();
 }
 
-function ask(again) {
-  if (asked !== null || panel.kind === null) return;
-  if (again) messages.removeLast();
+function askAgain() {
+  if (asked !== null) return;
+  messages.removeLast();
   conversation.answer();
   begin();
+  at("stop").focus(); // the button that was pressed is gone
 }
 
 function begin() {
   messages.add(conversation.last);
   const id = `s-${(numbers += 1)}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   asked = { id, kind: panel.kind, sent: false, began: 0, first: 0, ended: null };
-  send();
+  if (barred !== null) end(FAILED, barred.why);
+  else send();
   show();
 }
 
 /** Send the question, unless that has to wait: after a restart the gateway may be back before the one who answers. */
 function send() {
   if (asked === null || asked.sent) return;
+  asked.kind ??= panel.kind;
   const chat = asked.kind === "chat";
-  if (!requester.open || !(chat ? info.chat : info.echo)) {
+  if (!requester.open || asked.kind === null || !(chat ? info.chat : info.echo)) {
     messages.hint(requester.open ? "Waiting for somebody who answers…" : "Waiting for the connection…");
     return;
   }
@@ -76,7 +81,7 @@ function send() {
 // What comes of it
 
 function answer(message) {
-  if (asked === null || message.request_id !== asked.id) return;
+  if (asked === null || !(message.request_id === asked.id || isRefusal(message))) return;
   const { data } = message;
   if (message.partial === true) {
     if (typeof data?.delta === "string") append(data.delta);
@@ -91,6 +96,9 @@ function answer(message) {
     end(FAILED, failure(String(message.error)));
   }
 }
+
+// What can't be read can't be answered by its name; there is one question at a time.
+const isRefusal = (message) => asked.sent && message.request_id === null && message.success === false;
 
 function append(text) {
   if (text === "") return;
@@ -148,7 +156,8 @@ function informed(found) {
   show();
   clearTimeout(looking);
   // Somebody may begin to answer at any time, and then the page needs no reload.
-  if (!found.chat) looking = setTimeout(look, AGAIN);
+  pause = found.chat || (asked !== null && !asked.sent) ? SOON : Math.min(LATER, pause * 1.2);
+  if (!found.chat) looking = setTimeout(look, pause);
 }
 
 async function look() {
@@ -157,7 +166,7 @@ async function look() {
   try {
     informed(await about());
   } catch {
-    looking = setTimeout(look, AGAIN); // the connection says what is wrong
+    looking = setTimeout(look, pause); // the connection says what is wrong
   }
 }
 
@@ -205,9 +214,10 @@ function show() {
   const named = panel.options.model ?? info?.model;
   badge.textContent = kind === "chat" ? visible(named ?? "Model") : "Echo";
   at("message").placeholder = kind === "echo" ? "Write something to be echoed" : "Ask something";
+  if (asked === null && document.activeElement === at("stop")) at("message").focus();
   at("stop").hidden = asked === null;
   at("send").hidden = asked !== null;
-  at("send").disabled = kind === null || at("message").value.trim() === "";
+  at("send").disabled = at("message").value.trim() === "";
   at("renew").disabled = conversation.messages.length === 0;
   at("ideas").hidden = kind === null;
   const [tone, sentence, act] = notice(kind);
@@ -275,7 +285,9 @@ addEventListener("pagehide", () => {
 });
 document.addEventListener("securitypolicyviolation", ({ effectiveDirective, blockedURI }) => {
   // The WebSocket is at another host now, which this page may connect to once it is loaded anew: nothing is lost by it.
-  if (effectiveDirective === "connect-src" && once(blockedURI)) location.reload();
+  if (effectiveDirective !== "connect-src") return;
+  if (once(blockedURI)) location.reload();
+  else requester.blocked();
 });
 
 at("message").value = draft();

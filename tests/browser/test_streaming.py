@@ -485,6 +485,41 @@ def test_a_lost_connection_cuts_one_answer_and_the_page_follows_a_move_to_severa
         redis.kill()
 
 
+def test_where_the_page_may_not_connect_it_is_loaded_anew_once(portico: Running, tab: Tab, model: Model) -> None:
+    page = tab.page
+    loads: list[str] = []
+    page.on("load", lambda loaded: loads.append(loaded.url))
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        talk.ask("Go")
+        talk.over()
+        # The socket is elsewhere now: at a host that the policy of this page doesn't know, nor that of the next one.
+        moved = {"websocket_url": portico.websocket_url.replace("127.0.0.1", "localhost") + "/api/websocket"}
+        page.route("**/api/b-client/websocket-info", lambda route: route.fulfill(json=moved))
+        page.route(
+            "**/streaming/info", lambda route: route.fulfill(json={**route.fetch().json(), "socket": "elsewhere"})
+        )
+        page.locator("#message").fill("half a ques")
+        with page.expect_event("load"):
+            page.evaluate("dispatchEvent(new Event('pagehide'))")
+            page.evaluate(
+                """async () => { const { Requester } = await import("/pages/requester.js");
+                const nobody = () => {};
+                new Requester({state: nobody, info: nobody, answer: nobody, lost: nobody}).start(""); }"""
+            )
+        expect(page.locator("#notice")).to_contain_text("to which this page may not connect")
+        assert len(loads) == 2
+        assert talk.texts() == ["Go", "Hello there."]
+        expect(page.locator("#message")).to_have_value("half a ques")
+        # What was cut off by nothing but a reload of the page can go on once there is a way.
+        page.unroute("**/api/b-client/websocket-info")
+        page.unroute("**/streaming/info")
+        talk.ask("And now?")
+        talk.over()
+    assert all("Content Security Policy" in line for line in tab.complaints)
+    tab.complaints.clear()
+
+
 def test_over_tls_under_hypercorn_with_a_token_that_no_address_has(
     tmp_path: Path, browser: Browser, model: Model
 ) -> None:
