@@ -252,6 +252,10 @@ def test_without_a_model_the_page_says_what_to_set_and_finds_one_that_comes(
     page = tab.page
     talk = Talk(tab, portico.base_url)
     expect(page.locator("#notice")).to_contain_text("OPEN_API_KEY")
+    expect(page.locator("#answerer")).to_have_text("Echo")
+    talk.ask("one *two* three")  # the gateway's own echo
+    talk.over()
+    assert talk.texts() == ["one *two* three", "Echo: one two three"]
     with model.at(portico.worker_url):
         expect(page.locator("#answerer")).to_have_text("Model")
         expect(page.locator("#notice")).to_be_hidden()
