@@ -45,7 +45,7 @@ from .events import BadMessage, Report
 from .nursery import background_nursery
 
 QUEUE_LENGTH: Final = 256
-"""Messages that may wait for the socket; whoever sends more waits with them."""
+"""Messages that may wait for the socket; sending one more waits for room."""
 
 MAX_OUTGOING: Final = 2**20
 """The largest message that is sent unless the options say otherwise, in bytes: what a gateway takes from anybody."""

@@ -1,12 +1,12 @@
 """The history of durable events in memory: a list for each stream, bounded in length, age and bytes.
 
-Offsets come from one counter for all streams, so that one number tells of a stream that was forgotten whole whether
-anything after an offset went with it. Knows events and clocks; not who reads.
+Offsets come from one counter for all streams. So one number, the highest offset of all that was forgotten, is enough to
+say of a stream that is gone whether a client may have missed anything of it. Knows events and clocks; not who reads.
 
-What is kept: `length` events a stream, `ttl` seconds each, `limit` bytes over all streams: past that the stream that
-was written to longest ago goes first. An event that goes for one of these reasons is lost to whoever comes back for
-it, and they are told. One whose own time to live is shorter is over when that has passed: its publisher wanted it so,
-and nobody is told.
+What is kept: `length` events a stream, `ttl` seconds each, `limit` bytes over all streams; beyond that the stream that
+was written to longest ago goes first. A client that comes back for an event that went for one of these reasons is told
+that it is lost. An event with a shorter time to live of its own is over when that has passed: its publisher wanted it
+so, and nobody is told.
 
 Bytes are counted as Python takes them (measured; see the constants), so `limit` bounds memory and not only data.
 Source: protocol reference, "What is promised".

@@ -27,7 +27,7 @@ _BY_PROXIES: Final = (
 
 
 class Locality(IntEnum):
-    """Where who asks is."""
+    """Where the caller is."""
 
     FOREIGN_PAGE = 0
     """A web page of another site, or of a name that may have been rebound."""

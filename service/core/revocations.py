@@ -169,7 +169,7 @@ class RevocationIndex:
         return False
 
     def covers_user(self, user_id: str | None) -> bool:
-        """Whether everything of this user's was taken back, whoever proves what."""
+        """Whether everything of this user's was taken back, whatever is proven."""
         return user_id is not None and user_id in self._whole["user_id"]
 
     def _of(self, revocation: Revocation) -> dict[str, Revocation]:

@@ -1,9 +1,9 @@
 """Access: who may use the routes for back ends, and which web pages may read an answer.
 
-The routes for back ends: with keys configured, whoever sends one that has the route's scope; without, in development
-callers on the gateway's own machine, which are no pages of other sites and come through no proxy, in production nobody.
-Pages: by the same list of origins as WebSocket handshakes, and never with credentials such as cookies, so a page must
-know its key. Knows the keys only through the core's ApiKeys; never logs or repeats one.
+Routes for back ends: where API keys are configured, callers with a key that has the route's scope. Where none are, in
+production nobody, and in development programs and pages of the gateway's own machine that come through no proxy. Pages
+may read answers if their origin is on the list that holds for WebSocket handshakes. They are never let in by cookies: a
+page sends its key like any caller. Knows the keys only through the core's ApiKeys; never logs or repeats one.
 """
 
 from collections import OrderedDict
@@ -81,7 +81,7 @@ class Access:
         self._hosts = hosts
 
     def refuse_host(self, head: HttpHead) -> HttpAnswer | None:
-        """The answer to who asks by a name that the gateway doesn't have, whatever the route; else None."""
+        """The answer to a request whose Host is none of the gateway's names, whatever its route; None if it is one."""
         if head.path in _PROBES or self._hosts.allows(head.host, head.scheme):
             return None
         self._refusals.on_refused("host", head.address)

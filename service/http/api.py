@@ -65,7 +65,8 @@ class Api:
         streams: Streams | None = None,
     ) -> None:
         """`handlers` by operation, one for each route. `on_error`: unless given, bugs are logged. `otherwise`: the
-        answer to whatever no route is for; without one an unknown path is somebody else's, and another method 405.
+        answer to requests without a route; unless given, `call` returns None for unknown paths (another server may have
+        them), and 405 answers unknown methods.
         `rates`: how many requests callers may make. `access_log`: told of every answer."""
         self.access = access
         self.counters = counters
@@ -116,7 +117,7 @@ class Api:
             return Call(self, head, None, parameters, found)
         call = Call(self, head, endpoint, parameters, caller=None if found is None else found.name)
         if endpoint.stream and head.method == "GET" and call.may_begin:
-            return None  # whoever calls serves no streams, or asks for it by `stream`
+            return None  # the server asks for it by `stream`, if it can serve one
         return call
 
     def takes(self, path: str) -> bool:
@@ -124,8 +125,8 @@ class Api:
         return path in self._paths or any(pattern.fullmatch(path) for pattern, _ in self._patterns)
 
     def stream(self, head: HttpHead) -> AsyncGenerator[bytes] | None:
-        """The pieces of the endless answer to this request, for which `call` has no answer; None where it is none of
-        ours."""
+        """The parts of a streamed answer, for a request for which `call` gave None; None where its route is no
+        stream."""
         endpoint = self._paths.get(head.path, {}).get(head.method)
         if endpoint is None or not endpoint.stream or head.method != "GET":
             return None
@@ -190,7 +191,7 @@ class Api:
         return fault_answer(PeerFault(ErrorCode.INTERNAL, "Something went wrong here."))
 
     def refused(self, fault: PeerFault) -> HttpAnswer:
-        """The answer to what a handler, or whoever reads bodies, doesn't accept; counted."""
+        """The answer to a request that a handler or the reading of its body refused; counted."""
         self.counters.faults["http", fault.code.value] += 1
         return fault_answer(fault)
 

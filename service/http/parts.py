@@ -1,7 +1,7 @@
 """Parts: what the HTTP API is made over, taken out of the gateway in one place.
 
-The handlers get the parts that they need and never see the gateway. `http_apis` makes the APIs of a node from them: the
-whole one, for `PORT`, and the one for the ports of WebSockets, which has a few of the routes.
+The handlers get the parts that they need and never see the gateway. `apis` makes a node's two APIs from them: the whole
+one, for `PORT`, and the one for the ports of WebSockets, which has a few of the routes.
 """
 
 import time

@@ -1,8 +1,8 @@
-"""The link between the supervisor and a process of its: what either says to the other, a word to a line.
+"""The link between the supervisor and one of its processes: what each tells the other, one message a line.
 
 The process says `started` when its ports are open, `ready` when it may be sent traffic, and `failed` with a sentence
 if it cannot start. The supervisor says `drain` (everybody ends), `hand over` (another process has taken the place and
-the sockets) or `stop` (at once). A link that ends is as good as `drain`: the supervisor is gone.
+the sockets) or `stop` (at once). When the link ends, the supervisor is gone, and the process drains.
 
 This module is the process's end. It knows nothing of what is drained or how.
 """

@@ -2,7 +2,7 @@
 
 A token is checked in this order: its size, its form, its header, its signature, its claims; nothing of a token whose
 signature does not hold is looked at but its algorithm and key id. Every refusal has a cause, for metrics and the
-audit log, and a sentence for whoever sent it that says no more than is needed to put it right.
+audit log, and a sentence for the sender that says no more than is needed to put it right.
 
 Knows keys and clocks as they are handed in; no socket, no file. Checking costs one signature, some 100 µs, and a few µs
 for a token whose signature was found to hold lately: a client that comes back shows the token that it has. What

@@ -261,7 +261,7 @@ class ContainedServer(TCPServer):
         self._reading.cancel()
 
     def _watch(self) -> None:
-        """Have HTTP/2 spoken only where both ends have agreed on it: by ALPN, or because the operator wants h2c. A
+        """Refuse HTTP/2 unless both ends have agreed on it: by ALPN, or because the operator wants h2c. A
         proxy that passes `Upgrade` on would else tunnel to us whatever a client says (RFC 9113 section 3.3)."""
         stream: Any = self.stream
         over_tls = isinstance(stream, _SECURE)

@@ -18,7 +18,7 @@ _FORBIDDEN: Final = re.compile(rb"[^\t\r\n\x20-\x7e]")
 
 
 class BadHead(Exception):
-    """A request head that gets this answer; whoever sent it is at fault."""
+    """A request head that can't be accepted, and the answer to it. The sender is at fault."""
 
     def __init__(self, status: int, sentence: str, *headers: tuple[str, str]) -> None:
         super().__init__(sentence)

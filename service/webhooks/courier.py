@@ -104,7 +104,7 @@ class Courier:
             await trio.sleep(0.05)
 
     async def run(self) -> None:
-        """Deliver until cancelled. Cancelling is safe: what is under way is posted again by whoever is next."""
+        """Deliver until cancelled. Cancelling is safe: what is under way is posted again by the next owner."""
         self._room = trio.CapacityLimiter(CONCURRENT)
         try:
             while True:

@@ -4,8 +4,8 @@ Knows names and ids; nothing of streams. A push names the epoch in which Redis a
 comes from a Redis that was frozen and has woken, after another has taken its place: it is not delivered, for it is in
 no history any more and its publisher was told so.
 
-A live push without an id is in no history, and one that waited while the epoch ended is as good as any. So it is late,
-and not delivered, only where a newer one of the same publisher was heard before it.
+A live push without an id is in no history, so the end of an epoch says nothing against one that was still on its way.
+It is dropped as late only if a newer push of the same publisher was heard before it.
 
 When another Redis takes over it may not know an id that the one before had accepted, and one that throws keys away may
 have forgotten it: the publisher's next try is accepted again. `is_repeated` tells such a push, as far as this node has

@@ -123,8 +123,8 @@ class RedisEvents:
         self._stirred.set()
 
     async def tell_left(self, instance: str, node: str, *, reason: str = "node_lost", code: int = 1006) -> int:
-        """Tell everybody who was connected at a node as left. Returns how many. Raises Refusal or Unreachable; then it
-        is done again, by whoever."""
+        """Tell everybody who was connected at a node as left. Returns how many. Raises Refusal or Unreachable; then a
+        node, this one or another, does it again."""
         here = self._here(instance)
         number = 0
         while True:

@@ -13,7 +13,7 @@ from .payloads import Arrival
 from .reading import Kept
 
 EPOCHS_HAD: Final = 8
-"""Epochs of which it is kept what somebody says to have had in them, for each target."""
+"""For each target: epochs of which is remembered how far a client says that it had come."""
 
 Counts = tuple[int, int]
 """How many a push matched, and to how many it was handed."""
@@ -23,8 +23,8 @@ class Followed:
     """One target that this node has joined.
 
     `position` and its `epoch`: how far it has come (None: not known yet). `unknown`: somebody was let in without a
-    position, and must be told. `had`: of epochs that this node did not know, an offset that somebody who joined says to
-    have had in it; the last few.
+    position, and must be told. `had`: the last few epochs that this node did not know when a client named them, and the
+    highest offset that a client says to have in each.
     `held` None: nothing is held back. `log`: what arrived since a reading began. `watched`: the joins that know where
     this stream is, and wait for others. `joined_at`: when the last of the `joined` connections came.
     """
@@ -63,8 +63,8 @@ class Followed:
         self.watched: dict[Join, None] = {}
 
     def note_had(self, epoch: str, offset: int) -> None:
-        """Somebody says to have had this of an epoch that may be one that this node has yet to know. Anybody can say
-        anything, so more than one is kept, and only so many."""
+        """A client says that it has this epoch's events up to this offset. The node may learn of the epoch later.
+        Clients may say anything, so several epochs are remembered, and no more than EPOCHS_HAD."""
         had = self.had = self.had or {}
         had[epoch] = max(offset, had.pop(epoch, offset))
         if len(had) > EPOCHS_HAD:
@@ -87,9 +87,9 @@ class Followed:
         return events
 
     def let_in(self, join: "Join", epoch: str) -> None:
-        """Answer a join for a stream that could not be read, with a position from which nothing is missed untold. It is
-        what this node has seen, or what the client has had by another node; where several come with different ones,
-        those who may miss something between them are told later."""
+        """Answer a join for a stream that could not be read, with a position such that nothing is missed without a
+        `stream_gap`. The position is the highest offset that this node has seen or that the client names. Where clients
+        come with different ones, those who may miss something in between get a `stream_gap` later."""
         resume = join.resume
         had = None if resume is None or resume.epoch != epoch else resume.offsets.get(self.stream)
         least = max(join.seen, had or 0)
@@ -134,7 +134,8 @@ class Join:
         followed.watched[self] = None
 
     def lose(self, stream: str) -> None:
-        """Something of this stream may be gone, so nothing of it is given to a client that has named it."""
+        """Events of this stream may be missing: a client that resumes it gets none of them, and is told that it is
+        lost."""
         self.missed.pop(stream, None)
         if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:
             self.lost.append(stream)
@@ -149,7 +150,7 @@ class Join:
         followed.joins.append((self, None))
 
     def went_on(self, stream: str, event: Event) -> None:
-        """An event came that whoever joins has not been in time for."""
+        """An event arrived before this join is answered: it is part of the answer."""
         assert event.offset is not None
         self.offsets[stream] = event.offset
         if self.resume is not None and stream in self.resume.offsets and stream not in self.lost:

@@ -36,15 +36,15 @@ class MembershipEvents(Protocol):
         """Everybody who is connected here now."""
 
     def on_instance(self, instance: str) -> None:
-        """This node is known by this from now on; maybe as before."""
+        """The id of this life of the node, from now on. May be told again."""
 
     async def on_buried(self, instance: str, node: str) -> None:
-        """A node that is lost is reported, by this one: whatever else has to be said for it. Raises Refusal or
-        Unreachable; then it is reported again, by whoever."""
+        """This node reports the clients of a node that died, and says here what else is to be said for it. Raises
+        Refusal or Unreachable; then a node, this one or another, reports it again."""
 
     async def on_leaving(self) -> None:
-        """This node gives up its lease: what it has to say first. Raises Refusal or Unreachable; then it is lost to the
-        others, who speak for it."""
+        """This node is about to give up its lease: say what has to be said before. Raises Refusal or Unreachable; then
+        the others see the lease run out, and report its clients."""
 
     def note(self, event: str, /, **fields: object) -> None:
         """Something that operators should know."""

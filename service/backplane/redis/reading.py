@@ -10,9 +10,8 @@ node to itself. Redis does one thing after the other, so
 Absence proves nothing: what Redis has thrown away is told from what never was by an index of all streams, and a
 deployment without its index has no epoch.
 
-What one round brings is bounded, and shared by the streams; whose history is longer takes several, and more than
-STREAM_BYTES is not read: nothing is proved then.
-"""
+What one round brings is bounded, and shared by the streams. A stream with a longer history takes several rounds; of
+more than STREAM_BYTES the rest is not read, and then nothing is proved about that stream."""
 
 from collections.abc import Collection
 from functools import partial
@@ -33,7 +32,7 @@ from .scripts import MOMENT, READ
 NOT_NOW: Final = frozenset({"TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY"})
 """What Redis refuses with that says nothing of what is kept: a slot moves, or another server is to be asked."""
 STREAM_BYTES: Final = 16 << 20
-"""Bytes that are read of one stream's history: who has missed more has lost it."""
+"""Bytes that are read of one stream's history: a client that missed more is told that it is lost."""
 ROUND_BYTES: Final = 16 << 20
 SMALLEST_PIECE: Final = 32 << 10
 """What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""

@@ -1,9 +1,8 @@
 """Sweeping: what is over goes from Redis, and how much the history takes is known.
 
-Knows the script; not what a node follows. Every node sweeps, at random within EVERY seconds, and what one has taken
-out another finds gone; so a lapsed event is out of Redis within some seconds as long as any node is there. (Where none
-is, histories go an hour after their events' time; what is known of their streams besides waits for a node.)
-"""
+Knows the script; not what a node follows. Every node sweeps, at random within EVERY seconds, and a node skips what
+another has removed; so a lapsed event is out of Redis within some seconds as long as any node is there. (Where none is,
+histories go an hour after their events' time; what is known of their streams besides waits for a node.)"""
 
 import random
 from typing import Final

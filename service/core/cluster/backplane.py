@@ -27,7 +27,7 @@ from portico.wire.messages import Event, Target
 from ..reply import Reply
 
 LARGEST_MESSAGE: Final = (8 << 20) - 1024
-"""Bytes that the body of a message between nodes may have. Larger ones are not sent: whoever tells looks first."""
+"""Bytes that the body of a message between nodes may have. Callers check the size: larger ones are not sent."""
 PATIENCE: Final = 2.0
 """Seconds that something waits for a backplane that is out of reach, before it is refused."""
 

@@ -5,7 +5,7 @@ answered, or at the timeout; a node that dies meanwhile is not waited for. At mo
 is answered at once, with nothing.
 
 A result is *complete* if every node that was asked, and still lives, has answered. A node that is cut off from the
-others cannot know, so its results are never complete. What questions mean is the business of who asks them.
+others cannot know, so its results are never complete. What a question means, only the asking module knows.
 """
 
 from collections.abc import Callable

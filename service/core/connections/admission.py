@@ -34,7 +34,7 @@ RETRY_AFTER: Final = 5
 """Seconds that a refused client is asked to wait."""
 
 UNKNOWN_HOST: Final = "This Host is not the gateway's; ask for it by its name or address (PORTICO_ALLOWED_HOSTS)."
-"""What is said to who asks by a name that isn't allowed."""
+"""The answer to a Host that isn't allowed."""
 
 _DRAINING: Final = HttpAnswer(
     503, (("content-type", "text/plain; charset=utf-8"), ("retry-after", "1")), b"Draining.\n"

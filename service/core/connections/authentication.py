@@ -349,7 +349,7 @@ class Authentication:
         self.refusals.on_refused("revoked", session.address)
 
     def _check_not_revoked(self, proof: Proof | None, user_id: str | None = None) -> None:
-        """Raises NotProven where what is proven was taken back, or this user, whoever proves to be her."""
+        """Raises NotProven if this proof was revoked, or everything of this user's."""
         if (proof is not None and self._revocations.covers(proof)) or self._revocations.covers_user(user_id):
             self.refused["revoked"] += 1
             raise NotProven("revoked", "This access was taken back.")

@@ -189,6 +189,6 @@ class Claims:
 
 
 def principal(session: Session) -> str:
-    """What a session has proven, as text: only a connection that has proven the same replaces it."""
+    """What a session has proven, as text. A connection is replaced only by one that has proven the same."""
     proof = session.proof
     return "" if proof is None else encode([proof.user_id, proof.role, proof.tenant]).decode()

@@ -17,7 +17,7 @@ In one process all of it happens within the call. Over Redis a session may regis
 every registration is answered, in order, each with what it was owed, in every mode the same.
 
 Positions in an answer are safe: whatever happens next, resuming from them misses nothing. For a stream with a replay
-that is the offset the client named, and the replayed events carry it on; for one that flows on through a change of
+that is the offset the client named, and the replayed events move it on; for one that flows on through a change of
 identity it is before the first event that still waits; for one whose position nobody knows (Redis is away) it is what
 the client named, or UNKNOWN. Such a session gets a `stream_gap` with positions as soon as they are known.
 

@@ -2,9 +2,9 @@
 them all their time.
 
 Messages among nodes arrive at most once: with a link to Redis that breaks, a request or its answer may be gone. So a
-node names to each other one, every CHECK_EVERY seconds, what it has had there for at least that long, and is told what
-of it isn't there. Messages of one node to another arrive in their order: an answer would have come before that. What
-isn't there counts as lost with its worker.
+node sends every other one, every CHECK_EVERY seconds, the names of its requests that have been there for at least that
+long, and is told which of them are not there. Messages of one node to another arrive in their order, so an answer would
+have come before that. A request that is not there counts as lost with its worker.
 
 What is answered within CHECK_EVERY seconds costs nothing. Synchronous, with no clock of its own.
 """
@@ -33,7 +33,7 @@ class ReconciliationObserver(Protocol):
         """The names of another node's requests that are here."""
 
     def on_missing(self, sender: str, name: str) -> None:
-        """What was sent to that node isn't there, and if there was an answer, it was lost."""
+        """That node doesn't have this attempt: it, or its answer, was lost on the way."""
 
 
 class Reconciliation:

@@ -86,7 +86,7 @@ class RemoteCapacity:
             self._tell_changes(now)
 
     def misled(self) -> None:
-        """Another node sent what had to be sent back, and takes it that there is no room; or this node was cut off.
+        """Another node was sent back a request, so it believes that there is no room here; or this node was cut off.
         Tell everything again at the next tick, and room as soon as there is any."""
         self._misled = True
         for worker, told in self._told.items():

@@ -58,7 +58,7 @@ class RemoteWorker(Worker):
         return changed
 
     def on_answered(self, seconds: float, seconds_there: float) -> None:
-        """It answered a request after so many seconds, of which it had the request for so many."""
+        """It answered a request: seconds since it was sent, and how many of these the worker had it."""
         self._seconds_in_all += SMOOTHING * (seconds - self._seconds_in_all)
         self._seconds_there += SMOOTHING * (seconds_there - self._seconds_there)
 
