@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from math import ceil
+from string import ascii_lowercase, ascii_uppercase
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ LONGEST_WAIT: Final = 24 * 3600
 """Seconds of a Retry-After that are believed."""
 _PIECE: Final = 8
 """So many characters of the key in a row count as the key."""
+_SMALL: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 _CHECK_URL: Final = "check OPEN_API_BASE_URL, which mostly ends in /v1"
 
 
@@ -64,9 +66,8 @@ def without_key(text: str, key: str) -> str:
     size = min(_PIECE, len(key))
     if not size:
         return text
-    small, lowered = text.casefold(), key.casefold()
-    if len(small) != len(text):  # where a letter's small form is two letters, places don't match
-        small = text.lower() if len(text.lower()) == len(text) else text
+    # A key is ASCII; the small form of other letters may be two letters, and places would not match.
+    small, lowered = text.translate(_SMALL), key.translate(_SMALL)
     pieces = {lowered[at : at + size] for at in range(len(lowered) - size + 1)}
     shown: list[str] = []
     hidden_to = 0
