@@ -34,10 +34,6 @@ ELSEWHERE = {
     "portico/wire/dialects/envelope.py": "portico/wire/dialects/test_decoders.py",
     "portico/wire/dialects/requester.py": "portico/wire/dialects/test_decoders.py",
     "portico/wire/dialects/user.py": "portico/wire/dialects/test_forms.py",
-    # One suite asks the command for everything that the API may answer; values, which it compares.
-    "service/chat/command.py": "chat/test_completions.py",
-    "service/chat/report.py": "chat/test_completions.py",
-    "service/chat/rules.py": "chat/test_conversation.py",
     # What every test of their packages uses.
     "portico/version.py": "portico/test_portico.py",
     "portico/wire/faults.py": "portico/wire/dialects/test_decoders.py",
