@@ -112,14 +112,15 @@ def one_at_each(url: str, stack: ExitStack) -> dict[str, Client]:
     raise AssertionError(f"all of them are at {list(found)}")
 
 
-def metrics_nodes(base_url: str) -> set[str]:
-    """The nodes whose /metrics were met; every series names one."""
-    met: set[str] = set()
+def metrics(base_url: str) -> dict[str, dict[str, float]]:
+    """The counters of both nodes, by node and series; every series names its node."""
+    met: dict[str, dict[str, float]] = {}
     for _ in range(100):
         text = httpx.get(f"{base_url}/metrics", timeout=PATIENCE, trust_env=False).text
         series = [line for line in text.splitlines() if line and not line.startswith("#")]
         (node,) = {found[1] if (found := re.search(r'node="([^"]+)"', line)) else "" for line in series}
-        met.add(node)
+        counters = (line.rpartition(" ") for line in series if re.match(r"\w+_(total|count|bucket)\b", line))
+        met[node] = {name: float(value) for name, _, value in counters}
         if len(met) == 2:
             break
     return met
@@ -130,7 +131,12 @@ def test_a_process_that_is_killed_comes_back_and_the_others_do_not_notice(tmp_pa
         running = stack.enter_context(two(tmp_path))
         clients = one_at_each(running.websocket_url, stack)
         assert set(clients) == {"gw-1", "gw-2"}
-        assert metrics_nodes(running.base_url) == {"gw-1", "gw-2"}
+        before = metrics(running.base_url)
+        assert set(before) == {"gw-1", "gw-2"}
+        for node, counters in before.items():
+            # What came by HTTP and what by WebSocket are figures of their own.
+            opened = counters[f'portico_connections_opened_total{{node="{node}",transport="native"}}']
+            assert opened == counters[f'portico_messages_received_total{{node="{node}"}}'] >= 1
         os.kill(pids(running)["gw-1"], signal.SIGKILL)
         # Whoever connects meanwhile gets to the other one, at once.
         eventually(lambda: said(running, "process died"))
@@ -139,6 +145,12 @@ def test_a_process_that_is_killed_comes_back_and_the_others_do_not_notice(tmp_pa
                 assert client.node in ("gw-2", "gw-1.2")
         eventually(lambda: "gw-1.2" in [line["node"] for line in said(running, "started")])
         assert "gw-1.2" in one_at_each(running.websocket_url, stack)
+        # The process in its place counts under a name of its own, so no series ever falls.
+        after = metrics(running.base_url)
+        assert set(after) == {"gw-1.2", "gw-2"}
+        assert all(after["gw-2"][name] >= value for name, value in before["gw-2"].items())
+        scraped = 'method="GET",node="gw-2",route="getMetrics",status="200"'
+        assert after["gw-2"][f"portico_http_requests_total{{{scraped}}}"] >= 1
         assert clients["gw-2"].answers()
         assert clients["gw-1"].close_code() == 1006
         (died,) = said(running, "process died")
