@@ -13,6 +13,8 @@ PAGES: Final = {
     "worker": DOCS / "how-to" / "write-a-worker.md",
     "extend": DOCS / "how-to" / "extend.md",
 }
+UNTYPED: Final = ("celery", "django", "socketio")
+"""Libraries without types, so that no program which uses them can be checked strictly."""
 _SAVED = re.compile(r"<!-- tested: (?:file )?(\S+) -->\n```python\n(.*?)```", re.DOTALL)
 
 
@@ -22,13 +24,13 @@ def samples(page: str) -> dict[str, str]:
 
 
 def programs() -> list[str]:
-    """Every Python program of every page that a user follows; a block that imports nothing is a part of one."""
+    """Every Python program of every page that a user follows, but for what rests on a library without types. A block
+    that imports nothing is a part of one."""
     found: list[str] = []
     for page in [DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]:
         blocks = re.findall(r"^( *)```python\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         found += [textwrap.dedent(block) for _, block in blocks]
-    # Django and Celery have no types, so that nothing of a program of theirs could be checked.
-    untyped = re.compile(r"^from (django|celery)\b", re.MULTILINE)
+    untyped = re.compile(rf"^(import|from) ({'|'.join(UNTYPED)})\b", re.MULTILINE)
     return [
         block for block in found if re.search(r"^(import|from) ", block, re.MULTILINE) and not untyped.search(block)
     ]

@@ -332,7 +332,7 @@ def test_a_user_s_strict_type_check_is_content_with_every_sample(installed: Path
     complaints = [line for line in checked.stdout.splitlines() if ": error: " in line]
     assert {line.partition(":")[0] for line in complaints} == {"wrong.py"}, checked.stdout + checked.stderr
     assert sorted(line.partition("[")[2] for line in complaints) == ["arg-type]", "arg-type]", "attr-defined]"]
-    assert len(list(tmp_path.glob("*.py"))) == 20
+    assert len(list(tmp_path.glob("*.py"))) == 25
 
 
 def type_check(python: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
