@@ -65,7 +65,11 @@ class Deployment:
         self.target = target
         self.found = Found()
         self._sessions: set[str] = set()
-        self._http = httpx.AsyncClient(base_url=target.base_url, timeout=target.timeout, follow_redirects=False)
+        # Without TLS nobody is to be trusted, and reading whom to trust takes longer than most scenarios.
+        trusted = ssl.create_default_context() if target.base_url.startswith("https:") else False
+        self._http = httpx.AsyncClient(
+            base_url=target.base_url, timeout=target.timeout, follow_redirects=False, verify=trusted
+        )
 
     async def __aenter__(self) -> "Deployment":
         await self._http.__aenter__()

@@ -110,7 +110,11 @@ async def _client(kind: Kind) -> AsyncIterator[Client]:
     """A client of a kind, while the block runs; raises NoRuntimeError where there is none here."""
     async with trio.open_nursery() as nursery:
         if kind.name == BARE:
-            yield BareClient(nursery)
+            bare = BareClient(nursery)
+            try:
+                yield bare
+            finally:
+                await bare.leave()
         else:
             client = await ProcessClient.start(kind, nursery)
             try:

@@ -18,6 +18,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 LONGEST: Final = (
     "compat/test_live.py",
+    "compat/test_mutants.py",
     "supervision/test_several_processes.py",
     "test_packaging.py",
     "loadtest/test_locust.py",

@@ -2,7 +2,7 @@
 
 The faults are all put in at once, each with words of its own, and the checks run once over the copy. A check has seen
 its fault if it fails and its failure names it; so one fault is not taken for another. The import law has a file of its
-own (`test_import_law.py`), as have the compatibility suite, the load test
+own (`test_import_law.py`), as have the compatibility suite (`compat/test_mutants.py`), the load test
 (`loadtest/test_locust.py`), the promises (`test_docs_promises.py`) and the map of the modules (`test_module_map.py`).
 """
 

@@ -24,6 +24,7 @@ async def main() -> None:
                 followed.add(command["on"])
                 nursery.start_soon(follow, client, command["on"])
             await client.tell(command)
+        await client.leave()
         nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,80 @@
+"""The suite can fail: a broken rule of the contract is caught by the scenario that is meant for it.
+
+What breaks it is a middle before a real gateway; unbroken, the middle is not noticed.
+
+All mutants run side by side against one gateway, and each plays the one scenario that its row of the table names.
+"""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from compat.clients import BARE
+from compat.deployment import Target
+from compat.report import Result
+from compat.runner import Plan, run
+from compat.script import read
+from tests.gateways import gateway
+
+from .middle import Rule, middle
+from .mutant_table import TABLE
+from .mutants import Drains, Mutant
+
+pytestmark = pytest.mark.live
+
+ALL = {row.name: row for row in read()}
+ALONE = ("worker-handshake", "worker-silent", "worker-commands")
+"""In these a worker may serve every command, the others' too."""
+AT_ONCE = 24
+PATIENCE = 6.0
+"""Seconds for what a mutant keeps back; what isn't kept back has come long before."""
+LARGE = ("worker-large", "requester-longest", "push-large", "large-message", "too-large")
+"""Megabytes take their time on a busy machine, and no mutant of these keeps anything back."""
+
+
+async def played(base_url: str, rule: Rule, *names: str, timeout: float) -> list[Result]:
+    async with middle(base_url, rule) as url:
+        target = Target(url, timeout=timeout, invasive=True)
+        return await run(Plan(target, [ALL[name] for name in names], [BARE]))
+
+
+async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path: Path) -> None:
+    survived: dict[str, str] = {}
+    with gateway(tmp_path, mode="integrated") as live:
+        places = trio.CapacityLimiter(AT_ONCE)
+
+        async def hunt(mutant: Mutant) -> None:
+            async with places:
+                patience = 60.0 if mutant.scenario in LARGE else PATIENCE
+                (result,) = await played(live.base_url, mutant.rule(), mutant.scenario, timeout=patience)
+            if result.outcome != "failed" or mutant.because not in result.reason:
+                survived[mutant.name] = f"{result.scenario} {result.outcome}: {result.reason}"
+
+        for mutant in TABLE:
+            if mutant.scenario in ALONE:
+                await hunt(mutant)
+        async with trio.open_nursery() as nursery:
+            for mutant in TABLE:
+                if mutant.scenario not in ALONE:
+                    nursery.start_soon(hunt, mutant)
+    assert survived == {}
+
+
+async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
+    names = [name for name, row in ALL.items() if name != "drain" and not row.needs & {"production", "plain"}]
+    with gateway(tmp_path, mode="integrated") as live:
+        results = await played(live.base_url, Rule(), *names, timeout=30)
+        results += await played(live.base_url, Drains(), "drain", timeout=30)
+    assert [(row.scenario, row.outcome, row.reason) for row in results if row.outcome != "passed"] == []
+    assert len(results) == len(names) + 1
+
+
+def test_there_are_many_and_each_says_how_it_is_caught() -> None:
+    assert len(TABLE) >= 60
+    assert len({mutant.name for mutant in TABLE}) == len(TABLE)
+    assert all(mutant.because for mutant in TABLE)
+    assert {mutant.scenario for mutant in TABLE} <= ALL.keys()
+    without = {name for name in ALL if name not in {mutant.scenario for mutant in TABLE}}
+    # Of production, or of a base URL without a port: what these look at is broken in rows of the same kind.
+    assert {name for name in without if not ALL[name].needs & {"production", "plain"}} == set()
