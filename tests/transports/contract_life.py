@@ -35,8 +35,8 @@ class LifeContract:
         message = frame(TEXT, b"x" * 200_000)
         async with harness.serve(gate, counts, PATIENT) as address, await RawClient.open(address) as sender:
             recorder = await gate.recorder()
-            for start in range(0, len(message), 10_000):  # 2.5 s, several times what a pong may take
-                await send_what_is_taken(sender, message[start : start + 10_000])
+            for start in range(0, len(message), 15_000):  # 1.7 s, several times what a pong may take
+                await send_what_is_taken(sender, message[start : start + 15_000])
                 await trio.sleep(0.12)
             with trio.fail_after(60):
                 while not recorder.messages:
@@ -52,10 +52,10 @@ class LifeContract:
             await RawClient.open(address, receive_buffer=65536) as reader,
         ):
             recorder = await gate.recorder()
-            for _ in range(120):
-                recorder.peer.send(Frame(b"x" * 50_000))
-            for _ in range(120):  # 6 MB in 3 s
-                assert len(await reader.message()) == 50_000
+            for _ in range(70):
+                recorder.peer.send(Frame(b"x" * 80_000))
+            for _ in range(70):  # 5.6 MB in 1.8 s
+                assert len(await reader.message()) == 80_000
                 await trio.sleep(0.025)
             assert recorder.closings == []
         assert counts.mute_closed == 0

@@ -16,6 +16,7 @@ from tests.certificates import Certificate, make_certificate, swap
 from . import raw
 from .contract import Options
 from .contract_ending import EndingContract
+from .contract_life import LifeContract
 from .contract_messages import MessageContract
 from .contract_pressure import PressureContract
 from .native_harness import NativeHarness
@@ -61,6 +62,10 @@ class TestTlsContract(MessageContract, EndingContract):
     test_the_hard_bound = PressureContract.test_the_hard_bound
     test_room = PressureContract.test_room
     test_frames_stay_whole = PressureContract.test_frames_stay_whole_whatever_comes_between
+    test_no_pong_amid_a_message = LifeContract.test_no_pong_is_asked_of_one_that_is_amid_a_message
+    test_no_pong_ahead_of_the_ping = LifeContract.test_no_pong_is_asked_of_one_that_reads_what_is_ahead_of_the_ping
+    test_never_whole = LifeContract.test_a_message_that_is_never_whole_is_given_up
+    test_one_that_stops_amid_a_message = LifeContract.test_one_that_stops_amid_a_message_is_closed
 
 
 async def test_large_messages_both_ways_beside_small_ones(
