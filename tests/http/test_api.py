@@ -154,15 +154,15 @@ def test_a_stream_begins_where_its_handler_lets_it() -> None:
 
 
 def test_every_answer_is_counted_under_its_route() -> None:
-    logged: list[tuple[int, int, float]] = []
-    at = Scene(access_log=lambda head, answer, received, seconds: logged.append((answer.status, received, seconds)))
+    logged: list[tuple[int, int, int, float]] = []
+    at = Scene(access_log=lambda head, *answered: logged.append(answered))
     call = at.call("GET", "/read")
     answer = call.answer(b"")
     assert isinstance(answer, HttpAnswer)
     call.observe(answer, 7, 0.5)
     at.api.observe(head("BREW", "/read"), "none", answer, 1, 0.0)
     assert at.counters.http_requests["read", "GET", "200"] == at.counters.http_requests["none", "other", "200"] == 1
-    assert (at.counters.http_bytes_in, logged) == (8, [(200, 7, 0.5), (200, 1, 0.0)])
+    assert (at.counters.http_bytes_in, logged) == (8, [(200, 7, 2, 0.5), (200, 1, 2, 0.0)])
 
 
 def test_a_call_is_outdated_once_the_keys_have_changed() -> None:

@@ -1,7 +1,7 @@
 """HTTP/1.1 on one connection, without a socket: what is read, answered and left, request by request."""
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -73,6 +73,7 @@ class Scene:
     handshake_timeout = 3.0
     outbound_limit = 1000
     h2c = False
+    others_websocket: Callable[[str], bool] | None = None
     draining = False
 
     def __init__(self, call: Call | None = None, **more: Any) -> None:
@@ -311,6 +312,9 @@ def test_an_upgrade_is_the_links_and_counts_no_more() -> None:
     assert at.accepted_connections.told[-1] == "ended 192.0.2.1"
     assert Scene().say(get("/ws", **shown)) == [400]
     assert Scene(kind="redirect").say(ask) == [200]
+    another = Scene(others_websocket=lambda path: path == "/ws")
+    assert another.say(ask) == []
+    assert another.given_away == [ask], "a WebSocket of another server's"
 
 
 def test_one_too_many_is_refused_but_for_probes() -> None:
