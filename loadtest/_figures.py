@@ -98,6 +98,7 @@ class Strain(msgspec.Struct):
         stolen: ticks that the machine's host gave to others.
         ticks: all ticks of the machine.
         unstamped: reads without a stamp of the kernel's.
+        messages, blurred: see `loadtest._reactor.Reactor`.
     """
 
     seconds: float = 0.0
@@ -113,6 +114,8 @@ class Strain(msgspec.Struct):
     never_sent: int = 0
     clock_step: float = 0.0
     unstamped: int = 0
+    messages: int = 0
+    blurred: int = 0
 
     def add(self, other: Strain) -> None:
         """Add what the same process counted later, or in another stage."""
@@ -129,6 +132,8 @@ class Strain(msgspec.Struct):
         self.never_sent += other.never_sent
         self.clock_step = max(self.clock_step, other.clock_step)
         self.unstamped += other.unstamped
+        self.messages += other.messages
+        self.blurred += other.blurred
 
 
 class Fault(msgspec.Struct):

@@ -278,6 +278,7 @@ class Ledger:
             read_lag_p99_ms=_worst(strain.read_late for strain in each),
             kernel_stamps=sum(strain.unstamped for strain in each)
             <= 0.01 * sum(strain.read_late.count for strain in each),
+            blurred_share=max((strain.blurred / strain.messages for strain in each if strain.messages), default=0.0),
             run_delay_share=max((strain.run_delay / strain.seconds for strain in each if strain.seconds), default=0.0),
             steal_share=sum(strain.stolen for strain in each) / ticks if ticks else 0.0,
             run_queue_max=max((strain.run_queue for strain in each), default=0),

@@ -193,6 +193,7 @@ class Link:
         except _frames.FrameError as error:
             self._over(LinkClosedError(1002, str(error)))
             return
+        self._stream.count(len(messages))
         for opcode, payload in messages:
             if opcode <= _frames.BINARY:
                 binary = opcode == _frames.BINARY

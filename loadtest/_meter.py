@@ -36,7 +36,8 @@ class Meter:
     def __init__(self, campaign: Campaign) -> None:
         self._campaign = campaign
         self._before = _read()
-        self._unstamped = campaign.reactor.unstamped
+        reactor = campaign.reactor
+        self._known = reactor.unstamped, reactor.messages, reactor.blurred
         self._greenlet = gevent.spawn(self._run)
 
     def close(self) -> None:
@@ -55,8 +56,11 @@ class Meter:
         strain.memory = max(strain.memory, _memory())
         strain.run_queue = max(strain.run_queue, _run_queue())
         strain.clock_step = max(strain.clock_step, abs(now.wall - before.wall))
-        strain.unstamped += self._campaign.reactor.unstamped - self._unstamped
-        self._unstamped = self._campaign.reactor.unstamped
+        reactor, known = self._campaign.reactor, self._known
+        strain.unstamped += reactor.unstamped - known[0]
+        strain.messages += reactor.messages - known[1]
+        strain.blurred += reactor.blurred - known[2]
+        self._known = reactor.unstamped, reactor.messages, reactor.blurred
 
     def _run(self) -> None:
         while True:

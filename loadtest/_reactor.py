@@ -7,7 +7,9 @@ timers (the heartbeats and pushes that are due) never stand in line behind a bro
 An arrival is stamped by the kernel (SO_TIMESTAMPNS; Linux gives it for TCP too, with the last segment of what is read):
 however late this process gets to reading, its own lag is in no latency. A thread that only reads was tried instead:
 each recv gives up the interpreter lock and waits for it again, up to 5 ms a time while greenlets are busy. Where the
-kernel gives no stamp, the moment of reading is taken, and `unstamped` counts it.
+kernel gives no stamp, the moment of reading is taken, and `unstamped` counts it. Where several messages lie unread on
+one connection the kernel has one stamp for them, the last one's; `blurred` counts those before it, whose times are too
+long by as much as they lay there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from gevent.monkey import get_original
 SLICE: Final = 0.002
 _READ_SIZE: Final = 8192
 _SO_TIMESTAMPNS: Final = 35
+_BLUR: Final = 0.01
+"""Seconds unread from which on it matters which of several messages a stamp is of."""
 _STAMPS: Final = sys.platform == "linux" and struct.calcsize("l") == 8
 _timespec = struct.Struct("qq").unpack
 _IN: Final = selectors.EVENT_READ
@@ -52,6 +56,7 @@ class Reactor:
     Attributes:
         read_lag: is told by how many seconds each read came after the arrival.
         unstamped: how many reads had no stamp of the kernel's.
+        messages, blurred: how many messages there were, and how many of them lay unread before others.
         faults: exceptions in receivers: bugs of the load test itself.
     """
 
@@ -67,6 +72,9 @@ class Reactor:
             self._stamping.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.read_lag = read_lag
         self.unstamped = 0
+        self.messages = 0
+        self.blurred = 0
+        self.lag = 0.0
         self.faults: list[BaseException] = []
 
     def watch(self, stream: Stream, events: int) -> None:
@@ -164,6 +172,12 @@ class Stream:
         if not self.closed:
             self._reactor.watch(self, self.watched | _IN)
 
+    def count(self, messages: int) -> None:
+        """So many messages were in what was read last."""
+        self._reactor.messages += messages
+        if messages > 1 and self._reactor.lag > _BLUR:
+            self._reactor.blurred += messages - 1
+
     def backlog(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return len(self._out)
@@ -202,6 +216,7 @@ class Stream:
             arrived = seconds + nanoseconds / 1e9
         elif data:
             self._reactor.unstamped += 1
+        self._reactor.lag = now - arrived
         self._reactor.read_lag(now - arrived)
         if not data:
             self.fail("the connection was cut")

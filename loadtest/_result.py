@@ -124,6 +124,7 @@ class Load(msgspec.Struct, kw_only=True):
         send_lag_p99_ms: by how much heartbeats, pushes and requests left later than they were meant to.
         read_lag_p99_ms: how long what had arrived lay unread. It is in no latency where `kernel_stamps` holds.
         kernel_stamps: whether arrivals were stamped by the kernel.
+        blurred_share: the share of messages that lay unread before others, so that their times are too long by that.
         run_delay_share: the share of the time for which they were ready to run, and another program had the processor.
         steal_share: the share of the machine's processor time that its host gave to others.
         run_queue_max: the most threads of the machine that were ready to run at a moment.
@@ -139,6 +140,7 @@ class Load(msgspec.Struct, kw_only=True):
     send_lag_p99_ms: float
     read_lag_p99_ms: float
     kernel_stamps: bool
+    blurred_share: float = 0.0
     run_delay_share: float
     steal_share: float
     run_queue_max: int

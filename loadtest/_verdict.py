@@ -85,6 +85,11 @@ def doubts(
             f"what arrived lay unread for {load.read_lag_p99_ms:.0f} ms (p99), and the kernel gives no stamps; "
             f"max_read_lag_p99_ms = {limits['max_read_lag_p99_ms']:g}"
         )
+    if load.blurred_share > limits["max_blurred_share"]:
+        found.append(
+            f"{load.blurred_share:.1%} of the messages lay unread before others, and have their time of arrival; "
+            f"max_blurred_share = {limits['max_blurred_share']:g}"
+        )
     if load.steal_share > limits["max_steal_share"]:
         found.append(
             f"the machine's host took {load.steal_share:.0%} of its processors; "

@@ -275,7 +275,8 @@ class LittleGateway:
                 if "cut after three heartbeats" in self.faults and peer.heartbeats == 3:
                     await peer.close(1011)
                 elif "no heartbeat" not in self.faults:
-                    await peer.say({"type": "heartbeat"})
+                    for _ in range(2 if "heartbeats answered twice" in self.faults else 1):
+                        await peer.say({"type": "heartbeat"})
             case "session_feedback":
                 await self.feedback(peer, message)
             case _:

@@ -25,7 +25,7 @@ WIDE = (
     + LOAD
 )
 SHORT = (
-    *("-u", "6", "-r", "60", "-t", "3s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
+    *("-u", "6", "-r", "60", "-t", "4s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
     "--no-observer",
 )
 ALL = 2 * len(STEPS) + 7
@@ -161,6 +161,7 @@ FAULTS: dict[str, set[str]] = {
     "connections refused": both("connect") | NOBODY,
     "registrations rejected": NOBODY,
     "no heartbeat": both("heartbeat"),
+    "heartbeats answered twice": {"max_protocol_errors"},
     # Its receipts say that nobody was there.
     "every fifth push dropped": {"min_aimed_delivered_share", "max_protocol_errors"},
     "pushes repeated": {"delivery max_failure_ratio", "broadcast max_failure_ratio", "max_doubled"},
@@ -179,6 +180,9 @@ def test_a_faulty_gateway_fails_where_its_fault_is(wide: str, fault: str, failed
     if fault.startswith("cut"):
         chance |= {"heartbeat max_failure_ratio", "min_aimed_delivered_share"}
     assert ended.failed() - chance == failed, ended.stdout
+    if failed == {"max_protocol_errors"}:
+        assert "- a heartbeat answered twice, or unasked (load-" in ended.stdout
+        assert re.search(r'^    < [\d:.]+ \{"type": "heartbeat"\}$', ended.stdout, re.MULTILINE)
     assert "Traceback" not in ended.stderr
 
 

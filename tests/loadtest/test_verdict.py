@@ -168,6 +168,7 @@ def load(**given: Any) -> Load:
         ({"send_lag_p99_ms": 101.0}, "the load sent 101 ms later than it meant to (p99); max_send_lag_p99_ms = 100"),
         ({"clock_step_ms": 21.0}, "a wall clock was put right by 21 ms; max_clock_step_ms = 20"),
         ({"read_lag_p99_ms": 101.0, "kernel_stamps": False}, "what arrived lay unread for 101 ms (p99)"),
+        ({"blurred_share": 0.05}, "5.0% of the messages lay unread before others"),
         ({"steal_share": 0.2}, "the machine's host took 20% of its processors; max_steal_share = 0.1"),
         ({"never_sent": 3}, "3 heartbeats, pushes or requests were due and never sent by the load"),
     ],
