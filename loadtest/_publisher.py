@@ -80,6 +80,8 @@ class Publisher:
         self._campaign.schedule.at(time.time() + interval * self._campaign.random.random(), on_due)
 
     def _with_room(self, due: float, send: Callable[[float], None]) -> None:
+        # So late is the load; from here on the gateway may be what it waits for.
+        self._campaign.strain.send_late.record(time.time() - due)
         token = object()
         self._waiting[token] = due
         with self._room:
@@ -130,7 +132,6 @@ class Publisher:
         )
         stage = campaign.stage_of(due)
         now = time.time()
-        campaign.strain.send_late.record(now - due if now > due else 0.0)
         numbers = self._numbers[kind]
         marks = [self._mark(kind, numbers, stage, due, now, user) for user in users]
         # Counted even if the gateway refuses it: a push that nobody gets is not delivered, whatever the reason.
