@@ -7,7 +7,9 @@ const SETTINGS = "portico.streaming.settings";
 const DRAFT = "portico.streaming.draft";
 const MOVED = "portico.streaming.moved";
 const EVERY = 2000; // milliseconds between two times that an answer is kept which is being written
-const CONTEXT = 250_000; // characters of the conversation that go with a question, the newest: less than 1 MiB
+// What goes with a question at most, the newest of the conversation: less than `chat` takes unless it is set otherwise.
+const CONTEXT = 150_000; // characters
+const MESSAGES_TOLD = 150;
 const ROLES = ["user", "assistant"];
 
 export const WRITING = "writing";
@@ -80,7 +82,7 @@ export class Conversation {
     for (const { role, content, state } of this.messages.toReversed()) {
       if (state === WRITING || content === "") continue;
       room -= content.length;
-      if (room < 0 && told.length > 0) break;
+      if (told.length > 0 && (room < 0 || told.length === MESSAGES_TOLD)) break;
       told.unshift({ role, content });
     }
     return system === "" ? told : [{ role: "system", content: system }, ...told];

@@ -173,7 +173,7 @@ async function look() {
 function state(name, details) {
   clearInterval(counting);
   barred = name === "barred" ? details : null;
-  at("link-now").hidden = name !== "waiting" && !(name === "barred" && !details.token);
+  waits = name === "waiting";
   at("link-countdown").textContent = "";
   const place = at("link-state");
   place.title = details.url ?? "";
@@ -186,7 +186,7 @@ function state(name, details) {
     if (asked !== null) end(FAILED, details.why);
   } else {
     tell(place, "busy", "Reconnecting");
-    say(details.why);
+    say(details.why || "The connection was lost.");
     const count = () => {
       const left = Math.max(0, Math.ceil((details.until - performance.now()) / 1000));
       at("link-countdown").textContent = `in ${left} s`;
@@ -201,6 +201,7 @@ function state(name, details) {
 // How it looks
 
 let said = "";
+let waits = false;
 
 function say(sentence) {
   said = sentence;
@@ -229,8 +230,8 @@ function show() {
 }
 
 function notice(kind) {
-  if (barred !== null) return ["bad", visible(barred.why), barred.token ? "Enter a token" : ""];
-  if (said !== "") return ["busy", visible(said), ""];
+  if (barred !== null) return ["bad", visible(barred.why), barred.token ? "Enter a token" : "Connect now"];
+  if (said !== "") return ["busy", visible(said), waits ? "Connect now" : ""];
   if (info === null || info.chat) return ["quiet", "", ""];
   if (kind === null) return ["bad", `Nobody answers here yet. ${info.hint}`, ""];
   return ["quiet", `No model answers here, so this page echoes what you write. ${info.hint}`, ""];
@@ -276,8 +277,10 @@ at("ideas").addEventListener("click", ({ target }) => {
   at("message").value = target.textContent;
   submit();
 });
-at("link-now").addEventListener("click", () => requester.start(panel.token));
-at("notice-act").addEventListener("click", () => panel.open(true));
+at("notice-act").addEventListener("click", () => {
+  if (barred?.token) panel.open(true);
+  else requester.start(panel.token);
+});
 document.addEventListener("visibilitychange", () => document.hidden || info?.chat || look());
 addEventListener("pagehide", () => {
   conversation.keep();

@@ -8,13 +8,13 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from joserfc.jwk import OctKey
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.backplane.redis_server import RedisServer
 from tests.certificates import make_certificate
@@ -22,78 +22,19 @@ from tests.gateways import Running, gateway
 from tests.split.deployment import NodeProcess
 from tests.tokens.signing import signed
 
-from .conftest import PATIENCE, Tab
+from .conftest import Tab
+from .markdown import COST, HOSTILE, LONG, RENDER, TAGS, TEXTS
 from .model import LIMIT, Model
+from .talking import Talk, fresh_tab
 from .test_look import LOW_CONTRAST
 
 pytestmark = [pytest.mark.live, pytest.mark.browser]
 
-HOSTILE: Final = """# <script>document.title='owned'</script>
-<img src=x onerror="document.title='owned'"><svg onload=document.title='owned'>
-
-[click](javascript:document.title='owned') [data](data:text/html,<script>alert(1)</script>) [file](file:///etc/passwd)
-[obscured](java&#x73;cript:alert(1)) [spaced]( javascript:alert(1) ) [rel](/api/clients) [blob](blob:x) [vb](vbscript:x)
-<javascript:alert(1)> <https://plain.example/> https://bare.example/x javascript:alert(1)
-[good](https://good.example/a?b=1 "title\\" onmouseover=alert(1)") [mail](mailto:a@b.example)
-![picture](https://tracker.example/p.png) ![none](javascript:alert(1)) ![data](data:image/svg+xml,<svg/onload=alert(1)>)
-
-| <b>x</b> | y |
-|---|--:|
-| <iframe src=javascript:alert(1)> | `<script>` |
-
-```"><script>document.title='owned'</script>
-</code></pre><script>document.title='owned'</script>
-```
-[ref]: javascript:alert(1)
-[ref] \u202eannexe\u202c
-
-""" + (">" * 5000 + " deep\n\n" + "*" * 5000 + "a\n\n" + "[" * 5000 + "\n\n" + "- " * 3000 + "x\n")
-
-
-TAGS: Final = {
-    *("h3", "p", "a", "br", "span", "strong", "em", "blockquote", "ul", "li", "div"),
-    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "button", "pre", "code"),
-}
 # Two controls have no border of their own: one is a word with a picture, the other stands in a form that has it.
 CONTRAST: Final = LOW_CONTRAST.replace(
     "input, select, textarea, button:not(.primary)",
     "input:not([type=radio]), select, textarea:not(#message), button:not(.primary, .quiet-button)",
 )
-
-
-class Talk:
-    """The page, as somebody who talks on it sees it."""
-
-    def __init__(self, tab: Tab, base_url: str) -> None:
-        self.tab = tab
-        self.page: Page = tab.page
-        self.page.goto(f"{base_url}/streaming/socket")
-        self.connected()
-
-    def connected(self) -> None:
-        expect(self.page.locator("#link-state")).to_contain_text("Connected")
-
-    def ask(self, text: str) -> None:
-        self.page.locator("#message").fill(text)
-        expect(self.page.locator("#send")).to_be_enabled()
-        self.page.keyboard.press("Enter")
-
-    @property
-    def answer(self) -> Locator:
-        """The last one."""
-        return self.page.locator(".answer").last
-
-    def over(self, note: str = "") -> None:
-        """The last answer is over, with this note."""
-        expect(self.answer.locator(".row")).to_be_visible()
-        if note:
-            expect(self.answer.locator(".note-of-answer")).to_contain_text(note)
-        else:
-            expect(self.answer.locator(".note-of-answer")).to_have_count(0)
-
-    def texts(self) -> list[str]:
-        """What was said, one after the other."""
-        return [text.strip() for text in self.page.locator(".question p, .answer .markdown").all_inner_texts()]
 
 
 def token_for(secret: str, **claims: object) -> str:
@@ -120,18 +61,6 @@ def tab(browser: Browser) -> Iterator[Tab]:
     with fresh_tab(browser) as opened:
         yield opened
     assert opened.complaints == []
-
-
-@contextmanager
-def fresh_tab(browser: Browser, **how: Any) -> Iterator[Tab]:
-    expect.set_options(timeout=PATIENCE)
-    context = browser.new_context(**how)
-    context.set_default_timeout(PATIENCE)
-    opened = Tab(context.new_page())
-    opened.page.on("console", opened.hear)
-    opened.page.on("pageerror", lambda error: opened.complaints.append(f"thrown: {error}"))
-    yield opened
-    context.close()
 
 
 def test_a_conversation_is_streamed_kept_over_a_reload_and_begun_anew(portico: Running, tab: Tab, model: Model) -> None:
@@ -302,40 +231,6 @@ def test_hostile_markdown_is_inert(portico: Running, tab: Tab, model: Model) -> 
     assert page.title() == "Streamed answers – Portico"
 
 
-RENDER = """async ([text, size]) => {
-    const { MarkdownStream } = await import("/pages/markdown.js");
-    const place = document.createElement("div");
-    document.body.append(place);
-    const stream = new MarkdownStream(place);
-    let longest = 0;
-    for (let at = 0; at < text.length; at += size) {
-        const began = performance.now();
-        stream.push(text.slice(at, at + size));
-        longest = Math.max(longest, performance.now() - began);
-    }
-    await stream.finish();
-    const found = { html: place.cloneNode(true), text: place.textContent, longest };
-    const shape = node => node.nodeType === 3 ? node.data
-        : [node.localName, node.getAttribute("href") ?? node.getAttribute("start") ?? "",
-           ...[...node.childNodes].map(shape)];
-    place.querySelectorAll("button, .tail").forEach(element => element.remove());
-    place.querySelectorAll(".part").forEach(part => part.replaceWith(...part.childNodes));
-    place.querySelectorAll("code").forEach(code => code.replaceChildren(code.textContent));
-    const shown = JSON.stringify(shape(place));
-    place.remove();
-    return shown;
-}"""
-TEXTS: Final = (
-    "para one\nsame para\n\n- a\n- b\n\n  more of b\n\n1. x\n\n2. y\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nafter",
-    "```py\ncode\n``\n  ```\n\ntext ``x`` ~~gone~~\n\n~~~~\n~~~\nstill\n~~~~\nend",
-    "Title\n=====\n\nunder\n-----\n> quote\nlazy\n\n    indented\n    code\n\n***\n- [x](https://e.example)",
-    "```\nnever closed\n\n# not a heading",
-    "   ```js\n   indented fence\n     kept\n   ```\nend",
-    "- ```sh\n  in a list\n  ```\n- next\n\ndone",
-    "\n\n\nleading\r\nlines\r\n\r\nbreaks  \nhard",
-)
-
-
 def test_what_arrives_in_pieces_looks_as_what_arrives_at_once(portico: Running, tab: Tab) -> None:
     Talk(tab, portico.base_url)
     for text in TEXTS:
@@ -345,47 +240,6 @@ def test_what_arrives_in_pieces_looks_as_what_arrives_at_once(portico: Running, 
     code = json.loads(tab.page.evaluate(RENDER, [TEXTS[3], 1]))
     assert code[2][0] == "figure"
     assert "# not a heading" in json.dumps(code)
-
-
-COST = """async ([block, times, start]) => {
-    const { default: MarkdownIt } = await import("/pages/markdown-it.js");
-    const { MarkdownStream } = await import("/pages/markdown.js");
-    const place = document.createElement("div");
-    document.body.append(place);
-    const lengths = [];
-    const { parse } = MarkdownIt.prototype;
-    MarkdownIt.prototype.parse = function (text, references) {
-        lengths.push(text.length);
-        return parse.call(this, text, references);
-    };
-    // A frame for each piece.
-    const { requestAnimationFrame: frames, setTimeout: later } = window;
-    const waiting = [];
-    window.requestAnimationFrame = window.setTimeout = (call) => waiting.push(call);
-    const stream = new MarkdownStream(place);
-    for (let n = 0; n < times; n += 1) {
-        stream.push((n === 0 ? start : "") + block);
-        while (waiting.length) waiting.shift()();
-    }
-    const finished = stream.finish();
-    while (waiting.length) waiting.shift()();
-    await finished;
-    Object.assign(window, { requestAnimationFrame: frames, setTimeout: later });
-    MarkdownIt.prototype.parse = parse;
-    const found = [place.textContent, Math.max(...lengths), lengths.reduce((a, b) => a + b)];
-    place.remove();
-    return found;
-}"""
-
-
-# (a piece, the most that is looked at together, and for each piece)
-LONG: Final = (
-    ("word " * 9 + "end.\n\n", 200, 100),  # what models write: hardly anything is looked at twice
-    ("```py\n" + "x = 1\n" * 30 + "```\n", 400, 400),
-    ("x = 1\n", 40, 1),  # after an opening fence
-    ("word " * 40, 8500, 8500),  # one block without an end costs no more than its bound
-    ("- item\n" * 30, 8500, 8500),
-)
 
 
 def test_a_long_answer_is_whole_and_costs_the_same_everywhere(portico: Running, tab: Tab) -> None:
@@ -499,10 +353,9 @@ def test_where_the_page_may_not_connect_it_is_loaded_anew_once(portico: Running,
         talk.over()
         # The socket is elsewhere now: at a host that the policy of this page doesn't know, nor that of the next one.
         moved = {"websocket_url": portico.websocket_url.replace("127.0.0.1", "localhost") + "/api/websocket"}
+        info = {**httpx.get(f"{portico.base_url}/streaming/info").json(), "socket": "elsewhere"}
         page.route("**/api/b-client/websocket-info", lambda route: route.fulfill(json=moved))
-        page.route(
-            "**/streaming/info", lambda route: route.fulfill(json={**route.fetch().json(), "socket": "elsewhere"})
-        )
+        page.route("**/streaming/info", lambda route: route.fulfill(json=info))
         page.locator("#message").fill("half a ques")
         with page.expect_event("load"):
             page.evaluate("dispatchEvent(new Event('pagehide'))")
@@ -516,8 +369,8 @@ def test_where_the_page_may_not_connect_it_is_loaded_anew_once(portico: Running,
         assert talk.texts() == ["Go", "Hello there."]
         expect(page.locator("#message")).to_have_value("half a ques")
         # What was cut off by nothing but a reload of the page can go on once there is a way.
-        page.unroute("**/api/b-client/websocket-info")
-        page.unroute("**/streaming/info")
+        page.unroute_all(behavior="wait")
+        page.get_by_role("button", name="Connect now").click()
         talk.ask("And now?")
         talk.over()
     assert all("Content Security Policy" in line for line in tab.complaints)
