@@ -14,6 +14,7 @@ from service.core.dispatch.model import WorkerStatus
 from service.core.push.publications import DAY, Address, AnObject, EventType, Ttl
 
 Anything = Annotated[Raw, Meta(description="any JSON value")]
+ScalarId = Annotated[Raw, Meta(description="a text of at most 256 characters, a number, true or false")]
 Timeout = Annotated[float, Meta(gt=0, le=DAY, description="seconds, over all attempts and waiting")]
 Command = Annotated[str, Meta(min_length=1, max_length=128)]
 RevocationTtl = Annotated[float, Meta(gt=0, le=366 * DAY, description="seconds")]
@@ -143,7 +144,7 @@ class WorkerRequest(Struct, forbid_unknown_fields=True):
     command: Command
     data: Anything | UnsetType = UNSET
     timeout: Timeout | None = None
-    request_id: Annotated[str, Meta(max_length=256)] | None = None
+    request_id: ScalarId | UnsetType = UNSET
     affinity: Annotated[str, Meta(max_length=256)] | None = None
     idempotent: bool | None = True
 
@@ -151,7 +152,7 @@ class WorkerRequest(Struct, forbid_unknown_fields=True):
 class RequestAnswer(Struct):
     """What came of a request: `data` if it succeeded, else `error`; `processed_by` is the worker that answered."""
 
-    request_id: str | None
+    request_id: ScalarId
     success: bool
     data: Annotated[Raw, Meta(description="any JSON value, or null")] | None
     error: str | None

@@ -14,7 +14,10 @@ from typing import Final
 
 import msgspec
 import trio
+from msgspec import Raw
 
+from portico.wire.dialects.requester import check_id
+from portico.wire.messages import NULL, encode
 from service.core.dialects.client_requests import ClientRequests
 from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, WorkerLink
 from service.core.dispatch.dispatcher import Request as DispatchRequest
@@ -110,6 +113,9 @@ def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -
     async def ask_workers(request: Request) -> HttpAnswer:
         request.check_query()
         asked = decode(_worker_request, request.body)
+        # Kept as it came, and apart from the body, which it would keep alive.
+        request_id = given(asked.request_id)
+        check_id(request_id)
         sent, outcome = await callers.ask(
             request.head.address,
             lambda caller, token: dispatcher.submit(
@@ -122,7 +128,7 @@ def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -
                 idempotent=asked.idempotent is not False,
             ),
         )
-        name = sent.id if asked.request_id is None else asked.request_id
+        name = Raw(encode(sent.id)) if request_id == NULL else request_id
         answer = RequestAnswer(name, outcome.success, outcome.data, outcome.error, outcome.processed_by)
         return json_answer(STATUS[outcome.kind], answer)
 

@@ -188,6 +188,22 @@ async def test_a_bad_request_is_refused_and_nothing_asked(
     assert worker.take() == []
 
 
+@pytest.mark.parametrize(
+    "request_id", ["7", "-0.5e3", "true", "false", '"a:b"', '"\\u00e9"', '"' + "x" * 256 + '"', "0"]
+)
+async def test_a_request_id_is_any_scalar_and_comes_back_as_it_came(request_id: str) -> None:
+    body = b'{"request_id": %b, "command": "echo"}' % request_id.encode()
+    answer = await house().call("POST", "/api/requests", content=body)
+    assert answer.status_code == 503
+    assert answer.text.startswith('{"request_id":' + request_id + ',"success":false,')
+
+
+@pytest.mark.parametrize("request_id", ["{}", "[1]", '"' + "x" * 257 + '"', "1" * 257])
+async def test_what_is_no_scalar_or_too_long_is_no_request_id(request_id: str) -> None:
+    body = b'{"request_id": %b, "command": "echo"}' % request_id.encode()
+    assert problem(await house().call("POST", "/api/requests", content=body)) == (400, "bad_field", "request_id")
+
+
 async def test_a_request_too_large() -> None:
     body = b'{"command": "a", "data": "' + b"x" * (1 << 20) + b'"}'
     assert problem(await house().call("POST", "/api/requests", content=body)) == (413, "too_large", None)

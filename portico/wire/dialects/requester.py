@@ -123,7 +123,7 @@ def decode_request(payload: bytes) -> Request:
         if not request.command:
             raise _missing_command()
         if request.request_id is not NULL:
-            _check_id(request.request_id)
+            check_id(request.request_id)
         if not has_only(_fields_read(request), payload, request.data, request.request_id):
             check_keys(payload, _KEYS, inside=False)
         check_numbers(payload)
@@ -183,7 +183,8 @@ def _fields_read(request: Request) -> int:
     )
 
 
-def _check_id(raw: Raw) -> None:
+def check_id(raw: Raw) -> None:
+    """Raises PeerFault `bad_field` for a request id, as JSON, that is no scalar or too long."""
     if _readable_id(raw) is None and raw != NULL:
         raise PeerFault(
             ErrorCode.BAD_FIELD,
