@@ -33,6 +33,7 @@ BY_SUBPROTOCOL = {
 class _First(Struct):
     type: Raw | UnsetType = UNSET
     command: Raw | UnsetType = UNSET
+    request_id: Raw | UnsetType = UNSET
 
 
 _first = msgspec.json.Decoder(_First)
@@ -40,10 +41,16 @@ _text = msgspec.json.Decoder(str)
 
 
 def dialect_of(payload: bytes) -> Dialect:
-    """The dialect that a first message is of. Raises PeerFault `unknown_dialect`, which closes with 1003."""
+    """The dialect that a first message is of. Raises PeerFault `unknown_dialect`, which closes with 1003.
+
+    What only looks like a requester's is one: a program that waits for `success` is told in its own form what is wrong,
+    for example that the command is missing.
+    """
     try:
         first = decode(_first, payload)
     except PeerFault:
+        if b'"type"' not in payload and (b'"command"' in payload or b'"request_id"' in payload):
+            return Dialect.REQUESTER
         raise _unknown("The first message is not a JSON object.") from None
     kind = None
     if first.type is not UNSET and bytes(first.type)[:1] == b'"':
@@ -54,6 +61,8 @@ def dialect_of(payload: bytes) -> Dialect:
         return Dialect.REQUESTER
     if kind in envelope.TYPES:
         return Dialect.ENVELOPE
+    if first.request_id is not UNSET and first.type is UNSET:
+        return Dialect.REQUESTER
     raise _unknown("The first message is of no known dialect.")
 
 
