@@ -67,6 +67,7 @@ docs: setup ## Write what is generated in docs/ anew: the references of settings
 	$(BIN)/python -m service.settings > docs/reference/settings.md
 	$(BIN)/python -m service.cli.reference > docs/reference/commands.md
 	$(BIN)/python -m tests.module_map
+	$(BIN)/python -m tests.compat.coverage
 
 lock: setup ## Resolve the dependencies anew: requirements.lock, and requirements.txt for deployments
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -94,8 +95,8 @@ autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Py
 adversity: setup ## The tests of what must not bring a gateway down, at their full size
 	ADVERSITY=full $(BIN)/pytest tests/adversity
 
-compat: setup ## Every client program against every way of being deployed, on gateways that it starts
-	COMPAT=full $(BIN)/pytest tests/compat/test_live.py
+compat: setup ## Every client program against every way of being deployed; writes docs/reference/compatibility.md
+	$(BIN)/python -m tests.compat.matrix
 
 soak: setup ## Hold 50,000 clients on 3 gateways for SOAK_SECONDS (600)
 	$(BIN)/python -m tests.adversity.soak

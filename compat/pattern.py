@@ -3,8 +3,9 @@
 Knows plain JSON values and a table of names; it never talks to anything. In what is sent, `"$user"` is the value of
 that name, made up where it has none yet. In what is expected, `"$id"` is the value of the name, which is taken from
 what arrived where it has none yet; `"<seconds>"` and its kind are rules; `{"==": …}` is exactly that value, `{"in":
-[…]}` any of those, and `{"!=": …}`, `{">": …}`, `{">=": …}`, `{"<=": …}` are what they say. An object fits where all
-fields of the pattern do: further fields are welcome, as the contract has it. A list fits as a whole.
+[…]}` any of those, `{"all": […]}` each of them, `{"begins": …}` a text that begins so, and `{"!=": …}`, `{">": …}`,
+`{">=": …}`, `{"<=": …}` are what they say. An object fits where all fields of the pattern do: further fields are
+welcome, as the contract has it. A list fits as a whole.
 """
 
 import ipaddress
@@ -127,6 +128,13 @@ class Names:
                 raise MisfitError(f"{what} should be another one than {shown(unwanted)}")
         elif "in" in pattern and len(pattern) == 1:
             self._fit_one_of(what, pattern["in"], got)
+        elif "all" in pattern and len(pattern) == 1:
+            for one in pattern["all"]:
+                self.fit(what, one, got)
+        elif "begins" in pattern:
+            beginning = str(self.fill(pattern["begins"]))
+            if not str(got).startswith(beginning):
+                raise MisfitError(f"{what} should begin with {shown(beginning)}, is {shown(got)}")
         elif ">" in pattern:
             least = self.fill(pattern[">"])
             if not _number(got) or got <= least:

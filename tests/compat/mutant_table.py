@@ -176,7 +176,7 @@ ROWS: Final[tuple[Row, ...]] = (
      answers(WEBSOCKET_INFO, put("websocket_host", to="0.0.0.0"))),
     ("seconds", "discovery-websocket-info", "`timestamp` should be",
      answers(WEBSOCKET_INFO, put("timestamp", to=1732000000.5))),
-    ("websocket_port is another", "discovery-websocket-info", "`websocket_port` should be",
+    ("websocket_port is another", "discovery-websocket-info", "`websocket_url` should be",
      answers(WEBSOCKET_INFO, put("websocket_port", to=1))),
     ("api_port is another", "discovery-info", "`b_client_info`.`api_port` should be",
      answers(INFO, put("b_client_info", "api_port", to=8001))),
