@@ -26,7 +26,7 @@ SETTINGS = {env_name(name) for name in Settings.model_fields}
 # What a cluster sets by itself, and what other programs than the gateway read.
 NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT", "PORTICO_API_KEY", "PORTICO_TOKEN"}
 OTHERS_VARIABLES = re.compile(
-    r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|NO_PROXY"
+    r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|(ALL|NO)_PROXY"
 )
 # What a reader of the pages is told to write.
 READERS_FILES = {"counting_worker.py", "mymodule.py"}

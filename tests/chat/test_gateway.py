@@ -130,7 +130,7 @@ def test_a_requester_that_reads_nothing_is_felt_by_the_api(place: Place) -> None
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # it fills sooner
     sock.connect((host, int(port)))
-    with connect(f"{running.websocket_url}/requester", sock=sock, max_queue=1) as link:
+    with connect(f"{running.websocket_url}/requester", sock=sock, max_queue=1, close_timeout=0.1) as link:
         written = api.written
         ask(link, "a", "chat", says("endless"), stream=True, timeout=600)
         while True:  # until nothing moves any more
