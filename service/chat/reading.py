@@ -19,8 +19,13 @@ _MOST_TOKENS: Final = 10**9
 _DONE: Final = b"[DONE]"
 
 
+class _Piece(Struct):
+    type: str = ""
+    text: str | None = None
+
+
 class _Text(Struct):
-    content: str | None = None
+    content: str | list[_Piece] | None = None
     refusal: str | None = None  # the model's own no, in place of an answer
 
 
@@ -117,7 +122,7 @@ class Reading:
         if choice.finish_reason:
             self.finish_reason = choice.finish_reason[:_LONGEST_NAME]
         said = choice.delta or choice.message
-        text = "" if said is None else (said.content or said.refusal or "")
+        text = "" if said is None else _text_of(said)
         self._size += len(text)
         if self._size > MAX_ANSWER:
             raise ChatFault(
@@ -125,6 +130,13 @@ class Reading:
                 f"The answer is too long, over {MAX_ANSWER} characters: set PORTICO_CHAT_MAX_TOKENS.",
             )
         return text
+
+
+def _text_of(said: _Text) -> str:
+    content = said.content
+    if isinstance(content, list):  # some servers tell an answer's text from what the model thinks before it
+        content = "".join(piece.text or "" for piece in content if piece.type == "text")
+    return content or said.refusal or ""
 
 
 def _status_of(code: str) -> int:

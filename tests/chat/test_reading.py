@@ -25,6 +25,11 @@ def test_a_refusal_of_the_model_is_its_answer() -> None:
     assert text == "No."
 
 
+def test_an_answer_in_pieces() -> None:
+    pieces = b'[{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "Yes"}]'
+    assert read(b'{"choices": [{"delta": {"content": ' + pieces + b"}}]}")[0] == "Yes"
+
+
 @pytest.mark.parametrize(
     ("usage", "counted"),
     [

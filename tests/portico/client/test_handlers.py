@@ -10,7 +10,7 @@ import trio
 
 from portico.client.envelope import Call
 from portico.client.errors import MessageTooLarge
-from portico.client.handlers import CommandFailed, check_handlers, current_call, error_text, run_handler
+from portico.client.handlers import CommandFailed, check_handlers, current_call, error_text, run_handler, send_part
 
 CALL = Call("r1", "m1", "add", {"a": 1})
 STREAM = Call("r1", "m1", "add", {"a": 1}, stream=True)
@@ -67,6 +67,18 @@ async def test_parts_are_streamed_to_who_wants_them_and_else_collected() -> None
     with pytest.raises(MessageTooLarge, match="ask for a stream"):
         await run(adder.endless)
     assert adder.closed
+
+
+async def test_a_handler_sends_parts_and_returns_its_result() -> None:
+    async def handler(data: Any) -> str:
+        for number in range(3):
+            await send_part({"n": number})
+        return "done"
+
+    assert await run(handler, STREAM) == ("done", [{"n": 0}, {"n": 1}, {"n": 2}])
+    assert await run(handler) == ("done", [])
+    with pytest.raises(LookupError):
+        await send_part("outside of a handler")
 
 
 async def test_a_handler_finds_out_about_its_request_and_only_while_it_runs() -> None:

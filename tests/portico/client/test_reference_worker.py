@@ -2,8 +2,10 @@ import re
 from typing import Any
 
 import pytest
+import trio
 
-from portico.client.handlers import CommandFailed
+from portico.client.envelope import Call
+from portico.client.handlers import CommandFailed, run_handler
 from portico.client.reference_worker import COMMANDS
 
 
@@ -13,6 +15,23 @@ async def test_get_time_is_local_text() -> None:
 
 async def test_echo() -> None:
     assert await COMMANDS["echo"]({"message": "Hello World"}) == "Echo: Hello World"
+
+
+async def test_echo_streams_word_by_word_to_who_asks_for_it(autojump_clock: trio.testing.MockClock) -> None:
+    parts: list[Any] = []
+
+    async def part(item: Any) -> None:
+        parts.append(item)
+
+    async def echoed(*, stream: bool) -> Any:
+        call = Call("r", "m", "echo", {"message": "Hello  World"}, stream=stream)
+        return await run_handler(COMMANDS["echo"], call, part=part, threads=trio.CapacityLimiter(1), largest=1000)
+
+    assert await echoed(stream=True) == "Echo: Hello  World"
+    assert parts == [{"delta": "Echo: "}, {"delta": "Hello "}, {"delta": " World"}]
+    parts.clear()
+    assert await echoed(stream=False) == "Echo: Hello  World"
+    assert parts == []
 
 
 @pytest.mark.parametrize("data", [None, {}, [], "x", {"message": 5}])
