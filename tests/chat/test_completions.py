@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from service.chat.command import Chat, open_chat
+from service.chat.completions import _Watch
 from service.chat.faults import ChatFault, Ending
 from service.chat.report import Answered
 from service.chat.rules import ChatRules
@@ -23,7 +24,7 @@ from tests.certificates import make_certificate
 from tests.chat.little_api import LittleApi
 
 KEY = "sk-test-Aa0123456789bcdefghij"
-RULES = ChatRules(base_url="", key=KEY, model="m-1", first_token_timeout=5.0, stall_timeout=5.0, connect_timeout=5.0)
+RULES = ChatRules(base_url="", key=KEY, model="m-1", first_token_timeout=20.0, stall_timeout=20.0)
 
 
 @asynccontextmanager
@@ -209,15 +210,15 @@ async def test_retry_after_as_a_date() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scene", "sentence"),
+    ("scene", "first", "sentence"),
     [
-        ("silent", r"gave no answer within 0\.3 s"),
-        ("only_comments", r"gave no answer within 0\.3 s"),
-        ("stalls", r"The answer stopped: nothing more came from the model's API for 0\.2 s"),
+        ("silent", 0.3, r"gave no answer within 0\.3 s"),
+        ("only_comments", 0.3, r"gave no answer within 0\.3 s"),
+        ("stalls", 20.0, r"The answer stopped: nothing more came from the model's API for 0\.2 s"),
     ],
 )
-async def test_nothing_hangs(scene: str, sentence: str) -> None:
-    async with little(replace(RULES, first_token_timeout=0.3, stall_timeout=0.2)) as (api, chat, _, counters):
+async def test_nothing_hangs(scene: str, first: float, sentence: str) -> None:
+    async with little(replace(RULES, first_token_timeout=first, stall_timeout=0.2)) as (api, chat, _, counters):
         with trio.fail_after(30), pytest.raises(ChatFault, match=sentence):
             await streamed(chat, says(scene))
         assert counters.chat_answers == {"timeout": 1}
@@ -239,7 +240,7 @@ async def test_cancelling_closes_the_connection_at_once(scene: str) -> None:
 
 async def test_a_slow_listener_is_felt_by_the_api() -> None:
     """What waits here is bounded, and what the API could send is what the sockets take."""
-    async with little(replace(RULES, stall_timeout=0.2)) as (api, chat, _, _):
+    async with little(replace(RULES, first_token_timeout=20.0, stall_timeout=20.0)) as (api, chat, _, _):
         sizes: list[int] = []
         first = trio.Event()
         go_on = trio.Event()
@@ -257,12 +258,25 @@ async def test_a_slow_listener_is_felt_by_the_api() -> None:
                 nursery.start_soon(lambda: chat.answer(says("endless"), stream=True, part=part))
                 await first.wait()
                 written = -1
-                while written != api.written:  # until the sockets are full; longer than the API may stall
+                while written != api.written:  # until the sockets are full
                     written = api.written
                     await trio.sleep(0.3)
                 go_on.set()
     assert written < 16 * 2**20
     assert 16 * 2**10 < sizes[1] < 40 * 2**10  # what waited came as one
+
+
+async def test_a_slow_listener_is_no_stall_of_the_apis(autojump_clock: trio.testing.MockClock) -> None:
+    watch = _Watch(1.0, 2.0)
+    with watch.scope:
+        watch.on_life()
+        with watch.paused():
+            await trio.sleep(100)
+        await trio.sleep(1.9)
+        watch.on_life()
+        await trio.sleep(2.1)
+    assert watch.scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(103.9)
 
 
 async def test_an_error_of_the_listener_ends_it() -> None:

@@ -106,19 +106,16 @@ def test_a_fault_is_a_sentence(place: Place) -> None:
     assert final["error"].startswith("The answer broke off")
 
 
-@pytest.mark.parametrize("how", ["cancel", "leave", "time"])
+@pytest.mark.parametrize("how", ["cancel", "leave"])
 def test_whatever_ends_a_request_closes_the_apis_stream(place: Place, how: str) -> None:
     running, api = place
     before = len(api.asked)
     with requester(running) as link:
-        ask(link, "a", "chat", says("stalls"), stream=True, timeout=1 if how == "time" else 60)
+        ask(link, "a", "chat", says("stalls"), stream=True, timeout=60)
         assert json.loads(link.recv(timeout=LIMIT))["data"] == {"delta": "And then"}
         if how == "cancel":
             link.send(json.dumps({"request_id": "a", "cancel": True}))
             assert answers(link)[1]["error"] == "Cancelled"
-        elif how == "time":
-            assert answers(link)[1]["error"] == "Worker response timeout"
-        if how != "leave":
             _until(lambda: last(api, before).closed)
     _until(lambda: last(api, before).closed)
 

@@ -145,6 +145,17 @@ async def test_cancelling_ends_the_command_and_frees_its_place() -> None:
         await waiting.over.wait()
 
 
+async def test_when_its_time_is_up_the_command_ends() -> None:
+    async with serving() as (at, commands, _):
+        asker, request = asked(at, "wait")
+        await trio.testing.wait_all_tasks_blocked()
+        at.expire_requests(request.deadline + 1)
+        assert asker.outcome is not None
+        assert asker.outcome.error == "Worker response timeout"
+        with trio.fail_after(30):
+            await commands.cancelled.wait()
+
+
 async def test_one_that_ends_loses_what_it_has() -> None:
     async with serving() as (at, commands, nursery):
         asker, _ = asked(at, "wait")
