@@ -2,12 +2,15 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
 from compat.program import KINDS, Program, command
+from tests.gateways import gateway
 from tests.little_gateway import LittleGateway, serving
 
 
@@ -97,3 +100,23 @@ async def test_wrong_usage_is_told_and_exits_with_2(kind: str, arguments: list[s
     code, reports, lines = await run_to_its_end(kind, *arguments)
     assert (code, reports) == (2, [])
     assert why in lines[-1]
+
+
+@pytest.mark.live
+async def test_each_of_them_lives_its_whole_life_on_a_real_gateway(tmp_path: Path) -> None:
+    with gateway(tmp_path) as live:
+        async with trio.open_nursery() as nursery, httpx.AsyncClient(base_url=live.base_url, trust_env=False) as http:
+            for kind in KINDS:
+                arguments = ["--base-url", live.base_url, "--client-id", kind, "--user-id", f"user-of-{kind}"]
+                program = await Program.start(kind, await command(kind), arguments, timeout=60, nursery=nursery)
+                await program.message("registration_success", client_id=kind)
+                session = (await http.post("/api/logins", json={"user_id": f"user-of-{kind}"})).json()
+                await program.message("auto_login", session_id=session["session_id"])
+                await program.tell("heartbeat")
+                await program.message("heartbeat")
+                await program.tell("register", identity={"user_id": f"another-of-{kind}"})
+                await program.message("registration_success", user_id=f"another-of-{kind}")
+                await http.delete(f"/api/clients/{kind}")
+                await program.closed(4010)
+                assert "4010" in await program.failed()
+                await program.leave()

@@ -26,7 +26,18 @@ def compat(live: Running, *arguments: str) -> tuple[int, list[dict[str, Any]], s
     """Run the suite as somebody starts it; gives exit code, results and what it printed."""
     found = live.log.parent / "results.json"
     done = subprocess.run(
-        [sys.executable, "-m", "compat", "--base-url", live.base_url, "--json", str(found), *arguments],
+        [
+            sys.executable,
+            "-m",
+            "compat",
+            "--base-url",
+            live.base_url,
+            "--json",
+            str(found),
+            "--timeout",
+            "40",
+            *arguments,
+        ],
         capture_output=True,
         check=False,
         stdin=subprocess.DEVNULL,

@@ -59,10 +59,12 @@ async def test_a_run_prints_the_table_and_the_closing_line_and_writes_the_json(t
 
 async def test_a_failure_makes_the_exit_code_1() -> None:
     async with serving(LittleGateway(["echo to one"])) as url:
-        code, lines, _ = await compat("--base-url", url, "--only", "user-dialect", "--timeout", "2", "--client", "bare")
+        code, lines, _ = await compat(
+            "--base-url", url, "--only", "user-dialect", "--timeout", "10", "--client", "bare"
+        )
     assert code == 1
     assert lines[-2:] == [
-        'FAILED  user-dialect / bare: b got no "Echo: Hello, \\u5b89" within 2 s', "0 passed, 1 failed, 0 skipped",
+        'FAILED  user-dialect / bare: b got no "Echo: Hello, \\u5b89" within 10 s', "0 passed, 1 failed, 0 skipped",
     ]  # fmt: skip
 
 

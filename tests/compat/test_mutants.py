@@ -12,6 +12,7 @@ import trio
 
 from compat.clients import BARE
 from compat.deployment import Target
+from compat.outcome import UnusableError
 from compat.report import Result
 from compat.runner import Plan, run
 from compat.script import read
@@ -26,9 +27,10 @@ pytestmark = pytest.mark.live
 ALL = {row.name: row for row in read()}
 ALONE = ("worker-handshake", "worker-silent", "worker-commands")
 """In these a worker may serve every command, the others' too."""
-AT_ONCE = 24
-PATIENCE = 6.0
+AT_ONCE = 12
+PATIENCE = 10.0
 """Seconds for what a mutant keeps back; what isn't kept back has come long before."""
+LONG = 90.0
 LARGE = ("worker-large", "requester-longest", "push-large", "large-message", "too-large")
 """Megabytes take their time on a busy machine, and no mutant of these keeps anything back."""
 
@@ -44,12 +46,23 @@ async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path:
     with gateway(tmp_path, mode="integrated") as live:
         places = trio.CapacityLimiter(AT_ONCE)
 
+        async def caught(mutant: Mutant, patience: float) -> str:
+            """Empty where the mutant is caught with the right words; else what came of it."""
+            try:
+                (result,) = await played(live.base_url, mutant.rule(), mutant.scenario, timeout=patience)
+            except UnusableError as error:
+                return str(error)
+            fine = result.outcome == "failed" and mutant.because in result.reason
+            return "" if fine else f"{result.scenario} {result.outcome}: {result.reason}"
+
         async def hunt(mutant: Mutant) -> None:
             async with places:
-                patience = 60.0 if mutant.scenario in LARGE else PATIENCE
-                (result,) = await played(live.base_url, mutant.rule(), mutant.scenario, timeout=patience)
-            if result.outcome != "failed" or mutant.because not in result.reason:
-                survived[mutant.name] = f"{result.scenario} {result.outcome}: {result.reason}"
+                said = await caught(mutant, LONG if mutant.scenario in LARGE else PATIENCE)
+                if " within " in said:
+                    # Nothing came in time, and not what the mutant keeps back: the machine has no time for us now.
+                    said = await caught(mutant, LONG)
+            if said:
+                survived[mutant.name] = said
 
         for mutant in TABLE:
             if mutant.scenario in ALONE:
@@ -64,8 +77,8 @@ async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path:
 async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
     names = [name for name, row in ALL.items() if name != "drain" and not row.needs & {"production", "plain"}]
     with gateway(tmp_path, mode="integrated") as live:
-        results = await played(live.base_url, Rule(), *names, timeout=30)
-        results += await played(live.base_url, Drains(), "drain", timeout=30)
+        results = await played(live.base_url, Rule(), *names, timeout=60)
+        results += await played(live.base_url, Drains(), "drain", timeout=60)
     assert [(row.scenario, row.outcome, row.reason) for row in results if row.outcome != "passed"] == []
     assert len(results) == len(names) + 1
 

@@ -12,7 +12,7 @@ from tests.gateways import clean_environment
 
 from .deployment import deployment
 
-CHOSEN = ("--client", "bare", "--client", "node", "--mode", "split", "--invasive", "--skip", "drain")
+CHOSEN = ("--client", "bare", "--client", "node", "--mode", "split", "--invasive", "--skip", "drain", "--timeout", "40")
 
 pytestmark = pytest.mark.live
 
