@@ -12,7 +12,7 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures
+  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures capacity capacity-short
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -88,6 +88,12 @@ bench: setup ## Portico and its peers side by side (ROWS=fanout,heartbeat SERVER
 bench-redis: setup ## What a deployment with Redis costs (ROWS=unicast,resume ROUNDS=3 QUICK=1)
 	$(BIN)/python -m tests.bench.redis $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(QUICK),--quick)
+
+capacity: setup ## What each way of deploying holds on this machine, in one report (CAPACITY="--modes serve,split")
+	@$(BIN)/python -m loadtest._capacity $(CAPACITY)
+
+capacity-short: setup ## The same with two small stairs: does it work?
+	@$(BIN)/python -m loadtest._capacity --short --out build/capacity-short $(CAPACITY)
 
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn
