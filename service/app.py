@@ -506,17 +506,23 @@ class Node:
         except OwnAppError as error:
             trace = "".join(traceback.format_exception(error.__cause__ or error))
             self.log.debug("the app could not start", trace=trace)
-            await self.own_app.stop()
+            if not await self.own_app.give_up():
+                say(sys.stderr, f"portico: {error}\n")
+                self._exit(2)
             raise StartError(str(error)) from None
+
+    def _exit(self, code: int) -> None:
+        """End the process at once; nothing else ends an app that ignores its cancellation."""
+        if self._log_writer is not None:
+            self._log_writer.finish()
+        os._exit(code)
 
     async def _end_own_app(self) -> None:
         if self.own_app is None:
             return
         await self.handed_over.end()
         if not await self.own_app.stop():
-            if self._log_writer is not None:
-                self._log_writer.finish()
-            os._exit(0)  # all that was to be done is done, and nothing else ends what ignores its cancellation
+            self._exit(0)  # all that was to be done is done
 
     async def _start(self) -> None:
         if self.certificates is not None and not self._speaks_tls:

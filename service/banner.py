@@ -18,9 +18,18 @@ _KINDS: Final = {"websocket": ("WebSocket", "ws"), "worker": ("Workers", "ws"), 
 
 
 def banner(
-    *, environment: str, api_type: str, host: str, http_port: int, tls: bool, ports: Mapping[str, int], command: str
+    *,
+    environment: str,
+    api_type: str,
+    host: str,
+    http_port: int,
+    tls: bool,
+    ports: Mapping[str, int],
+    command: str,
+    served: str | None = None,
 ) -> str:
-    """The whole text. `ports`: those besides HTTP, by kind. `command`: how `portico` is called here."""
+    """The whole text. `ports`: those besides HTTP, by kind. `command`: how `portico` is called here. `served`: what
+    is on the HTTP port, where that is not the usual."""
     shown = "localhost" if host in ("0.0.0.0", "::", "") else host
     if ":" in shown:
         shown = f"[{shown}]"
@@ -34,7 +43,7 @@ def banner(
         [
             f"Portico {VERSION} is running ({environment}).",
             "",
-            f"  {what:<20} {base}   ({more})",
+            f"  {what:<20} {base}   ({served or more})",
             *beside,
             "",
             "Try next, in another shell:",

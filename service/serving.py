@@ -15,6 +15,7 @@ from service import assembly
 from service.app import TICK, Node
 from service.assembly import StartError
 from service.banner import banner, how_it_was_called
+from service.http.pages import BESIDE_AN_APP
 from service.log_writer import say
 from service.settings import Settings
 from service.supervision.link import Supervised
@@ -80,6 +81,8 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
         node.log.warning("stopping at once")
         code = 1
         nursery.cancel_scope.cancel()
+        if node.own_app is not None:
+            node.own_app.end_process_soon(code)
 
     async def obey(supervised: Supervised) -> None:
         async for order in supervised.orders():
@@ -129,11 +132,18 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                     tls=node.certificates is not None,
                     ports=node.ports(),
                     command=how_it_was_called(),
+                    served=_served(node),
                 ),
             )
         else:
             node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
     return code
+
+
+def _served(node: Node) -> str | None:
+    if node.own_app is None:
+        return None
+    return f"{node.own_app.name}, the API, discovery; a page to try it at {BESIDE_AN_APP}"
 
 
 async def _tell_when_ready(node: Node, supervised: Supervised) -> None:

@@ -72,9 +72,13 @@ class Lifespan:
             await self._ended.wait()
         if not self._ended.is_set():
             self._log("the app did not end in time", seconds=SHUTDOWN_SECONDS)
-            self._scope.cancel()
-            with trio.move_on_after(1):
-                await self._ended.wait()
+        return await self.cancel()
+
+    async def cancel(self) -> bool:
+        """Cancel it. Whether it has ended."""
+        self._scope.cancel()
+        with trio.move_on_after(1):
+            await self._ended.wait()
         return self._ended.is_set()
 
     async def _call(self) -> None:

@@ -13,6 +13,8 @@ The nursery is a system task, not the server's: the app's start has to be over b
 app doesn't end must not keep the server from ending. `stuck` says then that the process has to end without it.
 """
 
+import os
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
@@ -131,6 +133,14 @@ class OwnApp:
         finally:
             self._nursery = None
 
+    async def give_up(self) -> bool:
+        """End what has begun of a start that failed. Whether it did end."""
+        self._watch.stop()
+        ended = self._lifespan is None or await self._lifespan.cancel()
+        if self._nursery is not None and ended:
+            self._nursery.cancel_scope.cancel()
+        return ended
+
     async def drain(self, seconds: float) -> None:
         """Close the app's WebSockets within this time, each at a moment of its own, and wait that long for requests."""
         end = trio.current_time() + seconds
@@ -138,8 +148,12 @@ class OwnApp:
         async with trio.open_nursery() as nursery:
             for socket in list(self._sockets):
                 nursery.start_soon(_close_at, socket, random.uniform(trio.current_time(), end))
-            while self.under_way > self.stuck and trio.current_time() < end:  # noqa: ASYNC110 - polled at the end only
+            while self._busy() and trio.current_time() < end:  # noqa: ASYNC110 - polled at the end only
                 await trio.sleep(0.02)
+
+    def _busy(self) -> bool:
+        """Whether there is a request that may end by itself."""
+        return any(not exchange.running.cancel_called for exchange in self._running.keys() - self._sockets)
 
     async def stop(self) -> bool:
         """Cancel what is under way, and have the app end. Whether it did: else its tasks outlast every cancellation."""
@@ -158,6 +172,13 @@ class OwnApp:
         if self._nursery is not None and ended:
             self._nursery.cancel_scope.cancel()
         return ended
+
+    @staticmethod
+    def end_process_soon(code: int) -> None:
+        """End the process in STOP_PATIENCE, unless it has ended by itself: an app may ignore its cancellation."""
+        timer = threading.Timer(STOP_PATIENCE, os._exit, (code,))
+        timer.daemon = True
+        timer.start()
 
     # Requests
 

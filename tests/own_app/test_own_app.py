@@ -588,7 +588,7 @@ async def test_a_start_that_fails_is_a_sentence(autojump_clock: MockClock, app: 
     own = OwnApp(Loaded("asgi", app, "shop:app"), Limits(timeout=1, concurrency=0, max_body=1, threads=1), log()[0])
     with pytest.raises(OwnAppError, match=sentence):
         await own.start()
-    assert await own.stop()
+    assert await own.give_up()
 
 
 async def test_an_end_that_doesnt_come_is_not_waited_for(autojump_clock: MockClock) -> None:

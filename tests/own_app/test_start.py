@@ -1,7 +1,12 @@
 """Own apps in whole gateways: a start that fails, and every way in: both servers, TLS, HTTP/2, Flask."""
 
+import signal
+import socket
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -10,15 +15,18 @@ from websockets.sync.client import connect
 from service.app import Node
 from service.settings import Settings
 from tests.certificates import make_certificate
-from tests.gateways import SERVERS, clean_environment, command, free_ports, gateway
+from tests.gateways import clean_environment, command, free_ports, gateway
 
 pytestmark = pytest.mark.live
 
 
-@pytest.mark.parametrize("server", SERVERS)
-def test_a_start_that_fails_is_a_sentence(tmp_path: Path, server: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "app"), [("portico serve", "app"), ("portico serve", "never"), ("hypercorn", "app")]
+)
+def test_a_start_that_fails_is_a_sentence(tmp_path: Path, server: str, app: str) -> None:
+    """Also where the app's task goes on whatever happens."""
     port = free_ports(1)[0]
-    own = {"PORTICO_APP": "tests.own_app.broken_start:app", "WEBSOCKET_PORT": "same", "WORKER_PORT": "off"}
+    own = {"PORTICO_APP": f"tests.own_app.broken_start:{app}", "WEBSOCKET_PORT": "same", "WORKER_PORT": "off"}
     ended = subprocess.run(
         command(server, "127.0.0.1", port),
         cwd=tmp_path,
@@ -30,10 +38,9 @@ def test_a_start_that_fails_is_a_sentence(tmp_path: Path, server: str) -> None:
     )
     # Hypercorn's master ends with 0 whatever its worker ended with.
     assert ended.returncode == (2 if server == "portico serve" else 0)
-    sentence = (
-        "portico: PORTICO_APP=tests.own_app.broken_start:app could not start: OSError: there is no database (line"
-    )
-    assert ended.stderr.startswith(sentence)
+    name = f"PORTICO_APP=tests.own_app.broken_start:{app}"
+    raised = "there is no database." if app == "never" else "OSError: there is no database (line"
+    assert ended.stderr.startswith(f"portico: {name} could not start: {raised}")
     assert ended.stderr.count("\n") == 1
 
 
@@ -63,6 +70,26 @@ def test_under_hypercorn(tmp_path: Path) -> None:
     with gateway(tmp_path, server="hypercorn", mode="integrated", settings={"PORTICO_APP": "shop:app"}) as running:
         assert httpx.get(f"{running.base_url}/hello", trust_env=False, timeout=60).text == "127.0.0.1"
         assert "The route /api/health of PORTICO_APP=shop:app is never reached" in running.said()
+
+
+def test_a_second_signal_ends_it_at_once_whatever_the_app_does(tmp_path: Path) -> None:
+    settings = {"PORTICO_APP": "tests.own_app.hostile:app", "PORTICO_DRAIN_SECONDS": 60}
+    with gateway(tmp_path, mode="integrated", settings=settings, exit_code=1) as running:
+        parts = urlsplit(running.base_url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as sock:
+            sock.sendall(b"GET /never HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            _until(lambda: "portico_app_requests 1.0" in httpx.get(f"{running.base_url}/metrics", timeout=60).text)
+            running.process.send_signal(signal.SIGTERM)
+            _until(lambda: "draining" in running.said())
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(60) == 1
+
+
+def _until(happens: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def test_a_process_that_takes_websockets_only_runs_no_app() -> None:
