@@ -24,6 +24,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+BODY_SECONDS: Final = 30.0
+"""Seconds that a client has for its body, and one more for each BODY_RATE bytes of it."""
+BODY_RATE: Final = 20_000
 INBOX: Final = 64 * 1024
 """Bytes that are read ahead for an app that doesn't take them."""
 _SMALL: Final = 64  # what a message without a body counts as
@@ -59,6 +62,7 @@ class Exchange:
         self.closed = False
         self.gone = False
         self.too_large = False
+        self.too_slow = False
         self.failure: BaseException | None = None
         self.ended = False
         self.listening = trio.CancelScope()
@@ -71,7 +75,9 @@ class Exchange:
         self._size = 0
         self._came = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self.listening.deadline = trio.current_time() + self._timeout
+        self._body_begun = trio.current_time()
+        self._waits_for_client = True
+        self.listening.deadline = self._body_begun + BODY_SECONDS
 
     # The server's side.
 
@@ -82,9 +88,33 @@ class Exchange:
                 message = await receive()
                 if self._over(message):
                     return
-                while self._size >= INBOX:
-                    await self._wait_for_room()
+                if self._size >= INBOX:
+                    self._heed_app()
+                    began = trio.current_time()
+                    while self._size >= INBOX:
+                        await self._wait_for_room()
+                    self._body_begun += trio.current_time() - began
                 self.put(message)
+                if message.get("more_body"):
+                    self._heed_client()
+                else:
+                    self._heed_app()
+        self.too_slow = self.listening.cancelled_caught and self._waits_for_client and self._is_asked()
+
+    def _heed_app(self) -> None:
+        """What is waited for is the app's."""
+        self._waits_for_client = False
+        if self.state is State.ASKED:
+            self.listening.deadline = trio.current_time() + self._timeout
+
+    def _heed_client(self) -> None:
+        """What is waited for is the client's: the rest of its body."""
+        self._waits_for_client = True
+        if self.state is State.ASKED:
+            self.listening.deadline = self._body_begun + BODY_SECONDS + self.received / BODY_RATE
+
+    def _is_asked(self) -> bool:
+        return self.state is State.ASKED and not self.ended and not self.gone
 
     async def _wait_for_room(self) -> None:
         await self._room.park()

@@ -43,8 +43,9 @@ class Lifespan:
             raise
         except BaseException as error:
             self._failure = error
-            if self._ending.is_set():
-                self._log("the app failed while it ended", error=where(error))
+            if self._started.is_set():
+                when = "while it ended" if self._ending.is_set() else "in its lifespan, and is served without"
+                self._log(f"the app failed {when}", error=where(error))
         finally:
             self._ended.set()
             self._started.set()

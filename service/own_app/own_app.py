@@ -215,6 +215,9 @@ class OwnApp:
                 answer = _text(413, f"A body has at most {self._limits.max_body} bytes here.")
             elif exchange.gone:
                 pass
+            elif exchange.too_slow:
+                answer = _text(408, "The body did not come in time.")
+                exchange.running.cancel()
             elif exchange.ended:
                 answer = self._failed(exchange)
             else:

@@ -28,8 +28,6 @@ WAIT: Final = 5.0
 """Seconds that a request may wait for a thread."""
 IN_MEMORY: Final = 256 * 1024
 """Bytes of a body beyond which it lies on disk."""
-_BODY_SECONDS: Final = 30.0  # for a body to come, and one more for each so many bytes of it
-_BODY_RATE: Final = 20_000
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -130,24 +128,22 @@ class WsgiApp:
 
 
 async def _read_body(receive: Receive, body: Any) -> bool:
-    """Whether it came, whole and in time."""
+    """Whether it came whole. How long it may take is known to who receives it."""
     size = 0
-    with trio.move_on_after(_BODY_SECONDS) as patience:
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return False
-            part = message.get("body", b"")
-            size += len(part)
-            patience.deadline += len(part) / _BODY_RATE
-            if size > IN_MEMORY:
-                await trio.to_thread.run_sync(body.write, part)
-            else:
-                body.write(part)
-            more = message.get("more_body", False)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return False
+        part = message.get("body", b"")
+        size += len(part)
+        if size > IN_MEMORY:
+            await trio.to_thread.run_sync(body.write, part)
+        else:
+            body.write(part)
+        more = message.get("more_body", False)
     body.seek(0)
-    return not patience.cancelled_caught
+    return True
 
 
 def _send_from_thread(token: trio.lowlevel.TrioToken, send: Send, message: Message) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -81,10 +81,19 @@ class WebSocket(Client):
 
 @dataclass
 class Stage:
-    """An app that has started, and the log."""
+    """An app that has started, and the log: what is said of a loop that was blocked apart, since on a busy machine that
+    may be so of anybody."""
 
     app: OwnApp
-    logged: list[Any] = field(default_factory=list)
+    lines: list[Any]
+
+    @property
+    def logged(self) -> list[Any]:
+        return [line for line in self.lines if "the event loop" not in line["event"]]
+
+    @property
+    def blocked(self) -> list[Any]:
+        return [line for line in self.lines if "the event loop" in line["event"]]
 
     async def get(self, client: Client) -> Served:
         return await self.app.serve(client.scope, client.receive, client.send)

@@ -384,6 +384,36 @@ async def test_a_body_that_nobody_reads_waits_at_the_client(autojump_clock: Mock
         nursery.cancel_scope.cancel()
 
 
+async def test_the_time_that_a_body_takes_is_its_clients(autojump_clock: MockClock) -> None:
+    """As long as it comes: 20 kB a second are enough."""
+
+    @after_lifespan
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:  # noqa: ASYNC110 - a slow reader
+            await trio.sleep(0.1)
+        await trio.sleep(6)
+        await answer(send)
+
+    async def upload(client: Client, pause: float) -> None:
+        for _ in range(20):
+            await trio.sleep(pause)
+            await client.to_app.send({"type": "http.request", "body": b"x" * 40_000, "more_body": True})
+        await client.to_app.send({"type": "http.request", "body": b"", "more_body": False})
+
+    async with staged(app, timeout=7) as stage, trio.open_nursery() as nursery:
+        steady, slow, mute = (Client("POST", body=None) for _ in range(3))
+        nursery.start_soon(upload, steady, 2.0)
+        await stage.get(steady)
+        assert (steady.status, round(trio.current_time())) == (200, 46)
+        nursery.start_soon(upload, slow, 10.0)
+        await stage.get(slow)
+        assert slow.status == 408
+        await stage.get(mute)
+        assert (mute.status, mute.body) == (408, b"The body did not come in time.\n")
+        assert stage.logged == []
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_that_is_too_large_is_413(declared: bool) -> None:
     cancelled = trio.Event()
@@ -412,7 +442,7 @@ async def test_who_blocks_the_loop_is_named_while_it_lasts() -> None:
     @after_lifespan
     async def app(scope: Any, receive: Any, send: Any) -> None:
         give_up = time.monotonic() + 60
-        while not stage.logged and time.monotonic() < give_up:
+        while not any(line["request"] == "GET /slow" for line in stage.blocked) and time.monotonic() < give_up:
             time.sleep(0.05)  # noqa: ASYNC251 - that is the fault
         await answer(send)
 
@@ -420,11 +450,11 @@ async def test_who_blocks_the_loop_is_named_while_it_lasts() -> None:
         client = Client(path="/slow")
         await stage.get(client)
         assert client.status == 200
-        during, after = stage.logged
+        during, after = (line for line in stage.blocked if line["request"] == "GET /slow")
         assert (during["event"], during["request"]) == ("the app blocks the event loop", "GET /slow")
         assert "test_own_app.py" in during["where"]
         assert (after["event"], after["request"]) == ("the app blocked the event loop", "GET /slow")
-        assert stage.app._watch.blocked == 1
+        assert stage.app._watch.blocked >= 1
 
 
 # WebSockets
@@ -544,6 +574,24 @@ async def test_its_lifespan_is_around_all() -> None:
         assert client.body == b"of the start"
         assert happened == ["start"]
     assert happened == ["start", "end"]
+
+
+async def test_a_lifespan_that_fails_later_is_told(autojump_clock: MockClock) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await answer(send)
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await trio.sleep(1)
+        raise ValueError
+
+    async with staged(app) as stage:
+        await trio.sleep(2)
+        assert stage.events() == ["the app failed in its lifespan, and is served without"]
+        client = Client()
+        await stage.get(client)
+        assert client.status == 200
 
 
 async def refuses(_: Any, receive: Any, send: Any) -> None:
