@@ -183,49 +183,52 @@ async def test_an_answer_streams_and_ends_with_its_client() -> None:
         assert stage.logged == []
 
 
-async def test_threads_that_are_all_taken_are_503_and_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wsgi, "WAIT", 0.2)
-    go_on = threading.Event()
-
-    def app(environ: Any, start: Start) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/stuck":
-            go_on.wait(60)
-        start("200 OK", [])
-        return [b"hello"]
-
-    async with staged(app, kind="wsgi", threads=1, timeout=0.3) as stage, trio.open_nursery() as nursery:
-        stuck, waits = Client(path="/stuck"), Client(path="/waits")
-        nursery.start_soon(stage.get, stuck)
-        with trio.fail_after(60):
-            while not (stage.app._wsgi and stage.app._wsgi.jobs):  # noqa: ASYNC110
-                await trio.sleep(0.01)
-            await stage.get(waits)
-            assert (waits.status, waits.headers[b"retry-after"]) == (503, b"1")
-            while stuck.status is None:  # noqa: ASYNC110
-                await trio.sleep(0.01)
-            assert stuck.status == 504
-            # Its thread is still taken, and named.
-            (line,) = stage.logged
-            assert (line["event"], line["request"]) == ("the app did not answer in time", "GET /stuck")
-            assert "test_wsgi.py" in line["where"]
-            assert stage.app._wsgi.busy == 1
-            go_on.set()
-            while stage.app._wsgi.busy:  # noqa: ASYNC110
-                await trio.sleep(0.01)
-            after = Client()
-            await stage.get(after)
-            assert after.status == 200
-
-
-async def test_few_requests_wait_for_a_thread() -> None:
-    go_on = threading.Event()
+def waits_for(go_on: threading.Event) -> Any:
+    """An app whose requests have to wait."""
 
     def app(_: Any, start: Start) -> Iterable[bytes]:
         go_on.wait(60)
         start("200 OK", [])
-        return [b""]
+        return [b"hello"]
 
-    async with staged(app, kind="wsgi", threads=1) as stage, trio.open_nursery() as nursery:
+    return app
+
+
+async def test_threads_that_are_all_taken_are_503_and_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wsgi, "WAIT", 0.1)
+    go_on = threading.Event()
+    async with staged(waits_for(go_on), kind="wsgi", threads=1, timeout=300) as stage, trio.open_nursery() as nursery:
+        first, second = Client(), Client()
+        nursery.start_soon(stage.get, first)
+        assert stage.app._wsgi is not None
+        while not stage.app._wsgi.jobs:  # noqa: ASYNC110 - threads have no event of trio's
+            await trio.sleep(0.01)
+        await stage.get(second)
+        assert (second.status, second.headers[b"retry-after"]) == (503, b"1")
+        go_on.set()
+    assert first.status == 200
+
+
+async def test_a_thread_that_doesnt_return_is_named_and_keeps_its_place() -> None:
+    go_on = threading.Event()
+    async with staged(waits_for(go_on), kind="wsgi", threads=2, timeout=0.3) as stage:
+        client = Client(path="/stuck")
+        await stage.get(client)
+        assert client.status == 504
+        (line,) = stage.logged
+        assert (line["event"], line["request"]) == ("the app did not answer in time", "GET /stuck")
+        assert stage.app._wsgi is not None
+        assert stage.app._wsgi.busy == 1
+        assert "test_wsgi.py" in line["where"]
+        go_on.set()
+        with trio.fail_after(60):
+            while stage.app._wsgi.busy:  # noqa: ASYNC110 - threads have no event of trio's
+                await trio.sleep(0.01)
+
+
+async def test_few_requests_wait_for_a_thread() -> None:
+    go_on = threading.Event()
+    async with staged(waits_for(go_on), kind="wsgi", threads=1, timeout=300) as stage, trio.open_nursery() as nursery:
         clients = [Client() for _ in range(5)]
         for client in clients:
             nursery.start_soon(stage.get, client)
