@@ -13,6 +13,7 @@ export class SettingsPanel {
   #onChange;
   #onToken;
   #info = null;
+  #hadChat = false;
 
   constructor(onChange, onToken) {
     this.#onChange = onChange;
@@ -27,6 +28,7 @@ export class SettingsPanel {
   /** What the gateway says it can do. */
   set info(info) {
     this.#info = info;
+    this.#hadChat ||= info.chat;
     at("kind-chat").disabled = !info.chat;
     at("kind-echo").disabled = info.echo === null;
     at("kind-chat-note").textContent = info.chat ? (info.model ? `(${info.model})` : "") : "(none is set up)";
@@ -38,6 +40,8 @@ export class SettingsPanel {
   /** Who answers: "chat", "echo", or null where nobody does. */
   get kind() {
     if (this.#info === null) return null;
+    // A model that is away for a moment is waited for: an echo is no answer in its place.
+    if (this.#hadChat && this.#values.kind !== ECHO) return CHAT;
     const able = [...(this.#info.chat ? [CHAT] : []), ...(this.#info.echo === null ? [] : [ECHO])];
     return able.includes(this.#values.kind) ? this.#values.kind : (able[0] ?? null);
   }

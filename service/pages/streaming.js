@@ -233,6 +233,7 @@ function notice(kind) {
   if (barred !== null) return ["bad", visible(barred.why), barred.token ? "Enter a token" : "Connect now"];
   if (said !== "") return ["busy", visible(said), waits ? "Connect now" : ""];
   if (info === null || info.chat) return ["quiet", "", ""];
+  if (kind === "chat") return ["busy", `No model answers just now: what you ask waits for one. ${info.hint}`, ""];
   if (kind === null) return ["bad", `Nobody answers here yet. ${info.hint}`, ""];
   return ["quiet", `No model answers here, so this page echoes what you write. ${info.hint}`, ""];
 }
