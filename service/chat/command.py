@@ -69,7 +69,7 @@ class Chat:
         counters = self._counters
         counters.chat_answers[answered.ending] += 1
         if answered.first_token is not None:
-            counters.chat_first_token.observe(answered.first_token)
+            counters.chat_first_token_latency.observe(answered.first_token)
         if answered.usage is not None:
             counters.chat_tokens["prompt"] += answered.usage.prompt_tokens
             counters.chat_tokens["completion"] += answered.usage.completion_tokens

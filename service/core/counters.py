@@ -76,6 +76,6 @@ class Counters:
         self.http_latency = Histogram()
         self.request_latency = Histogram()
         self.push_latency = Histogram()
-        self.chat_first_token = Histogram()
+        self.chat_first_token_latency = Histogram()
         self.others: list[Callable[[], Iterable[Metric]]] = []
         """What other parts count: asked when somebody wants to know."""

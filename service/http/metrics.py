@@ -66,7 +66,10 @@ _LABELLED: Final = {
 _HISTOGRAMS: Final = {
     "http_latency": ("http_request_duration_seconds", "From an HTTP request's head to its answer."),
     "request_latency": ("request_latency_seconds", "From a request to its answer."),
-    "chat_first_token": ("chat_first_token_seconds", "From a request for chat to the first text of its answer."),
+    "chat_first_token_latency": (
+        "chat_first_token_seconds",
+        "From a request for chat to the first text of its answer.",
+    ),
     "push_latency": ("push_latency_seconds", "From a push's arrival to its being handed to connections."),
 }
 

@@ -81,7 +81,7 @@ async def test_streams_and_counts() -> None:
     assert b"\r\nauthorization: bearer " + KEY.lower().encode() in asked.head.lower()
     assert counters.chat_answers == {"answered": 1}
     assert counters.chat_tokens == {"prompt": 9, "completion": 4}
-    assert sum(counters.chat_first_token.buckets) == 1
+    assert sum(counters.chat_first_token_latency.buckets) == 1
     assert [report.ending for report in reports] == [Ending.ANSWERED]
 
 
