@@ -29,12 +29,12 @@ async function discover(command) {
 export function run(runtime, connect) {
   const sockets = new Map();
 
-  async function live(command) {
+  async function live(command, attempts = 2) {
     const { on } = command;
     try {
       const url = command.url ?? (await discover(command));
       if (url === null) return;
-      report("address", on, { url });
+      if (attempts === 2) report("address", on, { url });
       const socket = connect(url, command.protocols ?? [], command.headers ?? {});
       sockets.set(on, socket);
       socket.binaryType = "arraybuffer";
@@ -55,6 +55,12 @@ export function run(runtime, connect) {
       };
       socket.onerror = (event) => {
         why = event.message || event.error?.message || "no reason given";
+        // As such programs do: a connection that was cut before any answer is tried again. A refusal is an answer.
+        if (!opened && !over && attempts > 0 && /other side closed|ECONNRESET|socket hang up/.test(why)) {
+          over = true;
+          setTimeout(() => live({ ...command, url: socket.url }, attempts - 1), 200);
+          return;
+        }
         if (!opened) end("refused", { status: Number(/\b(\d{3})\b/.exec(socket.refusedWith ?? "")?.[1]) || null, why });
       };
       socket.onclose = (event) => {

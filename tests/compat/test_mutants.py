@@ -28,8 +28,8 @@ ALL = {row.name: row for row in read()}
 ALONE = ("worker-handshake", "worker-silent", "worker-commands")
 """In these a worker may serve every command, the others' too."""
 AT_ONCE = 12
-PATIENCE = 10.0
-"""Seconds for what a mutant keeps back; what isn't kept back has come long before."""
+PATIENCE = 3.0
+"""Seconds for what a mutant keeps back. On a starved machine something else may take longer; then there is `LONG`."""
 LONG = 90.0
 LARGE = ("worker-large", "requester-longest", "push-large", "large-message", "too-large")
 """Megabytes take their time on a busy machine, and no mutant of these keeps anything back."""
