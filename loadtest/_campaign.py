@@ -36,8 +36,8 @@ REQUEST_TYPES: Final = {
 """Each step's type in locust's statistics."""
 
 _TRANSCRIPTS: Final = 20
-# Of what was due just before the end, the timer may be what was late.
-_GRACE: Final = 0.25
+# Of what was due just before the end, the timer may be what was late, within what a load may stand still.
+_GRACE: Final = 1.0
 
 
 class Environment(Protocol):

@@ -74,10 +74,17 @@ def _mix(environment: Environment, options: Namespace, users: Sequence[type[Conn
     """Give the kinds of users their weights, and leave out those that are not asked for."""
     weights, fixed = _options.parse_kinds(options.mix), _options.parse_kinds(options.fixed)
     named = bool(options.user_classes)
+    kinds = {name: kind for kind, name in _options.KINDS.items()}
+    tags, excluded = set(options.tags or kinds.values()), set(options.exclude_tags or ())
     for user in users:
         # Whoever names classes on the command line, or picks them on the page, has chosen.
         user.weight = weights.get(user.__name__, 1 if named or options.class_picker else 0)
         user.fixed_count = int(fixed.get(user.__name__, 0))
+        if kinds[user.__name__] not in tags - excluded:
+            # Locust would leave it without a task, and then start it.
+            user.weight = user.fixed_count = 0
+        elif options.tags:
+            user.weight = user.weight or 1
     chosen = [user for user in environment.user_classes if user.weight or user.fixed_count]
     environment.user_classes[:] = chosen or environment.user_classes
 

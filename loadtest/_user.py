@@ -37,10 +37,8 @@ class Connected(User):
         self._first = True
         self._arrived = False
 
-    @tag("connect")
-    @task
-    def live(self) -> None:
-        """One connection's life, and the wait before the next."""
+    def spend(self) -> None:
+        """One connection's life, and the wait before the next: the task of every kind, which has a tag of its own."""
         if self._first:
             self._first = False
             gevent.sleep(self.campaign.turn())
@@ -122,9 +120,10 @@ class Connected(User):
         return longest * self.campaign.random.uniform(0.5, 1.0)
 
 
-class CClient(Connected):
-    """A C-Client: discovers, connects, registers, and stays connected for as long as the test lasts."""
+class Registered(Connected):
+    """What those have in common who are C-Clients."""
 
+    abstract = True
     receive_buffer: ClassVar[int | None] = None
     measured: ClassVar[bool] = True
     """Whether it sends heartbeats and its deliveries count."""
@@ -195,11 +194,27 @@ class CClient(Connected):
         gevent.sleep(_LINGER)
 
 
-class Churner(CClient):
+class CClient(Registered):
+    """A C-Client: discovers, connects, registers, and stays connected for as long as the test lasts."""
+
+    @tag("client")
+    @task
+    def live(self) -> None:
+        """One connection's life, and the wait before the next."""
+        self.spend()
+
+
+class Churner(Registered):
     """A C-Client that goes and comes back, politely or as if its machine were gone, and resumes where it was.
 
     Durable pushes are sent to it whether it is there or not: what it missed has to come, in order, none of it twice.
     """
+
+    @tag("churner")
+    @task
+    def live(self) -> None:
+        """One connection's life, and the wait before the next."""
+        self.spend()
 
     def _has_arrived(self) -> None:
         # What is kept before it was there for the first time is not for it: it has no position to resume from.
@@ -232,11 +247,17 @@ class Churner(CClient):
         return campaign.random.random() >= campaign.options.rude_share, away
 
 
-class SlowReader(CClient):
+class SlowReader(Registered):
     """A C-Client that reads little by little: others must not feel it, and it may be closed with 4008."""
 
     receive_buffer = 8192
     measured = False
+
+    @tag("slow")
+    @task
+    def live(self) -> None:
+        """One connection's life, and the wait before the next."""
+        self.spend()
 
     def _stay(self, member: Member, link: Link) -> tuple[bool, float]:
         options = self.campaign.options

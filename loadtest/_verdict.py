@@ -95,8 +95,11 @@ def doubts(
             f"the machine's host took {load.steal_share:.0%} of its processors; "
             f"max_steal_share = {limits['max_steal_share']:g}"
         )
-    if load.never_sent:
-        found.append(f"{load.never_sent} heartbeats, pushes or requests were due and never sent by the load")
+    if load.never_sent > limits["max_never_sent"]:
+        found.append(
+            f"{load.never_sent} heartbeats, pushes or requests were due and never sent by the load; "
+            f"max_never_sent = {limits['max_never_sent']:g}"
+        )
     for step in ("heartbeat", "delivery", "broadcast"):
         seen, ours = (observer or {}).get(step), own.get(step)
         if seen is None or ours is None or min(seen.count, ours.count) < _ENOUGH:

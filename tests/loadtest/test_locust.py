@@ -174,7 +174,7 @@ FAULTS: dict[str, set[str]] = {
 def test_a_faulty_gateway_fails_where_its_fault_is(wide: str, fault: str, failed: set[str]) -> None:
     with little_gateway([fault]) as gateway:
         ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--settle-time", "1")
-    assert ended.code == 3
+    assert ended.code == 3, ended.stdout
     # A connection that is cut takes heartbeats and pushes with it, or not; every fifth push is one to all, or not.
     chance = {"min_broadcast_delivered_share"} if fault.startswith(("cut", "every fifth")) else set()
     if fault.startswith("cut"):
@@ -255,8 +255,9 @@ def test_locust_finds_one_locustfile_and_no_shape() -> None:
     ended = run("--list")
     assert ended.stdout.split()[2:5] == ["CClient", "Churner", "SlowReader"]
     with little_gateway() as gateway:
-        ended = run("--host", gateway.base_url, "-t", "1s", "-u", "1")
+        ended = run("--host", gateway.base_url, "-t", "1s", "-u", "2", "--tags", "client", "slow", "--no-observer")
     assert "Shape" not in ended.stderr
+    assert '{"CClient": 1, "SlowReader": 1} (2 total users)' in ended.stderr
 
 
 def test_the_options_are_explained() -> None:

@@ -1,9 +1,7 @@
 """What the gateway must not say is counted, with what was said before it; what it may say is not."""
 
-import json
 import time
 from argparse import Namespace
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from loadtest._campaign import Campaign
 from loadtest._link import LinkClosedError
 from loadtest._marks import PUSH_TYPE, LoadMark, Seen
 from loadtest._member import Member, NotRecoveredError, RegistrationError
+from tests.loadtest.told import Told
 
 ACK: dict[str, Any] = {
     "type": "registration_success",
@@ -25,30 +24,6 @@ ACK: dict[str, Any] = {
     "resume": {"epoch": "e", "offsets": {"user:c1": 4}, "recovered": True},
 }
 HEARTBEAT = {"type": "heartbeat"}
-
-
-class Told:
-    """A link on which a test says what the gateway would."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self.kept: deque[tuple[bool, float, bytes]] = deque(maxlen=8)
-
-    def attach(self, owner: Any) -> None:
-        self._owner = owner
-
-    def send(self, payload: bytes) -> None:
-        self.send_frame(b"", payload)
-
-    def send_frame(self, frame: bytes, payload: bytes) -> None:
-        self.kept.append((True, time.time(), payload))
-        self.sent.append(json.loads(payload))
-
-    def says(self, *messages: object) -> None:
-        for message in messages:
-            payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-            self.kept.append((False, time.time(), payload))
-            self._owner.on_message(payload, time.time(), binary=payload[:1] == b"\xff")
 
 
 @pytest.fixture
