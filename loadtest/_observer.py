@@ -109,24 +109,28 @@ class Client:
         beat = time.time() + secrets.randbelow(1000) / 1000 * _INTERVAL
         while True:
             now = time.time()
-            if now >= end:
+            if now >= end and not self._pending:
+                # Not before what it asked was answered: a gateway that stands still would be spared.
                 self._sock.sendall(_frames.frame(_frames.CLOSE, (1000).to_bytes(2, "big")))
-                self._pending.clear()
                 return
             while beat <= now:
                 self._pending.append(beat)
                 self._send(b'{"type":"heartbeat"}')
-                beat += _INTERVAL
+                beat = beat + _INTERVAL if beat + _INTERVAL < end else float("inf")
             if self._pending and now - self._pending[0] > _LATE:
                 raise OSError("no answer to a heartbeat")
             waiting = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
-            if waiting or select.select([self._sock], [], [], max(0.0, beat - time.time()))[0]:
+            if waiting or select.select([self._sock], [], [], self._patience(beat, end))[0]:
                 data = self._sock.recv(65536)
                 arrived = time.time()
                 if not data:
                     raise OSError("the connection was cut")
                 for opcode, payload in self._reader.feed(data):
                     self._take(opcode, payload, arrived)
+
+    def _patience(self, beat: float, end: float) -> float:
+        """For how many seconds it may wait for bytes."""
+        return min(_INTERVAL, max(0.0, min(beat, end if not self._pending else beat) - time.time()))
 
     def abandon(self) -> None:
         """Count what was not answered."""

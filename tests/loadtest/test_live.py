@@ -142,6 +142,9 @@ def test_a_frozen_gateway_shows_seconds_and_is_to_blame(tmp_path: Path) -> None:
     arguments = ("--thresholds", str(limits), "--result", str(result), *FREEZE)
     with gateway(tmp_path) as running, started("--host", running.base_url, *arguments) as locust:
         held(locust)
+        with httpx.Client(trust_env=False) as client:
+            # And the observer's three.
+            until(lambda: client.get(f"{running.base_url}/api/c-client/status").json()["registered"] == 23)
         frozen(running.process.pid, 3.0)
         ended = outcome(locust)
     assert (ended.code, ended.failed()) == (3, {f"{step} p99_ms" for step in steps}), ended.stdout + ended.stderr
