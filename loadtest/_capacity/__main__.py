@@ -1,3 +1,5 @@
+"""`python -m loadtest._capacity`: what each way of deploying holds on this machine."""
+
 import sys
 
 from ._command import main
