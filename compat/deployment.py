@@ -55,6 +55,7 @@ class Found:
     websocket_url: str = ""
     environment: str = ""
     version: str = ""
+    nodes: int = 1
     facts: Json = field(default_factory=dict)
 
 
@@ -142,14 +143,17 @@ class Deployment:
                 f"and {shown(answer.text, 60)}."
             )
         self.found = Found(said["websocket_url"], str(said.get("environment", "")), facts=said)
-        self.found.version = await self._version()
+        self.found.version = str((await self._said("/api/health")).get("version", ""))
+        nodes = (await self._said("/api/c-client/status")).get("by_node")
+        self.found.nodes = max(1, len(nodes)) if isinstance(nodes, dict) else 1
 
-    async def _version(self) -> str:
+    async def _said(self, route: str) -> Json:
+        """What an open route answers; an empty object where that is none."""
         try:
-            health = json.loads((await self.ask("GET", "/api/health")).text)
+            said = json.loads((await self.ask("GET", route)).text)
         except (UnmetError, ValueError):
-            return ""
-        return str(health.get("version", "")) if isinstance(health, dict) else ""
+            return {}
+        return said if isinstance(said, dict) else {}
 
     async def may_call(self) -> None:
         """See whether the routes for back ends take our calls; raises UnusableError."""

@@ -149,6 +149,8 @@ def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str |
         return "it is about production"
     if "workers" in needs and production and not (target.handshake_key or target.api_key):
         return "in production a worker needs a secret: give --handshake-key or --api-key"
+    if "one-node" in needs and deployment.found.nodes > 1:
+        return NEEDS["one-node"]
     if "least-loaded" in needs and target.strategy != "least_loaded":
         return "it is about another strategy than that of --strategy"
     return None

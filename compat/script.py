@@ -35,6 +35,7 @@ NEEDS: Final = {
     "production": "the deployment is in production",
     "once": "only one client program plays it",
     "invasive": "it disturbs others, or takes the node down",
+    "one-node": "requests keep their order, and a worker is chosen by what is known at this moment, within a node only",
     "least-loaded": "the strategy is least_loaded",
 }
 VERBS: Final = (
