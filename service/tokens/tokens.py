@@ -20,7 +20,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from portico.wire.faults import PeerFault
 from portico.wire.strict_json import check_keys, decode, fields_of
@@ -50,21 +50,23 @@ class _Header(Struct):
 
 
 class _Claims(Struct):
-    sub: Text | None = None
+    # Null is no way to leave a claim out: where absence means "any" or "for ever", a signer that has lost what it was
+    # to say would give everything away.
+    sub: Text | UnsetType = UNSET
     role: str = "client"
-    exp: float | None = None
-    nbf: float | None = None
-    iat: float | None = None
-    iss: Text | None = None
-    aud: OneOrMore | None = None
-    jti: Text | None = None
-    tenant: Text | None = None
-    client_id: OneOrMore | None = None
-    node_id: OneOrMore | None = None
-    domain_id: OneOrMore | None = None
-    cluster_id: OneOrMore | None = None
-    channel_id: OneOrMore | None = None
-    commands: OneOrMore | None = None
+    exp: float | UnsetType = UNSET
+    nbf: float | UnsetType = UNSET
+    iat: float | UnsetType = UNSET
+    iss: Text | UnsetType = UNSET
+    aud: OneOrMore | UnsetType = UNSET
+    jti: Text | UnsetType = UNSET
+    tenant: Text | UnsetType = UNSET
+    client_id: OneOrMore | UnsetType = UNSET
+    node_id: OneOrMore | UnsetType = UNSET
+    domain_id: OneOrMore | UnsetType = UNSET
+    cluster_id: OneOrMore | UnsetType = UNSET
+    channel_id: OneOrMore | UnsetType = UNSET
+    commands: OneOrMore | UnsetType = UNSET
 
 
 _header_decoder: Final = msgspec.json.Decoder(_Header)
@@ -152,16 +154,16 @@ class TokenVerifier:
 
     def _proof(self, claims: _Claims) -> Proof:
         now = self._wall()
-        if claims.exp is not None and claims.exp + self._leeway <= now:
+        if claims.exp is not UNSET and claims.exp + self._leeway <= now:
             raise NotProven("expired", "The token has expired.")
-        if claims.nbf is not None and claims.nbf - self._leeway > now:
+        if claims.nbf is not UNSET and claims.nbf - self._leeway > now:
             raise NotProven("not_yet", "The token is not valid yet.")
-        if claims.iat is not None and claims.iat - self._leeway > now:
+        if claims.iat is not UNSET and claims.iat - self._leeway > now:
             raise NotProven("not_yet", "The token was issued in the future.")
         if self._issuer is not None and claims.iss != self._issuer:
             raise NotProven("issuer", "The token is of another issuer.")
         # RFC 7519, section 4.1.3: a token for an audience is refused by whoever doesn't know itself to be in it.
-        if (self._audience or claims.aud is not None) and self._audience.isdisjoint(_several(claims.aud) or ()):
+        if (self._audience or claims.aud is not UNSET) and self._audience.isdisjoint(_several(claims.aud) or ()):
             raise NotProven("audience", "The token is for another audience (PORTICO_TOKEN_AUDIENCE).")
         return _proof_of(claims)
 
@@ -177,7 +179,7 @@ def _proof_of(claims: _Claims) -> Proof:
     if claims.role not in ROLES:
         raise NotProven("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
     role: Role = claims.role
-    if role == "client" and claims.sub is None:
+    if role == "client" and claims.sub is UNSET:
         raise NotProven("claims", "The token names no user: `sub` is missing.")
     fields: dict[str, Patterns] = {}
     for name in PATTERN_FIELDS:
@@ -185,14 +187,14 @@ def _proof_of(claims: _Claims) -> Proof:
         if allowed is not None:
             fields[name] = allowed
     return Proof(
-        user_id=claims.sub,
+        user_id=_given(claims.sub),
         role=role,
         fields=fields,
         commands=_several(claims.commands),
-        tenant=claims.tenant,
-        token_id=claims.jti,
-        issued_at=claims.iat,
-        expires_at=claims.exp,
+        tenant=_given(claims.tenant),
+        token_id=_given(claims.jti),
+        issued_at=_given(claims.iat),
+        expires_at=_given(claims.exp),
     )
 
 
@@ -210,8 +212,12 @@ def _decoded(part: str) -> bytes:
         raise NotProven("malformed", "A part of the token is not base64url.") from None
 
 
-def _several(claim: str | list[str] | None) -> Patterns | None:
-    if claim is None:
+def _given(claim: T | UnsetType) -> T | None:
+    return None if claim is UNSET else claim
+
+
+def _several(claim: str | list[str] | UnsetType) -> Patterns | None:
+    if claim is UNSET:
         return None
     return (claim,) if isinstance(claim, str) else tuple(claim)
 

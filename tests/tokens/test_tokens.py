@@ -5,11 +5,14 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import Key, OctKey
 
-from service.core.proof import NotProven
+from portico.wire.faults import PeerFault
+from portico.wire.messages import Identity
+from service.core.proof import PATTERN_FIELDS, NotProven
 from service.tokens import tokens
 from service.tokens.keys import KeyRing, public_keys, secret_key
 from service.tokens.tokens import MAX_TOKEN, TokenVerifier
@@ -170,6 +173,49 @@ def test_a_claim_twice_is_refused() -> None:
 )
 def test_claims_of_a_wrong_form(claims: dict[str, Any]) -> None:
     assert cause(verifier(), token(**claims)) == "claims"
+
+
+CLAIMS = tuple(field.name for field in msgspec.structs.fields(tokens._Claims))
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_that_is_null_is_refused(claim: str) -> None:
+    # Absent it would restrict nothing, or never end: whoever signed this has lost what it was to say.
+    claims = {"sub": "ann", "role": "worker"} | {claim: None}
+    assert cause(verifier(audience=["gw"]), signed("HS256", json.dumps(claims).encode())) == "claims"
+    with pytest.raises(NotProven):
+        tokens.read_claims(json.dumps(claims).encode())
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_any_claim_twice_is_refused(claim: str) -> None:
+    value = "1" if claim in ("exp", "nbf", "iat") else '"client"' if claim == "role" else '"ann"'
+    twice = f'{{"{claim}":{value},"{claim}":{value}' + ("}" if claim == "sub" else ',"sub":"ann"}')
+    assert cause(verifier(), signed("HS256", twice.encode())) == "claims"
+
+
+@pytest.mark.parametrize("name", PATTERN_FIELDS)
+def test_an_empty_list_allows_nothing_and_an_absent_claim_anything(name: str) -> None:
+    asked = Identity(**{"client_id": "c", name: "x"})
+    assert getattr(verifier().verify(token()).identity(asked), name) == "x"
+    claims: dict[str, Any] = {name: []}
+    with pytest.raises(PeerFault) as refused:
+        verifier().verify(token(**claims)).identity(asked)
+    assert (refused.value.close, refused.value.field) == (4003, name)
+
+
+def test_an_empty_list_of_commands_covers_none() -> None:
+    assert not verifier().verify(token(commands=[])).may_use("echo")
+    assert verifier().verify(token()).may_use("echo")
+
+
+@pytest.mark.parametrize("exp", [True, "1900000000", [], {}, -1, 0, 1e308])
+def test_ends_of_every_form(exp: object) -> None:
+    text = token(exp=exp)
+    if exp == 1e308:
+        assert verifier().verify(text).expires_at == 1e308
+    else:
+        assert cause(verifier(), text) == ("expired" if exp in (-1, 0) else "claims")
 
 
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b'"ann"', b"\xff", b'{"sub":"ann"', b"[" * 5000])

@@ -107,7 +107,12 @@ class Authentication:
 
     def check_way_in(self, proof: Proof | None, dialect: str, user_id: str | None, key: ApiKey | None) -> None:
         """Whether a connection with this proof may come in on a path that leads to one dialect. Raises PeerFault."""
-        self._check_not_revoked(proof, user_id)
+        self._check_not_revoked(proof)
+        self._check_dialect(proof, dialect, user_id, key)
+        # Last: only who may be a user is told what became of her.
+        self._check_not_revoked(None, user_id)
+
+    def _check_dialect(self, proof: Proof | None, dialect: str, user_id: str | None, key: ApiKey | None) -> None:
         if dialect == Dialect.REQUESTER.value:
             self._check_requester(proof, key)
         elif dialect == Dialect.USER.value:
@@ -187,11 +192,10 @@ class Authentication:
         self.refused["hook_failed" if fault.code is ErrorCode.UNAVAILABLE else "hook"] += 1
         self._denied[session] = fault
 
-    def adopt_from_hook(self, session: Session, proof: Proof | None, user_id: str | None) -> None:
-        """The connect hook has said who the session is, on a path that names this user, if any. What was taken back is
-        denied, whatever the hook says."""
+    def adopt_from_hook(self, session: Session, proof: Proof | None) -> None:
+        """The connect hook has said who the session is. What was taken back is denied, whatever the hook says."""
         try:
-            self._check_not_revoked(proof, user_id)
+            self._check_not_revoked(proof)
         except NotProven as fault:
             self._denied[session] = fault
         else:
@@ -221,8 +225,14 @@ class Authentication:
         if token is not None and self._tokens is not None:
             self.adopt(session, self._verified(token, session.address))
         self._check_denied(session)
+        self._check_not_revoked(session.proof)
+        identity = self._provable(session, asked)
+        # Last: only who may be a user is told what became of her.
+        self._check_not_revoked(None, identity.user_id)
+        return identity
+
+    def _provable(self, session: Session, asked: Identity) -> Identity:
         proof = session.proof
-        self._check_not_revoked(proof, asked.user_id)
         if self.rules.mode == "off":
             return asked
         if proof is None:
@@ -265,6 +275,17 @@ class Authentication:
         if proof is not None and proof.role not in ("worker", "admin"):
             raise self._wrong_role()
         return proof
+
+    def check_worker(self, proof: Proof | None, asked: Identity) -> None:
+        """Whether a worker may be this: what its proof allows, if it has one, as whom only an admin's lets it be
+        anybody. Raises PeerFault, closing with 4001 or 4003."""
+        if proof is not None and proof.role != "admin":
+            try:
+                proof.identity(asked)
+            except PeerFault:
+                self.refused["other_user"] += 1
+                raise
+        self._check_not_revoked(None, asked.user_id)
 
     def refresh(self, session: Session, token: str) -> float | None:
         """A newer token of the same user's. Returns when it ends, in Unix time (None: never).

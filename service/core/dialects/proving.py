@@ -107,7 +107,7 @@ class ProvingHandler(NoDialect):
         if isinstance(answer, PeerFault):
             authentication.deny(session, answer)
         else:
-            authentication.adopt_from_hook(session, answer, admission.user_id)
+            authentication.adopt_from_hook(session, answer)
         session.handler = proving.after
         self._welcome(session, admission)
         for payload in proving.kept:

@@ -209,6 +209,30 @@ def test_a_worker_may_not_serve_more_than_its_token_names() -> None:
     assert session.worker is None
 
 
+@pytest.mark.parametrize("sub", [None, "bob"])
+def test_a_workers_token_makes_it_no_user_but_its_own(sub: str | None) -> None:
+    # It would get her pushes, and what she missed.
+    gw, tokens = at("optional", production=True)
+    token = tokens.make("w", sub, role="worker")
+    session, peer = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": {"role": "worker", "token": token, "user_id": "ann"}})
+    assert peer.close_code == CloseCode.NOT_ALLOWED
+    assert session.worker is None
+    session, peer = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": {"role": "worker", "token": token, "client_id": "w", "user_id": sub}})
+    assert not peer.closes
+    assert session.worker is not None
+
+
+def test_an_end_far_away_is_an_end() -> None:
+    gw, tokens = at("required")
+    session, peer = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(tokens.make("ann", expires_at=1e308)))
+    assert answer["expires_at"] == 1e308
+    gw.pass_time(60)
+    assert not peer.closes
+
+
 def test_a_clients_token_makes_no_worker() -> None:
     gw, tokens = at("optional", production=True, handshake_key=HANDSHAKE_KEY)
     session, peer = gw.connect("/ws")

@@ -113,6 +113,36 @@ def test_a_user_who_proves_nothing_is_kept_away_too(mode: str) -> None:
     assert house.ask(session, register(user_id="bob"))[0]["type"] == "registration_success"
 
 
+def test_a_user_who_was_taken_back_is_no_worker_either() -> None:
+    house = stages(1, authentication="off", tokens=None, production=True, handshake_key="k" * 32)[0]
+    revoke(house, "user_id", "ann")
+    session, peer = house.connect("/ws")
+    house.say(session, {"type": "connect", "data": {"role": "worker", "token": "k" * 32, "user_id": "ann"}})
+    assert peer.close_code == CloseCode.NOT_AUTHENTICATED
+    assert session.worker is None
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+def test_who_may_not_be_a_user_is_not_told_that_she_was_taken_back(mode: str) -> None:
+    house, tokens = at(mode, production=True, open_users=False)
+    tokens.make("bob", "bob")
+    revoke(house, "user_id", "ann")
+    settle(house)
+    told: dict[str, list[object]] = {"ann": [], "nobody": []}
+    for user, answers in told.items():
+        # With another's token, and where it is required with none, in the first message and by the path.
+        for message in (register("a.bob.c", user_id=user), *([register(user_id=user)] if mode == "required" else [])):
+            session, peer = house.connect("/ws")
+            house.say(session, message)
+            answers += [[said | {"user_id": None} for said in peer.take()], peer.closes]
+        for query in ("token=a.bob.c", ""):
+            with pytest.raises(Refused) as refused:
+                house.connect(f"/ws/{user}", query=query)
+            answers += [vars(refused.value)]
+    assert told["ann"] == told["nobody"]
+    assert told["ann"]
+
+
 def test_a_switch_to_a_revoked_user_and_a_refresh_with_a_revoked_token_are_refused() -> None:
     house, tokens = at("required")
     tokens.make("old", "ann", token_id="j1")

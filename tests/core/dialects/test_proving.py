@@ -93,6 +93,49 @@ def test_what_comes_meanwhile_is_taken_in_its_order() -> None:
     assert len(hook.asked) == 1
 
 
+@pytest.mark.parametrize("mode", ["optional", "required"])
+def test_an_answer_binds_the_user_for_as_long_as_the_connection(mode: str) -> None:
+    gw, hook = at(mode)
+    session, peer = connect(gw, message=register())
+    hook.answer(Proof("ann", fields={"channel_id": ("news",)}))
+    assert peer.take()[0]["user_id"] == "ann"
+    # Herself again, with another name of the same user's device, is no other user; and the hook is not asked again.
+    for again in (register(client_id="c2"), register(user_id="ann", channel_id="news")):
+        assert gw.ask(session, again)[0]["user_id"] == "ann"
+    # A refresh needs a token, and there is none that could be checked.
+    (said,) = gw.ask(session, {"type": "token_refresh", "token": "a.b.c"})
+    assert (said["type"], said["code"]) == ("error", "forbidden")
+    gw.say(session, register(user_id="bob"))
+    (said,) = peer.take()
+    assert (said["type"], said["reason"]) == ("registration_rejected", "forbidden")
+    assert peer.close_code == CloseCode.NOT_ALLOWED
+    assert len(hook.asked) == 1
+
+
+def test_an_answer_ends_when_it_says_and_only_coming_back_renews_it() -> None:
+    gw, hook = at()
+    _, peer = connect(gw, message=register())
+    hook.answer(Proof("ann", expires_at=gw.clock.wall() + 60))
+    gw.pass_time(90)
+    assert peer.close_code == CloseCode.NOT_AUTHENTICATED
+    _, peer = connect(gw, message=register())
+    hook.answer(ANN)
+    assert peer.take()[0]["user_id"] == "ann"
+    assert len(hook.asked) == 2
+
+
+def test_who_is_another_is_not_told_by_a_users_path_that_she_was_taken_back() -> None:
+    told = []
+    for user in ("ann", "nobody"):
+        gw, hook = at()
+        gw.gateway.revoking.index.add(Revocation("user_id", "ann", None, gw.clock.wall(), gw.clock.wall() + 60))
+        _, peer = connect(gw, f"/ws/{user}")
+        hook.answer(Proof("bob"))
+        told.append((peer.take(), peer.closes))
+    assert told[0] == told[1]
+    assert told[0][1][0][0] is CloseCode.NOT_ALLOWED
+
+
 MESSAGES: list[tuple[str, object, str]] = [
     ("/ws", register(), "registration_rejected"),
     ("/", {"type": "connect", "data": {}}, "error"),
