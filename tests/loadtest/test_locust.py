@@ -137,7 +137,8 @@ def test_what_is_no_gateway_is_not_tried() -> None:
 
 def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
     with little_gateway() as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *two_processes())
+        # On a busy machine the first seconds go by before both are there.
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "-t", "8s", *two_processes())
         pushers = {str(notification["id"]).split("-")[0] for notification in gateway.pushed}
     # Each process has half of the six clients, so six registered at once is what only the master can know.
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
@@ -287,7 +288,9 @@ def test_a_worker_that_dies_fails_the_test_whatever_the_others_measured(tmp_path
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
         os.kill(int(workers[0]), signal.SIGKILL)
         ended = outcome(process)
-    assert (ended.code, ended.failed()) == (3, {"worker processes missing at the end"}), ended.stdout + ended.stderr
+    # It may have died before all users were there.
+    failed = ended.failed() - {"the number of users held"}
+    assert (ended.code, failed) == (3, {"worker processes missing at the end"}), ended.stdout + ended.stderr
 
 
 def test_trio_stays_out_of_gevents_process() -> None:
