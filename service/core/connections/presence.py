@@ -181,6 +181,10 @@ class Presence:
 
     # Over all nodes
 
+    def is_small(self, few: int) -> bool:
+        """Whether this is the only node, and has no more than a few connections."""
+        return len(self._sessions) <= few and len(self._cluster_messages.backplane.nodes()) <= 1
+
     def status(self, reply: Reply[Status]) -> None:
         """How many are connected, everywhere."""
 

@@ -8,7 +8,10 @@ import pytest
 from msgspec import Raw
 
 from portico.wire.codes import CloseCode
+from service.core.connections.presence import Distinct, Presence, Status, Totals
+from service.core.dialects import actions
 from service.core.dialects.actions import ActionError, Actions, calculate
+from service.core.reply import Reply
 
 from ...fakes import stage, stages
 
@@ -110,6 +113,88 @@ def test_get_client_info_tells_of_a_connection_what_older_programs_show() -> Non
     shown = {name: one[name] for name in ("id", "ip", "port", "status", "duration")}
     assert shown == {"id": "c", "ip": "127.0.0.1", "port": 50000, "status": "closing", "duration": 7.0}
     assert (other["id"], other["status"]) == (other["connection_id"], "connected")
+
+
+def ask(house: Any, session: Any, action: str = "get_client_info") -> dict[str, Any]:
+    (answer,) = house.ask(session, {"type": "request", "data": {"action": action}})
+    found: dict[str, Any] = answer["data"]
+    return found
+
+
+@pytest.mark.parametrize("action", ["get_client_info", "get_metrics"])
+def test_totals_for_those_who_see_no_others_are_found_out_once_in_a_second(
+    monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    asked = []
+    status = Presence.status
+
+    def counted(presence: Presence, reply: Reply[Status]) -> None:
+        asked.append(presence)
+        status(presence, reply)
+
+    monkeypatch.setattr(Presence, "status", counted)
+    one, _ = stages(2, production=True)
+    sessions = [one.connect("/ws")[0] for _ in range(3)]
+    told = [ask(one, session, action) for session in sessions for _ in range(20)]
+    assert len(asked) == 1
+    assert all(answer["success"] for answer in told)
+    one.client(client_id="later")
+    assert ask(one, sessions[0], action)["result"]["total_clients"] == told[0]["result"]["total_clients"] == 0
+    one.pass_time(actions.KEPT_SECONDS)
+    assert ask(one, sessions[0], action)["result"]["total_clients"] == 1
+    assert len(asked) == 2
+
+
+def test_totals_that_are_still_being_asked_for_are_not_asked_for_again() -> None:
+    silent: list[Reply[Status]] = []
+    told: list[Status] = []
+    recent = actions.RecentStatus(silent.append, lambda: 1000.0)
+    for _ in range(5):
+        recent.tell(told.append)
+    assert len(silent) == 1
+    status = Status(Totals(0, 0, 0, {}, {}), {}, None, Distinct())
+    silent[0](status)
+    assert told == [status] * 5
+
+
+def test_few_at_one_node_are_counted_each_time() -> None:
+    house = stage(production=True)
+    session, _ = house.connect("/ws")
+    assert ask(house, session)["result"]["total_clients"] == 0
+    house.client(client_id="c")
+    assert ask(house, session)["result"]["total_clients"] == 1
+
+
+@pytest.mark.parametrize("action", ["get_client_info", "get_metrics"])
+def test_what_lists_cost_is_bounded_for_each_caller(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    monkeypatch.setattr(actions, "LISTED_BYTES_PER_SECOND", 10_000)
+    monkeypatch.setattr(actions, "LISTED_BYTES_AT_ONCE", 30_000)
+    house = stage()
+    for number in range(20):
+        house.worker(f"w{number}")
+    # From one address, by however many connections.
+    sessions = [house.connect("/ws", address="192.0.2.7")[0] for _ in range(2)]
+    answers = [ask(house, sessions[number % 2], action) for number in range(30)]
+    refused = [answer for answer in answers if not answer["success"]]
+    assert answers[0]["success"]
+    assert refused
+    assert answers.index(refused[0]) <= 30_000 / len(json.dumps(answers[0])) + 2
+    assert "again" in refused[0]["error"]
+    assert sum(len(json.dumps(answer)) for answer in answers) < 60_000
+    # Others are told, what costs nothing is answered, and after a while so is this one.
+    assert ask(house, house.connect("/ws", address="192.0.2.8")[0], action)["success"]
+    assert ask(house, sessions[0], "get_time")["success"]
+    house.pass_time(20)
+    assert ask(house, sessions[0], action)["success"]
+
+
+def test_how_many_callers_are_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "CALLERS", 3)
+    lists = actions.Lists(lambda: 1000.0)
+    for number in range(10):
+        lists.check(f"192.0.2.{number}")
+        lists.on_told(f"192.0.2.{number}", 100)
+    assert len(lists) == 3
 
 
 def test_get_metrics() -> None:
