@@ -234,6 +234,7 @@ class Gateway:
             self.authentication,
             self.refusals,
             max_message_size=rules.max_message_size,
+            hsts=rules.hsts,
         )
 
     def _make_dialects(self) -> None:

@@ -37,7 +37,7 @@ class QuotaGate:
         if not wait and self._quotas.room(who):
             return admission
         self._gateway.refusals.on_refused("limit_quota", handshake.address)
-        return _not_now(wait or RETRY_AFTER)
+        return self._gateway.admission_control.refusing(handshake, _not_now(wait or RETRY_AFTER))
 
     def opened(self, peer: Peer, admission: Admission) -> Receiver:
         """See Gate."""

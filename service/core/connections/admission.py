@@ -224,7 +224,10 @@ class AdmissionControl:
         refusals: Refusals,
         *,
         max_message_size: int,
+        hsts: int = 0,
     ) -> None:
+        """`hsts`: seconds for which browsers that came by https are told to come by nothing else; 0: they aren't."""
+        self._secure: Final = (("strict-transport-security", f"max-age={hsts}"),) if hsts else ()
         self.origins: Final = origins
         self.hosts: Final = hosts
         self.limits: Final = limits
@@ -256,6 +259,16 @@ class AdmissionControl:
 
     def admit(self, handshake: Handshake) -> Admission | HttpAnswer:
         """Decide. Never raises."""
+        admission = self._admission(handshake)
+        return self.refusing(handshake, admission) if isinstance(admission, HttpAnswer) else admission
+
+    def refusing(self, handshake: Handshake, answer: HttpAnswer) -> HttpAnswer:
+        """The answer that refuses a handshake, with what browsers are told besides."""
+        if self._secure and handshake.scheme == "https":
+            return answer._replace(headers=(*answer.headers, *self._secure))
+        return answer
+
+    def _admission(self, handshake: Handshake) -> Admission | HttpAnswer:
         if self.draining:
             return _DRAINING
         user_id: str | None = None
@@ -309,7 +322,8 @@ class AdmissionControl:
 
     def admit_other(self, handshake: Handshake) -> HttpAnswer | None:
         """Decide on a WebSocket that is not the gateway's, but is served by its process: None lets it in."""
-        return _DRAINING if self.draining else self._refused_for_whence(handshake)
+        answer = _DRAINING if self.draining else self._refused_for_whence(handshake)
+        return None if answer is None else self.refusing(handshake, answer)
 
     def _refused_for_whence(self, handshake: Handshake) -> HttpAnswer | None:
         if not self.hosts.allows(handshake.host, handshake.scheme):
