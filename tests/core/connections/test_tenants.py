@@ -63,3 +63,30 @@ def test_a_refusal_says_the_same_of_a_user_that_is_there_and_of_one_that_is_not(
             (told,) = made.ask(stranger, register(shown, client_id="x", user_id=user))
             answers.append((told | {"user_id": None}, peer.closes))
     assert answers[:3] == answers[3:]
+
+
+def test_a_client_of_the_same_names_in_another_tenant_replaces_nobody_and_is_not_asked_for_her() -> None:
+    made, tokens = at("required", production=True)
+    peers = []
+    for tenant in ("mine", "other"):
+        session, peer = made.connect("/")
+        token = tokens.make(tenant, "ann", tenant=tenant)
+        made.ask(session, register(token, user_id="ann", client_id="c1", node_id="n1"))
+        peers.append(peer)
+    made.pass_time(1)
+    assert [peer.closes for peer in peers] == [[], []]
+
+
+def test_a_claim_keeps_a_tenant_out_of_the_channels_of_another() -> None:
+    # Names are everybody's: without the claim the token would be let into any channel.
+    made, tokens = at("required", production=True)
+    publish(made, Target("channel_id", "other-news"), Event("secret"), durable=True)
+    token = tokens.make("mine", "ann", tenant="mine", fields={"channel_id": ("mine-*",)})
+    session, peer = made.connect("/")
+    resume = {"epoch": "e", "offsets": {"channel:other-news": 0}}
+    told = made.ask(session, register(token, user_id="ann", channel_id="mine-news", resume=resume))
+    assert [message["type"] for message in told] == ["registration_success"]
+    assert "channel:other-news" not in told[0]["resume"]["offsets"]
+    made.say(session, register(user_id="ann", channel_id="other-news"))
+    assert peer.close_code == 4003
+    assert all(message["type"] != "secret" for message in peer.take())
