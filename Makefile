@@ -123,6 +123,7 @@ accounts: setup ## What becomes of clients, events and requests when Redis fails
 
 pictures: setup ## Make the pictures in docs/images anew
 	$(BIN)/python -m tests.browser.pictures
+	$(BIN)/python -m tests.loadtest.pictures
 
 system: ## See that the programs are there that the tests drive: Node and Chromium
 	@.ci/system $(SYSTEM_PACKAGES)

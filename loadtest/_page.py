@@ -19,7 +19,7 @@ from loadtest._result import Result
 _COLOURS: Final = {"met": "#1a7f37", "not met": "#cf222e", "invalid": "#9a6700"}
 _SCRIPT: Final = """
 <div id="portico-verdict" style="display:none;position:fixed;right:12px;bottom:12px;max-width:min(760px,94vw);
-max-height:60vh;overflow:auto;background:#fff;color:#1f2328;border:2px solid #888;border-radius:6px;padding:8px 12px;
+max-height:85vh;overflow:auto;background:#fff;color:#1f2328;border:2px solid #888;border-radius:6px;padding:8px 12px;
 font:12px/1.4 ui-monospace,monospace;z-index:2000"></div>
 <script>
 (() => {
@@ -105,6 +105,8 @@ def _block(judge: Judge) -> str:
         return ""
     colour = _COLOURS[judge.result.verdict]
     return (
-        f'<h2 style="margin:0 0 6px;font:600 16px system-ui;color:{colour}">Load test: {judge.result.verdict}</h2>'
-        f'<pre style="margin:0;white-space:pre-wrap">{html.escape(judge.text)}</pre>'
+        # It lies over locust's table: a click on its title folds it away.
+        '<details open><summary style="cursor:pointer"><h2 style="display:inline;'
+        f'font:600 16px system-ui;color:{colour}">Load test: {judge.result.verdict}</h2></summary>'
+        f'<pre style="margin:6px 0 0;white-space:pre-wrap">{html.escape(judge.text)}</pre></details>'
     )

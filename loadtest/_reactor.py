@@ -5,11 +5,12 @@ is itself one that gevent's loop watches. When it is ready, callbacks run in sli
 timers (the heartbeats and pushes that are due) never stand in line behind a broadcast to thousands.
 
 An arrival is stamped by the kernel (SO_TIMESTAMPNS; Linux gives it for TCP too, with the last segment of what is read):
-however late this process gets to reading, its own lag is in no latency. A thread that only reads was tried instead:
-each recv gives up the interpreter lock and waits for it again, up to 5 ms a time while greenlets are busy. Where the
-kernel gives no stamp, the moment of reading is taken, and `unstamped` counts it. Where several messages lie unread on
-one connection the kernel has one stamp for them, the last one's; `blurred` counts those before it, whose times are too
-long by as much as they lay there.
+however late this process gets to reading, its own lag is in no latency. A thread that only reads, and stamps by the
+clock, was weighed and not built, so what follows is reasoning and no measurement: it would have to wait for the
+interpreter lock after each recv, up to 5 ms a time while greenlets are busy, and that wait would be in each stamp.
+Where the kernel gives no stamp, the moment of reading is taken, and `unstamped` counts it. Where several messages lie
+unread on one connection the kernel has one stamp for them, the last one's; `blurred` counts those before it, whose
+times are too long by as much as they lay there.
 """
 
 from __future__ import annotations
