@@ -7,7 +7,6 @@ anything starts, with one sentence and exit code 2.
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 from locust.argument_parser import LocustArgumentParser
 
 from loadtest import _thresholds
+from loadtest._stairs import parse_stairs
 
 DEFAULT_THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 SHAPES: Final = ("staircase", "ramp", "soak", "reconnect-storm", "spike")
@@ -152,14 +152,6 @@ def parse_kinds(value: str) -> dict[str, float]:
             raise ValueError(f"{item!r} should be {name}=<number of at least 0>")
         found[KINDS[name]] = amount
     return found
-
-
-def parse_stairs(value: str) -> list[int]:
-    """What `--stairs` says. Raises ValueError."""
-    stairs = [int(item) for item in value.split(",")]
-    if not stairs or stairs[0] < 1 or any(after <= before for before, after in itertools.pairwise(stairs)):
-        raise ValueError("not ascending")
-    return stairs
 
 
 def _stairs(value: str) -> str:

@@ -11,8 +11,8 @@ from typing import ClassVar, Final, Literal, Protocol
 
 from locust import LoadTestShape
 
-from loadtest._options import parse_stairs
 from loadtest._result import Stage
+from loadtest._stairs import parse_stairs
 
 Tick = tuple[int, float] | None
 

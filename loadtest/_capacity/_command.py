@@ -24,12 +24,13 @@ from typing import Final
 
 import msgspec
 
-from loadtest import _options, _result, _thresholds
+from loadtest import _result, _thresholds
+from loadtest._stairs import parse_stairs
 
 from . import _modes as modes
 from ._comparison import FORMAT, Comparison, Measured, compare, machine, write
 from ._page import render
-from ._run import Climb, Failed, climb, cores
+from ._run import Climb, Failed, climb, cores, so_far
 
 _STAIRS: Final = "100,500,1000,2000,5000,10000"
 _SHORT: Final = "50,200"
@@ -94,7 +95,7 @@ def _modes(text: str) -> list[modes.Mode]:
 def _climb(options: argparse.Namespace) -> Climb:
     text = options.stairs or (_SHORT if options.short else _STAIRS)
     try:
-        stairs = tuple(_options.parse_stairs(text))
+        stairs = tuple(parse_stairs(text))
     except ValueError:
         raise ValueError(
             f"--stairs is {text!r}; it must be ascending numbers of at least 1, such as {_STAIRS}."
@@ -154,6 +155,7 @@ def _measure(options: argparse.Namespace, wanted: list[modes.Mode], order: Climb
             except KeyboardInterrupt:
                 interrupted = True
                 one.failed = "interrupted"
+                one.result = so_far(mode, Path(scratch))
             _keep_logs(Path(scratch), out)
             _write(compare(measured, machine(gateway_cores, load_cores), started), out)
             if interrupted:
@@ -202,7 +204,10 @@ def _report_on(options: argparse.Namespace) -> int:
         with suppress(msgspec.DecodeError):
             measured += msgspec.json.decode(data, type=Comparison).modes
             continue
-        result = msgspec.json.decode(data, type=_result.Result)
+        try:
+            result = msgspec.json.decode(data, type=_result.Result)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{name} is neither a result of the load test nor a report.json: {error}") from None
         measured.append(Measured(Path(name).stem, Path(name).stem, max(1, len(result.gateway.nodes)), result=result))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)

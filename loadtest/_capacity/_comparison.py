@@ -25,6 +25,8 @@ RULE_STREAMS: Final = 10_000
 _KNEE: Final = 3.0
 """By how much a latency grows from one stair to the next, against the number of connections, where it bends."""
 _KNEE_LEAST_MS: Final = 10.0
+BOTTLENECK: Final = "the load was the bottleneck"
+"""Why an invalid stair counts for nothing; the stair's own sentences say by what."""
 LATENCIES: Final = ("heartbeat", "delivery", "broadcast")
 """The steps whose latency says how it goes, the most telling first."""
 
@@ -64,23 +66,39 @@ class Measured(msgspec.Struct):
 
     @property
     def held(self) -> int:
-        """The most connections at which it and every stair before met the thresholds; 0: none."""
+        """The most connections that met the thresholds, below the first stair that did not; 0: none.
+
+        Invalid stairs count for nothing: they neither hold nor break.
+        """
         held = 0
         for stair in self.stairs:
-            if stair.verdict != "met":
+            if stair.verdict == "not met":
                 break
-            held = stair.users
+            if stair.verdict == "met":
+                held = stair.users
         return held
 
     @property
     def broke_at(self) -> int | None:
-        """The first stair that did not meet the thresholds, or whose figures are invalid."""
-        return next((stair.users for stair in self.stairs if stair.verdict != "met"), None)
+        """The first stair above `held`: it did not meet the thresholds, or its figures are invalid."""
+        above = self._above()
+        return None if above is None else above.users
 
     @property
     def broke(self) -> list[str]:
-        """What did not hold there."""
-        return next((stair.broke or stair.invalid for stair in self.stairs if stair.verdict != "met"), [])
+        """What did not hold there, in the thresholds' names; `BOTTLENECK` where its figures are invalid."""
+        above = self._above()
+        if above is None:
+            return []
+        return [BOTTLENECK] if above.verdict == "invalid" else above.broke
+
+    @property
+    def failed_at(self) -> int | None:
+        """The first stair that was measured and did not meet the thresholds."""
+        return next((stair.users for stair in self.stairs if stair.verdict == "not met"), None)
+
+    def _above(self) -> Stair | None:
+        return next((stair for stair in self.stairs if stair.users > self.held), None)
 
     @property
     def knee(self) -> int | None:
@@ -107,7 +125,7 @@ class Advice(msgspec.Struct, kw_only=True):
     Attributes:
         single: the most that one process held, and which mode; None where none was measured.
         several: likewise of several processes.
-        sentences: the advice, in words.
+        sentences: the advice, in words: the number held and the mode advised first, the reasons after it.
     """
 
     single: tuple[str, int] | None
@@ -176,8 +194,11 @@ def _stair(stage: Stage) -> Stair:
 
 
 def knee(stairs: Sequence[Stair]) -> int | None:
-    """The first stair at which a p99 grew `_KNEE` times as much as the connections did, and is worth a word."""
-    for before, after in itertools.pairwise(stairs):
+    """The first stair at which a p99 grew `_KNEE` times as much as the connections did, and is worth a word.
+
+    Invalid stairs count for nothing.
+    """
+    for before, after in itertools.pairwise(stair for stair in stairs if stair.verdict != "invalid"):
         more = after.users / before.users
         for name in LATENCIES:
             low, high = (stair.latencies.get(name, (None, None, None))[1] for stair in (before, after))
@@ -190,7 +211,7 @@ def advise(modes: Sequence[Measured], *, shared_core: bool) -> Advice:
     """What the figures say, and where that differs from the rule. `shared_core`: all of the gateway had one core."""
     single = _best([mode for mode in modes if mode.processes == 1])
     several = _best([mode for mode in modes if mode.processes > 1])
-    sentences: list[str] = []
+    sentences = [_headline(single, several)] if single is not None or several is not None else []
     if single is not None:
         sentences.append(_held(single, "one process"))
     if several is not None:
@@ -203,7 +224,7 @@ def advise(modes: Sequence[Measured], *, shared_core: bool) -> Advice:
                 "(Redis, messages between them) is all that can be seen of them. On more cores they hold more: "
                 "measure there."
             )
-        sentences += _against_the_rule(single.held, single.broke_at)
+        sentences += _against_the_rule(single.held, single.failed_at)
     return Advice(
         single=None if single is None else (single.name, single.held),
         several=None if several is None else (several.name, several.held),
@@ -216,12 +237,22 @@ def _best(modes: Sequence[Measured]) -> Measured | None:
     return max(measured, key=lambda mode: mode.held, default=None)
 
 
+def _headline(single: Measured | None, several: Measured | None) -> str:
+    """The number held and the mode advised. Of two that hold the same, the one with fewer processes."""
+    best = max((mode for mode in (single, several) if mode is not None), key=lambda mode: mode.held)
+    if not best.held:
+        return "No number of connections was held: nothing can be advised."
+    return f"{best.held:,} connections are held. Advised: {best.title}."
+
+
 def _held(mode: Measured, what: str) -> str:
-    if mode.broke_at is None:
-        return f"{what.capitalize()} held {mode.held:,} connections ({mode.title}), the most that was tried."
-    reasons = ", ".join(mode.broke[:3]) or "the figures are invalid"
     held = f"held {mode.held:,} connections" if mode.held else "held no stair"
-    return f"{what.capitalize()} {held} ({mode.title}); at {mode.broke_at:,} it did not meet: {reasons}."
+    if mode.broke_at is None:
+        return f"{what.capitalize()} {held} ({mode.title}), the most that was tried."
+    why = ", ".join(mode.broke[:3])
+    if mode.broke != [BOTTLENECK]:
+        why = f"it did not meet: {why or 'a threshold'}"
+    return f"{what.capitalize()} {held} ({mode.title}); at {mode.broke_at:,} {why}."
 
 
 def _advised(single: Measured, several: Measured | None) -> list[str]:
@@ -229,7 +260,8 @@ def _advised(single: Measured, several: Measured | None) -> list[str]:
     more = 0 if several is None else several.held
     advised = [f"Up to {one:,} connections: one process ({single.title})."] if one else []
     if several is not None and more > one:
-        advised.append(f"Above {one:,} and up to {more:,}: several processes ({several.title}).")
+        reach = f"Above {one:,} and up to" if one else "Up to"
+        advised.append(f"{reach} {more:,} connections: several processes ({several.title}).")
     most = max(one, more)
     if most:
         advised.append(
@@ -238,7 +270,7 @@ def _advised(single: Measured, several: Measured | None) -> list[str]:
     return advised
 
 
-def _against_the_rule(held: int, broke_at: int | None) -> list[str]:
+def _against_the_rule(held: int, failed_at: int | None) -> list[str]:
     rule = (
         f"The rule of thumb says: one process below {RULE_SPLIT:,}, split from {RULE_SPLIT:,}, split with streams "
         f"beyond {RULE_STREAMS:,}."
@@ -248,7 +280,7 @@ def _against_the_rule(held: int, broke_at: int | None) -> list[str]:
             f"{rule} Measured here, one process holds {held:,} at these rates, so below that split is for what a "
             "number does not say: deploys and crashes that only a part of the clients notices."
         ]
-    if broke_at is not None and broke_at <= RULE_SPLIT:
+    if failed_at is not None and failed_at <= RULE_SPLIT:
         return [f"{rule} Measured here, one process holds less than that rule promises: split, or a quicker machine."]
     return [f"{rule} Too few connections were tried to say whether that holds here."]
 

@@ -5,13 +5,16 @@ Knows the comparison, and how it is shown. Whatever a gateway or a machine said 
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Final
 
-from ._comparison import Comparison, Measured, Stair
+from ._comparison import BOTTLENECK, Comparison, Measured, Stair
 from ._plots import Point, Series, chart, number
 
 _TITLES: Final = {"heartbeat": "heartbeat round trip", "delivery": "push to one user", "broadcast": "push to all"}
@@ -46,7 +49,8 @@ def _version(comparison: Comparison) -> str:
 
 def _verdict(comparison: Comparison) -> str:
     first, *others = comparison.advice.sentences
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
+    # What stands between backticks is a command.
+    items = "".join("<li>" + re.sub("`([^`]*)`", r"<code>\1</code>", escape(text)) + "</li>" for text in others)
     return f'<section class="verdict"><p><strong>{escape(first)}</strong></p><ul>{items}</ul></section>'
 
 
@@ -54,7 +58,7 @@ def _summary(modes: Sequence[Measured]) -> str:
     rows = []
     for mode in modes:
         if mode.result is None:
-            rows.append([escape(mode.title), "not measured", escape(mode.failed or ""), *[_NOT_MEASURED] * 5])
+            rows.append([escape(mode.title), "not measured", escape(mode.failed or ""), *[_NOT_MEASURED] * 6])
             continue
         stairs = mode.stairs
         best = next((stair for stair in reversed(stairs) if stair.users == mode.held), None)
@@ -68,6 +72,7 @@ def _summary(modes: Sequence[Measured]) -> str:
                 knee,
                 _ms(best, "heartbeat"),
                 _ms(best, "broadcast"),
+                _NOT_MEASURED if best is None else f"{best.lost:,} / {best.doubled:,}",
                 _shown(best, lambda stair: stair.cpu_share, "{:.2f}"),
                 _shown(
                     best, lambda stair: stair.memory_per_connection and stair.memory_per_connection / 1000, "{:.1f}"
@@ -75,7 +80,8 @@ def _summary(modes: Sequence[Measured]) -> str:
             ]
         )
     head = [
-        "mode", "held", "broke at", "knee", "heartbeat p99, ms", "push to all p99, ms", "cores", "KB a connection"
+        "mode", "held", "broke at", "knee", "heartbeat p99, ms", "push to all p99, ms", "lost / doubled", "cores",
+        "KB a connection",
     ]  # fmt: skip
     return (
         "<section><h2>Side by side</h2>"
@@ -88,9 +94,10 @@ def _plots(modes: Sequence[Measured]) -> list[str]:
     shown = [mode for mode in modes if mode.stairs]
     if not shown:
         return []
-    figures = []
-    for name, title in _TITLES.items():
-        figures.append(_figure(shown, f"{title}, p99", "milliseconds", lambda s, n=name: _p99(s, n), log=True))  # type: ignore[misc]  # the default is the loop's value
+    figures = [
+        _figure(shown, f"{title}, p99", "milliseconds", partial(_p99, name=name), log=True)
+        for name, title in _TITLES.items()
+    ]
     figures.append(_figure(shown, "deliveries", "per second", lambda stair: stair.deliveries_per_second))
     figures.append(_figure(shown, "processor of the gateway", "cores", lambda stair: stair.cpu_share))
     figures.append(_figure(shown, "memory of the gateway", "MB", lambda stair: stair.memory and stair.memory / 1e6))
@@ -118,6 +125,40 @@ def _p99(stair: Stair, name: str) -> float | None:
     return stair.latencies.get(name, (None, None, None))[1]
 
 
+def _latencies(mode: Measured) -> str:
+    """Latency against connections: the median and the slowest of one mode, and the threshold of its p99."""
+    figures = []
+    for name in ("heartbeat", "broadcast"):
+        lines = [
+            Series(
+                percentile,
+                [
+                    Point(stair.users, found, doubtful=bool(stair.invalid))
+                    for stair in mode.stairs
+                    if name in stair.latencies and (found := stair.latencies[name][place]) is not None
+                ],
+                place,
+            )
+            for place, percentile in enumerate(("p50", "p99", "p99.9"))
+        ]
+        title = f"{_TITLES[name]} of {mode.name} by connections"
+        drawn = chart(title, "connections", "milliseconds", lines, log=True, limit=_limit(mode, f"{name} p99_ms"))
+        if drawn:
+            figures.append(f"<figure><figcaption>{escape(_TITLES[name])}, milliseconds</figcaption>{drawn}</figure>")
+    return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
+
+
+def _limit(mode: Measured, name: str) -> float | None:
+    """A threshold's value; None where it was not set, or is no number above 0."""
+    stages = mode.result.stages if mode.result is not None else []
+    said = next((row.limit for stage in stages for row in stage.rows if row.name == name), "")
+    try:
+        value = float(said.removeprefix("<=").replace(",", ""))
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
+
+
 def _mode(mode: Measured) -> str:
     failed = f'<p class="bad">{escape(mode.failed)}</p>' if mode.failed else ""
     if mode.result is None:
@@ -140,9 +181,10 @@ def _mode(mode: Measured) -> str:
                 f"{stair.load_cpu_share:.2f}",
             ]
         )
-        if stair.broke:
+        if stair.broke and stair.verdict != "invalid":
             notes.append(f"At {stair.users:,} not met: {', '.join(stair.broke)}.")
-        notes += [f"At {stair.users:,} the figures are invalid: {why}" for why in stair.invalid]
+        if stair.invalid:
+            notes.append(f"At {stair.users:,} {BOTTLENECK}: {'. '.join(stair.invalid)}.")
     head = [
         "connections", "verdict", *(f"{title}, ms (p50 / p99 / p99.9)" for title in _TITLES.values()), "deliveries/s",
         "lost / doubled", "cores", "µs of a core per connection and second", "MB", "KB a connection", "load's cores",
@@ -150,7 +192,7 @@ def _mode(mode: Measured) -> str:
     said = "".join(f"<li>{escape(note)}</li>" for note in notes)
     settings = ", ".join(f"{name}={value}" for name, value in sorted(mode.settings.items()))
     return (
-        f"<section><h2>{escape(mode.title)}</h2>{failed}{_table(head, rows)}"
+        f"<section><h2>{escape(mode.title)}</h2>{failed}{_latencies(mode)}{_table(head, rows)}"
         + (f"<ul>{said}</ul>" if said else "")
         + (f'<p class="sub">Settings, secrets left out: {escape(settings)}</p>' if settings else "")
         + "</section>"

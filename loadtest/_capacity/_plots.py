@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-_WIDTH: Final = 560
+_WIDTH: Final = 500
 _HEIGHT: Final = 300
 _LEFT: Final = 62
-_RIGHT: Final = 150
+_LETTER: Final = 7.8
+"""The most that a letter of a name takes, in pixels: bold, 12 px, and on a phone 14 px."""
+_LONGEST_NAME: Final = 18
+"""Letters of a name that are shown."""
 _TOP: Final = 14
 _BOTTOM: Final = 44
 _LINE: Final = 15
@@ -50,20 +53,21 @@ def chart(
     if not lines:
         return ""
     points = [point for line in lines for point in line.points]
-    x = _scale([p.x for p in points], _LEFT, _WIDTH - _RIGHT, log=True, exact=True)
+    right = _WIDTH - 18 - _LETTER * max(len(_short(line.name)) for line in lines)
+    x = _scale([p.x for p in points], _LEFT, right, log=True, exact=True)
     values = [p.y for p in points] + ([limit] if limit is not None else [])
     y = _scale(values, _HEIGHT - _BOTTOM, _TOP, log=log)
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">',
-        *_axes(x, y, x_label, y_label, sorted({p.x for p in points})),
+        *_axes(x, y, right, x_label, y_label, sorted({p.x for p in points})),
     ]
     if limit is not None:
         at = y.at(limit)
-        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="limit" x="{_LEFT + 4}" y="{at - 4:.1f}">threshold {number(limit)}</text>')
     for line in lines:
         parts += _draw(line, x, y)
-    parts += _names(lines, x, y)
+    parts += _names(lines, x, y, right)
     parts.append("</svg>")
     return "".join(parts)
 
@@ -82,10 +86,17 @@ def _scale(values: Sequence[float], start: float, end: float, *, log: bool, exac
             low, high = low / 2, high * 2
         span = math.log(high / low)
         first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-        ticks = [float(10**power) for power in range(first, last + 1)]
+        factors = (1, 2, 5) if last - first <= 1 else (1,)
+        ticks = [
+            tick
+            for power in range(first - 1, last + 1)
+            for factor in factors
+            if low * (1 - 1e-9) <= (tick := factor * 10.0**power) <= high * (1 + 1e-9)
+        ]
         return _Scale(lambda value: start + (end - start) * math.log(value / low) / span, ticks)
-    step = _round_step(max(high, 1e-9) / 5)
-    top = step * math.ceil(max(high, 1e-9) / step - 1e-9)
+    high = high if high > 0 else 1.0
+    step = _round_step(high / 5)
+    top = step * math.ceil(high / step - 1e-9)
     ticks = [step * count for count in range(round(top / step) + 1)]
     return _Scale(lambda value: start + (end - start) * value / top, ticks)
 
@@ -95,12 +106,12 @@ def _round_step(least: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= least * (1 - 1e-9))
 
 
-def _axes(x: _Scale, y: _Scale, x_label: str, y_label: str, stairs: Sequence[float]) -> list[str]:
-    right, base = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+def _axes(x: _Scale, y: _Scale, right: float, x_label: str, y_label: str, stairs: Sequence[float]) -> list[str]:
+    base = _HEIGHT - _BOTTOM
     parts = []
     for tick in y.ticks:
         at = y.at(tick)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(tick)}</text>')
     last = -math.inf
     for stair in stairs:
@@ -109,9 +120,9 @@ def _axes(x: _Scale, y: _Scale, x_label: str, y_label: str, stairs: Sequence[flo
         if at - last >= 34:
             parts.append(f'<text class="tick" x="{at:.1f}" y="{base + 17}" text-anchor="middle">{number(stair)}</text>')
             last = at
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{base}" y2="{base}"/>')
-    middle = (_LEFT + right) / 2
-    parts.append(f'<text class="label" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right:.1f}" y1="{base}" y2="{base}"/>')
+    place = f'x="{(_LEFT + right) / 2:.1f}" y="{_HEIGHT - 8}"'
+    parts.append(f'<text class="label" {place} text-anchor="middle">{escape(x_label)}</text>')
     up = (_TOP + base) / 2
     parts.append(
         f'<text class="label" transform="translate(13 {up}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
@@ -145,7 +156,7 @@ def _mark(shape: str, x: float, y: float, style: str) -> str:
     return f'<polygon class="{style}" points="{points}"/>'
 
 
-def _names(lines: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
+def _names(lines: Sequence[Series], x: _Scale, y: _Scale, right: float) -> list[str]:
     """Each line's name at its end, moved apart where they would lie on one another."""
     ends = sorted((y.at(line.points[-1].y), x.at(line.points[-1].x), line) for line in lines)
     base = _HEIGHT - _BOTTOM
@@ -154,16 +165,21 @@ def _names(lines: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
         places.append(max(wanted, places[-1] + _LINE if places else _TOP))
     over = places[-1] - base
     if over > 0:
-        places = [place - over for place in places]
+        places[-1] = base
         for number in range(len(places) - 2, -1, -1):
             places[number] = min(places[number], places[number + 1] - _LINE)
     parts = []
     for place, (wanted, across, line) in zip(places, ends, strict=True):
         style = f"s{line.style % len(MARKS)}"
-        start = _WIDTH - _RIGHT + 14
-        parts.append(f'<path class="lead {style}" d="M{across + 6:.1f} {wanted:.1f} L{start - 3} {place:.1f}"/>')
-        parts.append(f'<text class="name {style}" x="{start}" y="{place + 4:.1f}">{escape(line.name)}</text>')
+        start = right + 14
+        parts.append(f'<path class="lead {style}" d="M{across + 6:.1f} {wanted:.1f} L{start - 3:.1f} {place:.1f}"/>')
+        name = escape(_short(line.name))
+        parts.append(f'<text class="name {style}" x="{start:.1f}" y="{place + 4:.1f}">{name}</text>')
     return parts
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 def number(value: float) -> str:

@@ -6,7 +6,9 @@ Knows locust's command line and the result file; judges nothing.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,11 +21,12 @@ import msgspec
 
 from loadtest import _result
 
-from ._modes import BIN, Up
+from ._modes import BIN, Mode, Up
 
 LOADTEST: Final = Path(__file__).parent.parent
 _BEAT_SECONDS: Final = 5.0
 _MOST_LINES: Final = 3
+_STAIR: Final = re.compile(r"\bhold \d+: .*")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Failed(Exception):
 
 def climb(up: Up, climb: Climb, cores: Sequence[int], folder: Path, say: Callable[[str], None]) -> _result.Result:
     """Climb once; `say` is told now and then how it goes. Raises Failed. An interrupt ends locust, and goes on."""
-    file = folder / f"{up.mode.name}.load.json"
+    file = _file(up.mode, folder)
     file.unlink(missing_ok=True)
     log = folder / f"{up.mode.name}.load.log"
     command = [
@@ -90,10 +93,22 @@ def climb(up: Up, climb: Climb, cores: Sequence[int], folder: Path, say: Callabl
         raise Failed(f"the load wrote no result that can be read: {error}") from error
 
 
+def so_far(mode: Mode, folder: Path) -> _result.Result | None:
+    """What an interrupted climb wrote before it ended; None where that is nothing."""
+    try:
+        return _result.read(_file(mode, folder))
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _file(mode: Mode, folder: Path) -> Path:
+    return folder / f"{mode.name}.load.json"
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Have it write what it has, if it still runs."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
@@ -104,9 +119,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _tell(log: Path, seen: int, say: Callable[[str], None]) -> int:
     """Pass on what locust says of its stairs."""
     lines = log.read_text(errors="replace").splitlines()
-    told = [line for line in lines[seen:] if "hold " in line or "stair" in line.lower()]
-    for line in told[-_MOST_LINES:]:
-        say(line.split("INFO/")[-1].strip()[:160])
+    # It says each twice: to its log, and on its standard output.
+    told = dict.fromkeys(found[0] for line in lines[seen:] if (found := _STAIR.search(line)))
+    for line in list(told)[-_MOST_LINES:]:
+        say(line[:160])
     return len(lines)
 
 
