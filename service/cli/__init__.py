@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "tail": "tail:tail",
     "status": "people:status",
     "token": "token:token",
+    "plan": "plan:plan",
     "completion": "completion:completion",
 }
 
