@@ -275,7 +275,7 @@ HEARTBEAT_OUT: Final = 130
 """Bytes on the wire: JSON around the data, WebSocket 2 to 8, TLS 22, TCP and IP 52."""
 
 
-class Sizing(msgspec.Struct, kw_only=True):
+class Requirements(msgspec.Struct, kw_only=True):
     """What it takes. A node is a WebSocket node, of one core; `nodes` includes the one that may be missing."""
 
     nodes: int
@@ -296,7 +296,7 @@ class Sizing(msgspec.Struct, kw_only=True):
     network_out_bits_per_second: float
 
 
-def size(model: Model, demand: Demand) -> Sizing:
+def size(model: Model, demand: Demand) -> Requirements:
     """What a demand takes by a model. Raises BadReport where a process at rest takes more than it may."""
     heartbeats = demand.connections / demand.heartbeat_interval
     aimed = demand.push_rate + demand.durable_rate
@@ -319,7 +319,7 @@ def size(model: Model, demand: Demand) -> Sizing:
     redis_work += demand.durable_rate / REDIS_DURABLE_PER_SECOND
     shards = max(1, math.ceil(redis_work / demand.processor))
     published = (aimed + demand.broadcast_rate) * (demand.payload + DELIVERY_OVERHEAD)
-    return Sizing(
+    return Requirements(
         nodes=nodes,
         needed_by_processor=by_processor,
         needed_by_connections=by_connections,

@@ -130,7 +130,7 @@ def _compare(fitted: model.Model, other: model.Measured) -> list[_Check]:
     return rows
 
 
-def _sizing_lines(demand: model.Demand, sized: model.Sizing) -> list[str]:
+def _sizing_lines(demand: model.Demand, sized: model.Requirements) -> list[str]:
     needed = sized.nodes - 1
     reason = "processor" if sized.needed_by_processor >= sized.needed_by_connections else "connections"
     rows = [
