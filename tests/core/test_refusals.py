@@ -179,6 +179,28 @@ def test_tokens_that_do_not_hold() -> None:
     assert register(good) is None
 
 
+@pytest.mark.parametrize("dialect", ["c_client", "envelope"])
+def test_guesses_on_an_open_connection_count_as_others_do(dialect: str) -> None:
+    known = FakeTokens()
+    at = stage(tokens=known, authentication="required", **WHOLE)
+    session, peer = at.connect("/", address=ATTACKER)
+    if dialect == "c_client":
+        refresh: dict[str, Any] = {"type": "token_refresh", "token": "a.b.c"}
+        at.ask(session, {"type": "c_client_register", "client_id": "c1", "token": known.make("ann")})
+    else:
+        refresh = {"type": "custom", "data": {"event": "token_refresh", "token": "a.b.c"}}
+        at.ask(session, {"type": "connect", "data": {"client_id": "c1", "token": known.make("ann")}})
+    told = [at.ask(session, refresh)[0] for _ in range(GUESSES + 2)]
+    codes = [said["code"] if dialect == "c_client" else said["data"]["code"] for said in told]
+    assert codes == ["unauthorized"] * GUESSES + ["rate_limited"] * 2
+    # It keeps what it has; another guess from its address is looked at no sooner.
+    assert not peer.closes
+    assert attempt(at, "/requester", KEY) == 429
+    assert attempt(at, "/requester", KEY, NEIGHBOUR) == 101
+    assert at.gateway.refusals.counted["signature"] == GUESSES
+    assert at.gateway.refusals.counted["slowed_down"] >= 2
+
+
 def test_each_cause_is_counted_and_told_with_the_address() -> None:
     at = stage(
         allowed_origins=["https://www.example.com"],
