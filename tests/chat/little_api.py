@@ -85,7 +85,11 @@ class LittleApi:
                 self.on_change()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, stream, asked, nursery.cancel_scope)
-                    await SCENES[asked.words[0]](Exchange(self, stream, asked))
+                    try:
+                        await SCENES[asked.words[0]](Exchange(self, stream, asked))
+                    except trio.BrokenResourceError:
+                        asked.closed = True  # what is sent may meet the end before the watch does
+                        raise
                     nursery.cancel_scope.cancel()
                 if asked.closed:
                     return

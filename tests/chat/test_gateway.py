@@ -47,7 +47,7 @@ def _until(condition: Any) -> None:
 
 
 def requester(running: gateways.Running) -> ClientConnection:
-    return connect(f"{running.websocket_url}/requester", proxy=None)
+    return connect(f"{running.websocket_url}/requester", proxy=None, open_timeout=LIMIT)
 
 
 def ask(link: ClientConnection, request_id: str, command: str, data: Any, **more: Any) -> None:
@@ -128,13 +128,12 @@ def test_a_requester_that_reads_nothing_is_felt_by_the_api(place: Place) -> None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # it fills sooner
     sock.connect((host, int(port)))
     with connect(f"{running.websocket_url}/requester", sock=sock, max_queue=1, close_timeout=0.1) as link:
-        written = api.written
+        before = written = api.written
         ask(link, "a", "chat", says("endless"), stream=True, timeout=600)
-        while True:  # until nothing moves any more
-            time.sleep(0.5)
-            if api.written == written:
-                break
+        _until(lambda: api.written > before)
+        while api.written != written:  # until nothing moves any more
             written = api.written
+            time.sleep(0.5)
         assert written < 64 * 2**20
         for _ in range(20):
             assert json.loads(link.recv(timeout=LIMIT))["partial"]
