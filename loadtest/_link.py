@@ -148,12 +148,17 @@ class Link:
         if self.closed is not None:
             owner.on_closed(self.closed)
 
-    def send(self, payload: bytes) -> None:
-        """Send one text message, without waiting; nothing happens once the connection is over."""
-        self.send_frame(_frames.frame(_frames.TEXT, payload), payload)
+    def send(self, payload: bytes, *, kept: bytes | None = None) -> None:
+        """Send one text message, without waiting; nothing happens once the connection is over.
+
+        Args:
+            payload: the message.
+            kept: what transcripts show instead of it, where there is a secret in it.
+        """
+        self.send_frame(_frames.frame(_frames.TEXT, payload), kept or payload)
 
     def send_frame(self, frame: bytes, payload: bytes) -> None:
-        """Send a frame that was made before; `payload` is what is in it."""
+        """Send a frame that was made before; `payload` is what transcripts show of it."""
         self.kept.append((True, time.time(), payload[:_KEPT_SIZE]))
         self._stream.send(frame)
 

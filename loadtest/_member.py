@@ -129,12 +129,13 @@ class Member:
         }
         if resume is not None:
             message["resume"] = resume
+        shown = msgspec.json.encode(message)
         if token is not None:
             message["token"] = token
         self._resumed = resume is not None
         self._acknowledged = AsyncResult()
         self._asked += 1
-        self._link.send(msgspec.json.encode(message))
+        self._link.send(msgspec.json.encode(message), kept=shown)
         if not self._acknowledged.wait(self._timeout) and not self._acknowledged.ready():
             raise RegistrationError(f"no answer in {self._timeout:g} s")
         answer = self._acknowledged.get()

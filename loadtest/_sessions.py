@@ -238,10 +238,12 @@ class Working(Session):
 
     def start(self) -> None:
         data = {"client_id": self.name, "role": "worker", "commands": [COMMAND], "capacity": 1000}
+        message = {"type": "connect", "data": data}
+        shown = msgspec.json.encode(message)
         if self.campaign.options.worker_key:
             data["token"] = self.campaign.options.worker_key
         super().start()
-        self.link.send(msgspec.json.encode({"type": "connect", "data": data}))
+        self.link.send(msgspec.json.encode(message), kept=shown)
 
     def on_object(self, message: dict[str, Any], size: int, arrived: float) -> None:
         kind, data = message.get("type"), message.get("data")

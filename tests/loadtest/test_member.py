@@ -100,6 +100,17 @@ def test_a_registration_answered_wrongly(
     assert "c_client_register" in told.messages[0]
 
 
+def test_a_token_is_shown_to_the_gateway_and_to_nobody_else(campaign: Campaign, link: Told, member: Member) -> None:
+    asking = gevent.spawn(member.register, "open-sesame")
+    gevent.sleep(0)
+    link.says(ACK, ACK)
+    asking.get(timeout=10)
+    assert link.sent[0]["token"] == "open-sesame"
+    (told,) = campaign.faults
+    assert "c_client_register" in told.messages[0]
+    assert "sesame" not in "".join(told.messages)
+
+
 def test_a_gateway_that_speaks_first(campaign: Campaign, link: Told, member: Member) -> None:
     link.says(ACK)
     assert faults(campaign) == {"a message before the registration": 1}

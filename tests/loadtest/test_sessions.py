@@ -149,6 +149,17 @@ def test_a_worker_answers_what_it_is_asked_with_all_parts(campaign: Campaign, li
     }
 
 
+def test_a_workers_key_is_shown_to_the_gateway_and_to_nobody_else(campaign: Campaign, link: Told) -> None:
+    campaign.options.worker_key = "open-sesame"
+    worker = Working(campaign, link, "w1")  # type: ignore[arg-type]  # as above
+    worker.start()
+    assert link.sent[0]["data"]["token"] == "open-sesame"
+    link.says(b"\xff")
+    (told,) = campaign.faults
+    assert '"role"' in told.messages[0]
+    assert "sesame" not in "".join(told.messages)
+
+
 def push(campaign: Campaign, number: int, user: str | None, padding: str = "xxx") -> dict[str, Any]:
     now = time.time()
     mark = LoadMark(campaign.run, "p", number, 0, 0, now, now, 3, user)

@@ -17,15 +17,18 @@ class Told:
     def attach(self, owner: Any) -> None:
         self._owner = owner
 
-    def send(self, payload: bytes) -> None:
-        self.send_frame(b"", payload)
+    def send(self, payload: bytes, *, kept: bytes | None = None) -> None:
+        self.kept.append((True, time.time(), kept or payload))
+        self.sent.append(json.loads(payload))
 
     def send_frame(self, frame: bytes, payload: bytes) -> None:
         self.kept.append((True, time.time(), payload))
         self.sent.append(json.loads(payload))
 
-    def says(self, *messages: object) -> None:
+    def says(self, *messages: object, at: float | None = None) -> None:
+        """All of them now, or at that Unix time."""
         for message in messages:
             payload = message if isinstance(message, bytes) else json.dumps(message).encode()
-            self.kept.append((False, time.time(), payload))
-            self._owner.on_message(payload, time.time(), binary=payload[:1] == b"\xff")
+            arrived = time.time() if at is None else at
+            self.kept.append((False, arrived, payload))
+            self._owner.on_message(payload, arrived, binary=payload[:1] == b"\xff")
