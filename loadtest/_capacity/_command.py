@@ -29,6 +29,7 @@ from loadtest._stairs import parse_stairs
 
 from . import _modes as modes
 from ._comparison import FORMAT, Comparison, Measured, compare, machine, write
+from ._docs import check, put
 from ._page import render
 from ._run import Climb, Failed, climb, cores, so_far
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        if options.docs is not None:
+            check(Path(options.docs))
         if options.given:
             return _report_on(options)
         wanted = _modes(options.modes)
@@ -76,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--from", dest="given", nargs="+", metavar="RESULT", default=None,
         help="no run: report on files of `locust -f loadtest … --result FILE`, or on a report.json")  # fmt: skip
     add("--out", default="build/capacity", metavar="FOLDER", help="where report.html, report.json and the logs go")
+    add("--docs", nargs="?", const="docs", default=None, metavar="FOLDER",
+        help="also put the report, with pictures, into this documentation (default: docs)")  # fmt: skip
     add("locust", nargs="*", metavar="-- OPTION", help="more options of the load test, after --")
     add("--version", action="version", version=FORMAT)
     return parser
@@ -164,6 +169,8 @@ def _measure(options: argparse.Namespace, wanted: list[modes.Mode], order: Climb
     print(f"The report is {out / 'report.html'}.", flush=True)
     if interrupted:
         return 130
+    if options.docs is not None:
+        _say(put(compare(measured, machine(gateway_cores, load_cores), started), out, Path(options.docs)))
     return 0 if all(one.held for one in measured) else 1
 
 
@@ -199,10 +206,12 @@ def _write(comparison: Comparison, out: Path) -> None:
 
 def _report_on(options: argparse.Namespace) -> int:
     measured: list[Measured] = []
+    whole: Comparison | None = None
     for name in options.given:
         data = Path(name).read_bytes()
         with suppress(msgspec.DecodeError):
-            measured += msgspec.json.decode(data, type=Comparison).modes
+            whole = msgspec.json.decode(data, type=Comparison)
+            measured += whole.modes
             continue
         try:
             result = msgspec.json.decode(data, type=_result.Result)
@@ -211,6 +220,12 @@ def _report_on(options: argparse.Namespace) -> int:
         measured.append(Measured(Path(name).stem, Path(name).stem, max(1, len(result.gateway.nodes)), result=result))
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    _write(compare(measured, machine([], []), time.time()), out)
+    # One report's machine and time stay its own.
+    report = compare(measured, machine([], []) if whole is None else whole.machine, time.time())
+    if whole is not None and len(options.given) == 1:
+        report.started_at, report.ended_at = whole.started_at, whole.ended_at
+    _write(report, out)
     print(f"The report is {out / 'report.html'}.")
+    if options.docs is not None:
+        print(put(report, out, Path(options.docs)))
     return 0

@@ -28,7 +28,7 @@ def render(comparison: Comparison) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        f"<title>Portico: what this deployment holds</title><style>{_STYLE}</style></head><body><main>",
+        f"<title>Portico: what this deployment holds</title><style>{STYLE}</style></head><body><main>",
         "<header><h1>What this deployment holds</h1>",
         f'<p class="sub">Measured {when} on {escape(comparison.machine.processor)}, {comparison.machine.cores} cores. '
         f"Portico {escape(_version(comparison))}.</p></header>",
@@ -256,4 +256,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table>{thead}<tbody>{body}</tbody></table></div>'
 
 
-_STYLE: Final = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+STYLE: Final = Path(__file__).with_name("page.css").read_text(encoding="utf-8")

@@ -29,6 +29,7 @@ WRONG = [
     (["--rate", "-5"], "--rate is -5; it must be above 0."),
     (["--processes", "0"], "--processes is 0; it must be above 0."),
     (["--thresholds", "/nowhere/t.toml"], "/nowhere/t.toml"),
+    (["--docs", "/nowhere"], "No such file or directory: '/nowhere/discussion/capacity.md'"),
     (["--from", "/nowhere/run.json"], "No such file or directory: '/nowhere/run.json'"),
 ]
 
