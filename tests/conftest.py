@@ -26,9 +26,11 @@ LONGEST: Final = (
     "compat/test_mutants.py",
     "supervision/test_several_processes.py",
     "test_packaging.py",
+    "loadtest/test_live.py",
     "loadtest/test_locust.py",
     "split/test_outages.py",
     "browser/test_page.py",
+    "browser/test_streaming.py",
     "test_app.py",
     "test_tls.py",
     "test_roles.py",
@@ -58,6 +60,8 @@ LONGEST: Final = (
     "portico/publisher/test_javascript.py",
     "test_make_run.py",
     "split/test_migration.py",
+    "test_docs_nginx.py",
+    "own_app/test_start.py",
 )
 """The files that take ten seconds and more, the longest first, as `pytest --durations` has them."""
 
