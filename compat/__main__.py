@@ -23,6 +23,7 @@ from compat.outcome import UnusableError
 from compat.report import Result, closing_line, exit_code, printable, table
 from compat.runner import Plan, Run, run
 from compat.script import Scenario, read
+from compat.tokens import AUTHS, claims
 
 
 def _base_url(text: str) -> str:
@@ -52,6 +53,14 @@ def _certificate(text: str) -> Path:
     return path.absolute()
 
 
+def _token(text: str) -> str:
+    try:
+        claims(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"a run can't use this token: {error}.") from error
+    return text
+
+
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
@@ -72,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--http-port", type=int, metavar="N", help="the HTTP port that discovery should name (the base URL's)")
     add("--mode", choices=("auto", *MODES), default="auto", help="the mode that it should be in (auto: any)")
     add("--strategy", default="least_loaded", metavar="NAME", help="its PORTICO_LB_STRATEGY (least_loaded)")
+    add("--auth", choices=("auto", *AUTHS), default="auto", help="its PORTICO_AUTH (auto: find out)")
+    add("--token", type=_token, metavar="JWT", help="a token of the role admin, where it looks at tokens")
     add("--ca", type=_certificate, metavar="FILE", help="trust who has this certificate, beside the usual ones")
     add("--only", type=_names, action="extend", default=[], metavar="A,B", help="these scenarios")
     add("--skip", type=_names, action="extend", default=[], metavar="A,B", help="not these scenarios")
@@ -163,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode = None if given.mode == "auto" else given.mode
     target = Target(
         given.base_url, given.api_key, given.handshake_key, given.worker_url, given.timeout, given.http_port, mode,
-        given.invasive, given.strategy,
+        given.invasive, given.strategy, None if given.auth == "auto" else given.auth, given.token,
     )  # fmt: skip
     began, into = time.time(), Run()
     try:

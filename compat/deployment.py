@@ -25,7 +25,8 @@ MODES: Final = ("integrated", "adjacent", "split")
 class Target:
     """Where the deployment is and with what one gets in; `timeout` is in seconds, for one expected thing.
 
-    `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy.
+    `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy. `auth` is its
+    PORTICO_AUTH (None: find out), `token` one that holds.
     """
 
     base_url: str
@@ -37,6 +38,8 @@ class Target:
     mode: str | None = None
     invasive: bool = False
     strategy: str = "least_loaded"
+    auth: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Found:
     environment: str = ""
     version: str = ""
     nodes: int = 1
+    auth: str = "off"
     facts: Json = field(default_factory=dict)
 
 

@@ -19,6 +19,7 @@ from compat.deployment import Answer, Deployment
 from compat.outcome import SkipError, UnmetError
 from compat.pattern import Json, MisfitError, Names, shown
 from compat.script import Scenario, Step
+from compat.tokens import at, hidden, names, with_token
 
 SESSION_TTL: Final = 600  # seconds: a login session that a killed run leaves behind ends by itself
 TRANSCRIPT_LINE: Final = 2000
@@ -27,6 +28,7 @@ CONTRACT: Final = frozenset({
     "heartbeat", "error", "stream_gap", "server_draining", "user_connected_on_another_client",
     "user_connected_on_another_node", "connect", "disconnect", "handshake", "response", "custom", "token_refresh",
 })  # fmt: skip
+ABOUT_TOKENS: Final = frozenset({"auth-off", "auth-required", "tokens", "token"})
 PATIENT: Final = 15.0  # seconds for an HTTP call that waits for a worker, on top of the time limit
 
 
@@ -59,6 +61,7 @@ class Play:
         self._answer: Answer | None = None
         self._opened: Json = {}
         self._count = 0
+        self._shows = self._shown_token()
         self._names = Names(self._fresh, self._given())
 
     def _fresh(self, what: str) -> str:
@@ -77,7 +80,13 @@ class Play:
             "handshake_key": self._target.handshake_key or "",
             "worker_token": self._target.handshake_key or self._target.api_key or None,
             "bearer": f"Bearer {self._target.api_key}",
+            **names(self._target.token),
         }
+
+    def _shown_token(self) -> str | None:
+        """The token that goes with every connection: where they are required, and the scenario isn't about them."""
+        required = self._deployment.found.auth == "required"
+        return self._target.token if required and not self.scenario.needs & ABOUT_TOKENS else None
 
     async def run(self) -> None:
         """Play every step, and see that nothing more comes; raises UnmetError or SkipError."""
@@ -132,6 +141,7 @@ class Play:
 
     def _note(self, who: str, sign: str, what: object) -> None:
         text = what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)
+        text = hidden(text, self._target.token)
         if len(text) > TRANSCRIPT_LINE:
             text = f"{text[:TRANSCRIPT_LINE]}… ({len(text)} characters)"
         self.transcript.append(f"{who} {sign} {text}")
@@ -185,13 +195,20 @@ class Play:
             url = self._target.worker_url or self._deployment.path("/worker" if path == "@workers" else "/")
         elif path.startswith("@http"):
             url = "ws" + self._target.base_url.removeprefix("http") + path.removeprefix("@http")
+        if self._shows is not None:
+            url = at(url, self._shows)
         headers = self._names.fill(value.get("headers", {}))
         if path in ("/worker", "@workers", "@older") and self._target.api_key and "authorization" not in headers:
             headers["authorization"] = f"Bearer {self._target.api_key}"
         connection = self._again(step.who)
         self._note(step.who, ">", f"connects to {url} {shown(value) if value else ''}")
         await self._tell(
-            step.who, "connect", connection, url=url, headers=headers, protocols=value.get("protocols", [])
+            step.who,
+            "connect",
+            connection,
+            url=url,
+            headers=headers,
+            protocols=self._names.fill(value.get("protocols", [])),
         )
         await self._report(step.who, "address")
         await self._open(step.who, None, refused)
@@ -219,7 +236,10 @@ class Play:
             raise UnmetError(f"{step.who} should be refused with {' or '.join(step.words)}, is with {status}")
 
     async def _sends(self, step: Step) -> None:
-        await self._send(step.who, json.dumps(self._names.fill(step.value)), "send")
+        message = self._names.fill(step.value)
+        if self._shows is not None:
+            message = with_token(message, self._shows)
+        await self._send(step.who, json.dumps(message), "send")
 
     async def _sends_text(self, step: Step) -> None:
         await self._send(step.who, str(self._names.fill(step.value)), "send")

@@ -19,9 +19,10 @@ from compat.clients import BARE, KINDS, Client, Kind, NoRuntimeError, ProcessCli
 from compat.deployment import Deployment, Found, Target
 from compat.outcome import SkipError, UnmetError
 from compat.pattern import shown
-from compat.play import Play
+from compat.play import ABOUT_TOKENS, Play
 from compat.report import Outcome, Result
 from compat.script import NEEDS, Scenario
+from compat.tokens import auth_of, hidden
 
 SCENARIO_LIMIT = 60.0  # seconds on top of twenty single time limits: nothing may hang a run for ever
 LEAVE_LIMIT = 5.0
@@ -75,6 +76,7 @@ async def run(plan: Plan, into: Run | None = None) -> list[Result]:
         workers = trio.Lock()
         try:
             await _look_at_mode(plan, deployment, told, note)
+            deployment.found.auth = plan.target.auth or await _auth(deployment, f"{prefix}-auth")
             async with trio.open_nursery() as nursery:
                 for number, kind in enumerate(plan.kinds):
                     nursery.start_soon(_lane, plan, deployment, KINDS[kind], f"{prefix}{number}", note, workers, told)
@@ -103,6 +105,12 @@ async def _look_at_mode(plan: Plan, deployment: Deployment, told: Run, note: Cal
     if plan.target.mode is not None:
         wrong = f"it should be {plan.target.mode}, and is {told.mode}" if plan.target.mode != told.mode else ""
         note(Result("mode", BARE, "failed" if wrong else "passed", wrong, 0.0))
+
+
+async def _auth(deployment: Deployment, name: str) -> str:
+    """In which mode of PORTICO_AUTH it is."""
+    async with _client(KINDS[BARE]) as client:
+        return await auth_of(client, deployment.found.websocket_url, name, deployment.target.timeout)
 
 
 @asynccontextmanager
@@ -153,6 +161,18 @@ def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str |
         return NEEDS["one-node"]
     if "least-loaded" in needs and target.strategy != "least_loaded":
         return "it is about another strategy than that of --strategy"
+    return _why_not_by_tokens(scenario, target.token, deployment.found.auth)
+
+
+def _why_not_by_tokens(scenario: Scenario, token: str | None, auth: str) -> str | None:
+    needs = scenario.needs
+    if ("auth-off" in needs and auth != "off") or ("auth-required" in needs and auth != "required"):
+        return f"it is about other deployments: tokens are {auth} here"
+    if needs & {"tokens", "token"} and auth == "off":
+        return "tokens are off here"
+    connects = any(step.verb in ("arrives", "connects") for step in scenario.steps)
+    if token is None and ("token" in needs or (auth == "required" and connects and not needs & ABOUT_TOKENS)):
+        return "it needs a token: --token"
     return None
 
 
@@ -226,7 +246,7 @@ async def _play(
         if limit.cancelled_caught:
             outcome, reason = "failed", "it came to no end"
     transcript = () if outcome == "passed" else tuple(play.transcript)
-    return Result(scenario.name, kind, outcome, reason, ms, transcript)
+    return Result(scenario.name, kind, outcome, hidden(reason, deployment.target.token), ms, transcript)
 
 
 def _verdict(error: Exception) -> tuple[Outcome, str]:

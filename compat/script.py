@@ -37,6 +37,10 @@ NEEDS: Final = {
     "invasive": "it disturbs others, or takes the node down",
     "one-node": "requests keep their order, and a worker is chosen by what is known at this moment, within a node only",
     "least-loaded": "the strategy is least_loaded",
+    "auth-off": "tokens are off",
+    "auth-required": "tokens are required",
+    "tokens": "tokens are looked at: optional or required",
+    "token": "it shows a token that holds",
 }
 VERBS: Final = (
     "discovers", "found", "arrives", "connects", "refused", "registers", "sends", "sends-text", "sends-binary", "gets",

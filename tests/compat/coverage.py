@@ -20,7 +20,6 @@ NOT_COVERED: Final = {
     "redis": "needs a connection to the deployment's Redis, which who runs the suite need not have",
     "guessing": "twenty wrong keys would have whoever runs the suite answered as a guesser",
     "over-all-nodes": "quotas are off by default, and to reach one is noisy",
-    "trust": "the programs bring no token; that they are told so is tested in `tests/compat/test_modes.py`",
     "to-back-ends": "needs a back end of the deployment's own",
 }
 """Sections without a row, and why."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from .middle import Json, Link, Messages, Rule
+from .middle import Json, Link, Messages, Request, Rule
 from .mutants import (
     AnyPath,
     ClosesOnBadJson,
@@ -41,8 +41,20 @@ from .mutants import (
     takes,
     texts,
     twice,
+    upgrades,
     without,
 )
+
+
+def no_authorization(request: Request) -> None:
+    """The header isn't looked at."""
+    request.headers.pop("authorization", None)
+
+
+def no_query(request: Request) -> None:
+    """What is behind the question mark isn't looked at."""
+    request.path = request.path.partition("?")[0]
+
 
 INFO: Final = "/api/b-client/info"
 WEBSOCKET_INFO: Final = "/api/b-client/websocket-info"
@@ -405,6 +417,16 @@ ROWS: Final[tuple[Row, ...]] = (
     ("a client's answer is another's", "asked-by-a-client", "`msg_id` should be",
      sends(set_to("msg_id", "m"), "response")),
     ("a worker replaced with 1000", "worker-replaced", "should be closed with 4009, was with 1000", code(4009, 1000)),
+    # Tokens. The gateway looks at them where there are some: to a run that was told `off` or `required` it is broken.
+    ("off looks at tokens", "token-ignored", "`type` should be", Rule),
+    ("required lets everybody in", "token-needed", "`type` should be", Rule),
+    ("a wrong token is passed over", "token-wrong", "`type` should be", takes(without("token"), "c_client_register")),
+    ("a token's end isn't told", "token-message", "`expires_at` is missing", sends(without("expires_at"), ACK)),
+    ("no token in headers", "token-header", "`expires_at` is missing", upgrades(no_authorization)),
+    ("with a bearer nothing is agreed to", "token-subprotocol", "subprotocol", handshake(no_subprotocol)),
+    ("no token in addresses", "token-address", "`expires_at` is missing", upgrades(no_query)),
+    ("a refresh isn't answered", "token-refresh", "a got no", sends(never, "token_refresh")),
+    ("a wrong refresh is passed over", "token-refresh-wrong", "a got", sends(never, "error")),
     # Drain
     ("a drain in silence", "drain", "was closed with 1012", partial(Drains, notice=False)),
     ("a drain with 1001", "drain", "should be closed with 1012, was with 1001", partial(Drains, code=1001)),

@@ -120,6 +120,18 @@ def answers(
     return Answers
 
 
+def upgrades(change: Callable[[Request], None]) -> Callable[[], Rule]:
+    """Handshakes on their way to the gateway: `change` changes them."""
+
+    class Upgrades(Rule):
+        def request(self, request: Request) -> Response | None:
+            if "upgrade" in request.headers:
+                change(request)
+            return None
+
+    return Upgrades
+
+
 def asked(route: str, change: Callable[[Any], Any]) -> Callable[[], Rule]:
     """Requests by HTTP: `change` is given the JSON of the body, and changes it."""
 

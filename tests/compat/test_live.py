@@ -61,6 +61,10 @@ EVERYWHERE = tuple(kind for kind in KINDS if kind not in ("ws", "reconnecting-we
 """Those that need nothing that `make setup` doesn't install; `make compat` has all."""
 
 
+NO_TOKENS = {row.name for row in ALL if row.needs & {"auth-required", "tokens", "token"}}
+"""What is skipped where tokens are off."""
+
+
 def programs(server: str, mode: str) -> tuple[str, ...]:
     """The client programs that play against this deployment."""
     everybody = (server, mode) in zip(SERVERS, MODES, strict=True)
@@ -83,7 +87,7 @@ def test_every_client_program_is_served(server: str, mode: str, tmp_path: Path) 
     kinds = programs(server, mode)
     with gateway(tmp_path, server=server, mode=mode) as live:
         code, results, printed = compat(live, "--mode", mode, "--invasive", "--skip", "drain", *given(kinds))
-    skipped = cells({*ON_PORT_80, *OF_PRODUCTION}, kinds)
+    skipped = cells({*ON_PORT_80, *OF_PRODUCTION, *NO_TOKENS}, kinds)
     assert rows(results, "failed") == set(), printed
     assert rows(results, "skipped") == skipped, printed
     assert rows(results, "passed") == cells(QUIET, kinds) - skipped | {("mode", BARE)}, printed
@@ -131,7 +135,7 @@ def test_a_production_deployment_with_its_keys(tmp_path: Path) -> None:
             live, "--no-api", "--handshake-key", "another", "--only", "worker-handshake", "--invasive", "--client", BARE
         )
     of_development = {row.name for row in ALL if "development" in row.needs}
-    skipped = cells({*ON_PORT_80, *of_development}, (BARE,))
+    skipped = cells({*ON_PORT_80, *of_development, *NO_TOKENS}, (BARE,))
     assert rows(results, "failed") == set(), printed
     assert rows(results, "skipped") == skipped, printed
     assert rows(results, "passed") == cells(QUIET, (BARE,)) - skipped, printed

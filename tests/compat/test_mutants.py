@@ -21,6 +21,7 @@ from tests.gateways import gateway
 from .middle import Rule, middle
 from .mutant_table import TABLE
 from .mutants import Drains, Mutant
+from .test_modes import admin_token, tokens_are
 
 pytestmark = pytest.mark.live
 
@@ -37,13 +38,15 @@ LARGE = ("worker-large", "requester-longest", "push-large", "large-message", "to
 
 async def played(base_url: str, rule: Rule, *names: str, timeout: float) -> list[Result]:
     async with middle(base_url, rule) as url:
-        target = Target(url, timeout=timeout, invasive=True)
+        needs = frozenset[str]().union(*(ALL[name].needs for name in names))
+        auth = "off" if "auth-off" in needs else "required" if "auth-required" in needs else "optional"
+        target = Target(url, timeout=timeout, invasive=True, auth=auth, token=admin_token())
         return await run(Plan(target, [ALL[name] for name in names], [BARE]))
 
 
 async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path: Path) -> None:
     survived: dict[str, str] = {}
-    with gateway(tmp_path, mode="integrated") as live:
+    with gateway(tmp_path, mode="integrated", settings=tokens_are("optional")) as live:
         places = trio.CapacityLimiter(AT_ONCE)
 
         async def caught(mutant: Mutant, patience: float) -> str:
@@ -75,8 +78,9 @@ async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path:
 
 
 async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
-    names = [name for name, row in ALL.items() if name != "drain" and not row.needs & {"production", "plain"}]
-    with gateway(tmp_path, mode="integrated") as live:
+    elsewhere = {"production", "plain", "auth-off", "auth-required"}
+    names = [name for name, row in ALL.items() if name != "drain" and not row.needs & elsewhere]
+    with gateway(tmp_path, mode="integrated", settings=tokens_are("optional")) as live:
         results = await played(live.base_url, Rule(), *names, timeout=60)
         results += await played(live.base_url, Drains(), "drain", timeout=60)
     assert [(row.scenario, row.outcome, row.reason) for row in results if row.outcome != "passed"] == []
