@@ -61,7 +61,11 @@ def hidden(text: str, token: str | None) -> str:
 
 
 async def auth_of(client: Client, url: str, name: str, timeout: float) -> str:
-    """Which of AUTHS the deployment is in, by what it says to two registrations."""
+    """Which of AUTHS the deployment is in, by what it says to two registrations.
+
+    The one shows no token, the other a wrong one, which the gateway counts as one guess. `off` where it says neither
+    yes nor no: the rows that it breaks with that say more than a run that ends here.
+    """
     if await _is_rejected(client, url, f"{name}-none", {}, timeout):
         return "required"
     return "optional" if await _is_rejected(client, url, f"{name}-wrong", {"token": WRONG}, timeout) else "off"
