@@ -18,7 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from service.core.proof import ROLES
+from service.core.proof import PATTERN_FIELDS, ROLES
 
 from .keys import MIN_SECRET, PUBLIC_ALGORITHMS, SECRET_ALGORITHMS, BadKey
 from .tokens import MAX_TOKEN
@@ -126,7 +126,10 @@ def _of_header(header: dict[str, object], signature: str) -> list[str]:
 
 
 def _of_claims(claims: dict[str, object], now: float) -> list[str]:
-    found = []
+    read = ("sub", "exp", "nbf", "iat", "iss", "aud", "jti", "tenant", *PATTERN_FIELDS, "commands")
+    found = [
+        f"Its {name} is null: leave it out, or give it a value." for name in read if claims.get(name, name) is None
+    ]
     times: dict[str, float] = {}
     for name in ("exp", "nbf", "iat"):
         value = claims.get(name)

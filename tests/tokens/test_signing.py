@@ -81,6 +81,8 @@ def token(header: object, claims: object, signature: str = "c2ln") -> str:
         ({"alg": "HS256"}, {**CLAIMS, "nbf": NOW + 90}, "c2ln", ["It is not valid yet, but in 2 min."]),
         ({"alg": "HS256"}, {**CLAIMS, "iat": NOW + 30}, "c2ln", ["It was issued in the future, in 30 s"]),
         ({"alg": "HS256"}, {**CLAIMS, "iat": True}, "c2ln", ["Its iat is no number"]),
+        ({"alg": "HS256"}, {**CLAIMS, "tenant": None}, "c2ln", ["Its tenant is null: leave it out"]),
+        ({"alg": "HS256"}, {**CLAIMS, "email": None}, "c2ln", []),
         ({"alg": "HS256"}, {**CLAIMS, "role": "king"}, "c2ln", ["Its role is none of"]),
         ({"alg": "HS256"}, {"exp": NOW + 1}, "c2ln", ["It names no user"]),
         ({"alg": "HS256"}, {"exp": NOW + 1, "role": "worker"}, "c2ln", []),
