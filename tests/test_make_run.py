@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -43,6 +44,8 @@ def making(target: str, folder: Path, **settings: object) -> Iterator[Callable[[
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # As a terminal's shell starts it: whoever runs the tests in the background has Ctrl-C ignored below it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield log.read_text

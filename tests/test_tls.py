@@ -312,7 +312,8 @@ def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
 def test_existing_clients_connect(tmp_path: Path, made: Certificate) -> None:
     with gateway(tmp_path, certificate=made) as running:
         # How programs that know nothing of Portico are told whom to trust.
-        trust = {"SSL_CERT_FILE": str(made.file), "NODE_EXTRA_CA_CERTS": str(made.file)}
+        variables = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+        trust = {variable: str(made.file) for variable in variables}
         ran = subprocess.run(
             [
                 sys.executable,

@@ -29,6 +29,7 @@ class NodeProcess:
         self.port = free_ports(1)[0]
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._was_ready = False
 
     @property
     def base_url(self) -> str:
@@ -90,8 +91,16 @@ class NodeProcess:
         while self.probe() != 200:
             assert self._process is not None
             assert time.monotonic() < end, f"{self.name} is not ready:\n{self.said()}"
+            if self._process.poll() is not None and not self._was_ready and "Address already in use" in self.said():
+                # Free a moment ago, and taken meanwhile by another test. Nobody has been told this port yet.
+                self._process = None
+                self.log.unlink()
+                self.port = free_ports(1)[0]
+                self.start()
+                continue
             assert self._process.poll() is None, f"{self.name} has ended:\n{self.said()}"
             time.sleep(0.05)
+        self._was_ready = True
 
     def kill(self) -> None:
         """SIGKILL, to all of it."""
