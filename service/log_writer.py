@@ -28,7 +28,7 @@ FLUSH_SECONDS: Final = 0.5
 """How long the end of a process waits for what was not written yet."""
 _BATCH: Final = 64 << 10
 # Lines that come in a burst go out together: a wake-up for each would cost more than the writing.
-_PAUSE: Final = 0.01
+_PAUSE: Final = 0.05
 _FIRST_RETRY: Final = 0.1
 _LONGEST_RETRY: Final = 1.0
 # How often a writer that waits for room in a descriptor that doesn't block looks whether it was closed.

@@ -105,6 +105,25 @@ class _JsonLine:
         return msgspec.json.encode(fields, enc_hook=str).decode()
 
 
+def _filtering(level: str) -> type[structlog.typing.FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+
+
+class _JsonLogger(structlog.BoundLoggerBase):
+    """Straight to `_JsonLine`, by the hook that structlog has for it: a line for each connection is a good part of
+    its cost, and there is one processor only."""
+
+    @classmethod
+    def at(cls, level: str) -> type[structlog.typing.FilteringBoundLogger]:
+        """The same for lines of this level and above."""
+        return type("JsonLogger", (cls, _filtering(level)), {})
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, *_: object, **fields: object) -> None:
+        (json_line,) = self._processors
+        fields["event"] = event
+        self._logger.msg(json_line(self._logger, method_name, {**self._context, **fields} if self._context else fields))
+
+
 def _naming(node: NodeName) -> structlog.typing.Processor:
     def name_node(_: object, __: str, line: Line) -> Line:
         line.setdefault("node", node())
@@ -141,7 +160,7 @@ def make_log(
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         structlog.WriteLogger(stream if writer is None else cast("TextIO", writer)),  # it has the two methods needed
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_JsonLogger.at(level) if log_format == "json" else _filtering(level),
     ).bind()  # bound once, or every line would bind anew
     if writer is not None:
         writer.on_recovery = lambda count: logger.warning("log lines dropped", count=count)

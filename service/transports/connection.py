@@ -101,7 +101,7 @@ class Connection(Outbound):
         self._deaf = False  # the peer said that nothing more will come
         # What was seen of its traffic when the pong began to be waited for; None while none is.
         self._pinged: Traffic | None = None
-        self._http: Http1 | None = Http1(self, reactor, api, reactor.clock())
+        self._http: Http1 | None = Http1(self, reactor, api, reactor.now)
 
     @property
     def port(self) -> int | None:
@@ -380,7 +380,7 @@ class Connection(Outbound):
         self._need = 0 if self._assembly is None else self._assembly.missing
         self._assembly = None
         self._over(code, reason)
-        self.reactor.wheel.add(self, self.reactor.clock() + PATIENCE)
+        self.reactor.wheel.add(self, self.reactor.now + PATIENCE)
 
     def _seek_close(self, data: bytes) -> None:
         """Discard what comes, up to the peer's Close."""
@@ -397,7 +397,7 @@ class Connection(Outbound):
         self._inbox = b""
         self._need = 0
         self._assembly = None
-        self.reactor.wheel.add(self, self.reactor.clock() + PATIENCE)
+        self.reactor.wheel.add(self, self.reactor.now + PATIENCE)
         if self._queue is None:
             self.all_written()
 

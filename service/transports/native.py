@@ -461,7 +461,7 @@ class Reactor:
         else:
             connection = TlsConnection(self, fd, address, kind, api, context)
         self._connections[fd] = connection
-        self.wheel.add(connection, self.clock() + self.handshake_timeout)
+        self.wheel.add(connection, self.now + self.handshake_timeout)
         return connection
 
     def _open(self) -> None:
