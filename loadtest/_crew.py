@@ -20,7 +20,7 @@ import msgspec
 from gevent.event import Event
 from locust.env import Environment
 from locust.rpc import Message
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
 from loadtest import _stats
 from loadtest._campaign import Campaign
@@ -30,6 +30,7 @@ from loadtest._publisher import Publisher
 
 _PLAN: Final = "loadtest_plan"
 _STAGE: Final = "loadtest_stage"
+_HERE: Final = "loadtest_here"
 _STORM: Final = "loadtest_storm"
 _SETTLE: Final = "loadtest_settle"
 _REPORT: Final = "loadtest_report"
@@ -179,6 +180,7 @@ class Workers:
         environment.events.worker_connect.add_listener(self._connected)
         runner.register_message(_REPORT, self._reported)
         runner.register_message(_CLOCK, self._clock)
+        runner.register_message(_HERE, self._here)
 
     def begin(self, rate: float, addresses: int) -> None:
         self._last = dict.fromkeys(client.id for client in self._runner.clients.all if client.state != "missing")
@@ -221,6 +223,11 @@ class Workers:
             self._last[client_id] = None
             self._runner.send_message(_PLAN, self._plan, client_id)
 
+    def _here(self, msg: Message, **_: object) -> None:
+        """A worker listens only now: what it was told when it had connected, it did not hear."""
+        if self._plan:
+            self._runner.send_message(_PLAN, self._plan, msg.node_id)
+
     def _reported(self, msg: Message, **_: object) -> None:
         report = msgspec.msgpack.decode(msg.data["report"], type=Report)
         if msg.data["run"] == self._plan.get("run"):
@@ -253,14 +260,23 @@ class Worker:
         environment.events.test_stop.add_listener(self._stop)
         environment.events.quitting.add_listener(self._quit)
         self._greenlet = gevent.spawn(self._keep_reporting)
+        # Locust connects to the master before anybody can listen here, and the test may have begun by now.
+        runner.send_message(_HERE, {})
 
     def _plan(self, msg: Message, **_: object) -> None:
         campaign = self._campaign
+        known = self._stages if campaign.run == msg.data["run"] else []
         campaign.run = msg.data["run"]
         campaign.processes = msg.data["processes"]
         campaign.rate = msg.data["rate"]
         campaign.source_addresses = msg.data["addresses"]
         self._stages = [(index, start) for index, start in msg.data["stages"]]
+        if not self._stopped.is_set():
+            for stage in self._stages:
+                if stage not in known:
+                    self._work.begin_stage(*stage)
+        elif self._runner.state in (STATE_SPAWNING, STATE_RUNNING):
+            self._begin()
         if msg.data["boot"] != boot_id() or not boot_id():
             # Another machine's clock.
             gevent.spawn(self._compare_clocks)
