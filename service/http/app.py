@@ -30,6 +30,7 @@ from service.core.proof import Proof
 from .answers import fault_answer
 from .api import Api, Call
 from .events import HEADERS as STREAM_HEADERS
+from .unread import Unread, has_body
 
 _SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
 
@@ -104,6 +105,9 @@ class _Connection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: Any, send: Any) -> None:
         api = self.app.api
+        if has_body(self.scope):
+            unread = Unread(receive, send)
+            receive, send = unread.receive, unread.send
         head = head_of(self.scope, self.app.resolver)
         started = time.perf_counter()
         call = api.over_rate(head) or api.call(head)

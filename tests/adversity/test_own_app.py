@@ -116,6 +116,35 @@ def test_a_body_that_is_too_large_is_413_and_one_that_nobody_reads_harms_nobody(
     assert caller.get("/after").text == "GET /after"
 
 
+def test_an_answer_before_the_bodys_end_says_that_the_connection_ends(running: Running) -> None:
+    head = "POST /early HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+    with _ask(running, head) as sock:
+        sock.sendall(chunk)
+        answer = b""
+        while not answer.endswith(b"POST /early"):  # it is whole, though the body never will be
+            piece = sock.recv(65536)
+            assert piece, answer
+            answer += piece
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        for _ in range(20):  # who sends on isn't reset
+            sock.sendall(chunk)
+        sock.sendall(b"0\r\n\r\n")
+        assert sock.recv(65536) == b""
+
+
+def test_a_small_body_that_the_app_leaves_alone_ends_no_connection(running: Running) -> None:
+    with _ask(running, "POST /alone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n") as sock:
+        for rest in (b"0123456789", b"POST /alone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"):
+            sock.sendall(rest)
+            answer = b""
+            while not answer.endswith(b"POST /alone"):
+                piece = sock.recv(65536)
+                assert piece, answer
+                answer += piece
+            assert b"\r\nconnection:" not in answer.lower()
+
+
 def test_websockets_at_other_paths_are_the_apps(running: Running) -> None:
     with connect(f"{running.websocket_url}/chat", proxy=None, open_timeout=60) as client:
         client.send("hello")

@@ -68,4 +68,8 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
         found = [scope["client"][0], scope["scheme"], headers.get("host", ""), headers.get("x-forwarded-for", "")]
         await _answer(send, " ".join(found).encode())
         return
+    elif path in ("/early", "/alone"):
+        length = len(f"{scope['method']} {path}")
+        await _answer(send, f"{scope['method']} {path}".encode(), (b"content-length", b"%d" % length))
+        return
     await _answer(send, f"{scope['method']} {path}".encode())
