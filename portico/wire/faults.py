@@ -27,10 +27,14 @@ class PeerFault(Exception):
         msg_id: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(f"{code}: {message}")
+        super().__init__(code, message)
         self.code = code
         self.message = message
         self.field = field
         self.close = close
         self.msg_id = msg_id
         self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        # Strangers choose how many there are, and hardly one is looked at.
+        return f"{self.code}: {self.message}"

@@ -3,6 +3,7 @@
 Source: protocol reference, "C-Client dialect".
 """
 
+from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import Event, Identity, Name, Resume, encode, flat
-from ..strict_json import check_keys, check_numbers, check_text, decode, fields_of, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, explain, fields_of, peek
 
 TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
@@ -80,7 +81,9 @@ def decode_message(payload: bytes) -> Message | str:
     check_text(payload)
     try:
         message: Message = _message.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError) as error:
+        if type(error) is msgspec.DecodeError:
+            explain(error)
         return _explained(payload)
     _check(payload)
     if isinstance(message, Register):
@@ -253,9 +256,15 @@ def push(event: Event) -> Frame:
 
 def error(fault: PeerFault) -> Frame:
     """The answer to a message that cannot be accepted."""
-    fields: dict[str, object] = {"type": "error", "code": fault.code, "message": fault.message}
-    if fault.field is not None:
-        fields["field"] = fault.field
+    return _error(fault.code, fault.message, fault.field)
+
+
+# A flood of bad messages gets one answer again and again; what is kept is at most a few hundred short sentences.
+@lru_cache(maxsize=256)
+def _error(code: ErrorCode, message: str, field: str | None) -> Frame:
+    fields: dict[str, object] = {"type": "error", "code": code, "message": message}
+    if field is not None:
+        fields["field"] = field
     return Frame(encode(fields))
 
 
