@@ -327,11 +327,13 @@ class Reactor:
         write_at = start + GATHER_SECONDS
         poll = self.poller.poll
         connections = self._connections
+        counts = self.counts
         # Nobody's big broadcast holds up those whose messages are coming in: what other tasks and deferred calls
         # gave us to write stands in a line of its own.
         self._backlog.extend(self.dirty)
         self.dirty.clear()
         while True:
+            sent = counts.messages_out
             events = poll(0, _EVENTS)
             for fd, mask in events:
                 connection = connections.get(fd)
@@ -349,7 +351,7 @@ class Reactor:
                 self._give_turns()
             if self.dirty or self._backlog:
                 now = time.perf_counter()
-                if events and now < write_at:
+                if counts.messages_out != sent and now < write_at:
                     # What comes in meanwhile may lead to more for the same connections: one write instead of two.
                     continue
                 write_at = now + GATHER_SECONDS
