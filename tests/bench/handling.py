@@ -1,4 +1,5 @@
-"""`python -m tests.bench.handling`: what a dispatched request costs inside, without sockets, kernel and scheduler.
+"""`python -m tests.bench.handling`: what a dispatched request costs inside, without sockets, kernel and scheduler; and
+what a message costs that is refused, of which strangers send as many as they like.
 
 From the bytes of a requester's frame to those of the worker's, and back: one requester and 8 workers of a whole
 gateway, 64 requests under way, messages as in the bench's row `dispatch`. Prints microseconds a request, of the
@@ -119,8 +120,26 @@ def measure(rounds: int) -> float:
         got = requester.taken()
         if len(got) != IN_FLIGHT or not all(b"Echo: hello" in frame.payload for frame in got):
             raise RuntimeError(f"{len(got)} answers, such as {got[:1]}")
-    times.sort()
-    best = times[: max(1, rounds // 20)]
+    return _quickest(times)
+
+
+def measure_refusal(rounds: int) -> float:
+    """Microseconds a message that is no JSON."""
+    client = Line(stage(), Admission(dialect="c_client"))
+    bad = masked(b"x") * IN_FLIGHT
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        client.take_in(bad)
+        times.append(time.perf_counter() - start)
+        got = client.taken()
+        if len(got) != IN_FLIGHT or not all(b"bad_json" in frame.payload for frame in got):
+            raise RuntimeError(f"{len(got)} answers, such as {got[:1]}")
+    return _quickest(times)
+
+
+def _quickest(times: list[float]) -> float:
+    best = sorted(times)[: max(1, len(times) // 20)]
     return 1e6 * sum(best) / len(best) / IN_FLIGHT
 
 
@@ -130,6 +149,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=2000, help=f"of {IN_FLIGHT} requests (2000)")
     rounds = parser.parse_args(given).rounds
     print(f"{measure(rounds):.1f} µs a request")
+    print(f"{measure_refusal(rounds):.1f} µs a refused message")
 
 
 if __name__ == "__main__":
