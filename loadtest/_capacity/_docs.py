@@ -5,6 +5,7 @@ Pictures are made by Chromium, light; where there is none, there are none.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -31,8 +32,10 @@ def put(comparison: Comparison, out: Path, docs: Path) -> str:
     page, text = check(docs)
     folder = docs / "capacity"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("report.json", "report.html"):
-        shutil.copyfile(out / name, folder / name)
+    shutil.copyfile(out / "report.html", folder / "report.html")
+    # Without its line breaks it is half as long.
+    whole = json.loads((out / "report.json").read_bytes())
+    (folder / "report.json").write_text(json.dumps(whole, separators=(",", ":")) + "\n", encoding="utf-8")
     pictures = _pictures(render(comparison), folder)
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     page.write_text(f"{before}{BEGIN}\n\n{_figures(comparison, pictures)}\n{after}", encoding="utf-8")

@@ -119,6 +119,8 @@ def running(mode: Mode, cores: Sequence[int], folder: Path) -> Iterator[Up]:
                 shown = {name: value for name, value in settings.items() if not _is_secret(name)}
                 for program in mode.programs:
                     shown |= {name: value.format(*ports) for name, value in program.settings.items()}
+                if mode.redis:
+                    shown["REDIS_URL"] = "a redis-server of its own, by a Unix socket"
                 asked = [ports[number] for number in mode.ready]
                 yield Up(
                     mode,
