@@ -179,7 +179,7 @@ class Judge:
         passed = all(row.passed for row in run.rows) and all(stage.verdict != "not met" for stage in stages)
         run.verdict = "invalid" if run.invalid else "met" if passed else "not met"
         self.result = _report.result(
-            self._environment, ledger, stages, run, self._timeline, self._started, _shown(options.thresholds)
+            self._environment, ledger, stages, run, self._timeline, self._started, _thresholds.shown(options.thresholds)
         )
         self.text = _report.text(self.result)
         for name, write in (("result", _result.write), ("junit", _junit.write)):
@@ -296,9 +296,3 @@ class Judge:
 
     def _option(self, name: str) -> float:
         return float(getattr(self._options(), name))
-
-
-def _shown(file: str) -> str:
-    """A file as its reader would name it: a report is passed on, and where it was made concerns nobody."""
-    path, here = Path(file).resolve(), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

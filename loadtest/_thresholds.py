@@ -209,3 +209,9 @@ def _fits(wanted: str, value: int | float) -> bool:
         case "a whole number, 0 or more" | "a whole number above 0":
             return isinstance(value, int) and value >= (1 if wanted == _NUMBER else 0)
     return value > 0
+
+
+def shown(file: str) -> str:
+    """A file as its reader would name it: a report is passed on, and where it was made concerns nobody."""
+    path, here = Path(file).resolve(), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from loadtest import _thresholds
-from loadtest._thresholds import Threshold, ThresholdsError, load
+from loadtest._thresholds import Threshold, ThresholdsError, load, shown
 
 
 def write(folder: Path, text: str) -> Path:
@@ -136,3 +136,11 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ThresholdsError, match=r"is not UTF-8 text\.$"):
         load(path)
+
+
+def test_a_report_names_its_thresholds_as_its_reader_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert shown(str(tmp_path / "mine" / "a.toml")) == str(Path("mine", "a.toml"))
+    monkeypatch.chdir(tmp_path / "mine")
+    assert shown(str(tmp_path / "b.toml")) == "b.toml"
