@@ -25,8 +25,8 @@ MODES: Final = ("integrated", "adjacent", "split")
 class Target:
     """Where the deployment is and with what one gets in; `timeout` is in seconds, for one expected thing.
 
-    `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy. `auth` is its
-    PORTICO_AUTH (None: find out), `token` one that holds.
+    `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy. `queue`:
+    requests may wait for a worker. `auth` is its PORTICO_AUTH (None: find out), `token` one that holds.
     """
 
     base_url: str
@@ -38,6 +38,7 @@ class Target:
     mode: str | None = None
     invasive: bool = False
     strategy: str = "least_loaded"
+    queue: bool = True
     auth: str | None = None
     token: str | None = None
 

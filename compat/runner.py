@@ -26,6 +26,8 @@ from compat.tokens import auth_of, hidden
 
 SCENARIO_LIMIT = 60.0  # seconds on top of twenty single time limits: nothing may hang a run for ever
 LEAVE_LIMIT = 5.0
+STRATEGIES = {"least_loaded": "least-loaded", "round_robin": "round-robin"}
+"""What scenarios need, by the strategy that they are about."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,10 @@ def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str |
         return "in production a worker needs a secret: give --handshake-key or --api-key"
     if "one-node" in needs and deployment.found.nodes > 1:
         return NEEDS["one-node"]
-    if "least-loaded" in needs and target.strategy != "least_loaded":
+    if needs & set(STRATEGIES.values()) and STRATEGIES.get(target.strategy) not in needs:
         return "it is about another strategy than that of --strategy"
+    if "no-queue" in needs and target.queue:
+        return "it is about a PORTICO_QUEUE_LIMIT of 0: --no-queue"
     return _why_not_by_tokens(scenario, target.token, deployment.found.auth)
 
 

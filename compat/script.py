@@ -37,6 +37,8 @@ NEEDS: Final = {
     "invasive": "it disturbs others, or takes the node down",
     "one-node": "requests keep their order, and a worker is chosen by what is known at this moment, within a node only",
     "least-loaded": "the strategy is least_loaded",
+    "round-robin": "the strategy is round_robin",
+    "no-queue": "no request waits for a worker",
     "auth-off": "tokens are off",
     "auth-required": "tokens are required",
     "tokens": "tokens are looked at: optional or required",

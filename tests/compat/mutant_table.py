@@ -417,6 +417,9 @@ ROWS: Final[tuple[Row, ...]] = (
     ("a client's answer is another's", "asked-by-a-client", "`msg_id` should be",
      sends(set_to("msg_id", "m"), "response")),
     ("a worker replaced with 1000", "worker-replaced", "should be closed with 4009, was with 1000", code(4009, 1000)),
+    # What a run that was told of another deployment expects, and this gateway isn't.
+    ("least_loaded instead of round_robin", "balance-round-robin", 'v got no {"type": "request"', Rule),
+    ("the queue takes one that should not wait", "requester-busy", "r got no", Rule),
     # Tokens. The gateway looks at them where there are some: to a run that was told `off` or `required` it is broken.
     ("off looks at tokens", "token-ignored", "`type` should be", Rule),
     ("required lets everybody in", "token-needed", "`type` should be", Rule),

@@ -61,8 +61,10 @@ EVERYWHERE = tuple(kind for kind in KINDS if kind not in ("ws", "reconnecting-we
 """Those that need nothing that `make setup` doesn't install; `make compat` has all."""
 
 
-NO_TOKENS = {row.name for row in ALL if row.needs & {"auth-required", "tokens", "token"}}
-"""What is skipped where tokens are off."""
+NOT_BY_DEFAULT = {
+    row.name for row in ALL if row.needs & {"auth-required", "tokens", "token", "round-robin", "no-queue"}
+}
+"""What is skipped where tokens are off, and the strategy and the queue are as they are by default."""
 
 
 def programs(server: str, mode: str) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ def test_every_client_program_is_served(server: str, mode: str, tmp_path: Path) 
     kinds = programs(server, mode)
     with gateway(tmp_path, server=server, mode=mode) as live:
         code, results, printed = compat(live, "--mode", mode, "--invasive", "--skip", "drain", *given(kinds))
-    skipped = cells({*ON_PORT_80, *OF_PRODUCTION, *NO_TOKENS}, kinds)
+    skipped = cells({*ON_PORT_80, *OF_PRODUCTION, *NOT_BY_DEFAULT}, kinds)
     assert rows(results, "failed") == set(), printed
     assert rows(results, "skipped") == skipped, printed
     assert rows(results, "passed") == cells(QUIET, kinds) - skipped | {("mode", BARE)}, printed
@@ -135,9 +137,18 @@ def test_a_production_deployment_with_its_keys(tmp_path: Path) -> None:
             live, "--no-api", "--handshake-key", "another", "--only", "worker-handshake", "--invasive", "--client", BARE
         )
     of_development = {row.name for row in ALL if "development" in row.needs}
-    skipped = cells({*ON_PORT_80, *of_development, *NO_TOKENS}, (BARE,))
+    skipped = cells({*ON_PORT_80, *of_development, *NOT_BY_DEFAULT}, (BARE,))
     assert rows(results, "failed") == set(), printed
     assert rows(results, "skipped") == skipped, printed
     assert rows(results, "passed") == cells(QUIET, (BARE,)) - skipped, printed
     assert code == 0
     assert rows(refused[1], "failed") == {("worker-handshake", BARE)}, refused[2]
+
+
+def test_round_robin_and_a_queue_that_takes_none(tmp_path: Path) -> None:
+    settings = {"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}
+    with gateway(tmp_path, settings=settings) as live:
+        arguments = ("--strategy", "round_robin", "--no-queue", "--client", BARE)
+        names = ("balance-round-robin", "requester-busy")
+        code, results, printed = compat(live, *arguments, "--only", ",".join(names))
+    assert (code, rows(results, "passed")) == (0, {(name, BARE) for name in names}), printed

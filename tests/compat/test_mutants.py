@@ -40,7 +40,10 @@ async def played(base_url: str, rule: Rule, *names: str, timeout: float) -> list
     async with middle(base_url, rule) as url:
         needs = frozenset[str]().union(*(ALL[name].needs for name in names))
         auth = "off" if "auth-off" in needs else "required" if "auth-required" in needs else "optional"
-        target = Target(url, timeout=timeout, invasive=True, auth=auth, token=admin_token())
+        target = Target(
+            url, timeout=timeout, invasive=True, auth=auth, token=admin_token(), queue="no-queue" not in needs,
+            strategy="round_robin" if "round-robin" in needs else "least_loaded",
+        )  # fmt: skip
         return await run(Plan(target, [ALL[name] for name in names], [BARE]))
 
 
@@ -78,7 +81,7 @@ async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path:
 
 
 async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
-    elsewhere = {"production", "plain", "auth-off", "auth-required"}
+    elsewhere = {"production", "plain", "auth-off", "auth-required", "round-robin", "no-queue"}
     names = [name for name, row in ALL.items() if name != "drain" and not row.needs & elsewhere]
     with gateway(tmp_path, mode="integrated", settings=tokens_are("optional")) as live:
         results = await played(live.base_url, Rule(), *names, timeout=60)
