@@ -19,7 +19,11 @@ export function address({ form, way, base }, answer) {
 }
 
 async function discover(command) {
-  const response = await fetch(`${command.base}/api/b-client/${command.form}`, { signal: AbortSignal.timeout(10000) });
+  // Node's WebSocket takes connections from the same pool as fetch, and would send its handshake on this one, which the
+  // server may close at that very moment.
+  const headers = { connection: "close" };
+  const signal = AbortSignal.timeout(10000);
+  const response = await fetch(`${command.base}/api/b-client/${command.form}`, { headers, signal });
   const text = await response.text();
   const content_type = response.headers.get("content-type") ?? "";
   report("found", command.on, { status: response.status, content_type, text });
@@ -29,12 +33,12 @@ async function discover(command) {
 export function run(runtime, connect) {
   const sockets = new Map();
 
-  async function live(command, attempts = 2) {
+  async function live(command) {
     const { on } = command;
     try {
       const url = command.url ?? (await discover(command));
       if (url === null) return;
-      if (attempts === 2) report("address", on, { url });
+      report("address", on, { url });
       const socket = connect(url, command.protocols ?? [], command.headers ?? {});
       sockets.set(on, socket);
       socket.binaryType = "arraybuffer";
@@ -55,12 +59,6 @@ export function run(runtime, connect) {
       };
       socket.onerror = (event) => {
         why = event.message || event.error?.message || "no reason given";
-        // As such programs do: a connection that was cut before any answer is tried again. A refusal is an answer.
-        if (!opened && !over && attempts > 0 && /other side closed|ECONNRESET|socket hang up/.test(why)) {
-          over = true;
-          setTimeout(() => live({ ...command, url: socket.url }, attempts - 1), 200);
-          return;
-        }
         if (!opened) end("refused", { status: Number(/\b(\d{3})\b/.exec(socket.refusedWith ?? "")?.[1]) || null, why });
       };
       socket.onclose = (event) => {

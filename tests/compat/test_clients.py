@@ -9,6 +9,8 @@ import httpx
 import pytest
 import trio
 
+from compat.clients import KINDS as COLUMNS
+from compat.clients import ProcessClient
 from compat.program import KINDS, Program, command
 from tests.gateways import gateway
 from tests.little_gateway import LittleGateway, serving
@@ -100,6 +102,45 @@ async def test_wrong_usage_is_told_and_exits_with_2(kind: str, arguments: list[s
     code, reports, lines = await run_to_its_end(kind, *arguments)
     assert (code, reports) == (2, [])
     assert why in lines[-1]
+
+
+async def test_the_handshake_of_a_javascript_client_never_goes_out_on_the_connection_of_its_discovery() -> None:
+    """A connection that is kept may be closed by the server at this very moment, and the handshake with it."""
+    requests: list[tuple[int, bool]] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        connection = stream.socket.getpeername()[1]
+        data = b""
+        try:
+            async for part in stream:
+                data += part
+                while b"\r\n\r\n" in data:
+                    head, _, data = data.partition(b"\r\n\r\n")
+                    upgrade = b"upgrade: websocket" in head.lower()
+                    requests.append((connection, upgrade))
+                    status = b"404 Not Found" if upgrade else b"200 OK"
+                    await stream.send_all(
+                        b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+                    )
+        except trio.BrokenResourceError:
+            return
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        where = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        client = await ProcessClient.start(COLUMNS["node"], nursery)
+        await client.tell({"do": "discover", "on": "it", "form": "websocket-info", "base": f"http://{where}"})
+        assert (await client.line("it").take(60) or {})["event"] == "found"
+        # By now the connection is idle, where it is still there.
+        await client.tell({"do": "connect", "on": "it", "url": f"ws://{where}/"})
+        assert (await client.line("it").take(60) or {})["event"] == "address"
+        assert (await client.line("it").take(60) or {})["event"] == "refused"
+        await client.leave()
+        nursery.cancel_scope.cancel()
+    (discovery, first), (handshake, second) = requests
+    assert (first, second) == (False, True)
+    assert discovery != handshake
 
 
 @pytest.mark.live
