@@ -6,6 +6,8 @@ What Hypercorn 0.18 leaves open is closed here:
 - A client that stops reading would hold its task for ever. It is cut when it takes nothing for the send timeout.
 - `Connection: close`, HTTP/1.0 and idle connections would stay open, because Quart-trio cancels the task that is about
   to close them. Sends and changes of state are shielded from that cancellation.
+- What comes behind a connection's last request (one of HTTP/1.0, one that is answered with `Connection: close`) would
+  cost that request its answer, or the end of it. So a request is read when the one before it was answered.
 - Over HTTP/2 a body that goes on after its request was answered would end the connection with all its other requests.
   It is thrown away.
 - A socket that is closed with unread bytes in it is reset, and the client may lose our last answer. So it is
@@ -79,6 +81,8 @@ class ContainedServer(TCPServer):
         self._handling = trio.CancelScope()
         self._reader: trio.lowlevel.Task | None = None
         self._guard: Guard
+        self._answered = trio.Event()
+        self._answered.set()
         self._over_http_2 = False
         self._counts = False
         self._counted_for: str | None = None
@@ -220,6 +224,8 @@ class ContainedServer(TCPServer):
                 if isinstance(event, Closed):
                     await self._finish()
                 elif not self._finished:  # nor may it become idle after its end
+                    if isinstance(event, Updated):
+                        self._requests(idle=event.idle)
                     await super().protocol_send(event)
         if patience.cancelled_caught:
             await self._cut()
@@ -256,9 +262,17 @@ class ContainedServer(TCPServer):
             await trio.aclose_forcefully(self.stream)
             await self.protocol.handle(Closed())
 
+    def _requests(self, *, idle: bool) -> None:
+        """A request has begun, or was answered and nothing is left of it."""
+        if idle:
+            self._answered.set()
+        else:
+            self._answered = trio.Event()
+
     def _stop(self) -> None:
         self._finished = True
         self._reading.cancel()
+        self._answered.set()
 
     def _watch(self) -> None:
         """Refuse HTTP/2 unless both ends have agreed on it: by ALPN, or because the operator wants h2c. A
@@ -285,34 +299,41 @@ class ContainedServer(TCPServer):
                 break
             if self._reading.cancelled_caught:
                 break
-            # Once the connection is broken Hypercorn forgets those who wait for its stream to be done: a
-            # pipelined request would wait here for ever.
-            refused = self._refusal(data)
-            if self._guard.upgrades:
-                self._stop_counting()  # the Gate counts it
-            if refused is not None:
-                data = data[: self._guard.sound]
-            with trio.CancelScope() as self._handling:
-                if data or refused is None:
-                    await self.protocol.handle(RawData(bytes(data)))
-            if refused is not None:
-                await self._refuse(refused)
-            if refused is not None or not data:
+            if not await self._take(bytes(data)) or not data:
                 break
             await self._look_for_http_2()
         await self.protocol.handle(Closed())
         # Or its task would keep this connection's descriptor until the keep-alive time is over.
         await self.idle_task.stop()
 
-    def _refusal(self, data: bytes | bytearray) -> HttpAnswer | None:
-        """The answer to bytes that Hypercorn's parser might take for something else than the reactor's would."""
-        if self._over_http_2:
-            return None
-        try:
-            self._guard.check(bytes(data))
-        except BadHead as bad:
-            return bad.answer
-        return None
+    async def _take(self, data: bytes) -> bool:
+        """Give Hypercorn what came, a request at a time. Whether it may read on."""
+        while True:
+            if data and self._guard.between:
+                await self._answered.wait()
+                if self._finished:
+                    return False
+            taken = len(data)
+            refused: HttpAnswer | None = None
+            if not self._over_http_2:
+                try:
+                    taken = self._guard.check(data)
+                except BadHead as bad:
+                    # Hypercorn's parser might take it for something else than the reactor's would.
+                    taken, refused = self._guard.sound, bad.answer
+            if self._guard.upgrades:
+                self._stop_counting()  # the Gate counts it
+            # Once the connection is broken Hypercorn forgets those who wait for its stream to be done: a
+            # pipelined request would wait here for ever.
+            with trio.CancelScope() as self._handling:
+                if taken or refused is None:
+                    await self.protocol.handle(RawData(data[:taken]))
+            if refused is not None:
+                await self._refuse(refused)
+                return False
+            data = data[taken:]
+            if not data:
+                return True
 
     async def _refuse(self, answer: HttpAnswer) -> None:
         """Say so, after the answers to what came before, unless an answer is half out."""

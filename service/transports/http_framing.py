@@ -151,8 +151,9 @@ class Guard:
         self.sound = 0
         self.upgrades = False
 
-    def check(self, data: bytes) -> None:
-        """More bytes came. Raises BadHead. Once the client has asked for another protocol it looks no more."""
+    def check(self, data: bytes) -> int:
+        """More bytes came: how many of them there are up to the end of a request, all where none ends. What is behind
+        it has not been checked. Raises BadHead. Once the client has asked for another protocol it looks no more."""
         size = len(data)
         while data and not self._off:
             self.sound = size - len(data)
@@ -163,10 +164,18 @@ class Guard:
             elif self._chunks is not None:
                 _, rest = self._chunks.take(data)
                 if rest is None:
-                    return
+                    break
                 self._chunks, data = None, rest
             else:
                 data = self._begin(self._head + data)
+            if data and self.between:
+                return size - len(data)
+        return size
+
+    @property
+    def between(self) -> bool:
+        """Whether what comes next begins a request."""
+        return not (self._left or self._chunks is not None or self._head or self._off)
 
     def _begin(self, data: bytes) -> bytes:
         if data.startswith(PREFACE[: len(data)]):

@@ -157,3 +157,14 @@ async def test_a_long_body_that_nobody_waits_for() -> None:
         nursery.start_soon(send_what_is_taken, client, body)
         assert (await client.answer()).status in (404, 413)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("first", [b"GET /hello HTTP/1.1\r\nConnection: close\r\n", b"GET /hello HTTP/1.0\r\n"])
+@pytest.mark.parametrize("cut", [0, 5, len(GET)])
+async def test_what_comes_behind_the_last_request_costs_it_no_answer(first: bytes, cut: int) -> None:
+    sent = first + b"Host: gw\r\n\r\n" + GET
+    async with Stage().serve() as address, await RawClient.dial(address) as client:
+        await client.send(sent[: len(sent) - cut])
+        await client.send(sent[len(sent) - cut :])
+        assert (await whole(client)).startswith(b"hello 127.0.0.1 http gw")
+        await client.ended()

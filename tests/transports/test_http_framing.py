@@ -120,17 +120,46 @@ def check_by_bytes(data: bytes) -> None:
         guard.check(data[at : at + 1])
 
 
+def check_whole(data: bytes) -> list[bytes]:
+    """The requests in the data, the last of them perhaps not whole."""
+    guard = Guard()
+    found: list[bytes] = []
+    while data:
+        taken = guard.check(data)
+        assert taken, data
+        found.append(data[:taken])
+        data = data[taken:]
+    return found
+
+
+def test_a_guard_tells_where_a_request_ends() -> None:
+    post = b"POST / HTTP/1.1\r\nHost: x\r\n"
+    requests = [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        post + b"Content-Length: 3\r\n\r\nabc",
+        post + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\na: b\r\n\r\n",
+    ]
+    whole = b"".join(requests)
+    assert check_whole(whole * 2) == requests * 2
+    for cut in range(1, len(whole)):
+        assert b"".join(check_whole(whole[:cut])) == whole[:cut]
+    guard = Guard()
+    between = [guard.check(whole[at : at + 1]) and guard.between for at in range(len(whole))]
+    ends = {len(b"".join(requests[: number + 1])) - 1 for number in range(3)}
+    assert {at for at, said in enumerate(between) if said} == ends
+
+
 @pytest.mark.parametrize("data", HOSTILE, ids=lambda data: repr(data[:60]))
 def test_a_guard_refuses_what_is_hostile_however_it_is_cut(data: bytes) -> None:
     with pytest.raises(BadHead):
-        Guard().check(data)
+        check_whole(data)
     with pytest.raises(BadHead):
         check_by_bytes(data)
 
 
 @pytest.mark.parametrize("data", SOUND, ids=lambda data: repr(data[:60]))
 def test_a_guard_lets_everything_else_pass(data: bytes) -> None:
-    Guard().check(data * 3)
+    check_whole(data * 3)
     check_by_bytes(data * 2)
 
 
@@ -140,4 +169,4 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
     chunked = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     for begin in (b"", chunked, b"GET / HTTP/1.1\r\nHost: x\r\n"):
         with suppress(BadHead):
-            Guard().check(begin + data)
+            check_whole(begin + data)
