@@ -19,13 +19,12 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
-import structlog
 import trio
 from quart_trio import QuartTrio
 
@@ -43,7 +42,6 @@ from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
-from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import Gateway
 from service.core.ports import Gate, HttpHead
@@ -58,8 +56,10 @@ from service.http.forms import AdviceView
 from service.http.pages import BESIDE_AN_APP
 from service.http.parts import parts_of
 from service.http.redirect import Redirects
+from service.listening_sockets import ListeningSockets
 from service.log_writer import say, writer_for
-from service.observe import LogJournal, event_of, make_log, said
+from service.node_journal import NodeJournal
+from service.observe import event_of, make_log, said
 from service.own_app.loading import OwnAppError
 from service.own_app.mounted import Mounted
 from service.roles import HttpOnly
@@ -80,27 +80,6 @@ LAST_EVENTS: Final = 5.0
 """Seconds that events have at the end to be delivered, where they are in memory only."""
 
 
-class _NodeJournal(LogJournal):
-    """Also tells the deployment who is here."""
-
-    def __init__(self, log: structlog.typing.FilteringBoundLogger, deployment: Deployment) -> None:
-        super().__init__(log)
-        self._deployment = deployment
-        self.quota_gate: QuotaGate | None = None
-
-    def on_registered(self, session: Session) -> None:
-        self._deployment.on_registered(session)
-        if self.quota_gate is not None:
-            self.quota_gate.on_known(session)
-        super().on_registered(session)
-
-    def on_closed(self, session: Session, code: int, reason: str, seconds: float) -> None:
-        self._deployment.on_closed(session)
-        if self.quota_gate is not None:
-            self.quota_gate.on_closed(session)
-        super().on_closed(session, code, reason, seconds)
-
-
 class Node:
     """One gateway process: the core, its transports, its HTTP, its background tasks.
 
@@ -115,24 +94,17 @@ class Node:
         self._audit_file = assembly.audit_file(settings)
         self.audit = self._audit_log()
         self.state = "starting"
-        self._several = False  # shares its ports with other processes
         self._drain_end = 0.0
         self._drained = trio.Event()
         self.background = Background(self._task_failed)
         self._stop = trio.Event()
-        self._speaks_tls = False
-        self._http_sockets: list[socket.socket] | None = None
-        self._websocket_sockets: list[socket.socket] | None = None
-        self._worker_sockets: list[socket.socket] | None = None
-        self._redirect_sockets: list[socket.socket] | None = None
-        self._bound = False
         self._clashes: list[str] = []
         self.deployment = self._deployment()
         self._name = lambda: self.deployment.backplane.node
         self.keys = assembly.key_store(settings, self.log)
         self.connect_hook = assembly.connect_hook(settings, self.log)
         self.certificates = assembly.certificates(settings, self._note)
-        journal = _NodeJournal(self.log, self.deployment)
+        journal = NodeJournal(self.log, self.deployment)
         self.gateway = Gateway(
             assembly.rules(settings),
             now=time.monotonic,
@@ -183,6 +155,7 @@ class Node:
             node_selection=NodeSelection(self.deployment.backplane.nodes, Random()),
             takes_websockets=settings.api_type != "http",
         )
+        self.sockets = ListeningSockets(settings, self.places, self.certificates)
         self._announced: NodeState | None = None
         proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate: Gate = HttpOnly() if settings.api_type == "http" else self.gateway
@@ -198,7 +171,7 @@ class Node:
             parts,
             publish=said(parts.publish, self.log),
             advice=self._advice,
-            several=lambda: self._several,
+            several=lambda: self.sockets.shared,
             own_echo=ECHO,
             chat_model=settings.chat_model if settings.open_api_key is not None else None,
             page_path="/" if self.own_app is None else BESIDE_AN_APP,
@@ -270,7 +243,7 @@ class Node:
             log=self._note,
             adopt=self.reactor.adopt,
             adopts_http=True,
-            accept=self.accept_http_from,
+            accept=self.sockets.accept_http_from,
             accepted_connections=accepted,
             address_of=address_of,
             handshake_timeout=settings.handshake_timeout,
@@ -400,63 +373,6 @@ class Node:
 
     # Start and stop
 
-    async def bind(self, *, reuse_port: bool = False) -> None:
-        """Take the ports of the reactor's own, so that a port that is taken is found out before anything starts.
-
-        `reuse_port`: share them with the other processes of the same gateway. Raises StartError.
-        """
-        self._bound = True
-        settings = self.settings
-        if self._speaks_tls and self.certificates is None:
-            # Hypercorn's certificate is not ours to use, and ports that nobody asked for would be open by surprise.
-            self.places.websocket_port = None
-            return
-        if settings.redirect_port is not None:
-            self._redirect_sockets = await assembly.listen(
-                settings.host, settings.redirect_port, "PORTICO_REDIRECT_PORT", reuse_port
-            )
-        if settings.websocket_port is not None:
-            self._websocket_sockets = await assembly.listen(
-                settings.host, settings.websocket_port, "WEBSOCKET_PORT", reuse_port
-            )
-            self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
-        if settings.worker_port is not None:
-            self._worker_sockets = await assembly.listen(settings.host, settings.worker_port, "WORKER_PORT", reuse_port)
-
-    def take(self, sockets: Mapping[str, list[socket.socket]]) -> None:
-        """`bind`, where a supervisor has bound them."""
-        self._several = True
-        self._websocket_sockets = sockets.get("websocket")
-        self._worker_sockets = sockets.get("worker")
-        self._redirect_sockets = sockets.get("redirect")
-        self._bound = True
-        if self._websocket_sockets is not None:
-            self.places.websocket_port = self._websocket_sockets[0].getsockname()[1]
-
-    def accept_http_from(self, sockets: list[socket.socket]) -> None:
-        """Serve `PORT`, whose sockets these are, by the reactor. Call it before the app is served."""
-        self._http_sockets = sockets
-
-    def will_speak_tls(self, *, by_hypercorn: bool = False) -> None:
-        """Whoever serves the app has what it takes for TLS, where that is set. Call it before `bind`.
-
-        `by_hypercorn`: with a certificate that Hypercorn was given. Raises StartError.
-        """
-        ours = self.certificates is not None
-        if ours and by_hypercorn:
-            raise StartError(
-                "Hypercorn has a certificate (--certfile), and PORTICO_TLS_CERT is set too: leave one of them out."
-            )
-        if by_hypercorn and (plain := self.settings.plain_ports()):
-            raise StartError(" ".join(plain))
-        self._speaks_tls = ours or by_hypercorn
-        self.places.tls = ours
-        if self.certificates is not None:
-            try:
-                self.certificates.load()
-            except OSError as error:  # it was good when the settings were read
-                raise StartError(f"PORTICO_TLS_CERT and PORTICO_TLS_KEY cannot be used ({error}).") from None
-
     def own_process(self) -> None:
         """The process is this node's alone: its garbage collector, and what nobody can catch (a finalizer's exception,
         a question answered twice or never), which becomes a line of the log and counts as an internal error."""
@@ -469,33 +385,20 @@ class Node:
             self._broke(report.exc_value)
 
     async def prepare(self, workers: int, tls: bool) -> None:
-        """`bind`, for one of Hypercorn's `workers`, where nobody catches a StartError: says it, raises SystemExit.
+        """Take the ports, for one of Hypercorn's `workers`. Says what is wrong and raises SystemExit: nobody
+        there catches a StartError.
 
         `tls`: Hypercorn was given a certificate of its own.
         """
         try:
-            self.will_speak_tls(by_hypercorn=tls)
-            self._several = workers > 1
-            if workers > 1:
-                self._check_joined(workers)
-            await self.bind(reuse_port=workers > 1)
+            self.sockets.will_speak_tls(by_hypercorn=tls)
+            self.sockets.will_be_shared(workers)
+            await self.sockets.bind()
             await self.start_own_app()
             self.own_process()
         except StartError as error:
             say(sys.stderr, f"portico: {error}\n")
             raise SystemExit(2) from None
-
-    def _check_joined(self, workers: int) -> None:
-        settings = self.settings
-        if settings.redis_url is None:
-            raise StartError(
-                f"--workers {workers} would be {workers} gateways that don't know of each other's clients: set "
-                "REDIS_URL, or run portico serve --workers, which brings a Redis of its own, or one worker."
-            )
-        if settings.origin("name") != "derived":
-            raise StartError(
-                f"--workers {workers} would be {workers} nodes of the name {settings.name}: leave PORTICO_NAME unset."
-            )
 
     async def start_own_app(self) -> None:
         """Start the operator's own app, if there is one, before anybody is served. Raises StartError."""
@@ -525,19 +428,14 @@ class Node:
             self._exit(0)  # all that was to be done is done
 
     async def _start(self) -> None:
-        if self.certificates is not None and not self._speaks_tls:
-            raise StartError(
-                "PORTICO_TLS_CERT is set, but this server can't be told of it and would speak plain HTTP: start the "
-                "gateway with portico serve, or give the server the certificate itself (hypercorn --certfile … "
-                "--keyfile …) and unset PORTICO_TLS_CERT and PORTICO_TLS_KEY."
-            )
-        if not self._bound:
-            await self.bind()
+        self.sockets.check_tls()
+        if not self.sockets.bound:
+            await self.sockets.bind()
         await self.start_own_app()
         await self.app.nursery.start(self.run)
         for warning in (*self.settings.warnings(), *self._clashes):
             self.log.warning(warning)
-        self.log.info("started", **{port: str(value) for port, value in self.ports().items()})
+        self.log.info("started", **{port: str(value) for port, value in self.sockets.ports().items()})
 
     async def _end(self) -> None:
         self._stop.set()
@@ -550,15 +448,6 @@ class Node:
         if self._log_writer is not None:
             self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
 
-    def ports(self) -> dict[str, int]:
-        """The ports of the reactor's own that are bound, by what they are for."""
-        bound = {
-            "websocket": self._websocket_sockets,
-            "worker": self._worker_sockets,
-            "redirect": self._redirect_sockets,
-        }
-        return {name: sockets[0].getsockname()[1] for name, sockets in bound.items() if sockets}
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`. Cancelling it is safe: connections are cut."""
         try:
@@ -566,14 +455,8 @@ class Node:
                 await nursery.start(self.reactor.run)
                 await nursery.start(self.deployment.run)
                 await nursery.start(self.handed_over.run)
-                for kind, sockets in (
-                    ("http", self._http_sockets),
-                    ("websocket", self._websocket_sockets),
-                    ("worker", self._worker_sockets),
-                    ("redirect", self._redirect_sockets),
-                ):
-                    if sockets:
-                        await nursery.start(self.reactor.accept_from, sockets, kind)
+                for kind, sockets in self.sockets.by_kind():
+                    await nursery.start(self.reactor.accept_from, sockets, kind)
                 nursery.start_soon(self.background.keep, "ticker", self._tick)
                 nursery.start_soon(self.background.keep, "cleanup", self._clean_up)
                 nursery.start_soon(self.background.keep, "pressure", self.pressure.run)
@@ -630,7 +513,7 @@ class Node:
             ip=places.local_ip if anywhere else settings.host,
             machine=places.hostname,
             host=settings.advertised_host,
-            tls=self._speaks_tls,
+            tls=self.sockets.speaks_tls,
         )
         state = announcement(
             self.deployment.backplane.node,

@@ -43,17 +43,17 @@ def serve(settings: Settings, supervised: Supervised | None = None) -> int:
 
 async def _serve(node: Node, supervised: Supervised | None) -> int:
     settings = node.settings
-    node.will_speak_tls()
+    node.sockets.will_speak_tls()
     if supervised is None:
-        await node.bind()
+        await node.sockets.bind()
         sockets = await assembly.listen(settings.host, settings.port, "PORT")
     else:
-        node.take(supervised.sockets)
+        node.sockets.take(supervised.sockets)
         sockets = supervised.sockets["http"]
     await node.start_own_app()
     node.places.http_port = sockets[0].getsockname()[1]
     # The reactor accepts by itself, and hands over what it can't serve.
-    node.accept_http_from(sockets)
+    node.sockets.accept_http_from(sockets)
     node.own_process()
     shutdown = trio.Event()
     ending = False
@@ -130,13 +130,13 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                     host=settings.host,
                     http_port=node.places.http_port,
                     tls=node.certificates is not None,
-                    ports=node.ports(),
+                    ports=node.sockets.ports(),
                     command=how_it_was_called(),
                     served=_served(node),
                 ),
             )
         else:
-            node.log.info("listening", host=settings.host, http=node.places.http_port, **node.ports())
+            node.log.info("listening", host=settings.host, http=node.places.http_port, **node.sockets.ports())
     return code
 
 
@@ -158,7 +158,7 @@ async def rehearse(settings: Settings) -> list[str]:
     The operator's extensions are imported and called, as at a start. Nothing is connected to. Raises StartError.
     """
     node = Node(settings)
-    node.will_speak_tls()
+    node.sockets.will_speak_tls()
     in_use = []
     for setting, port in (
         ("PORT", settings.port),
