@@ -252,6 +252,7 @@ class Node:
             compression=settings.compression,
             h2c=settings.h2c,
             tls=None if self.certificates is None else self.certificates.reload,
+            draining=lambda: self.reactor.draining,
         )
         front_door.install(self.app, self.door)
         self.handed_over = HandedOver(self.app, self.door)
@@ -438,6 +439,8 @@ class Node:
         self.log.info("started", **{port: str(value) for port, value in self.sockets.ports().items()})
 
     async def _end(self) -> None:
+        # Whoever comes from now on is refused by the kernel, and has sent nothing that could be lost.
+        self.reactor.stop_accepting(http=True)
         self._stop.set()
         self.log.info("stopped")
         if self.audit is not None:

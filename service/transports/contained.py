@@ -8,6 +8,8 @@ What Hypercorn 0.18 leaves open is closed here:
   to close them. Sends and changes of state are shielded from that cancellation.
 - What comes behind a connection's last request (one of HTTP/1.0, one that is answered with `Connection: close`) would
   cost that request its answer, or the end of it. So a request is read when the one before it was answered.
+- A drain would close kept connections in the midst of a client's requests. Answers say that their connection ends
+  from its beginning on, and one on which nothing has come yet has a moment for its request at the end.
 - Over HTTP/2 a body that goes on after its request was answered would end the connection with all its other requests.
   It is thrown away.
 - A socket that is closed with unread bytes in it is reset, and the client may lose our last answer. So it is
@@ -22,13 +24,17 @@ that is not Hypercorn's public API: only `front_door` decides whether it is used
 
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import Any, Final, Literal
 
 import h11
 import trio
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Response
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
@@ -53,6 +59,8 @@ _UNACKNOWLEDGED: Final = 60_000
 # At most this much is thrown away from a client that goes on sending after our last byte.
 _DISCARD_LIMIT: Final = 4 * 1024 * 1024
 _LOOK: Final = 0.01
+# Seconds that the first request of a new connection has when the server ends.
+_LATE_REQUEST: Final = 0.2
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -77,6 +85,7 @@ class ContainedServer(TCPServer):
         self._door = door
         self._finished = False
         self._head_time = door.handshake_timeout
+        self._untouched = True
         self._reading = trio.CancelScope()
         self._handling = trio.CancelScope()
         self._reader: trio.lowlevel.Task | None = None
@@ -285,6 +294,14 @@ class ContainedServer(TCPServer):
         if not h2c and isinstance(protocol, H11Protocol):
             # Where it looks for `Upgrade: h2c`. Without, that is answered by HTTP/1.1, as of clients of Java's.
             vars(protocol)["_check_protocol"] = _changes_nothing
+        if isinstance(protocol, H11Protocol):
+            vars(protocol)["stream_send"] = partial(self._stream_send, protocol.stream_send)
+
+    async def _stream_send(self, send: Callable[[Any], Awaitable[None]], event: Any) -> None:
+        """What a request's stream has for the client."""
+        if isinstance(event, Response) and event.status_code >= 200 and self._door.draining():
+            event = replace(event, headers=[*event.headers, (b"connection", b"close")])
+        await send(event)
 
     async def _read_data(self) -> None:
         self._reader = trio.lowlevel.current_task()
@@ -359,8 +376,11 @@ class ContainedServer(TCPServer):
     async def _idle_timeout(self) -> None:
         # The first head has its own time; later ones have what the connection may be idle.
         patience, self._head_time = self._head_time, self.config.keep_alive_timeout
+        untouched, self._untouched = self._untouched, False
         with trio.move_on_after(patience):
             await self.context.terminated.wait()
+            if untouched:
+                await trio.sleep(_LATE_REQUEST)
         with trio.CancelScope(shield=True):
             await self._initiate_server_close()
 

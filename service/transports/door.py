@@ -25,6 +25,10 @@ _ERROR_LIMIT: Final = 800
 """Characters of an error's text that a log line has."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Log(Protocol):
     """Where to say what an operator should know: an event and its fields, whatever is untrusted escaped."""
 
@@ -49,6 +53,7 @@ class Door:
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     `h2c`: speak HTTP/2 in cleartext, to those who begin with it or ask to upgrade.
     `tls`: where the gateway speaks TLS with a certificate of its own, has it read again, and says why.
+    `draining`: whether the gateway drains, so that each answer over HTTP/1.1 says that its connection ends.
     `accepted_connections`: where those that are no WebSockets count, each for what `address_of` makes of its peer.
     """
 
@@ -67,6 +72,7 @@ class Door:
     compression: bool = False
     h2c: bool = False
     tls: Callable[[str], None] | None = None
+    draining: Callable[[], bool] = _never
     accepted_connections: AcceptedConnections = field(default_factory=Unlimited)
     address_of: Callable[[str], str | None] = str
 

@@ -222,12 +222,12 @@ class Reactor:
         self._deferred.append(call)
         self.wake()
 
-    def stop_accepting(self, *, leave: bool = False) -> None:
+    def stop_accepting(self, *, leave: bool = False, http: bool = False) -> None:
         """Close the listeners, having accepted whoever is in their queues, except those for HTTP: it is answered to
         the end, one request a connection. `leave` them, and those for HTTP, to another process that has the same
-        sockets."""
+        sockets. `http`: those for HTTP too, since this is the end."""
         self.draining = True
-        self._acceptor.stop_all(leave=leave, but=None if leave else "http")
+        self._acceptor.stop_all(leave=leave, but=None if leave or http else "http")
 
     def close(self) -> None:
         """Make `run` return, at once."""

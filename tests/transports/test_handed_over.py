@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from service.core.counters import Counters
 from service.transports.door import Door
@@ -50,3 +51,31 @@ async def test_what_was_read_comes_first() -> None:
     handed_over.take(sock, b"GET / HTTP/1.1\r\n\r\n")
     with trio.fail_after(30):
         assert await read_all(late) == b""
+
+
+async def test_a_drain_tells_each_client_by_the_answer_and_loses_no_request() -> None:
+    draining = False
+    door = Door(counts=Counters(), log=lambda *_, **__: None, draining=lambda: draining)
+    handed_over = HandedOver(app, door)
+    request = b"GET /one HTTP/1.1\r\nHost: h\r\n\r\n"
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(handed_over.run)
+            kept, sock = pair()
+            handed_over.take(sock, request)
+            before = b""
+            while not before.endswith(b"/one"):
+                before += await kept.receive_some()
+            assert b"connection: close" not in before.lower()
+            draining = True
+            await kept.send_all(request)
+            after = await read_all(kept)
+            assert after.endswith(b"/one")
+            assert b"connection: close" in after.lower()
+            new, sock = pair()
+            handed_over.take(sock, b"")
+            nursery.start_soon(handed_over.end)
+            await wait_all_tasks_blocked()
+            await new.send_all(request)
+            assert (await read_all(new)).endswith(b"/one")
+            nursery.cancel_scope.cancel()
