@@ -120,6 +120,12 @@ class Link:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._lost() from None
 
+    def send_if_room(self, message: Mapping[str, object]) -> None:
+        """Queue a message that nothing depends on; where the queue is full or the connection gone, it is dropped."""
+        if self._socket.state is State.OPEN:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                self._outgoing.send_nowait(encode(message, self._limit))
+
     async def receive(self) -> dict[str, Any]:
         """The next JSON object from the gateway. Raises ConnectionLost. Cancelling is safe."""
         while True:

@@ -2,8 +2,10 @@
 
 Speaks the requester dialect (the protocol reference, "Requester dialect"). Knows nothing of how a connection is kept;
 `connection` does. Promises:
-- an answer reaches the call with its `request_id` or nobody: a cancelled call is forgotten, and its late answer dropped
-  and counted;
+- an answer reaches the call with its `request_id` or nobody: a call whose caller leaves is forgotten, and its late
+  answer dropped and counted;
+- such a call is taken back at the gateway, which tells the worker: without waiting, so not where the connection is gone
+  or can take nothing just now;
 - a call never hangs on a connection that is gone: it raises ConnectionLost, and is not repeated, because only the
   caller knows whether repeating it is harmless;
 - calls made while there is no connection wait for the next one.
@@ -18,6 +20,8 @@ from typing import Any, Final, Self
 from uuid import uuid4
 
 import trio
+
+from portico.wire.dialects.requester import CANCELLED
 
 from .backoff import Backoff
 from .connection import Connection, CurrentLink
@@ -64,11 +68,15 @@ class _Call:
     def __init__(self, request_id: str, stream: bool, buffer: int) -> None:
         self.request_id = request_id
         self.stream = stream
+        self.sent_by: Link | None = None
+        """The connection that it went out by; None before, and once it has its final answer."""
         self._answers, self._received = trio.open_memory_channel[Answer](buffer)
         self._error: ClientError | None = None
 
     def put(self, answer: Answer) -> bool:
         """Hand in an answer; False where the call does not want it (any more)."""
+        if not answer.partial:
+            self.sent_by = None
         if self._error is not None or (answer.partial and not self.stream):
             return False
         try:
@@ -145,7 +153,7 @@ class Requester:
         self._current = CurrentLink(self._fail_all)
         self._scope: AbstractAsyncContextManager[None] | None = None
         self.dropped = 0
-        """Answers that came too late or for nobody."""
+        """Answers that came too late or for nobody; that a call was taken back, as was asked for, is none of them."""
 
     async def __aenter__(self) -> Self:
         self._scope = self._current.running(self._keep)
@@ -181,7 +189,7 @@ class Requester:
         same key, same worker while it lives; `idempotent` False: never give it to a second worker.
         Raises RequestFailed (or NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), ConnectionLost,
         Unsendable, MessageTooLarge, or what ended the requester. Cancelling is safe: the call is
-        forgotten, though a worker may have begun with it.
+        taken back, so that a worker that has begun with it is told to stop; it may have done its work.
         """
         answer = await self.ask(command, data, timeout=timeout, affinity=affinity, idempotent=idempotent)
         return answer.unwrap()
@@ -219,7 +227,7 @@ class Requester:
 
         The last answer's data is a part too, unless it is null. Arguments and errors are those of
         `request`, and StreamOverrun. A program that leaves the loop early should close the generator
-        (`contextlib.aclosing`); the rest of the answer is then dropped.
+        (`contextlib.aclosing`); the worker is then told to stop, and the rest of the answer is dropped.
         """
         message = _request(command, data, timeout, affinity, idempotent) | {"stream": True}
         deadline = math.inf if timeout is None else trio.current_time() + timeout + GRACE
@@ -266,7 +274,9 @@ class Requester:
         if message.get("request_id") is None:
             # No call's answer, but a complaint: something that we sent could not be read.
             self._connection.report(BadMessage(answer.error or "an answer without a request_id"))
-        if call is None or not call.put(answer):
+        if call is None:
+            self.dropped += answer.error != CANCELLED
+        elif not call.put(answer):
             self.dropped += 1
 
     def _fail_all(self, error: ClientError) -> None:
@@ -279,6 +289,7 @@ class Requester:
             link = await self._current.get()
             # Known only from here on: a link that was lost before has nothing to do with this call.
             self._calls[call.request_id] = call
+            call.sent_by = link  # an answer may come before `send` is back
             await link.send(message)
         except BaseException:
             self._calls.pop(call.request_id, None)
@@ -286,8 +297,11 @@ class Requester:
             raise
 
     def _forget(self, call: _Call) -> None:
-        if self._calls.pop(call.request_id, None) is not None:
-            self._places.release()
+        if self._calls.pop(call.request_id, None) is None:
+            return
+        self._places.release()
+        if call.sent_by is not None:
+            call.sent_by.send_if_room({"request_id": call.request_id, "cancel": True})
 
 
 def _request(command: str, data: Any, timeout: float | None, affinity: str | None, idempotent: bool) -> dict[str, Any]:

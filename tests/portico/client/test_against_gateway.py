@@ -1,11 +1,12 @@
 """The SDK and the command line against a real gateway, each part a process of its own."""
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -163,20 +164,33 @@ async def test_the_command_line_s_requester(tmp_path: Path) -> None:
 
 
 async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp_path: Path) -> None:
-    stopped = trio.Event()
+    began, stopped = trio.Event(), trio.Event()
 
     async def count(n: int) -> AsyncIterator[int]:
         for i in range(n):
             yield i
 
     async def endless(_: object) -> None:
+        began.set()
         try:
             await trio.sleep_forever()
         finally:
             stopped.set()
 
+    async def counting(_: object) -> AsyncIterator[int]:
+        try:
+            for i in itertools.count():
+                yield i
+                await trio.sleep(0.01)
+        finally:
+            stopped.set()
+
     async with gateway(tmp_path) as running, trio.open_nursery() as nursery:
-        serving = Worker(url=running.worker_url, commands={"count": count, "endless": endless}, on_event=Events())
+        serving = Worker(
+            url=running.worker_url,
+            commands={"count": count, "counting": counting, "endless": endless},
+            on_event=Events(),
+        )
         nursery.start_soon(serving.run)
         async with Requester(url=running.websocket_url, on_event=Events()) as r:
             with trio.fail_after(30):
@@ -192,6 +206,20 @@ async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp
                 with pytest.raises(RequestFailed, match="timeout"):
                     await r.request("endless", timeout=0.2)
                 await stopped.wait()
+                # A caller that leaves: the worker is told, though the connection stays.
+                began, stopped = trio.Event(), trio.Event()
+                async with trio.open_nursery() as callers:
+                    callers.start_soon(r.request, "endless")
+                    await began.wait()
+                    callers.cancel_scope.cancel()
+                await stopped.wait()
+                stopped = trio.Event()
+                async with aclosing(r.stream("counting")) as parts:
+                    async for part in parts:
+                        if part == 2:
+                            break
+                await stopped.wait()
+                assert await r.request("count", 1) == [0]
         serving.stop()
 
 

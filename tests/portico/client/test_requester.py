@@ -40,7 +40,8 @@ def failed(request: dict[str, Any], error: str) -> dict[str, Any]:
 async def echo(peer: Peer) -> None:
     while True:
         request = await peer.next()
-        await peer.say(ok(request, request["data"]))
+        if "cancel" not in request:
+            await peer.say(ok(request, request["data"]))
 
 
 async def mute(peer: Peer) -> None:
@@ -141,6 +142,83 @@ async def test_a_cancelled_call_is_forgotten_and_its_late_answer_dropped() -> No
         assert r.dropped == 1
 
 
+async def leave_by_cancelling(r: Requester) -> None:
+    with trio.move_on_after(0.02):
+        await r.request("slow")
+
+
+async def leave_a_stream_by_cancelling(r: Requester) -> None:
+    with trio.move_on_after(0.02):
+        async for _ in r.stream("slow"):
+            pass
+
+
+async def leave_a_stream_early(r: Requester) -> None:
+    async with aclosing(r.stream("slow")) as parts:
+        async for _ in parts:
+            break
+
+
+async def wait_no_longer(r: Requester) -> None:
+    with pytest.raises(RequestTimeout):
+        await r.request("slow", timeout=0.01)
+
+
+@pytest.mark.parametrize(
+    "leave", [leave_by_cancelling, leave_a_stream_by_cancelling, leave_a_stream_early, wait_no_longer]
+)
+async def test_a_call_whose_caller_leaves_is_taken_back(
+    leave: Callable[[Requester], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico.client.requester.GRACE", 0.01)
+    seen: list[dict[str, Any]] = []
+
+    async def script(peer: Peer) -> None:
+        first = await peer.next()
+        if first.get("stream"):
+            await peer.say(ok(first, 1, partial=True))
+        seen.extend((first, await peer.next()))
+        await peer.say(failed(first, "Cancelled"))
+        await echo(peer)
+
+    async with fake_gateway(script) as gateway, requester(gateway.url) as r:
+        await leave(r)
+        assert r.in_flight == 0
+        with trio.fail_after(30):
+            assert await r.request("echo", "next") == "next"
+        assert r.dropped == 0  # its end was asked for, and is no late answer
+    first, second = seen
+    assert second == {"request_id": first["request_id"], "cancel": True}
+
+
+async def test_nothing_is_taken_back_that_was_answered_or_never_sent() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def script(peer: Peer) -> None:
+        if peer.number == 0:
+            await peer.next()
+            await peer.drop()
+        while True:
+            seen.append(await peer.next())
+            await peer.say(ok(seen[-1], "done") if seen[-1]["command"] != "bad" else failed(seen[-1], "no"))
+
+    async with fake_gateway(script) as gateway, requester(gateway.url, max_in_flight=1) as r:
+        with pytest.raises(ConnectionLost):
+            await r.request("lost")
+        assert await r.request("a") == "done"
+        assert [part async for part in r.stream("b")] == ["done"]
+        with pytest.raises(RequestFailed):
+            await r.request("bad")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await r.request("never")
+        async with aclosing(r.stream("c")) as parts:
+            async for _ in parts:
+                break  # at its last part, which is its answer
+        assert await r.request("d") == "done"
+    assert [message.get("command") for message in seen] == ["a", "b", "bad", "c", "d"]
+
+
 async def test_a_timeout_of_our_own_when_the_gateway_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portico.client.requester.GRACE", 0.01)
     async with fake_gateway(mute) as gateway, requester(gateway.url) as r:
@@ -154,7 +232,7 @@ async def test_a_timeout_of_our_own_when_the_gateway_says_nothing(monkeypatch: p
 
 async def test_a_cancelled_call_s_late_error_is_no_bad_message_but_a_complaint_is() -> None:
     async def script(peer: Peer) -> None:
-        first, second = await peer.next(), await peer.next()
+        first, _taken_back, second = await peer.next(), await peer.next(), await peer.next()
         await peer.say(failed(first, "No available workers"))
         await peer.say(failed(first, "Missing command") | {"request_id": None})
         await peer.say(ok(second, 2))
