@@ -276,9 +276,15 @@ class Authentication:
             raise self._wrong_role()
         return proof
 
-    def check_worker(self, proof: Proof | None, asked: Identity) -> None:
+    def check_worker(self, session: Session, proof: Proof | None, asked: Identity) -> None:
         """Whether a worker may be this: what its proof allows, if it has one, as whom only an admin's lets it be
-        anybody. Raises PeerFault, closing with 4001 or 4003."""
+        anybody. A handshake key or an API key names nobody: where everybody has to be proven, only a key with the scope
+        `admin` lets a worker be a user, whose pushes and history it would get. Raises PeerFault, closing with 4001 or
+        4003."""
+        named = proof is None and asked.user_id is not None and self.rules.mode == "required"
+        if named and (session.key is None or not session.key.may("admin")):
+            self.refused["other_user"] += 1
+            raise not_allowed("user_id")
         if proof is not None and proof.role != "admin":
             try:
                 proof.identity(asked)

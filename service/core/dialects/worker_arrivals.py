@@ -115,7 +115,7 @@ class WorkerArrivals:
         proof = self._authentication.worker_of(session, connect.token)
         if proof is None:
             session.key = self._gate(session).check_token(connect.token, session.key)
-        self._authentication.check_worker(proof, identity_of(connect))
+        self._authentication.check_worker(session, proof, identity_of(connect))
         commands = _served(connect.commands, proof)
         self._accepted(session, connect.token)
         capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from portico.wire.codes import CloseCode
+from portico.wire.messages import Target
+from service.core.api_keys import ApiKey, Scope, digest_of
 from service.core.proof import NotProven, Proof
 from tests.fakes import Refused, Stage, handshake, refusal, stage, stages
 
@@ -486,3 +488,32 @@ def test_a_replayed_refresh_gives_no_longer_life_than_it_says() -> None:
     gw.clock.move(10 + 25 + 2)
     gw.gateway.tick()
     assert peer.close_code == 4001
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize(
+    ("shown", "scopes", "may"),
+    [
+        (HANDSHAKE_KEY, ("worker",), False),
+        (KEY, ("worker",), False),
+        (KEY, ("worker", "admin"), True),
+    ],
+)
+def test_a_key_makes_a_worker_and_no_user_where_everybody_is_proven(
+    mode: str, shown: str, scopes: tuple[Scope, ...], may: bool
+) -> None:
+    """As `ann` it would get what is pushed to her, and her history."""
+    key = ApiKey("jobs", frozenset(scopes), digest_of(KEY))
+    gw, _ = at(mode, production=True, handshake_key=HANDSHAKE_KEY, api_keys=(key,))
+    connect = {"client_id": "w1", "role": "worker", "token": shown, "node_id": "n1"}
+    session, peer = gw.connect("/ws")
+    gw.say(session, {"type": "connect", "data": connect})
+    assert session.worker is not None, "under a name of its own, as before"
+    gw.say(session, {"type": "connect", "data": {**connect, "user_id": "ann"}})
+    if may or mode == "optional":
+        assert not peer.closes
+        assert session.identity.user_id == "ann"
+    else:
+        assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+        assert gw.gateway.authentication.refused["other_user"] == 1
+        assert gw.gateway.hub.find(Target("user_id", "ann")) == ()
