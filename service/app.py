@@ -44,7 +44,7 @@ from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.counters import Metric
 from service.core.gateway import Gateway
-from service.core.ports import Gate, HttpHead
+from service.core.ports import Gate, HttpHead, https_headers
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
 from service.drain import drain
@@ -213,6 +213,7 @@ class Node:
             max_bytes_per_second=settings.max_bytes_per_second,
             compression=settings.compression,
             h2c=settings.h2c,
+            https_headers=https_headers(settings.hsts),
             http_api=api,
             accepted_connections=accepted,
             address_of=address_of,
@@ -251,6 +252,7 @@ class Node:
             pong_timeout=settings.pong_timeout,
             compression=settings.compression,
             h2c=settings.h2c,
+            https_headers=https_headers(settings.hsts),
             tls=None if self.certificates is None else self.certificates.reload,
             draining=lambda: self.reactor.draining,
         )

@@ -172,8 +172,16 @@ Resolver = Callable[[str, Mapping[str, str], str], Origin]
 MESSAGE_SECONDS: Final = 120.0
 """How long a message that has begun may take to be whole, in seconds; looked at with every ping."""
 
+Headers = tuple[tuple[str, str], ...]
+"""Header lines of an answer: names and values."""
 NOSNIFF: Final = ("x-content-type-options", "nosniff")
 """On every answer: a browser takes it for what its content-type says, and for nothing else."""
+
+
+def https_headers(hsts: int) -> Headers:
+    """What answers to requests that came by https have besides: `hsts` is for how many seconds browsers are to come by
+    nothing else; 0: they aren't told."""
+    return (("strict-transport-security", f"max-age={hsts}"),) if hsts else ()
 
 
 class HttpAnswer(NamedTuple):

@@ -16,7 +16,7 @@ from service.core.api_keys import ApiKey, ApiKeys, Scope, lacks
 from service.core.connections.admission import UNKNOWN_HOST, OriginPolicy
 from service.core.hosts import HostPolicy, is_address, is_loopback, network
 from service.core.locality import Locality, locality_of
-from service.core.ports import HttpAnswer, HttpHead, Monotonic
+from service.core.ports import HttpAnswer, HttpHead, Monotonic, https_headers
 from service.core.refusals import Refusals, SlowedDown
 from service.core.token_bucket import TokenBucket
 
@@ -72,7 +72,7 @@ class Access:
     ) -> None:
         """`on_refused(cause, address)` is told of every key that is refused, or missing; `refusals` of all else.
         `hsts`: seconds for which browsers that came by https are to come by nothing else; 0: they aren't told."""
-        self._secure: Final = (("strict-transport-security", f"max-age={hsts}"),) if hsts else ()
+        self._secure: Final = https_headers(hsts)
         self._api_keys = api_keys
         self._refusals = refusals
         self._on_refused = on_refused

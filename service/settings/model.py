@@ -281,7 +281,8 @@ class Values(BaseSettings):
     outbound_total_limit: forms.Size = setting(
         LIMITS,
         "How much may wait for all connections of a process together; with more, those that take least are closed "
-        "(4008). What several wait for counts once.",
+        "(4008). What several wait for counts once. As much again may be kept of messages that have come in part; with "
+        "more, of the address that holds most the connection that holds most is closed (1013).",
         256 * MIB,
     )
     max_message_size: forms.Size = setting(LIMITS, "The largest message that is taken (else 1009).", MIB)

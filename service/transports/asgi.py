@@ -184,6 +184,8 @@ class AsgiTransport:
         connection.allow_message_size(decision.max_message_size)
         if "count" in extension:
             extension["count"](connection.count)
+        if "keeps" in extension:
+            extension["keeps"](connection.keeps)
         await send({"type": "websocket.accept", "subprotocol": decision.subprotocol})
         await self._serve(connection, decision, receive)
 

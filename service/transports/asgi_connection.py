@@ -19,6 +19,7 @@ from service.core.ports import BACKLOG, TransportCounts
 from .allowance import Allowance
 from .door import Log, describe
 from .pressure import Pressure
+from .unfinished import WHY as CROWDED
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -60,6 +61,7 @@ class AsgiConnection:
         self._tell_limit: Callable[[int], None] | None = extension.get("limit")
         self._ask_taken: Callable[[], int | None] | None = extension.get("taken")
         self._ask_head: Callable[[], bytes | None] | None = extension.get("oversized")
+        self._throw_away: Callable[[], None] | None = extension.get("throw_away")
         self._ask_traffic: Callable[[], tuple[int, int] | None] | None = extension.get("traffic")
         # Payloads, the first of which is on its way: a Frame has its bytes twice.
         self._frames: deque[bytes] = deque()
@@ -103,6 +105,7 @@ class AsgiConnection:
         """Close after what is queued; see `Peer`."""
         if self._ended or self.closing is not None:
             return
+        self._pressure.unfinished.left(self)
         self.closing = (code, reason.encode()[:_REASON_LIMIT].decode(errors="ignore"))
         self.patience.deadline = trio.current_time() + _FLUSH_TIME
         self._wake.set()
@@ -148,7 +151,20 @@ class AsgiConnection:
         self.close(CloseCode.TOO_SLOW, CloseCode.TOO_SLOW.meaning)
         self.patience.deadline = trio.current_time() + CLOSING_TIME
 
+    def close_crowded(self) -> None:
+        """Close with 1013: unfinished messages hold too much. What there is of this one's is thrown away."""
+        if self._ended or self.closing is not None:
+            return
+        self.close(CloseCode.TRY_LATER, CROWDED)
+        if self._throw_away is not None:
+            self._throw_away()
+
     # ---- the transport's side
+
+    def keeps(self, size: int) -> None:
+        """So many bytes are kept of a message that is not whole yet; where the server below says so."""
+        if self.closing is None and not self._ended:
+            self._pressure.unfinished.keeps(self, size)
 
     def count(self, size: int) -> None:
         """A frame came that is no whole message; where the server below shows them. Closes one that sends too many."""
@@ -162,6 +178,7 @@ class AsgiConnection:
     def end(self) -> None:
         """From here on the Peer does nothing; what is queued still goes out."""
         self._ended = True
+        self._pressure.unfinished.left(self)
         self._wake.set()
 
     def ending(self, code: int, reason: str) -> tuple[int, str]:

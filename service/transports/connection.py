@@ -28,6 +28,7 @@ from .poller import READABLE
 from .proxies import peer_port
 from .tls_session import TlsSession
 from .traffic import Traffic, shows_life
+from .unfinished import WHY as CROWDED
 
 PATIENCE: Final = 2.0
 """Seconds that a peer has for its side of a closing."""
@@ -348,6 +349,10 @@ class Connection(Outbound):
         self.close_first(CloseCode.RATE_LIMITED, "over the message rate limit")
         return False
 
+    def kept(self, size: int) -> None:
+        """So many bytes are kept of a message that is not whole yet."""
+        self.reactor.pressure.unfinished.keeps(self, size)
+
     def theirs(self, code: int, reason: str) -> None:
         """The peer closed."""
         self._over(code, reason)
@@ -365,7 +370,8 @@ class Connection(Outbound):
             self._over(code, reason)
             self.finish()
         elif self.state == HEAD:
-            self._answer(OWN_FAULT)
+            headers = self.reactor.https_headers if self.scheme == "https" else ()
+            self._answer(OWN_FAULT._replace(headers=(*OWN_FAULT.headers, *headers)))
         elif self.state != GONE:
             self.abandon()
 
@@ -376,11 +382,18 @@ class Connection(Outbound):
         self.put(close_frame(code, reason))
         self.state = CLOSING
         self.listening = False
+        self.reactor.pressure.unfinished.left(self)
         # Of a compressed frame that is half here nothing was kept: the rest of it is passed over.
         self._need = 0 if self._assembly is None else self._assembly.missing
         self._assembly = None
         self._over(code, reason)
         self.reactor.wheel.add(self, self.reactor.now + PATIENCE)
+
+    def close_crowded(self) -> None:
+        """Close with 1013: unfinished messages hold too much. What there is of this one's is thrown away."""
+        if self.state == OPEN:
+            self.close_first(CloseCode.TRY_LATER, CROWDED)
+            self._seek_close(b"")
 
     def _seek_close(self, data: bytes) -> None:
         """Discard what comes, up to the peer's Close."""
@@ -394,6 +407,7 @@ class Connection(Outbound):
         self._end_http()
         self.state = ENDING
         self.listening = False
+        self.reactor.pressure.unfinished.left(self)
         self._inbox = b""
         self._need = 0
         self._assembly = None
@@ -456,6 +470,7 @@ class Connection(Outbound):
             return
         self.state = GONE
         self.listening = False
+        self.reactor.pressure.unfinished.left(self)
         self.drop_queue()
         self._inbox = b""
         self._assembly = None

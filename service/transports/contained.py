@@ -361,6 +361,8 @@ class ContainedServer(TCPServer):
             while protocol.stream is not None and protocol.connection.their_state is h11.DONE:  # noqa: ASYNC110
                 await trio.sleep(_LOOK)
         if protocol.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            told = self._door.https_headers if isinstance(self.stream, _SECURE) else ()
+            answer = answer._replace(headers=(*answer.headers, *told))
             await self.protocol_send(RawData(render(answer, without_body=False, close=True)))
         await self.protocol_send(Closed())
 

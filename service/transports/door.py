@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final, Literal, Protocol
 
 from portico.wire.safe_text import safe_text
-from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, TransportCounts, Unlimited
+from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Headers, TransportCounts, Unlimited
 
 Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
@@ -18,8 +18,9 @@ Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None
 EXTENSION: Final = "portico.websocket"
 """In a WebSocket's ASGI scope: `limit(size)` sets how many bytes the next messages may have (0: no limit);
 `count(call)` has `call(size)` called for each frame that is no whole message: control frames, fragments but the last;
-`taken()` gives how many bytes the peer has taken, and `oversized()` how a message began that was over the limit; both
-None where that isn't known, or wasn't so."""
+`keeps(call)` has `call(size)` called with the bytes that are kept of a message that is not whole yet, whenever that
+changes; `throw_away()` has these thrown away, and nothing more taken. `taken()` gives how many bytes the peer has
+taken, and `oversized()` how a message began that was over the limit; both None where that isn't known, or wasn't so."""
 
 _ERROR_LIMIT: Final = 800
 """Characters of an error's text that a log line has."""
@@ -52,6 +53,7 @@ class Door:
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
     `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
     `h2c`: speak HTTP/2 in cleartext, to those who begin with it or ask to upgrade.
+    `https_headers`: what the door's own answers have besides, where the connection is TLS.
     `tls`: where the gateway speaks TLS with a certificate of its own, has it read again, and says why.
     `draining`: whether the gateway drains, so that each answer over HTTP/1.1 says that its connection ends.
     `accepted_connections`: where those that are no WebSockets count, each for what `address_of` makes of its peer.
@@ -71,6 +73,7 @@ class Door:
     max_head: int = 8192
     compression: bool = False
     h2c: bool = False
+    https_headers: Headers = ()
     tls: Callable[[str], None] | None = None
     draining: Callable[[], bool] = _never
     accepted_connections: AcceptedConnections = field(default_factory=Unlimited)

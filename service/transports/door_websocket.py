@@ -44,12 +44,15 @@ from service.core.ports import NOSNIFF, OVERSIZED_HEAD, HttpAnswer
 from .deflate import Agreement, Inflater, Unfit, inflated_head, negotiate
 from .door import EXTENSION, Door
 from .handshake import BadHead, check_bytes, check_handshake
+from .inbound import Inflation
 from .traffic import CONNECTION, Traffic, shows_life
 
 # How long the app may take, after a Close came, over what came before it.
 _LAST_WORDS: Final = 2.0
 # What an HTTP/2 stream must take within the send timeout.
 _SLICE: Final = 16 * 1024
+# What a fragment takes in memory besides its bytes.
+_PART: Final = 48
 _DEFAULT_LIMIT: Final = 1024 * 1024
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 
@@ -122,9 +125,12 @@ class DoorWebsocket(WSStream):
         self._answered = trio.Event()  # the upgrade was, or never will be
         self._agreement: Agreement | None = None
         self._parts: list[bytes] = []
+        self._parts_size = 0  # what these take
+        self._deaf = False  # whatever else comes is thrown away
         self._text = False
         self._ponged = trio.Event()
         self._count: Callable[[int], object] = _uncounted
+        self._tell_kept: Callable[[int], object] = _uncounted
         self._begun_at: float | None = None  # when what is not whole yet began
         self._disconnect_told = False
         self._puts: set[trio.CancelScope] = set()
@@ -164,7 +170,8 @@ class DoorWebsocket(WSStream):
         await super().handle(replace(request, headers=headers))
 
     async def _refuse(self, request: Request, answer: HttpAnswer) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in (NOSNIFF, *answer.headers)]
+        told = self._door.https_headers if self.scheme == "wss" else ()
+        headers = [(name.encode(), value.encode()) for name, value in (NOSNIFF, *answer.headers, *told)]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         if request.http_version < "2":
             headers.append((b"connection", b"close"))
@@ -179,7 +186,7 @@ class DoorWebsocket(WSStream):
     async def _receive(self, data: bytes) -> None:
         # Some clients don't wait for the answer; theirs waits here, unread.
         await self._answered.wait()
-        if self.closed or self._disconnect_told:
+        if self.closed or self._disconnect_told or self._deaf:
             return
         self._protocol.receive_data(data)
         if not self._protocol.eof_sent:
@@ -197,6 +204,7 @@ class DoorWebsocket(WSStream):
             self._begun_at = None
         elif self._begun_at is None:
             self._begun_at = trio.current_time()
+        self._tell_kept(self._kept())
         error = self._protocol.parser_exc
         if error is not None and not isinstance(error, PayloadTooBig):
             self._door.counts.protocol_errors += 1
@@ -233,7 +241,8 @@ class DoorWebsocket(WSStream):
             self._text = frame.opcode is Opcode.TEXT
         if frame.data:
             self._parts.append(bytes(frame.data))
-        if self._close_written:
+            self._parts_size += len(frame.data) + _PART
+        if self._close_written or self._deaf:
             self._parts.clear()  # nothing is taken any more, but the peer's Close must be found
             return True
         if not frame.fin:
@@ -253,6 +262,18 @@ class DoorWebsocket(WSStream):
             event["bytes"] = payload
         await self._put(event)
         return True
+
+    def _kept(self) -> int:
+        """Bytes that are kept of a message that is not whole yet."""
+        if not self._parts:
+            self._parts_size = 0
+        inflating = Inflation.cost if self._parts and self._agreement is not None else 0
+        return self._parts_size + len(self._protocol.reader.buffer) + inflating
+
+    def _throw_away(self) -> None:
+        self._deaf = True
+        self._parts.clear()
+        self._protocol.reader.buffer.clear()
 
     async def _flush(self) -> None:
         """Send what the protocol has to say."""
@@ -298,6 +319,8 @@ class DoorWebsocket(WSStream):
             await self._write(message, patience)
         elif message["type"] == "websocket.close":
             await self._close(message.get("code", CloseCode.NORMAL), message.get("reason") or "")
+            if self._deaf:
+                await self.send(StreamClosed(stream_id=self.stream_id))
         else:
             raise UnexpectedMessageError(self.state, message["type"])
 
@@ -341,6 +364,8 @@ class DoorWebsocket(WSStream):
             "limit": self._limit,
             "taken": self._taken,
             "count": self._count_with,
+            "keeps": self._keeps_with,
+            "throw_away": self._throw_away,
             "oversized": self._oversized,
             "traffic": self._traffic,
         }
@@ -351,6 +376,9 @@ class DoorWebsocket(WSStream):
 
     def _count_with(self, call: Callable[[int], object]) -> None:
         self._count = call
+
+    def _keeps_with(self, call: Callable[[int], object]) -> None:
+        self._tell_kept = call
 
     def _taken(self) -> int | None:
         seen = self._traffic()

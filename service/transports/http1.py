@@ -25,6 +25,7 @@ from service.core.ports import (
     BODY_SECONDS,
     NOSNIFF,
     AcceptedConnections,
+    Headers,
     HttpAnswer,
     HttpApi,
     HttpCall,
@@ -108,6 +109,7 @@ class HttpHost(Protocol):
     outbound_limit: int
     h2c: bool
     http_api: HttpApi | None
+    https_headers: Headers
     others_websocket: Callable[[str], bool] | None
     accepted_connections: AcceptedConnections
     draining: bool
@@ -139,6 +141,7 @@ class Http1:
         "_parts",
         "_phase",
         "_received",
+        "_scheme",
         "_scope",
         "_since",
         "_size",
@@ -164,6 +167,7 @@ class Http1:
         self._close = False
         self._agreed = False  # the client wanted the connection closed, and so sends nothing more
         self._without_body = False
+        self._scheme = link.scheme  # by which the last head came, proxies taken into account
         self._chunks: Chunks | None = None
         self._left = 0
         self._parts: list[bytes] = []
@@ -299,7 +303,9 @@ class Http1:
             if raw.startswith(PREFACE[:-2]):
                 return self._http_2(data)
             link = self._link
+            self._scheme = link.scheme
             head = parse_head(raw, link.address, link.kind, self._host.resolve_origin, link.scheme)
+            self._scheme = head.scheme
             head.certificate = link.certificate
             if "upgrade" in head.headers and head.wants_upgrade and link.kind != "redirect":
                 others = self._host.others_websocket
@@ -321,6 +327,7 @@ class Http1:
                     return self._give_away(data)
                 known = (raw, head, call, length)
         _, head, call, length = known
+        self._scheme = head.scheme
         call = self._api.over_rate(head) or call
         self._begin(head, call, length)
         return data[end + 4 :] if self._expected(head, call, length, len(data) == end + 4) else b""
@@ -473,7 +480,7 @@ class Http1:
         """The framing is broken: one last answer, and nothing that comes is looked at any more."""
         self._host.counts.handshakes_refused += 1
         self._agreed = False
-        self._link.put(render(bad.answer, without_body=False, close=True))
+        self._last_answer(bad.answer)
         self._stop()
 
     def _stop(self) -> None:
@@ -509,7 +516,13 @@ class Http1:
         elif not data:
             self._link.finish()
         elif not self._link.give_away(data):
-            self._link.put(render(_NOBODY, without_body=False, close=True))
+            self._last_answer(_NOBODY)
+
+    def _last_answer(self, answer: HttpAnswer) -> None:
+        """One that no route gave, and that closes."""
+        if self._scheme == "https":
+            answer = answer._replace(headers=(*answer.headers, *self._host.https_headers))
+        self._link.put(render(answer, without_body=False, close=True))
 
 
 def _asks_to_close(head: Head) -> bool:

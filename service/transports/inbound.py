@@ -65,6 +65,8 @@ class Assembly:
     __slots__ = ("buffer", "decoder", "limit", "protocol")
 
     missing: Final = 0
+    cost: Final = 8192
+    """Bytes that it takes besides the buffer, in round figures."""
 
     def __init__(self, limit: int) -> None:
         # The connection's limit may change meanwhile; a message is held to the one it began under.
@@ -82,7 +84,10 @@ class Assembly:
 class Inflation:
     """A compressed message on its way in. Its frames are inflated as they come, never kept as they are."""
 
-    __slots__ = ("_inflater", "_mask", "buffer", "final", "limit", "missing", "text")
+    __slots__ = ("_inflater", "_mask", "buffer", "counted", "final", "limit", "missing", "text")
+
+    cost: Final = 40 * 1024
+    """Bytes that it takes besides the buffer, most of them zlib's, in round figures."""
 
     def __init__(self, text: bool, limit: int) -> None:
         self.text = text
@@ -90,6 +95,7 @@ class Inflation:
         self.buffer = bytearray()
         self.missing = 0  # bytes of the present frame that are yet to come
         self.final = False
+        self.counted = False  # what it keeps was said
         self._mask = b""
         self._inflater = Inflater()
 
@@ -165,6 +171,11 @@ class Inbound:
         """Whether `size` more bytes of a message that is not whole yet are within the allowance."""
         raise NotImplementedError
 
+    def kept(self, size: int) -> None:
+        """So many bytes are kept of a message that is not whole yet; 0 where there is none. Said from READ_SIZE on, and
+        for every fragment."""
+        raise NotImplementedError
+
     # What it is given.
 
     @property
@@ -188,12 +199,19 @@ class Inbound:
         if inbox:
             if isinstance(inbox, bytes):
                 inbox = bytearray(inbox)
+            counted = len(inbox) > READ_SIZE
             inbox += data
             if len(inbox) < self._need:
                 self._inbox = inbox
+                if len(inbox) > READ_SIZE:
+                    self._count_kept()
                 return False
-            data = inbox
             self._inbox = b""
+            self._need = 0
+            more = self.cut(inbox)
+            if counted and self.listening:
+                self._count_kept()
+            return more
         self._need = 0
         return self.cut(data)
 
@@ -364,12 +382,17 @@ class Inbound:
                 # What it holds counts as it grows: 1 KB may stand for a megabyte, and the end need not come.
                 if self.allowance is not None:
                     self.allowed_bytes(len(inflation.buffer) - held)
+                if self.listening:
+                    inflation.counted = True
+                    self._count_kept()
                 return stop
             payload = inflation.end()
         except Unfit as unfit:
             self._unfit(unfit, inflation.buffer)
             return stop
         self._assembly = None
+        if inflation.counted:
+            self._count_kept()
         if self.allowance is None or self.allowed(len(payload) - held):
             self.counts.messages_in += 1
             assert self.receiver is not None
@@ -388,6 +411,8 @@ class Inbound:
     def _keep(self, data: bytes | bytearray, position: int, need: int) -> None:
         self._inbox = data[position:] if position else data
         self._need = need
+        if need > READ_SIZE and len(self._inbox) > READ_SIZE:
+            self._count_kept()
 
     def _hand_over(self, data: bytes) -> None:
         """One frame, or the beginning of something that must fail, to the library."""
@@ -410,8 +435,14 @@ class Inbound:
             if isinstance(protocol.parser_exc, PayloadTooBig):
                 self._oversized(assembly.buffer + _begun(data))
             self._closing(protocol)
-        elif protocol.current_size is None:
+            return
+        if protocol.current_size is None:
             self._assembly = None
+        self._count_kept()
+
+    def _count_kept(self) -> None:
+        assembly = self._assembly
+        self.kept(len(self._inbox) + (0 if assembly is None else len(assembly.buffer) + assembly.cost))
 
     def _assemble(self, assembly: Assembly, frame: Frame) -> None:
         if frame.opcode is not CONT:

@@ -24,7 +24,7 @@ import trio
 
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
+from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Gate, Headers, HttpApi, TransportCounts, Unlimited
 
 from .acceptor import Acceptor
 from .connection import Connection
@@ -65,6 +65,7 @@ class Reactor:
     peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
     the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
     `others_websocket`: whether a WebSocket at this path, on a port of kind `http`, is `take_over`'s too.
+    `https_headers`: what answers have besides, those that no route gives, to requests that came by https.
     `compression`: agree to permessage-deflate where it is offered. `h2c`: give HTTP/2 in cleartext to `take_over`.
     With `certificates` every port speaks TLS, but for
     those of kind `redirect`, where `redirects` answers whatever is asked.
@@ -87,6 +88,7 @@ class Reactor:
         max_bytes_per_second: float = 0,
         compression: bool = False,
         h2c: bool = False,
+        https_headers: Headers = (),
         http_api: HttpApi | None = None,
         accepted_connections: AcceptedConnections | None = None,
         address_of: Callable[[str], str | None] = str,
@@ -120,6 +122,7 @@ class Reactor:
         self.max_bytes_per_second = max_bytes_per_second
         self.compression = compression
         self.h2c = h2c
+        self.https_headers = https_headers
         self.metered = bool(max_messages_per_second or max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.

@@ -9,6 +9,8 @@ connection is closed with 4008 for one of three reasons, and for no other:
 - More than `total_limit` bytes wait in the process. Then those that take least are closed, until it is less. A frame
   that several connections wait for counts once, since it is in memory once.
 
+As much again may be kept of messages that come in and are not whole yet: see `unfinished`.
+
 Knows connections as things that wait (`Waiting`), never a socket; one for all transports of a process. Only those with
 a backlog are known here: a connection whose peer takes all that it is sent costs nothing.
 """
@@ -19,6 +21,8 @@ from typing import Final, Protocol
 import trio
 
 from service.core.counters import Metric
+
+from .unfinished import Unfinished
 
 LEAST: Final = 16 * 1024
 """Bytes that a peer must take within `slow_seconds` while more than the limit waits."""
@@ -116,18 +120,23 @@ class Pressure:
         self._clock = clock
         self._backlogs: dict[Waiting, _Backlog] = {}
         self._ledger = Ledger()
+        # What comes in is bounded like what goes out.
+        self.unfinished = Unfinished(total_limit)
 
     def metrics(self) -> list[Metric]:
         """How things are now, for the counters' `others`."""
         return [
             Metric("outbound_bytes", "Bytes that wait for slow peers, each frame once.", self._ledger.total),
             Metric("connections_with_backlog", "Connections for which something waits.", len(self._backlogs)),
+            Metric("unfinished_bytes", "Bytes kept of messages that are not whole yet.", self.unfinished.total),
         ]
 
     async def run(self) -> None:
         """Look at the backlogs now and then, until cancelled. Cancelling is safe."""
         while True:
-            await trio.sleep(LOOK)
+            with trio.move_on_after(LOOK):
+                await self.unfinished.exceeded.wait()
+            self.unfinished.relieve()
             self.look()
 
     # What connections tell.

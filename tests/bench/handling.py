@@ -66,6 +66,9 @@ class Line(Inbound):
     def lift_rate_limit(self) -> None:
         """See Peer."""
 
+    def kept(self, size: int) -> None:
+        """Nothing is bounded here."""
+
     def take_in(self, data: bytes) -> None:
         """Handle all of it: a pass ends early where it takes too long, as on a busy machine it does."""
         more = self.cut(data)

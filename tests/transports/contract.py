@@ -13,6 +13,7 @@ from .contract_handshake import HandshakeContract
 from .contract_life import LifeContract
 from .contract_messages import MessageContract
 from .contract_pressure import PressureContract
+from .contract_unfinished import UnfinishedContract
 from .harness import Harness, Options, flood, native_only, scripted, send_what_is_taken, still_serves, until
 from .script import Counts, ScriptGate
 
@@ -35,6 +36,7 @@ class TransportContract(
     EndingContract,
     CrowdContract,
     PressureContract,
+    UnfinishedContract,
     LifeContract,
     HandshakeContract,
 ):

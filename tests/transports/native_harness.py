@@ -39,11 +39,11 @@ class NativeHarness:
             "message_timeout": options.message_timeout,
             "max_messages_per_second": rate,
         } | settings
+        settings.setdefault("resolve_origin", ProxyRules().resolve)
         return Reactor(
             gate,
             plain_http,
             counts,
-            resolve_origin=ProxyRules().resolve,
             log=self.note,
             pressure=self.pressure,
             handshake_timeout=options.handshake_timeout,

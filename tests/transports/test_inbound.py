@@ -36,6 +36,7 @@ class Heard(Inbound):
         self.messages: list[tuple[bytes, bool]] = []
         self.pongs: list[bytes] = []
         self.end: int | None = None
+        self.told_kept = 0
 
     def receive(self, payload: bytes, text: bool) -> None:
         assert isinstance(payload, bytes)
@@ -63,6 +64,15 @@ class Heard(Inbound):
         self.end = code
         self.listening = False
 
+    def kept(self, size: int) -> None:
+        self.told_kept = size
+
+    def check_kept(self) -> None:
+        """What it says to keep is what it keeps, but for a few bytes of one frame."""
+        if self.listening:
+            assembly = self._assembly
+            assert self.told_kept == 0 if assembly is None else self.told_kept >= len(assembly.buffer) + assembly.cost
+
     def hear(self, data: bytes, chunks: list[int]) -> None:
         position = 0
         sizes = iter(chunks)
@@ -72,6 +82,7 @@ class Heard(Inbound):
             position += size
             while more and self.listening:
                 more = self.more()
+            self.check_kept()
 
 
 Outcome = tuple[list[tuple[bytes, bool]], list[bytes], int | None]

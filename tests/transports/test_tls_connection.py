@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from portico.wire.frame import Frame
+from service.transports.proxies import ProxyRules
 from service.transports.server_certificates import Certificates, TlsFiles
 from tests.certificates import Certificate, make_certificate, swap
 
@@ -184,3 +185,54 @@ async def test_new_connections_get_the_new_certificate_and_the_old_ones_go_on(
             await old.say("still here")
             assert await old.message() == "still here"
         nursery.cancel_scope.cancel()
+
+
+HSTS = (("strict-transport-security", "max-age=31536000"),)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (upgrade("/", version="12"), 426),
+        (upgrade("/", key="short"), 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"no head at all\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: gw\r\nContent-Length: x\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ],
+)
+async def test_browsers_are_told_to_come_by_https_in_answers_to_what_is_malformed_too(
+    harness: TlsHarness, gate: ScriptGate, counts: Counts, monkeypatch: pytest.MonkeyPatch, said: bytes, status: int
+) -> None:
+    async with (
+        harness.serve(gate, counts, Options(), https_headers=HSTS) as address,
+        await RawClient.dial(address) as client,
+    ):
+        await client.send(said)
+        answer = await client.answer()
+    assert answer.status == status
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    monkeypatch.setattr(raw, "TLS", None)
+    plain = NativeHarness()
+    async with (
+        plain.serve(gate, counts, Options(), https_headers=HSTS) as address,
+        await RawClient.dial(address) as client,
+    ):
+        await client.send(said)
+        answer = await client.answer()
+    assert answer.status == status
+    assert "strict-transport-security" not in answer.headers
+
+
+async def test_whom_a_proxy_says_to_have_come_by_https_is_told_too(gate: ScriptGate, counts: Counts) -> None:
+    plain = NativeHarness()
+    trusting = ProxyRules(("127.0.0.1",)).resolve
+    for scheme in ("https", "http"):
+        async with (
+            plain.serve(gate, counts, Options(), https_headers=HSTS, resolve_origin=trusting) as address,
+            await RawClient.dial(address) as client,
+        ):
+            await client.send(upgrade("/", version="12", extra=b"X-Forwarded-Proto: %s\r\n" % scheme.encode()))
+            answer = await client.answer()
+        assert answer.status == 426
+        assert ("strict-transport-security" in answer.headers) == (scheme == "https")

@@ -22,7 +22,7 @@ from portico.wire.messages import check_name, encode
 from ..api_keys import ApiKeys
 from ..hosts import HostPolicy, host_of, is_loopback, network
 from ..locality import locality_of
-from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic
+from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, https_headers
 from ..proof import Caused, NotProven, cause_of
 from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
@@ -227,7 +227,7 @@ class AdmissionControl:
         hsts: int = 0,
     ) -> None:
         """`hsts`: seconds for which browsers that came by https are told to come by nothing else; 0: they aren't."""
-        self._secure: Final = (("strict-transport-security", f"max-age={hsts}"),) if hsts else ()
+        self._secure: Final = https_headers(hsts)
         self.origins: Final = origins
         self.hosts: Final = hosts
         self.limits: Final = limits
