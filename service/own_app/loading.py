@@ -32,6 +32,11 @@ _NEED_ASYNCIO: Final = {
     ("falcon.asgi.app", "App"): "make it a falcon.App, which is WSGI and runs in threads",
     ("engineio.async_drivers.asgi", "ASGIApp"): "serve it by itself, and push with portico.AsyncPublisher",
 }
+_DJANGO: Final = ("django.core.handlers.wsgi", "WSGIHandler")
+_PLAIN: Final = re.compile(r"[\w/-]*")
+_INSIDE: Final = ("application", "app", "wsgi_app")
+"""Where what is put around an app has it: WhiteNoise, Werkzeug's and Starlette's middlewares."""
+_MOST_AROUND: Final = 16
 _ASYNCIO_WORDS: Final = ("no running event loop", "no current event loop", "trio.run received unrecognized yield")
 
 
@@ -186,13 +191,44 @@ def _parameters(app: Any) -> int | None:
 
 
 def _paths(app: object, *, sockets: bool = False) -> Iterator[str]:
-    """The paths of an app's routes, where its framework shows them: Flask's and Quart's, Starlette's and FastAPI's."""
-    with suppress(Exception):  # another framework has something else by this name
-        rules: Callable[[], Iterable[Any]] | None = getattr(getattr(app, "url_map", None), "iter_rules", None)
-        if rules is not None:
-            yield from [str(rule.rule) for rule in rules() if bool(rule.websocket) is sockets]
-        routes = getattr(app, "routes", None)
-        if isinstance(routes, list):
-            for route in routes:
-                if hasattr(route, "path") and ("WebSocket" in type(route).__name__) is sockets:
-                    yield str(route.path)
+    """The paths of an app's routes, where its framework shows them: Flask's and Quart's, Starlette's and FastAPI's,
+    Django's; also through what is put around an app."""
+    for _ in range(_MOST_AROUND):
+        with suppress(Exception):  # another framework has something else by this name
+            rules: Callable[[], Iterable[Any]] | None = getattr(getattr(app, "url_map", None), "iter_rules", None)
+            if rules is not None:
+                yield from [str(rule.rule) for rule in rules() if bool(rule.websocket) is sockets]
+                return
+            routes = getattr(app, "routes", None)
+            if isinstance(routes, list):
+                for route in routes:
+                    if hasattr(route, "path") and ("WebSocket" in type(route).__name__) is sockets:
+                        yield str(route.path)
+                return
+        if any((kind.__module__, kind.__qualname__) == _DJANGO for kind in type(app).__mro__):
+            if not sockets:
+                yield from _django_paths()
+            return
+        app = next((inside for name in _INSIDE if callable(inside := getattr(app, name, None))), None)
+
+
+def _django_paths() -> list[str]:
+    """Those of the one URL configuration of the process. What it can't be read for, the first request tells."""
+    found: list[str] = []
+    with suppress(Exception, SystemExit):
+        _walk(sys.modules["django.urls"].get_resolver().url_patterns, "/", found)
+    return found
+
+
+def _walk(patterns: Iterable[Any], prefix: str, found: list[str]) -> None:
+    for one in patterns:
+        # A path's text, or a regular expression: of those, one that is a plain path but for its ends.
+        text = str(one.pattern)
+        if not hasattr(one.pattern, "_route"):
+            text = text.removeprefix("^").removesuffix("$")
+            if not _PLAIN.fullmatch(text):
+                continue
+        if hasattr(one, "url_patterns"):
+            _walk(one.url_patterns, prefix + text, found)
+        else:
+            found.append(prefix + text)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import empty, settings
 
 from service.own_app.loading import OwnAppError, load
 
@@ -122,6 +123,23 @@ def test_frameworks_that_need_asyncio_are_known_without_being_imported(write: Wr
         load(f"{write(source)}:app")
 
 
+def test_its_paths_are_seen_through_what_is_around_it(write: Write) -> None:
+    flask = (
+        "import flask\nfrom werkzeug.middleware.proxy_fix import ProxyFix\napp = flask.Flask('x', static_folder=None)\n"
+        "app.route('/a')(lambda: '')\napp = ProxyFix(app)\n"
+    )
+    assert load(f"{write(flask)}:app").paths == {"/a"}
+    starlette = (
+        "from starlette.applications import Starlette\nfrom starlette.middleware.gzip import GZipMiddleware\n"
+        "from starlette.routing import Route, WebSocketRoute\n"
+        "app = GZipMiddleware(Starlette(routes=[Route('/a', print), WebSocketRoute('/w', print)]))\n"
+    )
+    loaded = load(f"{write(starlette)}:app")
+    assert (set(loaded.paths), set(loaded.socket_paths)) == ({"/a"}, {"/w"})
+    itself = "class A:\n    async def __call__(self, scope, receive, send):\n        pass\napp = A()\napp.app = app\n"
+    assert load(f"{write(itself)}:app").paths == set()
+
+
 def test_its_paths_are_seen(write: Write) -> None:
     flask = "import flask\napp = flask.Flask(__name__, static_folder=None)\napp.route('/a/<b>')(lambda b: b)\n"
     assert load(f"{write(flask)}:app").paths == {"/a/<b>"}
@@ -134,3 +152,58 @@ def test_its_paths_are_seen(write: Write) -> None:
     quart = "import quart_trio\napp = quart_trio.QuartTrio(__name__, static_folder=None)\napp.websocket('/w')(print)\n"
     loaded = load(f"{write(quart)}:app")
     assert (set(loaded.paths), set(loaded.socket_paths)) == (set(), {"/w"})
+
+
+DJANGO = """
+from django.conf import settings
+settings.configure(ROOT_URLCONF=__name__, MIDDLEWARE=[])
+from django.core.handlers.wsgi import WSGIHandler
+from django.urls import include, path, re_path
+view = print
+urlpatterns = [
+    path("", view),
+    path("api/", include([path("health", view), path("clients/<int:number>", view)])),
+    re_path(r"^metrics$", view),
+    re_path(r"^(a|b)/(?P<c>.)$", view),
+]
+app = WSGIHandler()
+"""
+
+
+@pytest.fixture
+def unset() -> Iterator[None]:
+    """Django's settings, of which a process has one, as if nobody had set them."""
+    kept = dict(vars(settings))
+    vars(settings).clear()
+    vars(settings)["_wrapped"] = empty
+    yield
+    vars(settings).clear()
+    vars(settings).update(kept)
+
+
+# As WhiteNoise does, and most of what is put around a WSGI app.
+WRAPPED = """
+class Wrapper:
+    def __init__(self, application):
+        self.application = application
+    def __call__(self, environ, start_response):
+        return self.application(environ, start_response)
+app = Wrapper(app)
+"""
+
+
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize("wrapped", ["", WRAPPED])
+def test_django_s_paths_are_seen_too(write: Write, wrapped: str) -> None:
+    loaded = load(f"{write(DJANGO + wrapped)}:app")
+    # A regular expression that is no plain path is no path.
+    assert (loaded.kind, set(loaded.paths)) == ("wsgi", {"/", "/api/health", "/api/clients/<int:number>", "/metrics"})
+
+
+@pytest.mark.usefixtures("unset")
+@pytest.mark.parametrize("line", ["1 / 0", "raise SystemExit(3)"])
+def test_django_s_routes_that_cannot_be_read_are_none(write: Write, line: str) -> None:
+    """They are its own affair, which the first request tells."""
+    source = DJANGO.replace("__name__", repr(write(line))).partition("view =")[0]
+    loaded = load(f"{write(source + 'app = WSGIHandler()')}:app")
+    assert (loaded.kind, len(loaded.paths)) == ("wsgi", 0)
