@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mode", choices=("auto", *MODES), default="auto", help="the mode that it should be in (auto: any)")
     add("--strategy", default="least_loaded", metavar="NAME", help="its PORTICO_LB_STRATEGY (least_loaded)")
     add("--no-queue", action="store_true", help="its PORTICO_QUEUE_LIMIT is 0")
+    add("--short-history", action="store_true", help="its PORTICO_HISTORY_LENGTH is 5 or less")
     add("--auth", choices=("auto", *AUTHS), default="auto", help="its PORTICO_AUTH (auto: find out)")
     add("--token", type=_token, metavar="JWT", help="a token of the role admin, where it looks at tokens")
     add("--ca", type=_certificate, metavar="FILE", help="trust who has this certificate, beside the usual ones")
@@ -175,7 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode = None if given.mode == "auto" else given.mode
     target = Target(
         given.base_url, given.api_key, given.handshake_key, given.worker_url, given.timeout, given.http_port, mode,
-        given.invasive, given.strategy, not given.no_queue, None if given.auth == "auto" else given.auth, given.token,
+        given.invasive, given.strategy, not given.no_queue, given.short_history,
+        None if given.auth == "auto" else given.auth, given.token,
     )  # fmt: skip
     began, into = time.time(), Run()
     try:

@@ -18,6 +18,9 @@ from compat.outcome import UnmetError, UnusableError
 from compat.pattern import Json, shown
 
 ANSWER_LIMIT: Final = 32 * 1024 * 1024
+IDLE: Final = httpx.Limits(max_connections=100, keepalive_expiry=2.0)
+"""Seconds for which a connection is kept. Servers and proxies close theirs after 5 and more, and a call that is just
+being sent then comes to nothing."""
 MODES: Final = ("integrated", "adjacent", "split")
 
 
@@ -26,7 +29,8 @@ class Target:
     """Where the deployment is and with what one gets in; `timeout` is in seconds, for one expected thing.
 
     `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy. `queue`:
-    requests may wait for a worker. `auth` is its PORTICO_AUTH (None: find out), `token` one that holds.
+    requests may wait for a worker; `short_history`: no stream keeps more than 5
+    events. `auth` is its PORTICO_AUTH (None: find out), `token` one that holds.
     """
 
     base_url: str
@@ -39,6 +43,7 @@ class Target:
     invasive: bool = False
     strategy: str = "least_loaded"
     queue: bool = True
+    short_history: bool = False
     auth: str | None = None
     token: str | None = None
 
@@ -74,7 +79,7 @@ class Deployment:
         # Without TLS nobody is to be trusted, and reading whom to trust takes longer than most scenarios.
         trusted = ssl.create_default_context() if target.base_url.startswith("https:") else False
         self._http = httpx.AsyncClient(
-            base_url=target.base_url, timeout=target.timeout, follow_redirects=False, verify=trusted
+            base_url=target.base_url, timeout=target.timeout, follow_redirects=False, verify=trusted, limits=IDLE
         )
 
     async def __aenter__(self) -> "Deployment":

@@ -6,6 +6,7 @@ obviously somebody else's (an event of a type that no part of the contract has, 
 passed over. Every wait has a deadline. The transcript is kept, for the certificate.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -345,6 +346,43 @@ class Play:
             while (report := one.reports.at_hand()) is not None:
                 if report["event"] != "text" or not self._is_others(_maybe_json(report["text"]), report["text"]):
                     raise UnmetError(f"{who} shouldn't have got {shown(report)}")
+
+    async def _share(self, step: Step) -> None:
+        """So many requests come to the workers that the value names, each to any of them; each is answered.
+
+        The value says how many each of them should have had, and whether they had them in turn. A request's params are
+        its number, from 1 on.
+        """
+        total, takers = int(step.words[0]), {who: 0 for who in step.value if who != "in_turn"}
+        had: dict[int, str] = {}
+        failures: list[Exception] = []
+
+        async def take(who: str) -> None:
+            try:
+                while True:
+                    request = _json(f"what {who} gets", await self._text(who, "request"))
+                    self._names.fit(f"what {who} gets", {"type": "request", "msg_id": "<filled>"}, request)
+                    had[request["data"]["params"]] = who
+                    response = {"type": "response", "data": {"request_id": request["msg_id"], "success": True}}
+                    # Cancelling may leave half a command.
+                    with trio.CancelScope(shield=True):
+                        await self._send(who, json.dumps(response), "send")
+                    if len(had) == total:
+                        nursery.cancel_scope.cancel()
+            except Exception as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for who in takers:
+                nursery.start_soon(take, who)
+        if failures:
+            raise failures[0]
+        in_order = [had[number] for number in sorted(had)]
+        for who in takers:
+            self._names.fit(f"the share of {who}", step.value[who], in_order.count(who))
+        in_turn = all(one != next_one for one, next_one in itertools.pairwise(in_order))
+        self._names.fit("that they had them in turn", step.value.get("in_turn", "<any>"), in_turn)
 
     # HTTP
 

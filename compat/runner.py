@@ -26,7 +26,10 @@ from compat.tokens import auth_of, hidden
 
 SCENARIO_LIMIT = 60.0  # seconds on top of twenty single time limits: nothing may hang a run for ever
 LEAVE_LIMIT = 5.0
-STRATEGIES = {"least_loaded": "least-loaded", "round_robin": "round-robin"}
+STRATEGIES = {
+    "least_loaded": "least-loaded", "round_robin": "round-robin", "random": "random",
+    "weighted_random": "weighted-random",
+}  # fmt: skip
 """What scenarios need, by the strategy that they are about."""
 
 
@@ -165,6 +168,8 @@ def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str |
         return "it is about another strategy than that of --strategy"
     if "no-queue" in needs and target.queue:
         return "it is about a PORTICO_QUEUE_LIMIT of 0: --no-queue"
+    if "short-history" in needs and not target.short_history:
+        return "it is about a PORTICO_HISTORY_LENGTH of 5 or less: --short-history"
     return _why_not_by_tokens(scenario, target.token, deployment.found.auth)
 
 

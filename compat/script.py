@@ -38,6 +38,9 @@ NEEDS: Final = {
     "one-node": "requests keep their order, and a worker is chosen by what is known at this moment, within a node only",
     "least-loaded": "the strategy is least_loaded",
     "round-robin": "the strategy is round_robin",
+    "random": "the strategy is random",
+    "weighted-random": "the strategy is weighted_random",
+    "short-history": "no stream keeps more than 5 events",
     "no-queue": "no request waits for a worker",
     "auth-off": "tokens are off",
     "auth-required": "tokens are required",
@@ -46,7 +49,7 @@ NEEDS: Final = {
 }
 VERBS: Final = (
     "discovers", "found", "arrives", "connects", "refused", "registers", "sends", "sends-text", "sends-binary", "gets",
-    "gets-text", "closes", "closed", "settles", "asks", "answers", "header",
+    "gets-text", "closes", "closed", "settles", "share", "asks", "answers", "header",
 )  # fmt: skip
 
 

@@ -71,6 +71,7 @@ def nginx(site: str, folder: Path) -> Iterator[None]:
     assert OPENSSL is not None
     name = str(folder / "gw.example.com")
     make = [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=gw.example.com", "-days", "2"]
+    make += ["-addext", "subjectAltName=DNS:gw.example.com,IP:127.0.0.1"]
     subprocess.run([*make, "-keyout", f"{name}.key", "-out", f"{name}.pem"], check=True, capture_output=True)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -45,12 +45,13 @@ async def live(session: aiohttp.ClientSession, command: Json) -> None:
         return
     sockets[on] = socket
     report("open", on, protocol=socket.protocol or "")
-    reason = ""
     while (message := await socket.receive()).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
         received(on, message.data)
     if message.type == aiohttp.WSMsgType.CLOSE:
-        reason = message.extra or ""
-    report("closed", on, code=socket.close_code or 1006, reason=reason)
+        # What the Close said; the socket's own code is 1006 where the answer to it found nobody.
+        report("closed", on, code=message.data or 1005, reason=message.extra or "")
+    else:
+        report("closed", on, code=socket.close_code or 1006, reason="")
 
 
 async def obey(session: aiohttp.ClientSession, command: Json, tasks: set[asyncio.Task[None]]) -> None:

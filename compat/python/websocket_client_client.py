@@ -66,15 +66,17 @@ def live(command: Json) -> None:
             over.set()
             report("closed", on, code=code or 1006, reason=reason or "")
 
+    headers = dict(command.get("headers") or {})
+    origin = headers.pop("origin", None)  # the library has a place of its own for it, and else sends a second one
     websocket.WebSocketApp(
         url,
-        header=command.get("headers") or None,
+        header=headers or None,
         subprotocols=command.get("protocols") or None,
         on_open=on_open,
         on_data=on_data,
         on_error=on_error,
         on_close=on_close,
-    ).run_forever(suppress_origin="origin" not in (command.get("headers") or {}))
+    ).run_forever(origin=origin, suppress_origin=origin is None)
     if opened.is_set() and not over.is_set():
         on_close(None, None, None)
 

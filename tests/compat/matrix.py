@@ -2,8 +2,10 @@
 
 Starts each deployment by itself, plays everything that can be played there, and writes the matrix into
 `docs/reference/compatibility.md`. A certificate of each is left in the folder that `COMPAT_OUT` names (compat-out).
+With `--only-deployments` the columns of the others are those of the certificates that an earlier run left there.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,73 +13,148 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from compat.clients import KINDS
+from compat.script import read
 from tests.backplane.redis_server import RedisServer
-from tests.gateways import ROOT, clean_environment, gateway
+from tests.gateways import ROOT, clean_environment, free_ports, gateway, own_address
 from tests.split.deployment import deployment
+from tests.test_docs_nginx import configuration, http_once_up, nginx
+from tests.test_docs_nginx import settings as nginx_settings
 
 from .coverage import PAGE
+from .test_modes import admin_token, tokens_are
 
 BEGIN, END = "<!-- matrix -->", "<!-- end of matrix -->"
 MODULES: Final = ROOT / "tests" / "compat" / "node"
+PLACE: Final = {row.name: number for number, row in enumerate(read())}
+
+
+Live = tuple[str, tuple[str, ...]]
+"""A deployment's base URL, and what else the suite is told of it."""
 
 
 @contextmanager
-def one(folder: Path, server: str, mode: str) -> Iterator[tuple[str, str]]:
-    with gateway(folder, server=server, mode=mode) as live:
-        yield live.base_url, mode
+def one(folder: Path, *arguments: str, mode: str = "integrated", **started: Any) -> Iterator[Live]:
+    """One process, in the given mode; `started` is `gateway`'s."""
+    with gateway(folder, mode=mode, **started) as live:
+        yield live.base_url, ("--mode", mode, *arguments)
 
 
 @contextmanager
-def several(folder: Path) -> Iterator[tuple[str, str]]:
+def several(folder: Path) -> Iterator[Live]:
     """`portico serve --workers 2`, on one port, with a Redis."""
     redis = RedisServer(folder / "redis")
     redis.start()
     try:
-        settings = {"REDIS_URL": redis.url, "PORTICO_WORKERS": 2}
-        with gateway(folder, mode="integrated", settings=settings) as live:
-            yield live.base_url, "integrated"
+        with one(folder, settings={"REDIS_URL": redis.url, "PORTICO_WORKERS": 2}) as live:
+            yield live
     finally:
         redis.kill()
 
 
 @contextmanager
-def split(folder: Path) -> Iterator[tuple[str, str]]:
+def split(folder: Path) -> Iterator[Live]:
     with deployment(folder, nodes=2) as made:
-        yield made.api.base_url, "split"
+        yield made.api.base_url, ("--mode", "split")
 
 
-Started = Callable[[Path], AbstractContextManager[tuple[str, str]]]
-DEPLOYMENTS: Final[dict[str, Started]] = {
-    "integrated, hypercorn": lambda folder: one(folder, "hypercorn", "integrated"),
-    "integrated, portico serve": lambda folder: one(folder, "portico serve", "integrated"),
-    "adjacent, hypercorn": lambda folder: one(folder, "hypercorn", "adjacent"),
-    "adjacent, portico serve": lambda folder: one(folder, "portico serve", "adjacent"),
-    "integrated, 2 processes": several,
-    "split, 2 nodes": split,
-}
+@contextmanager
+def without_a_port(folder: Path) -> Iterator[Live]:
+    """A base URL that names no port, for the clients that put one behind it: on port 80, which takes root."""
+    with one(folder, *about("plain"), host=own_address(), port=80) as live:
+        yield live
 
 
-def certified(base_url: str, mode: str, out: Path, name: str) -> list[dict[str, Any]]:
-    """Run the suite; gives its results. The drain is last of all and alone, since nothing can be played after it."""
-    out.mkdir(parents=True, exist_ok=True)
-    stem = name.replace(", ", "-").replace(" ", "-")
+@contextmanager
+def behind_nginx(folder: Path) -> Iterator[Live]:
+    """TLS by a real nginx, with the configuration of its guide, and the guide's settings for production."""
+    given = nginx_settings()
+    keys = ("--api-key", given["PORTICO_API_KEYS"], "--handshake-key", given["WEBSOCKET_HANDSHAKE_KEY"])
+    (listen,) = free_ports(1)
+    with one(folder, settings={**given, **OPEN}) as (base_url, arguments):
+        site = configuration({"8000": int(base_url.rpartition(":")[2])}, listen, folder, restart=False)
+        with nginx(site, folder), http_once_up(f"https://127.0.0.1:{listen}"):
+            yield f"https://127.0.0.1:{listen}", (*arguments, *keys, "--ca", str(folder / "gw.example.com.pem"))
+
+
+def about(*needs: str) -> tuple[str, ...]:
+    """The options that choose the scenarios that need one of these."""
+    return "--only", ",".join(row.name for row in read() if row.needs & set(needs))
+
+
+def with_token(auth: str, *arguments: str) -> Callable[[Path], AbstractContextManager[Live]]:
+    """Tokens are looked at, and the suite has one."""
+    return lambda folder: one(folder, "--token", admin_token(), *arguments, settings=tokens_are(auth))
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a deployment is started; `drained`: the drain is played there too."""
+
+    start: Callable[[Path], AbstractContextManager[Live]]
+    drained: bool = True
+
+
+KEY: Final = "the-key-of-the-matrix"
+OPEN: Final = {"PORTICO_OPEN_REQUESTERS": "true", "PORTICO_OPEN_USERS": "true"}
+PRODUCTION: Final = {"ENVIRONMENT": "production", "WEBSOCKET_HANDSHAKE_KEY": KEY, "PORTICO_API_KEYS": KEY, **OPEN}
+IN_TURN: Final = {"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}
+DEPLOYMENTS: Final = {
+    "integrated, hypercorn": Column(partial(one, server="hypercorn")),
+    "integrated, portico serve": Column(one),
+    "adjacent, hypercorn": Column(partial(one, server="hypercorn", mode="adjacent")),
+    "adjacent, portico serve": Column(partial(one, mode="adjacent")),
+    "integrated, 2 processes": Column(several),
+    "split, 2 nodes": Column(split),
+    "in production": Column(
+        lambda folder: one(folder, "--handshake-key", KEY, "--api-key", KEY, settings=PRODUCTION)
+    ),
+    "behind nginx, TLS": Column(behind_nginx),
+    "tokens optional": Column(with_token("optional", *about("tokens", "token")), drained=False),
+    "tokens required": Column(with_token("required"), drained=False),
+    "on port 80": Column(without_a_port, drained=False),
+    "round_robin, no queue": Column(
+        lambda folder: one(
+            folder, "--strategy", "round_robin", "--no-queue", *about("round-robin", "no-queue"), settings=IN_TURN
+        ),
+        drained=False,
+    ),
+}  # fmt: skip
+
+
+def stem(name: str) -> str:
+    """What the files of a column are called."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def play(live: Live, out: Path, name: str) -> None:
+    """Run the suite, and leave its certificates. The drain is last of all and alone: nothing can be played after it."""
+    base_url, arguments = live
     environment = clean_environment(COMPAT_NODE_MODULES=MODULES / "node_modules")
-    results: list[dict[str, Any]] = []
-    for part, arguments in (("", ("--skip", "drain")), ("-drain", ("--only", "drain", "--client", "bare"))):
-        found = out / f"{stem}{part}.json"
+    parts = {"": ("--skip", "drain"), "-drain": ("--only", "drain", "--client", "bare")}
+    for part in parts if DEPLOYMENTS[name].drained else [""]:
+        found = out / f"{stem(name)}{part}.json"
         files = ("--json", str(found), "--html", str(found.with_suffix(".html")))
         subprocess.run(
-            [sys.executable, "-m", "compat", "--base-url", base_url, "--mode", mode, "--invasive", "--timeout", "30",
-             *files, *arguments],
+            [sys.executable, "-m", "compat", "--base-url", base_url, "--invasive", "--timeout", "30",
+             *files, *parts[part], *arguments],
             stdin=subprocess.DEVNULL, cwd=ROOT, env=environment, check=False,
         )  # fmt: skip
-        results += json.loads(found.read_text())["results"]
-    return results
+
+
+def certified(out: Path, name: str) -> list[dict[str, Any]]:
+    """The results in a column's certificates; raises FileNotFoundError where it has none."""
+    parts = ("", "-drain") if DEPLOYMENTS[name].drained else ("",)
+    found: list[dict[str, Any]] = []
+    for part in parts:
+        found += json.loads((out / f"{stem(name)}{part}.json").read_text())["results"]
+    return found
 
 
 def cell(results: list[dict[str, Any]], client: str) -> str:
@@ -99,34 +176,53 @@ def matrices(found: dict[str, list[dict[str, Any]]]) -> str:
     lines += ["| " + " | ".join([name, *(cell(found[name], kind) for kind in KINDS)]) + " |" for name in names]
     lines += ["", "How many client programs passed each scenario, of those that can play it:", ""]
     lines += ["| scenario | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    scenarios = dict.fromkeys(
-        row["scenario"] for results in found.values() for row in results if row["scenario"] != "mode"
-    )
-    for scenario in scenarios:
+    scenarios = {row["scenario"] for results in found.values() for row in results if row["scenario"] != "mode"}
+    for scenario in sorted(scenarios, key=lambda name: PLACE.get(name, len(PLACE))):
         cells = []
         for name in names:
             outcomes = [row["outcome"] for row in found[name] if row["scenario"] == scenario]
             passed, played = outcomes.count("passed"), len(outcomes) - outcomes.count("skipped")
-            cells.append("skipped" if not played else str(passed) if passed == played else f"**{passed} of {played}**")
+            cells.append(
+                ""
+                if not outcomes
+                else "skipped"
+                if not played
+                else str(passed)
+                if passed == played
+                else f"**{passed} of {played}**"
+            )
         lines.append(f"| `{scenario}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", END])
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.compat.matrix", description="Write the matrix anew.")
+    parser.add_argument(
+        "--only-deployments", action="append", choices=DEPLOYMENTS, metavar="NAME",
+        help=f"play this column (again for another): {'; '.join(DEPLOYMENTS)}",
+    )  # fmt: skip
+    chosen = parser.parse_args().only_deployments or list(DEPLOYMENTS)
     out = Path(os.environ.get("COMPAT_OUT", "compat-out")).absolute()
+    out.mkdir(parents=True, exist_ok=True)
     if not (MODULES / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=MODULES, check=True)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, started in DEPLOYMENTS.items():
+    for name in chosen:
+        began = time.monotonic()
         print(f"--- {name}", flush=True)
-        with TemporaryDirectory() as folder, started(Path(folder)) as (base_url, mode):
-            found[name] = certified(base_url, mode, out, name)
+        for old in out.glob(f"{stem(name)}*"):
+            old.unlink()
+        with TemporaryDirectory() as folder, DEPLOYMENTS[name].start(Path(folder)) as live:
+            play(live, out, name)
+        print(f"--- {name}: {time.monotonic() - began:.0f} s", flush=True)
+    try:
+        found = {name: certified(out, name) for name in DEPLOYMENTS}
+    except FileNotFoundError as error:
+        print(f"The page stays as it is: there is no {error.filename}. Play that deployment too.", file=sys.stderr)
+        return 2
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     PAGE.write_text(before + matrices(found) + rest.split(END)[1])
-    failed = sum(
-        row["outcome"] == "failed" for results in found.values() for row in results if row["scenario"] != "mode"
-    )
+    failed = sum(row["outcome"] == "failed" for results in found.values() for row in results)
     print(f"{failed} failed; certificates are in {out}")
     return int(failed > 0)
 

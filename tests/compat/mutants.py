@@ -381,6 +381,29 @@ class FirstWorkerOnly(Rule):
         return [text]
 
 
+class InTurn(Rule):
+    """Whatever the strategy says, of requests that are numbered the workers get each second one."""
+
+    async def up(self, link: Link, text: str) -> Messages:
+        message = _object(text) or {}
+        if message.get("type") == "connect" and message.get("data", {}).get("role") == "worker":
+            link.facts["given"] = {}
+        if message.get("type") == "response":
+            await link.facts["given"][message["data"]["request_id"]].to_gateway(text)
+            return []
+        return [text]
+
+    async def down(self, link: Link, text: str) -> Messages:
+        message = _object(text) or {}
+        if message.get("type") != "request":
+            return [text]
+        workers = [other for other in self.links if "given" in other.facts]
+        taker = workers[message["data"]["params"] % len(workers)]
+        taker.facts["given"][message["msg_id"]] = link
+        await taker.to_client(text)
+        return []
+
+
 class Drains(Rule):
     """A drain in the gateway's place, right unless told otherwise: the gateway itself serves the others meanwhile."""
 

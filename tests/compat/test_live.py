@@ -61,9 +61,17 @@ EVERYWHERE = tuple(kind for kind in KINDS if kind not in ("ws", "reconnecting-we
 """Those that need nothing that `make setup` doesn't install; `make compat` has all."""
 
 
-NOT_BY_DEFAULT = {
-    row.name for row in ALL if row.needs & {"auth-required", "tokens", "token", "round-robin", "no-queue"}
+ELSEWHERE = {
+    "auth-required",
+    "tokens",
+    "token",
+    "round-robin",
+    "random",
+    "weighted-random",
+    "no-queue",
+    "short-history",
 }
+NOT_BY_DEFAULT = {row.name for row in ALL if row.needs & ELSEWHERE}
 """What is skipped where tokens are off, and the strategy and the queue are as they are by default."""
 
 
@@ -145,10 +153,18 @@ def test_a_production_deployment_with_its_keys(tmp_path: Path) -> None:
     assert rows(refused[1], "failed") == {("worker-handshake", BARE)}, refused[2]
 
 
-def test_round_robin_and_a_queue_that_takes_none(tmp_path: Path) -> None:
-    settings = {"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}, ("--strategy", "round_robin", "--no-queue")),
+        ({"PORTICO_LB_STRATEGY": "random", "PORTICO_HISTORY_LENGTH": 5}, ("--strategy", "random", "--short-history")),
+        ({"PORTICO_LB_STRATEGY": "weighted_random"}, ("--strategy", "weighted_random")),
+    ],
+)
+def test_what_is_about_other_settings(settings: dict[str, object], arguments: tuple[str, ...], tmp_path: Path) -> None:
+    needs = {word.removeprefix("--").replace("_", "-") for word in arguments}
+    names = {row.name for row in ALL if row.needs & needs}
     with gateway(tmp_path, settings=settings) as live:
-        arguments = ("--strategy", "round_robin", "--no-queue", "--client", BARE)
-        names = ("balance-round-robin", "requester-busy")
-        code, results, printed = compat(live, *arguments, "--only", ",".join(names))
+        code, results, printed = compat(live, *arguments, "--client", BARE, "--only", ",".join(names))
+    assert names
     assert (code, rows(results, "passed")) == (0, {(name, BARE) for name in names}), printed

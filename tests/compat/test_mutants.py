@@ -14,7 +14,7 @@ from compat.clients import BARE
 from compat.deployment import Target
 from compat.outcome import UnusableError
 from compat.report import Result
-from compat.runner import Plan, run
+from compat.runner import STRATEGIES, Plan, run
 from compat.script import read
 from tests.gateways import gateway
 
@@ -42,7 +42,8 @@ async def played(base_url: str, rule: Rule, *names: str, timeout: float) -> list
         auth = "off" if "auth-off" in needs else "required" if "auth-required" in needs else "optional"
         target = Target(
             url, timeout=timeout, invasive=True, auth=auth, token=admin_token(), queue="no-queue" not in needs,
-            strategy="round_robin" if "round-robin" in needs else "least_loaded",
+            short_history="short-history" in needs,
+            strategy=next((name for name, need in STRATEGIES.items() if need in needs), "least_loaded"),
         )  # fmt: skip
         return await run(Plan(target, [ALL[name] for name in names], [BARE]))
 
@@ -81,7 +82,16 @@ async def test_each_broken_rule_is_caught_by_the_scenario_meant_for_it(tmp_path:
 
 
 async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
-    elsewhere = {"production", "plain", "auth-off", "auth-required", "round-robin", "no-queue"}
+    elsewhere = {
+        "production",
+        "plain",
+        "auth-off",
+        "auth-required",
+        "no-queue",
+        "short-history",
+        "round-robin",
+        "random",
+    }
     names = [name for name, row in ALL.items() if name != "drain" and not row.needs & elsewhere]
     with gateway(tmp_path, mode="integrated", settings=tokens_are("optional")) as live:
         results = await played(live.base_url, Rule(), *names, timeout=60)
