@@ -365,7 +365,10 @@ class Connection(Outbound):
 
     def fail(self, code: int, reason: str) -> None:
         """End the connection, for a fault of whichever side."""
-        if self.state == OPEN:
+        if self.state == OPEN and code == CloseCode.TOO_LARGE:
+            # The peer is in the middle of sending. A proxy that sees our end now resets it, and our Close is lost.
+            self.close_first(CloseCode.TOO_LARGE, reason)
+        elif self.state == OPEN:
             self.put(close_frame(code, reason))
             self._over(code, reason)
             self.finish()

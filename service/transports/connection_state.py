@@ -1,7 +1,8 @@
 """The states of a native connection, and the moves between them.
 
     HEAD     reading the request head       → OPEN, ENDING (an HTTP answer went out), GONE
-    OPEN     messages both ways             → CLOSING (we closed first), ENDING (they did, or a fault), GONE
+    OPEN     messages both ways             → CLOSING (we closed first, or a message is too large), ENDING (they
+             did, or another fault), GONE
     CLOSING  our Close is on its way; what comes is discarded, up to theirs → ENDING, GONE
     ENDING   all is said: write the rest, half-close, read on to the end, so that the peer sees our
              last words rather than a reset → GONE

@@ -277,6 +277,8 @@ class Inbound:
                 self._hand_over(bytes(data[position:]))
                 if self.listening:
                     self.fault(CloseCode.PROTOCOL_ERROR, "not a frame")
+                # Of a frame that is too large the rest is passed over, up to the peer's Close.
+                self._keep(data, position, 0)
                 return False
             if stop > end:
                 self._keep(data, position, stop - position)

@@ -139,6 +139,27 @@ async def test_theirs_is_found_behind_big_frames(
     assert recorder.messages == []
 
 
+async def test_whoever_is_sending_what_is_too_large_is_read_up_to_its_close_before_we_end(
+    harness: NativeHarness, gate: ScriptGate, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that sees our end while its client is sending resets the client, whose Close from us is lost then."""
+    monkeypatch.setattr(connection, "PATIENCE", 3600.0)  # it doesn't end by that
+    async with harness.serve(gate, counts, Options()) as address, await RawClient.open(address) as client:
+        large = frame(TEXT, b"\x88" * 2 * 1024 * 1024)
+        await client.send(large[:1000])
+        with trio.fail_after(60):
+            assert (await client.closed())[0] == 1009
+        with trio.move_on_after(0.1):
+            await client.ended()
+            pytest.fail("it ended while the client was sending")
+        await client.send(large[1000:] + frame(PING, b"p") + close_frame(1009))
+        with trio.fail_after(60):
+            await client.ended()
+    recorder = await gate.recorder()
+    assert recorder.messages == []
+    assert [code for code, _ in recorder.closings] == [1009]
+
+
 async def test_a_gate_that_raises(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     def broken(peer: Peer, handshake: Handshake) -> Recorder:
         raise RuntimeError("a bug of ours")
