@@ -91,13 +91,16 @@ async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
         "short-history",
         "round-robin",
         "random",
+        "weighted-random",
     }
     names = [name for name, row in ALL.items() if name != "drain" and not row.needs & elsewhere]
     with gateway(tmp_path, mode="integrated", settings=tokens_are("optional")) as live:
         results = await played(live.base_url, Rule(), *names, timeout=60)
+        # To least_loaded, weights are what they are to weighted_random, but for chance.
+        results += await played(live.base_url, Rule(), "balance-weighted-random", timeout=60)
         results += await played(live.base_url, Drains(), "drain", timeout=60)
     assert [(row.scenario, row.outcome, row.reason) for row in results if row.outcome != "passed"] == []
-    assert len(results) == len(names) + 1
+    assert len(results) == len(names) + 2
 
 
 def test_there_are_many_and_each_says_how_it_is_caught() -> None:

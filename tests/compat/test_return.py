@@ -6,7 +6,6 @@ wrong.
 """
 
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
@@ -95,8 +94,6 @@ class Operator(Rule):
             "drain": self._drain, "start": self._start, "kill-others": self._kill_others, "lose-history": self._lose,
         }[request.path.rpartition("/")[2]]  # fmt: skip
         await trio.to_thread.run_sync(do, request.json["node"])
-        if request.path.endswith("kill-others"):
-            await self._named_alone(request.json["node"])
         return Response(200, {"content-type": "application/json"}, b"{}")
 
     def _drain(self, name: str) -> None:
@@ -117,27 +114,18 @@ class Operator(Rule):
         for node in self._made.nodes:
             if node.name != name:
                 node.kill()
+        until(lambda: known(self._made) == sorted(["api", name]), "the others are gone")
 
     def _lose(self, name: str) -> None:
         if self._worse != "kept":
             self._made.redis.kill()
             self._made.redis.start(emptied=True)
 
-    async def _named_alone(self, name: str) -> None:
-        """Until discovery names no node that was killed: it is known to be gone after its lease."""
-        (node,) = (node for node in self._made.nodes if node.name == name)
-        seen = 0
-        while seen < 5:
-            seen = seen + 1 if await trio.to_thread.run_sync(self._discovered) == node.port else 0
-            await trio.sleep(0.05)  # another process; there is no event for it
 
-    def _discovered(self) -> int:
-        """The port that is named now; 0 where no node is known."""
-        try:
-            with urllib.request.urlopen(self._made.api.base_url + DISCOVERY, timeout=60) as answer:
-                return int(json.load(answer)["websocket_port"])
-        except urllib.error.HTTPError:
-            return 0
+def known(made: SplitDeployment) -> list[str]:
+    """The nodes that the API node knows of. One that was killed is gone after its lease."""
+    with urllib.request.urlopen(f"{made.api.base_url}/api/c-client/status", timeout=60) as answer:
+        return sorted(json.load(answer)["by_node"])
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +136,15 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitDeployment]
 
 async def played(split: SplitDeployment, text: str, worse: str = "", timeout: float = 60) -> Result:
     """One scenario, with every node up at its beginning."""
+    gone = [node for node in split.nodes if node.probe() == 0]
+    for node in gone:
+        node.kill()
+    until(lambda: not set(known(split)) & {node.name for node in gone}, "the dead are gone")
+    for node in gone:
+        node.start()
     for node in split.nodes:
-        if node.probe() == 0:
-            node.kill()
-            node.start()
-            node.wait_ready()
-    until(lambda: split.api.probe(DISCOVERY) == 200, "a node is known to the API")
+        node.wait_ready()
+    until(lambda: known(split) == ["api", "ws-1", "ws-2"] and split.api.probe(DISCOVERY) == 200, "all are known")
     async with middle(split.api.base_url, Operator(split, worse)) as url:
         plan = Plan(Target(url, timeout=timeout, invasive=True, auth="off"), [parse("return", text)], [BARE])
         (result,) = await run(plan)
