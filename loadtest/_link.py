@@ -8,6 +8,7 @@ keeps the last few messages, for the transcript of a fault.
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 import time
 from collections import deque
@@ -36,14 +37,21 @@ class LinkClosedError(Exception):
     """The connection is over.
 
     Attributes:
-        code: the close code (RFC 6455 7.4), 1006 where there was none.
-        reason: what the peer gave as its reason.
+        code: the close code (RFC 6455 7.4) that the peer gave; 1006 where it gave none; ours where we closed.
+        reason: what the peer gave as its reason, or why we closed.
+        ours: whether we closed, since the peer broke the protocol.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}".rstrip())
+    def __init__(self, code: int, reason: str, *, ours: bool = False) -> None:
+        super().__init__(f"we closed with {code}: {reason}" if ours else f"{code} {reason}".rstrip())
         self.code = code
         self.reason = reason
+        self.ours = ours
+
+    @property
+    def cause(self) -> str:
+        """What reports count it under: the peer's close code, or that it was us and why, numbers left out."""
+        return f"we closed: {re.sub('[0-9]+', 'n', self.reason)}" if self.ours else str(self.code)
 
 
 class Owner(Protocol):
@@ -196,7 +204,9 @@ class Link:
         try:
             messages = self._reader.feed(data)
         except _frames.FrameError as error:
-            self._over(LinkClosedError(1002, str(error)))
+            # A Close of ours must not be taken for one of the gateway's, in reports as little as on the wire.
+            self._stream.send(_frames.frame(_frames.CLOSE, (1002).to_bytes(2, "big") + str(error).encode()))
+            self._over(LinkClosedError(1002, str(error), ours=True))
             return
         self._stream.count(len(messages))
         for opcode, payload in messages:

@@ -170,7 +170,7 @@ class Registered(Connected):
         try:
             return self._stay(member, link)
         except LinkClosedError as error:
-            campaign.disconnected(str(error.code))
+            campaign.disconnected(error.cause)
             return True, self._after(error)
         except BrokenOffError as error:
             self._linger(member)

@@ -42,7 +42,7 @@ class Worked(Connected):
             session.start()
             session.over.get()
         except LinkClosedError as error:
-            campaign.disconnected(str(error.code))
+            campaign.disconnected(error.cause)
             return self._after(error)
         except BrokenOffError as error:
             return error.wait

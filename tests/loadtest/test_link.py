@@ -172,6 +172,7 @@ def test_a_close_comes_after_what_was_sent_before_it_with_code_and_reason(reacto
         assert listener.messages == [b"last words"]
         assert listener.closed is not None
         assert (listener.closed.code, listener.closed.reason) == (4008, "too slow")
+        assert (listener.closed.ours, listener.closed.cause) == (False, "4008")
         link.send(b"too late")
         link.close(FAR)
 
@@ -251,6 +252,11 @@ def test_what_no_server_may_send_ends_the_connection(reactor: Reactor, frame: by
         assert owner.closed is not None
         assert owner.closed.code == 1002
         assert sentence in owner.closed.reason
+        # The gateway has closed with nothing: who reads the report must not look for a 1002 of its.
+        assert owner.closed.ours
+        assert owner.closed.cause.startswith("we closed: ")
+        assert sentence.replace("3", "n") in owner.closed.cause
+        assert str(owner.closed).startswith("we closed with 1002: ")
         link.close(0.0)
         thread.join(FAR)
 
