@@ -6,8 +6,8 @@ that it has room again even then, if requests wait at another node. How much a w
 seconds while it changes. What is held back is told at the next change, and at the next tick (every 100 ms) at the
 latest. Everything is told again every REPEAT seconds, so that a lost message does no lasting harm.
 
-What happens within one pass is told in one message. Nothing is told, and nothing observed, while no other node lives;
-nor by a node that never had workers or waiting requests.
+What happens within one pass is told in one message, or in several if it is too much for one. Nothing is told, and
+nothing observed, while no other node lives; nor by a node that never had workers or waiting requests.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from ..cluster.backplane import Backplane
 from ..ports import Defer, Monotonic
 from .model import Worker
-from .remote_messages import OFFER, Offer, OfferedWorker, encode
+from .remote_messages import OFFER, Offer, OfferedWorker, offer_messages
 from .scheduler import Scheduler
 
 REPEAT: Final = 2.0
@@ -73,7 +73,8 @@ class RemoteCapacity:
         """Tell one node everything, if there is anything to tell."""
         offer = self._everything()
         if offer.workers or self._told_at is not None:
-            self._backplane.tell(node, OFFER, encode(offer))
+            for message in offer_messages(offer):
+                self._backplane.tell(node, OFFER, message)
 
     def tick(self) -> None:
         """Tell what has not been told, or is due again. Every 100 ms or so."""
@@ -173,7 +174,8 @@ class RemoteCapacity:
             if offer.whole:
                 self._misled = False
                 self._whole_at = now
-            self._backplane.tell_all(OFFER, encode(offer))
+            for message in offer_messages(offer):
+                self._backplane.tell_all(OFFER, message)
 
     def _tell_changes(self, now: float) -> None:
         workers = [self._offered(worker) for worker in self._changed if self._told.get(worker) != _state(worker)]

@@ -136,7 +136,7 @@ class RemoteDispatch:
             self._scheduler.add_place(place)
         if place is not None:
             self._update(node, place, offer.workers)
-            numbers = {offered.number for offered in offer.workers} if offer.whole else None
+            numbers = {*offer.follow, *(offered.number for offered in offer.workers)} if offer.whole else None
             gone = [
                 worker
                 for number, worker in place.workers.items()
@@ -148,7 +148,7 @@ class RemoteDispatch:
             told = [place.workers[offered.number] for offered in offer.workers if offered.number in place.workers]
             self._scheduler.on_remote_room(place, told, self._now())
             self._recall()
-            if not place.workers and node.place is place:
+            if not place.workers and not offer.follow and node.place is place:
                 node.place = None
                 self._scheduler.remove_place(place, self._now(), lost=False)
         if new:

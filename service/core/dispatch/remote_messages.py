@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
+from ..cluster.backplane import LARGEST_MESSAGE
 from .model import OutcomeKind
 
 OFFER: Final = "offer"
@@ -41,13 +42,15 @@ class OfferedWorker(Struct, array_like=True, frozen=True):
 class Offer(Struct, array_like=True, frozen=True):
     """What the sender's workers take. `whole`: all of them are here; otherwise those that changed, and the numbers of
     those that are `gone`. `waits`: requests wait at the sender, so tell it at once of any room. `command_sets`: the
-    sets of commands by number (None: every command), all if `whole`, otherwise the new ones."""
+    sets of commands by number (None: every command), all if `whole`, otherwise the new ones. `follow`: the numbers of
+    workers that are there too, and told of in the messages right after this one, since all are too much for one."""
 
     whole: bool
     waits: bool
     command_sets: dict[int, list[str] | None]
     workers: list[OfferedWorker]
     gone: list[int]
+    follow: list[int] = []
 
 
 class Attempt(Struct, array_like=True, frozen=True):
@@ -88,3 +91,40 @@ decode_offer: Final = Decoder(Offer).decode
 decode_attempt: Final = Decoder(Attempt).decode
 decode_result: Final = Decoder(AttemptResult).decode
 decode_names: Final = Decoder(list[str]).decode
+
+
+def offer_messages(offer: Offer, limit: int = LARGEST_MESSAGE) -> list[bytes]:
+    """An offer as the messages, of at most `limit` bytes each, that tell it: one, but for thousands of workers, or sets
+    of very many commands. What is lost of several does no lasting harm, like a lost message.
+
+    A worker whose set of commands is too large for any message is left out: it works for its own node alone.
+    """
+    whole = encode(offer)
+    if len(whole) <= limit:
+        return [whole]
+    # What the first one has besides: a number takes at most 9 bytes.
+    room = limit - 64 - 9 * (len(offer.workers) + len(offer.gone))
+    parts: list[tuple[dict[int, list[str] | None], list[OfferedWorker]]] = [({}, [])]
+    size = 0
+    told: set[int] = set()
+    for worker in offer.workers:
+        new = worker.commands in offer.command_sets and worker.commands not in told
+        commands = offer.command_sets[worker.commands] if new else None
+        cost = len(encode(worker)) + (len(encode(commands)) + 9 if new else 0)
+        if cost > room:
+            continue
+        if size + cost > room:
+            parts.append(({}, []))
+            size = 0
+        size += cost
+        sets, workers = parts[-1]
+        workers.append(worker)
+        if new:
+            sets[worker.commands] = commands
+            told.add(worker.commands)
+    (first_sets, first), *others = parts
+    follow = [worker.number for _, workers in others for worker in workers]
+    return [
+        encode(Offer(offer.whole, offer.waits, first_sets, first, offer.gone, follow)),
+        *(encode(Offer(False, offer.waits, sets, workers, [])) for sets, workers in others),
+    ]

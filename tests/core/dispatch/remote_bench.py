@@ -6,6 +6,7 @@ from typing import ClassVar
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.memory import MemoryBackplane, World
+from service.core.cluster.backplane import LARGEST_MESSAGE
 from service.core.cluster.cluster_messages import ClusterMessages
 from service.core.dispatch.model import Request, WorkerLink
 from service.core.dispatch.other_nodes import OtherNode
@@ -16,8 +17,9 @@ from .dispatch_bench import Bench
 
 
 class Cable(MemoryBackplane):
-    """A backplane whose messages can be lost, kept on their way, and cut off. `told` are the kinds, in order; `lose`
-    those that are lost. While `slow`, messages wait in `on_their_way`, by receiver, for `deliver`."""
+    """A backplane whose messages can be lost, kept on their way, and cut off; those too large are lost. `told` are the
+    kinds, in order; `lose` those that are lost. While `slow`, messages wait in `on_their_way`, by receiver, for
+    `deliver`."""
 
     def __init__(self, world: World, node: str) -> None:
         self.told: list[str] = []
@@ -37,7 +39,7 @@ class Cable(MemoryBackplane):
             return
         self.told.append(kind)
         self.bodies.append(body)
-        if kind in self.lose or self.trouble is not None:
+        if kind in self.lose or self.trouble is not None or len(body) > LARGEST_MESSAGE:
             return
         if self.slow:
             self.on_their_way.setdefault(node, deque()).append((kind, body))

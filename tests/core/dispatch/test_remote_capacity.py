@@ -112,3 +112,29 @@ def test_what_was_lost_is_told_again() -> None:
     there.cable.lose = set()
     all_of_us.passes(REPEAT)
     assert here.knows() == {"n2": 32}
+
+
+def test_workers_that_are_too_much_for_one_message_are_told_all_the_same() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    sets = [[f"{name}-" + name * (3 << 20)] for name in "abcd"]
+    workers = [there.worker(f"w{number}", commands) for number, commands in enumerate(sets)]
+    all_of_us.settle()
+    for _ in range(6):  # longer than a node may be silent
+        all_of_us.passes(REPEAT)
+    assert here.knows() == {"n2": 64}
+    newcomer = type(here)(all_of_us.world, "n3")
+    all_of_us.nodes.append(newcomer)
+    all_of_us.settle()
+    assert newcomer.knows() == {"n2": 64}
+    someone = Someone()
+    newcomer.submit(someone, "r", sets[3][0])
+    all_of_us.settle()
+    worker, link = workers[3]
+    there.done(worker, link.sent[-1])
+    all_of_us.settle()
+    assert newcomer.is_empty()
+    # One that goes is forgotten, though it was told in another message than the first.
+    there.dispatcher.remove_worker(worker)
+    all_of_us.passes(REPEAT)
+    assert here.knows() == newcomer.knows() == {"n2": 48}

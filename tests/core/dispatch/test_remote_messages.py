@@ -14,6 +14,7 @@ from service.core.dispatch.remote_messages import (
     decode_offer,
     decode_result,
     encode,
+    offer_messages,
 )
 
 
@@ -38,3 +39,35 @@ def test_fields_that_an_older_node_does_not_send_have_their_defaults() -> None:
 def test_what_is_no_such_message_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_offer(encode(["no", "offer"]))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_offer_that_is_too_large_is_told_in_several_messages(whole: bool) -> None:
+    sets: dict[int, list[str] | None] = {n: [f"command-{n}-{m}" for m in range(50)] for n in range(5)}
+    workers = [OfferedWorker(100 + n, n % 5, f"worker-{n}", 1.0, 16, 0, 0.0, False, {}) for n in range(300)]
+    offer = Offer(whole, True, sets, workers, [1, 2])
+    assert offer_messages(offer) == [encode(offer)]
+    limit = 8000
+    messages = offer_messages(offer, limit)
+    assert all(len(message) <= limit for message in messages)
+    first, *others = map(decode_offer, messages)
+    assert (first.whole, first.gone) == (whole, [1, 2])
+    assert not any(other.whole or other.gone or other.follow for other in others)
+    assert all(part.waits for part in (first, *others))
+    assert [worker for part in (first, *others) for worker in part.workers] == workers
+    assert first.follow == [worker.number for part in others for worker in part.workers]
+    known: dict[int, list[str] | None] = {}
+    for part in (first, *others):
+        assert not known.keys() & part.command_sets.keys(), "each once"
+        known |= part.command_sets
+        assert all(worker.commands in known for worker in part.workers), "before it is needed"
+    assert known == sets
+
+
+def test_a_worker_that_no_message_has_room_for_is_left_out() -> None:
+    sets: dict[int, list[str] | None] = {1: ["x" * 10_000], 2: None}
+    workers = [OfferedWorker(n, 1 if n == 7 else 2, "w", 1.0, 16, 0, 0.0, False, {}) for n in range(5, 10)]
+    (message,) = offer_messages(Offer(True, False, sets, workers, []), 8000)
+    told = decode_offer(message)
+    assert [worker.number for worker in told.workers] == [5, 6, 8, 9]
+    assert told.command_sets == {2: None}
