@@ -24,6 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from portico.client.link import LinkOptions
 from portico.client.requester import Requester
+from portico.client.worker import Worker
 from tests.certificates import Certificate, make_certificate
 from tests.gateways import ROOT, SERVERS, Running, clean_environment, command, free_ports, gateway
 from tests.transports.raw import TEXT, close_frame, frame
@@ -277,10 +278,51 @@ async def test_the_sdk_and_the_command_line(tmp_path: Path, made: Certificate) -
                     await trio.sleep(0.05)  # another process has no event for us
             asked = await run_portico(tmp_path, "request", "echo", '{"message": "hi"}', *trusting)
             assert (asked.returncode, json.loads(asked.stdout)["data"]) == (0, "Echo: hi")
+            await _affinity_holds(running, made)
             nursery.cancel_scope.cancel()
         stranger = await run_portico(tmp_path, "request", "get_time", *where, "--attempts", "1")
         assert stranger.returncode == 3
         assert b"certificate" in stranger.stderr.lower()
+
+
+async def _affinity_holds(running: Running, made: Certificate) -> None:
+    """The same key goes to the same worker, whichever TLS connection it comes by, a WebSocket or a kept-alive one."""
+    options = LinkOptions(ssl_context=made.trusted())
+    keys = [f"key-{number}" for number in range(6)]
+    begun = 0
+    all_begun = trio.Event()
+
+    async def who(_: object) -> str:
+        nonlocal begun
+        begun += 1
+        if begun == len(keys):
+            all_begun.set()
+        await all_begun.wait()
+        return "me"
+
+    first: dict[str, str | None] = {}
+    async with trio.open_nursery() as nursery, Requester(base_url=running.base_url, options=options) as requester:
+        for _ in range(2):
+            nursery.start_soon(Worker(base_url=running.base_url, commands={"who": who}, options=options).run)
+        trusting = httpx.AsyncClient(base_url=running.base_url, verify=made.trusted(), trust_env=False)
+        async with trusting as http:
+            while (await http.get("/api/workers")).text.count('"who"') < 2:  # noqa: ASYNC110 - another process
+                await trio.sleep(0.05)
+
+            async def ask(key: str) -> None:
+                first[key] = (await requester.ask("who", affinity=key)).processed_by
+
+            # All at once, so that both workers get some.
+            async with trio.open_nursery() as asking:
+                for key in keys:
+                    asking.start_soon(ask, key)
+            assert len(set(first.values())) == 2
+            for _ in range(2):
+                for key in keys:
+                    assert (await requester.ask("who", affinity=key)).processed_by == first[key]
+                    answer = await http.post("/api/requests", json={"command": "who", "affinity": key})
+                    assert answer.json()["processed_by"] == first[key]
+        nursery.cancel_scope.cancel()
 
 
 async def run_portico(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
