@@ -9,7 +9,8 @@ What Hypercorn 0.18 leaves open is closed here:
 - What comes behind a connection's last request (one of HTTP/1.0, one that is answered with `Connection: close`) would
   cost that request its answer, or the end of it. So a request is read when the one before it was answered.
 - A drain would close kept connections in the midst of a client's requests. Answers say that their connection ends
-  from its beginning on, and one on which nothing has come yet has a moment for its request at the end.
+  from its beginning on, over HTTP/2 by a GOAWAY behind them, and one on which nothing has come yet has a moment for its
+  request at the end.
 - Over HTTP/2 a body that goes on after its request was answered would end the connection with all its other requests.
   It is thrown away.
 - A socket that is closed with unread bytes in it is reset, and the client may lose our last answer. So it is
@@ -33,11 +34,13 @@ from typing import Any, Final, Literal
 
 import h11
 import trio
+from h2.exceptions import ProtocolError
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Response
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
 
 from service.core.ports import HttpAnswer
 
@@ -75,6 +78,18 @@ class _Over:
     async def handle(self, _: object) -> None:
         """Nothing; its flow control is the connection's, and counted there."""
         await trio.lowlevel.checkpoint()
+
+
+class _Lasting(WorkerContext):
+    """A worker's context, except that it does not say when the server ends."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(None)
+        self._context = context
+
+    async def mark_request(self) -> None:
+        """A request came; the worker may want only so many."""
+        await self._context.mark_request()
 
 
 class ContainedServer(TCPServer):
@@ -236,8 +251,20 @@ class ContainedServer(TCPServer):
                     if isinstance(event, Updated):
                         self._requests(idle=event.idle)
                     await super().protocol_send(event)
+                    if isinstance(event, Updated) and event.idle and self._door.draining():
+                        await self._say_goodbye(answered=True)
         if patience.cancelled_caught:
             await self._cut()
+
+    async def _say_goodbye(self, *, answered: bool = False) -> None:
+        """Tell a client of HTTP/2 which requests are the last that were heard (RFC 9113 section 6.8), so that it can
+        send others again elsewhere. `answered`: only where there were some."""
+        protocol: Any = self.protocol.protocol
+        if not isinstance(protocol, H2Protocol) or (answered and not protocol.keep_alive_requests):
+            return
+        with suppress(ProtocolError):  # it may have been said
+            protocol.connection.close_connection()
+        await self._send(protocol.connection.data_to_send())
 
     async def _send(self, data: bytes) -> None:
         async with self.send_lock:
@@ -296,6 +323,11 @@ class ContainedServer(TCPServer):
             vars(protocol)["_check_protocol"] = _changes_nothing
         if isinstance(protocol, H11Protocol):
             vars(protocol)["stream_send"] = partial(self._stream_send, protocol.stream_send)
+        # Over HTTP/2 it would reset each request that comes once the server ends; a GOAWAY is said here.
+        wrapper: Any = self.protocol
+        wrapper.context = _Lasting(self.context)
+        if isinstance(protocol, H2Protocol):
+            protocol.context = wrapper.context
 
     async def _stream_send(self, send: Callable[[Any], Awaitable[None]], event: Any) -> None:
         """What a request's stream has for the client."""
@@ -373,6 +405,7 @@ class ContainedServer(TCPServer):
             self._over_http_2 = True
             self.protocol.protocol.streams = _Streams(self.protocol.protocol.streams)
             if not self.protocol.protocol.streams:
+                self._untouched = True
                 await self.protocol_send(Updated(idle=True))
 
     async def _idle_timeout(self) -> None:
@@ -388,6 +421,7 @@ class ContainedServer(TCPServer):
 
     async def _initiate_server_close(self) -> None:
         with trio.move_on_after(self._door.send_timeout):
+            await self._say_goodbye()
             await self._finish()
 
     async def _close(self) -> None:

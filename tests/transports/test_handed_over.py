@@ -4,6 +4,8 @@ import socket
 from typing import Any
 
 import trio
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, Event, StreamEnded
 from trio.testing import wait_all_tasks_blocked
 
 from service.core.counters import Counters
@@ -79,3 +81,61 @@ async def test_a_drain_tells_each_client_by_the_answer_and_loses_no_request() ->
             await new.send_all(request)
             assert (await read_all(new)).endswith(b"/one")
             nursery.cancel_scope.cancel()
+
+
+class Http2:
+    """A client that speaks it without TLS, and asks for the same again and again."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._h2 = H2Connection()
+        self._h2.initiate_connection()
+
+    async def ask(self) -> None:
+        fields = [(":method", "GET"), (":path", "/one"), (":scheme", "http"), (":authority", "h")]
+        self._h2.send_headers(self._h2.get_next_available_stream_id(), fields, end_stream=True)
+        await self.stream.send_all(self._h2.data_to_send())
+
+    async def until(self, kind: type[Event]) -> list[Event]:
+        found: list[Event] = []
+        while not any(isinstance(event, kind) for event in found):
+            data = await self.stream.receive_some()
+            assert data, found
+            found += self._h2.receive_data(data)
+        return found
+
+
+async def test_over_http_2_each_client_is_told_which_request_was_the_last() -> None:
+    draining = False
+    door = Door(counts=Counters(), log=lambda *_, **__: None, h2c=True, draining=lambda: draining)
+    handed_over = HandedOver(app, door)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(handed_over.run)
+            clients = []
+            for _ in range(2):
+                stream, sock = pair()
+                handed_over.take(sock, b"")
+                clients.append(Http2(stream))
+                await clients[-1].ask()
+                assert not any(
+                    isinstance(event, ConnectionTerminated) for event in await clients[-1].until(StreamEnded)
+                )
+            asks, idles = clients
+            draining = True
+            await asks.ask()
+            events = await asks.until(ConnectionTerminated)
+            assert any(isinstance(event, StreamEnded) for event in events)
+            assert {event.last_stream_id for event in events if isinstance(event, ConnectionTerminated)} == {3}
+            stream, sock = pair()
+            handed_over.take(sock, b"")
+            clients.append(Http2(stream))
+            nursery.start_soon(handed_over.end)
+            await wait_all_tasks_blocked()
+            await clients[-1].ask()
+            assert any(isinstance(event, StreamEnded) for event in await clients[-1].until(ConnectionTerminated))
+            events = await idles.until(ConnectionTerminated)
+            assert {event.last_stream_id for event in events if isinstance(event, ConnectionTerminated)} == {1}
+            nursery.cancel_scope.cancel()
+    for client in clients:
+        await client.stream.aclose()
