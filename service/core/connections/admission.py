@@ -26,7 +26,8 @@ from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, http
 from ..proof import Caused, NotProven, cause_of
 from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
-from .authentication import Authentication, bearer_of
+from .authentication import Authentication
+from .handshake_tokens import bearer_of
 
 USER_PATH: Final = "/ws/"
 MAX_USER_ID: Final = 256

@@ -12,10 +12,8 @@ Knows what was proven, never how a token is checked; that is the Tokens'. Source
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import parse_qs
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.dialects.negotiate import Dialect
@@ -29,14 +27,13 @@ from ..ports import Handshake, Monotonic, Wall
 from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
 from ..refusals import Refusals, SlowedDown
 from ..revocations import RevocationIndex
+from .handshake_tokens import looks_like_token, token_of
 from .session import Session
 
 Mode = Literal["off", "optional", "required"]
 WayIn = Literal["open", "optional", "token", "closed"]
 """What a requester that can show no API key, such as a page, needs to come in: nothing; nothing, but what it shows
 counts; a token; or it cannot."""
-BEARER_SUBPROTOCOL: Final = "bearer."
-"""What a page puts before its token among the subprotocols, since it can set no header."""
 GRACE_AFTER_EXPIRY: Final = 25.0
 """Seconds that a connection stays after its token's end, for a refresh that is under way."""
 EXPIRED: Final = "the token has expired"
@@ -91,7 +88,7 @@ class Authentication:
         What may wait for the first message, which can bear a token too, is not refused yet. Where no token is shown, a
         client's certificate counts, whatever the mode.
         """
-        token = None if self._tokens is None else _shown(handshake, key)
+        token = None if self._tokens is None else token_of(handshake, is_key=key is not None)
         proof = handshake.certificate if token is None else self._verified(token, handshake.address)
         if key is not None or proof is not None or self.hook is None:
             self.check_way_in(proof, dialect, user_id, key)
@@ -267,7 +264,7 @@ class Authentication:
     def worker_of(self, session: Session, token: str | None) -> Proof | None:
         """What a session that wants to be a worker proves by a token; None where it shows none, so that it needs
         another secret. Raises PeerFault where the token is not a worker's."""
-        if self._tokens is not None and token is not None and _looks_like_token(token):
+        if self._tokens is not None and token is not None and looks_like_token(token):
             self.adopt(session, self._verified(token, session.address))
         proof = session.proof
         if proof is None and token is not None:
@@ -397,30 +394,3 @@ def same_principal(one: Session, other: Session) -> bool:
     if one.proof is None or other.proof is None:
         return one.proof is other.proof
     return one.proof.renewed_by(other.proof)
-
-
-def bearer_of(offered: str | None) -> str | None:
-    """The subprotocol that bears a token, among those that a handshake offers."""
-    for name in map(str.strip, (offered or "").split(",")):
-        if name.startswith(BEARER_SUBPROTOCOL):
-            return name
-    return None
-
-
-def _shown(handshake: Handshake, key: ApiKey | None) -> str | None:
-    """The token that a handshake bears. Where it bears several, the first in this order is the one."""
-    scheme, _, value = handshake.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key is None:
-        return value.strip()
-    named = bearer_of(handshake.headers.get("sec-websocket-protocol"))
-    if named is not None:
-        return named[len(BEARER_SUBPROTOCOL) :]
-    if "token=" in handshake.query:
-        with suppress(ValueError):  # more fields than anybody means
-            found = parse_qs(handshake.query, keep_blank_values=True, max_num_fields=100).get("token")
-            return found[0] if found else None
-    return None
-
-
-def _looks_like_token(secret: str) -> bool:
-    return secret.count(".") == 2

@@ -1,0 +1,43 @@
+"""Where a handshake bears a token: in `Authorization`, as a subprotocol `bearer.<token>`, or as `?token=`.
+
+Knows text only; whether a token holds is the Tokens'. For example a page, which can set no header, offers the
+subprotocol `bearer.eyJ…`, and is answered by it. Source: protocol reference, "Trust".
+"""
+
+from contextlib import suppress
+from typing import Final
+from urllib.parse import parse_qs
+
+from ..ports import Handshake
+
+BEARER_SUBPROTOCOL: Final = "bearer."
+"""What a page puts before its token among the subprotocols, since it can set no header."""
+
+
+def token_of(handshake: Handshake, *, is_key: bool) -> str | None:
+    """The token that a handshake bears. Where it bears several, the first in this order is the one. `is_key`: what is
+    in `Authorization` is an API key, and no token."""
+    scheme, _, value = handshake.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and not is_key:
+        return value.strip()
+    named = bearer_of(handshake.headers.get("sec-websocket-protocol"))
+    if named is not None:
+        return named[len(BEARER_SUBPROTOCOL) :]
+    if "token=" in handshake.query:
+        with suppress(ValueError):  # more fields than anybody means
+            found = parse_qs(handshake.query, keep_blank_values=True, max_num_fields=100).get("token")
+            return found[0] if found else None
+    return None
+
+
+def bearer_of(offered: str | None) -> str | None:
+    """The subprotocol that bears a token, among those that a handshake offers."""
+    for name in map(str.strip, (offered or "").split(",")):
+        if name.startswith(BEARER_SUBPROTOCOL):
+            return name
+    return None
+
+
+def looks_like_token(secret: str) -> bool:
+    """Whether it has a token's three parts, and so is no key."""
+    return secret.count(".") == 2
