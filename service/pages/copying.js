@@ -4,6 +4,7 @@ const SHOWN = 1500; // milliseconds
 
 /** A button that copies what `text()` returns. */
 export function copyButton(label, text) {
+  let shown = 0;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "small copy";
@@ -11,7 +12,12 @@ export function copyButton(label, text) {
   button.setAttribute("aria-label", label);
   button.addEventListener("click", async () => {
     button.textContent = (await copied(text())) ? "Copied" : "Not copied";
-    setTimeout(() => (button.textContent = "Copy"), SHOWN);
+    button.removeAttribute("aria-label"); // it would be read out instead of how it went
+    clearTimeout(shown);
+    shown = setTimeout(() => {
+      button.textContent = "Copy";
+      button.setAttribute("aria-label", label);
+    }, SHOWN);
   });
   return button;
 }

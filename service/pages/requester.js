@@ -3,6 +3,7 @@
 
 import { advice, delay, meaning, NO } from "./closing.js";
 import { call, discover, socketHere } from "./gateway.js";
+import { visible } from "./text.js";
 
 const DIALECT = "portico.requester.v1";
 const STABLE_AFTER = 10_000; // milliseconds after which failures are counted anew
@@ -134,11 +135,12 @@ export class Requester {
   #closed(code, reason, info) {
     const opened = this.#opened;
     this.#socket = null;
-    const words = `${meaning(code)} (${code})`;
+    // Why, where the gateway has said it; else what the code means.
+    const words = `${code === 4001 || code === 4003 ? visible(reason) || meaning(code) : meaning(code)} (${code})`;
     if (opened > 0) this.#on.lost(`The connection was closed: ${words}.`);
     if (code === 4001 || code === 4003) {
       this.#opened = 0;
-      this.#on.state("barred", { why: `The gateway closed the connection: ${words}. Show another token.`, token: true });
+      this.#on.state("barred", { why: `The gateway closed the connection: ${words}. Enter another token to go on.`, token: true });
     } else if (opened > 0) {
       this.#wait(code, reason, "");
     } else if (this.#token !== "" || info.access === "optional") {

@@ -14,6 +14,7 @@ export class SettingsPanel {
   #onToken;
   #info = null;
   #hadChat = false;
+  #tokenWanted = false;
 
   constructor(onChange, onToken) {
     this.#onChange = onChange;
@@ -63,6 +64,7 @@ export class SettingsPanel {
   /** Open it, at the token if that is what is wanted. */
   open(atToken = false) {
     const kind = this.kind;
+    this.#tokenWanted = atToken;
     at("kind-chat").checked = kind === CHAT;
     at("kind-echo").checked = kind === ECHO;
     at("system").value = this.#values.system;
@@ -84,7 +86,8 @@ export class SettingsPanel {
     };
     keepSettings(this.#values);
     const token = at("token").value.trim();
-    const other = token !== this.token;
+    // One that was asked for is tried, even if it is the same: that is an answer too.
+    const other = token !== this.token || this.#tokenWanted;
     this.token = token;
     this.#onChange();
     if (other) this.#onToken(token);

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +17,14 @@ import pytest
 from joserfc.jwk import OctKey
 from playwright.sync_api import Browser, expect
 
+from service.core.connections.authentication import GRACE_AFTER_EXPIRY
 from tests.backplane.redis_server import RedisServer
 from tests.certificates import make_certificate
 from tests.gateways import Running, gateway
 from tests.split.deployment import NodeProcess
 from tests.tokens.signing import signed
 
-from .conftest import Tab
+from .conftest import PATIENCE, Tab
 from .markdown import COST, HOSTILE, LONG, RENDER, TAGS, TEXTS
 from .model import LIMIT, Model
 from .talking import Talk, fresh_tab
@@ -407,3 +409,75 @@ def test_over_tls_under_hypercorn_with_a_token_that_no_address_has(
         assert "eyJ" not in kept
         assert "eyJ" not in running.said()
         page.goto("about:blank")
+
+
+SECRET = "a-secret-for-tokens-0123456789abcdef"
+
+
+def test_a_token_that_expires_is_told_and_another_one_goes_on(tmp_path: Path, browser: Browser, model: Model) -> None:
+    settings = {
+        "PORTICO_AUTH": "required",
+        "PORTICO_JWT_SECRET": SECRET,
+        "WORKER_PORT": "off",
+    }
+    model.pieces = ["Begun"]
+    with (
+        gateway(tmp_path, mode="integrated", settings=settings) as running,
+        model.at(f"{running.websocket_url}/worker", token=token_for(SECRET, role="worker", sub="model")),
+        fresh_tab(browser) as tab,
+    ):
+        page = tab.page
+        page.goto(f"{running.base_url}/streaming/socket")
+        page.get_by_role("button", name="Enter a token").click()
+        token, notice = page.get_by_label("Token", exact=True), page.locator("#notice-text")
+        expect(token).to_be_focused()
+        # Whose grace is nearly over: within the leeway of clocks it is taken still.
+        for seconds in (2, 10, 20):  # on a busy machine the first may be over before there is a connection
+            token.fill(token_for(SECRET, role="requester", exp=int(time.time() - GRACE_AFTER_EXPIRY) + seconds))
+            page.keyboard.press("Enter")
+            expect(notice).to_have_text(
+                re.compile(r"\(4001\)|no connection come about"), timeout=seconds * 1000 + PATIENCE
+            )
+            if "4001" in (notice.text_content() or ""):
+                break
+            page.get_by_role("button", name="Settings").click()
+        expect(notice).to_contain_text("the token has expired (4001). Enter another token to go on.")
+        expect(page.locator("#link-state")).to_have_text("Needs a token")
+        # The same again is tried again: whoever enters it is told so once more, instead of nothing.
+        page.get_by_role("button", name="Enter a token").click()
+        with page.expect_request("**/streaming/info"):
+            page.keyboard.press("Enter")
+        page.get_by_role("button", name="Settings").click()
+        token.fill(token_for(SECRET, role="requester"))
+        page.keyboard.press("Enter")
+        expect(page.locator("#link-state")).to_have_text("Connected")
+        page.locator("#message").fill("Go")
+        page.keyboard.press("Enter")
+        expect(page.locator(".answer .markdown")).to_have_text("Begun")
+        page.goto("about:blank")
+
+
+@pytest.mark.parametrize("clipboard", ["of a secure page", "of any page", "none"])
+def test_what_is_copied_is_in_the_clipboard_and_said(portico: Running, tab: Tab, model: Model, clipboard: str) -> None:
+    page = tab.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.add_init_script("window.kept = navigator.clipboard")
+    if clipboard != "of a secure page":
+        page.add_init_script("Object.defineProperty(Navigator.prototype, 'clipboard', { value: undefined })")
+    if clipboard == "none":
+        page.add_init_script("document.execCommand = () => false")
+    said = "Not copied" if clipboard == "none" else "Copied"
+    model.pieces = ["Do *this*:\n\n```py\nprint(1)\n  # 2\n```\n"]
+    with model.at(portico.worker_url):
+        talk = Talk(tab, portico.base_url)
+        talk.ask("How?")
+        talk.over()
+        code, answer = page.locator("figcaption button.copy"), page.locator(".row button.copy")
+        for button, text in ((code, "print(1)\n  # 2\n"), (answer, model.pieces[0])):
+            page.evaluate("kept.writeText('before')")
+            button.click()
+            # Its name is what is read out.
+            expect(button).to_have_accessible_name(said)
+            expect(button).to_be_focused()
+            assert page.evaluate("kept.readText()") == ("before" if clipboard == "none" else text)
+        expect(answer).to_have_accessible_name("Copy the answer")
