@@ -323,6 +323,12 @@ def draw_up(clients: Sequence[Resumer], publishers: Sequence[PublishingThread], 
             account.examples.append(
                 f"{client.stream}: missing {missing[:10]}, doubled {doubled[:10]}, "
                 f"told {[place for place, _ in client.told]}, "
-                f"closed with {client.codes[-10:]}"
+                f"closed with {client.codes[-10:]}, of what is doubled (offset, number, registration): "
+                f"{[one for one in client.got if one[1] in doubled[:10]]}, around it {_around(client, doubled[:1])}"
             )
     return account
+
+
+def _around(client: Resumer, doubled: Sequence[int]) -> list[tuple[int, int, int]]:
+    places = [place for place, one in enumerate(client.got) if one[1] in doubled]
+    return client.got[max(0, places[0] - 3) : places[-1] + 4] if places else []
