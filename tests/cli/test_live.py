@@ -25,7 +25,7 @@ async def test_it_draws_on_a_terminal_only() -> None:
 
 
 async def test_as_many_rows_as_the_terminal_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.cli.live.shutil.get_terminal_size", lambda: os.terminal_size((80, 7)))
+    monkeypatch.setattr("service.cli.live.shutil.get_terminal_size", lambda *_, **__: os.terminal_size((80, 7)))
     desk = Desk(PAGE)
     picture = await live._picture(Asked(desk.api, desk.screen), Wanted(()), 100)
     assert desk.asked[0].url.params["limit"] == "3"
