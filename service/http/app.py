@@ -30,14 +30,11 @@ from service.core.proof import Proof
 from .answers import fault_answer
 from .api import Api, Call
 from .events import HEADERS as STREAM_HEADERS
-from .unread import Unread, has_body
+from .unread import Receive, Send, Unread, has_body
 
 _SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
 
 OwnApp = Callable[["AsgiHead", Scope, Receive, Send], Awaitable[tuple[int, int, int]]]
 """(request, its scope, receive, send): answers a request that no route is for. The status, and the bytes of the body
