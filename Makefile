@@ -46,13 +46,12 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@$(INSTALL) --no-build-isolation -e .
 	@touch $(RUNS) $@
 
-# The checks take one core for a while, and the tests wait for real time now and then: together they are sooner done.
-# Which files come first is said in tests/conftest.py.
 test: setup system ## Lint, types, import law and every test
-	@($(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports) > $(VENV)/check.log 2>&1 & \
-	checking=$$!; trap 'kill $$checking 2> /dev/null' EXIT; \
-	$(BIN)/pytest -n $(PYTEST_JOBS) --dist loadfile --no-loadscope-reorder; tested=$$?; \
-	wait $$checking; checked=$$?; cat $(VENV)/check.log; [ "$$tested $$checked" = "0 0" ]
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n $(PYTEST_JOBS) --dist loadfile --no-loadscope-reorder  # tests/conftest.py: the longest files first
 
 check: setup ## Lint, types and import law only: quick
 	$(BIN)/ruff check .
