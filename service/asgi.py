@@ -5,6 +5,7 @@ What keeps it from starting is a sentence on standard error and exit code 2, for
 
 import sys
 
+from service.collector import without_collections
 from service.settings import Settings, SettingsError
 from service.standard_streams import open_standard_streams
 from service.trio_only import TrioOnly, refuse_asyncio
@@ -13,7 +14,7 @@ from service.without_rich import without_rich
 open_standard_streams()
 refuse_asyncio()
 
-with without_rich():
+with without_rich(), without_collections():
     from service.app import create_app  # it imports Hypercorn, and asks no question first
     from service.assembly import StartError
 

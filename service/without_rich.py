@@ -2,7 +2,8 @@
 
 structlog and httpx import rich, and with it Pygments, wherever they are installed: for tracebacks in a form that the
 gateway never shows, and for a command of httpx's own. The console's tables need rich, so it is installed; a gateway
-process would carry some 10 MB of it for nothing.
+process would carry some 10 MB of it for nothing. structlog imports greenlet likewise, which other programs bring along,
+and trio's tasks are none.
 """
 
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_HIDDEN: Final = ("rich", "pygments")
+_HIDDEN: Final = ("rich", "pygments", "greenlet")
 
 
 @contextmanager

@@ -181,7 +181,9 @@ def gateway(
         )
         try:
             if not _came_up(running, probe, None if certificate is None else certificate.trusted()):
-                if attempt < _STARTS:
+                # Whoever ends by itself has said why; only a port that somebody took is a reason to try another.
+                lost = process.poll() is None or stderr is not None or "Address already in use" in running.said()
+                if lost and attempt < _STARTS:
                     continue
                 raise RuntimeError("the gateway did not come up")
             yield running

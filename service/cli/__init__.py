@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from portico.version import VERSION
+from service.collector import without_collections
 from service.standard_streams import open_standard_streams
 
 __all__ = ["main"]
@@ -52,7 +53,8 @@ class _Commands(click.Group):
         if place is None:
             return None
         module, _, name = place.partition(":")
-        found = getattr(import_module(f"{__name__}.{module}"), name)
+        with without_collections():
+            found = getattr(import_module(f"{__name__}.{module}"), name)
         command: click.Command = getattr(found, "script", found)  # an Operation has two forms
         return command
 

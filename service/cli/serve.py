@@ -9,6 +9,7 @@ import sys
 import click
 import trio
 
+from service.collector import without_collections
 from service.settings import Settings, SettingsError
 from service.without_rich import without_rich
 
@@ -63,7 +64,7 @@ def serve(
         sys.exit(_serve_beside(settings, arguments, workers, api_key))
     if settings.workers > 1:
         sys.exit(_supervise(settings, arguments))
-    with without_rich():
+    with without_rich(), without_collections():
         from service.serving import serve as run_gateway  # the other commands start faster without the gateway
 
     sys.exit(run_gateway(settings))
@@ -99,7 +100,7 @@ def _serve_supervised(place: str, overrides: dict[str, str]) -> int:
     except SettingsError as error:
         link.say("failed", *error.problems)
         fail(WRONG, *error.problems)
-    with without_rich():
+    with without_rich(), without_collections():
         from service.serving import serve as run_gateway
 
     return run_gateway(settings, link)

@@ -54,6 +54,7 @@ class Values(BaseSettings):
     """Every setting, with everything derived; frozen. `Settings` is this class with the means to load it."""
 
     model_config = SettingsConfigDict(
+        defer_build=True,  # of Settings it is built, and once is enough
         frozen=True,
         # A derived default may break a rule (65535 + 1): that is told by the rules, in their words.
         validate_default=False,
