@@ -13,6 +13,9 @@ A position is an offset that everything published later exceeds: a target that n
 one. A client that is let in while Redis is away is given the greatest that was seen before, and what came after that is
 read when Redis is back; where nothing was seen before, the client is told of a gap.
 
+A client may have come further than this node, by another node. It is answered when this node has come as far: the
+events in between would come to it a second time.
+
 An answer is of one epoch: where another begins while a join waits, what it knew is found out once more, and lost to
 whoever named it. A gap that is told while a join waits is part of its answer.
 """
@@ -427,12 +430,16 @@ class Following:
         joins: list[tuple[Join, int | None]],
         moment: Moment,
     ) -> None:
-        """What was read, and heard meanwhile, is put together."""
+        """What was read, and heard meanwhile, is put together. Who has come further than this node, as far as it has
+        read, waits for the next reading."""
         assert followed.position is not None
         position = followed.position
         stream = followed.stream
         for join, offset in joins:
             if join.finished:
+                continue
+            if followed.held is not None and offset is not None and position < offset <= moment.clock:
+                # It has had some of what is held, or of the gap that is read next, and would get that again.
                 continue
             join.offsets[stream] = position
             if offset is not None:

@@ -7,12 +7,12 @@ import pytest
 import trio
 
 from portico.wire.messages import Target
-from service.backplane.redis.payloads import Arrival
+from service.backplane.redis.payloads import Arrival, event_of
 from service.backplane.redis.reading import Kept, Moment
 from service.core.cluster.backplane import Publication, Resume
 from service.core.reply import Reply
 
-from ..contract import ANN, PATIENT, ROOM, event
+from ..contract import ANN, PATIENT, ROOM, event, number_of
 from ..redis_server import RedisServer, redis_server
 from .test_plane import RedisNode, node
 from .test_plane_adversity import publish_surely
@@ -174,3 +174,83 @@ async def test_what_is_held_since_a_reading_began_is_for_the_next(
     await one.until(lambda: 1 in client.numbers)
     assert client.numbers == [0, 1]
     assert (one.lost_targets, following.lost) == ([], 0)
+
+
+class OnItsWay:
+    """What arrives at a node: events may be lost on the way, or be kept back."""
+
+    def __init__(self, one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost: set[int] = set()
+        self.kept_back: list[tuple[Target, Arrival, int]] = []
+        self.keeping = False
+        self.offsets: dict[int, int] = {}  # of what has come this far
+        self.arrived = one.plane.following.arrived
+        monkeypatch.setattr(one.plane.following, "arrived", self._arrived)
+
+    def _arrived(self, target: Target, arrival: Arrival, size: int) -> None:
+        number = number_of(event_of(arrival.push))
+        self.offsets[number] = arrival.offset or 0
+        if self.keeping:
+            self.kept_back.append((target, arrival, size))
+        elif number not in self.lost:
+            self.arrived(target, arrival, size)
+
+
+@pytest.mark.shows(
+    "what it had by another node is not delivered to it once more", "it is answered as soon as the node has come as far"
+)
+async def test_a_link_that_is_cut_twice_before_the_history_was_read(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is held is then from before and after the second cut, with a gap in between; and somebody comes who has had,
+    by another node, the event that is missing there."""
+    stays = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    way = OnItsWay(one, monkeypatch)
+    way.lost = {2}
+    following = one.plane.following
+    with monkeypatch.context() as away:
+        away.setattr(one.plane.commands, "trouble", "nothing is read for the time being")
+        for n in range(1, 4):
+            if n != 2:
+                following.subscribed_anew()
+            one.plane.publish(Publication(ANN, event(n), durable=True), Reply(lambda _: None))
+            await one.until_true(lambda n=n: n in way.offsets)  # type: ignore[misc]
+        comes = one.connect(ANN, resume=Resume(one.plane.epoch, {"user:ann": way.offsets[2]}))
+    with trio.fail_after(PATIENT):
+        await comes.told.wait()
+    await one.publish(ANN, event(4), durable=True)
+    await one.until(lambda: 4 in stays.numbers)
+    assert stays.numbers == [0, 1, 2, 3, 4]
+    assert (comes.numbers, comes.at.recovered) == ([3, 4], True)
+    assert one.lost_targets == []
+
+
+@pytest.mark.shows("what it had by another node is not delivered to it once more")
+async def test_what_is_held_while_somebody_who_has_had_it_is_answered(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    way = OnItsWay(one, monkeypatch)
+    way.keeping = True
+    following = one.plane.following
+    one.plane.publish(Publication(ANN, event(1), durable=True), Reply(lambda _: None))
+    await one.until_true(lambda: len(way.kept_back) == 1)
+    [(target, arrival, size)] = way.kept_back
+    way.keeping = False
+    read = following._reader.read
+
+    async def amid(what: Collection[Kept]) -> Moment | None:
+        monkeypatch.setattr(following._reader, "read", read)
+        moment = await read(what)
+        one.connect(ANN, resume=Resume("another", {"user:ann": 1}))  # which nobody knows: what comes is held
+        way.arrived(target, arrival, size)
+        return moment
+
+    monkeypatch.setattr(following._reader, "read", amid)
+    comes = await one.join(ANN, resume=Resume(one.plane.epoch, {"user:ann": arrival.offset or 0}))
+    await one.publish(ANN, event(2), durable=True)
+    await one.until(lambda: 2 in comes.numbers)
+    assert (stays.numbers, comes.numbers) == ([0, 1, 2], [2])
+    assert one.lost_targets == []
