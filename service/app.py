@@ -237,6 +237,7 @@ class Node:
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
             h2c=settings.h2c,
+            https_headers=https_headers(settings.hsts),
             others=mounted,
         )
         self.door = Door(

@@ -18,6 +18,7 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.counters import Counters
+from service.core.header_fields import twice
 from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
 from .access import Access, CallerRates
@@ -145,6 +146,10 @@ class Api:
         self.access.on_over_rate(head)
         sentence = "There were too many requests from this address; wait a second."
         return self._refusal(head, 429, ErrorCode.RATE_LIMITED, sentence, ("retry-after", "1"))
+
+    def refuse_doubled(self, head: HttpHead, name: str) -> "Call":
+        """What answers a request in which a header came more than once that has one value."""
+        return self._refusal(head, 400, ErrorCode.BAD_FIELD, twice(name))
 
     def observe(self, head: HttpHead, route: str, answer: HttpAnswer, received: int, seconds: float) -> None:
         """Count an answer, and tell the access log."""

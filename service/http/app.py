@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.core.header_fields import fields_of
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
 
@@ -68,15 +69,13 @@ class AsgiHead:
     prefix: str = ""
     certificate: Proof | None = None
     http_1_1: bool = True
+    doubled: str | None = None
+    """A header that came more than once, though it has one value."""
 
 
 def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
-    """Header names are lower case; the values of a header that came several times are joined by commas. The peer is the
-    socket's own: a header that is called Remote-Addr is the caller's invention."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin1").lower(), raw_value.decode("latin1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    """The peer is the socket's own: a header that is called Remote-Addr is the caller's invention."""
+    headers, doubled = fields_of(scope["headers"])
     client = scope.get("client")
     peer = client[0] if client else ""
     origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
@@ -84,7 +83,17 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     path = _path_of(scope["path"])
     asked = (origin.address, origin.scheme, origin.host)
     http_1_1 = scope.get("http_version", "1.1") >= "1.1"
-    return AsgiHead(scope["method"], path, query, headers, peer, *asked, prefix=origin.prefix, http_1_1=http_1_1)
+    return AsgiHead(
+        scope["method"],
+        path,
+        query,
+        headers,
+        peer,
+        *asked,
+        prefix=origin.prefix,
+        http_1_1=http_1_1,
+        doubled=doubled,
+    )
 
 
 def _path_of(path: str) -> str:
@@ -107,7 +116,9 @@ class _Connection(TrioASGIHTTPConnection):
             receive, send = unread.receive, unread.send
         head = head_of(self.scope, self.app.resolver)
         started = time.perf_counter()
-        call = api.over_rate(head) or api.call(head)
+        call = api.over_rate(head)
+        if call is None:
+            call = api.call(head) if head.doubled is None else api.refuse_doubled(head, head.doubled)
         if call is None:
             pieces = api.stream(head)
             if pieces is not None:

@@ -17,12 +17,14 @@ import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
+from service.core.header_fields import fields_of, twice
 from service.core.ports import (
     NOSNIFF,
     OVERSIZED_HEAD,
     Admission,
     Gate,
     Handshake,
+    Headers,
     HttpAnswer,
     Receiver,
     TransportCounts,
@@ -83,13 +85,15 @@ def register(
     max_messages_per_second: float = 0,
     max_bytes_per_second: float = 0,
     h2c: bool = False,
+    https_headers: Headers = (),
     others: OtherSockets | None = None,
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
     `pressure` says how much may wait for a client, and is run by whoever made it. `resolve` is usually
     `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound. `h2c`: serve HTTP/2 in cleartext
-    too, where the ASGI server speaks it. `others`: serves those that are not for `gate`.
+    too, where the ASGI server speaks it. `https_headers`: what refusals have besides that nobody else gives, to those
+    who came by https. `others`: serves those that are not for `gate`.
     """
     transport = AsgiTransport(
         app.asgi_app,
@@ -100,6 +104,7 @@ def register(
         log=log,
         rates=(max_messages_per_second, max_bytes_per_second),
         h2c=h2c,
+        https_headers=https_headers,
         others=others,
     )
     # Replacing the bound method is how Quart's documentation says to add a middleware.
@@ -120,6 +125,7 @@ class AsgiTransport:
         log: Log,
         rates: tuple[float, float],
         h2c: bool = False,
+        https_headers: Headers = (),
         others: OtherSockets | None = None,
     ) -> None:
         self._others = others
@@ -131,6 +137,7 @@ class AsgiTransport:
         self._log = log
         self._rates = rates
         self._h2c = h2c
+        self._https_headers = https_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
@@ -149,8 +156,13 @@ class AsgiTransport:
         return self._resolve(address, headers, scheme), port
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
+        headers, doubled = fields_of(scope["headers"])
         origin, _ = self._origin(scope, headers)
+        if doubled is not None:
+            self._counts.handshakes_refused += 1
+            told = self._https_headers if origin.scheme == "https" else ()
+            await _refuse(scope, send, HttpAnswer(400, (*_TEXT, *told), f"{twice(doubled)}\n".encode()))
+            return
         handshake = AsgiHandshake(
             scope["path"],
             scope.get("query_string", b"").decode("latin-1"),
@@ -242,9 +254,10 @@ class AsgiTransport:
         return True
 
 
+_TEXT = (("content-type", "text/plain; charset=utf-8"),)
 _NO_H2C = HttpAnswer(
     505,
-    (("content-type", "text/plain; charset=utf-8"),),
+    _TEXT,
     b"HTTP/2 is not spoken here without TLS (PORTICO_H2C).\n",
 )
 
@@ -253,15 +266,6 @@ def _is_h2c(scope: Scope) -> bool:
     return scope["type"] in ("http", "websocket") and (
         scope.get("http_version", "1.1") >= "2" and scope.get("scheme") in ("http", "ws")
     )
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return headers
 
 
 async def _refuse(scope: Scope, send: Send, answer: HttpAnswer) -> None:

@@ -168,7 +168,7 @@ class ContainedServer(TCPServer):
             connections.ended(address)
             return answer
 
-        self.app = ProbesOnly(self.app, full)  # type: ignore[assignment]  # called like it
+        self.app = ProbesOnly(self.app, full, self._door.https_headers)  # type: ignore[assignment]  # called like it
         with trio.move_on_after(self._door.handshake_timeout):
             await super().run()
 

@@ -39,6 +39,7 @@ except ImportError:  # a build without the C extension
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame as OutgoingFrame
+from service.core.header_fields import fields_of, twice
 from service.core.ports import NOSNIFF, OVERSIZED_HEAD, HttpAnswer
 
 from .deflate import Agreement, Inflater, Unfit, inflated_head, negotiate
@@ -449,9 +450,9 @@ def _unknown() -> None:
 
 def _check(request: Request) -> None:
     """Refuse a malformed handshake. Raises BadHead."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in request.headers:
-        check_bytes(raw_value)
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("ascii").strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    for _, value in request.headers:
+        check_bytes(value)
+    headers, doubled = fields_of((name, value.strip()) for name, value in request.headers)
+    if doubled is not None:
+        raise BadHead(400, twice(doubled))
     check_handshake("GET", request.http_version, headers)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import unquote
 
+from service.core.header_fields import SINGLE, joined, twice
 from service.core.ports import HttpAnswer
 from service.core.proof import Proof
 
@@ -33,15 +34,13 @@ _WHOLE = re.compile(
     rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/1\.[01](?:\r\n[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*)*"
 ).fullmatch
 _SCHEME = re.compile(r"(?:https?|wss?)://[^/?#]*", re.IGNORECASE)
-# Where a second one would leave open which of them counts.
-_ONCE: Final = frozenset({"host", "content-length", "sec-websocket-key", "sec-websocket-version"})
 
 
 @dataclass(slots=True)
 class Head:
     """A parsed head; as far as the core is concerned, an HttpHead.
 
-    `path` is percent-decoded, `query` is as it came. Headers that came more than once are joined by commas.
+    `path` is percent-decoded, `query` is as it came. Headers that came more than once are joined, by `header_fields`.
     """
 
     method: str
@@ -106,9 +105,9 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
         name = name.lower()
         value = value.strip(" \t")
         if name in headers:
-            if name in _ONCE:
-                raise BadHead(400, f"There is more than one {name} header.")
-            value = f"{headers[name]}, {value}"
+            if name in SINGLE:
+                raise BadHead(400, twice(name))
+            value = joined(name, headers[name], value)
         headers[name] = value
     return headers
 

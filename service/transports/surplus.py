@@ -6,7 +6,7 @@ Knows ASGI and which paths are probes; not what makes a connection one too many,
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from service.core.ports import HttpAnswer
+from service.core.ports import NOSNIFF, Headers, HttpAnswer
 
 from .http1 import PROBES
 
@@ -16,11 +16,17 @@ Send = Callable[[Message], Awaitable[None]]
 
 class ProbesOnly:
     """An ASGI app in front of another, whose probes alone it lets through. `full` gives the answer to the rest; None
-    once there is room again."""
+    once there is room again. `https_headers`: what it has besides over TLS."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], full: Callable[[], HttpAnswer | None]) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        full: Callable[[], HttpAnswer | None],
+        https_headers: Headers = (),
+    ) -> None:
         self._app = app
         self._full = full
+        self._https_headers = https_headers
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send, *rest: Any) -> None:
         """Serve one scope."""
@@ -37,7 +43,9 @@ class ProbesOnly:
             await self._app(scope, receive, send_last if scope["type"] == "http" else send, *rest)
             return
         kind = "websocket.http" if scope["type"] == "websocket" else "http"
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+        told = self._https_headers if scope.get("scheme") in ("https", "wss") else ()
+        all_headers = (NOSNIFF, *answer.headers, *told)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await send_last({"type": f"{kind}.response.start", "status": answer.status, "headers": headers})
         await send_last({"type": f"{kind}.response.body", "body": answer.body})

@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import trio
 
+from service.core.ports import https_headers
 from service.http.access import CallerRates
 from service.http.api import AccessLog
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
+from service.transports.asgi import register
 from service.transports.door import Door
 from service.transports.front_door import install
 from service.transports.handed_over import HandedOver
@@ -71,6 +73,7 @@ async def serve_everywhere(
     requests_per_second: float = 0,
     access_log: AccessLog | None = None,
     h2c: bool = False,
+    hsts: int = 0,
 ) -> AsyncIterator[Served]:
     """All servers, until the block is left."""
     rates = CallerRates(requests_per_second, at.stage.clock.now) if requests_per_second else None
@@ -83,6 +86,9 @@ async def serve_everywhere(
     def log(event: str, /, **fields: object) -> None:
         told.append(event)
 
+    def pressure() -> Pressure:
+        return Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0)
+
     def make_reactor(certificates: Certificates | None = None) -> Reactor:
         return Reactor(
             at.stage.gateway,
@@ -90,12 +96,13 @@ async def serve_everywhere(
             counters,
             resolve_origin=resolver,
             log=log,
-            pressure=Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0),
+            pressure=pressure(),
             handshake_timeout=handshake_timeout,
             ping_interval=25.0,
             pong_timeout=10.0,
             http_api=api,
             h2c=h2c,
+            https_headers=https_headers(hsts),
             accepted_connections=accepted,
             take_over=take_over,
             certificates=certificates,
@@ -114,6 +121,7 @@ async def serve_everywhere(
         "handshake_timeout": handshake_timeout,
         "accepted_connections": accepted,
         "h2c": h2c,
+        "https_headers": https_headers(hsts),
     }
     doors = {
         "door": Door(adopt=reactor.adopt, adopts_http=True, **common),
@@ -123,6 +131,16 @@ async def serve_everywhere(
     for name, door in doors.items():
         assert install(apps[name], door)
         apps[name].add_url_rule("/of-the-app", "of_the_app", _of_the_app)
+        register(
+            apps[name],
+            at.stage.gateway,
+            counters,
+            pressure=pressure(),
+            resolve=resolver,
+            log=log,
+            h2c=h2c,
+            https_headers=https_headers(hsts),
+        )
     handed_over: HandedOver = HandedOver(apps["door"], doors["door"])
     shutdown = trio.Event()
     async with AsyncExitStack() as stack:

@@ -107,6 +107,28 @@ def _comparable(answer: httpx.Response) -> tuple[int, list[tuple[bytes, bytes]],
     return answer.status_code, headers, answer.content
 
 
+TWICE = {
+    "origin": ("https://shop.example", "https://evil.example"),
+    "authorization": (f"Bearer {KEY}", "Bearer another-key-of-somebody-else"),
+    "content-type": ("application/json", "application/json"),
+}
+
+
+async def test_a_header_that_has_one_value_comes_once_on_every_server(certificate: Certificate) -> None:
+    async with served(certificate) as (at, everywhere):
+        for server in SERVERS:
+            async with everywhere.caller(server) as caller:
+                for name, values in TWICE.items():
+                    for path in ("/api/clients", "/of-the-app", "/nothing"):
+                        doubled = [(name, value) for value in values]
+                        answer = await caller.get(path, headers=doubled)
+                        assert answer.status_code == 400, (server, name, path)
+                        assert f"There is more than one {name} header." in answer.text, (server, name, path)
+                assert (await caller.get("/livez")).status_code == 200
+        counters = at.parts.counters
+        assert counters.handshakes_refused + counters.faults["http", "bad_field"] == len(SERVERS) * len(TWICE) * 3
+
+
 async def read_to_end(stream: trio.SocketStream) -> bytes:
     data = b""
     with trio.fail_after(PATIENT):

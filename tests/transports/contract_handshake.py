@@ -16,6 +16,16 @@ from .raw import (
 )
 from .script import Counts, ScriptGate
 
+TWICE = {
+    b"Origin": (b"https://shop.example", b"https://evil.example"),
+    b"Authorization": (b"Bearer a.b.c", b"Bearer d.e.f"),
+    b"authorization": (b"Bearer a.b.c", b"Bearer a.b.c"),
+    b"Host": (b"other.example",),  # there is one already, and one of these
+    b"Upgrade": (b"h2c",),
+    b"Sec-WebSocket-Key": (b"MDEyMzQ1Njc4OWFiY2RlZg==",),
+    b"Sec-WebSocket-Version": (b"13",),
+}
+
 
 class HandshakeContract:
     """Part of TransportContract."""
@@ -66,6 +76,21 @@ class HandshakeContract:
                 await bystander.say("untouched")
                 assert await bystander.message() == "untouched"
             await still_serves(address)
+
+    async def test_a_header_that_has_one_value_comes_once(
+        self, harness: Harness, gate: ScriptGate, counts: Counts
+    ) -> None:
+        """Whoever stands in front may read the first of two, and we the last."""
+        async with harness.serve(gate, counts, Options()) as address:
+            for name, values in TWICE.items():
+                async with await RawClient.dial(address) as client:
+                    await client.send(upgrade(extra=b"".join(b"%b: %b\r\n" % (name, value) for value in values)))
+                    answer = await client.answer()
+                    assert answer.status == 400, name
+                    assert b"There is more than one " + name.lower() + b" header." in await client.rest()
+            await still_serves(address)
+        assert counts.handshakes_refused == len(TWICE)
+        assert len(gate.recorders) == 1
 
     async def test_half_a_handshake_then_silence(self, harness: Harness, gate: ScriptGate, counts: Counts) -> None:
         async with harness.serve(gate, counts, Options(handshake_timeout=0.3)) as address:

@@ -1,6 +1,9 @@
 """The ASGI transport under the contract: by itself, and where the front door hands what it can to the reactor."""
 
+from typing import Any
+
 import pytest
+import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import CloseCode
@@ -55,3 +58,31 @@ async def test_a_long_reason_is_cut_between_characters() -> None:
     async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
         await client.say("go")
         assert await client.closed() == (4010, "é" * 61)
+
+
+@pytest.mark.parametrize(("scheme", "told"), [("ws", 0), ("wss", 1)])
+async def test_a_header_that_has_one_value_comes_once_by_another_server_too(scheme: str, told: int) -> None:
+    gate, counts = ScriptGate(), Counts()
+    app = QuartTrio("doubled")
+    hsts = (("strict-transport-security", "max-age=1"),)
+    register(
+        app,
+        gate,
+        counts,
+        pressure=pressure_of(Options()),
+        resolve=ProxyRules().resolve,
+        log=Lines(),
+        https_headers=hsts,
+    )
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "websocket", "http_version": "1.1", "scheme": scheme, "path": "/", "query_string": b""}
+    scope |= {"headers": [(b"origin", b"a"), (b"Origin", b"b")], "extensions": {"websocket.http.response": {}}}
+    await app(scope, trio.sleep_forever, send)
+    start, body = sent
+    assert (start["status"], body["body"]) == (400, b"There is more than one origin header.\n")
+    assert start["headers"].count((b"strict-transport-security", b"max-age=1")) == told
+    assert (counts.handshakes_refused, gate.handshakes) == (1, [])

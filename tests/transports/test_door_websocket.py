@@ -50,19 +50,39 @@ async def test_many_messages_in_one_segment_then_close() -> None:
     assert len(recorder.messages) == 500
 
 
+async def test_a_header_that_has_one_value_comes_once_within_http_2_too() -> None:
+    stage = Stage(h2c=True)
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        connection.initiate_connection()
+        origins = [(b"origin", b"https://shop.example"), (b"origin", b"https://evil.example")]
+        connection.send_headers(1, [*WITHIN_HTTP_2, *origins])
+        await client.send(connection.data_to_send())
+        statuses: list[bytes] = []
+        while not statuses:
+            assert await client._more()
+            events = connection.receive_data(bytes(client._buffer))
+            client._buffer.clear()
+            statuses += [
+                dict(event.headers)[b":status"] for event in events if isinstance(event, h2.events.ResponseReceived)
+            ]
+    assert statuses == [b"400"]
+    assert stage.counts.handshakes_refused == 1
+
+
+WITHIN_HTTP_2 = [
+    (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"http"),
+    (b":path", b"/"), (b":authority", b"gw.example.com"), (b"sec-websocket-version", b"13"),
+]  # fmt: skip
+
+
 async def test_a_websocket_within_http_2() -> None:
     stage = Stage(h2c=True)
     config = h2.config.H2Configuration(header_encoding=None)
     connection = h2.connection.H2Connection(config)
     async with stage.serve() as address, await RawClient.dial(address) as client:
         connection.initiate_connection()
-        connection.send_headers(
-            1,
-            [
-                (b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"http"),
-                (b":path", b"/"), (b":authority", b"gw.example.com"), (b"sec-websocket-version", b"13"),
-            ],
-        )  # fmt: skip
+        connection.send_headers(1, WITHIN_HTTP_2)
         await client.send(connection.data_to_send())
         received, seen = b"", []
         with trio.fail_after(10):

@@ -37,7 +37,12 @@ async def test_probes_are_answered_and_the_connection_ends() -> None:
 async def test_everything_else_is_refused() -> None:
     start, body = await serve({"type": "http", "path": "/livez/../x"})
     assert (start["type"], start["status"], body["body"]) == ("http.response.start", 503, b"full")
-    assert start["headers"] == [(b"retry-after", b"5"), (b"content-length", b"4"), (b"connection", b"close")]
+    assert start["headers"] == [
+        (b"x-content-type-options", b"nosniff"),
+        (b"retry-after", b"5"),
+        (b"content-length", b"4"),
+        (b"connection", b"close"),
+    ]
     start, body = await serve({"type": "websocket", "path": "/livez"})
     assert (start["type"], body["type"]) == ("websocket.http.response.start", "websocket.http.response.body")
     start, _ = await serve({"type": "http", "path": "/x", "http_version": "2"})

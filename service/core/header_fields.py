@@ -1,0 +1,55 @@
+"""Header fields: those of a request as one mapping, whoever has parsed them, and which of them must not come twice.
+
+A header that comes several times is a list, and its values are joined by commas (RFC 9110 section 5.3); cookies by
+semicolons (RFC 9113 section 8.2.3). But what has one value by its nature must come once: where a proxy or a filter in
+front reads the first of two `Origin` headers and the gateway the last, what was to be kept out comes in. So a request
+with two of one in SINGLE is refused with 400 on every transport, also where both say the same.
+
+For example `Authorization: Bearer a` and `Authorization: Bearer b` is no list of tokens, but no request.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+SINGLE: Final = frozenset(
+    {
+        "authorization",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "origin",
+        "sec-fetch-site",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "upgrade",
+    }
+)
+"""The headers that are read here and have one value."""
+
+
+def twice(name: str) -> str:
+    """What is said where one of SINGLE came more than once."""
+    return f"There is more than one {name} header."
+
+
+def joined(name: str, before: str, value: str) -> str:
+    """The value of a header that came again."""
+    return f"{before}; {value}" if name == "cookie" else f"{before}, {value}"
+
+
+def fields_of(pairs: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, str], str | None]:
+    """The fields by lower-case name, as text of any bytes, and the first of SINGLE that came again (None: none did).
+
+    Source: RFC 9110 sections 5.2 and 5.3.
+    """
+    fields: dict[str, str] = {}
+    doubled: str | None = None
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name in fields:
+            if name in SINGLE and doubled is None:
+                doubled = name
+            value = joined(name, fields[name], value)
+        fields[name] = value
+    return fields, doubled

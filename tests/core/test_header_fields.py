@@ -1,0 +1,21 @@
+"""Header fields: how they are joined, and which must not come twice."""
+
+import pytest
+
+from service.core.header_fields import SINGLE, fields_of
+
+
+def test_names_are_lower_case_and_lists_are_joined() -> None:
+    fields, doubled = fields_of(
+        [(b"X-A", b"1"), (b"x-a", b"2"), (b"Cookie", b"a=1"), (b"cookie", b"b=2"), (b"B", b"\xff")]
+    )
+    assert fields == {"x-a": "1, 2", "cookie": "a=1; b=2", "b": "\xff"}
+    assert doubled is None
+
+
+@pytest.mark.parametrize("name", sorted(SINGLE))
+def test_what_has_one_value_must_not_come_twice(name: str) -> None:
+    raw = name.title().encode()
+    assert fields_of([(raw, b"a"), (b"x", b"y")])[1] is None
+    for second in (b"a", b"b"):
+        assert fields_of([(raw, b"a"), (b"x", b"y"), (name.encode(), second)])[1] == name
