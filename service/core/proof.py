@@ -63,6 +63,18 @@ class NotProven(Caused):
         self.cause: Cause = cause
 
 
+class KeyAwaited(Caused):
+    """The key of a token is not known here, and is being fetched (1013): the token may hold in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ErrorCode.UNAVAILABLE,
+            "The key of this token is not known here yet, and is being fetched; try again in a moment.",
+            close=CloseCode.TRY_LATER,
+        )
+        self.cause = "key_awaited"
+
+
 def cause_of(fault: PeerFault) -> str:
     """Why somebody was refused, in one word, for metrics and the audit log."""
     return fault.cause if isinstance(fault, Caused) else fault.code.value
@@ -72,7 +84,7 @@ class Tokens(Protocol):
     """Who checks tokens."""
 
     def verify(self, token: str) -> "Proof":
-        """The proof that a token is. Raises NotProven. Never waits."""
+        """The proof that a token is. Raises NotProven, or KeyAwaited. Never waits."""
 
 
 class Presented(NamedTuple):

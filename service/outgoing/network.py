@@ -21,6 +21,8 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Judge = Callable[[Address], bool]
 """Whether a request may go to this address."""
+HEAD_ROOM: Final = 16 << 10
+"""Bytes that the head of an answer may have beside its body's limit."""
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
 
@@ -30,6 +32,31 @@ class NotAllowed(httpcore.ConnectError):
 
 class TooLong(httpcore.ReadError):
     """The answer is longer than anybody asked for."""
+
+
+FAILURES: Final = (
+    trio.TooSlowError,
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    ssl.SSLError,
+    OSError,
+)
+"""What an exchange over a JudgedNetwork can end with."""
+
+
+def reason(failure: Exception, timeout: float) -> str:
+    """One of FAILURES in a few words that may be logged. `timeout`: the seconds that there were for the whole."""
+    if isinstance(failure, trio.TooSlowError):
+        return f"no whole answer within {timeout:g} s"
+    if isinstance(failure, NotAllowed):
+        return "the host has a private address, which is not allowed"
+    if isinstance(failure, TooLong):
+        return "the answer is too long"
+    if isinstance(failure, httpcore.ProtocolError | httpcore.UnsupportedProtocol):
+        return f"it does not speak HTTP ({type(failure).__name__})"
+    return f"it cannot be reached ({type(failure).__name__})"
 
 
 def anywhere(_: Address) -> bool:

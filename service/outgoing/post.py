@@ -13,11 +13,9 @@ from typing import Final, NamedTuple
 import httpcore
 import trio
 
-from .network import Judge, JudgedNetwork, NotAllowed, TooLong
+from .network import FAILURES, HEAD_ROOM, Judge, JudgedNetwork, reason
 from .signature import HEADER, signature
 
-HEAD_ROOM: Final = 16 << 10
-"""Bytes that the head of an answer may have beside the body's limit."""
 KEEP_ALIVE: Final = 15.0
 """Seconds that an idle connection is kept."""
 
@@ -77,16 +75,8 @@ class Poster:
             with trio.fail_after(timeout):
                 named += headers
                 response = await self._connected().request("POST", self._url, headers=named, content=_Body(body))
-        except trio.TooSlowError:
-            raise NotPosted(f"no whole answer within {timeout:g} s") from None
-        except NotAllowed:
-            raise NotPosted("the host has a private address, which is not allowed") from None
-        except TooLong:
-            raise NotPosted("the answer is too long") from None
-        except (httpcore.NetworkError, httpcore.TimeoutException, ssl.SSLError, OSError) as error:
-            raise NotPosted(f"it cannot be reached ({type(error).__name__})") from None
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-            raise NotPosted(f"it does not speak HTTP ({type(error).__name__})") from None
+        except FAILURES as error:
+            raise NotPosted(reason(error, timeout)) from None
         found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         return Posted(response.status, found, response.content)
 

@@ -80,9 +80,8 @@ class KeyStore:
                 nursery.start_soon(self._endpoint.run)
             await trio.sleep_forever()
 
-    def _on_unknown_key(self) -> None:
-        if self._endpoint is not None:
-            self._endpoint.want()
+    def _on_unknown_key(self, key_id: str | None) -> bool:
+        return self._endpoint is not None and self._endpoint.want(key_id)
 
 
 class KeyLog:

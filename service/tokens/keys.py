@@ -86,10 +86,11 @@ def secret_key(secret: str) -> KeyRing:
     return KeyRing([OctKey.import_key(secret.encode())])
 
 
-def public_keys(text: bytes) -> KeyRing:
+def public_keys(text: bytes, *, published: bool = False) -> KeyRing:
     """The ring of a file or an answer: PEM blocks one after another, or a JWK or JWKS in JSON.
 
-    Private keys in it serve by their public part. Keys meant for encryption, and types that no algorithm here is of,
+    Private keys in a file serve by their public part; where the text is `published`, whoever reads it could sign with
+    them, and it is refused. Keys meant for encryption, and types that no algorithm here is of,
     are left out. Raises BadKey where nothing usable is found, or a key is too weak.
     """
     with warnings.catch_warnings():
@@ -98,6 +99,8 @@ def public_keys(text: bytes) -> KeyRing:
         keys = _read_pem(text) if b"-----BEGIN" in text else _read_json(text)
     usable = [key for key in keys if not isinstance(key, OctKey) and key.get("use", "sig") == "sig"]
     for key in usable:
+        if published and key.is_private:
+            raise BadKey("There is a private key in it, by which whoever reads it could sign; publish the public ones.")
         if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
             raise BadKey(f"An RSA key has {key.public_key.key_size} bits; at least {MIN_RSA_BITS} are needed.")
     if not usable:
@@ -112,8 +115,10 @@ def _read_pem(text: bytes) -> list[Key]:
     blocks: list[bytes] = []
     for part in text.split(b"-----BEGIN ")[1:]:
         body, found, tail = part.partition(end)
-        if found:
-            blocks.append(b"-----BEGIN " + body + end + tail.split(b"\n", 1)[0].rstrip() + b"\n")
+        if not found:
+            # A file that is being written: with the keys that are there already, tokens of the others would be refused.
+            raise BadKey("A PEM block in it has no end.")
+        blocks.append(b"-----BEGIN " + body + end + tail.split(b"\n", 1)[0].rstrip() + b"\n")
     return [_imported(block) for block in blocks]
 
 

@@ -1,22 +1,24 @@
 """Sources of keys: a shared secret, a file that is read again when it changes, a JWKS endpoint that is asked anew.
 
 Whatever a source does, the keys that were last known to be good stay in force: a file that is being rewritten, an
-endpoint that is gone, that answers with a login page, too much, too slowly or nothing usable, changes nothing but a
-count and a line in the log. Two bounds: an endpoint's keys are given up MAX_STALE seconds after it last gave some, and
-a key that it has withdrawn is refused from the next answer on, within REFRESH seconds.
+endpoint that is gone, that answers with a login page, private keys, too much, too slowly or nothing usable, changes
+nothing but a count and a line in the log. Two bounds: an endpoint's keys are given up MAX_STALE seconds after it last
+gave some, and a key that it has withdrawn is refused from the next answer on, within REFRESH seconds.
 
 A token with a key id that is not known makes the endpoint be asked at once, at most every MIN_BETWEEN seconds, so a
 key that has just been rotated in works without waiting, and a stranger's invented key ids cost the endpoint nothing.
+Until an answer has come that was asked for after such a token was first shown, nobody can say that its key doesn't
+exist: see `JwksEndpoint.want`.
 """
 
-import ssl
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-import httpx
 import trio
+
+from portico.version import VERSION
+from service.outgoing.fetch import NotFetched, fetch
 
 from .keys import BadKey, KeyRing, public_keys
 
@@ -28,6 +30,8 @@ MAX_STALE: Final = 86_400.0
 TIMEOUT: Final = 5.0
 """Seconds that a whole answer may take."""
 MAX_ANSWER: Final = 256 << 10
+MAX_UNKNOWN: Final = 1000
+"""Key ids that are remembered as not there; of more the one that was shown first is forgotten."""
 FILE_CHECK: Final = 1.0
 """Seconds between two looks at a file."""
 _NONE: Final = KeyRing()
@@ -92,15 +96,31 @@ class JwksEndpoint:
         self._good_until = float("-inf")
         self._asked_at = float("-inf")
         self._wanted = trio.Event()
+        self._unknown: dict[
+            str, bool
+        ] = {}  # key ids that were shown, and whether an answer has come since without them
 
     @property
     def ring(self) -> KeyRing:
         """The keys in force: empty before the first answer, and when the last good one is too old."""
         return self._ring if self._now() < self._good_until else _NONE
 
-    def want(self) -> None:
-        """Somebody showed a key id that is not known: ask soon. Never waits."""
+    def want(self, key_id: str | None) -> bool:
+        """A token was shown whose key is not here (`key_id` None: it names none). Never waits.
+
+        Whether the token may hold in a moment: the endpoint is asked soon, and until now nobody knows that it hasn't
+        the key either. False once it has answered without it, so that whoever has a token of a key that was withdrawn
+        is told to get another.
+        """
+        if not len(self.ring):
+            self._wanted.set()
+            return True
+        if key_id is None:
+            return False
         self._wanted.set()
+        if key_id not in self._unknown and len(self._unknown) >= MAX_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+        return not self._unknown.setdefault(key_id, False)
 
     async def run(self) -> None:
         """Ask until cancelled; cancelling is safe."""
@@ -113,17 +133,19 @@ class JwksEndpoint:
 
     async def _ask(self) -> bool:
         self._asked_at = self._now()
+        asked_for = list(self._unknown)
         try:
-            with trio.fail_after(TIMEOUT):
-                # In a thread: cut short, httpx's asynchronous bodies leave generators behind that nobody closes.
-                ring = public_keys(await trio.to_thread.run_sync(_fetched, self._url, abandon_on_cancel=True))
+            ring = await _fetched(self._url)
         except BadKey as bad:
             self._events.on_key_trouble("jwks", f"The answer is of no use: {bad}")
-        except trio.TooSlowError:
-            self._events.on_key_trouble("jwks", f"There was no whole answer within {TIMEOUT:g} s.")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            self._events.on_key_trouble("jwks", f"It cannot be reached ({type(error).__name__}).")
+        except NotFetched as failure:
+            self._events.on_key_trouble("jwks", f"There is no answer: {failure}.")
         else:
+            for key_id in asked_for:
+                if ring.knows(key_id):
+                    self._unknown.pop(key_id, None)
+                elif key_id in self._unknown:
+                    self._unknown[key_id] = True
             self._ring = ring
             self._good_until = self._now() + MAX_STALE
             self._events.on_keys("jwks", len(ring))
@@ -132,34 +154,16 @@ class JwksEndpoint:
 
 
 def fetch_keys(url: str) -> KeyRing:
-    """The keys of an endpoint, once. Waits. Raises BadKey."""
+    """The keys of an endpoint, once. Waits; for programs that don't run trio. Raises BadKey."""
     try:
-        return public_keys(_fetched(url))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise BadKey(f"The JWKS endpoint cannot be reached ({type(error).__name__}).") from None
+        return trio.run(_fetched, url)
+    except NotFetched as failure:
+        raise BadKey(f"The JWKS endpoint gives no answer: {failure}.") from None
 
 
-def _fetched(url: str) -> bytes:
-    end = time.monotonic() + TIMEOUT
-    headers = {"accept": "application/json", "accept-encoding": "identity"}
-    with (
-        httpx.Client(
-            # The authorities that this machine trusts (SSL_CERT_FILE), not those that httpx brings along.
-            verify=False if url.startswith("http:") else ssl.create_default_context(),
-            follow_redirects=False,
-            trust_env=False,
-            timeout=TIMEOUT,
-        ) as http,
-        http.stream("GET", url, headers=headers) as response,
-    ):
-        if response.status_code != 200:
-            raise BadKey(f"its status is {response.status_code}.")
-        answer = bytearray()
-        # As it comes, not unpacked: a packed answer is none that was asked for.
-        for piece in response.iter_raw():
-            answer += piece
-            if len(answer) > MAX_ANSWER:
-                raise BadKey(f"it is longer than {MAX_ANSWER} bytes.")
-            if time.monotonic() > end:
-                raise BadKey("it came too slowly.")
-        return bytes(answer)
+async def _fetched(url: str) -> KeyRing:
+    """Raises BadKey or NotFetched."""
+    answer = await fetch(url, limit=MAX_ANSWER, timeout=TIMEOUT, agent=f"Portico/{VERSION}")
+    if answer.status != 200:
+        raise BadKey(f"its status is {answer.status}.")
+    return public_keys(answer.body, published=True)

@@ -24,7 +24,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from portico.wire.faults import PeerFault
 from portico.wire.strict_json import check_keys, decode, fields_of
-from service.core.proof import PATTERN_FIELDS, ROLES, NotProven, Patterns, Proof, Role
+from service.core.proof import PATTERN_FIELDS, ROLES, KeyAwaited, NotProven, Patterns, Proof, Role
 
 from .keys import PUBLIC_ALGORITHMS, SECRET_ALGORITHMS, KeyRing
 
@@ -79,8 +79,9 @@ class TokenVerifier:
     """Checks tokens against the keys in force.
 
     `keys` gives the ring of the moment. `issuer` and `audience`: what the token must name (None: not asked). `leeway`
-    in seconds, for clocks that differ. `wall` is Unix time. `on_unknown_key` hears of a key id that is not there, so
-    that keys which have just been rotated in can be fetched; it must not wait.
+    in seconds, for clocks that differ. `wall` is Unix time. `on_unknown_key` hears of a token whose key is not there
+    (its id; None where it names none), so that keys which have just been rotated in can be fetched, and says whether
+    one may come; it must not wait.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class TokenVerifier:
         issuer: str | None = None,
         audience: Collection[str] = (),
         leeway: float = 30.0,
-        on_unknown_key: Callable[[], None] = lambda: None,
+        on_unknown_key: Callable[[str | None], bool] = lambda key_id: False,
     ) -> None:
         self._keys = keys
         self._wall = wall
@@ -105,7 +106,7 @@ class TokenVerifier:
         self._verified_by: KeyRing | None = None
 
     def verify(self, token: str) -> Proof:
-        """The proof that a token is. Raises NotProven."""
+        """The proof that a token is. Raises NotProven; KeyAwaited where it may be one in a moment."""
         if len(token) > MAX_TOKEN:
             raise NotProven("too_long", f"The token is longer than {MAX_TOKEN} characters.")
         if not _FORM.fullmatch(token):
@@ -138,10 +139,8 @@ class TokenVerifier:
             raise NotProven("algorithm", "The token is signed by an algorithm that is not taken here.")
         ring = self._keys()
         candidates = ring.candidates(header.alg, header.kid)
-        if header.kid is not None and not ring.knows(header.kid):
-            self._on_unknown_key()
-        if not candidates:
-            raise NotProven("unknown_key", "The token is signed with a key that is not known here.")
+        unknown = not candidates if header.kid is None else not ring.knows(header.kid)
+        awaited = unknown and self._on_unknown_key(header.kid)
         # Not through the library's registry, which warns at every token that says `EdDSA` instead of `Ed25519`.
         algorithm = JWSRegistry.algorithms[header.alg]
         for key in candidates:
@@ -150,6 +149,10 @@ class TokenVerifier:
                     return
             except (JoseError, ValueError, TypeError):
                 continue
+        if awaited:
+            raise KeyAwaited
+        if not candidates:
+            raise NotProven("unknown_key", "The token is signed with a key that is not known here.")
         raise NotProven("signature", "The token's signature does not hold.")
 
     def _proof(self, claims: _Claims) -> Proof:

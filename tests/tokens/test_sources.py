@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from service.core.proof import KeyAwaited, NotProven
 from service.tokens import sources
-from service.tokens.keys import BadKey
+from service.tokens.keys import BadKey, public_keys
 from service.tokens.sources import JwksEndpoint, KeyFile
+from service.tokens.tokens import TokenVerifier
 
-from .signing import jwk, public_pem
+from .signing import NOW, jwk, public_pem, signing_key, token
 
 
 class Told:
@@ -50,6 +52,7 @@ class Endpoint:
         self.keys: list[dict[str, object]] = [jwk("ES256", kid="one")]
         self.raw: bytes | None = None
         self.hang = False
+        self.dribble = b""
         self.asked = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -64,6 +67,12 @@ class Endpoint:
             if self.hang:
                 await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
                 await trio.sleep_forever()
+            if self.dribble:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(self.dribble)
+                    while True:
+                        await trio.sleep(0.01)
+                        await stream.send_all(b"x")
             body = json.dumps({"keys": self.keys}).encode()
             head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
             with suppress(trio.BrokenResourceError):  # it has read enough of too much
@@ -95,12 +104,12 @@ async def test_keys_are_fetched_and_rotated_without_a_gap() -> None:
         server.keys.append(jwk("Ed25519", kid="two"))
         assert source.ring.knows("one")
         assert not source.ring.knows("two")
-        source.want()
+        source.want("two")
         await told.until(lambda: len(told.counts) > 1)
         assert source.ring.knows("one")
         assert source.ring.knows("two")
         del server.keys[0]
-        source.want()
+        source.want("three")
         await told.until(lambda: told.counts[-1] == 1 and len(told.counts) > 2)
         assert not source.ring.knows("one")
         nursery.cancel_scope.cancel()
@@ -113,6 +122,7 @@ LIES: dict[str, bytes] = {
     "no keys": b'HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{"keys":[]}',
     "too much": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (1 << 20),
     "no HTTP": b"hello\r\n\r\n",
+    "a redirect to a file": b"HTTP/1.1 301 Moved\r\nlocation: file:///etc/passwd\r\ncontent-length: 0\r\n\r\n",
     "half an answer": b'HTTP/1.1 200 OK\r\ncontent-length: 1000\r\nconnection: close\r\n\r\n{"keys":[',
     "a bomb": b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
 }
@@ -126,7 +136,7 @@ async def test_a_lying_endpoint_changes_nothing(lie: str) -> None:
         nursery.start_soon(source.run)
         await told.until(lambda: told.counts == [1])
         server.raw = LIES[lie]
-        source.want()
+        source.want("two")
         await told.until(lambda: bool(told.problems))
         assert source.ring.knows("one")
         assert "127.0.0.1" not in told.problems[0]
@@ -145,6 +155,104 @@ async def test_an_endpoint_that_hangs() -> None:
         server.hang = False
         await told.until(lambda: told.counts == [1])
         nursery.cancel_scope.cancel()
+
+
+DRIBBLES = {
+    "a head": b"HTTP/1.1 200 OK\r\nx: ",
+    "a body": b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
+    "a body without end": b"HTTP/1.1 200 OK\r\n\r\n",
+    "a status": b"HTTP/1.1 2",
+}
+
+
+@pytest.mark.parametrize("what", DRIBBLES)
+async def test_an_endpoint_that_never_comes_to_an_end_holds_nothing(what: str) -> None:
+    told = Told()
+    async with endpoint() as (server, url), trio.open_nursery() as nursery:
+        source = JwksEndpoint(url, told)
+        server.dribble = DRIBBLES[what]
+        nursery.start_soon(source.run)
+        await told.until(lambda: len(told.problems) > 1)
+        assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0, "a thread still waits for it"
+        server.dribble = b""
+        await told.until(lambda: told.counts == [1])
+        nursery.cancel_scope.cancel()
+
+
+async def test_private_keys_that_are_published_are_no_keys() -> None:
+    told = Told()
+    async with endpoint() as (server, url), trio.open_nursery() as nursery:
+        source = JwksEndpoint(url, told)
+        nursery.start_soon(source.run)
+        await told.until(lambda: told.counts == [1])
+        for kind in ("ES256", "RS256", "Ed25519"):
+            server.keys = [jwk("ES384", kid="two"), {**signing_key(kind).as_dict(private=True), "kid": "three"}]
+            told.problems.clear()
+            source.want("two")
+            await told.until(lambda: bool(told.problems))
+            assert "private key" in told.problems[0]
+            assert source.ring.knows("one")
+            assert not source.ring.knows("two")
+        nursery.cancel_scope.cancel()
+
+
+async def test_keys_of_one_id_and_of_several_kinds_each_check_their_own() -> None:
+    told = Told()
+    async with endpoint() as (server, url), trio.open_nursery() as nursery:
+        server.keys = [jwk(kind, kid="one") for kind in ("ES256", "RS256", "Ed25519", "ES384")]
+        server.keys += [jwk("RS256", kid="two", alg="RS256"), {"kty": "oct", "k": "c2VjcmV0" * 8, "kid": "one"}]
+        source = JwksEndpoint(url, told)
+        nursery.start_soon(source.run)
+        await told.until(lambda: told.counts == [5])
+        check = TokenVerifier(lambda: source.ring, wall=lambda: NOW)
+        for kind in ("ES256", "RS256", "Ed25519", "ES384"):
+            assert check.verify(token(kind, header={"kid": "one"})).user_id == "ann"
+        for kind, kid in (("HS256", "one"), ("ES512", "one")):
+            with pytest.raises(NotProven):
+                check.verify(token(kind, header={"kid": kid}))
+        by_another_algorithm = token("PS256", key=signing_key("RS256"), header={"kid": "one"})
+        assert check.verify(by_another_algorithm).user_id == "ann"
+        with pytest.raises(NotProven):
+            check.verify(token("PS256", key=signing_key("RS256"), header={"kid": "two"}))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_token_whose_key_is_not_there_yet_is_told_to_come_again() -> None:
+    told = Told()
+    async with endpoint() as (server, url), trio.open_nursery() as nursery:
+        server.hang = True
+        source = JwksEndpoint(url, told)
+        check = TokenVerifier(lambda: source.ring, wall=lambda: NOW, on_unknown_key=source.want)
+        nursery.start_soon(source.run)
+        await told.until(lambda: bool(told.problems))
+        # No keys at all: nobody can say anything of any token.
+        for text in (token("ES256"), token("ES256", header={"kid": "one"})):
+            with pytest.raises(KeyAwaited):
+                check.verify(text)
+        server.hang = False
+        await told.until(lambda: told.counts == [1])
+        assert check.verify(token("ES256", header={"kid": "one"})).user_id == "ann"
+        # A key that was rotated in, and one that never was.
+        server.keys.append(jwk("Ed25519", kid="two"))
+        for kind, kid in (("Ed25519", "two"), ("ES384", "never")):
+            with pytest.raises(KeyAwaited):
+                check.verify(token(kind, header={"kid": kid}))
+        await told.until(lambda: source.ring.knows("two"))
+        assert check.verify(token("Ed25519", header={"kid": "two"})).user_id == "ann"
+        while source.want("never"):  # noqa: ASYNC110 - until an answer has come that was asked for after it was shown
+            await trio.sleep(0.01)
+        with pytest.raises(NotProven) as refused:
+            check.verify(token("ES384", header={"kid": "never"}))
+        assert refused.value.cause == "unknown_key"
+        nursery.cancel_scope.cancel()
+
+
+def test_what_is_remembered_of_key_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_UNKNOWN", 3)
+    source = JwksEndpoint("http://127.0.0.1:1/", Told(), now=lambda: 0.0)
+    source._ring, source._good_until = public_keys(public_pem("ES256")), 1.0
+    assert all(source.want(f"k{number}") for number in range(10))
+    assert list(source._unknown) == ["k7", "k8", "k9"]
 
 
 async def test_an_endpoint_that_is_not_there_at_first() -> None:
@@ -188,7 +296,7 @@ async def test_unknown_key_ids_cost_the_endpoint_nothing(
         nursery.start_soon(source.run)
         for _ in range(1000):
             await trio.sleep(0.1)
-            source.want()
+            source.want("nobody")
         nursery.cancel_scope.cancel()
     assert 9 <= len(asked) <= 12
     assert min(later - earlier for earlier, later in pairwise(asked)) >= 10
@@ -203,7 +311,7 @@ async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     source.load()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(source.run)
-        path.write_bytes(b"being written")
+        path.write_bytes(public_pem("Ed25519") + public_pem("ES384")[:40])  # it is being written
         await told.until(lambda: bool(told.problems))
         assert len(source.ring.candidates("ES256", None)) == 1
         path.unlink()

@@ -23,7 +23,7 @@ from ..api_keys import ApiKeys
 from ..hosts import HostPolicy, host_of, is_loopback, network
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, https_headers
-from ..proof import Caused, NotProven, cause_of
+from ..proof import Caused, KeyAwaited, NotProven, cause_of
 from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
 from .authentication import Authentication
@@ -347,6 +347,8 @@ class AdmissionControl:
         self._refusals.on_refused(cause, handshake.address)
         if isinstance(fault, SlowedDown):
             return _refuse(429, fault.code, fault.message, ("retry-after", str(ceil(fault.retry_after or 1))))
+        if isinstance(fault, KeyAwaited):
+            return _refuse(503, fault.code, fault.message, ("retry-after", str(RETRY_AFTER)))
         if isinstance(fault, NotProven):
             return _refuse(401, fault.code, fault.message, ("www-authenticate", "Bearer"))
         return _refuse(403, fault.code, fault.message)

@@ -24,7 +24,7 @@ from ..api_keys import ApiKey, Scope, lacks
 from ..deadlines import DeadlineWheel
 from ..locality import Locality
 from ..ports import Handshake, Monotonic, Wall
-from ..proof import ConnectHook, NotProven, Presented, Proof, Tokens, not_allowed
+from ..proof import ConnectHook, KeyAwaited, NotProven, Presented, Proof, Tokens, not_allowed
 from ..refusals import Refusals, SlowedDown
 from ..revocations import RevocationIndex
 from .handshake_tokens import looks_like_token, token_of
@@ -363,6 +363,9 @@ class Authentication:
             wait = self.refusals.wait(address)
             if wait:
                 raise SlowedDown(wait) from None
+            raise
+        except KeyAwaited as fault:
+            self.refused[fault.cause] += 1
             raise
         self._check_not_revoked(proof)
         return proof

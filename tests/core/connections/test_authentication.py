@@ -7,7 +7,7 @@ import pytest
 from portico.wire.codes import CloseCode
 from portico.wire.messages import Target
 from service.core.api_keys import ApiKey, Scope, digest_of
-from service.core.proof import NotProven, Proof
+from service.core.proof import KeyAwaited, NotProven, Proof
 from tests.fakes import Refused, Stage, handshake, refusal, stage, stages
 
 KEY = "an-api-key-of-this-test-0123456789"
@@ -17,11 +17,16 @@ HANDSHAKE_KEY = "a-handshake-key-of-this-test"
 class FakeTokens:
     """Tokens by their text; what they say is made here, so that the clock of the stage decides when they end."""
 
+    AWAITED = "a.awaited.c"
+    """One whose key is being fetched."""
+
     def __init__(self) -> None:
         self.proofs: dict[str, Proof] = {}
 
     def verify(self, token: str) -> Proof:
         """The proof that was put there."""
+        if token == self.AWAITED:
+            raise KeyAwaited
         if token not in self.proofs:
             raise NotProven("signature", "The token's signature does not hold.")
         return self.proofs[token]
@@ -103,6 +108,28 @@ def test_tokens_are_not_looked_at_where_the_mode_is_off() -> None:
     session, _ = gw.connect("/ws", headers={"authorization": "Bearer a.forged.c"}, query="token=x")
     (answer,) = gw.ask(session, register("forged", user_id="ann"))
     assert answer["type"] == "registration_success"
+
+
+def test_where_the_key_of_a_token_is_being_fetched_its_owner_is_told_to_come_again() -> None:
+    gw, tokens = at("required")
+    for address in ("192.0.2.1", "192.0.2.2"):
+        # As often as would be guessing.
+        for _ in range(30):
+            with pytest.raises(Refused) as refused:
+                gw.connect("/ws", address=address, query="token=" + tokens.AWAITED)
+            status, body = refusal(refused.value.answer)
+            assert (status, body["error"]["code"]) == (503, "unavailable")
+            assert ("retry-after", "5") in refused.value.answer.headers
+    assert gw.gateway.authentication.refused == {"key_awaited": 60}
+    session, peer = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(tokens.AWAITED))
+    assert (answer["type"], answer["reason"]) == ("registration_rejected", "unavailable")
+    assert peer.closes[0][0] is CloseCode.TRY_LATER
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("one", expires_at=gw.clock.wall() + 60)))
+    (answer,) = gw.ask(session, {"type": "token_refresh", "token": tokens.AWAITED})
+    assert (answer["type"], answer["code"]) == ("error", "unavailable")
+    assert not peer.closes
 
 
 # Who one may be
