@@ -340,7 +340,14 @@ class Node:
     def _event_metrics(self) -> list[Metric]:
         events = self.deployment.events
         dropped = 0 if events is None else events.dropped
-        return [Metric("events_dropped", "Events for back ends that there was no room for.", dropped, counts=True)]
+        return [
+            Metric(
+                "events_dropped",
+                "Events for back ends that there was no room for, or that a failover lost.",
+                dropped,
+                counts=True,
+            )
+        ]
 
     def _advise(self, advice: Advice) -> None:
         say = self.log.warning if advice.strained else self.log.info

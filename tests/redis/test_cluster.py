@@ -9,6 +9,7 @@ import trio
 
 from portico.wire.faults import PeerFault
 from service.backplane.deployment import OverRedis
+from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import Publication, Resume
 from service.core.reply import Reply
 from service.observe import make_log
@@ -19,10 +20,17 @@ from ..backplane.contract import ANN, LENGTH, PATIENT, BackplaneContract, Client
 from ..backplane.login_contract import answer, login
 from ..backplane.redis.test_plane import RedisNode, node, pass_time
 from ..backplane.redis.test_plane_adversity import back, publish_surely, ready
+from ..backplane.redis.test_revocations import Node as Revoked
+from ..backplane.redis.test_revocations import surely, taken_back
 from ..backplane.redis_server import RedisCluster, redis_cluster, redis_server
 
 PREFIX = tagged("portico:")
 SLOT = slot_of(PREFIX.encode())
+
+
+def revocations_of(one: RedisNode) -> Revoked:
+    """What a node knows of revocations, once its store runs."""
+    return Revoked(RedisRevocations(one.plane.commands.send, one.plane.commands.ask, PREFIX))
 
 
 @pytest.fixture(scope="module")
@@ -183,12 +191,16 @@ class TestChange:
                 await ready(a, b)
                 client = await a.join(ANN)
                 total, began = LENGTH - 5, trio.Event()
+                here, there = (revocations_of(one) for one in (a, b))
+                await surely(here.store, taken_back("before"))
 
                 async def publish() -> None:
                     for n in range(total):
                         await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=True))
                         if n == 10:
                             began.set()
+                        if n % 50 == 0:
+                            await surely(here.store, taken_back(f"amid-{n}"))
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(publish)
@@ -203,6 +215,13 @@ class TestChange:
                 assert a.lost_targets == b.lost_targets == []
                 assert a.plane.epoch == client.at.epoch
                 assert b"*0" not in target.command("PUBSUB", "SHARDCHANNELS")
+                # Nor is anything forgotten that was taken back.
+                await surely(here.store, taken_back("after"))
+                names = {"before", *(f"amid-{n}" for n in range(0, total, 50)), "after"}
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(there.store.run)
+                    await there.until(lambda: {one.value for one in there.index} == names)
+                    nursery.cancel_scope.cancel()
 
     async def test_a_primary_that_dies(self, tmp_path: Path) -> None:
         with redis_cluster(tmp_path, replica=True, aof=True) as failing:

@@ -32,6 +32,7 @@ _RIGHTS: Final = (
     "HSET {} f v",
     "HGET {} f",
     "HMGET {} f",
+    "HGETALL {}",
     "HDEL {} f",
     "HINCRBY {} f 1",
     "HRANDFIELD {} 1",
@@ -134,7 +135,13 @@ class Checks:
         evicted, before = int(field(info, b"evicted_keys") or 0), self.evicted
         self.evicted = evicted
         self.used, self.most = (int(field(info, name) or 0) for name in (b"used_memory", b"maxmemory"))
-        if policy not in ("noeviction", ""):
+        if policy.startswith("allkeys"):
+            yield (
+                f"maxmemory-policy is {policy}: when it is full it throws away anything: histories (clients that "
+                "resume are told), logins, what webhooks have yet to deliver, and revocations, which then hold only "
+                "where a node lives that knew them; set noeviction."
+            )
+        elif policy not in ("noeviction", ""):
             yield (
                 f"maxmemory-policy is {policy}: when it is full it throws away histories, and clients that resume are "
                 "told that something is lost; set noeviction."

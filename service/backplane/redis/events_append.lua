@@ -5,7 +5,8 @@
 -- ARGV  1 how many the stream keeps (0: none)   2 how many the outbox holds (0: none)   3 the number of the first
 --       4 what the key of a user's connections begins with   5 the node   6 milliseconds until a user is offline
 --       then for each: what it is, its connection, its user, its order, its id, its JSON
--- Returns -1 if Redis has lost what the writer had written before (nothing was done), else how many the outbox dropped.
+-- Returns -1 if Redis has lost all that the writer had written before (nothing was done), else how many are lost: those
+-- that the outbox dropped, and the last of the writer's that Redis has lost.
 --
 -- A `left` counts only for a connection that is known, whoever says it: so there is one for each. `present` says that a
 -- connection is there, and tells nobody.
@@ -15,7 +16,8 @@ if not seen and number > 1 then return -1 end
 seen = tonumber(seen or "0")
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local dropped = 0
+-- A replica in its master's place may lack the last that the writer had put there; nobody has them any more.
+local dropped = math.max(0, number - 1 - seen)
 
 local function put(order, id, event, json)
   if stream > 0 then

@@ -8,9 +8,13 @@ local all, prefix = KEYS[1], ARGV[1]
 local function of_user(user) return prefix .. "logins:" .. user end
 local function at(id) return prefix .. "login:" .. id end
 local function feedback_on(id) return prefix .. "login-feedback:" .. id end
-local function look_up(id)
+local function read(id)
   local login = redis.call("HGET", at(id), "login")
   return login and {login, redis.call("LRANGE", feedback_on(id), 0, -1)}
+end
+-- One that the index hasn't got would never expire: Redis may have thrown the index away for want of memory.
+local function look_up(id)
+  return redis.call("ZSCORE", all, id) and read(id)
 end
 local function current(user)
   return redis.call("ZRANGE", of_user(user), -1, -1)[1]
@@ -60,7 +64,7 @@ end
 
 -- Forget one; returns what it was.
 operations["end"] = function(id)
-  local found = look_up(id)
+  local found = read(id)
   forget(id)
   return found
 end
@@ -68,7 +72,7 @@ end
 -- Keep a report on one (id empty: the user's current one), and the newest so many of them. Returns its id, or false.
 function operations.report(user, id, feedback, kept)
   if id == "" then id = current(user) end
-  if not id or redis.call("HGET", at(id), "user") ~= user then return false end
+  if not id or not redis.call("ZSCORE", all, id) or redis.call("HGET", at(id), "user") ~= user then return false end
   redis.call("RPUSH", feedback_on(id), feedback)
   redis.call("LTRIM", feedback_on(id), -kept, -1)
   return id

@@ -1,9 +1,11 @@
 -- Revocations: one call of one operation on them.
 --
 -- KEYS  1 what they are (a hash, by subject)   2 the subjects by the number of their last change
---       3 the subjects by the moment at which they end   4 the generation, and the number of the last change
+--       3 the subjects by the moment at which they end   4 the generation, the number of the last change, and the epoch
+--       5 the epoch of the histories, which ends where this Redis may lack what another had accepted
 -- ARGV  1 the operation   2 and on: its arguments
--- The generation is a name that is lost with the rest: nodes that knew another give back what they have.
+-- The generation is a name that is lost with the rest, or with any part of it, and with the epoch: nodes that knew
+-- another give back what they have.
 local all, order, ends, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local function now()
   local time = redis.call("TIME")
@@ -34,13 +36,48 @@ function operations.add(limit, subject, revocation, expires_at)
   return 1
 end
 
--- Keep those of some that are not there. Arguments: subject, revocation, expires_at, and so on.
+-- When a revocation was made; 0 for what can't be read.
+local function made_at(revocation)
+  local readable, fields = pcall(cjson.decode, revocation)
+  return readable and type(fields) == "table" and tonumber(fields[4]) or 0
+end
+
+-- Keep those of some that are not there, or only as they were before a later change. Arguments: subject, revocation,
+-- expires_at, and so on.
 function operations.restore(...)
   local given = {...}
   for at = 1, #given, 3 do
-    if not redis.call("HGET", all, given[at]) then keep(given[at], given[at + 1], given[at + 2]) end
+    local kept = redis.call("HGET", all, given[at])
+    if not kept or made_at(kept) < made_at(given[at + 1]) then keep(given[at], given[at + 1], given[at + 2]) end
   end
   return 1
+end
+
+-- Whether nothing of them was thrown away: Redis evicts a key as a whole.
+local function whole()
+  local number = redis.call("ZCARD", order)
+  return number == redis.call("ZCARD", ends) and (number > 0) == (redis.call("EXISTS", all) == 1)
+end
+
+-- Keep what is left of them: as they are, or else by their names and ends. Of one whose moment is not known any more
+-- everything counts that was issued until now. What a node gives back takes its place.
+local function keep_rest()
+  local rest, moment = {}, now()
+  local kept = redis.call("HGETALL", all)
+  for at = 1, #kept, 2 do
+    local readable, fields = pcall(cjson.decode, kept[at + 1])
+    if readable and type(fields) == "table" and tonumber(fields[5]) then rest[kept[at]] = {kept[at + 1], fields[5]} end
+  end
+  local ending = redis.call("ZRANGE", ends, 0, -1, "WITHSCORES")
+  for at = 1, #ending, 2 do
+    local kind, mark, value = string.match(ending[at], "^([a-z_]+)([:<])(.*)$")
+    if kind and not rest[ending[at]] then
+      local before = mark == "<" and moment or cjson.null
+      rest[ending[at]] = {cjson.encode({kind, value, before, 0, tonumber(ending[at + 1])}), ending[at + 1]}
+    end
+  end
+  redis.call("DEL", all, order, ends, meta)
+  for subject, one in pairs(rest) do keep(subject, one[1], one[2]) end
 end
 
 -- What has changed after a number, oldest first. Returns the generation (`new` if there was none), the number of the
@@ -48,9 +85,13 @@ end
 function operations.since(generation, number, count, new)
   forget_old()
   local mine = redis.call("HGET", meta, "generation")
-  if not mine or redis.call("ZCARD", order) ~= redis.call("ZCARD", ends) then
-    redis.call("DEL", all, order, ends, meta)
-    redis.call("HSET", meta, "generation", new)
+  local epoch = redis.call("HGET", KEYS[5], "name") or ""
+  if not mine or not whole() then
+    keep_rest()
+    mine = nil
+  end
+  if not mine or redis.call("HGET", meta, "epoch") ~= epoch then
+    redis.call("HSET", meta, "generation", new, "epoch", epoch)
     mine = new
   end
   if mine ~= generation then number = 0 end

@@ -3,9 +3,10 @@
 Each has a number, which grows with every change. A node reads what is above the last number that it knows: at once when
 another node says that there is something, else every INTERVAL seconds, so a message that was lost costs half a second.
 
-When Redis has lost them (a restart without an append-only file, say), its generation is another. The nodes then give
-back what they know: a revocation is lost only where no node lived that knew it. While Redis is away what is known
-holds, and nothing can be taken back (`unavailable`).
+When Redis has lost some of them (a restart without an append-only file, a key that it threw away for want of memory),
+or may have (a replica in its master's place lacks the last writes), its generation is another. The nodes then give back
+what they know. So a revocation is lost only where no node lived that knew it and nothing in Redis names it any more.
+While Redis is away what is known holds, and nothing can be taken back (`unavailable`).
 """
 
 import os
@@ -48,7 +49,8 @@ class RedisRevocations:
         self._send = send
         self._ask = ask
         self._new = new
-        self._keys = tuple(f"{prefix}revocations{part}" for part in ("", ":order", ":ends", ":meta"))
+        parts = ("", ":order", ":ends", ":meta")
+        self._keys = (*(f"{prefix}revocations{part}" for part in parts), f"{prefix}epoch")
         self._observer: RevocationObserver
         self._generation = b""
         self._number = b"0"

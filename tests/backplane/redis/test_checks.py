@@ -100,6 +100,7 @@ class TestDangers:
         ("setting", "value", "words"),
         [
             ("maxmemory-policy", "volatile-lru", "maxmemory-policy is volatile-lru"),
+            ("maxmemory-policy", "allkeys-lru", "and revocations, which then hold only"),
             ("appendonly", "no", "no append-only file"),
             ("maxmemory", "1", "nearly full"),
         ],

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from service.observe import make_log
 from service.redis.commands import Commands
 from service.redis.faults import Unreachable
 from service.redis.urls import read_url
-from tests.backplane.redis_server import RedisServer, redis_server
+from tests.backplane.redis_server import RedisServer, TcpProxy, guarded_redis, redis_server, tcp_proxy
 
 _prefixes = count(1)
 
@@ -69,7 +70,7 @@ class Node:
 
 
 @asynccontextmanager
-async def nodes(redis: RedisServer, *names: str, **rules: Any) -> AsyncIterator[list[Node]]:
+async def nodes(redis: RedisServer | TcpProxy, *names: str, **rules: Any) -> AsyncIterator[list[Node]]:
     prefix = f"t{next(_prefixes)}:"
     commands = Commands(read_url(redis.url), log=make_log("json", "error"))
     made = [Node(commands, prefix, name, **rules) for name in names]
@@ -192,3 +193,27 @@ async def test_a_node_that_ends_speaks_for_itself(redis: RedisServer) -> None:
         await a.log.finish()
         assert (await a.names())[-1] == "left"
         assert (await a.told())[-1]["reason"] == "the node ended"
+
+
+async def test_what_a_promoted_replica_never_had_is_counted_and_the_rest_is_in_order(tmp_path: Path) -> None:
+    with guarded_redis(tmp_path, sentinels=0, aof=True) as pair:
+        async with tcp_proxy(pair.master.port) as proxy, nodes(proxy, "a") as (a,):
+            for number in range(3):
+                a.log.append(event("message", f"k{number}"))
+            await a.written()
+            key = f"{a.prefix}events:outbox"
+            while pair.replica.command("XLEN", key) != b":3\r\n":  # noqa: ASYNC110 - another process
+                await trio.sleep(0.02)
+            pair.replica.command("REPLICAOF", "NO", "ONE")
+            for number in (3, 4):
+                a.log.append(event("message", f"k{number}"))
+            await a.written()
+            pair.master.kill()
+            proxy.target = pair.replica.port
+            proxy.cut()
+            for number in (5, 6):
+                a.log.append(event("message", f"k{number}"))
+            await a.written()
+            assert [one["id"] for one in await a.told(5)] == [f"k{n}-message" for n in (0, 1, 2, 5, 6)]
+            assert [one.id for one in await a.log.read("", 10)] == [f"k{n}-message" for n in (0, 1, 2, 5, 6)]
+            assert a.log.dropped == 2

@@ -143,3 +143,18 @@ async def test_what_another_program_wrote_hides_no_other_session(redis: RedisSer
         await trio.sleep(0.01)
         assert [found.session_id for found in await answer(store.expired)] == ["good"]
         assert keys(redis) == b"*0\r\n"
+
+
+async def test_a_session_that_nobody_would_see_expire_is_none(redis: RedisServer) -> None:
+    """A Redis that evicts may throw away the index by which sessions expire: what it doesn't know is over."""
+    async with stores(redis, 1) as (store,):
+        await answer(store.start, login("s1"), 60.0)
+        redis.command("DEL", "test:logins")
+        assert await answer(store.current, "u1") is None
+        assert await answer(store.get, "s1") is None
+        assert await answer(store.of_user, "u1") == []
+        assert await answer(store.report, "u1", "s1", said()) is None
+        # Who ends it is told of it all the same, and so are its user's clients.
+        ended = await answer(store.end, "s1")
+        assert ended.session_id == "s1"
+        assert keys(redis) == b"*0\r\n"

@@ -12,11 +12,13 @@ import trio
 from portico.wire.faults import PeerFault
 from service.backplane.redis import revocations
 from service.backplane.redis.revocations import RedisRevocations
+from service.core.proof import Proof
 from service.core.revocations import Revocation, RevocationIndex
 
 from ..login_contract import answer
-from ..redis_server import RedisServer, redis_server
+from ..redis_server import RedisServer, guarded_redis, redis_server, tcp_proxy
 from .links import link
+from .test_plane import node as plane_node
 
 FAR = 4e9
 PATIENT = 20.0
@@ -47,8 +49,8 @@ class Node:
                 await self._heard.wait()
 
 
-def taken_back(name: str, expires_at: float = FAR) -> Revocation:
-    return Revocation("user_id", name, None, 1.5, expires_at)
+def taken_back(name: str, expires_at: float = FAR, at: float = 1.5) -> Revocation:
+    return Revocation("user_id", name, None, at, expires_at)
 
 
 @asynccontextmanager
@@ -166,3 +168,93 @@ async def test_what_another_program_wrote_hides_no_other(redis: RedisServer) -> 
         async with nodes(redis, 1) as (late,):
             await late.until(lambda: len(late.index) == 2)
             assert sorted(held.value for held in late.index) == ["good", "newer"]
+
+
+PARTS = ("", ":order", ":ends", ":meta")
+GONE = [(part,) for part in PARTS] + [(":order", ":ends"), (":order", ":meta"), ("", ":order"), ("", ":meta")]
+
+
+async def test_what_redis_threw_away_stays_taken_back_also_where_no_node_lived(redis: RedisServer) -> None:
+    """A Redis that evicts throws away a key as a whole; what is left tells who was meant."""
+    for gone in GONE:
+        redis.command("FLUSHALL")
+        async with nodes(redis, 1) as (one,):
+            await answer(one.store.add, taken_back("ann:of<shop"))
+            await answer(one.store.add, Revocation("user_id", "bob", 1000.5, 1.5, FAR))
+            await answer(one.store.add, Revocation("all", "", 500.5, 1.5, FAR))
+        redis.command("DEL", *(f"test:revocations{part}" for part in gone))
+        async with nodes(redis, 1) as (later,):
+            await later.until(lambda: len(later.index) == 3)
+            assert later.index.covers_user("ann:of<shop"), gone
+            for proof in (Proof("bob", issued_at=1000.0), Proof("cleo", issued_at=500.0)):
+                assert later.index.covers(proof), gone
+            assert not later.index.covers_user("bob"), gone
+            assert not later.index.covers(Proof("cleo", issued_at=4e9)), gone
+            assert {one.expires_at for one in later.index} == {FAR}, gone
+
+
+async def test_what_is_left_of_one_gives_way_to_what_a_node_knows(redis: RedisServer) -> None:
+    async with nodes(redis, 1) as (one,):
+        exact = Revocation("user_id", "bob", 1000.5, 1.5, FAR)
+        await answer(one.store.add, exact)
+        await one.until(lambda: list(one.index) == [exact])
+        redis.command("DEL", "test:revocations")
+        with trio.fail_after(PATIENT):
+            # By its name alone it would be everything until now.
+            while b"1000.5" not in redis.command("HGET", "test:revocations", "user_id<bob"):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        await one.until(lambda: list(one.index) == [exact])
+        async with nodes(redis, 1) as (later,):
+            await later.until(lambda: list(later.index) == [exact])
+
+
+@asynccontextmanager
+async def joined(url: str, name: str) -> AsyncIterator[Node]:
+    """A node as a gateway is one, whose backplane sees that another Redis is in the place of the one there was."""
+    async with plane_node(url, name, prefix="test:") as plane, trio.open_nursery() as nursery:
+        commands = plane.plane.commands
+        made = Node(RedisRevocations(commands.send, commands.ask, "test:"))
+        nursery.start_soon(made.store.run)
+        await made.until(lambda: made.store.trouble is None)
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def surely(store: RedisRevocations, revocation: Revocation) -> None:
+    with trio.fail_after(PATIENT):
+        while True:
+            try:
+                await answer(store.add, revocation)
+            except PeerFault:
+                await trio.sleep(0.05)  # while Redis is away nothing is taken back
+            else:
+                return
+
+
+async def test_what_a_promoted_replica_never_had_is_given_back(tmp_path: Path) -> None:
+    """Nor is what is taken back after it mistaken for what was before: both had the same number."""
+    with guarded_redis(tmp_path, sentinels=0, aof=True) as pair:
+        async with tcp_proxy(pair.master.port) as proxy, joined(proxy.url, "a") as a, joined(proxy.url, "b") as b:
+            await answer(a.store.add, taken_back("before"))
+            await b.until(lambda: len(b.index) == 1)
+            with trio.fail_after(PATIENT):
+                while b"before" not in pair.replica.command("HKEYS", "test:revocations"):  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+            pair.replica.command("REPLICAOF", "NO", "ONE")
+            await answer(a.store.add, taken_back("lost"))
+            await answer(a.store.add, taken_back("before", FAR + 1, 2.5))  # for longer
+            for node in (a, b):
+                await node.until(lambda node=node: taken_back("before", FAR + 1, 2.5) in list(node.index))  # type: ignore[misc]  # bound at once
+            pair.master.kill()
+            proxy.target = pair.replica.port
+            proxy.cut()
+            await surely(a.store, taken_back("after"))
+            await b.until(lambda: len(b.index) == 3)
+            async with joined(proxy.url, "c") as c:
+                for node in (a, b, c):
+                    await node.until(
+                        lambda node=node: (
+                            {(one.value, one.expires_at) for one in node.index}  # type: ignore[misc]  # bound at once
+                            == {("before", FAR + 1), ("lost", FAR), ("after", FAR)}
+                        )
+                    )
