@@ -40,19 +40,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def _connected(running: Running, made: Certificate) -> ClientConnection:
-    """A client with a thread of its own that reads. CPython's older TLS may not be read and written at once, and on a
-    busy machine such a client may never get its request out: then another one is opened. That the server is not to
-    blame is shown in `transports/test_tls_handshakes.py`, by a client without threads."""
-    try:
-        return connect(running.websocket_url, ssl=made.trusted(), open_timeout=10, proxy=None)
-    except TimeoutError:
-        return connect(running.websocket_url, ssl=made.trusted(), open_timeout=30, proxy=None)
-
-
 @contextmanager
 def open_client(running: Running, made: Certificate, number: int = 0) -> Iterator[ClientConnection]:
-    with _connected(running, made) as client:
+    with connect(running.websocket_url, ssl=made.trusted(), open_timeout=30, proxy=None) as client:
         client.send(json.dumps({"type": "c_client_register", "client_id": f"c{number}"}))
         assert json.loads(client.recv(30))["type"] == "registration_success"
         yield client

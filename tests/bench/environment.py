@@ -4,6 +4,7 @@ Nothing of it is Portico's: `.venv-bench` is made from `requirements-bench.lock`
 file. What cannot be installed is said, and the bench goes on without it.
 """
 
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -35,12 +36,19 @@ def ready() -> bool:
 
 
 def install() -> None:
-    """Make the Python environment, if it isn't there. Raises Unavailable."""
+    """Make the Python environment, if it isn't there. Raises Unavailable. Whoever else makes it is waited for."""
     if ready():
         return
+    with LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready():
+            _make()
+
+
+def _make() -> None:
     print(f"Installing the peers into {VENV.name} …", file=sys.stderr)
-    if not PYTHON.exists():
-        _run([sys.executable, "-m", "venv", str(VENV)], "no environment for the peers")
+    # Also over one that somebody left half made.
+    _run([sys.executable, "-m", "venv", str(VENV)], "no environment for the peers")
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     _run([*pip, "--require-hashes", "-r", str(LOCK)], "the peers can't be installed")
     _STAMP.write_bytes(LOCK.read_bytes())
