@@ -116,6 +116,11 @@ class Commands:
         return self._link.origin
 
     @property
+    def heard_at(self) -> float:
+        """When an answer came last, or later; on a new connection while it is prepared: of the one before."""
+        return self._heard
+
+    @property
     def reconnects(self) -> int:
         """How often a connection was lost."""
         return self._link.losses

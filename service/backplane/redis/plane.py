@@ -365,7 +365,9 @@ class RedisBackplane:
         another = field(info, b"master_replid2").strip(b"0")
         run = field(info, b"run_id")
         if run != self._server[0]:
-            self._accepted_elsewhere, self.publisher.accepted = self.publisher.accepted, 0
+            # Another one may have been seen in between, and have been gone before it said which epoch it is.
+            self._accepted_elsewhere = max(self._accepted_elsewhere, self.publisher.accepted)
+            self.publisher.accepted = 0
         self._server = (run, int(field(info, b"aof_enabled") == b"1" and not another))
         origin, whole = self.commands.origin, b""
         match before:
@@ -394,7 +396,8 @@ class RedisBackplane:
         following = self.following
         new = os.urandom(8).hex()
         seen = (following.epoch, following.seen)
-        return (*self._server, new, over, self.commands.origin, *seen, whole, self._accepted_elsewhere)
+        silent = int((trio.current_time() - self.commands.heard_at) * 1e6)
+        return (*self._server, new, over, self.commands.origin, *seen, whole, self._accepted_elsewhere, silent)
 
     def _named(self, answer: object) -> None:
         if isinstance(answer, bytes):

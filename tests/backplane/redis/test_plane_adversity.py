@@ -352,6 +352,38 @@ class TestCutOff:
             assert again.at.recovered
             assert again.numbers == [3]
 
+    @pytest.mark.shows("everybody is told once", "whichever node finds out first")
+    @pytest.mark.parametrize("publisher_first", [True, False])
+    async def test_a_redis_that_comes_back_with_nothing_is_told_once(
+        self, redis: RedisServer, publisher_first: bool
+    ) -> None:
+        """Also where the publisher's node, which remembers what the Redis before had accepted, is the last to come."""
+        async with tcp_proxy(redis.port) as first, tcp_proxy(redis.port) as second:
+            ways = (second, first) if publisher_first else (first, second)
+            async with node(ways[0].url, "a") as a, node(ways[1].url, "b") as b:
+                await ready(a, b)
+                client = await a.join(ANN)
+                before = a.plane.epoch
+                await b.publish(ANN, event(1), durable=True)
+                await a.until(lambda: client.numbers == [1])
+                for way in (first, second):
+                    way.refusing = True
+                    way.cut()
+                redis.kill()
+                redis.start(emptied=True)
+                first.refusing = False
+                early, late = (b, a) if publisher_first else (a, b)
+                await early.until_true(lambda: early.plane.epoch != before and early.plane.trouble is None)
+                if not publisher_first:
+                    await a.until(lambda: bool(a.gaps))
+                epoch = early.plane.epoch
+                second.refusing = False
+                await late.until_true(lambda: late.plane.epoch != before and late.plane.trouble is None)
+                await publish_surely(b, Publication(ANN, event(2), "two", durable=True))
+                await a.until(lambda: 2 in client.numbers)
+                assert [told for _, told, _ in a.gaps] == [epoch]
+                assert a.plane.epoch == b.plane.epoch == epoch
+
     async def test_scripts_that_redis_has_forgotten(self, redis: RedisServer) -> None:
         async with node(redis.url, "a") as a:
             await ready(a)
