@@ -25,7 +25,7 @@ from service.backplane.redis.plane import CLIENT_NAME, EventsOnRedis, RedisBackp
 from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
 from service.backplane.redis.revocations import RedisRevocations
-from service.core.back_end_events import BackEndEvent, EventLog, Stored, Tap
+from service.core.back_end_events import BackEndEvent, EventLog, Stored
 from service.core.cluster.backplane import Backplane
 from service.core.connections.session import Session
 from service.core.counters import Metric
@@ -57,7 +57,6 @@ class EventRules(NamedTuple):
 class EventsOfDeployment(EventLog, Protocol):
     """The log of events, and the outbox of those that are to be delivered."""
 
-    taps: list[Tap]
     dropped: int
 
     async def keep(self) -> None:

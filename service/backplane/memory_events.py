@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from service.core.back_end_events import BackEndEvent, Stored, Tap, order_of, user_event
+from service.core.back_end_events import BackEndEvent, Stored, order_of, user_event
 from service.core.deadlines import DeadlineWheel
 from service.core.ports import Monotonic
 
@@ -21,8 +21,8 @@ MAX_BYTES: Final = 64 << 20
 
 
 class MemoryEvents:
-    """See the module. `kept` 0: nothing is delivered, only told to the `taps`. `offline_seconds`: how long a user must
-    have been without a connection."""
+    """See the module. `kept` 0: nothing is delivered. `offline_seconds`: how long a user must have been without a
+    connection."""
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class MemoryEvents:
         self._size = 0
         self._number = 0
         self._more = trio.Event()
-        self.taps: list[Tap] = []
         self.dead: deque[tuple[Stored, str]] = deque(maxlen=DEAD_KEPT)
         self.dropped = 0
 
@@ -100,8 +99,6 @@ class MemoryEvents:
             self._put(self._of_user("user_offline", user))
 
     def _put(self, event: BackEndEvent) -> None:
-        for tap in self.taps:
-            tap(event)
         if not self._kept:
             return
         self._size += len(event.body)

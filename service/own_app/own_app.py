@@ -6,7 +6,7 @@ answer. What it is bounded by:
 
     timeout      until the answer begins (504), and after the client has gone; then the app's task is cancelled
     concurrency  requests that are under way at a time (503); WebSockets are counted among the gateway's connections
-    max_body     bytes of a request's body (413)
+    max_body     bytes of a request's body (413); that nobody reads the rest of one is its caller's matter (Unread)
     threads      of a WSGI app, and a few requests that wait for one, not for long (503)
 
 The nursery is a system task, not the server's: the app's start has to be over before the server begins, and what the
@@ -187,12 +187,12 @@ class OwnApp:
         limits, nursery = self._limits, self._nursery
         whose = f"{scope['method']} {scope['path']}"
         if nursery is None:
-            return await _refuse(send, scope, _text(503, "The app is not running.", ("retry-after", "1")))
+            return await _answer(send, scope, _text(503, "The app is not running.", ("retry-after", "1")))
         if limits.concurrency and self.under_way >= limits.concurrency:
             self.refused += 1
-            return await _refuse(send, scope, _text(503, "Too many requests are under way.", ("retry-after", "1")))
+            return await _answer(send, scope, _text(503, "Too many requests are under way.", ("retry-after", "1")))
         if _declared_length(scope) > (limits.max_body or float("inf")):
-            return await _refuse(send, scope, _text(413, f"A body has at most {limits.max_body} bytes here."))
+            return await _answer(send, scope, _text(413, f"A body has at most {limits.max_body} bytes here."))
         exchange = Exchange(
             send,
             whose,
@@ -234,8 +234,7 @@ class OwnApp:
         if exchange.too_large:
             exchange.running.cancel()
         if answer is not None:
-            unread = exchange.too_large or exchange.too_slow
-            served = await (_refuse if unread else _answer)(send, scope, answer)
+            served = await _answer(send, scope, answer)
             return Served(served.status, exchange.received, served.sent)
         return Served(exchange.status or 499, exchange.received, exchange.sent)
 
@@ -353,12 +352,3 @@ async def _answer(send: Send, scope: Scope, answer: HttpAnswer) -> Served:
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
     return Served(answer.status, 0, len(body))
-
-
-async def _refuse(send: Send, scope: Scope, answer: HttpAnswer) -> Served:
-    """Answer before the body is read to its end. The server closes the connection after it (RFC 9112 section 9.3), and
-    a client that isn't told would send its next request there."""
-    has_body = any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
-    if has_body and scope.get("http_version", "1.1") < "2":
-        answer = answer._replace(headers=(*answer.headers, ("connection", "close")))
-    return await _answer(send, scope, answer)

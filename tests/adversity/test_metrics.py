@@ -46,7 +46,7 @@ def test_what_each_limit_refuses(tmp_path: Path, door: str, setting: str, label:
         held = [upgraded(address) for _ in range(2 if label == "handshakes" else 1)]
         with ask(address, upgrade()) as refused:
             assert b" 503 " in refused.recv(4096)
-        assert metric(running, "connections_refused_total", f'limit="{label}"') == 1
+        eventually(lambda: metric(running, "connections_refused_total", f'limit="{label}"') == 1, 10, "the refusal")
         for sock in held:
             sock.close()
 

@@ -170,22 +170,3 @@ async def test_the_outbox_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatc
     assert box.waiting + box.dropped == 100
     await box.settle([entry.key for entry in await box.read("", 100)])
     assert (box.waiting, box._size) == (0, 0)
-
-
-async def test_a_user_is_online_with_the_first_and_offline_after_the_last_connection() -> None:
-    box = outbox()
-    told: list[str] = []
-    box.taps.append(lambda event: told.append(event.event))
-    box.append(event("registered", connection="k1"))
-    box.append(event("registered", connection="k2"))
-    box.append(event("left", connection="k1"))
-    box.append(event("left", connection="k1"))  # it has left already
-    box.append(event("left", connection="k2"))
-    box.append(event("registered", connection="k3"))  # back in time
-    await trio.sleep(0.3)
-    box.tick()
-    assert told == ["registered", "user_online", "registered", "left", "left", "registered"]
-    box.append(event("left", connection="k3"))
-    await trio.sleep(0.3)
-    box.tick()
-    assert told[6:] == ["left", "user_offline"]

@@ -24,7 +24,7 @@ from typing import Final
 import msgspec
 import trio
 
-from service.core.back_end_events import LARGEST, BackEndEvent, Stored, Tap, order_of
+from service.core.back_end_events import LARGEST, BackEndEvent, Stored, order_of
 from service.redis.faults import Refusal, Unreachable
 from service.redis.resp import Word
 from service.redis.scripts import Ask
@@ -79,7 +79,6 @@ class RedisEvents:
         self._me = os.urandom(8).hex()
         self._owned_until = float("-inf")
         self._more = trio.Event()
-        self.taps: list[Tap] = []
         self.waiting = 0
         self.dropped = 0
 
@@ -87,8 +86,6 @@ class RedisEvents:
 
     def append(self, event: BackEndEvent) -> None:
         """See EventLog."""
-        for tap in self.taps:
-            tap(event)
         self._unwritten.append(event)
         self._size += len(event.body)
         # Not the first ones: they may be on their way, and have their numbers.
