@@ -11,6 +11,7 @@ from types import ModuleType
 
 from service.core.gateway import Gateway
 from service.extend import ExtensionContext
+from service.namesake import hidden
 
 
 class ExtensionError(Exception):
@@ -38,7 +39,7 @@ def _imported(name: str) -> ModuleType:
     except ImportError as error:
         raise ExtensionError(
             f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported ({error}); "
-            "name a module on the Python path (PYTHONPATH)."
+            f"{hidden(error) or 'name a module on the Python path (PYTHONPATH).'}"
         ) from error
     except Exception as error:
         raise ExtensionError(

@@ -233,13 +233,24 @@ async def _connected(address: str, options: LinkOptions) -> AsyncIterator[Client
 
 def _refusal(address: str, refused: InvalidStatus) -> ClientError:
     status = refused.response.status_code
-    body = printable((refused.response.body or b"").decode("utf-8", "replace").strip())
+    body = _sentence_of(refused.response.body or b"")
     said = f": {body}" if body else ""
-    text = f"{printable(address)} refused the WebSocket with HTTP {status}{said}."
+    text = f"{printable(address)} refused the WebSocket with HTTP {status}{said}{'' if said.endswith('.') else '.'}"
     if status >= 500 or status in _TEMPORARY:
         wanted = refused.response.headers.get("Retry-After", "")
         return ConnectFailed(text, retry_after=float(wanted) if wanted.isdecimal() else 0.0)
     return HandshakeRefused(text, status)
+
+
+def _sentence_of(body: bytes | bytearray) -> str:
+    """What an answer says: the gateway's sentence, or else all of it."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        said = msgspec.json.decode(text)["error"]
+        text = said["message"] if isinstance(said, dict) else said
+    except (ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return printable(str(text))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -20,6 +21,19 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 """What shells report of a program that Ctrl-C ended (128 + SIGINT)."""
 
+_left_out = False
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """While the body runs, `run` does nothing. `portico worker` imports a program for the worker that is in it."""
+    global _left_out
+    before, _left_out = _left_out, True
+    try:
+        yield
+    finally:
+        _left_out = before
+
 
 def run(program: Callable[[], Awaitable[object]]) -> None:
     """Run an async program, such as `worker.run`, until it ends or is told to end.
@@ -27,8 +41,11 @@ def run(program: Callable[[], Awaitable[object]]) -> None:
     Ctrl-C and SIGTERM cancel it, which a Worker takes as `stop()`: it finishes what is in flight, and `run` returns. A
     second Ctrl-C ends it at once. What the SDK raises (ClientError) is printed as one sentence on standard error, alone
     or out of a group, and the exit code is 1. If the program has not set up logging, what happens to its connections is
-    shown on standard error too. To be called in the main thread.
+    shown on standard error too. To be called in the main thread. In a module that `portico worker module:name` imports
+    it returns at once: the command runs the worker.
     """
+    if _left_out:
+        return
     _show_what_happens()
     before = signal.getsignal(signal.SIGINT)
     told_again: list[int] = []

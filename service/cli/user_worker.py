@@ -18,8 +18,10 @@ from typing import Final, NoReturn
 import click
 
 from portico.client.handlers import Handler, check_handlers
+from portico.client.program import left_out
 from portico.client.worker import Worker
 from portico.wire.safe_text import safe_text
+from service.namesake import hidden
 
 from .outcomes import WRONG, fail
 
@@ -42,7 +44,8 @@ def load(place: str) -> Offer:
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    module = _module(named)
+    with left_out():  # a program that ends in `run(worker.run)` is imported for its worker
+        module = _module(named)
     found = _attribute(module, named, attribute)
     try:
         return _offer(found)
@@ -119,7 +122,12 @@ def _show(named: str, error: Exception) -> NoReturn:
     shown = "".join([*traceback.format_list(own), *traceback.format_exception_only(error)])
     for line in shown.splitlines():
         click.echo(safe_text(line, LONGEST_LINE), err=True)
-    fail(WRONG, f"The module {_quoted(named)} raises this when it is imported.")
+    why = hidden(error)
+    fail(
+        WRONG,
+        f"The module {_quoted(named)} raises this when it is imported.",
+        *([] if why is None else [safe_text(why, LONGEST_LINE)]),
+    )
 
 
 def _quoted(text: str) -> str:

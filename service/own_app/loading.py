@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, Literal
 
+from service.namesake import hidden
+
 SETTING: Final = "PORTICO_APP"
 SPECIFIER: Final = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<name>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
 _USUAL: Final = ("app", "application")
@@ -112,7 +114,9 @@ def _imported(name: str, here: str) -> ModuleType:
 def _broken(name: str, error: BaseException) -> OwnAppError:
     if needs_asyncio(error):
         return OwnAppError(asyncio_sentence(name))
-    return OwnAppError(f"{SETTING} names the module {name!r}, which cannot be imported: {where(error)}.")
+    why = hidden(error)
+    more = "" if why is None else f" {why}"
+    return OwnAppError(f"{SETTING} names the module {name!r}, which cannot be imported: {where(error)}.{more}")
 
 
 def _found(module: ModuleType, name: str | None) -> tuple[Any, str]:

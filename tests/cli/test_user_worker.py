@@ -32,6 +32,19 @@ class Thing:
     "broken.py": "import json\n\nraise RuntimeError('at\\x1b[31m work')\n",
     "needy.py": "import there_is_none_such\n",
     "none.py": "x = 1\n",
+    "at_once.py": """
+from portico import Worker, run
+
+worker = Worker("http://127.0.0.1:9", commands={"add": lambda data: data})
+
+
+async def main():
+    raise RuntimeError("it ran")
+
+
+run(main)
+""",
+    "own.py": "from service.prices import RATE\n",
 }
 
 
@@ -57,6 +70,19 @@ def test_a_worker_a_table_and_a_function() -> None:
     function = load("shop:add")
     assert function.commands["add"]({"a": 1, "b": 2}) == 3
     assert function.like is None
+
+
+def test_a_program_that_runs_its_worker_is_imported_and_not_run() -> None:
+    assert list(load("at_once:worker").commands) == ["add"]
+
+
+def test_a_package_of_the_gateway_s_name_is_told_as_what_hides_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "service").mkdir()
+    with pytest.raises(SystemExit):
+        load("own:worker")
+    assert "is the gateway's own package and hides yours" in capsys.readouterr().err
 
 
 def test_without_a_name_the_usual_ones_are_looked_for(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -84,6 +85,10 @@ class Prompt:
 
     def __init__(self, session: "PromptSession[str]") -> None:
         self._session = session
+        # prompt_toolkit writes above a prompt from a thread of its own, some time later, and where none is shown yet it
+        # writes into one that is just being drawn. So it is given text only while there is a prompt to write above.
+        self._lock = Lock()
+        self._shown = False
 
     async def read(self) -> str | None:
         """The next line; None after Ctrl-D. Ctrl-C gives up the line that was begun."""
@@ -95,13 +100,31 @@ class Prompt:
             nursery.cancel_scope.cancel()
         return line
 
+    def write(self, text: str) -> None:
+        """Write whole lines: above the prompt where one is shown, else at once."""
+        with self._lock:
+            if self._shown:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            else:
+                self._session.output.write_raw(text)
+                self._session.output.flush()
+
     def _ask(self) -> str | None:
         try:
-            return self._session.prompt(handle_sigint=False)
+            return self._session.prompt(handle_sigint=False, pre_run=self._begin)
         except KeyboardInterrupt:
             return ""
         except EOFError:
             return None
+        finally:
+            with self._lock:
+                self._shown = False
+
+    def _begin(self) -> None:
+        """Just before it is drawn for the first time, in its loop."""
+        with self._lock:
+            self._shown = True
 
     async def _leave_when_cancelled(self, done: trio.Event) -> None:
         try:
@@ -144,12 +167,8 @@ async def open_lines(
 
         session = _session(prompt, candidates, history)
         with patch_stdout(raw=True):
-            yield Prompt(session), _write_above
-
-
-def _write_above(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+            prompt_lines = Prompt(session)
+            yield prompt_lines, prompt_lines.write
 
 
 def _session(prompt: str, candidates: Candidates, history: str) -> "PromptSession[str]":

@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output.vt100 import Vt100_Output
 
 from service.cli.console import terminal
 from service.cli.console.terminal import Given, Pipe, open_lines
@@ -33,6 +38,23 @@ async def test_lines_that_were_given_come_before_any_terminal() -> None:
     async with open_lines("> ", lambda _: (), "history", lines=["a", "b"]) as (lines, write):
         assert (type(lines), lines.interactive, write) == (Given, False, None)
         assert await all_of(lines) == ["a", "b"]
+
+
+async def test_between_two_prompts_text_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written later may come into the next prompt while that is being drawn."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    written = StringIO()
+    output = Vt100_Output(written, lambda: Size(40, 120), term="dumb")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with create_pipe_input() as keys, create_app_session(input=keys, output=output):
+        async with open_lines("portico> ", lambda _: (), "history") as (lines, write):
+            assert write is not None
+            for number in range(10):
+                keys.send_text("stats\r")
+                assert await lines.read() == "stats"
+                write(f"answer {number}\n")
+                assert written.getvalue().endswith(f"answer {number}\n")
 
 
 @pytest.mark.parametrize(

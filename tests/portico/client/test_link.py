@@ -194,6 +194,24 @@ async def test_a_refused_upgrade_is_for_good_or_for_now(
     assert getattr(caught.value, "retry_after", None) == retry_after
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": {"code": "forbidden", "message": "Send a key."}}', "HTTP 403: Send a key."),
+        (b'{"error": "Not here"}', "HTTP 403: Not here."),
+        (b'{"other": 1}', 'HTTP 403: {"other": 1}.'),
+        (b"", "HTTP 403."),
+    ],
+)
+async def test_a_refusal_says_the_gateway_s_sentence(body: bytes, said: str) -> None:
+    async with fake_gateway(echo) as gateway:
+        gateway.refusals.append((403, [], body))
+        with pytest.raises(HandshakeRefused) as caught:
+            async with open_link(gateway.url, OPTIONS, Events()):
+                pass
+    assert str(caught.value).endswith(said)
+
+
 async def test_a_peer_that_stops_answering_pings_is_lost() -> None:
     async def script(peer: Peer) -> None:
         peer.socket._wsproto.receive_data = lambda data: None  # type: ignore[method-assign]  # deaf, not gone

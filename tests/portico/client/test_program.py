@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from portico import NoWorkers, run
-from portico.client.program import FAILED, INTERRUPTED
+from portico.client.program import FAILED, INTERRUPTED, left_out
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,13 @@ def ended(program: Callable[[], Awaitable[object]]) -> object:
     with pytest.raises(SystemExit) as caught:
         run(program)
     return caught.value.code
+
+
+def test_where_a_program_is_only_imported_it_is_not_run() -> None:
+    with left_out():
+        run(raising(AssertionError("it ran")))
+    with pytest.raises(AssertionError, match="it ran"):
+        run(raising(AssertionError("it ran")))
 
 
 def test_a_program_that_ends_returns() -> None:
