@@ -349,7 +349,10 @@ class Gateway:
                     session.refuse(refusal)
                     return
         if admission.worker:
-            self.envelopes.arrivals.begin(session)
+            try:
+                self.envelopes.arrivals.begin(session)
+            except PeerFault as fault:
+                session.refuse(fault)  # it shows what is no worker's
         elif admission.user_id is not None:
             self.registration.register(session, Identity(user_id=admission.user_id))
         elif admission.dialect == self.c_clients.name:

@@ -159,6 +159,12 @@ class Proof:
         """Whether it may call (a requester, a client) or serve (a worker) this command."""
         return self.commands is None or matches(self.commands, command)
 
+    def covers_commands(self, commands: Collection[str] | None) -> bool:
+        """Whether it may use all of these (None: every command)."""
+        if self.commands is None:
+            return True
+        return commands is not None and all(map(self.may_use, commands))
+
     def renewed_by(self, other: "Proof") -> bool:
         """Whether a refreshed token is the same principal's: the same user, role and tenant.
 

@@ -67,20 +67,24 @@ def anywhere(_: Address) -> bool:
 def public_and(networks: Collection[Network]) -> Judge:
     """A Judge that allows public addresses, and those in `networks`.
 
-    Private, loopback, link-local (cloud metadata among them), multicast and reserved ones are not public. An IPv4
-    address that is written as IPv6 (mapped, 6to4, Teredo, NAT64) is judged as what it stands for.
+    Private, loopback, link-local (cloud metadata among them), site-local, multicast and reserved ones are not public.
+    An IPv4 address that is written as IPv6 (mapped, compatible, 6to4, Teredo, NAT64) is judged as what it stands for.
     """
 
     def judge(address: Address) -> bool:
         plain = _plain(address)
         if any(plain in network for network in networks if network.version == plain.version):
             return True
+        if isinstance(plain, IPv6Address) and (plain.is_site_local or plain in _NAT64_LOCAL):
+            return False  # older Pythons take both for global
         return plain.is_global and not plain.is_multicast
 
     return judge
 
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
+_COMPATIBLE: Final = IPv6Network("::/96")
 
 
 def _plain(address: Address) -> Address:
@@ -92,7 +96,7 @@ def _plain(address: Address) -> Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64:
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):  # `::` and `::1` are their own
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 

@@ -302,11 +302,31 @@ class Authentication:
             if not session.proof.renewed_by(proof):
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
+            self._check_covers(proof, session)
         except PeerFault as fault:
             fault.field, fault.close = "token", None
             raise
         self.adopt(session, proof)
         return proof.expires_at
+
+    def _check_covers(self, proof: Proof, session: Session) -> None:
+        """Whether a proof allows what its session is already: a narrower token doesn't lengthen what a wider one gave.
+        Raises PeerFault."""
+        try:
+            if proof.role != "admin":
+                proof.check_fields(session.identity)
+            if session.worker is not None and not proof.covers_commands(session.worker.commands):
+                raise not_allowed("commands")
+        except PeerFault:
+            self.refused["other_user"] += 1
+            raise
+
+    def is_covered(self, session: Session) -> bool:
+        """Whether a session's proof, if it has one, is of who it is."""
+        proof = session.proof
+        if self.rules.mode == "off" or proof is None or proof.role == "admin":
+            return True
+        return session.identity.user_id in (None, proof.user_id)
 
     # What one may
 

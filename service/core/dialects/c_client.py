@@ -179,6 +179,9 @@ class CClientHandler:
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
         """It is not who it wants to be."""
         session.send(wire.registration_rejected(refusal.reason, refusal.message, identity))
+        if refusal.close is None and not self._authentication.is_covered(session):
+            # It is still who it was, and what it shows now is another's.
+            session.close(CloseCode.NOT_ALLOWED, refusal.reason)
 
     def refusal(self, fault: PeerFault) -> Frame:
         """The answer to a fault."""

@@ -435,6 +435,67 @@ def test_a_refresh_is_of_the_same_principal(claims: dict[str, Any]) -> None:
     assert session.proof.expires_at == gw.clock.wall() + 60
 
 
+def test_a_narrower_token_lengthens_nothing_that_a_wider_one_gave() -> None:
+    gw, tokens = at("required")
+    end = gw.clock.wall() + 60
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("one", expires_at=end), channel_id="board"))
+    narrow = tokens.make("two", fields={"channel_id": ("news",)}, expires_at=end + 600)
+    (answer,) = gw.ask(session, {"type": "token_refresh", "token": narrow})
+    assert (answer["type"], answer["code"]) == ("error", "forbidden")
+    assert session.proof is not None
+    assert session.proof.expires_at == end
+    # As who it may be, it goes on with it.
+    (answer,) = gw.ask(session, register(narrow, channel_id="news"))
+    assert (answer["type"], answer["expires_at"]) == ("registration_success", end + 600)
+    assert not peer.closes
+
+
+@pytest.mark.parametrize("commands", [None, ["echo", "calculate"]])
+def test_nor_does_a_worker_serve_more_by_it(commands: list[str] | None) -> None:
+    gw, tokens = at("required")
+    end = gw.clock.wall() + 60
+    session, peer = gw.connect("/worker", query="token=" + tokens.make("one", role="worker", expires_at=end))
+    gw.ask(session, {"type": "connect", "data": {"role": "worker", "client_id": "w1", "commands": commands}})
+    for allowed, answered in ((("echo",), "error"), (("echo", "calc*"), "custom" if commands else "error")):
+        token = tokens.make("two", role="worker", commands=allowed, expires_at=end + 600)
+        (answer,) = gw.ask(session, {"type": "custom", "data": {"event": "token_refresh", "token": token}})
+        assert answer["type"] == answered
+    assert not peer.closes
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize("role", ["client", "requester"])
+@pytest.mark.parametrize("where", ["path", "port"])
+def test_who_is_no_worker_is_told_so_where_workers_arrive(mode: str, role: str, where: str) -> None:
+    gw, tokens = at(mode, production=True)
+    kind = "worker" if where == "port" else "websocket"
+    token = tokens.make("one", role=role, user="ann")
+    session, peer = gw.connect("/worker" if where == "path" else "/", kind=kind, query=f"token={token}")
+    (answer,) = peer.take()
+    assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+    assert session.worker is None
+
+
+def test_a_switch_of_user_that_is_refused_leaves_nobody_under_anothers_token() -> None:
+    """Else whoever stole ann's token keeps her pushes by one of her own, when hers is over or was taken back."""
+    gw, tokens = at("required", duplicates="keep")
+    there, _ = gw.connect("/ws")
+    gw.say(there, register(tokens.make("bob", "bob"), client_id="b"))
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(tokens.make("ann", expires_at=gw.clock.wall() + 60)))
+    again = tokens.make("bob-too", "bob", expires_at=gw.clock.wall() + 6000)
+    answers = gw.ask(session, register(again, client_id="b"))
+    assert answers[0]["reason"] == "already_connected"
+    assert peer.closes[0][0] is CloseCode.NOT_ALLOWED
+    # Her own, refused so, goes on as she was.
+    session, peer = gw.connect("/ws")
+    gw.say(session, register(again, client_id="c"))
+    assert gw.ask(session, register(client_id="b"))[0]["reason"] == "already_connected"
+    assert not peer.closes
+
+
 def test_a_bad_refresh_is_said_and_the_connection_stays() -> None:
     gw, tokens = at("required")
     session, peer = gw.connect("/ws")
