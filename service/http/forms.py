@@ -257,10 +257,10 @@ class Probe(Struct):
 
 
 class StreamingInfo(Struct):
-    """What the page `/streaming/socket` can do here. `chat`: a worker answers with a model, `model` if known; else
-    `hint` says what to set. `echo`: the command that echoes in parts. `socket`: whether this very port takes
-    WebSockets, or discovery has to be asked. `access`: what a page must show to ask workers, `access_hint` in words.
-    `timeout`: seconds that one answer may take."""
+    """What the pages can do here. `chat`: a worker answers with a model, `model` if known; else `hint` says what to
+    set. `echo`: the command that echoes in parts. `socket`: whether this very port takes WebSockets, or discovery has
+    to be asked. `access`: what a page must show to ask workers, `access_hint` in words; `client_access`: what it must
+    show to register a client. `timeout`: seconds that one answer may take."""
 
     chat: bool
     echo: str | None
@@ -269,6 +269,7 @@ class StreamingInfo(Struct):
     socket: Literal["here", "elsewhere"]
     access: WayIn
     access_hint: str | None
+    client_access: WayIn
     timeout: float
 
 

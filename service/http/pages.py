@@ -2,8 +2,8 @@
 
 The files are read once, and only those that are in `service/pages` then have a route, so no path can lead anywhere
 else. Open to everybody: there is no secret in them, and what a page does it does through the API or a WebSocket, which
-are guarded. Promises that a browser loads and runs nothing but these files, and connects nowhere but to this gateway;
-the page for streamed answers also to other ports of the same host, to which WebSockets may be moved while it is open.
+are guarded. Promises that a browser loads and runs nothing but these files, and connects nowhere but to this gateway,
+and to other ports of the same host, to which WebSockets may be moved while a page is open.
 """
 
 import hashlib
@@ -127,9 +127,8 @@ def _get(places: Places, wall: Wall, page: Page, request: Request) -> HttpAnswer
     # Discovery will name one of these to the page, since both are asked in the same way.
     asked = Asked(request.head.host, request.head.scheme, wall(), request.head.prefix)
     sources = [socket_source(place.url) for place in endpoints(places, asked)]
-    if page.path == _PLACES[STREAMING]:
-        # Some browsers don't count a WebSocket to the page's own host as 'self'.
-        sources += host_sources(asked)
+    # Some browsers don't count a WebSocket to the page's own host as 'self'.
+    sources += host_sources(asked)
     headers = (
         ("content-type", page.content_type),
         ("etag", page.etag),

@@ -66,6 +66,7 @@ class Parts:
     page_path: str = "/"
     """Where the page is; an app of the operator's own has `/`."""
     way_in_for_pages: WayIn = "open"
+    client_way_in_for_pages: WayIn = "open"
     chat_model: str | None = None
     """The model that answers `chat` unless a request names another, where this process knows it."""
     own_echo: str | None = None
@@ -110,6 +111,7 @@ def parts_of(
         open_metrics=gateway.rules.open_metrics,
         page=gateway.rules.page,
         way_in_for_pages=gateway.authentication.way_in_for_pages,
+        client_way_in_for_pages=gateway.authentication.client_way_in_for_pages,
         node=lambda: gateway.backplane.node,
         connections=lambda: Counter((session.handler.name, session.peer.transport) for session in gateway.sessions),
         live=lambda: live_metrics(gateway, ready),

@@ -1,7 +1,7 @@
-"""Streaming: what the page `/streaming/socket` asks before it connects: who answers, where, and what it must show.
+"""Streaming: what the pages ask before they connect: who answers, where, and what they must show.
 
-Open to everybody, as the page is, so nothing here is secret: no key, no worker's name, no address of a model's API. The
-page asks anew before each connection, so it finds its way when a deployment changes.
+Open to everybody, as the pages are, so nothing here is secret: no key, no worker's name, no address of a model's API.
+The page for streamed answers asks anew before each connection, so it finds its way when a deployment changes.
 """
 
 from typing import Final
@@ -26,10 +26,10 @@ NO_MODEL: Final = (
 )
 HINTS: Final = {
     "token": "This gateway wants a token from whoever asks its workers: a JWT with the role requester. Its operator "
-    "makes one with `portico token`.",
+    "makes one: `portico token make --role requester`.",
     "closed": "This gateway is in production and lets nobody ask its workers without a proof, and a page has none to "
-    "show. Its operator sets PORTICO_AUTH=optional with PORTICO_JWT_SECRET and gives out tokens with the role "
-    "requester, or opens it to everybody with PORTICO_OPEN_REQUESTERS=true.",
+    "show. Its operator sets `PORTICO_AUTH=optional` and `PORTICO_JWT_SECRET`, and gives out what "
+    "`portico token make --role requester` prints; or opens it to everybody: `PORTICO_OPEN_REQUESTERS=true`.",
 }
 
 
@@ -49,6 +49,7 @@ def streaming_handlers(parts: Parts) -> dict[str, Handler]:
             socket="here" if here else "elsewhere",
             access=access,
             access_hint=HINTS.get(access),
+            client_access=parts.client_way_in_for_pages,
             timeout=min(LONGEST_ANSWER, dispatcher.max_timeout),
         )
         return json_answer(200, told)

@@ -40,6 +40,13 @@ export async function call(path, options = {}) {
 /** The WebSocket address at the place that this page came from. */
 export const socketHere = () => address("api/websocket").replace(/^http/, "ws");
 
+/** What the pages can do here, and what they must show, from the gateway. */
+export async function about() {
+  const { status, body } = await call("streaming/info");
+  if (status !== 200 || typeof body?.socket !== "string") throw new Error(`The gateway answered HTTP ${status}.`);
+  return body;
+}
+
 /** Where to connect by WebSocket: discovery, as every client does it before it connects. */
 export async function discover() {
   const { status, body } = await call("api/b-client/websocket-info");

@@ -1,5 +1,7 @@
-// Log: the frames of a connection, the newest first, at most ROWS of them, whatever comes how fast.
+// Log: the frames of a connection, the newest first, at most ROWS of them, whatever comes how fast. Tokens are masked, so
+// that a row may be shown to others.
 
+import { masked } from "./masking.js";
 import { at, clipped, count, element, visible } from "./text.js";
 
 const ROWS = 200;
@@ -50,10 +52,10 @@ function row({ direction, text, when }) {
   arrow.setAttribute("role", "img");
   arrow.setAttribute("aria-label", word);
   if (direction === "note") {
-    made.append(time, arrow, element("p", "", visible(text)));
+    made.append(time, arrow, element("p", "", visible(masked(text))));
     return made;
   }
-  const frame = element("pre", "", clipped(text, LONGEST));
+  const frame = element("pre", "", clipped(text, LONGEST, masked));
   if (text.length > 400) {
     // What scrolls must be reachable by keyboard.
     frame.tabIndex = 0;

@@ -1,6 +1,6 @@
 // Overview: where the gateway listens, whether it is ready, and who is connected; looked at only while it is seen.
 
-import { address, call } from "./gateway.js";
+import { about, address, call } from "./gateway.js";
 import { at, element, tell, visible } from "./text.js";
 
 const EVERY = 2000; // milliseconds
@@ -13,14 +13,14 @@ let timer = 0;
 let looking = false;
 let known = false;
 
-/** Keep the overview up to date. `onEnvironment` is told the environment's name. */
-export function watch(onEnvironment) {
+/** Keep the overview up to date. `onFound` is told the environment's name, and what the pages can do and must show. */
+export function watch(onFound) {
   const look = async () => {
     clearTimeout(timer);
     if (looking || document.hidden) return;
     looking = true;
     try {
-      if (!known) onEnvironment(await places());
+      if (!known) onFound(...(await places()));
       await figures();
       known = true;
     } catch (error) {
@@ -38,30 +38,34 @@ export function watch(onEnvironment) {
   look();
 }
 
-/** Say what concerns the whole page, or nothing any more. */
-export function notice(sentence) {
+const noticed = { gateway: "", page: "" };
+
+/** Say what concerns the whole page, or nothing any more. `from`: what the gateway says of itself is looked at all the
+ * time, what the page has met stays until it is over. */
+export function notice(sentence, from = "gateway") {
+  noticed[from] = sentence;
   const place = at("notice");
-  if (place.textContent !== sentence) place.textContent = sentence;
-  place.hidden = sentence === "";
+  const all = Object.values(noticed).filter(Boolean).join(" ");
+  if (place.textContent !== all) place.textContent = all;
+  place.hidden = all === "";
 }
 
 async function places() {
-  const [{ body: info }, { body: socket }] = await Promise.all([
-    call("api/b-client/info"),
-    call("api/b-client/websocket-info"),
-  ]);
+  const [{ body: info }, found] = await Promise.all([call("api/b-client/info"), about()]);
   if (!info.success) throw new Error(visible(String(info.error)));
   const { environment, hostname, local_ip: ip } = info.b_client_info;
   at("http-address").textContent = address("").replace(/\/$/, "");
-  at("websocket-address").textContent = visible(socket.websocket_url);
   at("machine").textContent = visible(hostname === ip ? hostname : `${hostname}, ${ip}`);
   at("environment").textContent = visible(environment);
   at("environment").hidden = false;
-  return environment;
+  return [environment, found];
 }
 
 async function figures() {
-  const [{ status, body: probe }, { body: who }] = await Promise.all([call("readyz"), call("api/c-client/status")]);
+  const asked = ["readyz", "api/c-client/status", "api/b-client/websocket-info"];
+  const [{ status, body: probe }, { body: who }, { body: socket }] = await Promise.all(asked.map((path) => call(path)));
+  // It may move, from one process to several for example; while nobody knows where it is the last one stands.
+  if (typeof socket.websocket_url === "string") at("websocket-address").textContent = visible(socket.websocket_url);
   tell(at("readiness"), status === 200 ? "good" : "busy", status === 200 ? "Ready" : `Not ready: ${visible(String(probe.reason))}`);
   const advised = who.advice ? [who.advice.reason] : [];
   notice([...(probe.warnings ?? []), ...advised].map((sentence) => visible(String(sentence))).join(" "));

@@ -6,12 +6,15 @@ import { notice, watch } from "./overview.js";
 import { needKey, openPushPanel } from "./push-panel.js";
 
 document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
-  // The page may connect only to where the gateway said its WebSocket was when the page was loaded.
-  if (effectiveDirective === "connect-src") notice("The gateway’s WebSocket address has changed: reload this page.");
+  // The page may connect only to the host that it came from, and to where the gateway said its WebSocket was then.
+  if (effectiveDirective !== "connect-src") return;
+  notice("The gateway’s WebSocket is at another host now: reload this page.", "page");
 });
-openClientPanel();
+const clientsNeed = openClientPanel(() => notice("", "page"));
 openPushPanel();
-openAskPanel();
-watch((environment) => {
+const requestersNeed = openAskPanel();
+watch((environment, found) => {
   if (environment === "production") needKey();
+  clientsNeed(found.client_access);
+  requestersNeed(found);
 });

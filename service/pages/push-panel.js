@@ -2,9 +2,7 @@
 // read from its field when it is needed, and is nowhere else.
 
 import { address, checked, push } from "./gateway.js";
-import { at, count, element, show, visible } from "./text.js";
-
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+import { at, count, element, quoted, show, visible } from "./text.js";
 
 /** Ask for the API key, since the gateway wants one. */
 export function needKey() {

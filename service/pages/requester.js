@@ -2,18 +2,17 @@
 // follows when a deployment moves, and comes back as the close code advises. Knows no page and no conversation.
 
 import { advice, delay, meaning, NO } from "./closing.js";
-import { call, discover, socketHere } from "./gateway.js";
+import { about, discover, socketHere } from "./gateway.js";
 import { visible } from "./text.js";
+import { bar, isRefusal, offers, REQUESTER_COMMAND } from "./tokens.js";
 
-const DIALECT = "portico.requester.v1";
 const STABLE_AFTER = 10_000; // milliseconds after which failures are counted anew
 const MOST_FAILURES = 5; // that make it wait longer: somebody is looking at this page
 const OPENING = 15_000; // milliseconds that a connection may take to open
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,6000}$/; // what can be in a subprotocol's name (RFC 9110, section 5.6.2)
 
 /**
- * `on.state(name, details)`: connecting, open, waiting {until, why}, barred {why, token}: it stays away until it is told
- * otherwise. `on.info(info)`: what the gateway said before a connection. `on.answer(message)`: an object that came.
+ * `on.state(name, details)`: connecting, open, waiting {until, why, token}, barred {why, token}: it stays away until it is
+ * told otherwise; `token`: whether another one may help. `on.info(info)`: what the gateway said before a connection. `on.answer(message)`: an object that came.
  * `on.lost(why)`: an open connection is over, and whatever was asked on it.
  */
 export class Requester {
@@ -54,7 +53,7 @@ export class Requester {
   blocked() {
     if (this.#socket === null || this.open) return;
     this.#leave();
-    this.#wait(1006, "", "The WebSockets are at a host to which this page may not connect.");
+    this.#wait(1006, "", { why: "The WebSockets are at a host to which this page may not connect." });
   }
 
   send(message) {
@@ -83,7 +82,7 @@ export class Requester {
       info = await about();
       if (attempt !== this.#attempt) return;
       this.#on.info(info);
-      const barred = this.#bar(info);
+      const barred = bar(info, this.#token);
       if (barred !== null) {
         this.#on.state("barred", barred);
         return;
@@ -92,22 +91,12 @@ export class Requester {
       url = info.socket === "here" && this.#failures % 2 === 0 ? socketHere() : await discover();
       if (attempt === this.#attempt) this.#dial(url, attempt, info);
     } catch (error) {
-      if (attempt === this.#attempt) this.#wait(1006, "", error.message);
+      if (attempt === this.#attempt) this.#wait(1006, "", { why: error.message });
     }
-  }
-
-  #bar(info) {
-    if (info.access === "closed") return { why: info.access_hint, token: false };
-    if (info.access === "token" && this.#token === "") return { why: info.access_hint, token: true };
-    if (this.#token !== "" && !TOKEN.test(this.#token)) {
-      return { why: "The token has characters that no token has.", token: true };
-    }
-    return null;
   }
 
   #dial(url, attempt, info) {
-    // A token among the subprotocols is in no address, which proxies log.
-    const socket = new WebSocket(url, this.#token === "" ? [DIALECT] : [DIALECT, `bearer.${this.#token}`]);
+    const socket = new WebSocket(url, offers(this.#token));
     this.#socket = socket;
     const patience = setTimeout(() => socket.close(), OPENING);
     socket.onopen = () => {
@@ -136,22 +125,25 @@ export class Requester {
     const opened = this.#opened;
     this.#socket = null;
     // Why, where the gateway has said it; else what the code means.
-    const words = `${code === 4001 || code === 4003 ? visible(reason) || meaning(code) : meaning(code)} (${code})`;
+    const words = `${isRefusal(code) ? visible(reason) || meaning(code) : meaning(code)} (${code})`;
     if (opened > 0) this.#on.lost(`The connection was closed: ${words}.`);
-    if (code === 4001 || code === 4003) {
+    if (isRefusal(code)) {
       this.#opened = 0;
-      this.#on.state("barred", { why: `The gateway closed the connection: ${words}. Enter another token to go on.`, token: true });
+      const why = `The gateway closed the connection: ${words}. Enter another token to go on. ${REQUESTER_COMMAND}`;
+      this.#on.state("barred", { why, token: true });
     } else if (opened > 0) {
-      this.#wait(code, reason, "");
+      this.#wait(code, reason);
     } else if (this.#token !== "" || info.access === "optional") {
       // A browser isn't told why an upgrade was refused.
-      this.#wait(code, reason, "The gateway answers, but lets no connection come about: the token may be wrong or over.");
+      const may = this.#token === "" ? "it may want a token." : "the token may be wrong, over, or for another role.";
+      const why = `The gateway answers, but lets no connection come about: ${may} ${REQUESTER_COMMAND}`;
+      this.#wait(code, reason, { why, token: true });
     } else {
-      this.#wait(code, reason, "The gateway answers, but no WebSocket comes about.");
+      this.#wait(code, reason, { why: "The gateway answers, but no WebSocket comes about." });
     }
   }
 
-  #wait(code, reason, why) {
+  #wait(code, reason, { why = "", token = false } = {}) {
     const lived = this.#opened === 0 ? 0 : performance.now() - this.#opened;
     this.#opened = 0;
     this.#failures = lived >= STABLE_AFTER ? 0 : this.#failures + 1;
@@ -160,14 +152,7 @@ export class Requester {
       return;
     }
     const milliseconds = delay(code, reason, Math.min(Math.max(1, this.#failures), MOST_FAILURES));
-    this.#on.state("waiting", { until: performance.now() + milliseconds, why });
+    this.#on.state("waiting", { until: performance.now() + milliseconds, why, token });
     this.#timer = setTimeout(() => this.#connect(), milliseconds);
   }
-}
-
-/** What can be done here, from the gateway. */
-export async function about() {
-  const { status, body } = await call("streaming/info");
-  if (status !== 200 || typeof body?.socket !== "string") throw new Error(`The gateway answered HTTP ${status}.`);
-  return body;
 }

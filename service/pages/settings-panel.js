@@ -2,6 +2,7 @@
 
 import { keepSettings, settings } from "./conversation.js";
 import { at } from "./text.js";
+import { counts } from "./tokens.js";
 
 const ECHO = "echo";
 const CHAT = "chat";
@@ -35,7 +36,7 @@ export class SettingsPanel {
     at("kind-chat-note").textContent = info.chat ? (info.model ? `(${info.model})` : "") : "(none is set up)";
     at("kind-echo-note").textContent = info.echo === null ? "(no worker does it)" : "";
     at("model").placeholder = info.model ?? "the gateway’s";
-    at("token-field").hidden = info.access === "open";
+    at("token-field").hidden = !counts(info.access);
   }
 
   /** Who answers: "chat", "echo", or null where nobody does. */

@@ -2,12 +2,18 @@
 
 import { CUT, Conversation, DONE, draft, FAILED, keepDraft, LONGEST, once, STOPPED } from "./conversation.js";
 import { Messages } from "./messages.js";
-import { about, Requester } from "./requester.js";
+import { about } from "./gateway.js";
+import { Requester } from "./requester.js";
 import { SettingsPanel } from "./settings-panel.js";
-import { at, tell, visible } from "./text.js";
+import { at, tell, visible, write } from "./text.js";
 
 const SOON = 2000; // milliseconds until the gateway is asked again whether somebody answers now
 const LATER = 30_000; // the same, if it has said no for long
+const WELCOME = {
+  open: ["What would you like to ask?", "Answers arrive word by word, over the gateway’s WebSocket."],
+  token: ["Asking needs a token here", "With one whose role is requester this page asks as usual."],
+  closed: ["Asking is closed here", "This page finds out by itself when the gateway has been opened."],
+};
 const ENDS = {
   length: "The answer ended here since it reached the most tokens that it may have.",
   content_filter: "The model’s API held the rest back.",
@@ -31,6 +37,10 @@ let pause = SOON;
 function submit() {
   const text = at("message").value.trim();
   if (text === "" || asked !== null) return;
+  if (barred !== null) {
+    if (barred.token) panel.open(true);
+    return; // the notice says what is missing, and what was typed stays
+  }
   at("message").value = "";
   keepDraft("");
   fit();
@@ -51,7 +61,7 @@ function begin() {
   messages.add(conversation.last);
   const id = `s-${(numbers += 1)}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   asked = { id, kind: panel.kind, sent: false, began: 0, first: 0, ended: null };
-  if (barred !== null) end(FAILED, barred.why);
+  if (barred !== null) end(FAILED, plain(barred.why));
   else send();
   show();
 }
@@ -156,15 +166,19 @@ function informed(found) {
   show();
   clearTimeout(looking);
   // Somebody may begin to answer at any time, and then the page needs no reload.
-  pause = found.chat || (asked !== null && !asked.sent) ? SOON : Math.min(LATER, pause * 1.2);
-  if (!found.chat) looking = setTimeout(look, pause);
+  const soon = barred === null && (found.chat || (asked !== null && !asked.sent));
+  pause = soon ? SOON : Math.min(LATER, pause * 1.2);
+  if (!found.chat || barred !== null) looking = setTimeout(look, pause);
 }
 
 async function look() {
   clearTimeout(looking);
   if (document.hidden) return;
   try {
+    const before = info?.access;
     informed(await about());
+    // What kept it away may be no more.
+    if (barred !== null && info.access !== before) requester.start(panel.token);
   } catch {
     looking = setTimeout(look, pause); // the connection says what is wrong
   }
@@ -173,7 +187,7 @@ async function look() {
 function state(name, details) {
   clearInterval(counting);
   barred = name === "barred" ? details : null;
-  waits = name === "waiting";
+  waits = name === "waiting" ? details : null;
   at("link-countdown").textContent = "";
   const place = at("link-state");
   place.title = details.url ?? "";
@@ -183,7 +197,9 @@ function state(name, details) {
     send();
   } else if (name === "barred") {
     tell(place, "bad", details.token ? "Needs a token" : "Not connected");
-    if (asked !== null) end(FAILED, details.why);
+    if (asked !== null) end(FAILED, plain(details.why));
+    clearTimeout(looking);
+    looking = setTimeout(look, pause);
   } else {
     tell(place, "busy", "Reconnecting");
     say(details.why || "The connection was lost.");
@@ -201,7 +217,7 @@ function state(name, details) {
 // How it looks
 
 let said = "";
-let waits = false;
+let waits = null; // {token}: it comes back by itself, and whether another token may help
 
 function say(sentence) {
   said = sentence;
@@ -211,32 +227,39 @@ function say(sentence) {
 function show() {
   const kind = panel.kind;
   const badge = at("answerer");
-  badge.hidden = kind === null;
+  badge.hidden = kind === null || barred !== null;
   const named = panel.options.model ?? info?.model;
   badge.textContent = kind === "chat" ? visible(named ?? "Model") : "Echo";
   at("message").placeholder = kind === "echo" ? "Write something to be echoed" : "Ask something";
   if (asked === null && document.activeElement === at("stop")) at("message").focus();
   at("stop").hidden = asked === null;
   at("send").hidden = asked !== null;
-  at("send").disabled = at("message").value.trim() === "";
+  at("send").disabled = barred !== null || at("message").value.trim() === "";
   at("renew").disabled = conversation.messages.length === 0;
-  at("ideas").hidden = kind === null;
+  // Nothing is offered that would be refused.
+  at("ideas").hidden = kind === null || barred !== null;
+  const [title, text] = WELCOME[barred === null ? "open" : barred.token ? "token" : info?.access === "closed" ? "closed" : "open"];
+  at("welcome-title").textContent = title;
+  at("welcome-text").textContent = text;
   const [tone, sentence, act] = notice(kind);
   at("notice").hidden = sentence === "";
   at("notice").dataset.tone = tone;
-  if (at("notice-text").textContent !== sentence) at("notice-text").textContent = sentence;
+  write(at("notice-text"), sentence);
   at("notice-act").hidden = act === "";
   at("notice-act").textContent = act;
 }
 
 function notice(kind) {
-  if (barred !== null) return ["bad", visible(barred.why), barred.token ? "Enter a token" : "Connect now"];
-  if (said !== "") return ["busy", visible(said), waits ? "Connect now" : ""];
+  if (barred !== null) return ["bad", barred.why, barred.token ? "Enter a token" : "Connect now"];
+  if (said !== "") return ["busy", said, waits === null ? "" : waits.token ? "Enter a token" : "Connect now"];
   if (info === null || info.chat) return ["quiet", "", ""];
   if (kind === "chat") return ["busy", `No model answers just now: what you ask waits for one. ${info.hint}`, ""];
   if (kind === null) return ["bad", `Nobody answers here yet. ${info.hint}`, ""];
   return ["quiet", `No model answers here, so this page echoes what you write. ${info.hint}`, ""];
 }
+
+/** A sentence without the marks around what is for a terminal. */
+const plain = (sentence) => sentence.replaceAll("`", "");
 
 /** As high as what is typed, up to a bound that the look sets. */
 function fit() {
@@ -279,7 +302,7 @@ at("ideas").addEventListener("click", ({ target }) => {
   submit();
 });
 at("notice-act").addEventListener("click", () => {
-  if (barred?.token) panel.open(true);
+  if ((barred ?? waits)?.token) panel.open(true);
   else requester.start(panel.token);
 });
 document.addEventListener("visibilitychange", () => document.hidden || info?.chat || look());

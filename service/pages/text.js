@@ -10,11 +10,14 @@ export function visible(text) {
   );
 }
 
-/** At most `limit` characters of a text, and how many were left out. */
-export function clipped(text, limit) {
-  if (text.length <= limit) return visible(text);
-  return `${visible(text.slice(0, limit))}\n… and ${(text.length - limit).toLocaleString("en")} characters more`;
+/** At most `limit` characters of a text, changed by `change` if need be, and how many were left out. */
+export function clipped(text, limit, change = (part) => part) {
+  if (text.length <= limit) return visible(change(text));
+  return `${visible(change(text.slice(0, limit)))}\n… and ${(text.length - limit).toLocaleString("en")} characters more`;
 }
+
+/** The text as one word for a shell. */
+export const quoted = (text) => (/^[\w.@%+:,/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
 /** A new element with a class and text. */
 export function element(tag, className = "", text = "") {
@@ -33,6 +36,13 @@ export function tell(place, tone, text) {
   const words = place.firstElementChild ?? place;
   // A live region is read out again whenever it is written to.
   if (words.textContent !== text) words.textContent = text;
+}
+
+/** Write a sentence, in which what stands between backticks is for a terminal or a file. */
+export function write(place, sentence) {
+  const parts = visible(sentence).split("`");
+  if (place.textContent === parts.join("")) return; // a live region is read out again whenever it is written to
+  place.replaceChildren(...parts.map((part, number) => (number % 2 === 1 ? element("code", "", part) : part)));
 }
 
 /** "1 connection", "2 connections". */

@@ -4,12 +4,14 @@ Plain tests, not async ones: Playwright's sync API has a loop of its own. The br
 no other test ever meets that loop.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
@@ -66,14 +68,39 @@ def browser() -> Iterator[Browser]:
 
 
 class Start(Protocol):
-    """Starts a gateway that runs to the end of the test; takes what `gateway` takes."""
+    """Starts a gateway; takes what `gateway` takes."""
 
     def __call__(self, **how: Any) -> Running: ...
 
 
+def _wait_until_nobody_is_connected(running: Running) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    with httpx.Client(trust_env=False) as caller:
+        while (found := caller.get(f"{running.base_url}/api/c-client/status").json())["total"] > 0:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)  # there is no event for what another process notices
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Gateways that several tests of a module use, each started when it is first asked for. Nobody is connected when a
+    test gets one: what was the last test's is gone by then."""
+    with ExitStack() as running:
+        started: dict[str, Running] = {}
+
+        def one(**how: Any) -> Running:
+            name = repr(sorted({"mode": "adjacent", **how}.items(), key=lambda item: item[0]))
+            if name not in started:
+                started[name] = running.enter_context(gateway(tmp_path_factory.mktemp("gateway"), **how))
+            _wait_until_nobody_is_connected(started[name])
+            return started[name]
+
+        yield one
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Gateways, each in a folder of its own."""
+    """Gateways that run to the end of the test, each in a folder of its own."""
     with ExitStack() as running:
 
         def one(**how: Any) -> Running:

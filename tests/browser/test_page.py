@@ -34,9 +34,9 @@ HOSTILE = {
 
 
 @pytest.fixture
-def portico(start: Start) -> Running:
-    """A gateway in development."""
-    return start()
+def portico(shared: Start) -> Running:
+    """A gateway in development; one for all tests that don't end it."""
+    return shared()
 
 
 def push(running: Running, **event: Any) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def worker(running: Running, name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_registers_and_gets_pushes_of_the_form_and_of_a_back_end(start: Start, tab: Tab, mode: str) -> None:
-    running = start(mode=mode)
+def test_a_client_registers_and_gets_pushes_of_the_form_and_of_a_back_end(shared: Start, tab: Tab, mode: str) -> None:
+    running = shared(mode=mode)
     page = tab.page
     tab.open(running.base_url)
     info = httpx.get(f"{running.base_url}/api/b-client/websocket-info").json()
@@ -288,8 +288,8 @@ def test_a_client_that_is_kicked_or_replaced_stays_away(portico: Running, tab: T
     assert httpx.get(f"{portico.base_url}/api/c-client/status").json()["total"] == 0
 
 
-def test_production_wants_the_key_and_keeps_it_nowhere(start: Start, tab: Tab) -> None:
-    running = start(settings=PRODUCTION)
+def test_production_wants_the_key_and_keeps_it_nowhere(shared: Start, tab: Tab) -> None:
+    running = shared(settings=PRODUCTION)
     page = tab.page
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.url} {request.headers.get('authorization', '')}"))
@@ -355,12 +355,12 @@ TRY = """async ([socket, api]) => {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pages_of_another_origin_are_refused_in_production(start: Start, tab: Tab, mode: str) -> None:
+def test_pages_of_another_origin_are_refused_in_production(shared: Start, tab: Tab, mode: str) -> None:
     api = "/api/b-client/websocket-info"
     with foreign_site() as site:
         listed = {"PORTICO_ALLOWED_ORIGINS": site}
         for settings in (PRODUCTION, {**PRODUCTION, **listed}):
-            running = start(mode=mode, settings=settings)
+            running = shared(mode=mode, settings=settings)
             tab.page.goto(site)
             opened, read = tab.page.evaluate(TRY, [running.websocket_url, running.base_url + api])
             if settings is PRODUCTION:
@@ -419,6 +419,7 @@ def test_the_page_may_connect_where_csp_cannot_name_the_host(start: Start, tab: 
 
 def test_figures_are_not_asked_for_while_nobody_looks(portico: Running, tab: Tab) -> None:
     page = tab.page
+    page.clock.install()
     tab.open(portico.base_url)
     asked: list[str] = []
     with page.expect_request("**/api/c-client/status"):
@@ -430,8 +431,9 @@ def test_figures_are_not_asked_for_while_nobody_looks(portico: Running, tab: Tab
     page.wait_for_load_state("networkidle")
     page.evaluate(hide, True)
     page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(5000)  # more than two looks; there is no event for nothing happening
-    assert asked == []
+    page.clock.run_for(60_000)  # thirty looks
+    page.evaluate("fetch('/livez')")  # what was asked before this is known by now
+    assert [url for url in asked if not url.endswith("/livez")] == []
     with page.expect_request("**/api/c-client/status"):
         page.evaluate(hide, False)
 

@@ -1,30 +1,21 @@
 """The page for streamed answers in a real browser, with a worker that answers as a model would.
 
-One gateway for all but the tests that end it; each test has a tab of its own.
+One gateway for all; each test has a tab of its own. What a page does when that changes is in `test_following.py`,
+tokens are in `test_page_tokens.py`.
 """
 
 import json
-import os
 import re
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
-from joserfc.jwk import OctKey
 from playwright.sync_api import Browser, expect
 
-from service.core.connections.authentication import GRACE_AFTER_EXPIRY
-from tests.backplane.redis_server import RedisServer
-from tests.certificates import make_certificate
 from tests.gateways import Running, gateway
-from tests.split.deployment import NodeProcess
-from tests.tokens.signing import signed
 
-from .conftest import PATIENCE, Tab
+from .conftest import Tab
 from .markdown import COST, HOSTILE, LONG, RENDER, TAGS, TEXTS
 from .model import LIMIT, Model
 from .talking import Talk, fresh_tab
@@ -37,11 +28,6 @@ CONTRAST: Final = LOW_CONTRAST.replace(
     "input, select, textarea, button:not(.primary)",
     "input:not([type=radio]), select, textarea:not(#message), button:not(.primary, .quiet-button)",
 )
-
-
-def token_for(secret: str, **claims: object) -> str:
-    """A token that is signed with this secret."""
-    return signed("HS256", json.dumps(claims).encode(), OctKey.import_key(secret))
 
 
 @pytest.fixture(scope="module")
@@ -295,166 +281,6 @@ def test_text_and_borders_have_contrast_and_nothing_is_too_wide(
         )
         assert unnamed == []
         assert tab.complaints == []
-
-
-def test_a_lost_connection_cuts_one_answer_and_the_page_follows_a_move_to_several_processes(
-    tmp_path: Path, browser: Browser, model: Model
-) -> None:
-    redis = RedisServer(tmp_path / "redis")
-    redis.start()
-    api = NodeProcess(tmp_path, "api", "api", {"REDIS_URL": redis.url})
-    node = NodeProcess(tmp_path, "ws-1", "websocket", {"REDIS_URL": redis.url})
-    port = api.port
-    sockets: list[str] = []
-    try:
-        node.start()  # nobody is sent there before the API node is up
-        with fresh_tab(browser) as tab:
-            page = tab.page
-            page.on("websocket", lambda opened: sockets.append(opened.url))
-            model.pieces = ["Begun", None]
-            with gateway(tmp_path, mode="integrated", port=port, exit_code=None) as first, model.at(first.worker_url):
-                talk = Talk(tab, first.base_url)
-                talk.ask("Go")
-                expect(talk.answer.locator(".markdown")).to_have_text("Begun")
-                os.killpg(first.process.pid, signal.SIGKILL)
-                talk.over("The answer was cut off.")
-                expect(page.locator("#link-state")).to_contain_text("Reconnecting")
-                expect(page.locator("#link-countdown")).to_contain_text("in ")
-                # By chance the page might wait longer than the test: half a minute, once many attempts have failed.
-                page.evaluate("Math.random = () => 0.05")
-            talk.ask("And then?")
-            expect(talk.answer.locator(".hint")).to_contain_text("Waiting for")
-            model.pieces = ["Back."]
-            with gateway(tmp_path, mode="integrated", port=port) as second, model.at(second.worker_url):
-                talk.over()
-                assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
-            assert set(sockets) == {f"ws://127.0.0.1:{port}/api/websocket"}
-            api.start()
-            for process in (node, api):
-                process.wait_ready()
-            with model.at(f"ws://127.0.0.1:{node.port}/worker"):
-                talk.connected()
-                assert sockets[-1].startswith(f"ws://127.0.0.1:{node.port}")
-                talk.answer.get_by_role("button", name="Ask again").click()
-                talk.over()
-                assert talk.texts() == ["Go", "Begun", "And then?", "Back."]
-            assert len(model.asked) == 3
-            # Nothing was asked for that the page may not connect to.
-            assert [line for line in tab.complaints if "Security" in line] == []
-    finally:
-        for process in (api, node):
-            process.kill()
-        redis.kill()
-
-
-def test_where_the_page_may_not_connect_it_is_loaded_anew_once(portico: Running, tab: Tab, model: Model) -> None:
-    page = tab.page
-    loads: list[str] = []
-    page.on("load", lambda loaded: loads.append(loaded.url))
-    with model.at(portico.worker_url):
-        talk = Talk(tab, portico.base_url)
-        talk.ask("Go")
-        talk.over()
-        # The socket is elsewhere now: at a host that the policy of this page doesn't know, nor that of the next one.
-        moved = {"websocket_url": portico.websocket_url.replace("127.0.0.1", "localhost") + "/api/websocket"}
-        info = {**httpx.get(f"{portico.base_url}/streaming/info").json(), "socket": "elsewhere"}
-        page.route("**/api/b-client/websocket-info", lambda route: route.fulfill(json=moved))
-        page.route("**/streaming/info", lambda route: route.fulfill(json=info))
-        page.locator("#message").fill("half a ques")
-        with page.expect_event("load"):
-            page.evaluate("dispatchEvent(new Event('pagehide'))")
-            page.evaluate(
-                """async () => { const { Requester } = await import("/pages/requester.js");
-                const nobody = () => {};
-                new Requester({state: nobody, info: nobody, answer: nobody, lost: nobody}).start(""); }"""
-            )
-        expect(page.locator("#notice")).to_contain_text("to which this page may not connect")
-        assert len(loads) == 2
-        assert talk.texts() == ["Go", "Hello there."]
-        expect(page.locator("#message")).to_have_value("half a ques")
-        # What was cut off by nothing but a reload of the page can go on once there is a way.
-        page.unroute_all(behavior="wait")
-        talk.ask("And now?")
-        talk.over()
-    assert all("Content Security Policy" in line for line in tab.complaints)
-    tab.complaints.clear()
-
-
-def test_over_tls_under_hypercorn_with_a_token_that_no_address_has(
-    tmp_path: Path, browser: Browser, model: Model
-) -> None:
-    secret = "a-secret-for-tokens-0123456789abcdef"
-    settings = {"PORTICO_AUTH": "required", "PORTICO_JWT_SECRET": secret, "WORKER_PORT": "off"}
-    with (
-        gateway(tmp_path, server="hypercorn", certificate=make_certificate(tmp_path), settings=settings) as running,
-        fresh_tab(browser, ignore_https_errors=True) as tab,
-    ):
-        page = tab.page
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("websocket", lambda opened: asked.append(opened.url))
-        page.goto(f"{running.base_url}/streaming/socket")
-        expect(page.locator("#link-state")).to_contain_text("Needs a token")
-        expect(page.locator("#notice")).to_contain_text("a JWT with the role requester")
-        for text in ("no token", token_for(secret + "x", role="requester"), token_for(secret, role="requester")):
-            page.get_by_role("button", name="Settings").click()
-            page.get_by_label("Token", exact=True).fill(text)
-            page.keyboard.press("Enter")
-            if text == "no token":
-                expect(page.locator("#notice")).to_contain_text("characters that no token has")
-        expect(page.locator("#link-state")).to_contain_text("Connected")
-        assert not any("eyJ" in url or "token" in url for url in asked)
-        assert f"{running.websocket_url}/api/websocket" in asked
-        kept = page.evaluate("JSON.stringify({...sessionStorage, ...localStorage}) + document.cookie")
-        assert "eyJ" not in kept
-        assert "eyJ" not in running.said()
-        page.goto("about:blank")
-
-
-SECRET = "a-secret-for-tokens-0123456789abcdef"
-
-
-def test_a_token_that_expires_is_told_and_another_one_goes_on(tmp_path: Path, browser: Browser, model: Model) -> None:
-    settings = {
-        "PORTICO_AUTH": "required",
-        "PORTICO_JWT_SECRET": SECRET,
-        "WORKER_PORT": "off",
-    }
-    model.pieces = ["Begun"]
-    with (
-        gateway(tmp_path, mode="integrated", settings=settings) as running,
-        model.at(f"{running.websocket_url}/worker", token=token_for(SECRET, role="worker", sub="model")),
-        fresh_tab(browser) as tab,
-    ):
-        page = tab.page
-        page.goto(f"{running.base_url}/streaming/socket")
-        page.get_by_role("button", name="Enter a token").click()
-        token, notice = page.get_by_label("Token", exact=True), page.locator("#notice-text")
-        expect(token).to_be_focused()
-        # Whose grace is nearly over: within the leeway of clocks it is taken still.
-        for seconds in (2, 10, 20):  # on a busy machine the first may be over before there is a connection
-            token.fill(token_for(SECRET, role="requester", exp=int(time.time() - GRACE_AFTER_EXPIRY) + seconds))
-            page.keyboard.press("Enter")
-            expect(notice).to_have_text(
-                re.compile(r"\(4001\)|no connection come about"), timeout=seconds * 1000 + PATIENCE
-            )
-            if "4001" in (notice.text_content() or ""):
-                break
-            page.get_by_role("button", name="Settings").click()
-        expect(notice).to_contain_text("the token has expired (4001). Enter another token to go on.")
-        expect(page.locator("#link-state")).to_have_text("Needs a token")
-        # The same again is tried again: whoever enters it is told so once more, instead of nothing.
-        page.get_by_role("button", name="Enter a token").click()
-        with page.expect_request("**/streaming/info"):
-            page.keyboard.press("Enter")
-        page.get_by_role("button", name="Settings").click()
-        token.fill(token_for(SECRET, role="requester"))
-        page.keyboard.press("Enter")
-        expect(page.locator("#link-state")).to_have_text("Connected")
-        page.locator("#message").fill("Go")
-        page.keyboard.press("Enter")
-        expect(page.locator(".answer .markdown")).to_have_text("Begun")
-        page.goto("about:blank")
 
 
 @pytest.mark.parametrize("clipboard", ["of a secure page", "of any page", "none"])

@@ -45,8 +45,7 @@ async def test_each_is_open_typed_and_confined(name: str) -> None:
     assert "set-cookie" not in answer.headers
     found = policy(answer)
     assert found["default-src"] == ["'self'"]
-    anywhere_here = ["ws://127.0.0.1:*", "wss://127.0.0.1:*"] if name == "streaming.html" else []
-    assert found["connect-src"] == ["'self'", "ws://127.0.0.1:8766", *anywhere_here]
+    assert found["connect-src"] == ["'self'", "ws://127.0.0.1:8766", "ws://127.0.0.1:*", "wss://127.0.0.1:*"]
     assert found["frame-ancestors"] == found["form-action"] == found["base-uri"] == ["'none'"]
     assert "unsafe" not in answer.headers["content-security-policy"]
 
@@ -154,57 +153,42 @@ async def test_no_path_leads_anywhere_else(path: str) -> None:
     assert problem(answer) == (404, "not_found", None)
 
 
+@pytest.mark.parametrize("page", ["/", "/streaming/socket"])
 @pytest.mark.parametrize(
-    ("host", "proto", "source"),
+    ("host", "proto", "source", "ports"),
     [
-        ("localhost:8000", "http", "ws://localhost:8766"),
-        ("127.0.0.1:8000", "http", "ws://127.0.0.1:8766"),
-        ("[::1]:8000", "http", "ws:"),
-        ("gw.example.com", "https", "wss://gw.example.com"),
-        ("gw.example.com:8443", "https", "wss://gw.example.com:8443"),
-        ("[2001:db8::1]", "https", "wss:"),
+        ("localhost:8000", "http", "ws://localhost:8766", ["ws://localhost:*", "wss://localhost:*"]),
+        ("127.0.0.1:8000", "http", "ws://127.0.0.1:8766", ["ws://127.0.0.1:*", "wss://127.0.0.1:*"]),
+        ("[::1]:8000", "http", "ws:", []),
+        ("gw.example.com", "https", "wss://gw.example.com", ["wss://gw.example.com:*"]),
+        ("gw.example.com:8443", "https", "wss://gw.example.com:8443", ["wss://gw.example.com:*"]),
+        ("[2001:db8::1]", "https", "wss:", []),
         # A host that is none is not repeated: nobody writes into the policy.
-        ("x; script-src *", "http", "ws://10.0.0.5:8766"),
-        ("x, *", "http", "ws://10.0.0.5:8766"),
-        ("*", "http", "ws://10.0.0.5:8766"),
-        ("'unsafe-inline'", "http", "ws://10.0.0.5:8766"),
-        ("", "http", "ws://10.0.0.5:8766"),
+        ("x; script-src *", "http", "ws://10.0.0.5:8766", []),
+        ("x, *", "http", "ws://10.0.0.5:8766", []),
+        ("*", "http", "ws://10.0.0.5:8766", []),
+        ("'unsafe-inline'", "http", "ws://10.0.0.5:8766", []),
+        ("", "http", "ws://10.0.0.5:8766", []),
     ],
 )
-async def test_the_page_may_connect_to_where_discovery_says(host: str, proto: str, source: str) -> None:
+async def test_a_page_may_connect_to_where_discovery_says_and_follow_to_other_ports_of_its_host(
+    page: str, host: str, proto: str, source: str, ports: list[str]
+) -> None:
     at = house(resolver=behind_proxy)
     headers = {"x-forwarded-host": host, "x-forwarded-proto": proto, "x-forwarded-for": "127.0.0.1"}
-    answer = await at.call("GET", "/", peer=LOCAL, headers=headers)
-    assert policy(answer)["connect-src"] == ["'self'", source]
+    answer = await at.call("GET", page, peer=LOCAL, headers=headers)
+    assert policy(answer)["connect-src"] == ["'self'", source, *ports]
     told = await at.call("GET", "/api/b-client/websocket-info", peer=LOCAL, headers=headers)
     assert socket_source(told.json()["websocket_url"]) == source
 
 
 async def test_a_public_address_is_what_the_policy_names() -> None:
     at = house()
+    ports = ["ws://127.0.0.1:*", "wss://127.0.0.1:*"]
     at.places.public_url = "wss://sockets.example.com/live?x=;default-src%20*"
-    assert policy(await at.call("GET", "/"))["connect-src"] == ["'self'", "wss://sockets.example.com"]
+    assert policy(await at.call("GET", "/"))["connect-src"] == ["'self'", "wss://sockets.example.com", *ports]
     at.places.public_url, at.places.websocket_port = None, None
-    assert policy(await at.call("GET", "/"))["connect-src"] == ["'self'", "ws://127.0.0.1:8000"]
-
-
-@pytest.mark.parametrize(
-    ("host", "proto", "sources"),
-    [
-        ("localhost:8000", "http", ["ws://localhost:8766", "ws://localhost:*", "wss://localhost:*"]),
-        ("gw.example.com", "https", ["wss://gw.example.com", "wss://gw.example.com:*"]),
-        ("[::1]:8000", "http", ["ws:"]),
-        ("x; script-src *", "http", ["ws://10.0.0.5:8766"]),
-        ("*", "http", ["ws://10.0.0.5:8766"]),
-    ],
-)
-async def test_the_page_for_streams_may_follow_to_other_ports_of_its_host(
-    host: str, proto: str, sources: list[str]
-) -> None:
-    at = house(resolver=behind_proxy)
-    headers = {"x-forwarded-host": host, "x-forwarded-proto": proto, "x-forwarded-for": "127.0.0.1"}
-    answer = await at.call("GET", "/streaming/socket", peer=LOCAL, headers=headers)
-    assert policy(answer)["connect-src"] == ["'self'", *sources]
+    assert policy(await at.call("GET", "/"))["connect-src"] == ["'self'", "ws://127.0.0.1:8000", *ports]
 
 
 def test_a_url_that_csp_cannot_name_opens_its_scheme_only() -> None:

@@ -33,6 +33,7 @@ async def test_who_answers_is_looked_up_each_time() -> None:
         "socket": "here",
         "access": "open",
         "access_hint": None,
+        "client_access": "open",
         "timeout": 600,
     }
     # One that names nothing serves every command, but there's no knowing that it streams.
@@ -86,6 +87,7 @@ async def test_what_a_page_must_show_is_what_the_door_wants(
     found = await told(house_of(made))
     assert found["access"] == access
     assert (found["access_hint"] is None) == (access in ("open", "optional"))
+    assert found["client_access"] == {"off": "open", "optional": "optional", "required": "token"}[mode]
 
     def comes_in(protocols: str) -> bool:
         try:

@@ -256,6 +256,13 @@ class Authentication:
         shut = rules.mode == "required" or (rules.production and not rules.open_requesters)
         return "token" if shut and self.hook is None else "optional"
 
+    @property
+    def client_way_in_for_pages(self) -> WayIn:
+        """The same for a page that registers a client. Never "closed": any client may try."""
+        if self.rules.mode == "off":
+            return "open"
+        return "token" if self.rules.mode == "required" and self.hook is None else "optional"
+
     def check_requester(self, session: Session) -> None:
         """Whether a session whose first message is a requester's may be one. Raises PeerFault, closing."""
         self._check_denied(session)
