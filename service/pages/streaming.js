@@ -230,7 +230,7 @@ function show() {
   badge.hidden = kind === null || barred !== null;
   const named = panel.options.model ?? info?.model;
   badge.textContent = kind === "chat" ? visible(named ?? "Model") : "Echo";
-  at("message").placeholder = kind === "echo" ? "Write something to be echoed" : "Ask something";
+  at("message").placeholder = kind === "echo" && barred === null ? "Write something to be echoed" : "Ask something";
   if (asked === null && document.activeElement === at("stop")) at("message").focus();
   at("stop").hidden = asked === null;
   at("send").hidden = asked !== null;
