@@ -174,7 +174,7 @@ class Gateway:
         self.dispatcher = Dispatcher(dispatch_rules, now=now, random=rules.random, counters=self.counters)
         self.dispatcher.on_failed = self._on_request_failed
         self.remote = RemoteDispatch(
-            self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters
+            self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters, process=make_id()
         )
         self.presence = Presence(
             self.hub,

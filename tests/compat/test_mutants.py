@@ -26,8 +26,9 @@ from .test_modes import admin_token, tokens_are
 pytestmark = pytest.mark.live
 
 ALL = {row.name: row for row in read()}
-ALONE = ("worker-handshake", "worker-silent", "worker-commands")
-"""In these a worker may serve every command, the others' too."""
+ALONE = ("worker-handshake", "worker-silent", "worker-commands", "worker-no-secret")
+"""In these a worker may serve every command, the others' too, and take their requests. (The last is about production;
+outside it what connects there without naming commands is a worker for all of them.)"""
 AT_ONCE = 12
 PATIENCE = 3.0
 """Seconds for what a mutant keeps back. On a starved machine something else may take longer; then there is `LONG`."""
@@ -101,6 +102,19 @@ async def test_an_unbroken_middle_is_not_noticed(tmp_path: Path) -> None:
         results += await played(live.base_url, Drains(), "drain", timeout=60)
     assert [(row.scenario, row.outcome, row.reason) for row in results if row.outcome != "passed"] == []
     assert len(results) == len(names) + 2
+
+
+def test_no_worker_that_serves_every_command_is_among_those_that_are_played_side_by_side() -> None:
+    for_all = set()
+    for row in ALL.values():
+        for step in row.steps:
+            path = step.words[0] if step.verb == "connects" else ""
+            said = step.value if step.verb == "sends" and isinstance(step.value, dict) else {}
+            data = said.get("data")
+            names_none = isinstance(data, dict) and data.get("role") == "worker" and "commands" not in data
+            if path in ("/worker", "@workers", "@older") or names_none:
+                for_all.add(row.name)
+    assert for_all & {mutant.scenario for mutant in TABLE} == set(ALONE) - {"worker-commands"}
 
 
 def test_there_are_many_and_each_says_how_it_is_caught() -> None:

@@ -42,9 +42,14 @@ class _Turnstile:
         self.length = 0
         self.bytes = 0
 
-    def newest(self) -> Request:
-        """The request that came last to the line that came last."""
-        return next(reversed(self.lines[next(reversed(self.lines))]))
+    def newest(self) -> tuple[Request, Line] | None:
+        """The request that came last to the line that came last, of those that were never sent to a worker: one that
+        was is first in its line, and stays, since it was accepted once."""
+        for line in reversed(self.lines):
+            request = next(reversed(self.lines[line]))
+            if not request.attempt:
+                return request, line
+        return None
 
 
 _Ring = OrderedDict[_Turnstile, int]
@@ -279,14 +284,20 @@ class FairQueue:
         missing = self.bytes + size - self._limit_bytes
         if sum(caller.bytes for caller in givers) < max(missing, 1):
             return None
-        out: list[Request] = []
-        while not self._has_room(size):
+        out: list[tuple[Request, Line]] = []
+        while not self._has_room(size) and givers:
             giver = max(givers, key=_length if self.length >= self._limit else _bytes)
-            out.append(giver.newest())
-            self.remove_request(out[-1])
-            if not giver.length:
+            newest = giver.newest() if giver.length else None
+            if newest is None:
                 givers.remove(giver)
-        return out
+                continue
+            out.append(newest)
+            self.remove_request(newest[0])
+        if self._has_room(size):
+            return [request for request, _ in out]
+        for other, line in reversed(out):
+            self.add_request(other, line)
+        return None
 
     def _has_room(self, size: int) -> bool:
         return self.length < self._limit and self.bytes + size <= self._limit_bytes

@@ -123,7 +123,8 @@ class Guests:
         node = self._nodes.get(sender)
         for name in decode_names(body):
             request = None if node is None else node.guests.get(name)
-            if node is not None and request is not None and request.worker is None and request.affinity is None:
+            # One that waits in a worker's own line has to stay with that worker.
+            if node is not None and request is not None and request.worker is None and isinstance(request.line, str):
                 node.forget_guest(name)
                 self._dispatcher.cancel_request(request)
                 self._send_result(sender, AttemptResult(name, OutcomeKind.BUSY, False, None, None, None))

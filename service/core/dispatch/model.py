@@ -304,6 +304,15 @@ class Worker:
         return self.full_capacity > 0
 
     @property
+    def may_return(self) -> bool:
+        """True if it is gone, as far as anybody knows, and may be there again as what it was."""
+        return False
+
+    def takes(self, command: str) -> bool:
+        """True if it takes requests for this command: it serves it, and has not said that it takes no more."""
+        return self.takes_work and self.serves(command)
+
+    @property
     def blocked(self) -> bool:
         """True while its link has so much to send that it gets nothing more."""
         return self.capacity < self.full_capacity

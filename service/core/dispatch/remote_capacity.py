@@ -1,6 +1,7 @@
 """What this node tells the others of its workers, so that they can choose among them as this node does.
 
-How old is what another node knows? That there is a new worker is told at once. Whether a worker has room, is well, or
+How old is what another node knows? That there is a new worker, and that one begins to take work, is told at once: keys
+are bound by it (a worker that connects is there first and takes work then). Whether a worker has room, is well, or
 has left is told at the end of the pass in which it changes, unless something was told within the last BRIEF seconds;
 that it has room again even then, if requests wait at another node. How much a worker has to do is told every PACE
 seconds while it changes. What is held back is told at the next change, and at the next tick (every 100 ms) at the
@@ -30,7 +31,10 @@ _Told = tuple[bool, bool, int, int]
 class RemoteCapacity:
     """This node's word to the others (the observer of the pools and of the queue)."""
 
-    def __init__(self, scheduler: Scheduler, backplane: Backplane, *, now: Monotonic, defer: Defer) -> None:
+    def __init__(
+        self, scheduler: Scheduler, backplane: Backplane, *, now: Monotonic, defer: Defer, process: str
+    ) -> None:
+        self._process = process
         self._wanted = False
         self._scheduler = scheduler
         self._backplane = backplane
@@ -104,8 +108,10 @@ class RemoteCapacity:
         if worker.remote:
             return
         self._changed[worker] = None
-        if worker not in self._numbers:
-            self._tell_changes(self._now())  # a new worker: one that it replaces may be about to go
+        told = self._told.get(worker)
+        begins = told is not None and not told[2] and worker.takes_work
+        if begins or worker not in self._numbers:  # a new worker: one that it replaces may be about to go
+            self._tell_changes(self._now())
         elif not self._deferred:
             self._look_soon()
 
@@ -115,7 +121,9 @@ class RemoteCapacity:
             return
         if worker.alive and not self._scheduler.draining:  # it is about to be added again
             self._changed[worker] = None
-            self._told.pop(worker, None)
+            told = self._told.get(worker)
+            if told is not None:  # whatever it is then, it has not been told
+                self._told[worker] = False, told[1], told[2], -1
             return
         number = self._numbers.pop(worker, None)
         self._changed.pop(worker, None)
@@ -183,7 +191,8 @@ class RemoteCapacity:
         if not workers and not self._gone and self._scheduler.own_request_waits is self._told_waiting:
             return
         sets = {number: _listed(commands) for commands, number in self._sets.items() if number not in self._told_sets}
-        self._tell(Offer(False, self._scheduler.own_request_waits, sets, workers, list(self._gone)), now)
+        waits = self._scheduler.own_request_waits
+        self._tell(Offer(False, waits, sets, workers, list(self._gone), process=self._process), now)
 
     def _everything(self) -> Offer:
         offered = [worker for worker in self._scheduler.workers if worker.pool is not None]
@@ -191,7 +200,7 @@ class RemoteCapacity:
         self._sets = {commands: number for commands, number in self._sets.items() if commands in used}
         workers = [self._offered(worker) for worker in offered]
         sets = {number: _listed(commands) for commands, number in self._sets.items()}
-        return Offer(True, self._scheduler.own_request_waits, sets, workers, [])
+        return Offer(True, self._scheduler.own_request_waits, sets, workers, [], process=self._process)
 
     def _offered(self, worker: Worker) -> OfferedWorker:
         number = self._numbers.get(worker)

@@ -46,6 +46,8 @@ from .remote_workers import RemotePlace, RemoteWorker
 
 SILENCE: Final = 8.0
 """Seconds without a word of what it takes, after which a node's workers are not counted on."""
+RETURN_SECONDS: Final = 60.0
+"""Seconds that a node which is out of sight has to come back, if it is to find the keys that it had."""
 
 
 class RemoteDispatch:
@@ -59,7 +61,9 @@ class RemoteDispatch:
         now: Monotonic,
         defer: Defer,
         counters: Counters,
+        process: str,
     ) -> None:
+        """`process`: a name that no other process of the deployment has, nor has had before."""
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
         self._backplane: Backplane = cluster_messages.backplane
@@ -68,7 +72,7 @@ class RemoteDispatch:
         self._nodes = OtherNodes(now)
         self._issued = 0
         dispatcher.remote.this_node = self._backplane
-        self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer)
+        self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer, process=process)
         self.guests: Final = Guests(dispatcher, cluster_messages, self._nodes, self._capacity, now=now)
         self._reconciliation = Reconciliation(cluster_messages, self, now=now)
         cluster_messages.on(OFFER, self._on_offer)
@@ -105,6 +109,7 @@ class RemoteDispatch:
                 for worker in node.place.workers.values():
                     worker.on_full()
                     self._scheduler.pools.on_worker_changed(worker)
+        self._scheduler.remote.forget_away(now - RETURN_SECONDS)
         self._note_who_waits()
         if cut_off:
             self._capacity.misled()
@@ -132,7 +137,7 @@ class RemoteDispatch:
             node.command_sets[number] = None if commands is None else frozenset(commands)
         place = node.place
         if place is None and offer.workers:
-            place = node.place = RemotePlace(sender, NodeLink(self, node, None))
+            place = node.place = RemotePlace(sender, NodeLink(self, node, None), offer.process)
             self._scheduler.add_place(place)
         if place is not None:
             self._update(node, place, offer.workers)
@@ -146,6 +151,8 @@ class RemoteDispatch:
             if gone:
                 self._scheduler.withdraw_remote(place, gone, self._now())
             told = [place.workers[offered.number] for offered in offer.workers if offered.number in place.workers]
+            if not all(worker.takes_work for worker in told):
+                self._scheduler.move_line(place.keyed, self._now())
             self._scheduler.on_remote_room(place, told, self._now())
             self._recall()
             if not place.workers and not offer.follow and node.place is place:
@@ -202,15 +209,18 @@ class RemoteDispatch:
         self.guests.send_home(node)
 
     def _recall(self) -> None:
-        """Ask for requests back that wait at another node, while a worker elsewhere has room for them."""
+        """Ask for requests back that wait at another node, while a worker elsewhere has room for them. Those with a key
+        are asked for where the node takes no more for them, and come if they wait for none of its workers."""
         planned: Counter[Worker] = Counter()
         for node in self._nodes.values():
-            if node.place is None or not node.place.ahead.requests:
+            if node.place is None or not (node.place.ahead.requests or node.place.keyed.requests):
                 continue
             names = []
-            for request in node.place.ahead.requests.values():
+            for request in (*node.place.ahead.requests.values(), *node.place.keyed.requests.values()):
                 name = request.sent_as
-                worker = None if name in node.recalled else self._scheduler.pools.pick_worker(request.command)
+                if name in node.recalled or (request.affinity is not None and node.place.keyed.takes(request.command)):
+                    continue
+                worker = self._scheduler.pools.pick_worker(request.command)
                 if worker is None or (isinstance(worker, RemoteWorker) and worker.node == node.name):
                     continue
                 if planned[worker] < worker.capacity - len(worker.requests):

@@ -43,7 +43,8 @@ class Offer(Struct, array_like=True, frozen=True):
     """What the sender's workers take. `whole`: all of them are here; otherwise those that changed, and the numbers of
     those that are `gone`. `waits`: requests wait at the sender, so tell it at once of any room. `command_sets`: the
     sets of commands by number (None: every command), all if `whole`, otherwise the new ones. `follow`: the numbers of
-    workers that are there too, and told of in the messages right after this one, since all are too much for one."""
+    workers that are there too, and told of in the messages right after this one, since all are too much for one.
+    `process`: a name that the sender has from its start to its end, whatever its node is called."""
 
     whole: bool
     waits: bool
@@ -51,6 +52,7 @@ class Offer(Struct, array_like=True, frozen=True):
     workers: list[OfferedWorker]
     gone: list[int]
     follow: list[int] = []
+    process: str = ""
 
 
 class Attempt(Struct, array_like=True, frozen=True):
@@ -103,7 +105,7 @@ def offer_messages(offer: Offer, limit: int = LARGEST_MESSAGE) -> list[bytes]:
     if len(whole) <= limit:
         return [whole]
     # What the first one has besides: a number takes at most 9 bytes.
-    room = limit - 64 - 9 * (len(offer.workers) + len(offer.gone))
+    room = limit - 64 - len(offer.process.encode()) - 9 * (len(offer.workers) + len(offer.gone))
     parts: list[tuple[dict[int, list[str] | None], list[OfferedWorker]]] = [({}, [])]
     size = 0
     told: set[int] = set()
@@ -125,6 +127,6 @@ def offer_messages(offer: Offer, limit: int = LARGEST_MESSAGE) -> list[bytes]:
     (first_sets, first), *others = parts
     follow = [worker.number for _, workers in others for worker in workers]
     return [
-        encode(Offer(offer.whole, offer.waits, first_sets, first, offer.gone, follow)),
-        *(encode(Offer(False, offer.waits, sets, workers, [])) for sets, workers in others),
+        encode(Offer(offer.whole, offer.waits, first_sets, first, offer.gone, follow, offer.process)),
+        *(encode(Offer(False, offer.waits, sets, workers, [], process=offer.process)) for sets, workers in others),
     ]

@@ -73,11 +73,17 @@ class RemoteLine(Worker):
 
     remote: ClassVar[bool] = True
 
-    __slots__ = ("place",)
+    __slots__ = ("away_since", "place")
 
     def __init__(self, place: "RemotePlace", link: WorkerLink) -> None:
         super().__init__(link, None, None, 0, 1.0, Statistics())
         self.place = place
+        self.away_since: float | None = None  # while its node is out of sight and may come back
+
+    @property
+    def may_return(self) -> bool:
+        """See Worker."""
+        return self.away_since is not None
 
     @property
     def takes_work(self) -> bool:
@@ -88,6 +94,10 @@ class RemoteLine(Worker):
         """See Worker."""
         return any(worker.serves(command) for worker in self.place.workers.values())
 
+    def takes(self, command: str) -> bool:
+        """See Worker."""
+        return any(worker.takes(command) for worker in self.place.workers.values())
+
     @property
     def has_room(self) -> bool:
         """True if it takes one more."""
@@ -96,15 +106,25 @@ class RemoteLine(Worker):
 
 class RemotePlace:
     """What one other node has to offer: its workers by number, the line of requests whose keys are at home there, and
-    the line of those that wait there because no worker of this node serves them."""
+    the line of those that wait there because no worker of this node serves them. `process`: the other end's own name,
+    another one after each start ("": it doesn't say)."""
 
-    __slots__ = ("ahead", "keyed", "node", "workers")
+    __slots__ = ("ahead", "keyed", "node", "process", "workers")
 
-    def __init__(self, node: str, link: WorkerLink) -> None:
+    def __init__(self, node: str, link: WorkerLink, process: str = "") -> None:
         self.node = node
+        self.process = process
         self.workers: dict[int, RemoteWorker] = {}
         self.keyed = RemoteLine(self, link)
         self.ahead = RemoteLine(self, link)
+
+    def take_back(self, keyed: RemoteLine) -> None:
+        """The process that this line led to was out of sight, and is this one: keys are bound to the line still."""
+        keyed.alive = True
+        keyed.away_since = None
+        keyed.link = self.keyed.link
+        keyed.place = self
+        self.keyed = keyed
 
     def open_lines(self) -> None:
         """The node has told what there is: requests may be sent to it as a whole."""
@@ -127,10 +147,11 @@ class NamedNode(Protocol):
 class RemoteWorkers:
     """The workers of all other nodes."""
 
-    __slots__ = ("places", "this_node")
+    __slots__ = ("_away", "places", "this_node")
 
     def __init__(self) -> None:
         self.places: Final[dict[str, RemotePlace]] = {}  # by the names of nodes
+        self._away: dict[str, RemoteLine] = {}  # by process
         self.this_node: NamedNode | None = None
 
     def __bool__(self) -> bool:
@@ -138,6 +159,23 @@ class RemoteWorkers:
 
     def __iter__(self) -> Iterator[RemoteWorker]:
         return (worker for place in self.places.values() for worker in place.workers.values())
+
+    def keep_for_return(self, place: RemotePlace, now: float) -> None:
+        """A node is out of sight. Should its process come back, keys are bound to the same line."""
+        if place.process:
+            place.keyed.away_since = now
+            self._away[place.process] = place.keyed
+
+    def take_returned(self, process: str) -> RemoteLine | None:
+        """The line of a process that was out of sight and is there again; None if it was not."""
+        return self._away.pop(process, None)
+
+    def forget_away(self, since: float) -> None:
+        """Who has been out of sight since then does not come back."""
+        for process, line in list(self._away.items()):
+            if line.away_since is None or line.away_since <= since:
+                line.away_since = None
+                del self._away[process]
 
     def line_to_wait_in(self, command: str) -> RemoteLine | None:
         """The node at which a request may wait: of those that serve its command the one with the fewest that wait."""
@@ -147,11 +185,7 @@ class RemoteWorkers:
     def home_of(self, key: str, command: str, *, here: bool) -> RemoteLine | None:
         """The node at which a key is at home, of all nodes whose workers take this command (`here`: those of this node
         do): the same whichever node asks. None: this one, or none."""
-        nodes = [
-            place.node
-            for place in self.places.values()
-            if any(worker.takes_work and worker.serves(command) for worker in place.workers.values())
-        ]
+        nodes = [place.node for place in self.places.values() if place.keyed.takes(command)]
         if here:
             assert self.this_node is not None  # there are other nodes, and so there is a name
             nodes.append(self.this_node.node)

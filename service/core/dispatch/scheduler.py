@@ -8,9 +8,10 @@ there; then the queue. A guest, which another node sent here, goes to the worker
 of this node if that has no more room, or comes back; it is never sent on.
 
 A request with an affinity key goes to the worker that the key is bound to while that worker lives, takes work and
-serves the command, and waits for it if need be. With other nodes there, the key alone decides which node's worker that
-is, so that all nodes choose the same one. Only a key that two nodes meet first before and after a node's first workers
-came may have two.
+serves the command, and waits for it if need be. With other nodes there, a new key alone decides which node's worker
+that is, so that all nodes choose the same one; that node decides which of its workers it is. Only a key that two nodes
+meet first before and after a node's first workers came may have two. A node that is out of sight for a while has its
+keys again when it is back (`affinity`).
 
 Promises: a worker is never sent more than its capacity; no request waits while a worker that may get it has room; a
 request that may not be tried again, or that no worker is left for, is ended at once. Bookkeeping is done before a link
@@ -208,7 +209,7 @@ class Scheduler:
         if bound is not None and (bound.remote or not self.draining):
             return bound
         command = request.command
-        here = [] if self.draining else [w for w in self.workers if w.takes_work and w.serves(command)]
+        here = [] if self.draining else [w for w in self.workers if w.takes(command)]
         worker: Worker | None = self.remote.home_of(request.affinity or "", command, here=bool(here))
         if worker is None and here:
             worker = self._pick_here(request) or min(here, key=partial(_preference, request))
@@ -226,8 +227,15 @@ class Scheduler:
         worker.requests[request.id] = request
         self.pools.on_worker_changed(worker)
         if request.affinity is not None:
-            self._affinity.bind_key(request, worker)
+            self._affinity.bind_key(request, self._keeper(worker))
         worker.link.send_request(request, max(1, int((request.deadline - now) * 1000)))
+
+    def _keeper(self, worker: Worker) -> Worker:
+        """What a key is bound to whose request goes to this worker: at another node that node, which knows more."""
+        if isinstance(worker, RemoteLine):
+            return worker.place.keyed
+        place = self.remote.places.get(worker.node) if isinstance(worker, RemoteWorker) else None
+        return worker if place is None else place.keyed
 
     def _refuse(self, request: Request) -> None:
         """No worker can be sent it (again). A guest's attempts are counted by its own node."""
@@ -278,6 +286,8 @@ class Scheduler:
             self._requests.end_request(request, TIMEOUT)
             return
         bound = self._affinity.worker_for(request)
+        if bound is None and request.affinity is not None and self.remote and not request.guest:
+            bound = self._bind_over_nodes(request, None)  # it waited while nobody took work
         if bound is None or bound is worker:
             self._send(request, worker, now)
         else:  # its key was bound to another worker while it waited
@@ -340,8 +350,12 @@ class Scheduler:
     # What other nodes say
 
     def add_place(self, place: RemotePlace) -> None:
-        """There is another node."""
+        """There is another node, or there is one again."""
         self.remote.places[place.node] = place
+        keyed = self.remote.take_returned(place.process)
+        if keyed is not None:
+            place.take_back(keyed)
+            self._affinity.on_returned(keyed)
 
     def withdraw_remote(self, place: RemotePlace, workers: Collection[RemoteWorker], now: float) -> None:
         """Send these nothing more; what they have they may finish."""
@@ -351,13 +365,14 @@ class Scheduler:
             self.pools.remove_worker(worker)
         for worker in workers:  # only now, so that nothing is placed at another one that is gone
             self.move_line(worker, now)
-        if not place.keyed.takes_work:
-            self.move_line(place.keyed, now)
+        self.move_line(place.keyed, now)
         self.refuse_unserved(now)
 
     def remove_place(self, place: RemotePlace, now: float, *, lost: bool) -> None:
         """A node is not to be sent anything more. If it is `lost`, what its workers had goes to others, or is lost."""
         self.remote.places.pop(place.node, None)
+        if place.workers:  # which may live, though the node is out of sight
+            self.remote.keep_for_return(place, now)
         workers = list(place.workers.values())
         everything: list[Worker] = [*workers, place.keyed, place.ahead]
         for worker in everything:

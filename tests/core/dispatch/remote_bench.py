@@ -86,6 +86,7 @@ class Node(Bench):
             now=lambda: self.time,
             defer=self.defer,
             counters=self.counters,
+            process=f"{name} {id(self)}",
         )
         self.remote.guests.client_finder = self
         self.cable.node = name

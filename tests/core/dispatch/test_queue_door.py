@@ -123,3 +123,37 @@ def test_no_request_may_take_longer_than_the_largest_time_out(ok: bool) -> None:
         bench.submit(Someone(), "t", timeout=3600.1)
     assert (refused.value.code, refused.value.field) == ("bad_field", "timeout")
     assert "3600" in refused.value.message
+
+
+def test_what_was_sent_once_is_never_refused_for_others_not_even_where_nothing_else_could_give_way() -> None:
+    bench = Bench(queue_limit=1)
+    lost, _ = bench.worker("w1", capacity=3)
+    caller, other = Someone(), Someone()
+    for number in range(3):
+        bench.submit(caller, f"sent {number}")
+    bench.worker("w2", capacity=0)
+    bench.dispatcher.remove_worker(lost)
+    assert bench.dispatcher.queue_length == 3, "they were accepted once"
+    bench.submit(other, "new")
+    bench.submit(caller, "new too")
+    assert (caller.told, other.told) == ([("new too", "Workers busy")], [("new", "Workers busy")])
+    trusted = Someone()
+    trusted.trusted = True
+    bench.submit(trusted, "with a key")
+    assert trusted.told == [("with a key", "Workers busy")]
+    assert bench.dispatcher.queue_length == 3
+
+
+def test_nothing_gives_way_for_a_request_that_finds_no_room_all_the_same() -> None:
+    bench = Bench(queue_limit=100, queue_bytes=10_000)
+    lost, _ = bench.worker("w1", capacity=1)
+    bench.worker("w2", capacity=0)
+    hog, other = Someone(), Someone()
+    ask(bench, hog, 1, 5_000)
+    bench.dispatcher.remove_worker(lost)
+    for _ in range(3):
+        ask(bench, hog, 1, 500)
+    other.trusted = True
+    ask(bench, other, 1, 9_000)
+    assert (busy(other), busy(hog)) == (1, 0)
+    assert bench.dispatcher.queue_length == 4

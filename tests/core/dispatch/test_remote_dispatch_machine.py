@@ -71,7 +71,8 @@ class Counting:
             sends = machine.sends.get(number, 0)
             once_only = request.partial_sent or not request.idempotent
             nobody_left = not self.node.dispatcher.scheduler.pools.serves(request.command)  # as far as it knows
-            assert sends == MAX_ATTEMPTS or (sends and (once_only or nobody_left))
+            refuses = self.node in machine.drained  # what would have to wait
+            assert sends == MAX_ATTEMPTS or (sends and (once_only or nobody_left or refuses))
         if outcome.kind is OutcomeKind.TIMEOUT:
             assert self.node.time >= request.deadline
 
