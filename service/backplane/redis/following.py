@@ -102,6 +102,11 @@ class Following:
         """The history's; empty as long as it is not known."""
         return self._epochs.name
 
+    @property
+    def now(self) -> int:
+        """Redis's time in microseconds, as far as this node can tell; 0 where it can't."""
+        return self._reader.clock.now(trio.current_time())
+
     def on_epoch(self, epoch: str) -> None:
         """The epoch has this name. If another one has ended, all streams are to be read anew, and found out about once
         more for whoever waits for others: nobody is answered with this epoch's name and a position in that one."""

@@ -138,7 +138,7 @@ class RedisBackplane:
             log=log,
         )
         self.checks = Checks(connector, self.names, log)
-        self.sweeper = Sweeper(self.commands.ask, self.names, ttl)
+        self.sweeper = Sweeper(self.commands.ask, self.names, ttl, lambda: self.following.now)
         self.membership = Membership(
             self.commands.ask,
             _Events(self, present, on_client_left, log),

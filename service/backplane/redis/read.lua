@@ -5,7 +5,7 @@
 -- Returns {last offset, greatest that was dropped, 1 if there is more, 1 if it has been thrown away,
 -- offset, until, body, offset, until, body, …}; the first is empty where nothing is known of the stream, and the second
 -- is then the greatest offset that went with any stream that was swept (empty: none was yet).
-local meta = redis.call("HMGET", KEYS[1], "last", "dropped")
+local meta = redis.call("HMGET", KEYS[1], "last", "dropped", "lapsed", "till")
 local answer = {meta[1] or "", meta[2] or "", 0, 0}
 if not meta[1] then
   -- Absence is no proof: a stream of which there must be something is in the index.
@@ -19,6 +19,12 @@ end
 if redis.call("EXISTS", KEYS[2]) == 0 then
   answer[4] = 1
   return answer
+end
+
+-- Redis's clock was ahead, and events went that have not lapsed yet: they are lost.
+local now = redis.call("TIME")
+if meta[4] and tonumber(meta[4]) > now[1] * 1000000 + now[2] and tonumber(meta[3]) > tonumber(meta[2] or "0") then
+  answer[2] = meta[3]
 end
 
 local from = "(" .. ARGV[1] .. "-0"

@@ -37,10 +37,13 @@ ROUND_BYTES: Final = 16 << 20
 SMALLEST_PIECE: Final = 32 << 10
 """What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""
 
+TRUSTED: Final = 600.0
+"""Seconds for which Redis's clock may be ahead, at least, before its time is taken for the time."""
+
 
 class Moment(NamedTuple):
     """When something was read: the epoch's name (empty: it has none), the offset that later events exceed, and Redis's
-    time in microseconds."""
+    time in microseconds (where its clock seems to be ahead: what it would be)."""
 
     epoch: str
     clock: int
@@ -118,6 +121,34 @@ class Kept:
         return events
 
 
+class RedisClock:
+    """What time it is at Redis, for a node that has a clock which nobody puts: Redis's may be ahead for a while, and an
+    event must not be over because of that. It is believed to be ahead where it was less so within the last TRUSTED
+    seconds; after twice that its time is the time."""
+
+    __slots__ = ("_before", "_least", "_turn")
+
+    def __init__(self) -> None:
+        self._before: int | None = None
+        self._least: int | None = None  # how far Redis's time is from ours, in microseconds
+        self._turn = 0.0
+
+    def see(self, now: int, asked: float) -> None:
+        """Redis has said that it is `now`, when it was asked at this time of ours."""
+        ahead = now - int(asked * 1e6)
+        if asked >= self._turn:
+            # What nobody looked at for so long says nothing.
+            self._before = self._least if asked < self._turn + TRUSTED else None
+            self._least, self._turn = ahead, asked + TRUSTED
+        elif self._least is None or ahead < self._least:
+            self._least = ahead
+
+    def now(self, ours: float) -> int:
+        """Redis's time at this time of ours, or a little later; 0 where it has said none yet."""
+        known = [ahead for ahead in (self._before, self._least) if ahead is not None]
+        return int(ours * 1e6) + min(known) if known else 0
+
+
 class Reader:
     """One node's way to read. `node` is whose own channel the fence goes to."""
 
@@ -128,6 +159,7 @@ class Reader:
         self._fence = 0
         self._round: _Round | None = None
         self.known: Known = WeakValueDictionary()
+        self.clock: Final = RedisClock()
 
     def fence_heard(self, number: int) -> None:
         """The fence came."""
@@ -151,6 +183,7 @@ class Reader:
 
     async def _ask(self, asking: list[Kept]) -> Moment | None:
         self._fence += 1
+        asked = trio.current_time()
         round_ = self._round = _Round(len(asking) + 3)
         piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
         for kept in asking:
@@ -162,7 +195,13 @@ class Reader:
         with trio.move_on_after(PATIENCE):
             await round_.over.wait()
         self._round = None
-        return None if round_.failed or round_.left else round_.moment
+        if round_.failed or round_.left:
+            return None
+        moment = round_.moment
+        if moment.now:
+            self.clock.see(moment.now, asked)
+            moment = moment._replace(now=min(moment.now, self.clock.now(trio.current_time())))
+        return moment
 
 
 class _Round:

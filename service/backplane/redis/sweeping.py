@@ -5,6 +5,7 @@ another has removed; so a lapsed event is out of Redis within some seconds as lo
 histories go an hour after their events' time; what is known of their streams besides waits for a node.)"""
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -22,11 +23,13 @@ AT_ONCE: Final = 200
 
 
 class Sweeper:
-    """One node's sweeping. `ttl`: seconds that events are kept. `bytes` and `streams`: of the history of the whole
+    """One node's sweeping. `ttl`: seconds that events are kept; `now`: Redis's time in microseconds as far as this node
+    can tell (0: it can't), since its clock may be ahead for a while. `bytes` and `streams`: of the history of the whole
     deployment, when this node last looked."""
 
-    def __init__(self, ask: Ask, names: Names, ttl: float) -> None:
+    def __init__(self, ask: Ask, names: Names, ttl: float, now: Callable[[], int] = lambda: 0) -> None:
         self._ask = ask
+        self._now = now
         self._names = names
         self._ttl = int(ttl * 1e6)
         self.bytes = 0
@@ -45,7 +48,8 @@ class Sweeper:
     async def _sweep(self) -> bool:
         names = self._names
         keys = (names.streams, names.lapses, names.sizes, names.epoch)
-        answer = await SWEEP.ask(self._ask, keys, (names.history_start, names.meta_start, self._ttl, AT_ONCE))
+        words = (names.history_start, names.meta_start, self._ttl, AT_ONCE, self._now())
+        answer = await SWEEP.ask(self._ask, keys, words)
         match answer:
             case [int(size), int(streams), int(more)]:
                 self.bytes, self.streams = max(0, size), streams

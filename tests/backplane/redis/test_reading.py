@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from portico.wire.messages import Event
 from service.backplane.redis.payloads import body_of
-from service.backplane.redis.reading import STREAM_BYTES, Kept, Known, Moment
+from service.backplane.redis.reading import STREAM_BYTES, TRUSTED, Kept, Known, Moment, RedisClock
 
 TTL = 1000
 NOW = 10_000
@@ -104,3 +104,23 @@ def test_events_that_somebody_still_has_are_not_made_anew() -> None:
     one.clear()
     gc.collect()
     assert not known, "what nobody has is not kept"
+
+
+def test_what_time_it_is_at_redis_is_the_least_that_it_said_lately() -> None:
+    clock = RedisClock()
+    assert clock.now(0.0) == 0, "it has said nothing yet"
+    clock.see(1_000_000_000, 10.0)
+    assert clock.now(12.0) == 1_002_000_000
+    clock.see(4_601_000_000, 11.0)  # an hour ahead
+    assert clock.now(12.0) == 1_002_000_000
+    clock.see(1_001_500_000, 12.0)  # put right, and half a second more
+    assert clock.now(12.0) == 1_001_500_000
+    # What lasts is no mistake.
+    clock.see(2_000_000_000 + int(TRUSTED * 1e6), 12.0 + TRUSTED)
+    assert clock.now(12.0 + TRUSTED) == 1_001_500_000 + int(TRUSTED * 1e6)
+    clock.see(2_000_000_000 + int(2 * TRUSTED * 1e6), 12.0 + 2 * TRUSTED)
+    assert clock.now(12.0 + 2 * TRUSTED) == 2_000_000_000 + int(2 * TRUSTED * 1e6)
+    # Nor does what was long ago say anything.
+    clock.see(0, 12.0 + 2 * TRUSTED)
+    clock.see(9_000_000_000, 12.0 + 5 * TRUSTED)
+    assert clock.now(12.0 + 5 * TRUSTED) == 9_000_000_000

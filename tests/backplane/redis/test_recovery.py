@@ -285,6 +285,42 @@ class TestClock:
         finally:
             server.kill()
 
+    @pytest.mark.shows(
+        "an event with a `ttl` of its own is not over before its time",
+        "what was thrown away all the same is told to whoever resumes and missed it",
+    )
+    @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler for a clock that can be put wrong")
+    async def test_one_that_was_ahead_lets_nothing_lapse_in_silence(self, tmp_path: Path) -> None:
+        clock = ShiftedClock(tmp_path / "clock")
+        server = RedisServer(tmp_path / "redis")
+        server.environment = clock.environment
+        server.start()
+        try:
+            async with node(server.url, "a") as a:
+                await ready(a)
+                client = await a.join(ANN)
+                client.leave()
+                await a.publish(ANN, event(0), durable=True)
+                await a.publish(ANN, event(1), durable=True, ttl=60.0)
+                clock.put(1800.0)
+                assert not await a.plane.sweeper._sweep()
+                returned = await a.join(ANN, resume=client.resume())
+                assert (returned.at.recovered, returned.numbers) == (True, [0, 1])
+                returned.leave()
+                # Another node, which has never seen the right time, throws it away.
+                async with node(server.url, "b") as b:
+                    await ready(b)
+                    await b.join(ANN)
+                    await b.until_true(lambda: server.command("XLEN", "portico:h:{user:ann}") == b":1\r\n")
+                clock.put(0)
+                returned = await a.join(ANN, resume=client.resume())
+                assert (returned.at.recovered, returned.numbers) == (False, [])
+                last = await a.publish(ANN, event(2), durable=True)
+                again = await a.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": (last.offset or 0) - 1}))
+                assert (again.at.recovered, again.numbers) == (True, [2])
+        finally:
+            server.kill()
+
 
 class TestPositions:
     """A client that stays is told where it is, or gets what came."""
