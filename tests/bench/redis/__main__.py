@@ -70,7 +70,7 @@ class Bench:
                 if name == "resume":
                     self.raw["account"][case].append(raw)
             for row in self._rows:
-                for case in row.cases if row.name == name else ():
+                for case in filter(found.__contains__, row.cases if row.name == name else ()):
                     said = f"{row.figure(found[case]):,.2f} {row.unit} ({row.remark(found[case])})"
                     print(f"{name:9} {row.cases[case]:52} {said}", file=sys.stderr, flush=True)
 
@@ -109,7 +109,8 @@ def main(given: list[str] | None = None) -> int:
     data = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rounds": rounds, "size": vars(size)}
     target.write_text(json.dumps({**data, **report.as_data(table, bench.raw)}, indent=1) + "\n")
     print(f"\nThe figures are in {target}.")
-    return 0 if all(each.figures for cases in table.values() for each in cases.values()) else 1
+    wanted = (each for row, cases in table.items() for case, each in cases.items() if size.has(row, case))
+    return 0 if all(each.figures for each in wanted) else 1
 
 
 if __name__ == "__main__":

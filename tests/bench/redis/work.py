@@ -37,6 +37,7 @@ _SETTINGS: Final[dict[str, object]] = {
 _BODY: Final = json.dumps(push(""), separators=(",", ":"))
 
 Cores = tuple[int | None, int | None]
+STRATEGIES: Final = ("least_loaded", "round_robin", "random", "weighted_random")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Size:
     resuming: int = 10_000
     missed: int = 20
     batches: int = 40
+    strategies: tuple[str, ...] = STRATEGIES
+
+    def has(self, row: str, case: str) -> bool:
+        """Whether it is measured at this size: of the row dispatch there may be some strategies only."""
+        return row != "dispatch" or case.rpartition("-")[0] in self.strategies
 
 
 FULL: Final = Size()
@@ -71,6 +77,7 @@ QUICK: Final = Size(
     resuming=60,
     missed=3,
     batches=2,
+    strategies=("least_loaded", "random"),
 )
 
 
@@ -266,7 +273,6 @@ def resume(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
         return {"node": result_of("resume", load, said, errors)}
 
 
-STRATEGIES: Final = ("least_loaded", "round_robin", "random", "weighted_random")
 _WEIGHTS: Final = (1.0, 1.0, 1.0, 1.0, 1.0, 3.0)
 
 
@@ -274,7 +280,7 @@ def dispatch(folder: Path, size: Size, cores: Cores) -> dict[str, Raw]:
     """Six workers, one of them with three times the weight, on three nodes and in one process; with one request at a
     time and with 64. They have room for all, so that the strategy decides. All servers share one core."""
     found: dict[str, Raw] = {}
-    for strategy in STRATEGIES:
+    for strategy in size.strategies:
         place = folder / strategy
         place.mkdir(parents=True)
         settings = {**_SETTINGS, "PORTICO_LB_STRATEGY": strategy}
