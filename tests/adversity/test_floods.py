@@ -1,7 +1,7 @@
 """Too much, too slow, too big, too many: each is cut at its limit, with the code that says so, and counted."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,15 +82,24 @@ def endless() -> bytes:
     return frame(TEXT, b"x" * 1000, fin=False) + frame(CONT, b"x" * 1000, fin=False) * (sized(16, 64) * 1024)
 
 
+@pytest.fixture(scope="module")
+def compressing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A gateway for all that is too much for one message: each test's clients are gone at its end."""
+    settings = {**QUICK, "PORTICO_COMPRESSION": "true"}
+    with gateway(tmp_path_factory.mktemp("floods"), settings=settings) as running:
+        yield running
+
+
 @pytest.mark.parametrize(
     "sends",
     [lambda: frame(BINARY, b"x" * sized(16, 64) * MIB, announce=2**40), endless],
     ids=["a frame of 2^40 bytes", "endless fragments"],
 )
 @pytest.mark.parametrize("transport", DOORS)
-def test_a_message_without_end(tmp_path: Path, transport: str, sends: Callable[[], bytes]) -> None:
+def test_a_message_without_end(compressing: Running, transport: str, sends: Callable[[], bytes]) -> None:
     door, kind = DOORS[transport]
-    with gateway(tmp_path, settings=QUICK) as running, Crowd(at(running, door)) as crowd:
+    running = compressing
+    with Crowd(at(running, door)) as crowd:
         clients = [crowd.join(kind(crowd, register(f"c{n}"))) for n in range(3)]
         crowd.until(lambda: all(client.registered for client in clients), 30, "everybody in")
         before = memory(serving_pid(running))
@@ -111,10 +120,10 @@ def test_a_message_without_end(tmp_path: Path, transport: str, sends: Callable[[
 
 
 @pytest.mark.parametrize("transport", DOORS)
-def test_a_little_that_unfolds_to_very_much(tmp_path: Path, transport: str) -> None:
+def test_a_little_that_unfolds_to_very_much(compressing: Running, transport: str) -> None:
     door, kind = DOORS[transport]
-    settings = {**QUICK, "PORTICO_COMPRESSION": "true"}
-    with gateway(tmp_path, settings=settings) as running, Crowd(at(running, door)) as crowd:
+    running = compressing
+    with Crowd(at(running, door)) as crowd:
         clients = [kind(crowd, register(f"c{n}")) for n in range(3)]
         for client in clients:
             client.offer = OFFER
@@ -137,9 +146,10 @@ def test_a_little_that_unfolds_to_very_much(tmp_path: Path, transport: str) -> N
         assert most - before < len(clients) * 2 * MIB + 6 * MIB
 
 
-def test_heads_with_too_much_in_them(tmp_path: Path) -> None:
+def test_heads_with_too_much_in_them(compressing: Running) -> None:
     many = b"".join(b"X-%d: y\r\n" % number for number in range(400))
-    with gateway(tmp_path, settings=QUICK) as running, Crowd(address_of(running.base_url)) as crowd:
+    running = compressing
+    with Crowd(address_of(running.base_url)) as crowd:
         attackers = [
             crowd.join(Attacker(crowd, [head], 10), address=at(running, door))
             for head in (
