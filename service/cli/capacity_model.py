@@ -172,7 +172,7 @@ def choose_named(modes: Sequence[Measured], name: str) -> Measured:
     found = next((mode for mode in modes if mode.name == name and mode.stairs), None)
     if found is None:
         there = ", ".join(f"{mode.name} ({len(mode.stairs)})" for mode in modes) or "none"
-        raise BadReport(f"--check needs a stair of mode {name!r} that held; that report has: {there}.")
+        raise BadReport(f"--check needs a stair of mode {name!r} that held; it has: {there}.")
     return found
 
 

@@ -3,7 +3,9 @@
 It asks no gateway. The model and every constant in it are part of what is printed.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +29,21 @@ _FROM_DOCS: Final = "docs/discussion/performance.md"
     "--processor", metavar="SHARE", default="0.5", show_default=True, help="Of a core that may be used at peak."
 )
 @click.option("--per-node", metavar="N", default="10000", show_default=True, help="The most connections on a node.")
-@click.option("--report", metavar="FILE", help="report.json of `make capacity`; else the documentation's figures.")
+@click.option(
+    "--report",
+    "reports",
+    metavar="FILE",
+    multiple=True,
+    help="report.json of `make capacity`; else the documentation's figures. Given again: one to compare with.",
+)
 @click.option("--mode", metavar="NAME", help="The report's mode to plan by (default: split, else what held most).")
-@click.option("--check", metavar="FILE", help="Another report.json: predicted against measured, stair by stair.")
+@click.option(
+    "--check",
+    "checks",
+    metavar="FILE",
+    multiple=True,
+    help="Another report.json: predicted against measured, stair by stair. May be given again.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON.")
 def plan(
     connections: str | None,
@@ -40,23 +54,25 @@ def plan(
     payload: str,
     processor: str,
     per_node: str,
-    report: str | None,
+    reports: Sequence[str],
     mode: str | None,
-    check: str | None,
+    checks: Sequence[str],
     as_json: bool,
 ) -> None:
     """Size a deployment: nodes, memory, Redis shards and network for a number of connections.
 
-    The costs are fitted to the stairs that held in a report of `make capacity`. --check compares the
-    model with a run that was not used to fit it, and prints the errors.
+    The costs are fitted to the stairs that held in a report of `make capacity`, the first --report.
+    Every other --report, and every --check, is a run that was not used to fit it: the model is compared
+    with each, and the errors are printed.
     """
+    others = [*reports[1:], *checks]
     try:
-        if connections is None and check is None:
+        if connections is None and not others:
             raise model.BadReport("give --connections, the number of clients, such as 1e6, or --check.")
-        if check is not None and report is None:
+        if others and not reports:
             raise model.BadReport("--check compares a report with another: give --report too.")
-        fitted = _model(report, mode)
-        checked = None if check is None else _compare(fitted, model.choose_named(model.read(Path(check)), fitted.mode))
+        fitted = _model(reports[0] if reports else None, mode)
+        checked = [row for other in others for row in _compare(fitted, other)]
         demand = sized = None
         if connections is not None:
             demand = model.Demand(
@@ -73,13 +89,13 @@ def plan(
     except model.BadReport as error:
         fail(WRONG, str(error))
     if as_json:
-        answer = {"model": fitted, "demand": demand, "sizing": sized, "check": checked}
+        answer = {"model": fitted, "demand": demand, "sizing": sized, "check": checked or None}
         click.echo(msgspec.json.encode(answer).decode())
         return
     lines = _model_lines(fitted)
     if demand is not None and sized is not None:
         lines = [*_sizing_lines(demand, sized), "", *lines]
-    if checked is not None:
+    if checked:
         lines += ["", *_check_lines(checked)]
     click.echo("\n".join(lines))
 
@@ -104,6 +120,7 @@ def _model(report: str | None, mode: str | None) -> model.Model:
 
 
 class _Check(msgspec.Struct):
+    report: str
     connections: int
     heartbeats_per_second: float
     deliveries_per_second: float
@@ -115,14 +132,18 @@ class _Check(msgspec.Struct):
     processor_error: float
 
 
-def _compare(fitted: model.Model, other: model.Measured) -> list[_Check]:
+def _compare(fitted: model.Model, report: str) -> list[_Check]:
+    try:
+        other = model.choose_named(model.read(Path(report)), fitted.mode)
+    except model.BadReport as error:
+        raise model.BadReport(str(error) if report in str(error) else f"{report}: {error}") from None
     rows = []
     for stair in other.stairs:
         memory = fitted.memory(stair.connections)
         processor = fitted.processor(stair.heartbeats, stair.deliveries)
         rows.append(
             _Check(
-                stair.connections, stair.heartbeats, stair.deliveries,
+                report, stair.connections, stair.heartbeats, stair.deliveries,
                 memory, stair.memory, memory / max(stair.memory, 1e-9) - 1,
                 processor, stair.processor, processor / max(stair.processor, 1e-9) - 1,
             )
@@ -198,8 +219,16 @@ def _model_lines(fitted: model.Model) -> list[str]:
 
 
 def _check_lines(rows: list[_Check]) -> list[str]:
+    by_report = [list(same) for _, same in itertools.groupby(rows, lambda row: row.report)]
+    lines = [line for same in by_report for line in _report_lines(same)]
+    if len(by_report) > 1:
+        lines.append(f"The largest errors of all {len(by_report)}: {_worst(rows)}.")
+    return lines
+
+
+def _report_lines(rows: list[_Check]) -> list[str]:
     lines = [
-        "Predicted against measured, in a run that was not used to fit it:",
+        f"Predicted against measured, in a run that was not used to fit it, {rows[0].report}:",
         f"  {'connections':>11}  {'memory MB':>17}  {'error':>6}  {'cores':>15}  {'error':>6}",
     ]
     for row in rows:
@@ -209,9 +238,14 @@ def _check_lines(rows: list[_Check]) -> list[str]:
             f"  {row.connections:>11,}  {memory:>17}  {row.memory_error:>+6.0%}"
             f"  {cores:>15}  {row.processor_error:>+6.0%}"
         )
-    worst = max(abs(row.memory_error) for row in rows), max(abs(row.processor_error) for row in rows)
-    lines.append(f"  The largest errors: memory {worst[0]:.0%}, processor {worst[1]:.0%}.")
+    lines.append(f"  The largest errors: {_worst(rows)}.")
     return lines
+
+
+def _worst(rows: list[_Check]) -> str:
+    memory = max(abs(row.memory_error) for row in rows)
+    processor = max(abs(row.processor_error) for row in rows)
+    return f"memory {memory:.0%}, processor {processor:.0%}"
 
 
 def _bytes(value: float) -> str:

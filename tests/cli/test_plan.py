@@ -52,6 +52,23 @@ def test_a_run_that_was_not_used_to_fit_it_is_predicted_and_the_errors_are_print
         assert row["processor_error"] == pytest.approx(row["processor_predicted"] / row["processor_measured"] - 1)
 
 
+def test_several_runs_are_predicted_each_with_its_errors(tmp_path: Path) -> None:
+    """Whether as a further report or as a check: one is fitted, the others are what it is held against."""
+    third = tmp_path / "third.json"
+    third.write_bytes(Path(ONE).read_bytes())
+    done = _plan("--report", ONE, "--report", OTHER, "--check", str(third))
+    assert done.exit_code == 0
+    said = done.stdout
+    assert said.count("in a run that was not used to fit it, ") == 2
+    assert said.index(f"fit it, {OTHER}:") < said.index(f"fit it, {third}:")
+    assert said.count("  The largest errors: ") == 2
+    rows = json.loads(_plan("--report", ONE, "--report", OTHER, "--check", str(third), "--json").stdout)["check"]
+    assert [row["report"] for row in rows] == 3 * [OTHER] + 3 * [str(third)]
+    worst = max(abs(row["memory_error"]) for row in rows), max(abs(row["processor_error"]) for row in rows)
+    assert f"The largest errors of all 2: memory {worst[0]:.0%}, processor {worst[1]:.0%}." in said
+    assert "The model, from 3 stairs of " + ONE in said
+
+
 WRONG = [
     ([], "give --connections, the number of clients, such as 1e6, or --check."),
     (["--connections", "many"], "--connections is 'many'; it must be a number from 1 to 1e+12."),
@@ -84,4 +101,4 @@ def test_a_check_without_the_mode_says_what_there_is(tmp_path: Path) -> None:
     renamed.write_text(Path(OTHER).read_text().replace('"name":"serve"', '"name":"adjacent"'))
     done = _plan("--report", ONE, "--check", str(renamed))
     assert done.exit_code == 2
-    assert "--check needs a stair of mode 'serve' that held; that report has: adjacent (3)." in done.stderr
+    assert f"{renamed}: --check needs a stair of mode 'serve' that held; it has: adjacent (3)." in done.stderr
