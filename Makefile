@@ -12,7 +12,8 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures capacity capacity-short
+  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures capacity capacity-short \
+  load-processes
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -94,6 +95,11 @@ capacity: setup ## What each way of deploying holds on this machine, in one repo
 
 capacity-short: setup ## The same with two small stairs: does it work?
 	@$(BIN)/python -m loadtest._capacity --short --out build/capacity-short $(CAPACITY)
+
+load-processes: setup ## How many clients a load process holds before it has to be doubted: a table, in 4 minutes
+	@$(BIN)/python -m loadtest._capacity --modes serve --stairs 1000,5000,10000,14000 --rate 500 --hold 30 \
+	  --processes 1 --keep-climbing --load-table --out build/load-processes $(CAPACITY) -- \
+	  --heartbeat-interval 10 --push-rate 100 --broadcast-rate 2
 
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn

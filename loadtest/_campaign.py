@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from loadtest._figures import Attempts, Count, Fault, Part, Strain
+from loadtest._histogram import Histogram
 from loadtest._kept import KeptPushes
 from loadtest._reactor import Reactor
 from loadtest._schedule import Schedule
@@ -243,6 +244,15 @@ class Campaign:
         if error is not None:
             text = repr(error)
             attempts.errors[text] = attempts.errors.get(text, 0) + 1
+
+    def answered(self, node: str, began: float, ended: float) -> None:
+        """A node took so long for a heartbeat."""
+        if not self.finished:
+            nodes = self.part(self.stage_of(began)).nodes
+            times = nodes.get(node)
+            if times is None:
+                times = nodes[node] = Histogram()
+            times.record(ended - began)
 
     @contextlib.contextmanager
     def step(self, step: str, intended: float | None = None) -> Iterator[list[float]]:

@@ -66,6 +66,7 @@ class Part(msgspec.Struct):
         protocol_errors: what the gateway must not have said, by kind.
         disconnects: connections that ended without our wishing it, by reason.
         matched: how many connections broadcasts reached by their receipts.
+        nodes: the times of heartbeats by the node that answered.
     """
 
     steps: dict[str, Attempts] = {}
@@ -73,6 +74,7 @@ class Part(msgspec.Struct):
     protocol_errors: dict[str, int] = {}
     disconnects: dict[str, int] = {}
     matched: int = 0
+    nodes: dict[str, Histogram] = {}
 
     def add(self, other: Part) -> None:
         """Add another's."""
@@ -83,6 +85,8 @@ class Part(msgspec.Struct):
         add_counts(self.protocol_errors, other.protocol_errors)
         add_counts(self.disconnects, other.disconnects)
         self.matched += other.matched
+        for node, times in other.nodes.items():
+            self.nodes.setdefault(node, Histogram()).add(times)
 
 
 class Strain(msgspec.Struct):

@@ -14,11 +14,11 @@ import msgspec
 from loadtest._figures import DELIVERY_KINDS, Attempts, Count, Fault, Part, Strain
 from loadtest._histogram import Histogram
 from loadtest._observations import About
-from loadtest._result import Connections, Deliveries, Gateway, Load, Row, Stage, Times
+from loadtest._result import Connections, Deliveries, Gateway, Load, NodeTimes, Row, Stage, Times
 from loadtest._server import ServerLog
 from loadtest._tally import Tally
 from loadtest._thresholds import PERCENTILES, Thresholds
-from loadtest._verdict import Evidence, doubts, judge
+from loadtest._verdict import Evidence, doubts, judge, slow_nodes
 
 _SHARES: Final = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
 
@@ -193,7 +193,9 @@ class Ledger:
             rows=[],
             invalid=[],
             verdict=None,
+            nodes={name: _node_times(held.nodes[name]) for name in sorted(held.nodes)},
         )
+        stage.slow_nodes = slow_nodes(stage.nodes)
         if judged is not None:
             judged = list(judged)
             evidence = Evidence(
@@ -307,6 +309,11 @@ def times(attempts: Attempts, seconds: float) -> Times:
         histogram=histogram.counts,
         **found,
     )
+
+
+def _node_times(histogram: Histogram) -> NodeTimes:
+    p50, p95, p99 = histogram.percentiles((0.5, 0.95, 0.99))
+    return NodeTimes(count=histogram.count, p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=histogram.highest / 1000)
 
 
 def _worst(histograms: Iterable[Histogram]) -> float:

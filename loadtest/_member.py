@@ -7,6 +7,7 @@ the last messages of the connection; it is never skipped, as a check that counts
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from typing import Any, Final
@@ -84,8 +85,8 @@ class Member:
 
     __slots__ = (
         "_acknowledged", "_asked", "_beat_due", "_campaign", "_connection_id", "_interval", "_left_at", "_link",
-        "_measured", "_pending", "_registered_at", "_resumed", "_seen", "_timeout", "client_id", "over", "slot",
-        "user_id",
+        "_measured", "_node", "_pending", "_registered_at", "_resumed", "_seen", "_timeout", "client_id", "over",
+        "slot", "user_id",
     )  # fmt: skip
 
     def __init__(self, campaign: Campaign, link: Link, client_id: str, user_id: str, *, measured: bool = True) -> None:
@@ -100,6 +101,7 @@ class Member:
         self._resumed = False
         self._beat_due: Due | None = None
         self._connection_id: str | None = None
+        self._node: str | None = None
         self._registered_at = float("inf")
         self._left_at = float("inf")
         self.client_id = client_id
@@ -211,7 +213,10 @@ class Member:
             self._on_push(incoming, payload, arrived)
         elif kind == "heartbeat":
             if self._pending:
-                self._campaign.report("heartbeat", self._pending.popleft(), arrived, len(payload))
+                due = self._pending.popleft()
+                self._campaign.report("heartbeat", due, arrived, len(payload))
+                if self._node is not None:
+                    self._campaign.answered(self._node, due, arrived)
             else:
                 self._fault("a heartbeat answered twice, or unasked", arrived)
         elif kind in ("registration_success", "registration_rejected"):
@@ -267,6 +272,8 @@ class Member:
             else:
                 self._connection_id = incoming.connection_id
                 self._campaign.connection_ids.add(incoming.connection_id)
+            if incoming.node:
+                self._node = sys.intern(incoming.node)
             if self._registered_at == float("inf"):
                 self._registered_at = arrived
                 self._campaign.join(arrived, owed=self._measured)

@@ -217,6 +217,7 @@ def _push(task: Task, user: str, notebook: Notebook) -> None:
 
 def _ask_metrics(task: Task, notebook: Notebook) -> None:
     urls = task.metrics if task.metrics is not None else _metrics_urls(task)
+    names: dict[str, str] = {}
     while urls:
         for url in urls:
             at = time.time()
@@ -224,7 +225,13 @@ def _ask_metrics(task: Task, notebook: Notebook) -> None:
                 headers = {"Authorization": f"Bearer {task.api_key}"} if task.api_key else {}
                 request = urllib.request.Request(url, headers=headers)
                 with _opener.open(request, timeout=task.timeout) as answer:
-                    notebook.sampled(url, read_metrics(answer.read().decode(), at))
+                    sample = read_metrics(answer.read().decode(), at)
+                # Where several share an address, the metrics say whose they are; else whoever is there is asked.
+                if sample is not None and sample.node is None:
+                    if url not in names:
+                        names[url] = str(_get(task, f"{url.removesuffix('/metrics')}/api/health").get("node") or "")
+                    sample.node = names[url] or None
+                notebook.sampled(url, sample)
             except (OSError, ValueError, http.client.HTTPException):
                 notebook.sampled(url, None)
         # Where several processes share an address, each request may reach another one.
@@ -253,7 +260,8 @@ def _discover(task: Task) -> str:
 
 
 def _get(task: Task, url: str) -> dict[str, Any]:
-    with _opener.open(url, timeout=task.timeout) as answer:
+    headers = {"Authorization": f"Bearer {task.api_key}"} if task.api_key else {}
+    with _opener.open(urllib.request.Request(url, headers=headers), timeout=task.timeout) as answer:
         found = msgspec.json.decode(answer.read())
     if not isinstance(found, dict):
         raise ValueError("not an object")

@@ -99,6 +99,7 @@ def text(result: Result) -> str:
     if result.held is not None:
         broke = f"; at {result.held.broke_at} it broke: {', '.join(result.held.broke)}" if result.held.broke_at else ""
         parts.append(f"Held: {result.held.users} users{broke}")
+    parts += [f"- {sentence}" for sentence in result.run.slow_nodes]
     parts += _beside(result.run)
     if result.transcripts:
         parts += ["", "What the gateway must not have said, for the first few times:"]

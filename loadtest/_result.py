@@ -80,7 +80,7 @@ class ServerProcess(msgspec.Struct, kw_only=True):
 
     Attributes:
         url: where it was asked.
-        node: its name, where several processes share that address; else None.
+        node: its name, as its registrations say it too; None where it doesn't tell it.
         cpu_share: processor time per second of the stage, in cores.
         memory_max: the most resident bytes that it had.
         memory_end: the resident bytes at the end of the stage.
@@ -149,6 +149,16 @@ class Load(msgspec.Struct, kw_only=True):
     clock_step_ms: float
 
 
+class NodeTimes(msgspec.Struct, kw_only=True):
+    """How long heartbeats took that one of the gateway's nodes answered: the others' times have no part in it."""
+
+    count: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
 class Row(msgspec.Struct, frozen=True):
     """One threshold, and what was measured: a line of the verdict."""
 
@@ -172,6 +182,8 @@ class Stage(msgspec.Struct, kw_only=True):
         observer: what an independent small process measured at the same time, by step; None without one.
         rows: the thresholds; empty for a `ramp`, which is not judged.
         invalid: why the figures cannot be believed, a sentence each.
+        nodes: the heartbeats by the node that answered, as its registrations name it.
+        slow_nodes: of several nodes, those that are much slower than the others, a sentence each.
     """
 
     name: str
@@ -190,6 +202,8 @@ class Stage(msgspec.Struct, kw_only=True):
     rows: list[Row]
     invalid: list[str]
     verdict: Verdict | None
+    nodes: dict[str, NodeTimes] = {}
+    slow_nodes: list[str] = []
 
 
 class Moment(msgspec.Struct, kw_only=True):

@@ -25,7 +25,7 @@ class Sample(msgspec.Struct):
     Attributes:
         cpu: seconds of processor time so far.
         memory: resident bytes.
-        node: the process's name, where several share an address and so say who they are.
+        node: the process's name, where it tells it.
     """
 
     at: float

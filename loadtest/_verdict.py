@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest._figures import Part
-from loadtest._result import Connections, Deliveries, Load, Row, Server, Times
+from loadtest._result import Connections, Deliveries, Load, NodeTimes, Row, Server, Times
 from loadtest._thresholds import DELIVERED, PERCENTILES, Threshold
 
 ARRIVALS: Final = frozenset({"discover", "connect", "register", "resume"})
 """The steps of coming in, whose times are judged wherever they were; those of all others while a number is held."""
 
 _ENOUGH: Final = 20
+_SLOWER: Final = 2.0
+_SLOWER_LEAST_MS: Final = 50.0
+"""A node is slow whose heartbeats take twice as long as the quickest node's (p95), and so much longer."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,21 @@ def doubts(
                 f"max_observer_gap_ms = {gap:g}"
             )
     return found
+
+
+def slow_nodes(nodes: Mapping[str, NodeTimes]) -> list[str]:
+    """Which of several nodes are much slower than the others, a sentence each; the slowest first."""
+    known = {name: times for name, times in nodes.items() if times.count >= _ENOUGH}
+    if len(known) < 2:
+        return []
+    quickest = min(known, key=lambda name: known[name].p95_ms)
+    least = known[quickest].p95_ms
+    slow = {name: times for name, times in known.items() if times.p95_ms > _SLOWER * least + _SLOWER_LEAST_MS}
+    return [
+        f"the node {name} is slower than the others: heartbeat p95 is {slow[name].p95_ms:.4g} ms there, "
+        f"and {least:.4g} ms at {quickest}"
+        for name in sorted(slow, key=lambda name: -slow[name].p95_ms)
+    ]
 
 
 def table(rows: Sequence[Row], invalid: Sequence[str] = ()) -> str:

@@ -30,6 +30,7 @@ from loadtest._stairs import parse_stairs
 from . import _modes as modes
 from ._comparison import FORMAT, Comparison, Measured, compare, machine, write
 from ._docs import check, put
+from ._load import load_table
 from ._page import render
 from ._run import Climb, Failed, climb, cores, so_far
 
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--from", dest="given", nargs="+", metavar="RESULT", default=None,
         help="no run: report on files of `locust -f loadtest … --result FILE`, or on a report.json")  # fmt: skip
     add("--out", default="build/capacity", metavar="FOLDER", help="where report.html, report.json and the logs go")
+    add("--load-table", action="store_true", help="at the end print how the load itself fared, as a table for a page")
     add("--docs", nargs="?", const="docs", default=None, metavar="FOLDER",
         help="also put the report, with pictures, into this documentation (default: docs)")  # fmt: skip
     add("locust", nargs="*", metavar="-- OPTION", help="more options of the load test, after --")
@@ -167,6 +169,8 @@ def _measure(options: argparse.Namespace, wanted: list[modes.Mode], order: Climb
                 break
             _say(_outcome(one))
     print(f"The report is {out / 'report.html'}.", flush=True)
+    if options.load_table:
+        print(load_table(measured), flush=True)
     if interrupted:
         return 130
     if options.docs is not None:
@@ -226,6 +230,8 @@ def _report_on(options: argparse.Namespace) -> int:
         report.started_at, report.ended_at = whole.started_at, whole.ended_at
     _write(report, out)
     print(f"The report is {out / 'report.html'}.")
+    if options.load_table:
+        print(load_table(measured))
     if options.docs is not None:
         print(put(report, out, Path(options.docs)))
     return 0

@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
-from loadtest._result import Result, Stage
+from loadtest._result import Result, ServerProcess, Stage
 
 FORMAT: Final = "portico-capacity/1"
 RULE_SPLIT: Final = 1_000
@@ -31,8 +32,20 @@ LATENCIES: Final = ("heartbeat", "delivery", "broadcast")
 """The steps whose latency says how it goes, the most telling first."""
 
 
+class Node(msgspec.Struct, kw_only=True):
+    """One process of the gateway at a stair. `heartbeat_p99_ms`: of those that it answered itself."""
+
+    name: str
+    connections: int
+    heartbeat_p99_ms: float | None
+    cpu_share: float
+    memory: int
+    loop_lag_max_ms: float | None
+
+
 class Stair(msgspec.Struct, kw_only=True):
-    """One number of connections that was held. `latencies`: by step p50, p99 and p99.9."""
+    """One number of connections that was held. `latencies`: by step p50, p99 and p99.9; `nodes`: each by itself;
+    `slow_nodes`: which of them are much slower than the others, a sentence each."""
 
     users: int
     verdict: str
@@ -47,6 +60,8 @@ class Stair(msgspec.Struct, kw_only=True):
     memory: int | None
     memory_per_connection: float | None
     load_cpu_share: float
+    nodes: list[Node]
+    slow_nodes: list[str]
 
 
 class Measured(msgspec.Struct):
@@ -190,6 +205,20 @@ def _stair(stage: Stage) -> Stair:
         memory=memory,
         memory_per_connection=None if server is None else server.memory_per_connection,
         load_cpu_share=stage.load.cpu_share_max,
+        nodes=[] if server is None else [_node(process, stage) for process in server.processes],
+        slow_nodes=stage.slow_nodes,
+    )
+
+
+def _node(process: ServerProcess, stage: Stage) -> Node:
+    times = stage.nodes.get(process.node or "")
+    return Node(
+        name=process.node or urlsplit(process.url).netloc,
+        connections=process.connections,
+        heartbeat_p99_ms=None if times is None else times.p99_ms,
+        cpu_share=process.cpu_share,
+        memory=process.memory_max,
+        loop_lag_max_ms=process.loop_lag_max_ms,
     )
 
 

@@ -185,6 +185,7 @@ def _mode(mode: Measured) -> str:
             notes.append(f"At {stair.users:,} not met: {', '.join(stair.broke)}.")
         if stair.invalid:
             notes.append(f"At {stair.users:,} {BOTTLENECK}: {'. '.join(stair.invalid)}.")
+        notes += [f"At {stair.users:,} {sentence}." for sentence in stair.slow_nodes]
     head = [
         "connections", "verdict", *(f"{title}, ms (p50 / p99 / p99.9)" for title in _TITLES.values()), "deliveries/s",
         "lost / doubled", "cores", "µs of a core per connection and second", "MB", "KB a connection", "load's cores",
@@ -192,11 +193,31 @@ def _mode(mode: Measured) -> str:
     said = "".join(f"<li>{escape(note)}</li>" for note in notes)
     settings = ", ".join(f"{name}={value}" for name, value in sorted(mode.settings.items()))
     return (
-        f"<section><h2>{escape(mode.title)}</h2>{failed}{_latencies(mode)}{_table(head, rows)}"
+        f"<section><h2>{escape(mode.title)}</h2>{failed}{_latencies(mode)}{_table(head, rows)}{_nodes(mode)}"
         + (f"<ul>{said}</ul>" if said else "")
         + (f'<p class="sub">Settings, secrets left out: {escape(settings)}</p>' if settings else "")
         + "</section>"
     )
+
+
+def _nodes(mode: Measured) -> str:
+    """Each process of a mode that has several, stair by stair."""
+    rows = [
+        [
+            f"{stair.users:,}",
+            escape(node.name),
+            f"{node.connections:,}",
+            _NOT_MEASURED if node.heartbeat_p99_ms is None else number(round(node.heartbeat_p99_ms, 1)),
+            f"{node.cpu_share:.2f}",
+            f"{node.memory / 1e6:,.0f}",
+            _NOT_MEASURED if node.loop_lag_max_ms is None else number(round(node.loop_lag_max_ms, 1)),
+        ]
+        for stair in mode.stairs
+        if len(stair.nodes) > 1
+        for node in stair.nodes
+    ]
+    head = ["connections", "node", "of them here", "heartbeat p99, ms", "cores", "MB", "loop late at most, ms"]
+    return f"<h3>Each process by itself</h3>{_table(head, rows)}" if rows else ""
 
 
 def _conditions(comparison: Comparison) -> str:

@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.gateways import free_ports
+from tests.loadtest.forked_locust import ROOT, ForkedLocust
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0
 
 
@@ -44,30 +44,12 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str, **environment: str) -> Iterator[ForkedLocust]:
     """Start locust with these arguments, in a process group of its own; kill what is left of it at the end.
 
     With `--web-port` among them it has its web page, where tests are started and stopped; else it runs one at once.
     """
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LOADTEST_", "PORTICO_", "LOCUST_"))
-    }
-    process = subprocess.Popen(
-        [
-            Path(sys.executable).with_name("locust"),
-            "-f",
-            "loadtest",
-            *([] if "--web-port" in arguments else ["--headless", "--only-summary"]),
-            *arguments,
-        ],
-        cwd=ROOT,
-        env={**kept, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = ForkedLocust(_arguments(arguments), {**_kept(), **environment})
     try:
         yield process
     finally:
@@ -76,17 +58,42 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
         process.communicate()
 
 
-def outcome(process: subprocess.Popen[str]) -> Outcome:
+def outcome(process: ForkedLocust) -> Outcome:
     """Wait for the end of a run, its worker processes' too."""
     stdout, stderr = process.communicate(timeout=PATIENCE)
-    rows = re.findall(r"^(\S.*?)  +[<>]= \S+  .*  (OK|FAILED)$", stdout, re.MULTILINE)
-    return Outcome(process.returncode, dict(rows), stdout, stderr)
+    assert process.returncode is not None
+    return _outcome(process.returncode, stdout, stderr)
 
 
 def run(*arguments: str, **environment: str) -> Outcome:
     """Run locust to its end."""
     with started(*arguments, **environment) as process:
         return outcome(process)
+
+
+def run_command(*arguments: str, **environment: str) -> Outcome:
+    """The same by the command itself, as a user's shell does it."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("locust"), *_arguments(arguments)],
+        cwd=ROOT, env={**_kept(), **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    return _outcome(done.returncode, done.stdout, done.stderr)
+
+
+def _arguments(arguments: Sequence[str]) -> list[str]:
+    return ["-f", "loadtest", *([] if "--web-port" in arguments else ["--headless", "--only-summary"]), *arguments]
+
+
+def _kept() -> dict[str, str]:
+    """The environment without what is a setting of ours."""
+    ours = ("LOADTEST_", "PORTICO_", "LOCUST_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def _outcome(code: int, stdout: str, stderr: str) -> Outcome:
+    rows = re.findall(r"^(\S.*?)  +[<>]= \S+  .*  (OK|FAILED)$", stdout, re.MULTILINE)
+    return Outcome(code, dict(rows), stdout, stderr)
 
 
 def free_port() -> int:

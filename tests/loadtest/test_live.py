@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from loadtest._result import read
 from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import MODES, gateway
+from tests.loadtest.forked_locust import ForkedLocust
 from tests.loadtest.locust_run import free_port, outcome, run, started
 
 pytestmark = pytest.mark.live
@@ -170,9 +170,8 @@ def test_a_frozen_load_is_invalid_and_no_fault_of_the_gateways(tmp_path: Path) -
     assert "- a load process did nothing for " in ended.stdout
 
 
-def held(locust: "subprocess.Popen[str]") -> None:
+def held(locust: ForkedLocust) -> None:
     """Wait until all users are there."""
-    assert locust.stderr is not None
     for line in locust.stderr:
         if "Holding 20 users" in line:
             return

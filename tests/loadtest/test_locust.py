@@ -13,7 +13,8 @@ import pytest
 
 from loadtest._thresholds import LOAD_DEFAULTS
 from tests.little_gateway import little_gateway
-from tests.loadtest.locust_run import ROOT, free_port, outcome, run, started
+from tests.loadtest.forked_locust import ROOT
+from tests.loadtest.locust_run import free_port, outcome, run, run_command, started
 
 STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
 # Wide in time, as the machine may be busy, and narrow in everything else.
@@ -54,7 +55,7 @@ def wide(tmp_path: Path) -> str:
 
 def test_a_sound_gateway_passes_and_every_step_is_in_the_statistics(wide: str) -> None:
     with little_gateway() as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT)
+        ended = run_command("--host", gateway.base_url, "--thresholds", wide, *SHORT)
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout
     assert len(ended.rows) == ALL
     assert f"PASSED: all {ALL} thresholds" in ended.stdout

@@ -6,9 +6,9 @@ import pytest
 from loadtest._figures import Attempts, Part
 from loadtest._histogram import Histogram
 from loadtest._ledger import times
-from loadtest._result import Connections, Deliveries, Load, Row, Server, Times
+from loadtest._result import Connections, Deliveries, Load, NodeTimes, Row, Server, Times
 from loadtest._thresholds import LOAD_DEFAULTS, Threshold
-from loadtest._verdict import Evidence, doubts, judge, table
+from loadtest._verdict import Evidence, doubts, judge, slow_nodes, table
 
 LIMITS = {"p50_ms": 50.0, "p90_ms": 90.0, "p95_ms": 95.0, "p99_ms": 99.0, "max_ms": 100.0}
 
@@ -212,3 +212,23 @@ def test_the_table_names_each_threshold_and_counts_the_failed() -> None:
     assert invalid[:4] == lines
     assert invalid[4].startswith("INVALID: ")
     assert invalid[5] == "- it slept"
+
+
+def node(p95_ms: float, count: int = 100) -> NodeTimes:
+    return NodeTimes(count=count, p50_ms=1.0, p95_ms=p95_ms, p99_ms=p95_ms, max_ms=p95_ms)
+
+
+def test_a_node_that_is_much_slower_than_the_others_is_named() -> None:
+    assert slow_nodes({"a": node(4.0), "b": node(612.0), "c": node(5.0), "d": node(900.0)}) == [
+        "the node d is slower than the others: heartbeat p95 is 900 ms there, and 4 ms at a",
+        "the node b is slower than the others: heartbeat p95 is 612 ms there, and 4 ms at a",
+    ]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [{}, {"a": node(900.0)}, {"a": node(4.0), "b": node(55.0)}, {"a": node(600.0), "b": node(900.0)},
+     {"a": node(4.0), "b": node(900.0, count=19)}],
+)  # fmt: skip
+def test_one_that_is_a_little_slower_or_that_was_hardly_asked_is_not(nodes: dict[str, NodeTimes]) -> None:
+    assert slow_nodes(nodes) == []

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from loadtest import _result
 from loadtest._capacity._comparison import Comparison, Machine, Measured, compare
+from loadtest._verdict import slow_nodes
 
 Verdict = Literal["met", "not met", "invalid"]
 
@@ -34,16 +37,23 @@ def stage(
     lost: int = 0,
     doubled: int = 0,
     served: bool = True,
+    nodes: dict[str, float] | None = None,
 ) -> _result.Stage:
-    """A stair. `broke`: the thresholds that failed; `served`: whether the gateway shows its /metrics."""
+    """A stair. `broke`: the thresholds that failed; `served`: whether the gateway shows its /metrics; `nodes`: the p95
+    of heartbeats by node, where there are several processes."""
     rows = [_result.Row("heartbeat p99_ms", "<= 1000", f"{p99:g}", "heartbeat p99_ms" not in broke)]
     rows += [_result.Row(name, "<= 0", "1", False) for name in broke if name != "heartbeat p99_ms"]
     process = _result.ServerProcess(
         url="http://127.0.0.1:1/metrics", cpu_share=users / 5000, memory_max=80_000_000 + users * 2000,
         memory_end=80_000_000, connections=users, loop_lag_max_ms=None, missed=0,
     )  # fmt: skip
+    times_by_node = {
+        name: _result.NodeTimes(count=100, p50_ms=1.0, p95_ms=p95, p99_ms=p95 + 1, max_ms=p95 + 2)
+        for name, p95 in (nodes or {}).items()
+    }
+    processes = [msgspec.structs.replace(process, node=name) for name in nodes or ()] or [process]
     server = _result.Server(
-        processes=[process], cpu_share=process.cpu_share, memory_max=process.memory_max, memory_per_connection=2000.0
+        processes=processes, cpu_share=process.cpu_share, memory_max=process.memory_max, memory_per_connection=2000.0
     )
     return _result.Stage(
         name=f"hold {users}", kind="hold", users=users, started_at=0.0, ended_at=10.0,
@@ -52,6 +62,7 @@ def stage(
         deliveries={"broadcast": deliveries(users, lost, doubled)}, protocol_errors={}, disconnects={},
         server=server if served else None, load=_load(), observer=None, rows=rows,
         invalid=list(invalid) or (["the load was late"] if verdict == "invalid" else []), verdict=verdict,
+        nodes=times_by_node, slow_nodes=slow_nodes(times_by_node),
     )  # fmt: skip
 
 

@@ -74,3 +74,15 @@ def test_a_gateway_without_metrics_has_no_plots_of_them() -> None:
 def test_lost_and_doubled_stand_beside_what_was_held() -> None:
     page = render(comparison(measured("serve", stage(100, lost=3, doubled=2))))
     assert page.count("3 / 2") == 2
+
+
+def test_each_node_of_several_has_its_own_row_and_a_slow_one_is_named() -> None:
+    split = measured("split", stage(100, nodes={"ws-1": 4.0, "<ws-2>": 612.0}), processes=3)
+    page = render(comparison(measured("serve", stage(100)), split))
+    assert page.count("Each process by itself") == 1
+    assert "<td>ws-1</td><td>100</td><td>5</td><td>0.02</td><td>80</td><td>–</td>" in page
+    assert "<td>&lt;ws-2&gt;</td><td>100</td><td>613</td>" in page
+    assert (
+        "At 100 the node &lt;ws-2&gt; is slower than the others: heartbeat p95 is 612 ms there, and 4 ms at ws-1"
+        in page
+    )

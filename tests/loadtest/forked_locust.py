@@ -1,0 +1,155 @@
+"""Locust, forked from a process that has imported it already: importing is most of what a short run costs.
+
+What runs is what the command runs, from its first line on, with its own arguments, environment, session and streams;
+nothing of the load test's own is there before. Each process of pytest has one that forks, which ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[2]
+_UP_LIMIT: Final = 90.0
+
+
+class ForkedLocust:
+    """One run, with as much of `subprocess.Popen` as its tests need; `stderr` may be read while it runs."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        order = json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode()
+        pipes = [os.pipe() for _ in range(3)]
+        for begin, _ in pipes:
+            os.set_inheritable(begin, False)
+        try:
+            socket.send_fds(_door(), [len(order).to_bytes(4, "big")], [end for _, end in pipes])
+            _door().sendall(order)
+        finally:
+            for _, end in pipes:
+                os.close(end)
+        self.returncode: int | None = None
+        self._out, error, self._status = (begin for begin, _ in pipes)
+        self.stderr = os.fdopen(error, encoding="utf-8", errors="replace")
+        self.pid = int(self._line())
+
+    def _line(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            part = os.read(self._status, 1)
+            if not part:
+                raise RuntimeError("the process that forks locust has ended")
+            line += part
+        return line
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; it has to be there still."""
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it and its children say until all of them are gone; raises subprocess.TimeoutExpired."""
+        if self.stderr.closed:
+            return "", ""
+        end = None if timeout is None else time.monotonic() + timeout
+        said = {self._out: b"", self.stderr.fileno(): b"", self._status: b""}
+        with selectors.DefaultSelector() as selector:
+            for descriptor in said:
+                selector.register(descriptor, selectors.EVENT_READ)
+            while selector.get_map():
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    raise subprocess.TimeoutExpired("locust", timeout or 0.0)
+                for key, _ in selector.select(left):
+                    data = os.read(key.fd, 1 << 16)
+                    said[key.fd] += data
+                    if not data:
+                        selector.unregister(key.fd)
+        out, error, status = said.values()
+        self.returncode = int(status)
+        os.close(self._out)
+        os.close(self._status)
+        self.stderr.close()
+        return out.decode(errors="replace"), error.decode(errors="replace")
+
+
+@functools.cache
+def _door() -> socket.socket:
+    """The way to the process that forks, which is started now."""
+    ours, its = socket.socketpair()
+    with its:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from tests.loadtest.forked_locust import serve; serve()"],
+            cwd=ROOT,
+            stdin=its.fileno(),
+        )
+    ours.settimeout(_UP_LIMIT)
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def serve() -> None:
+    """Fork a run for each order that comes on standard input, until that is closed."""
+    # Not at the top: the process of pytest must not have them.
+    import gevent
+    import locust.main
+    from gevent import monkey
+
+    # Gevent puts off closing to its loop, which doesn't run here.
+    fork, wait, close = (monkey.get_original("os", name) for name in ("fork", "waitpid", "close"))
+    # Who forks a run is forgotten when it has told how the run ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+    door = monkey.get_original("socket", "socket")(fileno=0)
+    while True:
+        size, descriptors, _, _ = socket.recv_fds(door, 4, 3)
+        if not size:
+            return
+        order = b""
+        while len(order) < int.from_bytes(size, "big"):
+            order += door.recv(1 << 16)
+        if not fork():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            out, error, status = descriptors
+            if not (run := fork()):
+                break
+            close(out)
+            close(error)
+            os.write(status, b"%d" % os.waitstatus_to_exitcode(wait(run, 0)[1]))
+            os._exit(0)
+        for descriptor in descriptors:
+            close(descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    os.write(status, b"%d\n" % os.getpid())
+    close(status)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard, descriptor in enumerate((nothing, out, error)):
+        os.dup2(descriptor, standard)
+        close(descriptor)
+    gevent.reinit()
+    _become(json.loads(order))
+    sys.exit(locust.main.main())  # type: ignore[no-untyped-call]  # locust's own
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Have the order's arguments and environment."""
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = ["locust", *order["arguments"]]
