@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--strategy", default="least_loaded", metavar="NAME", help="its PORTICO_LB_STRATEGY (least_loaded)")
     add("--no-queue", action="store_true", help="its PORTICO_QUEUE_LIMIT is 0")
     add("--short-history", action="store_true", help="its PORTICO_HISTORY_LENGTH is 5 or less")
+    add("--lose-history", metavar="COMMAND", help="has the deployment lose its history, as redis-cli FLUSHALL")
+    add(
+        "--idle-timeout", type=_seconds, default=0.0, metavar="S",
+        help="a proxy on the way cuts what is silent for so long: play the row that is, for longer",
+    )  # fmt: skip
     add("--auth", choices=("auto", *AUTHS), default="auto", help="its PORTICO_AUTH (auto: find out)")
     add("--token", type=_token, metavar="JWT", help="a token of the role admin, where it looks at tokens")
     add("--ca", type=_certificate, metavar="FILE", help="trust who has this certificate, beside the usual ones")
@@ -137,7 +142,13 @@ async def _run(plan: Plan, into: Run) -> bool:
 def _trust(certificate: Path | None) -> None:
     """Have every client program trust a certificate, each by the variable that its library looks at."""
     if certificate is not None:
-        for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "WEBSOCKET_CLIENT_CA_BUNDLE"):
+        for name in (
+            "SSL_CERT_FILE",
+            "NODE_EXTRA_CA_CERTS",
+            "REQUESTS_CA_BUNDLE",
+            "WEBSOCKET_CLIENT_CA_BUNDLE",
+            "CURL_CA_BUNDLE",
+        ):
             os.environ[name] = str(certificate)
 
 
@@ -177,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = Target(
         given.base_url, given.api_key, given.handshake_key, given.worker_url, given.timeout, given.http_port, mode,
         given.invasive, given.strategy, not given.no_queue, given.short_history,
-        None if given.auth == "auto" else given.auth, given.token,
+        None if given.auth == "auto" else given.auth, given.token, given.lose_history, given.idle_timeout,
     )  # fmt: skip
     began, into = time.time(), Run()
     try:

@@ -26,7 +26,7 @@ LEAVE_LIMIT: Final = 5.0  # seconds to end
 UNREAD_LIMIT: Final = 20_000  # reports of one connection that nobody has looked at
 
 _HERE: Final = Path(__file__).parent
-EVERYTHING: Final = frozenset({"headers", "subprotocols", "binary", "status"})
+EVERYTHING: Final = frozenset({"headers", "subprotocols", "binary", "status", "messages", "codes", "large"})
 
 
 class NoRuntimeError(Exception):
@@ -57,6 +57,36 @@ def _python(module: str, *packages: str) -> Callable[[], list[str]]:
     return command
 
 
+def _curl() -> list[str]:
+    if shutil.which("curl") is None:
+        raise NoRuntimeError("there is no `curl` on the PATH")
+    return [sys.executable, "-m", "compat.python.curl_client"]
+
+
+def _wscat() -> list[str]:
+    node = _node("", "wscat")()[0]
+    return [
+        sys.executable,
+        "-m",
+        "compat.python.tool_client",
+        "wscat",
+        node,
+        str(_modules() / "wscat" / "bin" / "wscat"),
+    ]
+
+
+def _websocat() -> list[str]:
+    found = shutil.which("websocat")
+    if found is None:
+        raise NoRuntimeError("there is no `websocat` on the PATH")
+    return [sys.executable, "-m", "compat.python.tool_client", "websocat", found]
+
+
+def _modules() -> Path:
+    """The folder with the npm packages."""
+    return Path(os.environ.get("COMPAT_NODE_MODULES") or "node_modules").absolute()
+
+
 def _node(script: str, *packages: str) -> Callable[[], list[str]]:
     def command() -> list[str]:
         node = shutil.which("node")
@@ -67,7 +97,7 @@ def _node(script: str, *packages: str) -> Callable[[], list[str]]:
             capture_output=True, check=True, timeout=START_LIMIT,
         )  # fmt: skip
         major, websocket = asked.stdout.decode().split()
-        modules = Path(os.environ.get("COMPAT_NODE_MODULES") or "node_modules").absolute()
+        modules = _modules()
         for package in packages:
             if not (modules / package / "package.json").is_file():
                 raise NoRuntimeError(
@@ -92,7 +122,7 @@ def node_flags(major: int, websocket: str) -> list[str]:
 
 
 BARE: Final = "bare"
-PAGE_LIKE: Final = frozenset({"subprotocols", "binary"})
+PAGE_LIKE: Final = EVERYTHING - {"headers", "status"}
 KINDS: Final = {
     kind.name: kind
     for kind in (
@@ -102,7 +132,7 @@ KINDS: Final = {
         Kind(
             "reconnecting-websocket",
             "JavaScript: the npm package reconnecting-websocket",
-            frozenset({"subprotocols"}),
+            PAGE_LIKE - {"binary"},
             _node("reconnecting_client.mjs", "reconnecting-websocket"),
         ),
         Kind("chromium", "a page in Chromium", PAGE_LIKE, _python("chromium_client", "playwright")),
@@ -121,6 +151,9 @@ KINDS: Final = {
         ),
         Kind("trio-websocket", "Python: trio-websocket, and httpx", EVERYTHING, _python("trio_websocket_client")),
         Kind("aiohttp", "Python: aiohttp for both", EVERYTHING, _python("aiohttp_client", "aiohttp")),
+        Kind("curl", "curl: discovery, and how a handshake is answered", frozenset({"headers", "status"}), _curl),
+        Kind("wscat", "the npm package wscat", EVERYTHING - {"subprotocols", "binary", "large"}, _wscat),
+        Kind("websocat", "the command websocat", frozenset({"headers", "status", "messages"}), _websocat),
     )
 }
 

@@ -30,7 +30,8 @@ class Target:
 
     `http_port` is the one that discovery should name, where that is not the base URL's: behind a proxy. `queue`:
     requests may wait for a worker; `short_history`: no stream keeps more than 5
-    events. `auth` is its PORTICO_AUTH (None: find out), `token` one that holds.
+    events. `auth` is its PORTICO_AUTH (None: find out), `token` one that holds. `lose_history`: the command that has it
+    lose its history; `idle_timeout`: seconds after which a proxy cuts a connection on which nothing passes (0: none).
     """
 
     base_url: str
@@ -46,6 +47,8 @@ class Target:
     short_history: bool = False
     auth: str | None = None
     token: str | None = None
+    lose_history: str | None = None
+    idle_timeout: float = 0.0
 
 
 @dataclass(frozen=True)

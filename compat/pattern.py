@@ -144,8 +144,9 @@ class Names:
             if not _number(got) or got < least:
                 raise MisfitError(f"{what} should be at least {shown(least)}, is {shown(got)}")
         elif "<=" in pattern:
-            if not _number(got) or got > pattern["<="]:
-                raise MisfitError(f"{what} should be at most {pattern['<=']}, is {shown(got)}")
+            most = self.fill(pattern["<="])
+            if not _number(got) or got > most:
+                raise MisfitError(f"{what} should be at most {shown(most)}, is {shown(got)}")
         elif not isinstance(got, dict):
             raise MisfitError(f"{what} should be an object, is {shown(got)}")
         else:

@@ -1,8 +1,9 @@
 """Plays scenarios against a live deployment: each kind of client in a lane of its own, the lanes side by side.
 
-Knows clients, scenarios and results. Whatever a scenario does wrong is that one's result and stops no other; what a run
-made in the deployment is cleared away at its end, when cancelled too, and the results that there are by then are kept.
-Scenarios with workers take turns: a worker of the older kinds serves every command, another lane's too.
+Knows clients, scenarios and results. What takes something from everybody comes after all else, each by itself.
+Whatever a scenario does wrong is that one's result and stops no other; what a run made in the deployment is cleared
+away at its end, when cancelled too, and the results that there are by then are kept. Scenarios with workers take turns:
+a worker of the older kinds serves every command, another lane's too.
 """
 
 import secrets
@@ -82,9 +83,14 @@ async def run(plan: Plan, into: Run | None = None) -> list[Result]:
         try:
             await _look_at_mode(plan, deployment, told, note)
             deployment.found.auth = plan.target.auth or await _auth(deployment, f"{prefix}-auth")
+            together, alone = ([one for one in plan.scenarios if ("alone" in one.needs) is by_itself]
+                               for by_itself in (False, True))  # fmt: skip
             async with trio.open_nursery() as nursery:
                 for number, kind in enumerate(plan.kinds):
-                    nursery.start_soon(_lane, plan, deployment, KINDS[kind], f"{prefix}{number}", note, workers, told)
+                    lane = f"{prefix}{number}"
+                    nursery.start_soon(_lane, plan, together, deployment, KINDS[kind], lane, note, workers, told)
+            for number, kind in enumerate(plan.kinds if alone else ()):
+                await _lane(plan, alone, deployment, KINDS[kind], f"{prefix}a{number}", note, workers, told)
         finally:
             with trio.move_on_after(plan.target.timeout, shield=True):
                 await deployment.tidy()
@@ -141,7 +147,7 @@ def applies(scenario: Scenario, kind: Kind, plan: Plan) -> bool:
     """Whether a cell of the table is to be filled at all."""
     if "once" in scenario.needs and kind.name != plan.kinds[0]:
         return False
-    return not (scenario.needs & {"headers", "subprotocols", "binary", "status"} - kind.can)
+    return scenario.uses <= kind.can
 
 
 def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str | None:
@@ -168,6 +174,10 @@ def why_skipped(scenario: Scenario, plan: Plan, deployment: Deployment) -> str |
         return "it is about another strategy than that of --strategy"
     if "no-queue" in needs and target.queue:
         return "it is about a PORTICO_QUEUE_LIMIT of 0: --no-queue"
+    if "history-lost" in needs and target.lose_history is None:
+        return "it is about what can't be had over HTTP: give a command that has it lose its history, --lose-history"
+    if "idle" in needs and not target.idle_timeout:
+        return "it takes longer than a proxy's time-out: --idle-timeout"
     if "short-history" in needs and not target.short_history:
         return "it is about a PORTICO_HISTORY_LENGTH of 5 or less: --short-history"
     return _why_not_by_tokens(scenario, target.token, deployment.found.auth)
@@ -186,10 +196,11 @@ def _why_not_by_tokens(scenario: Scenario, token: str | None, auth: str) -> str 
 
 
 async def _lane(
-    plan: Plan, deployment: Deployment, kind: Kind, prefix: str, note: Callable[[Result], None], workers: trio.Lock,
-    told: Run,
+    plan: Plan, scenarios: Sequence[Scenario], deployment: Deployment, kind: Kind, prefix: str,
+    note: Callable[[Result], None], workers: trio.Lock, told: Run,
 ) -> None:  # fmt: skip
-    mine = [scenario for scenario in plan.scenarios if applies(scenario, kind, plan)]
+    """What one client program can play of these."""
+    mine = [scenario for scenario in scenarios if applies(scenario, kind, plan)]
     left = []
     for scenario in mine:
         reason = why_skipped(scenario, plan, deployment)

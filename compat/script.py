@@ -46,11 +46,19 @@ NEEDS: Final = {
     "auth-required": "tokens are required",
     "tokens": "tokens are looked at: optional or required",
     "token": "it shows a token that holds",
+    "large": "the client takes megabytes in a message",
+    "alone": "nothing else is played meanwhile, as it takes something from everybody",
+    "history-lost": "a command has the deployment lose its history",
+    "idle": "a proxy on the way cuts connections on which nothing passes",
 }
 VERBS: Final = (
     "discovers", "found", "arrives", "connects", "refused", "registers", "sends", "sends-text", "sends-binary", "gets",
-    "gets-text", "closes", "closed", "settles", "share", "asks", "answers", "header",
+    "gets-text", "gaps", "closes", "closed", "settles", "share", "asks", "answers", "header", "waits", "loses-history",
 )  # fmt: skip
+TALKS: Final = frozenset({
+    "sends", "sends-text", "sends-binary", "gets", "gets-text", "gaps", "closes", "closed", "settles", "share",
+})  # fmt: skip
+"""The verbs that need a client that can do more than come in, or be refused."""
 
 
 class WrittenWrongError(Exception):
@@ -81,6 +89,15 @@ class Scenario:
     protocol: tuple[str, ...]
     needs: frozenset[str]
     steps: tuple[Step, ...]
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """What a client program has to be able to do."""
+        verbs = {step.verb for step in self.steps}
+        found = {"messages"} if verbs & TALKS else set()
+        if "closed" in verbs:
+            found.add("codes")
+        return frozenset(found | self.needs & {"headers", "subprotocols", "binary", "status", "large"})
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,71 +21,28 @@ from typing import Any, Final
 
 from compat.clients import KINDS
 from compat.script import read
-from tests.backplane.redis_server import RedisServer
-from tests.gateways import ROOT, clean_environment, free_ports, gateway, own_address
-from tests.split.deployment import deployment
-from tests.test_docs_nginx import configuration, http_once_up, nginx
-from tests.test_docs_nginx import settings as nginx_settings
+from tests.gateways import ROOT, clean_environment
 
 from .coverage import PAGE
-from .test_modes import admin_token, tokens_are
+from .deployments import (
+    IDLE,
+    KEY,
+    OFTEN,
+    PRODUCTION,
+    Live,
+    about,
+    admin_token,
+    behind_nginx,
+    one,
+    several,
+    split,
+    tokens_are,
+    without_a_port,
+)
 
 BEGIN, END = "<!-- matrix -->", "<!-- end of matrix -->"
 MODULES: Final = ROOT / "tests" / "compat" / "node"
 PLACE: Final = {row.name: number for number, row in enumerate(read())}
-
-
-Live = tuple[str, tuple[str, ...]]
-"""A deployment's base URL, and what else the suite is told of it."""
-
-
-@contextmanager
-def one(folder: Path, *arguments: str, mode: str = "integrated", **started: Any) -> Iterator[Live]:
-    """One process, in the given mode; `started` is `gateway`'s."""
-    with gateway(folder, mode=mode, **started) as live:
-        yield live.base_url, ("--mode", mode, *arguments)
-
-
-@contextmanager
-def several(folder: Path) -> Iterator[Live]:
-    """`portico serve --workers 2`, on one port, with a Redis."""
-    redis = RedisServer(folder / "redis")
-    redis.start()
-    try:
-        with one(folder, settings={"REDIS_URL": redis.url, "PORTICO_WORKERS": 2}) as live:
-            yield live
-    finally:
-        redis.kill()
-
-
-@contextmanager
-def split(folder: Path) -> Iterator[Live]:
-    with deployment(folder, nodes=2) as made:
-        yield made.api.base_url, ("--mode", "split")
-
-
-@contextmanager
-def without_a_port(folder: Path) -> Iterator[Live]:
-    """A base URL that names no port, for the clients that put one behind it: on port 80, which takes root."""
-    with one(folder, *about("plain"), host=own_address(), port=80) as live:
-        yield live
-
-
-@contextmanager
-def behind_nginx(folder: Path) -> Iterator[Live]:
-    """TLS by a real nginx, with the configuration of its guide, and the guide's settings for production."""
-    given = nginx_settings()
-    keys = ("--api-key", given["PORTICO_API_KEYS"], "--handshake-key", given["WEBSOCKET_HANDSHAKE_KEY"])
-    (listen,) = free_ports(1)
-    with one(folder, settings={**given, **OPEN}) as (base_url, arguments):
-        site = configuration({"8000": int(base_url.rpartition(":")[2])}, listen, folder, restart=False)
-        with nginx(site, folder), http_once_up(f"https://127.0.0.1:{listen}"):
-            yield f"https://127.0.0.1:{listen}", (*arguments, *keys, "--ca", str(folder / "gw.example.com.pem"))
-
-
-def about(*needs: str) -> tuple[str, ...]:
-    """The options that choose the scenarios that need one of these."""
-    return "--only", ",".join(row.name for row in read() if row.needs & set(needs))
 
 
 def with_token(auth: str, *arguments: str) -> Callable[[Path], AbstractContextManager[Live]]:
@@ -101,9 +58,6 @@ class Column:
     drained: bool = True
 
 
-KEY: Final = "the-key-of-the-matrix"
-OPEN: Final = {"PORTICO_OPEN_REQUESTERS": "true", "PORTICO_OPEN_USERS": "true"}
-PRODUCTION: Final = {"ENVIRONMENT": "production", "WEBSOCKET_HANDSHAKE_KEY": KEY, "PORTICO_API_KEYS": KEY, **OPEN}
 IN_TURN: Final = {"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}
 DEPLOYMENTS: Final = {
     "integrated, hypercorn": Column(partial(one, server="hypercorn")),
@@ -122,6 +76,21 @@ DEPLOYMENTS: Final = {
     "round_robin, no queue": Column(
         lambda folder: one(
             folder, "--strategy", "round_robin", "--no-queue", *about("round-robin", "no-queue"), settings=IN_TURN
+        ),
+        drained=False,
+    ),
+    "weighted_random": Column(
+        lambda folder: one(
+            folder, "--strategy", "weighted_random", *about("weighted-random"),
+            settings={"PORTICO_LB_STRATEGY": "weighted_random"},
+        ),
+        drained=False,
+    ),
+    "random, short history, a proxy that cuts": Column(
+        lambda folder: one(
+            folder, "--strategy", "random", "--short-history", "--idle-timeout", str(IDLE),
+            *about("random", "short-history", "idle"),
+            settings={"PORTICO_LB_STRATEGY": "random", "PORTICO_HISTORY_LENGTH": 5, **OFTEN},
         ),
         drained=False,
     ),

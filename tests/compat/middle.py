@@ -16,7 +16,7 @@ import httpx
 import trio
 
 Json = dict[str, Any]
-TEXT, BINARY, CLOSE = 1, 2, 8
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 
 
 @dataclass
@@ -120,6 +120,10 @@ class Rule:
     async def up_binary(self, link: Link, data: bytes) -> Messages:
         """The same for a binary one."""
         return [data]
+
+    def pinged(self, link: Link) -> bool:
+        """Whether the client gets a ping."""
+        return True
 
     def close(self, link: Link, code: int, reason: str) -> tuple[int, str] | None:
         """How the client is closed; None: not at all."""
@@ -298,7 +302,7 @@ class Middle:
             instead = self.rule.close(link, code, payload[2:].decode())
             if instead is not None:
                 await link.close(*instead)
-        elif opcode != CLOSE:
+        elif opcode != CLOSE and (opcode != PING or self.rule.pinged(link)):
             await link.control(opcode, payload, up=False)
 
 

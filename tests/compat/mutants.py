@@ -265,6 +265,27 @@ def cut(size: int) -> Callable[[str], str | None]:
     return lambda text: text.encode()[:size].decode(errors="ignore")
 
 
+def gap_in(it: Json) -> Json | None:
+    """The gap that a message tells, in whichever dialect; None where it is none."""
+    if it.get("type") == "stream_gap":
+        return it
+    data = it.get("data")
+    return data["payload"] if isinstance(data, dict) and data.get("event") == "stream_gap" else None
+
+
+def of_gap(**fields: object) -> Change:
+    """A gap with other fields; a function makes one of what it is."""
+
+    def change(rule: Rule, link: Link, it: Json) -> Any:
+        gap = gap_in(it)
+        if gap is None:
+            return None
+        other = {**gap, **{name: value(gap) if callable(value) else value for name, value in fields.items()}}
+        return other if it is gap else {**it, "data": {**it["data"], "payload": other}}
+
+    return change
+
+
 class EchoesFeedback(Rule):
     """A feedback is told to who gave it, too."""
 
@@ -326,6 +347,36 @@ class ClosesOnBadJson(Rule):
             await link.close(1003, "What?")
             return []
         return [text]
+
+
+class Unpinged(Rule):
+    """Nobody is pinged."""
+
+    def pinged(self, link: Link) -> bool:
+        return False
+
+
+class StaleEpoch(Rule):
+    """A gap is told with the epoch that is over."""
+
+    async def down(self, link: Link, text: str) -> Messages:
+        message = _object(text) or {}
+        data = message.get("data") or message
+        link.facts.setdefault("epoch", (data.get("resume") or {}).get("epoch"))
+        if gap_in(message) is None:
+            return [text]
+        return [of_gap(epoch=link.facts["epoch"])(self, link, message)]
+
+
+class Crossed(Rule):
+    """What a worker answers goes to the requester that came before, where there is one."""
+
+    async def down(self, link: Link, text: str) -> Messages:
+        requesters = [other for other in self.links if other.path.startswith("/requester")]
+        if link not in requesters or len(requesters) < 2:
+            return [text]
+        await requesters[requesters.index(link) - 1].to_client(text)
+        return []
 
 
 class TooMuch(Rule):

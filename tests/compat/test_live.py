@@ -1,7 +1,9 @@
 """The suite against the real gateway, as its two ways of being started serve it, in both one-process modes.
 
 Each way and each mode meets two client programs; where both come together otherwise, all that are here play every
-scenario. `make compat` has every program play everything everywhere.
+scenario. `make compat` has every program play everything everywhere. A gateway is started once, and everything that it
+can be asked is asked of it: at a base URL without a port or with one, with workers on a port of their own or not, and
+the drain as the last of all.
 """
 
 import json
@@ -17,68 +19,45 @@ from compat.clients import BARE, KINDS
 from compat.deployment import Target
 from compat.runner import Plan, applies
 from compat.script import read
-from tests.gateways import MODES, SERVERS, Running, clean_environment, gateway, may_listen_on_port_80, own_address
+from tests.gateways import MODES, SERVERS, clean_environment, gateway, may_listen_on_port_80, own_address
+from tests.test_docs_nginx import NGINX, OPENSSL
+
+from .deployments import IDLE, OFTEN, Live, behind_nginx, one
 
 pytestmark = pytest.mark.live
 
 
-def compat(live: Running, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+def compat(live: Live, folder: Path, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
     """Run the suite as somebody starts it; gives exit code, results and what it printed."""
-    found = live.log.parent / "results.json"
+    found = folder / "results.json"
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "compat",
-            "--base-url",
-            live.base_url,
-            "--json",
-            str(found),
-            "--timeout",
-            "40",
-            *arguments,
-        ],
-        capture_output=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=clean_environment(),
-        timeout=600,
-    )
+        [sys.executable, "-m", "compat", "--base-url", live[0], "--json", str(found), "--timeout", "40", *live[1],
+         *arguments],
+        capture_output=True, check=False, stdin=subprocess.DEVNULL, env=clean_environment(), timeout=600,
+    )  # fmt: skip
     printed = done.stdout.decode() + done.stderr.decode()
     assert done.returncode in (0, 1), printed
     return done.returncode, json.loads(found.read_text())["results"], printed
 
 
 def rows(results: Sequence[dict[str, Any]], outcome: str) -> set[tuple[str, str]]:
+    """The cells of the table with that outcome."""
     return {(row["scenario"], row["client"]) for row in results if row["outcome"] == outcome}
 
 
 ALL = read()
-QUIET = tuple(row.name for row in ALL if row.name != "drain")
-ON_PORT_80 = ("address-base-url", "address-base-url-info")
-OF_PRODUCTION = {row.name for row in ALL if "production" in row.needs}
-EVERYWHERE = tuple(kind for kind in KINDS if kind not in ("ws", "reconnecting-websocket", "chromium"))
+EVERYWHERE = ("bare", "node", "websockets", "websockets-sync", "websocket-client", "trio-websocket", "aiohttp", "curl")
 """Those that need nothing that `make setup` doesn't install; `make compat` has all."""
-
-
 ELSEWHERE = {
-    "auth-required",
-    "tokens",
-    "token",
-    "round-robin",
-    "random",
-    "weighted-random",
-    "no-queue",
-    "short-history",
-}
-NOT_BY_DEFAULT = {row.name for row in ALL if row.needs & ELSEWHERE}
-"""What is skipped where tokens are off, and the strategy and the queue are as they are by default."""
+    "auth-required", "tokens", "token", "round-robin", "random", "weighted-random", "no-queue", "short-history",
+    "history-lost", "idle",
+}  # fmt: skip
+"""What is skipped where tokens are off, and nobody says anything of the strategy, the queue and so on."""
 
 
-def programs(server: str, mode: str) -> tuple[str, ...]:
-    """The client programs that play against this deployment."""
-    everybody = (server, mode) in zip(SERVERS, MODES, strict=True)
-    return EVERYWHERE if everybody else (BARE, "node")
+def needing(*needs: str) -> set[str]:
+    """The scenarios that need one of these."""
+    return {row.name for row in ALL if row.needs & set(needs)}
 
 
 def cells(names: Iterable[str], kinds: Sequence[str]) -> set[tuple[str, str]]:
@@ -88,83 +67,51 @@ def cells(names: Iterable[str], kinds: Sequence[str]) -> set[tuple[str, str]]:
 
 
 def given(kinds: Sequence[str]) -> list[str]:
+    """The options for these client programs."""
     return [word for kind in kinds for word in ("--client", kind)]
+
+
+def check(live: Live, folder: Path, kinds: Sequence[str], elsewhere: set[str], *arguments: str) -> None:
+    """Everything passes but what is skipped, as it is about what isn't here."""
+    code, results, printed = compat(live, folder, "--invasive", *given(kinds), *arguments)
+    skipped = cells(elsewhere, kinds)
+    assert rows(results, "failed") == set(), printed
+    assert rows(results, "skipped") == skipped, printed
+    mode = {("mode", BARE)} if "--mode" in live[1] else set()
+    assert rows(results, "passed") == cells({row.name for row in ALL}, kinds) - skipped | mode, printed
+    assert code == 0
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("server", SERVERS)
 def test_every_client_program_is_served(server: str, mode: str, tmp_path: Path) -> None:
-    kinds = programs(server, mode)
-    with gateway(tmp_path, server=server, mode=mode) as live:
-        code, results, printed = compat(live, "--mode", mode, "--invasive", "--skip", "drain", *given(kinds))
-    skipped = cells({*ON_PORT_80, *OF_PRODUCTION, *NOT_BY_DEFAULT}, kinds)
-    assert rows(results, "failed") == set(), printed
-    assert rows(results, "skipped") == skipped, printed
-    assert rows(results, "passed") == cells(QUIET, kinds) - skipped | {("mode", BARE)}, printed
+    kinds = EVERYWHERE if (server, mode) in zip(SERVERS, MODES, strict=True) else (BARE, "node")
+    # Only root may listen there.
+    plain = server == SERVERS[0] and may_listen_on_port_80()
+    host, port = (own_address(), 80) if plain else ("127.0.0.1", None)
+    elsewhere = needing("production", *ELSEWHERE, *(() if plain else ("plain",)))
+    with gateway(tmp_path, server=server, mode=mode, host=host, port=port) as live:
+        workers = ("--worker-url", live.worker_url) if mode == "adjacent" else ()
+        check((live.base_url, ("--mode", mode, *workers)), tmp_path, kinds, elsewhere)
+
+
+@pytest.mark.skipif(NGINX is None or OPENSSL is None, reason="nginx or openssl is not installed")
+def test_a_production_deployment_behind_nginx_with_tls_and_short_timeouts(tmp_path: Path) -> None:
+    elsewhere = needing("plain", "http", "development", *(ELSEWHERE - {"idle"}))
+    no_addresses = {"address-host-port", "address-host-port-info"}
+    with behind_nginx(tmp_path) as live:
+        wrong = ("--no-api", "--handshake-key", "another", "--only", "worker-handshake")
+        _, results, printed = compat(live, tmp_path, "--invasive", "--client", BARE, *wrong)
+        assert rows(results, "failed") == {("worker-handshake", BARE)}, printed
+        check(live, tmp_path, (BARE,), elsewhere | no_addresses)
+
+
+def test_what_is_about_other_settings(tmp_path: Path) -> None:
+    settings = {"PORTICO_LB_STRATEGY": "random", "PORTICO_HISTORY_LENGTH": 5, **OFTEN}
+    arguments = ("--strategy", "random", "--short-history", "--idle-timeout", str(IDLE))
+    names = needing("random", "short-history", "idle")
+    with one(tmp_path, *arguments, settings=settings) as live:
+        code, results, printed = compat(live, tmp_path, *given((BARE, "node")), "--only", ",".join(names))
+    assert len(names) > 2
+    assert rows(results, "passed") == cells(names, (BARE, "node")) | {("mode", BARE)}, printed
     assert code == 0
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_a_drain_ends_every_connection_as_it_should(server: str, tmp_path: Path) -> None:
-    with gateway(tmp_path, server=server) as live:
-        code, results, printed = compat(live, "--only", "drain", "--invasive", "--client", BARE)
-    assert (code, rows(results, "passed")) == (0, {("drain", BARE)}), printed
-
-
-@pytest.mark.skipif(not may_listen_on_port_80(), reason="only root may listen on port 80")
-@pytest.mark.parametrize("mode", MODES)
-def test_the_address_from_a_base_url_without_a_port(mode: str, tmp_path: Path) -> None:
-    kinds = (BARE, "node", "websockets")
-    with gateway(tmp_path, mode=mode, host=own_address(), port=80) as live:
-        code, results, printed = compat(live, "--only", ",".join(ON_PORT_80), *given(kinds))
-    assert rows(results, "passed") == cells(ON_PORT_80, kinds), printed
-    assert code == 0
-
-
-@pytest.mark.parametrize("server", SERVERS)
-def test_workers_of_the_older_kinds_on_their_own_port(server: str, tmp_path: Path) -> None:
-    names = ("worker-handshake", "worker-silent")
-    with gateway(tmp_path, server=server) as live:
-        arguments = ("--worker-url", live.worker_url, "--only", ",".join(names), "--invasive", "--client", BARE)
-        _, results, printed = compat(live, *arguments)
-    assert rows(results, "passed") == {(name, BARE) for name in names}, printed
-
-
-def test_a_production_deployment_with_its_keys(tmp_path: Path) -> None:
-    settings = {
-        "ENVIRONMENT": "production",
-        "WEBSOCKET_HANDSHAKE_KEY": "handshake-key-of-the-tests",
-        "PORTICO_API_KEYS": "api-key-of-the-tests",
-        "PORTICO_OPEN_REQUESTERS": "true",
-        "PORTICO_OPEN_USERS": "true",
-    }
-    with gateway(tmp_path, settings=settings) as live:
-        keys = ["--api-key", "api-key-of-the-tests", "--handshake-key", "handshake-key-of-the-tests"]
-        code, results, printed = compat(live, *keys, "--client", BARE, "--invasive", "--skip", "drain")
-        refused = compat(
-            live, "--no-api", "--handshake-key", "another", "--only", "worker-handshake", "--invasive", "--client", BARE
-        )
-    of_development = {row.name for row in ALL if "development" in row.needs}
-    skipped = cells({*ON_PORT_80, *of_development, *NOT_BY_DEFAULT}, (BARE,))
-    assert rows(results, "failed") == set(), printed
-    assert rows(results, "skipped") == skipped, printed
-    assert rows(results, "passed") == cells(QUIET, (BARE,)) - skipped, printed
-    assert code == 0
-    assert rows(refused[1], "failed") == {("worker-handshake", BARE)}, refused[2]
-
-
-@pytest.mark.parametrize(
-    ("settings", "arguments"),
-    [
-        ({"PORTICO_LB_STRATEGY": "round_robin", "PORTICO_QUEUE_LIMIT": 0}, ("--strategy", "round_robin", "--no-queue")),
-        ({"PORTICO_LB_STRATEGY": "random", "PORTICO_HISTORY_LENGTH": 5}, ("--strategy", "random", "--short-history")),
-        ({"PORTICO_LB_STRATEGY": "weighted_random"}, ("--strategy", "weighted_random")),
-    ],
-)
-def test_what_is_about_other_settings(settings: dict[str, object], arguments: tuple[str, ...], tmp_path: Path) -> None:
-    needs = {word.removeprefix("--").replace("_", "-") for word in arguments}
-    names = {row.name for row in ALL if row.needs & needs}
-    with gateway(tmp_path, settings=settings) as live:
-        code, results, printed = compat(live, *arguments, "--client", BARE, "--only", ",".join(names))
-    assert names
-    assert (code, rows(results, "passed")) == (0, {(name, BARE) for name in names}), printed

@@ -30,10 +30,21 @@ def names_in(value: Any) -> list[str]:
 @pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
 def test_every_name_that_is_expected_is_known_or_used_again(row: Any) -> None:
     """A name with a slip of the pen would fit anything: it has to stand somewhere else as well."""
-    given = {"base", "host", "http_port", "ws_scheme", "handshake_key", "worker_token", "token_expires", "m", "n"}
+    given = {
+        "idle",
+        "base",
+        "host",
+        "http_port",
+        "ws_scheme",
+        "handshake_key",
+        "worker_token",
+        "token_expires",
+        "m",
+        "n",
+    }
     used = [name for step in row.steps for part in (step.value, *step.words) for name in names_in(part)]
     for step in row.steps:
-        if step.verb in ("gets", "gets-text", "found", "answers"):
+        if step.verb in ("gets", "gets-text", "gaps", "found", "answers"):
             for name in names_in(step.value):
                 assert used.count(name) > 1 or name in given, f"${name} in line {step.line} stands nowhere else"
 
