@@ -345,7 +345,7 @@ class Following:
             followed.position = 0
         told = followed.unknown or bool(followed.position)
         first = followed.first_held(self._epochs.word)
-        followed.position = max(min(followed.position or 0, self.seen), self.seen if first is None else first.previous)
+        followed.position = max(min(followed.position or 0, self.seen), self.seen if first is None else _before(first))
         followed.epoch, followed.unknown = self.epoch, False
         if told:
             self._lose(target, followed.position)
@@ -463,7 +463,7 @@ class Following:
     def _catch_up(self, target: Target, followed: Followed, kept: Kept | None, moment: Moment) -> None:
         """Bring what is held up to date: first what the history has, up to where what was held begins."""
         first = followed.first_held(self._epochs.word)
-        end = moment.clock if first is None else first.previous
+        end = moment.clock if first is None else _before(first)
         if followed.position is not None and followed.epoch == self.epoch:
             # What a client says to have had may be anything.
             followed.position = min(followed.position, moment.clock)
@@ -489,3 +489,10 @@ class Following:
                     followed.known[event.offset] = counts
         followed.position, followed.unknown = max(followed.position, end), False
         self._release(target, followed)
+
+
+def _before(arrival: Arrival) -> int:
+    """The position right before a durable event: that of the one before it, or, where the stream has none, the moment
+    before. (0 can't be proved to be whole: who resumed from it would be told of a loss once more.)"""
+    assert arrival.offset is not None
+    return arrival.previous or arrival.offset - 1

@@ -347,6 +347,20 @@ class TestPositions:
             again = await a.join(ANN, resume=Resume(client.at.epoch, dict(client.at.offsets)))
             assert (again.at.recovered, again.numbers[-11:]) == (True, list(range(1, 12)))
 
+    async def test_what_a_gap_tells_is_a_position_from_which_nothing_is_missed(self, redis: RedisServer) -> None:
+        """Also where the first that the new history has is what showed that the old one is gone."""
+        async with node(redis.url, "a") as a:
+            await ready(a)
+            client = await a.join(ANN)
+            await a.publish(ANN, event(0), durable=True)
+            await a.until(lambda: client.numbers == [0])
+            redis.command("FLUSHALL")
+            await a.publish(ANN, event(1), durable=True)
+            await a.until(lambda: client.numbers == [0, 1])
+            [(_, epoch, offset)] = a.gaps
+            returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
+            assert (returned.at.recovered, returned.numbers) == (True, [1])
+
     async def test_a_client_that_says_nonsense_during_an_outage_mutes_nobody(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)
