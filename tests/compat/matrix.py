@@ -173,7 +173,8 @@ def main() -> int:
     chosen = parser.parse_args().only_deployments or list(DEPLOYMENTS)
     out = Path(os.environ.get("COMPAT_OUT", "compat-out")).absolute()
     out.mkdir(parents=True, exist_ok=True)
-    if not (MODULES / "node_modules").is_dir():
+    packages = json.loads((MODULES / "package.json").read_text())["dependencies"]
+    if not all((MODULES / "node_modules" / name).is_dir() for name in packages):
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=MODULES, check=True)
     for name in chosen:
         began = time.monotonic()

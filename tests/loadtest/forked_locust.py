@@ -18,10 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.gateways import ROOT
+
 _UP_LIMIT: Final = 90.0
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.gateways import free_ports
-from tests.loadtest.forked_locust import ROOT, ForkedLocust
+from tests.gateways import ROOT, free_ports
+from tests.loadtest.forked_locust import ForkedLocust
 
 PATIENCE = 90.0
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from loadtest._thresholds import LOAD_DEFAULTS
+from tests.gateways import ROOT
 from tests.little_gateway import little_gateway
-from tests.loadtest.forked_locust import ROOT
 from tests.loadtest.locust_run import free_port, outcome, run, run_command, started
 
 STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")

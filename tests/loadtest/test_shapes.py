@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from tests.loadtest.locust_run import ROOT
+from tests.gateways import ROOT
 
 PROGRAM = """
 import json, sys, types

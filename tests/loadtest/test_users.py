@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
+from tests.gateways import ROOT
 from tests.little_gateway import little_gateway
-from tests.loadtest.locust_run import ROOT
 
 PROGRAM = """
 import json, sys
