@@ -1,9 +1,11 @@
 """The file of API keys: read at the start, and again when it changes.
 
 A file that can't be used (gone, not text, a line that is wrong) changes nothing: the keys that were last read well stay
-in force, and the log says so, once for each thing that is wrong. Looking costs one `stat` a second.
+in force, and the log says so, once for each thing that is wrong. Looking costs one `stat` a second. One that has
+changed is read when nobody writes it any more (`settled`).
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ import trio
 from service.core.api_keys import ApiKey, ApiKeys, BadKeyLine, parse_file
 
 from .keys import BadKey
-from .sources import FILE_CHECK, KeyEvents
+from .sources import FILE_CHECK, KeyEvents, Stamp, settled
 
 MAX_FILE: Final = 256 << 10
 SOURCE: Final = "api_keys_file"
@@ -41,6 +43,9 @@ class ApiKeyFile:
         """Look at the file until cancelled; cancelling is safe."""
         while True:
             await trio.sleep(FILE_CHECK)
+            with suppress(OSError):  # `look` says so
+                if self._stamp() != self._seen:
+                    await settled(self._stamp)
             self.look()
 
     def look(self) -> None:
@@ -54,7 +59,7 @@ class ApiKeyFile:
             self._seen = None
             self._events.on_key_trouble(SOURCE, f"The file cannot be read ({error.strerror}).")
 
-    def _stamp(self) -> tuple[int, int, int]:
+    def _stamp(self) -> Stamp:
         stat = self._path.stat()
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 

@@ -12,6 +12,7 @@ exist: see `JwksEndpoint.want`.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,6 +35,11 @@ MAX_UNKNOWN: Final = 1000
 """Key ids that are remembered as not there; of more the one that was shown first is forgotten."""
 FILE_CHECK: Final = 1.0
 """Seconds between two looks at a file."""
+SETTLED: Final = 0.2
+"""Seconds that a file must have been as it is before it is read again."""
+LONGEST_WRITING: Final = 2.0
+"""Seconds after which one that goes on changing is read all the same."""
+Stamp = tuple[int, int, int]
 _NONE: Final = KeyRing()
 
 
@@ -45,6 +51,18 @@ class KeyEvents(Protocol):
 
     def on_key_trouble(self, source: str, problem: str) -> None:
         """The source could not be read; the older keys stay. `problem` is one sentence."""
+
+
+async def settled(stamp: Callable[[], Stamp]) -> None:
+    """Wait until nobody writes a file any more. Most programs empty a file and then write it: whoever reads it in
+    between takes all keys for gone. `stamp` may raise OSError, and this doesn't. Cancelling is safe."""
+    end = trio.current_time() + LONGEST_WRITING
+    with suppress(OSError):
+        before = stamp()
+        while trio.current_time() < end:
+            await trio.sleep(SETTLED)
+            if before == (before := stamp()):
+                return
 
 
 class KeyFile:
@@ -72,6 +90,7 @@ class KeyFile:
             await trio.sleep(FILE_CHECK)
             try:
                 if self._stamp() != self._seen:
+                    await settled(self._stamp)
                     self.load()
             except BadKey as bad:
                 self._events.on_key_trouble("file", str(bad))
@@ -80,7 +99,7 @@ class KeyFile:
                     self._events.on_key_trouble("file", f"The file cannot be read ({error.strerror}).")
                 self._seen = None
 
-    def _stamp(self) -> tuple[int, int, int]:
+    def _stamp(self) -> Stamp:
         stat = self._path.stat()
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from service.core.api_keys import ApiKey, ApiKeys, Scope, digest_of
 from service.tokens.api_key_file import MAX_FILE, ApiKeyFile
 from service.tokens.keys import BadKey
+from service.tokens.sources import FILE_CHECK, LONGEST_WRITING, SETTLED
 from tests import gateways
 
 from .test_sources import Told
@@ -102,3 +104,29 @@ async def test_a_running_gateway_heeds_it_on_connections_that_are_open(tmp_path:
                     await trio.sleep(0.1)
             await until(200)
         assert SHOP not in running.said()
+
+
+async def test_one_that_is_being_written_is_waited_for(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Most programs empty a file before they write it: whoever looked then would close every door for a second."""
+    path, keys, told = tmp_path / "keys", ApiKeys(configured=True), Told()
+    path.write_text(line("shop", SHOP, "publish"))
+    file = ApiKeyFile(path, keys, told)
+    file.load()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(file.run)
+        await trio.sleep(FILE_CHECK - 0.05)
+        path.write_text("")
+        await trio.sleep(0.1)  # it has been seen empty
+        path.write_text(line("shop", SHOP, "publish") + line("desk", DESK, "logins"))
+        await trio.sleep(SETTLED)
+        assert keys.find(SHOP)
+        assert told.counts == [1]
+        await trio.sleep(SETTLED)
+        assert keys.find(DESK)
+        assert told.counts == [1, 2]
+        # One that is written all the time is read all the same.
+        for number in range(round(3 * LONGEST_WRITING / 0.1)):
+            path.write_text(line("desk", DESK, "logins") + "#" * number)
+            await trio.sleep(0.1)
+        assert not keys.find(SHOP)
+        nursery.cancel_scope.cancel()
