@@ -58,6 +58,8 @@ def test_flask(tmp_path: Path) -> None:
             for items in (1, 2):
                 assert "Buy" in browser.post("/cart").text
                 assert json.loads(page.recv(60)) == {"type": "cart_updated", "items": items}
+            # A page that is loaded anew shows what the pushes said.
+            assert '<p id="cart">2</p>' in browser.get("/").text
             assert "Log in" in browser.post("/logout").text
             with pytest.raises(ConnectionClosed) as closed:
                 page.recv(60)
