@@ -5,8 +5,9 @@ answers only; progress and errors go to standard error. No outcome of any comman
 imported when it is wanted, so that none pays for what another needs.
 """
 
+import os
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -57,6 +58,22 @@ class _Commands(click.Group):
             found = getattr(import_module(f"{__name__}.{module}"), name)
         command: click.Command = getattr(found, "script", found)  # an Operation has two forms
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command. Where its answer can't be written (a full disk, say) that is a sentence and exit code 1."""
+        try:
+            return super().main(*args, **extra)
+        except (OSError, ExceptionGroup) as raised:
+            error: Exception = raised
+            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            if not isinstance(error, OSError):
+                raise
+            from .outcomes import FAILED, fail  # it needs trio
+
+            # What is buffered still would be written again at the interpreter's end, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            fail(FAILED, f"{error.strerror or error}: an answer, or a file, could not be written or read.")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -55,6 +55,19 @@ def test_what_is_wrong_is_said_in_a_sentence_and_is_exit_code_2(arguments: list[
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["check"], ["token", "secret"]], ids=" ".join)
+def test_an_answer_that_cannot_be_written_is_a_sentence(arguments: list[str]) -> None:
+    """The disk that standard output goes to is full."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", *arguments],
+            env=BARE, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, cwd=ROOT,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("portico: No space left on device:")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service", "--version"], capture_output=True, text=True, check=True, env=BARE
