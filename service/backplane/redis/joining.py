@@ -89,7 +89,8 @@ class Followed:
     def let_in(self, join: "Join", epoch: str) -> None:
         """Answer a join for a stream that could not be read, with a position such that nothing is missed without a
         `stream_gap`. The position is the highest offset that this node has seen or that the client names. Where clients
-        come with different ones, those who may miss something in between get a `stream_gap` later."""
+        come with different ones, those who may miss something in between get a `stream_gap` later. A client that has
+        come further than the node is `ahead`: the others are still to be given what it has had."""
         resume = join.resume
         had = None if resume is None or resume.epoch != epoch else resume.offsets.get(self.stream)
         least = max(join.seen, had or 0)
@@ -99,8 +100,9 @@ class Followed:
         if self.position is None or self.epoch != epoch:
             self.unknown = self.unknown or self.position is not None
             self.position, self.epoch = least, epoch
-        elif had is not None and had > self.position and self.held is not None:
-            self.position, self.unknown = had, True
+        elif had is not None and had > self.position:
+            join.offsets[self.stream] = join.ahead[self.stream] = had
+            return
         elif had is None and self.position > join.seen:
             self.unknown = True
         join.offsets[self.stream] = self.position
@@ -114,7 +116,7 @@ class Join:
     """One join that has not been answered yet. `open`: streams that are still to be found out about; `seen`: an offset
     that everything published since it began exceeds (0: not known)."""
 
-    __slots__ = ("born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "seen", "settled")
+    __slots__ = ("ahead", "born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "seen", "settled")
 
     def __init__(self, resume: Resume | None, reply: Reply[Joined], born: float, seen: int) -> None:
         self.seen = seen
@@ -123,6 +125,7 @@ class Join:
         self.born = born
         self.open: dict[str, Followed] = {}
         self.offsets: dict[str, int] = {}
+        self.ahead: dict[str, int] = {}
         self.missed: dict[str, list[Event]] = {}
         self.lost: list[str] = []
         self.settled: list[Followed] = []
@@ -160,4 +163,4 @@ class Join:
         self.finished = True
         for followed in self.settled:
             followed.watched.pop(self, None)
-        self.reply(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost))
+        self.reply(Joined(epoch, self.offsets, self.missed, self.lost, recovered and not self.lost, self.ahead))

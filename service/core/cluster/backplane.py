@@ -19,6 +19,7 @@ What it promises to a node:
 """
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from portico.wire.faults import PeerFault
@@ -71,7 +72,8 @@ class Joined(NamedTuple):
     order of offsets and up to `offsets`. `lost`: the streams it named of which something is gone, or may be: nothing
     of these is in `missed`. All of it is of this epoch, and takes in the gaps that were told while the join was
     waiting: their streams are `lost` to those who named them. `recovered` is False also when the backplane is out of
-    reach: then the targets are joined as soon as it is back, and `offsets` may be empty.
+    reach: then the targets are joined as soon as it is back, and `offsets` may be empty. `ahead`: streams in which the
+    client has come further, by another node, than this node has, and up to where: it is not to be given that again.
     """
 
     epoch: str
@@ -79,6 +81,7 @@ class Joined(NamedTuple):
     missed: Mapping[str, list[Event]]
     lost: Collection[str]
     recovered: bool
+    ahead: Mapping[str, int] = MappingProxyType({})
 
 
 class PushObserver(Protocol):

@@ -364,6 +364,7 @@ class Registration:
         else:
             session.registered_at = self._wall()
             self._positions.account_for(session, registering.targets, registering.accounted)
+            self._positions.note_ahead(session, joined)
             self.claims.claim(session)
             if session.over:
                 return

@@ -57,6 +57,12 @@ class GapObserver(Protocol):
     def on_gap(self, target: Target) -> None:
         """They go on from the position that they were told."""
 
+    def without_ahead(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
+        """Those of a target's sessions that have not had a durable event, by another node."""
+
+    def affected(self, sessions: Collection[Session], stream: str, epoch: str, offset: int) -> Collection[Session]:
+        """Those of a target's sessions that have not had all of what a gap may be in."""
+
 
 class Delivery:
     """Pushes events to whoever a target means, now, at most once (the backplane's PushObserver)."""
@@ -90,6 +96,8 @@ class Delivery:
     def on_push(self, target: Target, event: Event) -> tuple[int, int]:
         """A push, from whatever node. Returns how many sessions matched, and how many were handed the event."""
         sessions = self._hub.find(target)
+        if event.offset is not None and self._gap_observer is not None:
+            sessions = self._gap_observer.without_ahead(sessions, event)
         self._counters.pushes[target.kind] += 1
         if len(sessions) <= SLICE and target not in self._lines:
             return len(sessions), self._send(sessions, event, {}, None)
@@ -106,6 +114,8 @@ class Delivery:
         self._counters.streams_broken += 1
         gap = stream_gap(epoch, {stream_of(target): offset})
         sessions = self._hub.find(target)
+        if self._gap_observer is not None:
+            sessions = self._gap_observer.affected(sessions, stream_of(target), epoch, offset)
         if len(sessions) <= SLICE and target not in self._lines:
             self._send(sessions, gap, {}, None, broken=stream_of(target))
         elif sessions:

@@ -110,8 +110,9 @@ def test_several_with_different_positions_are_told_later() -> None:
     ahead = Waiting(9)
     ahead.followed.position, ahead.followed.epoch = 7, "e1"
     ahead.followed.let_in(ahead.join, "e1")
-    assert (ahead.followed.position, ahead.followed.unknown) == (9, True), "others may miss 8 and 9"
-    ahead.finish()
+    assert (ahead.followed.position, ahead.followed.unknown) == (7, False), "others are to be given 8 and 9"
+    joined = ahead.finish()
+    assert joined.offsets == joined.ahead == {STREAM: 9}
 
 
 def test_of_epochs_that_are_named_the_last_few_are_kept_with_the_largest_offset() -> None:

@@ -361,6 +361,34 @@ class TestPositions:
             returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
             assert (returned.at.recovered, returned.numbers) == (True, [1])
 
+    @pytest.mark.shows("nobody else is told of a gap, and it is known which events it has had")
+    async def test_who_comes_to_a_node_that_is_behind_and_hears_nothing(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is answered before the node has what the client has had by another one: that comes to the others later."""
+        monkeypatch.setattr("service.backplane.redis.following.PATIENCE", 0.2)
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            stays = await b.join(ANN)
+            await a.publish(ANN, event(0), durable=True)
+            await b.until(lambda: stays.numbers == [0])
+            leaves = await a.join(ANN)
+            proxy.stall()
+            a.plane.publish(Publication(ANN, event(1), durable=True), Reply(lambda _: None))
+            await a.until(lambda: leaves.numbers == [1])
+            comes = await b.join(ANN, resume=leaves.resume())
+            had = leaves.events[0].offset
+            assert (comes.at.recovered, comes.at.offsets, comes.at.ahead) == (
+                False,
+                {"user:ann": had},
+                {"user:ann": had},
+            )
+            proxy.resume()
+            await ready(b)
+            await a.publish(ANN, event(2), durable=True)
+            await b.until(lambda: 2 in comes.numbers)
+            assert (stays.numbers, b.lost_targets) == ([0, 1, 2], [])
+
     async def test_a_client_that_says_nonsense_during_an_outage_mutes_nobody(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)
