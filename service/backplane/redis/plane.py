@@ -10,6 +10,7 @@ append-only file; otherwise a restart begins a new epoch: whoever resumes is tol
 a replica that has taken its place, which may lack what was accepted last.
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
@@ -21,7 +22,16 @@ import trio
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.core.back_end_events import BackEndEvent
-from service.core.cluster.backplane import Joined, NodeObserver, NodeState, Publication, Published, PushObserver, Resume
+from service.core.cluster.backplane import (
+    PATIENCE,
+    Joined,
+    NodeObserver,
+    NodeState,
+    Publication,
+    Published,
+    PushObserver,
+    Resume,
+)
 from service.core.reply import Reply
 from service.redis.address import Connector
 from service.redis.commands import Callback, Commands
@@ -47,6 +57,9 @@ CLIENT_NAME: Final = "portico"
 """What CLIENT LIST shows of our connections."""
 TICK: Final = 0.05
 """Seconds between two looks at what has waited too long."""
+STOOD_STILL: Final = 0.5
+"""Seconds without running after which a process is given GRACE: what it waits for is there, and has yet to be read."""
+GRACE: Final = 0.5
 _ABOUT: Final = (("INFO", "server"), ("INFO", "persistence"), ("INFO", "replication"))
 
 
@@ -346,11 +359,17 @@ class RedisBackplane:
     # What lasts
 
     async def _tick(self) -> None:
+        patient_until = -math.inf
         while True:
-            await trio.sleep(TICK)
+            due = trio.current_time() + TICK
+            await trio.sleep_until(due)
             now = trio.current_time()
-            self.publisher.look(now)
-            self.following.look(now)
+            # Not time after time: a process that hardly runs must answer too.
+            if now - due > STOOD_STILL and now > patient_until + PATIENCE:
+                patient_until = now + GRACE
+            if now >= patient_until:
+                self.publisher.look(now)
+                self.following.look(now)
             self._acknowledge_all()
 
     async def _probe(self, channel: bytes, payload: bytes) -> object:

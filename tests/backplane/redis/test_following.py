@@ -1,5 +1,6 @@
 """How a node follows streams where messages get lost, come twice, or come between two answers; over a real Redis."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import trio
 
 from portico.wire.messages import Target
+from service.backplane.redis import plane
 from service.backplane.redis.payloads import Arrival, event_of
 from service.backplane.redis.reading import Kept, Moment
 from service.core.cluster.backplane import Publication, Resume
@@ -253,4 +255,21 @@ async def test_what_is_held_while_somebody_who_has_had_it_is_answered(
     await one.publish(ANN, event(2), durable=True)
     await one.until(lambda: 2 in comes.numbers)
     assert (stays.numbers, comes.numbers) == ([0, 1, 2], [2])
+    assert one.lost_targets == []
+
+
+@pytest.mark.shows("nobody is told of a gap because of that")
+async def test_a_node_that_stood_still_does_not_take_redis_for_silent(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("following", "reading"):
+        monkeypatch.setattr(f"service.backplane.redis.{module}.PATIENCE", 1.0)
+    monkeypatch.setattr(plane, "GRACE", 30.0)  # a busy machine has its own ideas of a moment
+    client = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
+    back = one.connect(ANN, resume=client.resume(**{"user:ann": (client.events[0].offset or 0) - 1}))
+    time.sleep(1.0 + plane.STOOD_STILL)  # noqa: ASYNC251 - nothing of the process runs, as when it is stopped
+    with trio.fail_after(PATIENT):
+        await back.told.wait()
+    assert (back.at.recovered, back.numbers) == (True, [0])
     assert one.lost_targets == []
