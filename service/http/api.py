@@ -134,6 +134,12 @@ class Api:
         request = Request(head, {}, read_query(head.query) if head.query else {})
         return self._streams[endpoint.operation](request)
 
+    def still_allows(self, head: HttpHead) -> bool:
+        """Whether who has asked for a streamed answer would get it now: keys may have been taken away."""
+        endpoint = self._paths.get(head.path, {}).get(head.method)
+        scope = None if endpoint is None else endpoint.scope
+        return scope is None or not isinstance(self.access.check(head, scope), HttpAnswer)
+
     def not_found(self, head: HttpHead) -> "Call":
         """What answers a request for which there is no route."""
         return self._refusal(head, 404, ErrorCode.NOT_FOUND, "There is no such route; /openapi.json lists them.")

@@ -33,6 +33,7 @@ from .api import Api, Call
 from .events import HEADERS as STREAM_HEADERS
 from .unread import Receive, Send, Unread, has_body
 
+_KEY_SECONDS: Final = 0.5  # between two looks at whether keys have changed, while an answer is streamed
 _SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
 
 Scope = MutableMapping[str, Any]
@@ -139,11 +140,12 @@ class _Connection(TrioASGIHTTPConnection):
                 await _send(send, head.method, answer)
 
     async def _stream(self, head: AsgiHead, pieces: AsyncGenerator[bytes], receive: Receive, send: Send) -> None:
-        """An answer that ends when the caller hangs up, or takes nothing for _SEND_SECONDS."""
+        """An answer that ends when the caller hangs up, takes nothing for _SEND_SECONDS, or has lost its key."""
         all_headers = (NOSNIFF, *STREAM_HEADERS, *self.app.api.access.cors(head))
         headers = [(name.encode("latin1"), value.encode("latin1")) for name, value in all_headers]
         async with aclosing(pieces), trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_hang_up, receive, nursery.cancel_scope)
+            nursery.start_soon(_cancel_without_key, self.app.api, head, nursery.cancel_scope)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             async for piece in pieces:
                 with trio.move_on_after(_SEND_SECONDS) as patience:
@@ -239,6 +241,16 @@ async def _cancel_at_hang_up(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+async def _cancel_without_key(api: Api, head: AsgiHead, scope: trio.CancelScope) -> None:
+    version = api.access.version
+    while True:
+        await trio.sleep(_KEY_SECONDS)
+        if version != api.access.version:
+            version = api.access.version
+            if not api.still_allows(head):
+                scope.cancel()
 
 
 async def _send(send: Send, method: str, answer: HttpAnswer) -> None:

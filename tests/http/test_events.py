@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 import trio
 from websockets.sync.client import connect
 
+from service.core.api_keys import ApiKey, digest_of
 from service.core.back_end_events import EVENTS
 from service.http import events
 from service.http.request import Request
@@ -139,3 +141,26 @@ def test_a_stream_over_the_wire(running: gateways.Running, tmp_path: Path) -> No
     refused = httpx.get(f"{running.base_url}/api/events")
     assert refused.status_code == 401
     assert httpx.get(f"{running.base_url}/api/events?sample=9", headers=SHOWN).status_code == 400
+
+
+async def test_it_ends_when_its_key_is_taken_away() -> None:
+    """Else whoever had a key once sees what passes for as long as the connection lasts."""
+    at = house(api_keys=[KEY])
+    keys = at.stage.gateway.api_keys
+    secret = "the-key-of-somebody-who-leaves"
+    shop = ApiKey("shop", frozenset(("admin",)), digest_of(secret))
+    keys.replace([shop])
+    async with at.serving() as url, httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        headers = {"authorization": f"Bearer {secret}", "host": "127.0.0.1"}
+        async with http.stream("GET", f"{url}/api/events", headers=headers) as answer:
+            assert answer.status_code == 200
+            pieces = answer.aiter_raw()
+            assert await anext(pieces)
+            keys.replace([shop, ApiKey("other", frozenset(("logins",)), digest_of("x" * 20))])
+            at.stage.client(client_id="c1", user_id="ann")
+            assert b"registered" in await anext(pieces)
+            keys.replace([])
+            with trio.fail_after(30), suppress(httpx.RemoteProtocolError):
+                async for _ in pieces:
+                    pass
+        assert at.parts.event_tail.listeners == 0
