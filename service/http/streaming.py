@@ -21,8 +21,8 @@ ECHOES: Final = ("streaming.echo", "echo")
 LONGEST_ANSWER: Final = 600.0
 """Seconds that the page gives one answer, if the gateway lets requests take as long."""
 NO_MODEL: Final = (
-    "Set OPEN_API_KEY to the key of a model's API (and OPEN_API_BASE_URL for any other than OpenAI's) and start the "
-    "gateway again, or connect a worker that has them: portico worker --commands chat."
+    "Set `OPEN_API_KEY` to the key of a model's API (and `OPEN_API_BASE_URL` for any other than OpenAI's) and start "
+    "the gateway again, or connect a worker that has them: `portico worker --commands chat`."
 )
 HINTS: Final = {
     "token": "This gateway wants a token from whoever asks its workers: a JWT with the role requester. Its operator "

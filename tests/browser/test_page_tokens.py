@@ -137,6 +137,29 @@ def test_a_client_shows_its_token_and_what_to_do_is_said_where_it_does_not_hold(
     expect(token).to_have_value("")
 
 
+MASKED: Final = (
+    # (a frame, or its beginning; what is shown of it)
+    ('{"a": 12345678901234567890,"token" : "abc"}', f'{{"a": 12345678901234567890,"token" : "{HIDDEN}"}}'),
+    ('{"\\u0074oken":"a\\"b","x":1}', f'{{"\\u0074oken":"{HIDDEN}","x":1}}'),
+    ('{"accessToken":["a",{"k":"b"}],"x":"y"}', f'{{"accessToken":["{HIDDEN}",{{"k":"{HIDDEN}"}}],"x":"y"}}'),
+    ('{"max_tokens":3,"type":"token_refresh"}', '{"max_tokens":3,"type":"token_refresh"}'),
+    ('{"d":"{\\"token\\":\\"abc\\"}"}', f'{{"d":"{{\\"token\\":\\"{HIDDEN}\\"}}"}}'),
+    ('{"u":"ws://h/ws?token=abc&x=1"}', f'{{"u":"ws://h/ws?token={HIDDEN}&x=1"}}'),
+    ("no JSON: eyJhbGciOiJI.eyJzdWIi.sig-_ end", f"no JSON: {HIDDEN} end"),
+    ('{"x":"eyJhbGciOiJIUzI1', f'{{"x":"{HIDDEN}'),
+    ('{"token":"cut o', f'{{"token":"{HIDDEN}"'),
+)
+
+
+def test_secrets_are_masked_wherever_they_are_and_nothing_else_is_changed(required: Running, tab: Tab) -> None:
+    tab.open(required.base_url)
+    shown = tab.page.evaluate(
+        "async texts => { const {masked} = await import('/pages/masking.js'); return texts.map(masked); }",
+        [text for text, _ in MASKED],
+    )
+    assert shown == [masked for _, masked in MASKED]
+
+
 def test_a_clients_token_that_ends_is_told_and_another_one_goes_on(required: Running, tab: Tab) -> None:
     page = tab.page
     tab.open(required.base_url)

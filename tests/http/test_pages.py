@@ -78,6 +78,8 @@ def test_all_that_the_files_name_is_there() -> None:
         named = set(re.findall(rf"(?:src|href)=\"{re.escape(above)}pages/([^\"]+)\"", html))
         modules = {module for module in named if module.endswith(".js")}
         modules = modules.union(*map(imported, modules))
+        # All are named, so that on a slow network none is asked for only when the one that needs it has come.
+        assert modules <= named
         everything |= {name} | named | modules
         ids = re.findall(r"\bid=\"([^\"]+)\"", html)
         assert len(ids) == len(set(ids))
