@@ -274,7 +274,7 @@ class TestAHealthyMasterThatIsReplaced:
             async with node(guarded.url, "a") as a:
                 await ready(a)
                 await replaced(guarded)
-                with trio.fail_after(6):
+                with trio.fail_after(PATIENT):
                     await a.until_true(lambda: a.plane.commands.origin == f"127.0.0.1 {guarded.replica.port}")
                 # The one that was replaced still takes itself for a master.
                 assert b"role:master" in guarded.master.command("INFO", "replication")

@@ -35,26 +35,28 @@ async def connect(node: NodeProcess, name: str, capacity: int = 16) -> RawClient
     return worker
 
 
-async def serve(worker: RawClient, name: str, spread: Counter[str], seconds: float) -> None:
-    """One request after the other."""
+async def serve(worker: RawClient, name: str, spread: Counter[str], news: trio.lowlevel.ParkingLot) -> None:
+    """One request after the other, each of them kept until every worker has had as many: none gets ahead."""
     async with worker:
         while True:
             request = json.loads(await worker.message())
             if request["type"] == "request":
                 spread[name] += 1
-                await trio.sleep(seconds)
+                news.unpark_all()
+                while any(times < spread[name] for times in spread.values()):
+                    await news.park()
                 answer = {"request_id": request["msg_id"], "success": True, "result": name}
                 await worker.send(text(type="response", data=answer))
 
 
 async def test_serial_workers_of_three_nodes_share_what_one_node_is_asked(tmp_path: Path) -> None:
     with deployment(tmp_path, nodes=3) as made:
-        spread: Counter[str] = Counter()
+        spread = Counter({f"w{number}": 0 for number in range(6)})
+        news = trio.lowlevel.ParkingLot()
         async with trio.open_nursery() as nursery:
             for number in range(6):
                 worker = await connect(made.nodes[number % 3], f"w{number}", capacity=1)
-                nursery.start_soon(serve, worker, f"w{number}", spread, 0.3)
-            await trio.sleep(1.0)  # ten times as long as it takes at most until a node's workers are told
+                nursery.start_soon(serve, worker, f"w{number}", spread, news)
             async with await RawClient.open(address(made.nodes[0]), "/requester") as requester:
                 with trio.fail_after(PATIENCE):
                     for number in range(12):
