@@ -27,9 +27,10 @@ def banner(
     ports: Mapping[str, int],
     command: str,
     served: str | None = None,
+    at_a_console: bool = False,
 ) -> str:
     """The whole text. `ports`: those besides HTTP, by kind. `command`: how `portico` is called here. `served`: what
-    is on the HTTP port, where that is not the usual."""
+    is on the HTTP port, where that is not the usual. `at_a_console`: a prompt follows, where Ctrl-C ends nothing."""
     shown = "localhost" if host in ("0.0.0.0", "::", "") else host
     if ":" in shown:
         shown = f"[{shown}]"
@@ -51,7 +52,7 @@ def banner(
             f"  {command} worker --base-url {base}",
             f'  {command} request --base-url {base} echo \'{{"message": "Hello World"}}\'',
             "",
-            "Ctrl-C stops it; a second Ctrl-C at once.",
+            "quit, or Ctrl-D, ends it." if at_a_console else "Ctrl-C stops it; a second Ctrl-C at once.",
             "",
             "",
         ]

@@ -26,14 +26,15 @@ LATECOMERS: Final = 0.5
 """Seconds that who was accepted just before a successor took over has for its handshake."""
 
 
-def serve(settings: Settings, supervised: Supervised | None = None) -> int:
+def serve(settings: Settings, supervised: Supervised | None = None, *, at_a_console: bool = False) -> int:
     """`portico serve`: run a node until SIGINT or SIGTERM; a second signal stops it at once. Returns the exit code.
 
-    `supervised`: the link to the supervisor, where it is one process of several.
+    `supervised`: the link to the supervisor, where it is one process of several. `at_a_console`: it shares its terminal
+    with one, which ends it.
     """
     try:
         node = Node(settings)
-        return trio.run(_serve, node, supervised)
+        return trio.run(_serve, node, supervised, at_a_console)
     except StartError as error:
         say(sys.stderr, f"portico: {error}\n")
         if supervised is not None:
@@ -41,7 +42,7 @@ def serve(settings: Settings, supervised: Supervised | None = None) -> int:
         return 2
 
 
-async def _serve(node: Node, supervised: Supervised | None) -> int:
+async def _serve(node: Node, supervised: Supervised | None, at_a_console: bool) -> int:
     settings = node.settings
     node.sockets.will_speak_tls()
     if supervised is None:
@@ -133,6 +134,7 @@ async def _serve(node: Node, supervised: Supervised | None) -> int:
                     ports=node.sockets.ports(),
                     command=how_it_was_called(),
                     served=_served(node),
+                    at_a_console=at_a_console,
                 ),
             )
         else:

@@ -27,6 +27,7 @@ from .settings import load_settings
 @click.option("--api-key", metavar="KEY", envvar="PORTICO_API_KEY", show_envvar=True,
               help="With --console: the key that it shows, where PORTICO_API_KEYS holds hashes only.")  # fmt: skip
 @click.option("--supervised", hidden=True, help="What the supervisor tells the processes that it starts.")
+@click.option("--at-a-console", is_flag=True, hidden=True, help="What --console tells the gateway that it starts.")
 def serve(
     host: str | None,
     port: int | None,
@@ -36,6 +37,7 @@ def serve(
     console: bool,
     api_key: str | None,
     supervised: str | None,
+    at_a_console: bool,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
@@ -67,7 +69,7 @@ def serve(
     with without_rich(), without_collections():
         from service.serving import serve as run_gateway  # the other commands start faster without the gateway
 
-    sys.exit(run_gateway(settings))
+    sys.exit(run_gateway(settings, at_a_console=at_a_console))
 
 
 def _serve_beside(settings: Settings, arguments: list[str], workers: str | None, api_key: str | None) -> int:
@@ -84,7 +86,9 @@ def _serve_beside(settings: Settings, arguments: list[str], workers: str | None,
     keys = [text for key in settings.api_keys if not is_line(text := key.get_secret_value())]
     if workers is not None:
         arguments = [*arguments, "--workers", workers]
-    return serve_beside(settings, [*portico_again(), "serve", *arguments], key_of(keys[0] if keys else api_key))
+    return serve_beside(
+        settings, [*portico_again(), "serve", "--at-a-console", *arguments], key_of(keys[0] if keys else api_key)
+    )
 
 
 def _serve_supervised(place: str, overrides: dict[str, str]) -> int:

@@ -35,7 +35,8 @@ def test_options_of_serve_override_and_a_typed_port_is_no_platform_s(
 ) -> None:
     seen: list[tuple[str, int, int | None]] = []
 
-    def record(settings: Any) -> int:
+    def record(settings: Any, *, at_a_console: bool) -> int:
+        assert not at_a_console
         seen.append((settings.environment, settings.port, settings.websocket_port))
         return 0
 

@@ -23,6 +23,9 @@ def test_the_log_goes_above_the_prompt_in_whole_lines_and_quitting_ends_both(tmp
     with terminal(SERVE, cwd=tmp_path, env=ENV, columns=250) as at:
         at.at_prompt("portico>", "half of a li")
         at.expect("portico> half of a li")
+        # At a prompt Ctrl-C gives up the line.
+        assert "quit, or Ctrl-D, ends it." in at.shown()
+        assert "Ctrl-C stops it" not in at.shown()
         found = re.search(r"http://127\.0\.0\.1:(\d+)", at.shown())
         assert found
         # Each request is a line of the log while somebody types.
