@@ -589,7 +589,8 @@ class Node:
             async with trio.open_nursery() as nursery:
                 if self.own_app is not None:
                     nursery.start_soon(self.own_app.drain, seconds)
-                await drain(self.gateway, seconds, lambda: self.reactor.websocket_count)
+                limits = self.gateway.admission_control.limits
+                await drain(self.gateway, seconds, lambda: self.reactor.websocket_count, http=lambda: limits.http)
         finally:
             self._drained.set()
 

@@ -1,7 +1,11 @@
 """Drain: every connection is told to go, each at a moment of its own, those with work in hand last.
 
-Knows when to close whom, and nothing of sockets or HTTP. Promises: everybody has been sent a Close by the end of
-the window, and whoever has a request under way not before it is answered, if that is within the window.
+Knows when to close whom, and nothing of sockets. Promises: everybody has been sent a Close by the end of the window, and
+whoever has a request under way not before it is answered, if that is within the window.
+
+A connection of HTTP that is kept for the next request can be told only by the answer to that. So the drain lasts, within
+its window, until there are none, at most KEPT seconds: who asks nothing for so long is closed as idle in any case. Who
+waits for a worker's answer has the whole window.
 """
 
 from collections.abc import Callable
@@ -16,15 +20,24 @@ from service.core.gateway import Gateway
 
 LAST_CALL: Final = 1.0
 """Seconds after the window in which those that were told to go may still say goodbye."""
+KEPT: Final = 5.0
+"""Seconds that a kept connection of HTTP has for a request whose answer says that it ends."""
 LOOK: Final = 0.02
 """Seconds between two looks at what has no event of its own."""
 
 
-async def drain(gateway: Gateway, seconds: float, connections: Callable[[], int], random: Random | None = None) -> None:
+async def drain(
+    gateway: Gateway,
+    seconds: float,
+    connections: Callable[[], int],
+    random: Random | None = None,
+    *,
+    http: Callable[[], int] = lambda: 0,
+) -> None:
     """Close every connection of `gateway` within `seconds`, spread evenly; over at most LAST_CALL later.
 
-    `connections`: how many there are still on the wire. `random`: what the moments are drawn from. Cancelling
-    leaves those open that were not closed yet.
+    `connections`: how many WebSockets there are still on the wire; `http`: how many connections of HTTP, which are told
+    by their answers. `random`: what the moments are drawn from. Cancelling leaves those open that were not closed yet.
     """
     retry_within_ms = round(seconds * 1000)
     gateway.announce_drain(retry_within_ms)
@@ -46,6 +59,11 @@ async def drain(gateway: Gateway, seconds: float, connections: Callable[[], int]
     # Also those that were at their handshake when it began.
     for session in list(gateway.sessions):
         session.close(*farewell)
+    kept_until = min(end, start + KEPT)
+    while http() and (now := trio.current_time()) < end:
+        if now >= kept_until and not gateway.dispatcher.outstanding:
+            break
+        await trio.sleep(LOOK)
     last_call = trio.current_time() + LAST_CALL
     # Polled: an event that every connection's end had to look at would cost more than it tells.
     while (gateway.sessions or connections()) and trio.current_time() < last_call:  # noqa: ASYNC110

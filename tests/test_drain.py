@@ -1,6 +1,6 @@
 """The drain on a clock of its own: who is closed when, and what happens to requests meanwhile."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
@@ -14,9 +14,10 @@ from trio.testing import MockClock
 from portico.wire.codes import CloseCode
 from service.core.connections.session import Session
 from service.core.ports import HttpAnswer
-from service.drain import drain
+from service.drain import KEPT, drain
 
-from .fakes import MemoryPeer, Stage, handshake, stage
+from .core.dispatch.dispatch_bench import Someone
+from .fakes import MemoryPeer, Stage, handshake, stage, stages
 
 TOLD = [(CloseCode.RESTARTING, "retry_within_ms=10000")]
 
@@ -160,3 +161,33 @@ async def test_it_waits_for_the_goodbyes_but_not_for_ever(autojump_clock: MockCl
     async with draining(house, connections=1):
         pass
     assert 1.0 <= trio.current_time() <= 1.1
+
+
+async def drained_after(house: Stage, http: Callable[[], int], seconds: float = 10.0) -> float:
+    begun = trio.current_time()
+    await drain(house.gateway, seconds, lambda: 0, Random(1), http=http)
+    return trio.current_time() - begun
+
+
+async def test_kept_connections_have_a_moment_for_the_request_whose_answer_tells_them(autojump_clock: MockClock) -> None:
+    assert await drained_after(stage(), lambda: 0) == 0
+    gone = trio.current_time() + 2
+    assert 2 <= await drained_after(stage(), lambda: int(trio.current_time() < gone)) < 2.1
+    assert KEPT <= await drained_after(stage(), lambda: 1) < KEPT + 0.1, "who asks nothing for so long is idle"
+    assert 1 <= await drained_after(stage(), lambda: 1, 1.0) < 1.1, "within the window"
+
+
+async def test_who_waits_for_an_answer_of_another_node_has_the_window(autojump_clock: MockClock) -> None:
+    here, there = stages(2)
+    there.worker("w")
+    caller = Someone()
+    request = here.gateway.dispatcher.submit(caller, None, "work", Raw(b"1"), timeout=60.0)
+
+    async def take_back() -> None:
+        await trio.sleep(7)
+        here.gateway.dispatcher.cancel_request(request)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_back)
+        assert not caller.answers
+        assert 7 <= await drained_after(here, lambda: 1) < 7.1

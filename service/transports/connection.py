@@ -214,6 +214,11 @@ class Connection(Outbound):
             self.abandon()
 
     @property
+    def idle(self) -> bool:
+        """Whether it waits for a request of HTTP, of which nothing has come."""
+        return self._http is not None and self._http.idle
+
+    @property
     def tls(self) -> TlsSession | None:
         """The TLS that is spoken on it, for whoever takes it over."""
         return None

@@ -193,6 +193,11 @@ class Http1:
         return self._first
 
     @property
+    def idle(self) -> bool:
+        """Whether a request is waited for, and nothing of it has come."""
+        return self._phase == HEADS and not self._received
+
+    @property
     def begun(self) -> bool:
         """Whether something has come that was not looked at yet."""
         return bool(self._received)

@@ -168,7 +168,10 @@ class Reactor:
                 nursery = self.nursery
                 nursery.start_soon(self._sweep)
                 task_status.started()
-                await self._serve()
+                try:
+                    await self._serve()
+                finally:
+                    self._answer_last()
                 nursery.cancel_scope.cancel()
         finally:
             self._shut()
@@ -313,6 +316,20 @@ class Reactor:
             if len(self.dirty) > _FLUSHES and not self._backlog:
                 await self._survey()
             self._pass()
+
+    def _answer_last(self) -> None:
+        """The end: requests that have come since the last pass are answered, and say that their connection ends; those
+        that are idle are closed as is proper. (Closed with a request unread, its client would see a reset.)"""
+        for connection in list(self._connections.values()):
+            try:
+                if connection.state == HEAD:
+                    connection.readable()
+                    connection.flush()
+                if connection.state == HEAD and connection.idle:
+                    connection.finish()
+                    connection.flush()
+            except Exception as error:
+                self.contain(connection, error)
 
     async def _survey(self) -> None:
         """Before a big fan-out is written, let those tasks go on that may be about to push as well: what then goes

@@ -49,6 +49,11 @@ class TlsConnection(Connection):
         """See Connection."""
         return self._session
 
+    @property
+    def idle(self) -> bool:
+        """See Connection."""
+        return super().idle and self._session.established
+
     def readable(self) -> None:
         """There is something to read, or the end of the stream, or an error."""
         if self._deaf:

@@ -161,6 +161,26 @@ async def test_close_ends_run(harness: NativeHarness, gate: ScriptGate, counts: 
         assert (await client.closed())[0] == 1001
 
 
+async def test_a_request_that_came_just_before_the_end_is_answered_and_the_idle_are_closed_as_is_proper(
+    harness: NativeHarness, gate: ScriptGate, counts: Counts
+) -> None:
+    ask = b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with harness.serve(gate, counts, Options()) as address:
+        kept, idle = [await trio.open_tcp_stream(*address) for _ in range(2)]
+        for client in (kept, idle):
+            await client.send_all(ask)
+            assert (await client.receive_some(4096)).startswith(b"HTTP/1.1 ")
+        # Nothing here waits, so the reactor is ended without a pass in between.
+        harness.reactor.stop_accepting()
+        assert kept.socket._sock.send(ask) == len(ask)  # type: ignore[attr-defined]  # one that doesn't wait
+    async with kept, idle:
+        with trio.fail_after(30):
+            last = b"".join([part async for part in kept])
+            assert [part async for part in idle] == []
+    assert last.startswith(b"HTTP/1.1 ")
+    assert b"connection: close" in last
+
+
 async def test_adopting_a_socket(harness: NativeHarness, gate: ScriptGate, counts: Counts) -> None:
     async with harness.serve(gate, counts, Options()):
         for split in (0, 10, len(upgrade()), len(upgrade()) + 8):

@@ -113,6 +113,8 @@ class ConnectionLimits:
         if handshakes_per_second:
             self._handshakes = TokenBucket(handshakes_per_second, max(1.0, 2 * handshakes_per_second), now())
         self._open = 0
+        self.http = 0
+        """Connections that are no WebSockets, or none yet."""
         self._by_address: Counter[str] = Counter()
 
     def check(self, address: str) -> HttpAnswer | None:
@@ -147,6 +149,7 @@ class ConnectionLimits:
         """A connection was accepted and may become anything; it counts from now on. `address`: None where a proxy
         stands between, and who is behind it is not known yet."""
         self._open += 1
+        self.http += 1
         name = self._named(address)
         if self._per_address and name is not None:
             self._by_address[name] += 1
@@ -177,6 +180,7 @@ class ConnectionLimits:
     def ended(self, address: str | None) -> None:
         """A connection that was accepted is over, or counts as a WebSocket from now on."""
         self._open -= 1
+        self.http -= 1
         if self._per_address:
             self._uncount(address)
 
