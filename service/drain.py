@@ -1,11 +1,11 @@
 """Drain: every connection is told to go, each at a moment of its own, those with work in hand last.
 
-Knows when to close whom, and nothing of sockets. Promises: everybody has been sent a Close by the end of the window, and
-whoever has a request under way not before it is answered, if that is within the window.
+Knows when to close whom, and nothing of sockets. Promises: everybody has been sent a Close by the end of the window,
+and whoever has a request under way not before it is answered, if that is within the window.
 
-A connection of HTTP that is kept for the next request can be told only by the answer to that. So the drain lasts, within
-its window, until there are none, at most KEPT seconds: who asks nothing for so long is closed as idle in any case. Who
-waits for a worker's answer has the whole window.
+A connection of HTTP that is kept for the next request can be told only by the answer to that. So the drain lasts,
+within its window, until there are none, at most KEPT seconds: who asks nothing for so long is closed as idle in any
+case. Who waits for a worker's answer has the whole window.
 """
 
 from collections.abc import Callable

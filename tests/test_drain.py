@@ -169,7 +169,7 @@ async def drained_after(house: Stage, http: Callable[[], int], seconds: float = 
     return trio.current_time() - begun
 
 
-async def test_kept_connections_have_a_moment_for_the_request_whose_answer_tells_them(autojump_clock: MockClock) -> None:
+async def test_kept_connections_have_a_moment_for_the_answer_that_tells_them(autojump_clock: MockClock) -> None:
     assert await drained_after(stage(), lambda: 0) == 0
     gone = trio.current_time() + 2
     assert 2 <= await drained_after(stage(), lambda: int(trio.current_time() < gone)) < 2.1

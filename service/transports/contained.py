@@ -362,6 +362,9 @@ class ContainedServer(TCPServer):
                 await self._answered.wait()
                 if self._finished:
                     return False
+                data = self._guard.without_blank_line(data)
+                if not data:
+                    return True
             taken = len(data)
             refused: HttpAnswer | None = None
             if not self._over_http_2:

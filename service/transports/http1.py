@@ -127,6 +127,7 @@ class Http1:
         "_admitted",
         "_agreed",
         "_api",
+        "_blank",
         "_call",
         "_chunks",
         "_close",
@@ -157,6 +158,7 @@ class Http1:
         self._api = api
         self._phase = HEADS
         self._received = b""  # and not looked at yet
+        self._blank = False  # an empty line was passed over before this request
         self._continued = False  # what is looked at begins with what came before
         self._first = True  # no head has come yet
         self._since = now  # when what is waited for now began
@@ -294,6 +296,12 @@ class Http1:
 
     def _head(self, data: bytes) -> bytes | None:
         """Take a head; what comes behind it, or None where there is nothing to go on with."""
+        if data.startswith(b"\r\n") and not self._blank:
+            # As old programs send it behind a body (RFC 9112 section 2.2).
+            self._blank = True
+            data = data[2:]
+            if not data:
+                return None
         end = end_of_head(data)
         if end < 0:
             if data.startswith(PREFACE):
@@ -338,7 +346,7 @@ class Http1:
         return data[end + 4 :] if self._expected(head, call, length, len(data) == end + 4) else b""
 
     def _begin(self, head: Head, call: HttpCall, length: int | None) -> None:
-        self._first = self._continued = False
+        self._first = self._continued = self._blank = False
         self._call = call
         self._started = time.perf_counter()
         self._without_body = head.method == "HEAD"

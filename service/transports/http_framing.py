@@ -3,7 +3,8 @@
 This is the only place that decides it, for every connection: the reactor's, and those that Hypercorn serves, whose
 bytes pass a Guard first. Two parsers that disagree about it are how a request is smuggled past a proxy. So whatever
 leaves room for another reading is refused with 400, and the connection is closed: a length beside a transfer coding,
-two lengths, a sign or a blank in a length, a line that ends in LF alone, a folded header line. No exception but BadHead
+two lengths, a sign or a blank in a length, a line that ends in LF alone, a folded header line. One empty line before a
+request is passed over, as old programs send it behind a body (RFC 9112 section 2.2). No exception but BadHead
 leaves this module, whatever the bytes. Source: RFC 9112 sections 6 and 7.1.
 """
 
@@ -139,12 +140,13 @@ class Guard:
     those that were checked last may be read, where they were refused. `upgrades`: the client has asked for a WebSocket.
     """
 
-    __slots__ = ("_chunks", "_h2c", "_head", "_http_2", "_left", "_off", "sound", "upgrades")
+    __slots__ = ("_blank", "_chunks", "_h2c", "_head", "_http_2", "_left", "_off", "sound", "upgrades")
 
     def __init__(self, *, http_2: bool = False, h2c: bool = False) -> None:
         self._http_2 = http_2
         self._h2c = h2c
         self._head = b""
+        self._blank = 0  # bytes of the empty line before this request that were passed over
         self._left = 0
         self._chunks: Chunks | None = None
         self._off = False
@@ -172,12 +174,24 @@ class Guard:
                 return size - len(data)
         return size
 
+    def without_blank_line(self, data: bytes) -> bytes:
+        """What is to be checked, and read, of bytes that come `between` requests: without an empty line at their
+        beginning, or the part of it that is there. The other server would refuse it."""
+        if self._blank == 0 and data.startswith(b"\r"):
+            self._blank, data = 1, data[1:]
+        if self._blank == 1 and data:
+            if not data.startswith(b"\n"):
+                return b"\r" + data  # and no empty line, which is refused
+            self._blank, data = 2, data[1:]
+        return data
+
     @property
     def between(self) -> bool:
         """Whether what comes next begins a request."""
         return not (self._left or self._chunks is not None or self._head or self._off)
 
     def _begin(self, data: bytes) -> bytes:
+        self._blank = 0
         if data.startswith(PREFACE[: len(data)]):
             if not self._http_2 and len(data) >= len(PREFACE):
                 raise no_http_2()

@@ -44,7 +44,10 @@ HOSTILE: Final = [
     b"GET /livez HTTP/1.1\r\nHost: x\n\r\n",
     b"GET /livez HTTP/1.1\r\nHost: x\n\n",
     b"GET /livez HTTP/1.1\r\r\nHost: x\r\n\r\n",
-    b"\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\rGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\r\n\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     # Request lines.
     b"GET  /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /livez\r\n\r\n",
@@ -88,5 +91,6 @@ SOUND: Final = [
     _post(b"Transfer-Encoding: chunked", body=b"5\r\n12345\r\n0\r\n\r\n"),
     _post(b"Transfer-Encoding: CHUNKED", body=b'005;a=b;c="d"\r\n12345\r\n0\r\nX: y\r\n\r\n'),
     _post(b"X:", b"Y: \t", b"Content-Length: 0"),
+    b"\r\n" + _SECOND,  # RFC 9112 section 2.2
 ]
 """What every parser reads in the same way; followed by another, too."""

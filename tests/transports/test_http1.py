@@ -175,6 +175,18 @@ def test_requests_are_answered_in_their_order_however_they_are_cut() -> None:
     assert at.accepted_connections.told[:2] == ["accepted 192.0.2.1", "attributed 192.0.2.1"]
 
 
+def test_one_empty_line_before_a_request_is_passed_over_however_it_is_cut() -> None:
+    whole = b"\r\n" + get() + b"\r\n" + post(b"body", "Content-Length: 4") + b"\r\n" + get()
+    at = Scene()
+    assert at.say(whole) == [200] * 3
+    for place in range(len(whole)):
+        at.say(whole[place : place + 1])
+    assert at.sent.count(b"HTTP/1.1 200") == 6
+    assert at.say(b"\r\n") == []
+    assert at.http.idle, "and is nothing that is waited for"
+    assert at.say(b"\r\n" + get()) == [400], "a second is none"
+
+
 def test_a_connection_is_kept_or_closed_as_was_agreed() -> None:
     for data, ends in ((get(), []), (get(Connection="close"), ["gone"]), (b"GET / HTTP/1.0\r\n\r\n", ["gone"])):
         at = Scene()

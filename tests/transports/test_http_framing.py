@@ -117,14 +117,19 @@ def test_a_broken_chunk_is_refused(data: bytes) -> None:
 def check_by_bytes(data: bytes) -> None:
     guard = Guard()
     for at in range(len(data)):
-        guard.check(data[at : at + 1])
+        guard.check(piece(guard, data[at : at + 1]))
+
+
+def piece(guard: Guard, data: bytes) -> bytes:
+    """What is given to the other server."""
+    return guard.without_blank_line(data) if guard.between else data
 
 
 def check_whole(data: bytes) -> list[bytes]:
     """The requests in the data, the last of them perhaps not whole."""
     guard = Guard()
     found: list[bytes] = []
-    while data:
+    while data := piece(guard, data):
         taken = guard.check(data)
         assert taken, data
         found.append(data[:taken])
