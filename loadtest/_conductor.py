@@ -44,7 +44,9 @@ def attach(events: Events, users: Sequence[type[Connected]]) -> None:
         assert options is not None
         _mix(environment, options, users)
         if isinstance(runner, WorkerRunner):
-            if options.headless and options.processes and _wrong(campaign, environment, options):
+            # One that was started as a worker, by itself or as one of several, knows no host: its master does.
+            forked = options.headless and options.processes and environment.host
+            if forked and _wrong(campaign, environment, options):
                 # The master, which this process was forked from, says why; it would be waited for in vain.
                 sys.exit(2)
             Worker(environment, runner, campaign)

@@ -22,6 +22,8 @@ from typing import Any, Final
 
 from tests.gateways import ROOT
 
+CLOCK_AHEAD: Final = "TEST_CLOCK_AHEAD"
+"""In a run's environment: it is on another machine, whose clock is so many seconds ahead."""
 _UP_LIMIT: Final = 90.0
 
 
@@ -145,6 +147,7 @@ def serve() -> None:
         close(descriptor)
     gevent.reinit()
     _become(json.loads(order))
+    _be_elsewhere(float(os.environ.pop(CLOCK_AHEAD, "0")))
     sys.exit(locust.main.main())  # type: ignore[no-untyped-call]  # locust's own
 
 
@@ -153,3 +156,20 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["locust", *order["arguments"]]
+
+
+def _be_elsewhere(seconds: float) -> None:
+    """Have another machine's clock: that of the kernel too, which stamps what arrives, and its name."""
+    if not seconds:
+        return
+    from loadtest import _crew, _reactor
+
+    here, stamped = time.time, _reactor._timespec
+
+    def shifted(data: bytes) -> tuple[int, int]:
+        whole, nanoseconds = stamped(data)
+        return whole + int(seconds), nanoseconds
+
+    time.time = lambda: here() + seconds
+    _reactor._timespec = shifted
+    _crew.boot_id = lambda: "of another machine"

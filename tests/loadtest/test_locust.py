@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from loadtest._result import read
 from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import ROOT
 from tests.little_gateway import little_gateway
+from tests.loadtest.forked_locust import CLOCK_AHEAD
 from tests.loadtest.locust_run import free_port, outcome, run, run_command, started
 
 STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
@@ -148,6 +151,36 @@ def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
     assert ended.stdout.count("PASSED") == 1
     assert len(pushers) == 2
     assert "Traceback" not in ended.stderr
+
+
+def test_machines_whose_clocks_differ_are_judged_by_the_masters(wide: str, tmp_path: Path) -> None:
+    """A master and two machines with workers, two on one and one on the other, which is an hour ahead.
+
+    The workers are told nothing of the test itself: its options are the master's.
+    """
+    port, found = str(free_port()), tmp_path / "result.json"
+    at_master = ("--master-host", "127.0.0.1", "--master-port", port)
+    with ExitStack() as stack:
+        gateway = stack.enter_context(little_gateway())
+        master = stack.enter_context(
+            started(
+                *("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "3"),
+                *("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--result", str(found)),
+            )
+        )
+        workers = [
+            stack.enter_context(started("--worker", *at_master, *processes, **{CLOCK_AHEAD: ahead}))
+            for ahead, processes in (("0", ("--processes", "2")), ("3600", ()))
+        ]
+        ended = outcome(master)
+        left = [outcome(worker) for worker in workers]
+    # Each delivery would be an hour late or early, where clocks are not put right.
+    assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
+    assert [(worker.code, "Traceback" in worker.stderr) for worker in left] == [(0, False), (0, False)], left
+    result = read(found)
+    assert sorted(round(clock.offset_ms / 3_600_000) for clock in result.clocks) == [-1, 0, 0]
+    assert result.run.load.processes == 3
+    assert {kind: each.lost for kind, each in result.run.deliveries.items()} == {"aimed": 0, "broadcast": 0}
 
 
 def both(*steps: str) -> set[str]:
