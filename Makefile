@@ -99,7 +99,7 @@ capacity-short: setup ## The same with two small stairs: does it work?
 load-processes: setup ## How many clients a load process holds before it has to be doubted: a table, in 4 minutes
 	@$(BIN)/python -m loadtest._capacity --modes serve --stairs 1000,5000,10000,14000 --rate 500 --hold 30 \
 	  --processes 1 --keep-climbing --load-table --out build/load-processes $(CAPACITY) -- \
-	  --heartbeat-interval 10 --push-rate 100 --broadcast-rate 2
+	  --heartbeat-interval 10 --push-rate 100 --broadcast-rate 2 || [ $$? -eq 1 ]  # 1: a stair did not hold
 
 autobahn: setup ## RFC 6455 by Autobahn|Testsuite on every transport; needs a Python 2.7
 	$(BIN)/python -m tests.autobahn

@@ -22,7 +22,7 @@ Live = tuple[str, tuple[str, ...]]
 KEY: Final = "the-key-of-the-matrix"
 OPEN: Final = {"PORTICO_OPEN_REQUESTERS": "true", "PORTICO_OPEN_USERS": "true"}
 PRODUCTION: Final = {"ENVIRONMENT": "production", "WEBSOCKET_HANDSHAKE_KEY": KEY, "PORTICO_API_KEYS": KEY, **OPEN}
-IDLE: Final = 6
+IDLE: Final = 8
 """Seconds after which a proxy cuts what is silent, where `OFTEN` says how often the gateway pings: as 55 are to 25, and
 with more to spare for a machine that is busy."""
 OFTEN: Final = {"PORTICO_PING_INTERVAL": 1}
