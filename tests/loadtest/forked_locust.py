@@ -166,7 +166,7 @@ def _be_elsewhere(seconds: float) -> None:
 
     here, stamped = time.time, _reactor._timespec
 
-    def shifted(data: bytes) -> tuple[int, int]:
+    def shifted(data: Any) -> tuple[Any, ...]:
         whole, nanoseconds = stamped(data)
         return whole + int(seconds), nanoseconds
 
