@@ -159,9 +159,9 @@ class Courier:
                 return
             self.failed += 1
             if self._wall() - entry.born > self._give_up:
+                await self._outbox.bury(entry, reason)
                 self.dead += 1
                 self._log.warning("an event was given up", id=entry.id, event_name=entry.event, reason=reason)
-                await self._outbox.bury(entry, reason)
                 return
             self._say(reason)
             await trio.sleep(pause * random.uniform(0.75, 1.25))
