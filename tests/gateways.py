@@ -186,6 +186,8 @@ def gateway(
                 if lost and attempt < _STARTS:
                     continue
                 raise RuntimeError("the gateway did not come up")
+            if stderr is None and "PORTICO_LOG_LEVEL" not in (settings or {}):
+                _has_said_all(running)
             yield running
             code = end(process)
             if exit_code is not None and code != exit_code:
@@ -208,6 +210,13 @@ def end(process: "subprocess.Popen[bytes]") -> int | None:
         return process.wait(DOWN_LIMIT)
     except subprocess.TimeoutExpired:
         return None
+
+
+def _has_said_all(running: Running) -> None:
+    """Wait for the last line of its start, behind all warnings: it answers before these are written, by a thread."""
+    deadline = time.monotonic() + 10
+    while "started" not in running.said() and time.monotonic() < deadline and running.process.poll() is None:
+        time.sleep(0.01)
 
 
 def _came_up(running: Running, probe: str, tls: ssl.SSLContext | None) -> bool:
