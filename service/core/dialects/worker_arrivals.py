@@ -12,8 +12,9 @@ Source: protocol reference, "Envelope dialect" and "Who gets in".
 
 from typing import Final, Protocol
 
-from portico.wire.codes import CloseCode
+from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.dialects import envelope as wire
+from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity, identity_of
 
 from ..cluster.backplane import Resume
@@ -21,6 +22,7 @@ from ..connections.registration import UNANSWERED, Refusal, Registered, Registra
 from ..connections.session import Session, State
 from ..connections.worker_authentication import Entry, WorkerAuthentication, refused
 from ..dispatch.model import WorkerLink
+from ..dispatch.remote_messages import LARGEST_COMMANDS, size_of_commands
 from ..locality import Locality
 from ..proof import Proof, not_allowed
 from .envelope_parts import EnvelopeParts, EnvelopeRules, SessionDeadlines
@@ -117,6 +119,12 @@ class WorkerArrivals:
             session.key = self._gate(session).check_token(connect.token, session.key)
         self._authentication.check_worker(session, proof, identity_of(connect))
         commands = _served(connect.commands, proof)
+        if commands is not None and size_of_commands(commands) > LARGEST_COMMANDS:
+            raise PeerFault(
+                ErrorCode.BAD_FIELD,
+                f"The field 'commands' takes more than {LARGEST_COMMANDS} bytes, which other nodes can't be told of.",
+                field="commands",
+            )
         self._accepted(session, connect.token)
         capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
         weight = 1.0 if connect.weight is None else connect.weight

@@ -3,6 +3,7 @@
 New fields go to the end, with defaults, so that nodes of two versions understand one another while one is replaced.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -21,6 +22,15 @@ CHECK: Final = "check"
 GONE: Final = "gone"
 """The kinds. OFFER, ATTEMPT and RESULT have the forms below; RECALL, CHECK and GONE lists of names of attempts; CANCEL
 and EXPIRED (its time is up) one name, as UTF-8."""
+
+
+LARGEST_COMMANDS: Final = LARGEST_MESSAGE - (64 << 10)
+"""Bytes that one worker's commands may take, so that other nodes can be told of them."""
+
+
+def size_of_commands(commands: Iterable[str]) -> int:
+    """Bytes that these take in an offer, at most."""
+    return sum(len(command.encode()) + 5 for command in commands)
 
 
 class OfferedWorker(Struct, array_like=True, frozen=True):
@@ -99,7 +109,7 @@ def offer_messages(offer: Offer, limit: int = LARGEST_MESSAGE) -> list[bytes]:
     """An offer as the messages, of at most `limit` bytes each, that tell it: one, but for thousands of workers, or sets
     of very many commands. What is lost of several does no lasting harm, like a lost message.
 
-    A worker whose set of commands is too large for any message is left out: it works for its own node alone.
+    A worker whose set of commands is too large for any message is left out. (None becomes one with such a set.)
     """
     whole = encode(offer)
     if len(whole) <= limit:

@@ -363,3 +363,17 @@ def test_a_worker_that_comes_back_to_another_node_replaces_its_ghost_there() -> 
     assert ghost.close_code == 4009
     assert work(peer) == ["echo"]
     assert asker.messages == []
+
+
+def test_commands_that_other_nodes_could_not_be_told_of_are_refused_in_words() -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    commands = [f"{number:0128}" for number in range(65_000)]
+    house.say(session, {"type": "connect", "data": {"client_id": "w1", "role": "worker", "commands": commands}})
+    ((code, field),) = [(error["code"], error["field"]) for error in errors(peer)]
+    assert (code, field) == ("bad_field", "commands")
+    assert house.gateway.dispatcher.worker_statuses() == []
+    house.say(
+        session, {"type": "connect", "data": {"client_id": "w1", "role": "worker", "commands": commands[:62_000]}}
+    )
+    assert len(house.gateway.dispatcher.worker_statuses()) == 1
