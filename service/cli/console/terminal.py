@@ -95,8 +95,10 @@ class Prompt:
         done = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._leave_when_cancelled, done)
-            line = await trio.to_thread.run_sync(self._ask)
-            done.set()
+            try:
+                line = await trio.to_thread.run_sync(self._ask)
+            finally:
+                done.set()
             nursery.cancel_scope.cancel()
         return line
 
@@ -115,7 +117,7 @@ class Prompt:
             return self._session.prompt(handle_sigint=False, pre_run=self._begin)
         except KeyboardInterrupt:
             return ""
-        except EOFError:
+        except (EOFError, OSError):  # Ctrl-D, or the terminal is gone
             return None
         finally:
             with self._lock:

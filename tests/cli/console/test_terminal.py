@@ -1,5 +1,6 @@
 """Where lines come from when nobody sits there; how completions are placed; where history is kept."""
 
+import errno
 import os
 from collections.abc import Iterator
 from io import StringIO
@@ -55,6 +56,16 @@ async def test_between_two_prompts_text_is_written_at_once(tmp_path: Path, monke
                 assert await lines.read() == "stats"
                 write(f"answer {number}\n")
                 assert written.getvalue().endswith(f"answer {number}\n")
+
+
+async def test_a_terminal_that_is_gone_ends_the_lines() -> None:
+    """A console whose window was closed stayed for ever."""
+
+    class Gone:
+        def prompt(self, **_options: object) -> str:
+            raise OSError(errno.EIO, "Input/output error")
+
+    assert await terminal.Prompt(Gone()).read() is None  # type: ignore[arg-type]  # all that is asked of a session
 
 
 @pytest.mark.parametrize(
