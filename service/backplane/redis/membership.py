@@ -38,7 +38,7 @@ NODE: Final = "node"
 BYE: Final = "bye"
 """A message: the node stops. Its body is its instance."""
 KINDS: Final = (NODE, BYE)
-HELD: Final = "the other nodes know again that this one is alive"
+HELD: Final = "the other nodes know that this one is alive"
 """What is noted when all is well."""
 STRANGER: Final = "another deployment seems to share this Redis and prefix"
 """What is noted when a node has other settings."""

@@ -65,8 +65,9 @@ class WorkerAuthentication:
             return key
         shown = self._api_keys.find(token) or key
         if shown is None:
-            sentence = "A worker needs a secret here: the handshake key, or an API key."
-            raise NotProven("worker_secret" if token else "missing", sentence)
+            if token:
+                raise NotProven("worker_secret", "This is neither the handshake key nor one of the API keys.")
+            raise NotProven("missing", "A worker needs a secret here: the handshake key, or an API key.")
         if not shown.may("worker"):
             raise lacks("worker")
         return shown

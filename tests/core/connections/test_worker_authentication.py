@@ -47,6 +47,13 @@ def test_a_configured_key_is_checked_in_development_too() -> None:
     gate.check_token(None, key=None)
 
 
+@pytest.mark.parametrize(("token", "said"), [(None, "needs a secret"), ("", "needs a secret"), ("wrong", "is neither")])
+def test_a_wrong_secret_is_told_from_none(token: str | None, said: str) -> None:
+    gate = gate_with(production=True, handshake_key="key", api_keys=["api"])
+    with pytest.raises(PeerFault, match=said):
+        gate.check_token(token, key=None)
+
+
 def test_no_fault_shows_a_secret() -> None:
     gate = gate_with(production=True, handshake_key="s3cret", api_keys=["api-s3cret"])
     with pytest.raises(PeerFault) as caught:
