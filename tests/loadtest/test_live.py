@@ -145,6 +145,8 @@ def test_a_frozen_gateway_shows_seconds_and_is_to_blame(tmp_path: Path) -> None:
         with httpx.Client(trust_env=False) as client:
             # And the observer's three.
             until(lambda: client.get(f"{running.base_url}/api/c-client/status").json()["registered"] == 23)
+        # The observer's heartbeats begin within a second: not in the middle of what follows.
+        time.sleep(1.0)
         frozen(running.process.pid, 3.0)
         ended = outcome(locust)
     assert (ended.code, ended.failed()) == (3, {f"{step} p99_ms" for step in steps}), ended.stdout + ended.stderr

@@ -364,7 +364,8 @@ class Registration:
         else:
             session.registered_at = self._wall()
             self._positions.account_for(session, registering.targets, registering.accounted)
-            self._positions.note_ahead(session, joined)
+            if joined.ahead:
+                self._positions.note_ahead(session, joined)
             self.claims.claim(session)
             if session.over:
                 return

@@ -73,8 +73,7 @@ class UnknownPositions:
 
     def note_ahead(self, session: Session, joined: Joined) -> None:
         """The session has come further in some streams than this node."""
-        if joined.ahead:
-            self._ahead[session] = joined.epoch, dict(joined.ahead)
+        self._ahead[session] = joined.epoch, dict(joined.ahead)
 
     def without_ahead(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
         """Those of a target's sessions that have not had a durable event yet. Who is not further than it, is no more
