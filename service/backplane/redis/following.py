@@ -17,7 +17,8 @@ A client may have come further than this node, by another node. It is answered w
 events in between would come to it a second time.
 
 An answer is of one epoch: where another begins while a join waits, what it knew is found out once more, and lost to
-whoever named it. A gap that is told while a join waits is part of its answer.
+whoever named it. A client may know that epoch before this node does, by another node: what it names then is looked for
+once this node knows. A gap that is told while a join waits is part of its answer.
 """
 
 import math
@@ -212,17 +213,19 @@ class Following:
         """Say where a stream is and what was missed of it, now or when that was read."""
         resume, stream = join.resume, followed.stream
         offset = None if resume is None else resume.offsets.get(stream)
-        if resume is not None and offset is not None and resume.epoch != self.epoch:
-            join.lost.append(stream)
-            if not self._epochs.is_over(resume.epoch.encode()):
+        known = resume is None or resume.epoch == self.epoch
+        if resume is not None and offset is not None and not known:
+            if self._epochs.is_over(resume.epoch.encode()):
+                join.lost.append(stream)
+                offset = None
+            else:
                 # It may be one that this node has yet to know. Until that is found out nothing is delivered, and what
                 # the client has had of it is not to come again.
                 followed.note_had(resume.epoch, offset)
                 if followed.subscribed:
                     followed.hold()
-                    self._read_soon(target)
-            offset = None
-        if followed.position is not None and followed.epoch == self.epoch and offset in (None, followed.position):
+        at_once = offset is None or (known and offset == followed.position)
+        if followed.position is not None and followed.epoch == self.epoch and at_once:
             join.offsets[stream] = followed.position
             return
         join.open[stream] = followed
@@ -443,13 +446,13 @@ class Following:
         for join, offset in joins:
             if join.finished:
                 continue
-            if followed.held is not None and offset is not None and position < offset <= moment.clock:
+            same = join.resume is not None and join.resume.epoch == self.epoch
+            if followed.held is not None and same and offset is not None and position < offset <= moment.clock:
                 # It has had some of what is held, or of the gap that is read next, and would get that again.
                 continue
             join.offsets[stream] = position
             if offset is not None:
-                assert join.resume is not None
-                if join.resume.epoch != self.epoch or kept is None or not kept.proves(offset, moment, self._ttl):
+                if not same or kept is None or not kept.proves(offset, moment, self._ttl):
                     join.lost.append(stream)
                 else:
                     missed = followed.between(kept, offset, position, moment.now)

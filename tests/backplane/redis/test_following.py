@@ -155,6 +155,32 @@ async def test_who_waits_while_an_epoch_ends_is_told_so_in_the_next(
     assert back.at.offsets["user:ann"] == fresh.at.offsets["user:ann"] == receipt.offset
 
 
+@pytest.mark.parametrize("somebody", [False, True], ids=["nobody there", "somebody there"])
+@pytest.mark.shows("what it missed is given to it", "it is answered once the node knows too")
+async def test_who_knows_an_epoch_before_the_node_that_it_comes_to(
+    one: RedisNode, redis: RedisServer, somebody: bool
+) -> None:
+    """It has learnt of the epoch by another node, and all that it missed is of that epoch: nothing is lost to it."""
+    async with node(redis.url, "b") as other:
+        await other.ready()
+        there = [await other.join(ANN)] if somebody else []
+        first = await one.join(ANN)
+        await one.publish(ANN, event(0), durable=True)
+        await one.until(lambda: all(client.numbers == [0] for client in [first, *there]))
+        redis.command("FLUSHALL")
+        had, _ = await publish_surely(one, Publication(ANN, event(1), "one", durable=True))
+        await one.until(lambda: 1 in first.numbers)
+        await one.publish(ANN, event(2), durable=True)
+        back = await other.join(ANN, resume=Resume(one.plane.epoch, {"user:ann": had.offset or 0}))
+        assert (back.at.epoch, back.at.recovered, back.numbers) == (one.plane.epoch, True, [2])
+        await one.publish(ANN, event(3), durable=True)
+        await one.until(lambda: 3 in back.numbers and all(3 in client.numbers for client in there))
+        assert back.numbers == [2, 3]
+        # Nobody can name an epoch so that what is lost seems not to be.
+        lost = await other.join(ANN, resume=Resume("never-was", {"user:ann": had.offset or 0}))
+        assert (lost.at.recovered, lost.at.lost, lost.numbers) == (False, ["user:ann"], [])
+
+
 async def test_what_is_held_since_a_reading_began_is_for_the_next(
     one: RedisNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
