@@ -1,6 +1,8 @@
 """A client with threads: the blocking client of `websockets`, and discovery by `requests`.
 
-Writes every message as it is told; shares no code with the gateway.
+Writes every message as it is told; shares no code with the gateway. It reads in a thread of its own while it writes the
+handshake, which CPython's older TLS may not be able to do at once: now and then, on a busy machine, the request never
+gets out. So a handshake that isn't answered in time is tried once more, as programs do.
 """
 
 import queue
@@ -11,6 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from compat.python.program import LARGEST, Json, address, commands, discovery, received, refused, report
+
+HASTY, PATIENT = 4, 15
 
 sockets: dict[str, ClientConnection] = {}
 
@@ -29,6 +33,17 @@ def discover(command: Json) -> str | None:
     return address(command, response.json())
 
 
+def opened(url: str, command: Json, seconds: float) -> ClientConnection:
+    return connect(
+        url,
+        additional_headers=command.get("headers") or None,
+        subprotocols=command.get("protocols") or None,
+        max_size=LARGEST,
+        open_timeout=seconds,
+        proxy=None,
+    )
+
+
 def live(command: Json) -> None:
     on = command["on"]
     try:
@@ -36,14 +51,10 @@ def live(command: Json) -> None:
         if url is None:
             return
         report("address", on, url=url)
-        socket = connect(
-            url,
-            additional_headers=command.get("headers") or None,
-            subprotocols=command.get("protocols") or None,
-            max_size=LARGEST,
-            open_timeout=15,
-            proxy=None,
-        )
+        try:
+            socket = opened(url, command, HASTY)
+        except TimeoutError:
+            socket = opened(url, command, PATIENT)
     except InvalidStatus as error:
         refused(on, error, error.response.status_code)
         return
