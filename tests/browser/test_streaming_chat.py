@@ -57,7 +57,7 @@ def test_a_conversation_with_a_model_and_all_that_can_go_wrong(tmp_path: Path, b
             expect(talk.answer.get_by_role("button", name="Try again")).to_be_visible()
         talk.ask("length")
         talk.over("reached the most tokens")
-        talk.ask("endless")
+        talk.ask("talkative")  # nor so much that the page has had enough of it first
         expect(talk.answer.locator(".markdown")).to_contain_text("wort wort")
         page.keyboard.press("Escape")
         talk.over("Stopped.")

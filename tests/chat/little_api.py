@@ -452,6 +452,15 @@ async def endless(exchange: Exchange) -> None:
         exchange.api.written += len(piece)
 
 
+@scene
+async def talkative(exchange: Exchange) -> None:
+    """A word every so often, for as long as anybody listens."""
+    await exchange.head()
+    while True:
+        await exchange.text("wort ")
+        await trio.sleep(0.02)
+
+
 @contextmanager
 def little_api() -> Iterator[LittleApi]:
     """One in a thread, for tests that are not async, and for other processes."""
