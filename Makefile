@@ -96,7 +96,7 @@ capacity: setup ## What each way of deploying holds on this machine, in one repo
 capacity-short: setup ## The same with two small stairs: does it work?
 	@$(BIN)/python -m loadtest._capacity --short --out build/capacity-short $(CAPACITY)
 
-load-processes: setup ## How many clients a load process holds before it has to be doubted: a table, in 4 minutes
+load-processes: setup ## How many clients a load process holds before it has to be doubted: four stairs, and a table
 	@$(BIN)/python -m loadtest._capacity --modes serve --stairs 1000,5000,10000,14000 --rate 500 --hold 30 \
 	  --processes 1 --keep-climbing --load-table --out build/load-processes $(CAPACITY) -- \
 	  --heartbeat-interval 10 --push-rate 100 --broadcast-rate 2 || [ $$? -eq 1 ]  # 1: a stair did not hold
