@@ -5,13 +5,12 @@ hand. It says whether one gets in, or is refused and how; messages are nothing f
 """
 
 import base64
-import json
 import os
 import queue
 import subprocess
 import threading
 
-from compat.python.program import Json, address, commands, discovery, received, refused, report
+from compat.python.program import Json, commands, discovery, found, received, refused, report
 
 CURL = ("curl", "--silent", "--show-error", "--http1.1", "--no-buffer")
 running: dict[str, "subprocess.Popen[bytes]"] = {}
@@ -28,8 +27,7 @@ def discover(command: Json) -> str | None:
         return None
     text, _, facts = asked.stdout.decode().rpartition("\n")
     status, _, kind = facts.partition(" ")
-    report("found", on, status=int(status), content_type=kind, text=text)
-    return address(command, json.loads(text)) if command["do"] != "discover" and status == "200" else None
+    return found(command, int(status), kind, text)
 
 
 def live(command: Json) -> None:

@@ -73,6 +73,15 @@ def address(command: Json, answer: Json) -> str:
     return str(answer["websocket_url"])
 
 
+def found(command: Json, status: int, kind: str, text: str) -> str | None:
+    """Report what discovery answered, for a program whose HTTP library gives it text. Returns the WebSocket address;
+    None where there is none, or the command was only to ask. Raises ValueError or KeyError for an unusable answer."""
+    report("found", command["on"], status=status, content_type=kind, text=text)
+    if command["do"] == "discover" or status != 200:
+        return None
+    return address(command, json.loads(text))
+
+
 def discovery(command: Json) -> str:
     """The address of discovery's route."""
     return f"{command['base']}/api/b-client/{command['form']}"

@@ -4,7 +4,6 @@ A message is a line to them, in and out. Neither asks over HTTP, so discovery is
 was closed with only wscat tells. Shares no code with the gateway.
 """
 
-import json
 import os
 import pty
 import queue
@@ -18,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Final
 
-from compat.python.program import Json, address, commands, discovery, received, refused, report
+from compat.python.program import Json, commands, discovery, found, received, refused, report
 
 TERMINAL: Final = re.compile(rb"\x1b\[\d*[A-Za-z]")
 """How wscat moves about on a terminal."""
@@ -29,15 +28,12 @@ def discover(command: Json) -> str | None:
     on = command["on"]
     try:
         with urllib.request.urlopen(discovery(command), timeout=10) as response:
-            kind, text = response.headers.get("content-type", ""), response.read().decode()
+            return found(command, 200, response.headers.get("content-type", ""), response.read().decode())
     except urllib.error.HTTPError as error:
-        report("found", on, status=error.code, content_type="", text=error.read().decode(errors="replace"))
-        return None
+        return found(command, error.code, "", error.read().decode(errors="replace"))
     except OSError as error:
         refused(on, error)
         return None
-    report("found", on, status=200, content_type=kind, text=text)
-    return None if command["do"] == "discover" else address(command, json.loads(text))
 
 
 def lines(descriptor: int) -> Iterator[bytes]:

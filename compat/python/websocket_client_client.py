@@ -4,7 +4,6 @@ Writes every message as it is told; shares no code with the gateway.
 """
 
 import contextlib
-import json
 import queue
 import threading
 import urllib.error
@@ -13,7 +12,7 @@ from typing import Any
 
 import websocket
 
-from compat.python.program import Json, address, commands, discovery, received, refused, report
+from compat.python.program import Json, commands, discovery, found, received, refused, report
 
 apps: dict[str, Any] = {}
 
@@ -30,10 +29,7 @@ def discover(command: Json) -> str | None:
     except OSError as error:
         refused(on, error)
         return None
-    report("found", on, status=status, content_type=kind, text=text)
-    if command["do"] == "discover" or status != 200:
-        return None
-    return address(command, json.loads(text))
+    return found(command, status, kind, text)
 
 
 def live(command: Json) -> None:

@@ -4,14 +4,13 @@ Writes every message as it is told; shares no code with the gateway.
 """
 
 import asyncio
-import json
 import urllib.error
 import urllib.request
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from compat.python.program import LARGEST, Json, address, commands, discovery, received, refused, report
+from compat.python.program import LARGEST, Json, commands, discovery, found, received, refused, report
 
 sockets: dict[str, ClientConnection] = {}
 
@@ -32,10 +31,7 @@ async def discover(command: Json) -> str | None:
     except OSError as error:
         refused(on, error)
         return None
-    report("found", on, status=status, content_type=kind, text=text)
-    if command["do"] == "discover" or status != 200:
-        return None
-    return address(command, json.loads(text))
+    return found(command, status, kind, text)
 
 
 async def live(command: Json) -> None:
