@@ -23,10 +23,10 @@ from ..api_keys import ApiKeys
 from ..hosts import HostPolicy, host_of, is_loopback, network
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, https_headers
-from ..proof import Caused, KeyAwaited, NotProven, cause_of
+from ..proof import KeyAwaited, NotProven, cause_of
 from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
-from .authentication import Authentication
+from .authentication import Authentication, NothingProven
 from .handshake_tokens import bearer_of
 
 USER_PATH: Final = "/ws/"
@@ -342,11 +342,13 @@ class AdmissionControl:
     def _refuse(self, handshake: Handshake, fault: PeerFault) -> HttpAnswer:
         """The answer to who proves nothing, or not enough."""
         cause = cause_of(fault)
-        if not isinstance(fault, Caused) and "authorization" in handshake.headers and self._api_keys.configured:
-            key = self._api_keys.in_header(handshake.headers["authorization"])
-            cause = "api_key" if key is None else cause
+        authorization = handshake.headers.get("authorization")
+        shown = isinstance(fault, NothingProven) and authorization is not None and self._api_keys.configured
+        if shown and self._api_keys.in_header(authorization) is None:
+            cause = "api_key"
+            fault = PeerFault(fault.code, f"This is not one of the API keys. {fault.message}")
         wait = self._refusals.wait(handshake.address)
-        if wait and "authorization" in handshake.headers:
+        if wait and authorization is not None:
             fault, cause = SlowedDown(wait), "slowed_down"
         self._refusals.on_refused(cause, handshake.address)
         if isinstance(fault, SlowedDown):

@@ -49,6 +49,10 @@ class AuthenticationRules:
     open_users: bool = False
 
 
+class NothingProven(PeerFault):
+    """The path is closed to a handshake that proves nothing: it shows no secret, or an unknown one."""
+
+
 class Authentication:
     """The one owner of these rules. Tokens are checked, and the connect hook is asked, where the mode is not off."""
 
@@ -157,8 +161,8 @@ class Authentication:
                 raise self._missing()
             if self.rules.production and not is_open:
                 self.refused["missing"] += 1
-                what = "an API key" if self.rules.mode == "off" else "an API key or a token"
-                raise PeerFault(
+                what = f"an API key with the scope {scope}" + ("" if self.rules.mode == "off" else ", or a token")
+                raise NothingProven(
                     ErrorCode.FORBIDDEN,
                     f"Send {what}: Authorization: Bearer <key>. "
                     f"(The gateway's operator can open this to everybody: {setting}.)",

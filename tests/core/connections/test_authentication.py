@@ -8,6 +8,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.messages import Target
 from service.core.api_keys import ApiKey, Scope, digest_of
 from service.core.proof import KeyAwaited, NotProven, Proof
+from service.core.refusals import GUESSES
 from tests.fakes import Refused, Stage, handshake, refusal, stage, stages
 
 KEY = "an-api-key-of-this-test-0123456789"
@@ -364,6 +365,36 @@ def test_who_may_use_a_users_path() -> None:
             with pytest.raises(Refused) as refused:
                 gw.connect("/ws/ann", headers=headers)
             assert refused.value.answer.status == 403
+
+
+@pytest.mark.parametrize(("path", "scope"), [("/requester", "request"), ("/ws/ann", "admin")])
+def test_a_wrong_key_is_told_from_none_where_a_path_wants_one(path: str, scope: str) -> None:
+    house = stage(production=True, api_keys=[KEY], open_requesters=False, open_users=False)
+    for headers, beginning in (
+        ({}, f"Send an API key with the scope {scope}: "),
+        (
+            {"authorization": "Bearer wrong"},
+            f"This is not one of the API keys. Send an API key with the scope {scope}: ",
+        ),
+    ):
+        with pytest.raises(Refused) as refused:
+            house.connect(path, headers=headers)
+        status, body = refusal(refused.value.answer)
+        assert (status, body["error"]["code"]) == (403, "forbidden")
+        assert body["error"]["message"].startswith(beginning)
+    assert house.gateway.refusals.counted == {"forbidden": 1, "api_key": 1}
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize("path", ["/requester", "/ws/bob"])
+def test_a_token_that_holds_is_no_guess_at_a_key_where_it_does_not_open_the_path(mode: str, path: str) -> None:
+    gw, tokens = at(mode, production=True, api_keys=[KEY], open_requesters=False, open_users=False)
+    headers = {"authorization": "Bearer " + tokens.make("ann")}
+    for _ in range(2 * GUESSES):
+        with pytest.raises(Refused) as refused:
+            gw.connect(path, headers=headers)
+        assert refused.value.answer.status == 403
+    assert gw.gateway.refusals.counted == {"forbidden": 2 * GUESSES}
 
 
 def test_api_keys_open_what_tokens_do() -> None:
