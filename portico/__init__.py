@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from portico.client.events import (
         BadMessage,
+        Complaint,
         Connected,
         Connecting,
         Draining,
@@ -78,6 +79,7 @@ __all__ = [
     "ClientError",
     "CloseCode",
     "CommandFailed",
+    "Complaint",
     "ConnectFailed",
     "Connected",
     "Connecting",
@@ -129,7 +131,8 @@ _HOMES: Final = {
     "portico.client.client": ("Client",),
     "portico.client.envelope": ("Call",),
     "portico.client.events": (
-        "BadMessage", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying", "TokenFailed",
+        "BadMessage", "Complaint", "Connected", "Connecting", "Draining", "Event", "Lost", "Report", "Retrying",
+        "TokenFailed",
     ),
     "portico.client.handlers": ("CommandFailed", "Handler", "current_call", "send_part"),
     "portico.client.link": ("LinkOptions",),

@@ -28,7 +28,7 @@ from portico.wire.messages import IDENTITY_FIELDS, Identity, stream_of, targets_
 from .backoff import Backoff
 from .connection import Connection, CurrentLink
 from .errors import ClientError, ConnectionLost, NoGreeting, NoToken, RegistrationRejected, Superseded
-from .events import BadMessage, Connected, Report, TokenFailed
+from .events import BadMessage, Complaint, Connected, Report, TokenFailed
 from .link import MAX_OUTGOING, Link, LinkOptions
 from .nursery import background_nursery
 from .positions import Positions
@@ -277,7 +277,7 @@ class Client:
                 self._expires_at = None
                 self._renewed.set()
             case "error":
-                self._report(BadMessage(f"{message.get('code')}: {message.get('message')}"))
+                self._report(Complaint(f"{message.get('code')}: {message.get('message')}"))
             case "stream_gap":
                 await self._pass_on(message)
                 self._positions.gap(message)

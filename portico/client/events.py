@@ -67,12 +67,22 @@ class Draining:
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """The gateway sent something that cannot be read, or complained about what we sent; we go on."""
+    """The gateway sent something that cannot be read: it is skipped, and we go on."""
 
     why: str
 
     def __str__(self) -> str:
         return f"bad message: {printable(self.why)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """The gateway says that it did not accept something that we sent, in its own words; we go on."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"the gateway says: {printable(self.why)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +95,11 @@ class TokenFailed:
         return f"no new token: {printable(self.why)}"
 
 
-Event = Connecting | Connected | Lost | Retrying | Draining | BadMessage | TokenFailed
+Event = Connecting | Connected | Lost | Retrying | Draining | BadMessage | Complaint | TokenFailed
 Report = Callable[[Event], None]
 
 
 def log_event(event: Event) -> None:
     """The report that is used where none is given: the logger `portico.client`."""
-    level = logging.WARNING if isinstance(event, Lost | BadMessage | TokenFailed) else logging.INFO
+    level = logging.WARNING if isinstance(event, Lost | BadMessage | Complaint | TokenFailed) else logging.INFO
     _log.log(level, "%s", event)

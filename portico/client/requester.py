@@ -32,7 +32,7 @@ from .errors import (
     StreamOverrun,
     request_failed,
 )
-from .events import BadMessage, Connected, Report
+from .events import BadMessage, Complaint, Connected, Report
 from .link import MAX_OUTGOING, Link, LinkOptions
 
 PATH: Final = "/requester"
@@ -272,8 +272,9 @@ class Requester:
         answer = _answer(message)
         call = self._calls.get(answer.request_id)
         if message.get("request_id") is None:
-            # No call's answer, but a complaint: something that we sent could not be read.
-            self._connection.report(BadMessage(answer.error or "an answer without a request_id"))
+            # No call's answer: something that we sent could not be read.
+            nobodys = BadMessage("an answer without a request_id")
+            self._connection.report(nobodys if answer.error is None else Complaint(answer.error))
         if call is None:
             self.dropped += answer.error != CANCELLED
         elif not call.put(answer):

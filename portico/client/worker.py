@@ -22,7 +22,7 @@ from .backoff import Backoff
 from .connection import Connection
 from .envelope import Call, call_of, data_of, message, response
 from .errors import ConnectionLost, MessageTooLarge, NoGreeting, Unsendable
-from .events import BadMessage, Connected, Draining, Report
+from .events import BadMessage, Complaint, Connected, Draining, Report
 from .handlers import Handler, check_handlers, error_text, run_handler
 from .link import Link, LinkOptions
 from .nursery import background_nursery
@@ -261,7 +261,7 @@ class _Session:
             case "notification" if data.get("event") == "server_draining":
                 self._worker.report(Draining("the gateway is about to restart"))
             case "error":
-                self._worker.report(BadMessage(str(data.get("error"))))
+                self._worker.report(Complaint(str(data.get("error"))))
             case _:
                 pass  # what a later gateway adds is not for us
 

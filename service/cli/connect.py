@@ -9,7 +9,7 @@ import trio
 from portico.client.backoff import Backoff
 from portico.client.envelope import data_of
 from portico.client.errors import RequestFailed
-from portico.client.events import BadMessage, Connected, Connecting, Event
+from portico.client.events import BadMessage, Complaint, Connected, Connecting, Event
 from portico.client.link import LinkOptions
 from portico.wire.safe_text import safe_text
 
@@ -161,5 +161,5 @@ def _show(screen: Screen, envelope: dict[str, Any]) -> None:
 def _tell(screen: Screen, event: Event, interactive: bool) -> None:
     """What happens to the connection. In a script the usual is not worth a line."""
     usual = isinstance(event, Connected) or (isinstance(event, Connecting) and event.attempt == 1)
-    if interactive or not usual or isinstance(event, BadMessage):
+    if interactive or not usual or isinstance(event, BadMessage | Complaint):
         screen.complain(str(event))

@@ -189,6 +189,7 @@ async def test_the_requester_without_a_worker(live: Running, tmp_path: Path) -> 
         assert await program.ends() == 0
     assert program.out.decode().splitlines() == ["start a worker first: portico worker"]
     assert b"bad message" not in program.err
+    assert b"the gateway says" not in program.err
 
 
 @pytest.mark.live

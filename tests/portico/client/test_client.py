@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from portico.client.backoff import Backoff
 from portico.client.client import Client
 from portico.client.errors import GaveUp, NotRunning, RegistrationRejected, SentAway, Superseded
-from portico.client.events import BadMessage, Connected, Lost
+from portico.client.events import BadMessage, Complaint, Connected, Lost
 from portico.client.link import LinkOptions
 from portico.wire.messages import Identity
 from tests.portico.client.fake_gateway import QUICK, Events, Peer, fake_gateway, fake_http
@@ -299,7 +299,8 @@ async def test_nonsense_and_complaints_are_reported_and_survived() -> None:
     events = Events()
     async with fake_gateway(script) as gateway, client(gateway.url, on_event=events) as c:
         assert [(await anext(c))["type"] for _ in range(2)] == [5, "push"]
-    assert len(events.of(BadMessage)) == 2
+    assert len(events.of(BadMessage)) == 1
+    assert [str(event) for event in events.of(Complaint)] == ["the gateway says: unknown_type: what\\nis this"]
     assert all(str(event).isprintable() for event in events.seen)
 
 

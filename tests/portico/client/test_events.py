@@ -3,7 +3,17 @@ import logging
 import pytest
 
 from portico.client.errors import ConnectionLost, RegistrationRejected, SentAway, printable
-from portico.client.events import BadMessage, Connected, Connecting, Draining, Event, Lost, Retrying, log_event
+from portico.client.events import (
+    BadMessage,
+    Complaint,
+    Connected,
+    Connecting,
+    Draining,
+    Event,
+    Lost,
+    Retrying,
+    log_event,
+)
 
 NASTY = "\x1b[31mred\r\nX-Fake: yes\u202egnp.exe"
 
@@ -19,6 +29,7 @@ NASTY = "\x1b[31mred\r\nX-Fake: yes\u202egnp.exe"
         Retrying(1.25),
         Draining("finishing"),
         BadMessage(NASTY),
+        Complaint(NASTY),
     ],
 )
 def test_every_event_is_one_printable_line(event: Event) -> None:
@@ -30,6 +41,8 @@ def test_the_usual_lines() -> None:
     assert str(Connecting("ws://gw", 2)) == "connecting to ws://gw (attempt 2)"
     assert str(Connected("ws://gw", "w1")) == "registered as w1 at ws://gw"
     assert str(Retrying(1.26)) == "retry in 1.3 s"
+    assert str(BadMessage("not JSON")) == "bad message: not JSON"
+    assert str(Complaint("Missing command")) == "the gateway says: Missing command"
 
 
 def test_what_others_wrote_is_cut_and_escaped_but_still_readable() -> None:
