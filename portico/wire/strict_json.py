@@ -10,8 +10,8 @@ it costs to refuse.
 """
 
 import re
-from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -34,6 +34,7 @@ _SHAPE: Final = bytes(
     0x30 if b in b"0123456789+" else 0x65 if b in b"eE" else 0x2C if b in b",]} \t\r\n" else 0x20 for b in range(256)
 )
 _LARGE_EXPONENT = re.compile(rb"0e000+,")
+_LARGE_EXPONENT_HEAD: Final = b"0e000"
 _LONG: Final = b"0" * 210
 _LONGEST_HEAD: Final = 2 * len(_LONG) + 4
 """Bytes of a number that can stand before its exponent, or its long run of digits, without being such a run."""
@@ -41,6 +42,8 @@ _OF_NUMBERS: Final = b"-+.0123456789eE"
 _NUMBER = re.compile(rb"[-+.0-9eE]+")
 _WHOLE = re.compile(rb"-?[0-9]+")
 _LARGEST: Final = 1.7976931348623157e308
+_SMALL: Final = 1024
+"""Bytes up to which one expression finds keys in less time than a search for each; beyond, it takes more."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _values = msgspec.json.Decoder(list[Raw])
 
@@ -61,7 +64,8 @@ def check_numbers(payload: bytes) -> None:
     For numbers inside what the gateway passes on unread; needs valid JSON.
     """
     shape = payload.translate(_SHAPE)
-    found = _LARGE_EXPONENT.search(shape)
+    # Nearly no message has the head, and to look for that costs a third of what the expression does.
+    found = _LARGE_EXPONENT.search(shape) if _LARGE_EXPONENT_HEAD in shape else None
     long = shape.find(_LONG) if len(shape) >= len(_LONG) else -1
     if found is not None or long >= 0:
         end = len(shape)
@@ -145,7 +149,7 @@ def has_only(fields_read: int, payload: bytes, *passed_on: bytes | Raw) -> bool:
     return colons == fields_read
 
 
-def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) -> None:
+def check_keys(payload: bytes, quoted: tuple[bytes, ...], *, inside: bool = True) -> None:
     """Refuse a message in which a key that the gateway reads occurs twice in one object.
 
     `quoted` are those keys as `b'"key"'`. Looks exactly only where a key's text occurs twice anywhere, or
@@ -156,12 +160,20 @@ def check_keys(payload: bytes, quoted: Sequence[bytes], *, inside: bool = True) 
         _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload)).check(payload, inside)
 
 
-def _occurs_twice(payload: bytes, quoted: Sequence[bytes]) -> bool:
+def _occurs_twice(payload: bytes, quoted: tuple[bytes, ...]) -> bool:
+    if len(payload) <= _SMALL:
+        found = _any_of(quoted).findall(payload)
+        return len(found) != len(set(found))
     for key in quoted:
         first = payload.find(key)
         if first >= 0 and payload.find(key, first + 1) >= 0:
             return True
     return False
+
+
+@cache
+def _any_of(quoted: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(map(re.escape, quoted)))
 
 
 def fields_of(form: type[Struct]) -> tuple[bytes, ...]:

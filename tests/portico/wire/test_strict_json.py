@@ -174,9 +174,10 @@ KEYS = (b'"type"', b'"data"', b'"client_id"')
         b'{"x":{"type":"a","type":"b"}}',
     ],
 )
-def test_a_key_twice_is_refused(payload: bytes) -> None:
+@pytest.mark.parametrize("size", [0, 4096], ids=["small", "large"])  # they are searched in two ways
+def test_a_key_twice_is_refused(payload: bytes, size: int) -> None:
     with pytest.raises(PeerFault) as caught:
-        check_keys(payload, KEYS)
+        check_keys(payload + b" " * size, KEYS)
     assert caught.value.code is ErrorCode.BAD_JSON
     assert caught.value.field in ("type", "client_id")
 
@@ -193,8 +194,9 @@ def test_a_key_twice_is_refused(payload: bytes) -> None:
         b'["type","type"]',
     ],
 )
-def test_a_key_in_two_objects_is_fine(payload: bytes) -> None:
-    check_keys(payload, KEYS)
+@pytest.mark.parametrize("size", [0, 4096], ids=["small", "large"])
+def test_a_key_in_two_objects_is_fine(payload: bytes, size: int) -> None:
+    check_keys(payload + b" " * size, KEYS)
 
 
 def test_what_is_inside_can_be_left_to_the_peers() -> None:
