@@ -86,8 +86,9 @@ class Campaign:
         keepers: users that durable pushes are for, whether they are there or away; if there are none, any member is.
         connection_ids: those of the connections there are.
         asked: how many requests are under way.
+        waiting: when each push was due that waits to be sent.
         arrived: how many users have been registered at least once, less those that were stopped.
-        held_at: the Unix time at which the end began (nothing new is to be sent), None before.
+        held_at: the Unix time at which the end began (what is due later is not sent), None before.
         finished: nothing is measured any more.
         clock_offset: seconds to add to this machine's clock for the master's.
         clock_error: by how many seconds that may be wrong.
@@ -121,6 +122,7 @@ class Campaign:
         self.told = 0
         self.arrived = 0
         self.asked = 0
+        self.waiting: dict[object, float] = {}
         self._stages: list[tuple[float, int]] = [(0.0, 0)]
         self._next_start = 0.0
         self.members: list[Member] = []
@@ -331,9 +333,13 @@ class Campaign:
             self.strain.never_sent += self.schedule.overdue(self.held_at - _GRACE)
 
     def unanswered(self) -> int:
-        """How many steps, heartbeats and aimed pushes are under way."""
+        """How many steps, heartbeats and pushes are under way, or due and not sent yet."""
         return (
-            len(self._in_flight) + len(self.awaited) + self.asked + sum(member.unanswered() for member in self.members)
+            len(self._in_flight)
+            + len(self.waiting)
+            + len(self.awaited)
+            + self.asked
+            + sum(member.unanswered() for member in self.members)
         )
 
     def finish(self) -> None:

@@ -2,28 +2,31 @@
 
 Knows the rates and whom there is to push to in this process. Every push has a greenlet and a connection of its own, out
 of a pool: a gateway that takes a quarter of a second for each is measured at a quarter of a second, and one that stands
-still at as long as it does. What finds no connection in the pool waits, and is timed from when it was due.
+still at as long as it does. What finds no connection in the pool waits, and is timed from when it was due; so does a
+durable push while all its users have one under way, as their order is known only one by one. What is waiting when the
+end begins is still sent: only the gateway can be the reason for which it is not sent until the test has ended.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import gevent
 import msgspec
+from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from loadtest._api import Answer, Api, ApiError
 from loadtest._campaign import Campaign
+from loadtest._kept import KeptPushes
 from loadtest._marks import PUSH_TYPE, LoadMark, Numbers
 
 CONNECTIONS: Final = 256
 """The most connections of one process's pool."""
-# Of a push that was due just before the end, the timer may be what was late.
-_GRACE: Final = 0.25
 _TRIES: Final = 8
 
 
@@ -42,7 +45,7 @@ class Publisher:
         self._idle: list[Api] = []
         self._room = BoundedSemaphore(CONNECTIONS)
         self._under_way = Group()
-        self._waiting: dict[object, float] = {}
+        self._turns: deque[AsyncResult[KeptPushes | None]] = deque()
         self._numbers = {step: Numbers() for step in ("delivery", "broadcast", "durable")}
         self._sent = 0
         for rate, send in (
@@ -62,62 +65,92 @@ class Publisher:
 
     def give_up(self) -> None:
         """Report as failed what should have been sent by now."""
-        held_at = self._campaign.held_at or time.time()
-        error = NeverSentError("never sent: earlier pushes took too long")
-        for due in self._waiting.values():
-            if due < held_at - _GRACE:
-                self._campaign.report("push", due, held_at, error=error)
-        self._waiting.clear()
+        waiting, now = self._campaign.waiting, time.time()
+        for due in waiting.values():
+            self._campaign.report("push", due, now, error=NeverSentError("never sent: earlier pushes took too long"))
+        waiting.clear()
 
-    def _repeat(self, interval: float, send: Callable[[float], None]) -> None:
+    def _repeat(self, interval: float, push: Callable[[float], None]) -> None:
         def on_due(due: float) -> None:
             if self._campaign.held_at is not None:
                 return
             self._campaign.schedule.at(due + interval, on_due)
-            self._under_way.start(gevent.Greenlet(self._with_room, due, send))
+            # So late is the load; from here on the gateway may be what it waits for.
+            self._campaign.strain.send_late.record(time.time() - due)
+            greenlet = gevent.Greenlet(self._in_time, due, push)
+            self._campaign.waiting[greenlet] = due
+            self._under_way.start(greenlet)
 
         # Anywhere in the interval: the processes must not push together.
         self._campaign.schedule.at(time.time() + interval * self._campaign.random.random(), on_due)
 
-    def _with_room(self, due: float, send: Callable[[float], None]) -> None:
-        # So late is the load; from here on the gateway may be what it waits for.
-        self._campaign.strain.send_late.record(time.time() - due)
-        token = object()
-        self._waiting[token] = due
-        with self._room:
-            if self._waiting.pop(token, None) is not None and self._campaign.held_at is None:
-                send(due)
+    def _in_time(self, due: float, push: Callable[[float], None]) -> None:
+        try:
+            push(due)
+        finally:
+            self._campaign.waiting.pop(gevent.getcurrent(), None)
+
+    def _is_due(self) -> bool:
+        """Whether the push of this greenlet, which has a connection now, was not given up while it waited for one."""
+        return self._campaign.waiting.pop(gevent.getcurrent(), None) is not None
 
     def _single(self, due: float) -> None:
-        if (user := self._somebody()) is not None:
-            self._send(due, "push", "delivery", [user])
+        with self._room:
+            if self._is_due() and (user := self._somebody()) is not None:
+                self._send(due, "push", "delivery", [user])
 
     def _broadcast(self, due: float) -> None:
-        self._send(due, "push", "broadcast", [None])
+        with self._room:
+            if self._is_due():
+                self._send(due, "push", "broadcast", [None])
 
     def _many(self, due: float) -> None:
-        users = [user for _ in range(self._batch) if (user := self._somebody()) is not None]
-        if users:
-            self._send(due, "batch", "delivery", list(users))
+        with self._room:
+            if not self._is_due():
+                return
+            users = [user for _ in range(self._batch) if (user := self._somebody()) is not None]
+            if users:
+                self._send(due, "batch", "delivery", list(users))
 
     def _durable(self, due: float) -> None:
-        campaign = self._campaign
-        for _ in range(_TRIES):
-            user = campaign.random.choice(campaign.keepers) if campaign.keepers else self._somebody()
-            if user is None:
-                return
-            kept = campaign.kept_of(user)
-            if not kept.in_flight:
-                break
-        else:
-            # All of those that were drawn have one under way: this one has no order, and no user, of its own.
-            campaign.report("push", due, time.time(), error=NeverSentError("never sent: earlier pushes took too long"))
+        kept = self._take_turn()
+        if kept is None:
             return
-        kept.in_flight = True
         try:
-            self._send(due, "push", "durable", [user])
+            with self._room:
+                if self._is_due():
+                    self._send(due, "push", "durable", [kept.user])
         finally:
-            kept.in_flight = False
+            self._end_turn(kept)
+
+    def _take_turn(self) -> KeptPushes | None:
+        """Wait for a user none of whose durable pushes is under way, whoever of them it is; None if there are no users.
+
+        That one is then this push's, until its turn ends.
+        """
+        campaign = self._campaign
+        while True:
+            for _ in range(_TRIES):
+                user = campaign.random.choice(campaign.keepers) if campaign.keepers else self._somebody()
+                if user is None:
+                    return None
+                kept = campaign.kept_of(user)
+                if not kept.in_flight:
+                    kept.in_flight = True
+                    return kept
+            turn: AsyncResult[KeptPushes | None] = AsyncResult()
+            self._turns.append(turn)
+            given: KeptPushes | None = turn.get()
+            if given is not None:
+                return given
+
+    def _end_turn(self, kept: KeptPushes) -> None:
+        """The user is the push's that has waited longest; one who has left meanwhile is nobody's."""
+        campaign = self._campaign
+        stays = kept.user in campaign.keepers if campaign.keepers else campaign.is_there(kept.user, time.time())
+        kept.in_flight = bool(self._turns) and stays
+        if self._turns:
+            self._turns.popleft().set(kept if stays else None)
 
     def _somebody(self) -> str | None:
         members = self._campaign.members
