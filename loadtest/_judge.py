@@ -38,7 +38,7 @@ class Judge:
     """One per process that judges.
 
     Attributes:
-        climbing: see `loadtest._shapes.Lead`.
+        least_held: see `loadtest._shapes.Lead`.
         text: the verdict on the last test, as it is printed.
         result: what the last test found.
     """
@@ -58,7 +58,7 @@ class Judge:
         self._timeline: list[Moment] = []
         self._stages: dict[int, Stage] = {}
         self._sampled = (0.0, 0, 0, 0)
-        self.climbing = False
+        self.least_held = 0.0
         self.text = _NONE_YET
         self.result: Result | None = None
         environment.events.test_start.add_listener(self._begin)
@@ -219,7 +219,7 @@ class Judge:
             if target != plan.users:
                 self._judged = False
                 self._begin_stage("ramp", target)
-            elif plan.kind == "ramp" and not self.climbing and not self._judged and self._has_come(target, now):
+            elif plan.kind == "ramp" and target >= self.least_held and not self._judged and self._has_come(target, now):
                 self._begin_stage("hold", target)
                 _log.info("Holding %d users", target)
             if now - self._sampled[0] >= _SECOND:

@@ -6,6 +6,7 @@ for numbers of users; who says that a number is there, and judges it, is its lea
 
 from __future__ import annotations
 
+import math
 import time
 from typing import ClassVar, Final, Literal, Protocol
 
@@ -20,8 +21,8 @@ Tick = tuple[int, float] | None
 class Lead(Protocol):
     """Who leads a test, as a shape sees it."""
 
-    climbing: bool
-    """The number is not to be held yet, though it is there."""
+    least_held: float
+    """Fewer users than these are not held, though they are there."""
 
     def holding(self) -> tuple[int, float]:
         """How many users are held, and for how many seconds; 0 while they come."""
@@ -111,7 +112,8 @@ class RampShape(Shape):
         # Without an end there is no half of it: a minute then.
         ramp = self.option("run_time") / 2 or 60.0
         stage = min(self._stages, 1 + int((time.perf_counter() - self.start_time) / ramp * self._stages))
-        self.lead.climbing = stage < self._stages
+        # A number, not a word: locust asks for the users that are returned here only after others had their turns.
+        self.lead.least_held = self.users if stage == self._stages else math.inf
         # Each stage's users must be there when the stage is over, or the next one is late.
         return max(1, self.users * stage // self._stages), max(self.rate(), self.users / ramp)
 

@@ -276,7 +276,8 @@ def test_ctrl_c_gives_a_clean_end_with_the_verdict(wide: str, processes: int) ->
 
 def test_a_shape_is_applied_only_when_asked_for(wide: str) -> None:
     with little_gateway() as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--shape", "ramp")
+        # Up for three seconds, and held for as long: a second and a half may be lost of either.
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "-t", "6s", "--shape", "ramp")
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout
     stages = [int(users) for users in re.findall(r"Shape test updating to (\d+) users", ended.stderr)]
     assert stages[-1] == 6
