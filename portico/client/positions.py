@@ -11,7 +11,11 @@ Source: the protocol reference, "Durable events".
 """
 
 from collections.abc import Collection
-from typing import Any, TypeGuard
+from itertools import islice
+from typing import Any, Final, TypeGuard
+
+LEFT: Final = 32
+"""Streams that are not ours any more of which it is remembered how far we had come."""
 
 
 class Positions:
@@ -22,6 +26,7 @@ class Positions:
         self._streams: set[str] = set()  # those of the identity of the moment
         self._offsets: dict[str, int] = {}  # of these, where we are, as far as it is known
         self._doubtful: set[str] = set()  # of these, the ones that the gateway could not place when it last answered
+        self._left: dict[str, int] = {}  # of others that were ours in this epoch, where we were
 
     @property
     def resume(self) -> dict[str, Any] | None:
@@ -45,9 +50,13 @@ class Positions:
             lost = set(self._offsets) & set(streams)
         if not now:
             # The gateway could not tell anything: we stay where we are, and ask again with the next registration.
-            self._offsets = {stream: at for stream, at in self._offsets.items() if stream in streams}
+            self._leave(streams)
             self._streams, self._doubtful = set(streams), set(streams)
             return sorted(lost)
+        if epoch == self._epoch:
+            self._leave(streams)
+        else:
+            self._left.clear()
         gone_on = set()
         for stream, at in now.items():
             known = self._offsets.get(stream)
@@ -56,13 +65,21 @@ class Positions:
             elif stream in self._streams:
                 gone_on.add(stream)
             else:
-                now[stream] = at
-        kept = {stream: at for stream, at in self._offsets.items() if stream in streams and epoch == self._epoch}
+                # A node that has not come as far as we had would give us again what we have had.
+                now[stream] = max(at, self._left.pop(stream, at))
+        kept = self._offsets if epoch == self._epoch else {}
         self._epoch = epoch
         self._offsets = kept | now
         self._streams = {*streams, *now}
         self._doubtful = self._streams - set(now)
         return sorted(lost | gone_on)
+
+    def _leave(self, streams: Collection[str]) -> None:
+        """Only these are ours from now on."""
+        self._left |= {stream: at for stream, at in self._offsets.items() if stream not in streams}
+        self._offsets = {stream: at for stream, at in self._offsets.items() if stream in streams}
+        for stream in list(islice(self._left, max(0, len(self._left) - LEFT))):
+            del self._left[stream]
 
     def gap(self, message: dict[str, Any]) -> None:
         """Note a `stream_gap`: go on from the position that it tells, or, where it tells none, from the next event."""
@@ -75,6 +92,7 @@ class Positions:
             # Offsets of the old epoch mean nothing in this one. The other streams' gaps may still be on their way.
             self._epoch = epoch
             self._offsets = {}
+            self._left.clear()
             self._doubtful = set(self._streams)
         for stream in named:
             self._offsets.pop(stream, None)

@@ -21,6 +21,7 @@ from .back_end_events import BackEndEvents, EventLog
 from .cluster.backplane import Backplane
 from .cluster.cluster_messages import ClusterMessages
 from .connections.admission import AdmissionControl, ConnectionLimits, OriginPolicy
+from .connections.ahead import Ahead
 from .connections.authentication import Authentication, AuthenticationRules, Mode
 from .connections.hub import Hub
 from .connections.presence import Presence
@@ -147,7 +148,8 @@ class Gateway:
             make_id=make_id,
             offline_seconds=rules.offline_seconds,
         )
-        self.delivery = Delivery(self.hub, backplane, self.counters, defer=defer)
+        self.ahead: Final = Ahead(backplane)
+        self.delivery = Delivery(self.hub, backplane, self.ahead, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
         self.logins = Logins(login_store, users, now=now, wall=wall, make_id=make_id)
         positions = self._positions = UnknownPositions(self.hub, backplane, self.delivery)
@@ -157,6 +159,7 @@ class Gateway:
             self.cluster_messages,
             greetings=self.logins,
             positions=positions,
+            ahead=self.ahead,
             observer=self,
             rules=RegistrationRules(rules.duplicates, rules.max_connections_per_user),
             now=now,

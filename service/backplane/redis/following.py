@@ -170,6 +170,7 @@ class Following:
     def leave(self, targets: Collection[Target]) -> None:
         """One connection less belongs to these targets."""
         gone: list[bytes] = []
+        waiting: list[tuple[Join, str]] = []
         for target in targets:
             followed = self._followed.get(target)
             if followed is None:
@@ -179,15 +180,19 @@ class Following:
                 del self._followed[target]
                 self._due.pop(target, None)
                 gone += self._channels(target)
-                for join, _ in followed.joins:
-                    self._found(join, followed.stream)
+                waiting += [(join, followed.stream) for join, _ in followed.joins]
         if gone:
             self._unwant(gone)
+        # Last: whoever is answered may join or leave in turn.
+        for join, stream in waiting:
+            self._found(join, stream)
 
     def look(self, now: float) -> None:
         """Answer the joins that have waited too long. For a ticker."""
         given_up: dict[str, Followed] = {}
         for join in list(takewhile(lambda join: join.born <= now - PATIENCE, self._joining)):
+            if join.finished:
+                continue  # by what the answer to one before it came to
             del self._joining[join]
             if join.resume is not None:
                 named = [stream for stream in join.open if stream in join.resume.offsets]

@@ -90,18 +90,20 @@ class Followed:
         """Answer a join for a stream that could not be read, with a position such that nothing is missed without a
         `stream_gap`. The position is the highest offset that this node has seen or that the client names. Where clients
         come with different ones, those who may miss something in between get a `stream_gap` later. A client that has
-        come further than the node is `ahead`: the others are still to be given what it has had."""
+        come further than the node has seen is `ahead`: the others are still to be given what it has had."""
         resume = join.resume
         had = None if resume is None or resume.epoch != epoch else resume.offsets.get(self.stream)
         least = max(join.seen, had or 0)
         if not epoch or not least:
             self.unknown = True
             return
+        if had is not None and had > join.seen:
+            join.ahead[self.stream] = had
         if self.position is None or self.epoch != epoch:
             self.unknown = self.unknown or self.position is not None
             self.position, self.epoch = least, epoch
         elif had is not None and had > self.position:
-            join.offsets[self.stream] = join.ahead[self.stream] = had
+            join.offsets[self.stream] = had
             return
         elif had is None and self.position > join.seen:
             self.unknown = True

@@ -48,7 +48,7 @@ class Replay:
 class Held:
     """What waits for one session."""
 
-    __slots__ = ("answered", "given", "items", "messages", "size", "unanswered", "waits_for_room")
+    __slots__ = ("answered", "epoch", "given", "items", "messages", "size", "unanswered", "waits_for_room")
 
     def __init__(self) -> None:
         self.items: deque[HeldMessage | Registering | Replay] = deque()
@@ -56,7 +56,9 @@ class Held:
         self.size = 0  # bytes
         self.unanswered = 0  # registrations
         self.answered = False  # whether any registration was
-        self.given: dict[str, int] = {}  # of each stream, up to where the answers so far have accounted for it
+        self.epoch = ""  # of the last answer
+        self.given: dict[str, tuple[int, int]] = {}  # of each stream, after which offset and up to which the answers
+        # so far have given everything that there was
         self.waits_for_room = False  # the peer was asked to tell when it has room
 
     def expect(self, registering: Registering) -> None:
@@ -68,10 +70,26 @@ class Held:
         """These go out before everything else that is held."""
         self.items.appendleft(Replay(events))
 
-    def account_for(self, stream: str, offset: int) -> None:
-        """A history that was read has this stream's events up to an offset: they are not given again, whichever
-        registration they are held behind."""
-        self.given[stream] = max(offset, self.given.get(stream, offset))
+    def on_answered(self, epoch: str) -> None:
+        """A registration was answered in this epoch. What was given in another one is over."""
+        if epoch != self.epoch:
+            self.given.clear()
+        self.epoch, self.answered = epoch, True
+
+    def account_for(self, stream: str, after: int, offset: int) -> None:
+        """An answer gives what this stream has after one offset and up to another: that is not given again, whichever
+        registration it is held behind."""
+        known = self.given.get(stream)
+        self.given[stream] = (after, offset) if known is None else (min(after, known[0]), max(offset, known[1]))
+
+    def given_up_to(self, stream: str, epoch: str) -> int:
+        """Up to which offset the answers so far have given a stream of this epoch; -1 where they said nothing."""
+        return self.given[stream][1] if epoch == self.epoch and stream in self.given else -1
+
+    def begins(self, stream: str, after: int, epoch: str) -> int:
+        """After which offset a replay begins that is asked for from `after`: behind what was given already."""
+        known = self.given.get(stream) if epoch == self.epoch else None
+        return max(after, known[1]) if known is not None and known[0] <= after else after
 
     def supersede_gaps(self, streams: Container[str]) -> None:
         """An answer that is to come says where these streams are, and what is lost of them: the gaps that were told
@@ -88,7 +106,7 @@ class Held:
     def owes(self, message: HeldMessage) -> bool:
         """Whether a message that was held is to be sent."""
         _, stream, offset = message
-        return self.answered and (stream is None or offset is None or offset > self.given.get(stream, -1))
+        return self.answered and (stream is None or offset is None or offset > self._given(stream))
 
     def first_offsets(self) -> dict[str, int]:
         """Of each stream, the first durable event that is held and was not given yet."""
@@ -96,7 +114,7 @@ class Held:
         for item in self.items:
             if not isinstance(item, HeldMessage) or item.stream is None or item.offset is None:
                 continue
-            if item.offset > self.given.get(item.stream, -1):
+            if item.offset > self._given(item.stream):
                 first.setdefault(item.stream, item.offset)
         return first
 
@@ -117,3 +135,6 @@ class Held:
             self.size -= len(item.frame.payload)
         elif not isinstance(item, Replay):
             self.unanswered -= 1
+
+    def _given(self, stream: str) -> int:
+        return self.given_up_to(stream, self.epoch)

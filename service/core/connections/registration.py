@@ -30,7 +30,6 @@ Source: protocol reference, "C-Client dialect" and "What is promised".
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from math import ceil
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -41,6 +40,7 @@ from ..cluster.backplane import Joined, Resume
 from ..cluster.cluster_messages import ClusterMessages
 from ..ports import Monotonic, Wall
 from ..reply import Reply
+from .ahead import Ahead
 from .authentication import same_principal
 from .claims import REPLACED, Claims, principal
 from .held import Held, HeldMessage, Replay
@@ -176,10 +176,30 @@ class _Registering:
         named = () if self.resume is None else self.resume.offsets
         return {s: at for s, at in self.joined.offsets.items() if s in named or s not in self.kept}
 
+    def begins(self, stream: str, held: Held | None) -> int | None:
+        """After which offset its replay of a stream begins; None if it named no position of this stream."""
+        if self.resume is None or self.joined is None or stream not in self.resume.offsets:
+            return None
+        after = self.resume.offsets[stream]
+        return after if held is None else held.begins(stream, after, self.joined.epoch)
+
+    def owed(self, held: Held) -> list[Event]:
+        """What it missed, and no answer before it has given."""
+        joined = self.joined
+        assert joined is not None
+        first = {stream: self.begins(stream, held) or 0 for stream in joined.missed}
+        return [e for stream, events in joined.missed.items() for e in events if (e.offset or 0) > first[stream]]
+
     def account(self, held: Held) -> None:
-        """What its answer gives of each stream is not given again."""
-        for stream, offset in self.accounted.items():
-            held.account_for(stream, offset)
+        """It is answered: what its answer gives of each stream is not given again."""
+        joined = self.joined
+        assert joined is not None
+        accounted = self.accounted
+        after = {stream: self.begins(stream, held) for stream in joined.missed}
+        held.on_answered(joined.epoch)
+        for stream, offset in accounted.items():
+            begins = after.get(stream)
+            held.account_for(stream, offset if begins is None else begins, offset)
 
 
 class Registration:
@@ -191,6 +211,7 @@ class Registration:
         cluster_messages: ClusterMessages,
         greetings: Greetings,
         positions: UnknownPositions,
+        ahead: Ahead,
         observer: RegistrationObserver,
         *,
         rules: RegistrationRules,
@@ -202,6 +223,7 @@ class Registration:
         self._backplane = cluster_messages.backplane
         self._greetings = greetings
         self._positions = positions
+        self._ahead = ahead
         self._observer = observer
         self._rules: Final = rules
         self._wall = wall
@@ -291,6 +313,7 @@ class Registration:
     def forget(self, session: Session) -> None:
         """The session is found no more; one that isn't there is ignored."""
         self._positions.forget(session)
+        self._ahead.forget(session)
         if self._hub.remove(session):
             self._backplane.leave(targets_of(session.identity))
 
@@ -359,13 +382,12 @@ class Registration:
             self._backplane.leave(registering.targets)
         if session.over:
             return
+        self._ahead.note(session, registering.resume, joined)
+        self._positions.account_for(session, registering.targets, registering.accounted)
         if session.identity is not registering.identity:
             registering.checked = True  # it was somebody in between; others are told who it is now
         else:
             session.registered_at = self._wall()
-            self._positions.account_for(session, registering.targets, registering.accounted)
-            if joined.ahead:
-                self._positions.note_ahead(session, joined)
             self.claims.claim(session)
             if session.over:
                 return
@@ -374,6 +396,22 @@ class Registration:
             else:
                 registering.checked = True
         self._proceed(session)
+
+    def _ask_again(self, session: Session, registering: _Registering) -> None:
+        """An epoch has ended since it joined, and the answer before it is of the new one: positions of the old one
+        would lead the client back."""
+        registering.joined = None
+        # What it is to join it has joined, or left again; this asks for nothing but where it is.
+        reply = Reply(partial(self._on_joined_again, session, registering))
+        self._backplane.join(registering.targets, registering.resume, reply)
+        self._backplane.leave(registering.targets)
+
+    def _on_joined_again(self, session: Session, registering: _Registering, joined: Joined) -> None:
+        registering.joined = joined
+        if not session.over:
+            self._ahead.note(session, registering.resume, joined)
+            self._positions.account_for(session, registering.targets, registering.accounted)
+            self._proceed(session)
 
     def _on_counted(self, session: Session, registering: _Registering, others: int) -> None:
         registering.checked = True
@@ -394,6 +432,9 @@ class Registration:
                 if isinstance(item, _Registering):
                     if not item.complete:
                         return
+                    if held.answered and item.joined is not None and self._is_over(item.joined.epoch, held.epoch):
+                        self._ask_again(session, item)
+                        return
                     held.take()
                     # What is sent now goes out at once.
                     session.held = None
@@ -402,10 +443,10 @@ class Registration:
                         return
                     session.held = held
                     if item.refusal is None:
-                        held.answered = True
+                        owed = item.owed(held)
                         item.account(held)
-                        if item.joined is not None and item.joined.missed:
-                            held.replay(chain.from_iterable(item.joined.missed.values()))
+                        if owed:
+                            held.replay(owed)
                 elif session.peer.has_backlog:
                     if not held.waits_for_room:
                         held.waits_for_room = True
@@ -429,6 +470,10 @@ class Registration:
         except Exception as error:
             session.owner.on_error(session, error)
             session.close(CloseCode.INTERNAL, "internal error")
+
+    def _is_over(self, epoch: str, answered: str) -> bool:
+        """Whether an epoch has ended, and an answer before is of another one."""
+        return epoch != answered and epoch != self._backplane.epoch
 
     def _on_room(self, session: Session, held: Held) -> None:
         held.waits_for_room = False
@@ -455,20 +500,25 @@ class Registration:
             # Nothing is on its way: it begins where its streams are.
             return Registered(joined.epoch, joined.offsets, joined.lost, joined.recovered, registering.greeting)
         waiting = held.first_offsets() if held is not None else {}
+        ahead = self._ahead.offsets(session, joined.epoch)
         offsets: dict[str, int] = {}
         unknown: set[str] = set()
         for target in registering.targets:
             stream = stream_of(target)
             position = joined.offsets.get(stream)
+            begins = registering.begins(stream, held)
             if position is None:
                 offsets[stream] = named.get(stream, UNKNOWN)
                 unknown.add(stream)
-            elif stream in joined.missed:
-                offsets[stream] = min(position, named.get(stream, position))
-            elif stream in registering.kept:
-                offsets[stream] = self._positions.before_what_waits(target, position, waiting.get(stream))
-            else:
-                offsets[stream] = position
+                continue
+            if stream in joined.missed and begins is not None:
+                offsets[stream] = min(position, begins)
+                continue
+            if stream in registering.kept:
+                position = self._positions.before_what_waits(target, position, waiting.get(stream))
+            # What it has had by another node, or by the answers before, it is not led back behind.
+            given = -1 if held is None else held.given_up_to(stream, joined.epoch)
+            offsets[stream] = max(position, given, ahead.get(stream, -1))
         if unknown and session.identity is registering.identity:
             self._positions.note(session, registering.identity, unknown)
         return Registered(joined.epoch, offsets, joined.lost, joined.recovered, registering.greeting)

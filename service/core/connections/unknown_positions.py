@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, Protocol
 
-from portico.wire.messages import Event, Identity, Target, stream_gap, stream_of, targets_of
+from portico.wire.messages import Identity, Target, stream_gap, stream_of, targets_of
 
 from ..cluster.backplane import Backplane, Joined
 from ..reply import Reply
@@ -52,12 +52,6 @@ class UnknownPositions:
         self._backplane = backplane
         self._waiting = waiting
         self._of: dict[Session, _Unknown] = {}
-        self._ahead: dict[Session, tuple[str, dict[str, int]]] = {}  # an epoch, and up to where they have had it
-
-    @property
-    def ahead(self) -> int:
-        """How many have come further than this node."""
-        return len(self._ahead)
 
     def __len__(self) -> int:
         return len(self._of)
@@ -69,35 +63,6 @@ class UnknownPositions:
     def forget(self, session: Session) -> None:
         """The session is over, or somebody else; one that isn't there is ignored."""
         self._of.pop(session, None)
-        self._ahead.pop(session, None)
-
-    def note_ahead(self, session: Session, joined: Joined) -> None:
-        """The session has come further in some streams than this node."""
-        self._ahead[session] = joined.epoch, dict(joined.ahead)
-
-    def without_ahead(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
-        """Those of a target's sessions that have not had a durable event yet. Who is not further than it, is no more
-        ahead."""
-        assert event.stream is not None
-        assert event.offset is not None
-        return self._behind(sessions, event.stream, event.offset, None) if self._ahead else sessions
-
-    def affected(self, sessions: Collection[Session], stream: str, epoch: str, offset: int) -> Collection[Session]:
-        """Those of a target's sessions to which a gap up to there is to be told: not who has had all of that."""
-        return self._behind(sessions, stream, offset, epoch) if self._ahead else sessions
-
-    def _behind(
-        self, sessions: Collection[Session], stream: str, offset: int, epoch: str | None
-    ) -> Collection[Session]:
-        behind = []
-        for session in sessions:
-            known, had = self._ahead.get(session, ("", None))
-            if had is not None and (epoch is None or epoch == known) and offset <= had.get(stream, -1):
-                continue
-            behind.append(session)
-            if had is not None and had.pop(stream, None) is not None and not had:
-                del self._ahead[session]
-        return behind
 
     def on_gap(self, target: Target) -> None:
         """All of a target's sessions were told a gap, with the position from which they go on."""

@@ -21,6 +21,7 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Target, stream_gap, stream_of
 
 from ..cluster.backplane import Backplane
+from ..connections.ahead import Ahead
 from ..connections.hub import Hub
 from ..connections.session import Handler, Session, State
 from ..counters import Counters
@@ -57,19 +58,14 @@ class GapObserver(Protocol):
     def on_gap(self, target: Target) -> None:
         """They go on from the position that they were told."""
 
-    def without_ahead(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
-        """Those of a target's sessions that have not had a durable event, by another node."""
-
-    def affected(self, sessions: Collection[Session], stream: str, epoch: str, offset: int) -> Collection[Session]:
-        """Those of a target's sessions that have not had all of what a gap may be in."""
-
 
 class Delivery:
     """Pushes events to whoever a target means, now, at most once (the backplane's PushObserver)."""
 
-    def __init__(self, hub: Hub, backplane: Backplane, counters: Counters, *, defer: Defer) -> None:
+    def __init__(self, hub: Hub, backplane: Backplane, ahead: Ahead, counters: Counters, *, defer: Defer) -> None:
         self._hub = hub
         self._backplane = backplane
+        self._ahead = ahead
         self._counters = counters
         self._defer = defer
         self._lines: dict[Target, deque[_Broadcast]] = {}
@@ -96,8 +92,8 @@ class Delivery:
     def on_push(self, target: Target, event: Event) -> tuple[int, int]:
         """A push, from whatever node. Returns how many sessions matched, and how many were handed the event."""
         sessions = self._hub.find(target)
-        if event.offset is not None and self._gap_observer is not None:
-            sessions = self._gap_observer.without_ahead(sessions, event)
+        if event.offset is not None:
+            sessions = self._ahead.without(sessions, event)
         self._counters.pushes[target.kind] += 1
         if len(sessions) <= SLICE and target not in self._lines:
             return len(sessions), self._send(sessions, event, {}, None)
@@ -113,9 +109,7 @@ class Delivery:
         """Events of a target's stream may be gone: its clients are told, and go on from `offset` in `epoch`."""
         self._counters.streams_broken += 1
         gap = stream_gap(epoch, {stream_of(target): offset})
-        sessions = self._hub.find(target)
-        if self._gap_observer is not None:
-            sessions = self._gap_observer.affected(sessions, stream_of(target), epoch, offset)
+        sessions = self._ahead.affected(self._hub.find(target), stream_of(target), epoch, offset)
         if len(sessions) <= SLICE and target not in self._lines:
             self._send(sessions, gap, {}, None, broken=stream_of(target))
         elif sessions:

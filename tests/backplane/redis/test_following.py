@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from portico.wire.messages import Target
+from portico.wire.messages import EVERYBODY, Target
 from service.backplane.redis import plane
 from service.backplane.redis.payloads import Arrival, event_of
 from service.backplane.redis.reading import Kept, Moment
-from service.core.cluster.backplane import Publication, Resume
+from service.core.cluster.backplane import Joined, Publication, Resume
 from service.core.reply import Reply
 
-from ..contract import ANN, PATIENT, ROOM, event, number_of
+from ..contract import ANN, BOB, PATIENT, ROOM, Client, event, number_of
 from ..redis_server import RedisServer, redis_server
 from .test_plane import RedisNode, node
 from .test_plane_adversity import publish_surely
@@ -179,6 +179,42 @@ async def test_who_knows_an_epoch_before_the_node_that_it_comes_to(
         # Nobody can name an epoch so that what is lost seems not to be.
         lost = await other.join(ANN, resume=Resume("never-was", {"user:ann": had.offset or 0}))
         assert (lost.at.recovered, lost.at.lost, lost.numbers) == (False, ["user:ann"], [])
+
+
+@pytest.mark.shows("each is answered, whatever the answer to another comes to")
+async def test_an_answer_that_ends_another_that_waits_too_long_breaks_nothing(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a client's answer closes its older connection, which waits as well: the node was gone with it."""
+    monkeypatch.setattr("service.backplane.redis.following.PATIENCE", 0.2)
+    monkeypatch.setattr(one.plane.commands, "trouble", "nothing is read for the time being")
+    answers: list[str] = []
+
+    def first(_: Joined) -> None:
+        answers.append("first")
+        for target in (ANN, BOB):
+            one.plane.leave([target])
+
+    one.plane.join([ROOM], None, Reply(first))
+    for target, name in ((ANN, "second"), (BOB, "third"), (EVERYBODY, "fourth")):
+        one.plane.join([target], None, Reply(lambda _, name=name: answers.append(name)))  # type: ignore[misc]
+    await one.until_true(lambda: len(answers) == 4)
+    assert answers == ["first", "second", "third", "fourth"]
+
+
+async def test_who_joins_again_in_the_answer_that_its_leaving_gives_hears_what_comes(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed = Delayed(one, monkeypatch)
+    again: list[Client] = []
+    one.plane.join([ANN], None, Reply(lambda _: again.append(one.connect(ANN))))
+    one.plane.leave([ANN])
+    delayed.told[-1]()
+    [client] = again
+    with trio.fail_after(PATIENT):
+        await client.told.wait()
+    await one.publish(ANN, event(1), durable=True)
+    assert client.numbers == [1]
 
 
 async def test_what_is_held_since_a_reading_began_is_for_the_next(

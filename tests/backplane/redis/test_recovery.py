@@ -389,6 +389,30 @@ class TestPositions:
             await b.until(lambda: 2 in comes.numbers)
             assert (stays.numbers, b.lost_targets) == ([0, 1, 2], [])
 
+    @pytest.mark.shows("what it had by another node is not delivered to it once more")
+    async def test_who_is_the_first_at_a_node_that_is_behind_is_known_to_be_ahead(
+        self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The node takes its word for where the stream is; if it leaves and joins again, that is forgotten there."""
+        monkeypatch.setattr("service.backplane.redis.following.PATIENCE", 0.2)
+        async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
+            await ready(a, b)
+            await b.join(BOB)  # so it has seen something
+            leaves = await a.join(ANN)
+            proxy.stall()
+            a.plane.publish(Publication(ANN, event(1), durable=True), Reply(lambda _: None))
+            await a.until(lambda: leaves.numbers == [1])
+            comes = await b.join(ANN, resume=leaves.resume())
+            had = leaves.events[0].offset
+            assert (comes.at.offsets, comes.at.ahead) == ({"user:ann": had}, {"user:ann": had})
+            comes.leave()
+            again = await b.join(ANN)
+            assert again.at.offsets["user:ann"] < (had or 0)
+            proxy.resume()
+            await ready(b)
+            # So what it had comes once more to this node: who had it is told by `ahead`.
+            await b.until(lambda: again.numbers == [1])
+
     async def test_a_client_that_says_nonsense_during_an_outage_mutes_nobody(self, redis: RedisServer) -> None:
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)

@@ -63,9 +63,9 @@ def test_nothing_is_owed_before_a_registration_was_answered() -> None:
 
 def test_what_an_answer_has_given_is_not_owed_again() -> None:
     held = Held()
-    held.answered = True
-    held.account_for("s", 5)
-    held.account_for("s", 3)  # an older reading takes nothing back
+    held.on_answered("e")
+    held.account_for("s", 4, 5)
+    held.account_for("s", 2, 3)  # an older reading takes nothing back
     owed = [offset for offset in (4, 5, 6) if held.owes(message(1, "s", offset))]
     assert owed == [6]
     assert held.owes(message(1, "another", 4))
@@ -78,6 +78,19 @@ def test_the_first_that_is_still_to_be_given_of_each_stream() -> None:
     for stream, offset in (("s", 4), (None, None), ("t", 9), ("s", 6), ("s", 7)):
         held.add(message(1, stream, offset))
     assert held.first_offsets() == {"s": 4, "t": 9}
-    held.account_for("s", 4)
-    held.account_for("t", 9)
+    held.account_for("s", 2, 4)
+    held.account_for("t", 9, 9)
     assert held.first_offsets() == {"s": 6}
+
+
+def test_a_replay_begins_behind_what_was_given_before() -> None:
+    held = Held()
+    held.on_answered("e")
+    held.account_for("s", 3, 7)
+    assert [held.begins("s", after, "e") for after in (2, 3, 5, 9)] == [2, 7, 7, 9]
+    assert (held.begins("t", 3, "e"), held.begins("s", 3, "another")) == (3, 3)
+    assert (held.given_up_to("s", "e"), held.given_up_to("s", "another"), held.given_up_to("t", "e")) == (7, -1, -1)
+    held.on_answered("e")
+    assert held.given_up_to("s", "e") == 7
+    held.on_answered("another")
+    assert held.given_up_to("s", "another") == -1

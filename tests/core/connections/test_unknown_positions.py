@@ -98,32 +98,3 @@ def test_a_gap_that_all_were_told_after_an_outage_is_not_told_again(monkeypatch:
     outage.over = True
     house.pass_time(0.2)
     assert [m["streams"] for m in peer.take()] == [["all", "client:c1"]]
-
-
-@pytest.mark.shows("what it had by another node is not delivered to it once more")
-def test_what_a_client_has_had_is_not_delivered_to_it_by_a_node_that_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    house = stage()
-    first = durable(house, 1)
-    backplane = house.gateway.backplane
-    stays, _, _ = registered(house, client_id="c1", user_id="u1")
-
-    def behind(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
-        assert resume is not None
-        reply(Joined(backplane.epoch, resume.offsets, {}, list(resume.offsets), False, resume.offsets))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(backplane, "join", behind)
-        had = {"user:u1": first + 2, "client:c2": first + 9, "all": first}
-        comes, answer, _ = registered(house, {"epoch": house.world.epoch, "offsets": had}, client_id="c2", user_id="u1")
-    assert answer["resume"]["offsets"] == had
-    offsets = [durable(house, n) for n in range(4)]
-    assert [m["offset"] for m in stays.take()] == offsets
-    assert [m["offset"] for m in comes.take()] == offsets[2:]
-    # A gap before that leads it back nowhere; a later one, or one of another epoch, is a gap.
-    house.gateway.delivery.on_gap(Target("client_id", "c2"), house.world.epoch, first + 5)
-    assert comes.take() == []
-    house.gateway.delivery.on_gap(Target("client_id", "c2"), "another", first + 5)
-    (gap,) = comes.take()
-    assert (gap["type"], gap["epoch"]) == ("stream_gap", "another")
-    house.close(next(reversed(house.peers)))
-    assert house.gateway._positions.ahead == 0

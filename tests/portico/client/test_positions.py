@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from portico.client.positions import Positions
+from portico.client.positions import LEFT, Positions
 
 
 def success(epoch: str, lost: list[str] | None = None, **offsets: object) -> dict[str, Any]:
@@ -156,3 +156,38 @@ def test_an_offset_that_is_none_is_passed_on(offset: object) -> None:
     registered(at, success("e1", user=5))
     assert take(at, event("user", offset)) == "new"
     assert at.resume == {"epoch": "e1", "offsets": {"user": 5}}
+
+
+@pytest.mark.shows("the Python client does the same over connections")
+def test_a_stream_that_it_comes_back_to_gives_nothing_again() -> None:
+    """The node has not come as far as the client had by another one."""
+    at = Positions()
+    registered(at, success("e1", user=5))
+    assert take(at, event("user", 9)) == "new"
+    registered(at, success("e1", other=0))
+    assert registered(at, success("e1", user=7)) == []
+    assert at.resume == {"epoch": "e1", "offsets": {"user": 9}}
+    assert [take(at, event("user", offset)) for offset in (8, 9, 10)] == ["again", "again", "new"]
+    # What was published meanwhile was not its own.
+    registered(at, success("e1", other=0))
+    registered(at, success("e1", user=20))
+    assert at.resume == {"epoch": "e1", "offsets": {"user": 20}}
+
+
+@pytest.mark.parametrize("over", ["answer", "gap"])
+def test_what_it_had_in_an_epoch_that_is_over_says_nothing_of_a_stream_that_it_comes_back_to(over: str) -> None:
+    at = Positions()
+    registered(at, success("e1", user=50))
+    registered(at, success("e1", other=0))
+    if over == "gap":
+        at.gap({"streams": ["other"], "epoch": "e2", "offsets": {"other": 1}})
+    registered(at, success("e2", user=7))
+    assert [take(at, event("user", offset)) for offset in (8, 9)] == ["new", "new"]
+
+
+def test_how_far_it_had_come_is_kept_of_a_bounded_number_of_streams() -> None:
+    at = Positions()
+    for n in range(LEFT + 2):
+        registered(at, {"resume": {"epoch": "e1", "offsets": {f"s{n}": 9}, "recovered": True}})
+    registered(at, success("e1", s0=5, s1=5, s2=5))
+    assert at.resume == {"epoch": "e1", "offsets": {"s0": 5, "s1": 5, "s2": 9}}
