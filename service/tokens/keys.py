@@ -7,16 +7,22 @@ no algorithm here.
 Which key: where the token names one (`kid`), that one only. Where it names none, every key of the right type is tried,
 at most MAX_TRIED of them.
 
+Signatures are checked by joserfc's algorithms, but those of Ed25519 by our own, for its speed (see `ed25519`).
+
 Source: RFC 7515, RFC 7517, RFC 7518 section 3, RFC 8037, RFC 8725 (the attacks named there).
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+from . import ed25519
 
 SECRET_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
 PUBLIC_ALGORITHMS: Final = (
@@ -38,6 +44,8 @@ MIN_RSA_BITS: Final = 2048
 MAX_KEYS: Final = 100
 """Keys that one file or one JWKS answer may hold."""
 MAX_TRIED: Final = 8
+Check = Callable[[bytes, bytes], bool]
+"""Whether a signature holds: called with what is signed and the signature. Never raises."""
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
@@ -71,6 +79,11 @@ class KeyRing:
             keys = self._by_id.get(key_id) or [key for key in self._all if key.kid is None]
         return [key for key in keys if _may_check(key, algorithm)][:MAX_TRIED]
 
+    def checks(self, algorithm: str, key_id: str | None) -> tuple[Check, ...]:
+        """What finds out whether one of the `candidates` has signed: some µs to make, so keep it while the ring is in
+        force."""
+        return tuple(_check(key, algorithm) for key in self.candidates(algorithm, key_id))
+
     def with_more(self, other: "KeyRing") -> "KeyRing":
         """Both rings' keys."""
         return KeyRing([*self._all, *other._all])
@@ -103,6 +116,8 @@ def public_keys(text: bytes, *, published: bool = False) -> KeyRing:
             raise BadKey("There is a private key in it, by which whoever reads it could sign; publish the public ones.")
         if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
             raise BadKey(f"An RSA key has {key.public_key.key_size} bits; at least {MIN_RSA_BITS} are needed.")
+        if isinstance(key, OKPKey) and key.curve_name == "Ed25519" and not ed25519.is_sound(_raw(key)):
+            raise BadKey("An Ed25519 key in it is none that belongs to a private one: anybody could sign for it.")
     if not usable:
         raise BadKey("There is no public key for signatures in it: PEM blocks, a JWK or a JWKS are understood.")
     if len(usable) > MAX_KEYS:
@@ -149,6 +164,25 @@ def _read_json(text: bytes) -> list[Key]:
             # One that we cannot read (another curve, a broken number) takes nothing from the others.
             continue
     return keys
+
+
+def _check(key: Key, algorithm: str) -> Check:
+    if isinstance(key, OKPKey):
+        return ed25519.check_with(_raw(key))
+    # Not through the library's registry, which warns at some of the names.
+    return partial(_holds, JWSRegistry.algorithms[algorithm].verify, key)
+
+
+def _holds(verify: Callable[[bytes, bytes, Key], bool], key: Key, signed: bytes, signature: bytes) -> bool:
+    try:
+        return verify(signed, signature, key)
+    except (JoseError, ValueError, TypeError):
+        return False
+
+
+def _raw(key: OKPKey) -> bytes:
+    public: bytes = key.public_key.public_bytes_raw()
+    return public
 
 
 def _may_check(key: Key, algorithm: str) -> bool:

@@ -3,18 +3,19 @@
 import hashlib
 import hmac
 import json
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from joserfc.jwk import Key, OctKey
+from joserfc.jwk import OctKey
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity
 from service.core.proof import PATTERN_FIELDS, NotProven
 from service.tokens import tokens
-from service.tokens.keys import KeyRing, public_keys, secret_key
+from service.tokens.keys import Check, KeyRing, public_keys, secret_key
 from service.tokens.tokens import MAX_TOKEN, TokenVerifier
 
 from .signing import ALGORITHMS, NOW, SECRET, jwk, part, private, public_pem, signed, signing_key, token
@@ -264,14 +265,20 @@ def test_a_secret_beside_public_keys() -> None:
 
 
 class Counted(KeyRing):
-    """A ring that says how often it was asked for keys, which is once for each signature that is checked."""
+    """A ring that says how many signatures were checked, and how often headers were read for it."""
 
     asked = 0
+    read = 0
 
-    def candidates(self, algorithm: str, key_id: str | None) -> list[Key]:
+    def checks(self, algorithm: str, key_id: str | None) -> tuple[Check, ...]:
         """See KeyRing."""
-        self.asked += 1
-        return super().candidates(algorithm, key_id)
+        self.read += 1
+
+        def counting(check: Check, signed: bytes, signature: bytes) -> bool:
+            self.asked += 1
+            return check(signed, signature)
+
+        return tuple(partial(counting, check) for check in super().checks(algorithm, key_id))
 
 
 def counted(*kinds: str) -> Counted:
@@ -325,3 +332,47 @@ def test_how_many_are_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(check._verified) + len(check._verified_before) <= 8
     check.verify(many[1])
     assert ring.asked == 13
+
+
+def test_a_header_is_read_once_and_one_that_nobody_signed_is_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "HEADERS", 2)
+    ring = counted("Ed25519")
+    check = TokenVerifier(lambda: ring, wall=lambda: NOW)
+    for number in range(3):
+        assert check.verify(token("Ed25519", sub=f"u{number}")).user_id == f"u{number}"
+    assert ring.read == 1
+    for number in range(3):
+        header, payload, signature = token("Ed25519", header={"typ": f"{number}"}).split(".")
+        assert cause(check, f"{header}.{payload}.{signature[:-8]}AAAAAAAA") == "signature"
+    assert len(check._checks) == 1
+    # A header that is known helps nobody to a signature.
+    header, payload, _ = token("Ed25519").split(".")
+    for forged in ("", "A" * 86, "A" * 43):
+        assert cause(check, f"{header}.{payload}.{forged}") == "signature"
+    for number in range(3):
+        check.verify(token("Ed25519", header={"typ": f"{number}"}))
+    assert len(check._checks) <= 2
+    # Other keys: what is known of headers is theirs no more.
+    ring = counted("RS256")
+    assert cause(check, token("Ed25519", sub="bob")) == "unknown_key"
+
+
+def test_claims_that_are_there_once_are_not_mistaken_for_twice_and_the_other_way_round() -> None:
+    """Whether a claim comes twice is looked at closely where there are more colons than claims that are read."""
+    check = verifier("Ed25519")
+    fine = (
+        b'{"sub":"ann","iss":"https://login.example"}',
+        b'{"sub":"a:b:c","role":"client"}',
+        b'{"sub":"ann","email":"x","email":"y"}',
+        b'{ "sub" : "ann" , "permissions" : {"sub": 1, "a": {"sub": 2}} }',
+    )
+    for payload in fine:
+        assert check.verify(signed("Ed25519", payload)).role == "client"
+    twice = (
+        b'{"sub":"ann","sub":"bob"}',
+        b'{"sub":"ann","s\\u0075b":"bob"}',
+        b'{"sub":"ann","role":"client","role":"client"}',
+        b'{"sub":"ann","x":{},"sub":"ann"}',
+    )
+    for payload in twice:
+        assert cause(check, signed("Ed25519", payload)) == "claims"
