@@ -3,7 +3,8 @@
 Asks all sentinels who is the master, prefers the answer of the newest configuration, and believes it only from the
 master itself. Knows nothing of what is said on the connection afterwards. While a connection stands, they are asked
 again: a master that was healthy when it was replaced learns of it ten seconds later, and accepts until then what
-will be lost. Nothing is held between two connections but which sentinels did not answer last, who are not waited for.
+will be lost. Nothing is held between two connections but which sentinels did not answer last, who are not waited for
+as long as the others know a master.
 """
 
 from collections.abc import Sequence
@@ -86,6 +87,8 @@ class Sentinels:
                 return await self._dial(master)
             except FAULTS as error:
                 reasons.append(f"the master is said to be {master}: {reason(error, MASTER_SECONDS)}")
+        # Those that were silent once may know better.
+        self._silent.clear()
         raise OSError(f"no sentinel knows a master {self.name!r} that can be used ({'; '.join(reasons)})")
 
     async def _dial(self, master: Address) -> trio.abc.Stream:

@@ -24,6 +24,9 @@ UP_LIMIT: Final = 60.0
 MASTER: Final = "mymaster"
 """What sentinels call the master that they watch."""
 SLOTS: Final = 16_384
+NEVER: Final = 60_000
+"""Milliseconds without an answer after which sentinels and clusters put another in the place of a server: never, in a
+test. A machine that stands still for a second would have them do it too; a test says when."""
 _STARTS: Final = 5
 _CHUNK: Final = 65_536
 
@@ -148,6 +151,11 @@ class Guarded:
         seen = [one.command("SENTINEL", "MASTER", MASTER) for one in self.sentinels]
         return all(word in answer for word in known for answer in seen)
 
+    def fail_over(self) -> bool:
+        """Have the sentinels put the replica in the place of the master, whatever has become of that. False: ask again,
+        they have yet to see that the replica is a good one. Soon afterwards it is `promoted`."""
+        return self.sentinels[0].command("SENTINEL", "FAILOVER", MASTER) == b"+OK\r\n"
+
     def promoted(self) -> bool:
         """Whether the sentinels name the replica as the master."""
         answer = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)
@@ -163,9 +171,9 @@ class Guarded:
 
 
 @contextmanager
-def guarded_redis(folder: Path, *, sentinels: int = 1, aof: bool = False, after: int = 500) -> Iterator[Guarded]:
-    """A master, its replica and some sentinels while the block runs, which give up a master after so many
-    milliseconds. The replica follows, and they know it, when the block begins."""
+def guarded_redis(folder: Path, *, sentinels: int = 1, aof: bool = False) -> Iterator[Guarded]:
+    """A master, its replica and some sentinels while the block runs, which give up a master when they are told to. The
+    replica follows, and they know it, when the block begins."""
     with ExitStack() as stack:
         more: dict[str, Any] = {"repl_diskless_sync_delay": 0, "repl_ping_replica_period": 1}
         master = stack.enter_context(redis_server(folder / "master", aof=aof, **more))
@@ -173,8 +181,8 @@ def guarded_redis(folder: Path, *, sentinels: int = 1, aof: bool = False, after:
         replica.command("REPLICAOF", "127.0.0.1", str(master.port))
         lines = (
             f"sentinel monitor {MASTER} 127.0.0.1 {master.port} {sentinels // 2 + 1}",
-            f"sentinel down-after-milliseconds {MASTER} {after}",
-            f"sentinel failover-timeout {MASTER} 2000",
+            f"sentinel down-after-milliseconds {MASTER} {NEVER}",
+            f"sentinel failover-timeout {MASTER} {NEVER}",
         )
         guarded = Guarded(master, replica, [])
         # Sentinels look for replicas at once, and then every 10 seconds.
@@ -233,6 +241,11 @@ class RedisCluster:
         for one in (to, source, *(node for node in self.nodes if node not in (to, source))):
             one.command("CLUSTER", "SETSLOT", str(slot), "NODE", self.ids[to.port])
 
+    def take_over(self) -> None:
+        """Have the replica take the place of its primary, whatever has become of that."""
+        assert self.replica is not None
+        assert self.replica.command("CLUSTER", "FAILOVER", "TAKEOVER") == b"+OK\r\n"
+
     def is_whole(self) -> bool:
         """Whether every node sees all the others, and the replica follows."""
         seen = all(
@@ -249,7 +262,7 @@ class RedisCluster:
 @contextmanager
 def redis_cluster(folder: Path, *, replica: bool = False, aof: bool = False) -> Iterator[RedisCluster]:
     """A cluster of three primaries while the block runs, which is whole when the block begins; with a `replica` of the
-    first, which takes its place a second or two after it died."""
+    first, which takes its place when it is told to."""
     with ExitStack() as stack:
         names = ["one", "two", "three", *(["replica"] if replica else [])]
         nodes = [
@@ -259,7 +272,7 @@ def redis_cluster(folder: Path, *, replica: bool = False, aof: bool = False) -> 
                     aof=aof,
                     cluster_enabled="yes",
                     cluster_port=free_ports(1)[0],
-                    cluster_node_timeout=1000,
+                    cluster_node_timeout=NEVER,
                     repl_diskless_sync_delay=0,
                 )
             )

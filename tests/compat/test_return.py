@@ -110,7 +110,8 @@ def known(made: SplitDeployment) -> list[str]:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SplitDeployment]:
-    with deployment(tmp_path_factory.mktemp("split"), nodes=2) as made:
+    # A short lease: it waits for the end of those of the dead.
+    with deployment(tmp_path_factory.mktemp("split"), nodes=2, settings={"PORTICO_NODE_LEASE": 2}) as made:
         yield made
 
 

@@ -33,6 +33,22 @@ def revocations_of(one: RedisNode) -> Revoked:
     return Revoked(RedisRevocations(one.plane.commands.send, one.plane.commands.ask, PREFIX))
 
 
+async def dialled(way: Cluster) -> trio.abc.Stream:
+    """A connection to the primary; asked for again where a machine that stood still answered too late."""
+    with trio.fail_after(PATIENT):
+        while True:
+            try:
+                return await way.dial()
+            except OSError:
+                await trio.sleep(0.01)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is asked has the time to answer, though the machine stand still."""
+    monkeypatch.setattr("service.redis.cluster.NODE_SECONDS", PATIENT)
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """One that nobody breaks."""
@@ -74,6 +90,7 @@ def test_names_begin_as_they_did() -> None:
 class TestTheWay:
     """From any node to the primary of the slot."""
 
+    @pytest.mark.usefixtures("patient")
     async def test_every_slot_has_its_primary_whomever_one_asks(self, cluster: RedisCluster, tmp_path: Path) -> None:
         with redis_server(tmp_path / "other") as stranger:
             for slot in (0, 5461, 5462, 10_922, 10_923, 16_383):
@@ -87,14 +104,14 @@ class TestTheWay:
     async def test_nodes_that_the_url_doesn_t_name_are_remembered(self, tmp_path: Path) -> None:
         with redis_cluster(tmp_path) as broken:
             way = Cluster(_at(broken.primaries[0].url).nodes, 16_000)
-            await trio.aclose_forcefully(await way.dial())
+            await trio.aclose_forcefully(await dialled(way))
             broken.primaries[0].stop()
-            with trio.fail_after(PATIENT):
-                stream = await way.dial()
+            stream = await dialled(way)
             assert way.origin(stream) == f"127.0.0.1 {broken.primaries[2].port}"
             await trio.aclose_forcefully(stream)
             broken.primaries[0].cont()
 
+    @pytest.mark.usefixtures("patient")
     async def test_why_there_is_no_way(self, tmp_path: Path) -> None:
         with redis_server(tmp_path / "alone", cluster_enabled="yes", requirepass="s3cret") as alone:
             for password, why in (("", "NOAUTH"), (":wrong-s3cret@", "WRONGPASS"), (":s3cret@", "cut off")):
@@ -240,6 +257,8 @@ class TestChange:
                     nursery.start_soon(publish)
                     await a.until(lambda: len(here.numbers) >= 10)
                     failing.primaries[0].kill()
+                    await a.until_true(lambda: a.plane.trouble is not None)
+                    failing.take_over()
                 await ready(a, b)
                 await publish_surely(b, Publication(ANN, event(total), "last", durable=True))
                 await a.until(lambda: total in here.numbers)
@@ -291,9 +310,16 @@ class TestChange:
                 for n in range(3):
                     await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=True))
                 failing.primaries[0].stop()
-                # What is sent now is in its buffers: it has it, and nobody knows. Its publisher tries again.
-                for n in range(3, 6):
-                    await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=n % 2 == 1))
+
+                async def publish() -> None:
+                    for n in range(3, 6):
+                        await publish_surely(b, Publication(ANN, event(n), f"id-{n}", durable=n % 2 == 1))
+
+                async with trio.open_nursery() as nursery:
+                    # What is sent now is in its buffers: it has it, and nobody knows. Its publisher tries again.
+                    nursery.start_soon(publish)
+                    await b.until_true(lambda: b.plane.trouble is not None)
+                    failing.take_over()
                 await ready(a, b)
                 failing.primaries[0].cont()
                 await a.until_true(lambda: b"role:slave" in failing.primaries[0].command("INFO", "replication"))
@@ -316,6 +342,7 @@ class TestChange:
                 failing.primaries[0].stop()
                 with pytest.raises(PeerFault, match="may not have been made"):
                     await b.publish(ANN, event(1))
+                failing.take_over()
                 await ready(a, b)
                 await a.until(lambda: a.lost_targets == [ANN])  # both are on the new one
                 await b.publish(ANN, event(2))

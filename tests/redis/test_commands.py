@@ -22,6 +22,12 @@ MOMENT = 10.0
 
 
 @pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command waits for a link for as long as a machine may stand still."""
+    monkeypatch.setattr("service.redis.commands.PATIENCE", PATIENT)
+
+
+@pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     with redis_server(tmp_path / "redis") as server:
         yield server
@@ -86,6 +92,7 @@ async def test_what_finds_the_outbox_full_is_refused_at_once(redis: RedisServer)
         assert commands.refused == 4
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_waits_is_sent_when_redis_is_there(redis: RedisServer) -> None:
     redis.kill()
     async with running(to(redis.url)) as commands:
@@ -100,7 +107,9 @@ async def test_what_waits_is_sent_when_redis_is_there(redis: RedisServer) -> Non
         assert commands.trouble is None
 
 
-async def test_what_was_sent_before_the_link_broke_is_never_sent_again(redis: RedisServer) -> None:
+async def test_what_was_sent_before_the_link_broke_is_never_sent_again(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with tcp_proxy(redis.port) as proxy, running(to(proxy.url)) as commands:
         await commands.ask("SET", "n", 0)
         # Redis has it, and its answer gets lost.
@@ -109,6 +118,7 @@ async def test_what_was_sent_before_the_link_broke_is_never_sent_again(redis: Re
         with pytest.raises(Unreachable):
             await commands.ask("INCR", "n")
         proxy.resume()
+        monkeypatch.setattr("service.redis.commands.PATIENCE", PATIENT)
         count = await commands.ask("GET", "n")
         assert isinstance(count, bytes)
         assert int(count) <= 2
@@ -146,7 +156,8 @@ async def test_a_process_that_was_stopped_does_not_take_redis_for_silent(
         assert (commands.refused, commands.trouble) == (0, None)
 
 
-async def test_what_is_pending_at_the_end_is_sent(redis: RedisServer) -> None:
+async def test_what_is_pending_at_the_end_is_sent(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.redis.commands.FLUSH_SECONDS", PATIENT)
     async with running(to(redis.url)) as commands:
         await commands.ask("PING")
         for _ in range(2000):
@@ -164,6 +175,7 @@ async def test_the_end_does_not_wait_for_a_redis_that_is_away(
             commands.send("PING")
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_must_be_said_first_is_said_on_each_connection(redis: RedisServer) -> None:
     said: list[list[object]] = []
 

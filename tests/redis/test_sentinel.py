@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
-from service.core.cluster.backplane import PATIENCE, Publication, Resume
+from service.core.cluster.backplane import Publication, Resume
 from service.redis.address import Address
-from service.redis.sentinel import Sentinels
+from service.redis.faults import Unreachable
+from service.redis.sentinel import SENTINEL_SECONDS, Sentinels
 from service.redis.urls import read_url
 
 from ..backplane.contract import ANN, LENGTH, PATIENT, event
@@ -18,25 +20,31 @@ from ..backplane.redis.test_plane import RedisNode, node
 from ..backplane.redis.test_plane_adversity import back, publish_surely, ready
 from ..backplane.redis_server import MASTER, Guarded, guarded_redis, redis_server, tcp_proxy
 
-NEVER = 60_000
-"""Milliseconds after which a master is given up, where that isn't to happen."""
 
-
-async def promoted(guarded: Guarded) -> None:
-    """Wait until the sentinels have put the replica in the place of the master."""
+async def replaced(guarded: Guarded) -> None:
+    """Have the sentinels put the replica in the place of the master, and wait until they have."""
     with trio.fail_after(PATIENT):
-        while str(guarded.replica.port).encode() not in guarded.sentinels[0].command(  # noqa: ASYNC110
-            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER
-        ):
+        while not guarded.fail_over():  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        while not guarded.promoted():  # noqa: ASYNC110
             await trio.sleep(0.05)
 
 
-async def replaced(guarded: Guarded) -> None:
-    """Have the sentinels put the replica in the place of a master that lives."""
-    with trio.fail_after(PATIENT):
-        while guarded.sentinels[0].command("SENTINEL", "FAILOVER", MASTER) != b"+OK\r\n":  # noqa: ASYNC110
-            await trio.sleep(0.1)  # it has yet to see that the replica is a good one
-    await promoted(guarded)
+async def dialled(way: Sentinels, within: float = PATIENT) -> trio.abc.Stream:
+    """A connection to the master; asked for again where a machine that stood still answered too late."""
+    with trio.fail_after(within):
+        while True:
+            try:
+                return await way.dial()
+            except OSError:
+                await trio.sleep(0.01)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is asked has the time to answer, though the machine stand still."""
+    for name in ("SENTINEL_SECONDS", "MASTER_SECONDS"):
+        monkeypatch.setattr(f"service.redis.sentinel.{name}", PATIENT)
 
 
 def place(port: int) -> Address:
@@ -53,8 +61,10 @@ def have_followed(a: RedisNode, b: RedisNode, c: RedisNode, new: str, before: st
 class TestTheWay:
     """From the sentinels to the master."""
 
-    async def test_the_first_sentinel_that_knows_a_true_master_is_believed(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, after=NEVER) as true, redis_server(tmp_path / "other") as other:
+    async def test_the_first_sentinel_that_knows_a_true_master_is_believed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with guarded_redis(tmp_path) as true, redis_server(tmp_path / "other") as other:
             # One sentinel still names a Redis that follows another by now; one is dead; one hangs.
             other.command("REPLICAOF", "127.0.0.1", str(true.master.port))
             outdated = f"sentinel monitor {MASTER} 127.0.0.1 {other.port} 9"
@@ -67,25 +77,26 @@ class TestTheWay:
                 hung.stop()
                 places = [place(one.port) for one in (late, dead, hung, *true.sentinels)]
                 way = Sentinels(places, MASTER, Address())
-                for seconds in (5.0, 0.4):  # the second time the right one is asked first
-                    with trio.fail_after(seconds):
-                        stream = await way.dial()
+                for seconds in (0.5, 10 * PATIENT):  # the second time nobody waits for the one that hangs
+                    monkeypatch.setattr("service.redis.sentinel.SENTINEL_SECONDS", seconds)
+                    stream = await dialled(way)
                     assert way.origin(stream) == f"127.0.0.1 {true.master.port}"
                     await trio.aclose_forcefully(stream)
                 hung.cont()
 
     async def test_many_that_hang_hold_nobody_up_for_ever(self, tmp_path: Path) -> None:
         with ExitStack() as stack:
-            guarded = stack.enter_context(guarded_redis(tmp_path, after=NEVER))
-            hung = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+            guarded = stack.enter_context(guarded_redis(tmp_path))
+            hung = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(40)]
             silent = [place(one.getsockname()[1]) for one in hung]
             way = Sentinels([*silent, place(guarded.sentinels[0].port)], MASTER, Address())
             for _ in range(2):
-                with trio.fail_after(PATIENCE):
-                    await trio.aclose_forcefully(await way.dial())
+                # One after the other they would take twice as long.
+                await trio.aclose_forcefully(await dialled(way, 0.5 * len(hung) * SENTINEL_SECONDS))
 
+    @pytest.mark.usefixtures("patient")
     async def test_why_there_is_no_master_is_told_without_passwords(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, after=NEVER) as guarded:
+        with guarded_redis(tmp_path) as guarded:
             [sentinel] = guarded.sentinels
             guarded.master.command("CONFIG", "SET", "requirepass", "s3cret")
             unknown = Sentinels([place(sentinel.port)], "another", Address())
@@ -99,14 +110,45 @@ class TestTheWay:
             stream = await Sentinels([place(sentinel.port)], MASTER, Address(password="s3cret")).dial()
             await trio.aclose_forcefully(stream)
 
+    @pytest.mark.usefixtures("patient")
     async def test_sentinels_have_a_password_of_their_own(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, after=NEVER) as guarded:
+        with guarded_redis(tmp_path) as guarded:
             [sentinel] = guarded.sentinels
             sentinel.command("ACL", "SETUSER", "default", "on", ">pass")
             with pytest.raises(OSError, match="NOAUTH"):
                 await read_url(guarded.url).dial()
             stream = await read_url(f"{guarded.url}?sentinel_password=pass").dial()
             await trio.aclose_forcefully(stream)
+
+
+async def test_one_that_was_silent_once_is_waited_for_where_the_others_know_no_master(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it believed less than one that is quicker, and outdated."""
+    outdated, slow = place(1), place(2)
+    way = Sentinels([outdated, slow], MASTER, Address())
+    stream, _ = trio.testing.memory_stream_pair()
+    takes = 2 * SENTINEL_SECONDS
+
+    async def ask_once(sentinel: Address, *_: object, seconds: float) -> list[object]:
+        port = b"3"
+        if sentinel == slow:
+            port = b"4"
+            with trio.fail_after(seconds):
+                await trio.sleep(takes)
+        return [[b"ip", b"127.0.0.1", b"port", port, b"config-epoch", port]]
+
+    async def dial_if(master: Address, *_: object, seconds: float) -> trio.abc.Stream:
+        if master.port == 3:
+            raise Unreachable("it is no master")
+        return stream
+
+    monkeypatch.setattr("service.redis.sentinel.ask_once", ask_once)
+    monkeypatch.setattr("service.redis.sentinel.dial_if", dial_if)
+    with pytest.raises(OSError, match="it is no master"):
+        await way.dial()
+    takes = SENTINEL_SECONDS / 2  # it stood still for a moment
+    assert await way.dial() is stream
 
 
 class TestFailover:
@@ -129,6 +171,8 @@ class TestFailover:
                     nursery.start_soon(publish)
                     await a.until(lambda: len(here.numbers) >= 10)
                     guarded.master.kill()
+                    await a.until_true(lambda: a.plane.trouble is not None)
+                    await replaced(guarded)
                 await ready(a, b)
                 await publish_surely(b, Publication(ANN, event(total), "last", durable=True))
                 await a.until(lambda: total in here.numbers)
@@ -146,7 +190,7 @@ class TestFailover:
                 assert (again.at.recovered, again.numbers) == (True, [total + 1])
 
     async def test_a_master_that_restarts_with_its_log_has_lost_nothing(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, aof=True, after=NEVER) as guarded:
+        with guarded_redis(tmp_path, aof=True) as guarded:
             async with node(guarded.url, "a") as a:
                 await ready(a)
                 client = await a.join(ANN)
@@ -170,7 +214,7 @@ class TestFailover:
                 await a.publish(ANN, event(1), durable=True)
                 away = client.resume()
             guarded.master.kill()
-            await promoted(guarded)
+            await replaced(guarded)
             guarded.replica.kill()
             guarded.replica.start()
             assert b"master_replid2:0000000000" in guarded.replica.command("INFO", "replication")
@@ -223,7 +267,7 @@ class TestAHealthyMasterThatIsReplaced:
 
     @pytest.mark.shows("nodes follow; who may miss something is told")
     async def test_nodes_follow_and_whoever_may_miss_something_is_told(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, sentinels=3, aof=True, after=NEVER) as guarded:
+        with guarded_redis(tmp_path, sentinels=3, aof=True) as guarded:
             coming = partial(node, guarded.url, length=100_000)
             async with coming("a") as a, coming("b") as b:
                 await ready(a, b)
@@ -270,7 +314,7 @@ class TestAHealthyMasterThatIsReplaced:
 
     @pytest.mark.shows("within seconds, not the ten until the old master learns of it")
     async def test_that_takes_a_second_or_two_and_not_ten(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, sentinels=1, after=NEVER) as guarded:
+        with guarded_redis(tmp_path, sentinels=1) as guarded:
             async with node(guarded.url, "a") as a:
                 await ready(a)
                 await replaced(guarded)

@@ -14,8 +14,9 @@ from typing import Final
 from tests.backplane.redis_server import RedisServer
 from tests.gateways import DOWN_LIMIT, UP_LIMIT, clean_environment, command, free_ports
 
-LEASE: Final = 2.0
-"""Seconds after which a node that was killed is known to be gone."""
+LEASE: Final = 6.0
+"""Seconds after which a node that was killed is known to be gone; a third of them a renewal may take, and that is more
+than a machine stands still for."""
 
 
 class NodeProcess:

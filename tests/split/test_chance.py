@@ -93,7 +93,8 @@ THINGS: Final[list[Callable[[Scene, float], None]]] = [
 @pytest.mark.shows("none lost in silence, none doubled, none out of order", "200 at the end")
 def test_nothing_is_lost_in_silence_or_doubled(tmp_path: Path) -> None:
     chance = Random(int(os.environ.get("CHANCE", "7")))
-    with deployment(tmp_path, nodes=3) as parts, scene(parts, clients=100, users=21) as here:
+    settings = {"PORTICO_NODE_LEASE": 2}
+    with deployment(tmp_path, nodes=3, settings=settings) as parts, scene(parts, clients=100, users=21) as here:
         calm = False
 
         def come_and_go() -> None:

@@ -13,15 +13,13 @@ import pytest
 
 from service.redis.cluster import slot_of, tagged
 from tests.adversity.scene import eventually, sized
-from tests.backplane.redis_server import MASTER, Guarded, RedisCluster, guarded_redis, redis_cluster
+from tests.backplane.redis_server import Guarded, RedisCluster, guarded_redis, redis_cluster
 
 from .deployment import deployment
 from .scene import Scene, scene
 
 pytestmark = pytest.mark.live
 
-NEVER: Final = 60_000
-"""Milliseconds after which a master is given up, where that isn't to happen."""
 PREFIX: Final = next(f"p{n}:" for n in range(100) if slot_of(tagged(f"p{n}:").encode()) < 5000)
 """Its slot is the first primary's, which has the replica."""
 SLOT: Final = slot_of(tagged(PREFIX).encode())
@@ -36,6 +34,12 @@ def crowd(here: Scene, seconds: float, until: Callable[[], bool] | None = None) 
         if until is not None and until():
             return
     assert until is None, f"not within {seconds} s: {until.__name__}"
+
+
+def switched(here: Scene, guarded: Guarded) -> None:
+    """Have the sentinels put the replica in the place of the master, and wait until they have."""
+    here.crowd.until(guarded.fail_over, 20, "the replica is a good one")
+    crowd(here, 60, guarded.promoted)
 
 
 def under_sentinels(folder: Path, guarded: Guarded, act: Callable[[Scene], None]) -> Scene:
@@ -57,17 +61,16 @@ def under_sentinels(folder: Path, guarded: Guarded, act: Callable[[Scene], None]
     "nodes are ready within 20 s after the old one was told",
 )
 def test_a_healthy_master_is_switched(tmp_path: Path) -> None:
-    with guarded_redis(tmp_path / "guarded", aof=True, after=NEVER) as guarded:
+    with guarded_redis(tmp_path / "guarded", aof=True) as guarded:
 
         def act(here: Scene) -> None:
-            guarded.sentinels[0].command("SENTINEL", "FAILOVER", MASTER)
-            crowd(here, 20, guarded.promoted)
+            switched(here, guarded)
             # The old one goes on as a master until the sentinels have told it otherwise, some ten seconds later. A
             # node that connects meanwhile is on the new one.
             node = here.parts.nodes[1]
             node.kill()
             node.start()
-            crowd(here, 30, guarded.demoted)
+            crowd(here, 60, guarded.demoted)
 
         under_sentinels(tmp_path, guarded, act)
 
@@ -77,16 +80,17 @@ def test_a_healthy_master_is_switched(tmp_path: Path) -> None:
     "nodes are ready within 20 s after it follows",
 )
 def test_a_frozen_master_wakes(tmp_path: Path) -> None:
-    with guarded_redis(tmp_path / "guarded", aof=True, after=1000) as guarded:
+    with guarded_redis(tmp_path / "guarded", aof=True) as guarded:
 
         def act(here: Scene) -> None:
             guarded.master.stop()
             try:
-                crowd(here, 20, guarded.promoted)
+                crowd(here, 1)
+                switched(here, guarded)
                 crowd(here, 2)
             finally:
                 guarded.master.cont()
-            crowd(here, 20, guarded.demoted)
+            crowd(here, 60, guarded.demoted)
 
         under_sentinels(tmp_path, guarded, act)
 
@@ -121,6 +125,8 @@ def test_a_primary_of_a_cluster_dies(tmp_path: Path) -> None:
 
         def act(here: Scene) -> None:
             cluster.primaries[0].kill()
+            crowd(here, 1)
+            cluster.take_over()
             eventually(lambda: replaced(cluster), 20, "the replica takes the place of its primary")
             crowd(here, 2)
 
@@ -137,7 +143,9 @@ def test_a_frozen_primary_of_a_cluster_wakes(tmp_path: Path) -> None:
         def act(here: Scene) -> None:
             cluster.primaries[0].stop()
             try:
-                crowd(here, 20, lambda: replaced(cluster))
+                crowd(here, 1)
+                cluster.take_over()
+                crowd(here, 60, lambda: replaced(cluster))
                 crowd(here, 2)
             finally:
                 cluster.primaries[0].cont()

@@ -11,6 +11,7 @@ What it promises:
   has a full lease to come back, and the time that it may sleep between two tries.
 - A name has one node: who finds its name taken goes by another, the name with a suffix.
 - One that was frozen, and buried meanwhile, comes back as somebody new, with all its clients.
+- One that stood still itself buries nobody for that: on a machine that did so, the others were late for their leases.
 
 Knows nothing of pushes, sessions or HTTP. Every wait for Redis has an end.
 """
@@ -94,6 +95,7 @@ class Membership:
         self._missing: dict[str, float] = {}  # instances without a lease that are not in the view, and since when
         self._held = False  # ever
         self._since = 0.0  # from when on what we see of Redis is whole
+        self._looked = 0.0  # when we saw last who lives
         self._tell_at: float | None = None
         self._stirred = trio.Event()
         self._scope = trio.CancelScope()
@@ -326,6 +328,10 @@ class Membership:
         if (losses := self._losses()) != self._losses_seen:
             # The link is a new one, though no renewal of ours may have been due in between. Others' may have been.
             self._losses_seen, self._since = losses, started
+        if now - self._looked > self._lease / 2:
+            # We look three times a lease: we stood still. Where the others did too, their leases have run out.
+            self._since = now
+        self._looked = now
         found: dict[str, Seen] = {}
         dead: list[tuple[str, str]] = []
         listed: set[str] = set()

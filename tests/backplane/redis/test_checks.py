@@ -151,7 +151,7 @@ class TestDangers:
             assert not any("evicted_keys grows" in warning for warning in checks.warnings)
 
     async def test_a_master_that_may_be_replaced_wants_replicas(self, tmp_path: Path) -> None:
-        with guarded_redis(tmp_path, aof=True, after=60_000) as guarded:
+        with guarded_redis(tmp_path, aof=True) as guarded:
             assert MASTER in guarded.url
             assert "min-replicas-to-write" in await said_of(guarded.url)
             guarded.master.command("CONFIG", "SET", "min-replicas-to-write", "1")

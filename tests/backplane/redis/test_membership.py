@@ -23,6 +23,8 @@ from service.redis.urls import read_url
 from tests.backplane.redis_server import RedisServer, redis_server, tcp_proxy
 
 LEASE = 1.0
+LONG = 60.0
+"""A lease that does not run out while a test runs, though the machine stand still."""
 LIMIT = 60.0
 """Seconds for what should take one, on a busy machine."""
 
@@ -48,7 +50,7 @@ class Node:
         self.notes: list[str] = []
         self.changes = 0
         self.scope = trio.CancelScope()
-        self.membership = Membership(self.commands.ask, self, name=name, prefix="test:", lease=LEASE)
+        self.membership = Membership(self.commands.ask, self, name=name, prefix="test:", lease=town.lease)
 
     @property
     def seen(self) -> list[str]:
@@ -114,8 +116,9 @@ class Node:
 class Town:
     """The nodes of a test. `mute`: their messages are lost, only leases tell."""
 
-    def __init__(self, nursery: trio.Nursery, redis: RedisServer) -> None:
+    def __init__(self, nursery: trio.Nursery, redis: RedisServer, lease: float = LEASE) -> None:
         self.nursery = nursery
+        self.lease = lease
         self.redis = redis
         self.nodes: list[Node] = []
         self.mute = False
@@ -135,9 +138,9 @@ class Town:
 
 
 @asynccontextmanager
-async def town(redis: RedisServer) -> AsyncIterator[Town]:
+async def town(redis: RedisServer, lease: float = LEASE) -> AsyncIterator[Town]:
     async with trio.open_nursery() as nursery:
-        yield Town(nursery, redis)
+        yield Town(nursery, redis, lease)
         nursery.cancel_scope.cancel()
 
 
@@ -204,8 +207,15 @@ async def test_a_node_that_says_nothing_any_more_is_gone_within_a_lease_and_its_
         assert a.membership.clients_left + b.membership.clients_left == 2 * CHUNK + 9
 
 
+@pytest.fixture
+def long_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves has the time to say so, though the machine stand still."""
+    monkeypatch.setattr("service.backplane.redis.membership._FAREWELL", LIMIT)
+
+
+@pytest.mark.usefixtures("long_farewell")
 async def test_who_says_goodbye_is_gone_at_once_and_nobody_is_reported(redis: RedisServer) -> None:
-    async with town(redis) as at:
+    async with town(redis, LONG) as at:
         a, b = await at.node("a"), await at.node("b")
         await until(lambda: a.seen == ["a", "b"])
         b.client("s1", "c1", "u1")
@@ -221,6 +231,7 @@ async def test_who_says_goodbye_is_gone_at_once_and_nobody_is_reported(redis: Re
         assert a.left_users == []
 
 
+@pytest.mark.usefixtures("long_farewell")
 async def test_a_goodbye_that_was_lost_is_seen_by_the_lease(redis: RedisServer) -> None:
     async with town(redis) as at:
         a, b = await at.node("a"), await at.node("b")
@@ -234,7 +245,7 @@ async def test_a_goodbye_that_was_lost_is_seen_by_the_lease(redis: RedisServer) 
 
 
 async def test_one_name_has_one_node(redis: RedisServer) -> None:
-    async with town(redis) as at:
+    async with town(redis, LONG) as at:
         a, other = await at.node("a"), await at.node("a")
         assert other.membership.node.startswith("a-")
         assert other.names == [other.membership.node]
@@ -438,3 +449,28 @@ async def test_who_has_not_renewed_since_the_link_was_lost_has_a_lease_s_time(
         await trio.sleep(2 * LEASE)
         assert node.gone[gone:] == ["other"]
         assert trio.current_time() - away < 4 * (LEASE + LONGEST_DELAY)
+
+
+async def test_who_stood_still_itself_buries_nobody_for_that(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A machine stands still for longer than a lease, and with it all nodes: which comes first afterwards?"""
+    leases = Leases()
+    async with town(RedisServer(tmp_path)) as at:
+        node = Node(at, "a", "redis://127.0.0.1:1/0")  # asked for nothing
+        node.membership = Membership(leases.ask, node, name="a", prefix="test:", lease=LEASE)
+        leases.renewed()
+        at.nursery.start_soon(node.membership.run)
+        for _ in range(10):
+            await trio.sleep(LEASE / 3)
+            leases.renewed()
+        assert node.seen == ["a", "other"]
+        for still in (0.7 * LEASE, 1.5 * LEASE):
+            autojump_clock.jump(still)
+            await trio.sleep(0.9 * LEASE)  # the other one is slower to wake
+            assert (node.seen, node.gone) == (["a", "other"], [])
+            leases.renewed()
+            await trio.sleep(LEASE / 3)
+            leases.renewed()
+        await trio.sleep(2 * (LEASE + LONGEST_DELAY))
+        assert node.gone == ["other"]
