@@ -324,11 +324,11 @@ async def test_what_is_held_while_somebody_who_has_had_it_is_answered(
 async def test_a_node_that_stood_still_does_not_take_redis_for_silent(
     one: RedisNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = await one.join(ANN)
+    await one.publish(ANN, event(0), durable=True)
     for module in ("following", "reading"):
         monkeypatch.setattr(f"service.backplane.redis.{module}.PATIENCE", 1.0)
     monkeypatch.setattr(plane, "GRACE", 30.0)  # a busy machine has its own ideas of a moment
-    client = await one.join(ANN)
-    await one.publish(ANN, event(0), durable=True)
     back = one.connect(ANN, resume=client.resume(**{"user:ann": (client.events[0].offset or 0) - 1}))
     time.sleep(1.0 + plane.STOOD_STILL)  # noqa: ASYNC251 - nothing of the process runs, as when it is stopped
     with trio.fail_after(PATIENT):

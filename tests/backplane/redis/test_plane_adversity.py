@@ -332,9 +332,11 @@ class TestCutOff:
             await b.publish(ANN, event(2), durable=True)
             client.leave()
             if empty == "restart":
+                links = [(one, one.plane.commands.reconnects) for one in (a, b)]
                 redis.kill()
                 redis.start(emptied=True)
-                await trio.sleep(0.2)
+                for one, before in links:
+                    await one.until_true(lambda one=one, before=before: one.plane.commands.reconnects > before)  # type: ignore[misc]
                 await ready(a, b)
             else:
                 redis.command("FLUSHALL")

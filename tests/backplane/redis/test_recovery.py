@@ -366,7 +366,6 @@ class TestPositions:
         self, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is answered before the node has what the client has had by another one: that comes to the others later."""
-        monkeypatch.setattr("service.backplane.redis.following.PATIENCE", 0.2)
         async with tcp_proxy(redis.port) as proxy, node(redis.url, "a") as a, node(proxy.url, "b") as b:
             await ready(a, b)
             stays = await b.join(ANN)
@@ -376,6 +375,7 @@ class TestPositions:
             proxy.stall()
             a.plane.publish(Publication(ANN, event(1), durable=True), Reply(lambda _: None))
             await a.until(lambda: leaves.numbers == [1])
+            monkeypatch.setattr("service.backplane.redis.following.PATIENCE", 0.2)
             comes = await b.join(ANN, resume=leaves.resume())
             had = leaves.events[0].offset
             assert (comes.at.recovered, comes.at.offsets, comes.at.ahead) == (
