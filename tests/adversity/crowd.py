@@ -173,6 +173,7 @@ class Client(Socket):
         "hits",
         "offer",
         "path",
+        "pings",
         "reason",
         "registered",
         "texts",
@@ -189,6 +190,7 @@ class Client(Socket):
         self.registered = False
         self.texts = 0
         self.hits = 0
+        self.pings = 0
         self._status = 0
         self._in = b""
 
@@ -239,6 +241,7 @@ class Client(Socket):
             if opcode == TEXT:
                 self.on_text(payload)
             elif opcode == PING and self.answers_pings:
+                self.pings += 1
                 self.send(frame(PONG, payload))
             elif opcode == CLOSE and not self.code:
                 self.code = int.from_bytes(payload[:2], "big") if payload else 1005

@@ -42,10 +42,14 @@ def test_what_each_limit_refuses(tmp_path: Path, door: str, setting: str, label:
     with gateway(tmp_path, settings={**QUICK, setting: 1}) as running:
         address = address_of(running.websocket_url if door == "native" else running.base_url)
         assert metric(running, "connections_refused_total") == 0
-        # Of handshakes, bursts of two seconds are let in.
+        # Of handshakes, bursts of two seconds are let in, and then one a second.
         held = [upgraded(address) for _ in range(2 if label == "handshakes" else 1)]
-        with ask(address, upgrade()) as refused:
-            assert b" 503 " in refused.recv(4096)
+        while True:
+            held.append(ask(address, upgrade()))
+            if b" 503 " in held[-1].recv(4096):
+                break
+            assert label == "handshakes"
+            assert len(held) < 20
         eventually(lambda: metric(running, "connections_refused_total", f'limit="{label}"') == 1, 10, "the refusal")
         for sock in held:
             sock.close()
@@ -57,7 +61,14 @@ def test_a_head_that_does_not_come(tmp_path: Path, door: str) -> None:
         address = address_of(running.websocket_url if door == "native" else running.base_url)
         with ask(address, upgrade()[:20]) as slow:
             assert slow.recv(4096) == b""
-        eventually(lambda: metric(running, "handshakes_timed_out_total") == 1, 10, "the metric")
+
+        def is_counted() -> bool:
+            try:
+                return metric(running, "handshakes_timed_out_total") >= 1
+            except OSError:
+                return False  # we stood still ourselves, and were cut
+
+        eventually(is_counted, 10, "the metric")
 
 
 def test_too_large_and_not_the_protocol(tmp_path: Path) -> None:
@@ -73,11 +84,11 @@ def test_too_large_and_not_the_protocol(tmp_path: Path) -> None:
 
 
 def test_there_is_a_number_for_the_drain(tmp_path: Path) -> None:
-    with gateway(tmp_path, settings={"PORTICO_DRAIN_SECONDS": 3}) as running:
+    with gateway(tmp_path, settings={"PORTICO_DRAIN_SECONDS": 600}, exit_code=None) as running:
         assert (metric(running, "draining"), metric(running, "ready")) == (0, 1)
         # Somebody who does not go by itself, so that there is a drain to look at.
         with upgraded(address_of(running.base_url)):
             running.process.terminate()
             eventually(lambda: metric(running, "draining") == 1, 10, "the drain seen")
             assert metric(running, "ready") == 0
-        assert running.process.wait(30) == 0
+            running.process.kill()
