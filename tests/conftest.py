@@ -1,5 +1,6 @@
-"""What all tests share: hypothesis draws the same examples every time, however loaded the machine is; and where several
-processes share the tests (`make test`), the files that take longest come first.
+"""What all tests share: hypothesis draws the same examples every time, however loaded the machine is; a pause of the
+machine isn't counted where both sides of a test are in its process (see `steady_clock`); and where several processes
+share the tests (`make test`), the files that take longest come first.
 
 A file goes to one process as a whole. One of a minute that is begun last would keep everybody waiting for that minute.
 Where Python is told to keep no bytecode (containers often say so), what the tests start is compiled once, before them:
@@ -14,11 +15,14 @@ import compileall
 import os
 import subprocess
 import sys
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import steady_clock
 
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # For a search of one's own: HYPOTHESIS_PROFILE=search pytest tests/wire
@@ -81,6 +85,11 @@ LONGEST: Final = (
 """The files that take ten seconds and more, the longest first, as `pytest --durations` has them."""
 
 
+STEADY: Final = frozenset({"chat", "cli", "http", "outgoing", "portico", "tokens", "transports", "webhooks"})
+"""The folders whose trio tests run by a clock that doesn't count how long the machine stood still: what they test is in
+their own process, both sides of it."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Once, before the processes that share the tests."""
     if hasattr(config, "workerinput"):
@@ -118,6 +127,11 @@ def _rewrite(files: list[Path]) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Longest files first, where processes share the tests. Within a file the order stays."""
+    for item in items:
+        steady = any(item.path.is_relative_to(HERE / folder) for folder in STEADY)
+        if steady and iscoroutinefunction(getattr(item, "obj", None)):
+            # Before the mark that pytest-trio puts on it.
+            item.add_marker(pytest.mark.trio(run=steady_clock.run), append=False)
     if not hasattr(config, "workerinput"):
         return
     place = {HERE / name: number for number, name in enumerate(LONGEST)}

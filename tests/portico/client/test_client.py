@@ -326,7 +326,7 @@ async def test_silence_instead_of_an_answer_is_another_failed_attempt() -> None:
         await peer.forever()
 
     events = Events()
-    options = LinkOptions(connect_timeout=0.05, close_timeout=0.1)
+    options = LinkOptions(connect_timeout=0.3, close_timeout=0.1)
     backoff = Backoff(first=0.001, longest=0.001, max_attempts=2)
     async with fake_gateway(script) as gateway:
         with pytest.raises(GaveUp):

@@ -1,5 +1,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,6 +125,14 @@ async def test_each_cause_of_a_failure_has_its_class(error: str, kind: type[Requ
         assert (answer.success, answer.error) == (False, error)
 
 
+async def cancelled_when_sent(call: Callable[[], Awaitable[object]]) -> None:
+    """Make this call, and leave it once it waits for its answer."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_cancelled_call_is_forgotten_and_its_late_answer_dropped() -> None:
     release = trio.Event()
 
@@ -134,8 +143,7 @@ async def test_a_cancelled_call_is_forgotten_and_its_late_answer_dropped() -> No
         await echo(peer)
 
     async with fake_gateway(script) as gateway, requester(gateway.url) as r:
-        with trio.move_on_after(0.02):
-            await r.request("slow")
+        await cancelled_when_sent(partial(r.request, "slow"))
         assert r.in_flight == 0
         release.set()
         assert await r.request("echo", "next") == "next"
@@ -143,14 +151,15 @@ async def test_a_cancelled_call_is_forgotten_and_its_late_answer_dropped() -> No
 
 
 async def leave_by_cancelling(r: Requester) -> None:
-    with trio.move_on_after(0.02):
-        await r.request("slow")
+    await cancelled_when_sent(partial(r.request, "slow"))
 
 
 async def leave_a_stream_by_cancelling(r: Requester) -> None:
-    with trio.move_on_after(0.02):
+    async def stream() -> None:
         async for _ in r.stream("slow"):
             pass
+
+    await cancelled_when_sent(stream)
 
 
 async def leave_a_stream_early(r: Requester) -> None:
@@ -161,7 +170,7 @@ async def leave_a_stream_early(r: Requester) -> None:
 
 async def wait_no_longer(r: Requester) -> None:
     with pytest.raises(RequestTimeout):
-        await r.request("slow", timeout=0.01)
+        await r.request("slow", timeout=0.3)  # it has to be sent by then
 
 
 @pytest.mark.parametrize(
@@ -240,8 +249,7 @@ async def test_a_cancelled_call_s_late_error_is_not_reported_but_a_complaint_is(
 
     events = Events()
     async with fake_gateway(script) as gateway, requester(gateway.url, on_event=events) as r:
-        with trio.move_on_after(0.01):
-            await r.request("x")
+        await cancelled_when_sent(partial(r.request, "x"))
         assert await r.request("y") == 2
         assert r.dropped == 2
     assert [str(event) for event in events.of(Complaint)] == ["the gateway says: Missing command"]
