@@ -35,7 +35,7 @@ async def test_reports_are_handed_out_once_and_in_any_order() -> None:
 async def test_what_does_not_come_in_time_is_named_with_the_last_report() -> None:
     async with trio.open_nursery() as nursery:
         program = await start(nursery, "say(event='open')\nsys.stdin.read()", timeout=0.5)
-        await program.take("opening", lambda report: report["event"] == "open")
+        await program.take("opening", lambda report: report["event"] == "open", within=60)
         with pytest.raises(
             UnmetError, match=r'^it got no kick, n 1 within 0.5 s; its last report was {"event": "open"}$'
         ):

@@ -15,8 +15,8 @@ import pytest
 from loadtest._result import read
 from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import ROOT
-from tests.little_gateway import little_gateway
-from tests.loadtest.forked_locust import CLOCK_AHEAD
+from tests.little_gateway import LittleGateway, little_gateway
+from tests.loadtest.forked_locust import CLOCK_AHEAD, ForkedLocust
 from tests.loadtest.locust_run import free_port, outcome, run, run_command, started
 
 STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
@@ -32,6 +32,8 @@ SHORT = (
     *("-u", "6", "-r", "60", "-t", "4s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
     "--no-observer",
 )
+ENDLESS = (*SHORT[:4], *SHORT[6:])
+"""The same, until it is ended."""
 ALL = 2 * len(STEPS) + 7
 """Thresholds in WIDE: what is delivered counts for each of the two kinds of pushes, and protocol errors in any case."""
 
@@ -139,10 +141,19 @@ def test_what_is_no_gateway_is_not_tried() -> None:
     assert "is no gateway (discovery answered 404 instead of 200)" in ended.stderr
 
 
+def until_measured(process: ForkedLocust, gateway: LittleGateway) -> None:
+    """Wait until there is some of everything from the time in which all users were there, however late that is."""
+    assert any("Holding 6 users" in line for line in process.stderr), "it never held them"
+    seen = len(gateway.pushed)
+    gateway.wait_for(lambda: len(gateway.pushed) >= seen + 36)
+
+
 def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
-    with little_gateway() as gateway:
-        # On a busy machine the first seconds go by before both are there.
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "-t", "8s", *two_processes())
+    arguments = ("--thresholds", wide, *ENDLESS, *two_processes())
+    with little_gateway() as gateway, started("--host", gateway.base_url, *arguments) as process:
+        until_measured(process, gateway)
+        process.send_signal(signal.SIGINT)
+        ended = outcome(process)
         pushers = {str(notification["id"]).split("-")[0] for notification in gateway.pushed}
     # Each process has half of the six clients, so six registered at once is what only the master can know.
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
@@ -165,13 +176,15 @@ def test_machines_whose_clocks_differ_are_judged_by_the_masters(wide: str, tmp_p
         master = stack.enter_context(
             started(
                 *("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "3"),
-                *("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--result", str(found)),
+                *("--host", gateway.base_url, "--thresholds", wide, *ENDLESS, "--result", str(found)),
             )
         )
         workers = [
             stack.enter_context(started("--worker", *at_master, *processes, **{CLOCK_AHEAD: ahead}))
             for ahead, processes in (("0", ("--processes", "2")), ("3600", ()))
         ]
+        until_measured(master, gateway)
+        master.send_signal(signal.SIGINT)
         ended = outcome(master)
         left = [outcome(worker) for worker in workers]
     # Each delivery would be an hour late or early, where clocks are not put right.
@@ -259,11 +272,10 @@ def test_the_api_key_comes_from_the_environment_and_is_not_told(wide: str) -> No
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_gives_a_clean_end_with_the_verdict(wide: str, processes: int) -> None:
-    endless = (*SHORT[:4], *SHORT[6:])
     several = two_processes() if processes == 2 else ()
     with (
         little_gateway() as gateway,
-        started("--host", gateway.base_url, "--thresholds", wide, *endless, *several) as process,
+        started("--host", gateway.base_url, "--thresholds", wide, *ENDLESS, *several) as process,
     ):
         gateway.wait_for(lambda: gateway.registrations >= 6 and len(gateway.pushed) > 50)
         # As a terminal does it: to every process of the group.
