@@ -76,6 +76,38 @@ WITHIN_HTTP_2 = [
 ]  # fmt: skip
 
 
+GET = [(b":method", b"GET"), *WITHIN_HTTP_2[2:5]]
+WITHOUT = [[field for field in request if field[0] != b":authority"] for request in (WITHIN_HTTP_2, GET)]
+
+
+async def test_two_hosts_or_one_beside_another_authority_are_no_request_within_http_2() -> None:
+    """Hypercorn reads `:authority`, or else the last host; who stands in front may read the other. h2 takes no such
+    request (from 4.4.1 on), by ending the connection: it has no request that could be answered."""
+    stage = Stage(h2c=True)
+    host = (b"host", b"gw.example.com")
+    hostile = [[*request, (b"host", b"evil.example")] for request in (WITHIN_HTTP_2, GET)]
+    hostile += [[*request, host, host] for request in (WITHIN_HTTP_2, GET)]
+    hostile += [[*request, host, (b"host", b"evil.example")] for request in WITHOUT]
+    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False)
+    async with stage.serve() as address:
+        for headers in hostile:
+            connection = h2.connection.H2Connection(config)
+            async with await RawClient.dial(address) as client:
+                connection.initiate_connection()
+                connection.send_headers(1, headers, end_stream=headers[0][1] == b"GET")
+                await client.send(connection.data_to_send())
+                seen: list[h2.events.Event] = []
+                with trio.fail_after(60):
+                    while await client._more():
+                        seen += connection.receive_data(bytes(client._buffer))
+                        client._buffer.clear()
+            assert not any(isinstance(event, h2.events.ResponseReceived) for event in seen), headers
+            assert any(isinstance(event, h2.events.ConnectionTerminated) for event in seen), headers
+        assert not stage.gate.recorders
+        async with await RawClient.open(address):
+            await stage.gate.recorder()
+
+
 async def test_a_websocket_within_http_2() -> None:
     stage = Stage(h2c=True)
     config = h2.config.H2Configuration(header_encoding=None)
