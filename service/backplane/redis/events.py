@@ -8,7 +8,8 @@ connections over all nodes are a set; the first in it makes the user online, and
 
 What a node can't append now waits, with Redis away: MAX_UNWRITTEN events and MAX_UNWRITTEN_BYTES at most; with more the
 oldest are dropped and counted. An append whose answer was lost is made again, and counts once. If Redis has lost
-everything, the node says who is here before it goes on.
+everything, or has thrown away any key of these for want of memory, each node notices within OFFLINE_EVERY seconds, and
+says who is here before it goes on. What waited in an outbox that was thrown away is counted as dropped.
 
 One node at a time delivers the outbox: the one that holds its lease in Redis.
 """
@@ -43,6 +44,11 @@ OWN_SECONDS: Final = 10.0
 POLL: Final = 0.25
 """Seconds between two looks at the outbox, for what other nodes have put there."""
 DEAD_KEPT: Final = 1000
+LOST: Final = -1
+BURIED: Final = -2
+OUTBOX_LOST: Final = -2
+BURIED_SECONDS: Final = 60
+"""How long a node that was told as left may find out by itself that it was, before it says again who is here."""
 _FAULTS: Final = (Refusal, Unreachable)
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, object]).decode
@@ -74,6 +80,7 @@ class RedisEvents:
         self._unwritten: deque[BackEndEvent] = deque()
         self._size = 0  # bytes of these
         self._written = 0  # under this instance
+        self._marked = False  # whether Redis was told by it how many are here, and so must know it
         self._stirred = trio.Event()
         self._writing = trio.Lock()
         self._me = os.urandom(8).hex()
@@ -111,7 +118,7 @@ class RedisEvents:
             return
         again = bool(self._instance)
         self._instance = instance
-        self._written = 0
+        self._written, self._marked = 0, False
         if again:
             waiting = {event.connection for event in self._unwritten if event.event == "registered"}
             back = [event for event in self._present() if event.connection not in waiting]
@@ -124,6 +131,8 @@ class RedisEvents:
         node, this one or another, does it again."""
         here = self._here(instance)
         number = 0
+        # It may wake up meanwhile; what it would say of its connections was said.
+        await self._ask("SET", self._at(instance), "buried", "EX", BURIED_SECONDS)
         while True:
             answer = await self._ask("HRANDFIELD", here, BATCH, "WITHVALUES")
             pairs = answer if isinstance(answer, list) else []
@@ -140,8 +149,8 @@ class RedisEvents:
 
     async def finish(self) -> None:
         """Write what there is, and tell who is still here as left: this node goes. Raises Refusal or Unreachable."""
-        while self._unwritten:
-            await self._write_some()
+        while self._unwritten and await self._write_some():
+            pass
         if self._instance:
             await self.tell_left(self._instance, self._node(), reason="the node ended", code=1001)
 
@@ -159,15 +168,18 @@ class RedisEvents:
             self._stirred = trio.Event()
             while self._unwritten and self._instance:
                 try:
-                    await self._write_some()
+                    if await self._write_some():
+                        continue
                 except _FAULTS:
-                    await trio.sleep(AGAIN)
+                    pass
+                await trio.sleep(AGAIN)
 
-    async def _write_some(self) -> None:
+    async def _write_some(self) -> bool:
+        """Write a batch; False where this node was buried, and is to begin anew."""
         async with self._writing:
-            await self._write_next()
+            return await self._write_next()
 
-    async def _write_next(self) -> None:
+    async def _write_next(self) -> bool:
         size = 0
         batch: list[BackEndEvent] = []
         for event in islice(self._unwritten, BATCH):
@@ -178,19 +190,37 @@ class RedisEvents:
         instance, first = self._instance, self._written + 1
         dropped = await self._append(instance, batch, first, instance)
         if instance != self._instance:
-            return
-        if dropped < 0:
-            # Everything was lost; nobody is told of those who are here already.
-            self._written = 0
-            known = [event._replace(event="present") for event in self._present()]
-            for at in range(0, len(known), BATCH):
-                await self._append(instance, known[at : at + BATCH], 1, f"present:{os.urandom(8).hex()}", ttl=True)
-            return
+            return True
+        if dropped == BURIED:
+            return False
+        if dropped == LOST:
+            await self._say_who_is_here()
+            return True
         self.dropped += dropped
         self._written += len(batch)
+        self._marked = True
         for _ in batch:
             self._size -= len(self._unwritten.popleft().body)
         self._more.set()
+        return True
+
+    async def _say_who_is_here(self) -> None:
+        """Redis has lost what was written, or a part of it. Nobody is told of those who are here already."""
+        instance = self._instance
+        first: dict[str | None, BackEndEvent] = {}
+        for event in self._unwritten:
+            if event.event in ("registered", "left"):
+                first.setdefault(event.connection, event)
+        # Who left since was here, too; who came since is told by what is yet to be written.
+        known = [event for event in first.values() if event.event == "left"]
+        known += [event for event in self._present() if event.connection not in first]
+        self._written, self._marked = 0, False
+        await self._ask("DEL", self._at(instance))
+        for at in range(0, len(known), BATCH):
+            batch = [event._replace(event="present") for event in known[at : at + BATCH]]
+            await self._append(instance, batch, 1, f"present:{os.urandom(8).hex()}", ttl=True)
+        await self._append(instance, (), 1, instance)
+        self._marked = True
 
     async def _append(
         self, instance: str, events: Sequence[BackEndEvent], first: int, writer: str, *, ttl: bool = False
@@ -198,9 +228,11 @@ class RedisEvents:
         words: list[Word] = []
         for event in events:
             words += (event.event, event.connection or "", event.user_id or "", order_of(event), event.id, event.body)
-        at = f"{self._prefix}events:at:{writer}"
-        keys = (*self._logs, self._here(instance), self._offline, at)
-        settings = (self._stream, self._outbox, first, f"{self._prefix}events:user:", self._node(), self._offline_ms)
+        at = self._at(writer)
+        keys = (*self._logs, self._here(instance), self._offline, at, self._users)
+        marked = int(self._marked and writer == self._instance)
+        new = os.urandom(8).hex()
+        settings = (self._stream, self._outbox, first, marked, new, self._node(), self._offline_ms)
         answer = await EVENTS_APPEND.ask(self._ask, keys, (*settings, *words))
         if ttl:
             with suppress(*_FAULTS):
@@ -211,10 +243,20 @@ class RedisEvents:
     async def _look_for_offline(self) -> None:
         while True:
             await trio.sleep(OFFLINE_EVERY)
-            words = (self._stream, self._outbox, self._node(), f"{os.urandom(8).hex()}-", BATCH)
             with suppress(*_FAULTS):
-                if await EVENTS_OFFLINE.ask(self._ask, (*self._logs, self._offline), words):
-                    self._more.set()
+                await self._look()
+
+    async def _look(self) -> None:
+        instance = self._instance
+        keys = (*self._logs, self._offline, self._users, self._here(instance), self._at(instance))
+        words = (self._stream, self._outbox, self._node(), f"{os.urandom(8).hex()}-", BATCH, os.urandom(8).hex())
+        found = await EVENTS_OFFLINE.ask(self._ask, keys, (*words, self._offline_ms, int(self._marked)))
+        if found == LOST:
+            async with self._writing:
+                if instance == self._instance:
+                    await self._say_who_is_here()
+        if found:
+            self._more.set()
 
     @property
     def _logs(self) -> tuple[str, str]:
@@ -223,6 +265,13 @@ class RedisEvents:
     @property
     def _offline(self) -> str:
         return f"{self._prefix}events:offline"
+
+    @property
+    def _users(self) -> str:
+        return f"{self._prefix}events:users"
+
+    def _at(self, writer: str) -> str:
+        return f"{self._prefix}events:at:{writer}"
 
     def _here(self, instance: str) -> str:
         return f"{self._prefix}events:here:{instance}"
@@ -243,9 +292,12 @@ class RedisEvents:
         asked = trio.current_time()
         try:
             words = (self._me, int(OWN_SECONDS * 1000))
-            answer = await EVENTS_OWN.ask(self._ask, (f"{self._prefix}events:owner", self._logs[1]), words)
+            keys = (f"{self._prefix}events:owner", self._logs[1], self._users)
+            answer = await EVENTS_OWN.ask(self._ask, keys, words)
         except _FAULTS:
             return False
+        if answer == OUTBOX_LOST:
+            self.dropped, answer = self.dropped + self.waiting, 0
         if not isinstance(answer, int) or answer < 0:
             self._owned_until = float("-inf")
             return False
