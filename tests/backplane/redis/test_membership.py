@@ -13,7 +13,7 @@ import trio.testing
 from service.backplane.redis.members import Word
 from service.backplane.redis.membership import Membership
 from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
-from service.backplane.redis.scripts import LEASE_RENEW, LEASE_TAKE, NODES_LOOK
+from service.backplane.redis.scripts import LEASE_RENEW, LEASE_TAKE, NODE_BURY, NODES_LOOK
 from service.core.cluster.backplane import NodeState
 from service.observe import make_log
 from service.redis.commands import Commands
@@ -402,6 +402,7 @@ class Leases:
 
     def __init__(self) -> None:
         self.losses = 0
+        self.buryings = 0
         self.until = 0.0
         state = NodeState("other", "websocket", None, False, 0, b"{}")
         self._text = b"0123 " + msgspec.json.encode(Word(1, state, {}))
@@ -416,6 +417,7 @@ class Leases:
         if words[1] == NODES_LOOK.digest:
             left = int((self.until - trio.current_time()) * 1000)
             return [[b"0123 other", self._text if left > 0 else None, left if left > 0 else -2]]
+        self.buryings += words[1] == NODE_BURY.digest
         return 1 if words[1] in (LEASE_TAKE.digest, LEASE_RENEW.digest) else 0
 
 
@@ -451,6 +453,7 @@ async def test_who_has_not_renewed_since_the_link_was_lost_has_a_lease_s_time(
         assert trio.current_time() - away < 4 * (LEASE + LONGEST_DELAY)
 
 
+@pytest.mark.shows("no node is taken for dead because of that, and no client for gone")
 async def test_who_stood_still_itself_buries_nobody_for_that(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
@@ -468,9 +471,10 @@ async def test_who_stood_still_itself_buries_nobody_for_that(
         for still in (0.7 * LEASE, 1.5 * LEASE):
             autojump_clock.jump(still)
             await trio.sleep(0.9 * LEASE)  # the other one is slower to wake
-            assert (node.seen, node.gone) == (["a", "other"], [])
+            assert (node.seen, node.gone, leases.buryings) == (["a", "other"], [], 0)
             leases.renewed()
             await trio.sleep(LEASE / 3)
             leases.renewed()
         await trio.sleep(2 * (LEASE + LONGEST_DELAY))
         assert node.gone == ["other"]
+        assert leases.buryings
