@@ -77,12 +77,13 @@ class Rate:
 class Open:
     """The connections of one holder: here, and at the other nodes as of the last settling."""
 
-    __slots__ = ("elsewhere", "fresh", "sessions")
+    __slots__ = ("elsewhere", "fresh", "sessions", "told")
 
     def __init__(self) -> None:
         self.sessions: dict[Session, None] = {}
         self.elsewhere = 0
         self.fresh = 0  # how many were opened since this node said how many it has
+        self.told = 0  # how many of the others are in what it says now, and were not before
 
 
 @dataclass(slots=True)
@@ -207,6 +208,7 @@ class Quotas:
             if found is not None and session in found.sessions:
                 del found.sessions[session]
                 found.fresh = min(found.fresh, len(found.sessions))
+                found.told = min(found.told, len(found.sessions) - found.fresh)
                 self._dirty[key] = None
 
     # Settling with the other nodes
@@ -236,6 +238,7 @@ class Quotas:
         for key in list(islice(self._dirty, limit)):
             del self._dirty[key]
             found = self._open[key]
+            found.told, found.fresh = found.told + found.fresh, 0
             shares.append(Share("connections", *key, len(found.sessions), amounts[key[0]]))
         return shares
 
@@ -263,11 +266,13 @@ class Quotas:
         if found is None:
             return []
         found.elsewhere = elsewhere
-        over = min(int(share.used) + elsewhere - share.amount, found.fresh)
-        found.fresh = 0
+        # Those that came while the others were told are for the next time.
+        said = list(found.sessions)[: len(found.sessions) - found.fresh]
+        over = min(len(said) + elsewhere - share.amount, found.told)
+        found.told = 0
         if not found.sessions and key not in self._dirty:
             del self._open[key]
-        return list(found.sessions)[-over:] if over > 0 else []
+        return said[-over:] if over > 0 else []
 
     def kept(self, shares: Sequence[Share]) -> None:
         """They could not be told: each node is on its own until they can."""
@@ -278,6 +283,7 @@ class Quotas:
                 if found is not None:
                     # What others had is not known any more, and nobody is refused for what is not known.
                     found.elsewhere = 0
+                    found.fresh, found.told = found.fresh + found.told, 0
                     self._dirty[share.holder, share.name] = None
                 continue
             for rule in self._rules[share.kind]:

@@ -148,6 +148,37 @@ def test_the_newest_go_where_two_nodes_together_have_too_many() -> None:
     assert not together.nodes[0].room(ANN)
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["told", "told in vain first"])
+def test_one_that_comes_while_the_others_are_told_is_counted_the_next_time(fails: bool) -> None:
+    node = Quotas([Quota("connections", "tenant", 3)], ManualClock().now)
+    early, amid, late = (at_come(stage()) for _ in range(3))
+    assert node.opened(early, ANN)
+    shares = node.due(10)
+    assert node.opened(amid, ANN)
+    if fails:
+        node.kept(shares)
+        shares = node.due(10)
+    assert node.opened(late, ANN)
+    turned_away: list[list[Session]] = []
+    for _ in range(3):
+        surplus = node.settled(shares, [2] * len(shares))  # which the other nodes have had for a while
+        for session in surplus:
+            node.closed(session, ANN)
+        turned_away.append(surplus)
+        shares = node.due(10)
+    assert turned_away == ([[amid], [late], []] if fails else [[], [amid, late], []])
+
+
+def test_one_that_leaves_while_the_others_are_told_is_none_too_many() -> None:
+    node = Quotas([Quota("connections", "tenant", 3)], ManualClock().now)
+    first, second = (at_come(stage()) for _ in range(2))
+    assert node.opened(first, ANN)
+    assert node.opened(second, ANN)
+    shares = node.due(10)
+    node.closed(first, ANN)
+    assert node.settled(shares, [2]) == []
+
+
 def at_come(at: Stage) -> Session:
     return at.connect()[0]
 
