@@ -163,7 +163,10 @@ class Guarded:
 
     def demoted(self) -> bool:
         """Whether the master of old follows the replica by now."""
-        return b"role:slave" in self.master.command("INFO", "replication")
+        # Whoever is connected to it when it is told is cut off.
+        with suppress(ConnectionError):
+            return b"role:slave" in self.master.command("INFO", "replication")
+        return False
 
     def follows(self) -> bool:
         """Whether the replica has what the master has."""
