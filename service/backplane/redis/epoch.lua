@@ -17,11 +17,16 @@
 -- one has begun the epoch, and after that was accepted, everybody was told already: a Redis that comes back with nothing
 -- knows no clock to compare it with, and the nodes come one after the other.)
 -- Returns the epoch's name.
+--
+-- What an older file of a Redis was restored to, nothing here tells, if no node was there meanwhile. But whoever names a
+-- position that was given out between the clock of that file and the moment at which this Redis took over has had what
+-- is gone. So these spans are kept, of the last restarts: of one that lost nothing nobody has such a position.
 local function text(number) return string.format("%.0f", number) end
+local SPANS = 8
 
 -- A Redis that is full refuses to write, but lets a script go on that has written something.
 redis.call("PERSIST", KEYS[1])
-local known = redis.call("HMGET", KEYS[1], "name", "run", "at", "clock", "taken", "began")
+local known = redis.call("HMGET", KEYS[1], "name", "run", "at", "clock", "taken", "began", "gone")
 local name, clock, seen = known[1], tonumber(known[4] or "0"), tonumber(ARGV[7])
 local restarted = known[2] ~= ARGV[1]
 local another = ARGV[5] ~= "" and known[3] ~= ARGV[5]
@@ -36,14 +41,20 @@ local told = began <= now and now - tonumber(ARGV[10]) < began
 local over = not name or name == ARGV[4] or not redis.call("ZSCORE", KEYS[2], "")
 over = over or (restarted and not whole and (another or ARGV[2] ~= "1"))
 over = over or (name == ARGV[6] and seen > clock) or (tonumber(ARGV[9]) > taken and not told)
+local gone = known[7] or ""
+if restarted and clock > 0 and now > clock then
+  gone = text(clock) .. "-" .. text(now) .. " " .. gone
+  local last = select(2, string.find(gone, "^" .. string.rep("%S+ ", SPANS)))
+  gone = last and string.sub(gone, 1, last) or gone
+end
 if over then
-  name, began = ARGV[3], now
+  name, began, gone = ARGV[3], now, ""
   redis.call("ZADD", KEYS[2], "+inf", "")
 end
 if over or restarted or seen > clock then
   redis.call(
     "HSET", KEYS[1], "name", name, "run", ARGV[1], "at", ARGV[5], "clock", text(math.max(clock, seen)),
-    "taken", text(taken), "began", text(began)
+    "taken", text(taken), "began", text(began), "gone", gone
   )
 end
 return name

@@ -43,11 +43,13 @@ TRUSTED: Final = 600.0
 
 class Moment(NamedTuple):
     """When something was read: the epoch's name (empty: it has none), the offset that later events exceed, and Redis's
-    time in microseconds (where its clock seems to be ahead: what it would be)."""
+    time in microseconds (where its clock seems to be ahead: what it would be). `gone`: spans of offsets that were given
+    out by a Redis of which this one is an older state, restored."""
 
     epoch: str
     clock: int
     now: int
+    gone: Collection[tuple[int, int]] = ()
 
 
 Known = WeakValueDictionary[tuple[str, int], Event]
@@ -98,6 +100,8 @@ class Kept:
     def proves(self, offset: int, moment: Moment, ttl: int) -> bool:
         """Whether nothing after this offset is lost. What its publisher let lapse is not lost, it is over."""
         if self.beyond or not 0 <= offset <= moment.clock:
+            return False
+        if any(after < offset < before for after, before in moment.gone):
             return False
         if self.evicted:
             return self.last is not None and offset >= self.last
@@ -231,8 +235,8 @@ class _Round:
 
     def at(self, answer: object) -> None:
         match answer:
-            case [bytes(epoch), bytes(clock), bytes(now)]:
-                self.moment = Moment(epoch.decode(), int(clock), int(now))
+            case [bytes(epoch), bytes(clock), bytes(now), bytes(gone)]:
+                self.moment = Moment(epoch.decode(), int(clock), int(now), _spans(gone))
                 self.step()
             case _:
                 self.fail()
@@ -243,3 +247,8 @@ class _Round:
             self.step()
         else:
             self.fail()
+
+
+def _spans(words: bytes) -> list[tuple[int, int]]:
+    ends = [word.split(b"-") for word in words.split()]
+    return [(int(after), int(before)) for after, before in ends]

@@ -1,5 +1,6 @@
 """The history in a real Redis: what is recovered is whole, or said not to be, whatever Redis has thrown away."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,6 +213,42 @@ class TestBytes:
                 while not 55_000 < a.plane.sweeper.bytes < 60_000:  # noqa: ASYNC110 - nothing tells of it
                     await trio.sleep(0.05)
             assert a.plane.sweeper.streams == 2
+
+
+class TestRestored:
+    """Redis is put back to an older state, while no node is there that would know."""
+
+    @pytest.mark.shows("who has had some of what is gone is told when it resumes", "everybody else resumes as before")
+    async def test_who_has_had_what_is_gone_is_told(self, tmp_path: Path) -> None:
+        server = RedisServer(tmp_path / "redis", aof=True)
+        server.start()
+        try:
+            async with node(server.url, "a") as a:
+                await ready(a)
+                before, after = await a.join(ANN), await a.join(ANN)
+                await a.publish(ANN, event(0), durable=True)
+                before.leave()
+                left_off = before.resume()
+                shutil.copytree(server.folder, tmp_path / "older")
+                await a.publish_all([Publication(ANN, event(n), durable=True) for n in (1, 2)])
+                await a.until(lambda: after.numbers == [0, 1, 2])
+            server.kill()
+            shutil.rmtree(server.folder)
+            shutil.copytree(tmp_path / "older", server.folder)
+            for restarts in range(2):
+                server.start()
+                async with node(server.url, "a") as a:
+                    await ready(a)
+                    await a.publish(ANN, event(3 + restarts), durable=True)
+                    told = await a.join(ANN, resume=Resume(after.at.epoch, {"user:ann": after.events[1].offset or 0}))
+                    assert (told.at.recovered, told.at.lost, told.numbers) == (False, ["user:ann"], [])
+                    whole = await a.join(ANN, resume=left_off)
+                    assert (whole.at.recovered, whole.numbers) == (True, [3, 4][: restarts + 1])
+                    again = await a.join(ANN, resume=told.resume())
+                    assert (again.at.recovered, again.numbers) == (True, [])
+                server.kill()
+        finally:
+            server.kill()
 
 
 class TestClock:
