@@ -27,7 +27,7 @@ from ..proof import KeyAwaited, NotProven, cause_of
 from ..refusals import Refusals, SlowedDown
 from ..token_bucket import TokenBucket
 from .authentication import Authentication, NothingProven
-from .handshake_tokens import bearer_of
+from .handshake_tokens import bearer_of, looks_like_token, token_of
 
 USER_PATH: Final = "/ws/"
 MAX_USER_ID: Final = 256
@@ -40,6 +40,7 @@ UNKNOWN_HOST: Final = "This Host is not the gateway's; ask for it by its name or
 _DRAINING: Final = HttpAnswer(
     503, (("content-type", "text/plain; charset=utf-8"), ("retry-after", "1")), b"Draining.\n"
 )
+_NEITHER: Final = "This is neither one of the API keys nor a token; send one of them: Authorization: Bearer <key>."
 _FULL: Final = "the gateway is at its limit of connections"
 _FULL_FOR_ADDRESS: Final = "there are too many connections from this address"
 
@@ -343,10 +344,13 @@ class AdmissionControl:
         """The answer to who proves nothing, or not enough."""
         cause = cause_of(fault)
         authorization = handshake.headers.get("authorization")
-        shown = isinstance(fault, NothingProven) and authorization is not None and self._api_keys.configured
+        shown = authorization is not None and self._api_keys.configured
         if shown and self._api_keys.in_header(authorization) is None:
-            cause = "api_key"
-            fault = PeerFault(fault.code, f"This is not one of the API keys. {fault.message}")
+            if isinstance(fault, NothingProven):
+                cause = "api_key"
+                fault = PeerFault(fault.code, f"This is not one of the API keys. {fault.message}")
+            elif cause == "malformed" and not looks_like_token(token_of(handshake, is_key=False) or ""):
+                fault = NotProven("malformed", _NEITHER)
         wait = self._refusals.wait(handshake.address)
         if wait and authorization is not None:
             fault, cause = SlowedDown(wait), "slowed_down"

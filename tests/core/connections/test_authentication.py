@@ -28,6 +28,8 @@ class FakeTokens:
         """The proof that was put there."""
         if token == self.AWAITED:
             raise KeyAwaited
+        if token.count(".") != 2:
+            raise NotProven("malformed", "The token is no signed JWT.")
         if token not in self.proofs:
             raise NotProven("signature", "The token's signature does not hold.")
         return self.proofs[token]
@@ -383,6 +385,18 @@ def test_a_wrong_key_is_told_from_none_where_a_path_wants_one(path: str, scope: 
         assert (status, body["error"]["code"]) == (403, "forbidden")
         assert body["error"]["message"].startswith(beginning)
     assert house.gateway.refusals.counted == {"forbidden": 1, "api_key": 1}
+
+
+@pytest.mark.parametrize("mode", ["optional", "required"])
+@pytest.mark.parametrize("path", ["/requester", "/ws/ann", "/worker"])
+def test_a_wrong_key_is_not_spoken_of_as_a_token(mode: str, path: str) -> None:
+    gw, _ = at(mode, production=True, api_keys=[KEY])
+    with pytest.raises(Refused) as refused:
+        gw.connect(path, headers={"authorization": "Bearer wrong"})
+    status, body = refusal(refused.value.answer)
+    assert (status, body["error"]["code"]) == (401, "unauthorized")
+    assert body["error"]["message"].startswith("This is neither one of the API keys nor a token;")
+    assert gw.gateway.refusals.counted == {"malformed": 1}
 
 
 @pytest.mark.parametrize("mode", ["optional", "required"])
