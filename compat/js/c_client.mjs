@@ -255,12 +255,16 @@ async function main() {
   const client = new CClient({ ...options, report });
   report("started", { runtime: `node ${process.versions.node}` });
   const input = createInterface({ input: process.stdin });
-  input.on("line", (line) => obey(client, line));
+  const early = []; // commands that came before there was a connection
+  let obeys = (line) => early.push(line);
+  input.on("line", (line) => obeys(line));
   input.on("close", () => client.leave());
   try {
     if (options.discoverOnly) await client.discover();
     else {
       await client.start();
+      obeys = (line) => obey(client, line);
+      early.forEach(obeys);
       await client.stay();
     }
     return 0;
