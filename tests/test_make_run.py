@@ -150,6 +150,22 @@ def test_what_keeps_run_split_from_starting_is_a_sentence(
     assert told in line
 
 
+def test_a_port_that_is_taken_keeps_run_split_from_starting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    split = runpy.run_path(str(ROOT / ".ci" / "split"))
+    with socket.socket() as taken:
+        port = next(port for port in iter(lambda: free_ports(1)[0], None) if port <= 65535 - 101)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        monkeypatch.setenv("PORT", str(port))
+        assert split["main"]() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"Port {port} can't be listened on (Address already in use)")
+    assert "PORT=9000 make run-split" in line
+
+
 def test_help_tells_of_both() -> None:
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
     for target in ("run-integrated", "run-split", "demo-migrate"):
