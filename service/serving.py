@@ -157,9 +157,11 @@ async def _tell_when_ready(node: Node, supervised: Supervised) -> None:
 async def rehearse(settings: Settings) -> list[str]:
     """Do what `serve` does up to taking the ports, and give them back. Returns warnings about ports that are in use.
 
-    The operator's extensions are imported and called, as at a start. Nothing is connected to. Raises StartError.
+    The operator's extensions are imported and called, as at a start. Nothing is connected to. Of the node's log
+    warnings are written and nothing less. Raises StartError.
     """
-    node = Node(settings)
+    level = "warning" if settings.log_level in ("debug", "info") else settings.log_level
+    node = Node(settings.model_copy(update={"log_level": level}))
     node.sockets.will_speak_tls()
     in_use = []
     for setting, port in (

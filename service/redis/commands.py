@@ -260,7 +260,7 @@ class Commands:
                     self._refuse(asked, "Redis doesn't answer")
 
     def _on_down(self, why: str) -> None:
-        self.trouble = f"Redis cannot be reached: {why}."
+        self.trouble = f"Redis cannot be used: {why}."
         self.tried.set()
         flight, self._flight = self._flight, deque()
         for asked in flight:

@@ -69,9 +69,16 @@ def in_text(value: object) -> str:
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, tuple):
-        return ",".join(str(item) for item in value) or NOT_SET
+        return ",".join(_item(item) for item in value) or NOT_SET
     text = str(value)
     return text if text.isprintable() else quoted(text)
+
+
+def _item(item: object) -> str:
+    match item:
+        case (kind, holder, amount):  # a quota
+            return f"{kind}/{holder}={amount}"
+    return str(item)
 
 
 def reference_markdown() -> str:

@@ -18,6 +18,16 @@ async def test_check_prints_what_is_in_force_and_masks_secrets(tmp_path: Path) -
     assert "sesame" not in out
 
 
+async def test_check_writes_no_line_of_the_gateway_s_log(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"shop publish sha256:{'0' * 64}\n")
+    code, out, err = await portico(
+        "check", cwd=tmp_path, PORTICO_API_KEYS_FILE="keys", PORTICO_QUOTAS="messages/user=5"
+    )
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines()}
+    assert rows["PORTICO_QUOTAS"] == "messages/user=5"
+
+
 @pytest.mark.parametrize("command", ["check", "serve"])
 async def test_bad_settings_are_a_sentence_each_and_exit_code_2(command: str, tmp_path: Path) -> None:
     code, out, err = await portico(command, cwd=tmp_path, PORT="many", PORTICO_QUEUE_LIMTI="5")

@@ -49,6 +49,11 @@ def test_secrets_are_never_shown() -> None:
         ({"PORTICO_TRUSTED_PROXIES": "::1,10.0.0.0/8"}, "PORTICO_TRUSTED_PROXIES", "::1/128,10.0.0.0/8"),
         ({}, "PORTICO_TRUSTED_PROXIES", "(not set)"),
         ({}, "PORTICO_ALLOWED_ORIGINS", "(not set)"),
+        (
+            {"PORTICO_QUOTAS": "messages/user=50,connections/address=9"},
+            "PORTICO_QUOTAS",
+            "messages/user=50,connections/address=9",
+        ),
         ({"DYNO": "\x1b"}, "DYNO", r"'\x1b'"),
     ],
 )

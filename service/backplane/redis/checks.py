@@ -211,5 +211,5 @@ async def examine(connector: Connector, names: Names) -> list[str]:
     try:
         await checks.look()
     except FAULTS as error:
-        return [f"Redis cannot be reached: {reason(error, LOOK_SECONDS)}."]
+        return [f"Redis cannot be used: {reason(error, LOOK_SECONDS)}."]
     return [*([checks.trouble] if checks.trouble else []), *(f"Redis: {warning}" for warning in checks.warnings)]

@@ -160,7 +160,7 @@ class TestDangers:
     async def test_that_redis_is_away_is_said(self, redis: RedisServer) -> None:
         url = redis.url
         redis.kill()
-        assert "cannot be reached" in await said_of(url)
+        assert "cannot be used" in await said_of(url)
 
 
 class TestFull:
