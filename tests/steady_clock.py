@@ -15,9 +15,12 @@ import trio
 T = TypeVar("T")
 
 LOOK: Final = 0.025
-"""The clock is looked at as often as this, in seconds, also where nothing is due."""
-STILL: Final = 0.05
-"""Of more than this between two looks, only what was worked is counted."""
+"""Seconds until the clock is looked at again while anything happens, whatever is due."""
+LONGEST_LOOK: Final = 0.2
+"""The same where nothing happens: twice as long each time. Whoever has `wait_all_tasks_blocked` wait for more idle time
+than this waits in vain."""
+STILL: Final = 0.025
+"""Of what a look is late by more than this, only what was worked is counted."""
 
 
 class SteadyClock(trio.abc.Clock):
@@ -29,6 +32,8 @@ class SteadyClock(trio.abc.Clock):
         self._now = now
         self._worked = worked
         self._time = 0.0
+        self._look = LOOK
+        self._asleep = 0.0
         self._looked = now(), worked()
 
     def start_clock(self) -> None:
@@ -39,12 +44,18 @@ class SteadyClock(trio.abc.Clock):
         """Seconds that were not stood still."""
         before, self._looked = self._looked, (self._now(), self._worked())
         passed, worked = (now - then for now, then in zip(self._looked, before, strict=True))
-        self._time += passed if passed <= STILL else max(STILL, min(worked, passed))
+        if passed < 0.9 * self._asleep:
+            self._look = LOOK
+        longest, self._asleep = self._asleep + STILL, 0.0
+        self._time += passed if passed <= longest else max(longest, min(worked, passed))
         return self._time
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Seconds until then, or until the next look."""
-        return min(deadline - self.current_time(), LOOK)
+        left = deadline - self.current_time()
+        self._asleep = max(0.0, min(left, self._look))
+        self._look = LOOK if left <= self._look else min(2 * self._look, LONGEST_LOOK)
+        return self._asleep
 
 
 def run(
