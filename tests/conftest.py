@@ -1,6 +1,6 @@
 """What all tests share: hypothesis draws the same examples every time, however loaded the machine is; a pause of the
 machine isn't counted where both sides of a test are in its process (see `steady_clock`); and where several processes
-share the tests (`make test`), the files that take longest come first.
+share the tests (`make test`), the files that take longest come first, and the others among them.
 
 A file goes to one process as a whole. One of a minute that is begun last would keep everybody waiting for that minute.
 Where Python is told to keep no bytecode (containers often say so), what the tests start is compiled once, before them:
@@ -12,14 +12,16 @@ that share them: each would do it for all files, a minute of processor time in a
 """
 
 import compileall
+import itertools
 import os
-import subprocess
 import sys
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Final
 
 import pytest
+from _pytest.assertion import rewrite
 from hypothesis import HealthCheck, settings
 
 from tests import steady_clock
@@ -31,6 +33,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent
+REWRITTEN: Final = ("test_*.py", "conftest.py", "contract*.py")
+FIRST: Final = 6
+"""Of the processes of `make test` one fewer: so many begin with the longest files."""
 
 LONGEST: Final = (
     "compat/test_live.py",
@@ -98,35 +103,48 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in ("portico", "service", "compat", "loadtest", "tests"):
             compileall.compile_dir(ROOT / name, quiet=2)
     if config.getoption("numprocesses", None) and config.args == config.getini("testpaths"):
-        _rewrite([file for file in HERE.rglob("test_*.py") if not _is_rewritten(file)])
+        _rewrite(config, [file for pattern in REWRITTEN for file in HERE.rglob(pattern) if not _is_rewritten(file)])
+
+
+def _kept(file: Path) -> Path:
+    """Where pytest keeps what it made of a test file."""
+    return file.parent / "__pycache__" / f"{file.stem}{rewrite.PYC_TAIL}"
 
 
 def _is_rewritten(file: Path) -> bool:
-    """Whether pytest has kept what it made of a test file as it is now."""
-    kept = file.parent / "__pycache__" / f"{file.stem}.{sys.implementation.cache_tag}-pytest-{pytest.__version__}.pyc"
+    """Whether it has kept that of the file as it is now."""
+    kept = _kept(file)
     return kept.exists() and kept.stat().st_mtime >= file.stat().st_mtime
 
 
-def _rewrite(files: list[Path]) -> None:
-    """Collect these files where pytest keeps what it makes of them, a share on each core. What is wrong with one is no
-    matter here: it is said by who runs its tests."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def _rewrite(config: pytest.Config, files: list[Path]) -> None:
+    """Make of these files what pytest makes of them, where it keeps it, a share on each core. What is wrong with one is
+    no matter here: it is said by who runs its tests. Nor is it if another pytest does this in another way: then nothing
+    is kept that it would take, and each process makes its own."""
     files.sort(key=lambda file: file.stat().st_size)
     cores = os.cpu_count() or 1
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider"]
-    collecting = [
-        subprocess.Popen(
-            [*command, *share], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        for share in (files[number::cores] for number in range(cores))
-        if share
-    ]
-    for process in collecting:
-        process.wait()
+    sharing: list[int] = []
+    for share in (files[number::cores] for number in range(cores)):
+        if not (process := os.fork()):
+            try:
+                for file in share:
+                    with suppress(Exception):
+                        digest, code = rewrite._rewrite_test(file, config)
+                        file.parent.joinpath("__pycache__").mkdir(exist_ok=True)
+                        rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, digest, _kept(file))
+            finally:
+                os._exit(0)
+        sharing.append(process)
+    for process in sharing:
+        os.waitpid(process, 0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Longest files first, where processes share the tests. Within a file the order stays."""
+    """Longest files first, where processes share the tests, and the others among them. Within a file the order stays.
+
+    The longest wait most of the time, for processes and sockets, and most of the others compute. All of one kind before
+    all of the other, the machine would be half idle first and crowded then.
+    """
     for item in items:
         steady = any(item.path.is_relative_to(HERE / folder) for folder in STEADY)
         if steady and iscoroutinefunction(getattr(item, "obj", None)):
@@ -135,7 +153,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     place = {HERE / name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    longest = sorted({item.path for item in items if item.path in place}, key=place.__getitem__)
+    others = list(dict.fromkeys(item.path for item in items if item.path not in place))
+    order = dict(zip(_mixed(longest, others), itertools.count()))
+    items.sort(key=lambda item: order[item.path])
+
+
+def _mixed(longest: list[Path], others: list[Path]) -> list[Path]:
+    """The first few of the longest, so that all processes but one have one; then the others evenly between the rest of
+    them. A quarter of these stay for the end, where what is short leaves no process without work for long."""
+    first, rest = longest[:FIRST], longest[FIRST:]
+    among = len(others) * 3 // 4
+    mixed = list(first)
+    for number, file in enumerate(rest):
+        mixed += [*others[number * among // len(rest) : (number + 1) * among // len(rest)], file]
+    return mixed + others[among if rest else 0 :]
 
 
 # Assertions in the transports' contract show what they compared, though its modules are no test modules.

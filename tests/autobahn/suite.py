@@ -77,7 +77,9 @@ def run(
         }
         path = folder / "specification.json"
         path.write_text(json.dumps(specification))
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # PYTHONPATH leads to the packages of another Python. What it compiles it keeps: it was installed uncompiled.
+        unwanted = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+        environment = {name: value for name, value in os.environ.items() if name not in unwanted}
         with (folder / "wstest.log").open("w") as log:
             subprocess.run(
                 [str(wstest), "-m", "fuzzingclient", "-s", str(path)],
