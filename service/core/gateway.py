@@ -358,7 +358,7 @@ class Gateway:
                 session.refuse(fault)  # it shows what is no worker's
         elif admission.user_id is not None:
             self.registration.register(session, Identity(user_id=admission.user_id))
-        elif admission.dialect == self.c_clients.name:
+        elif admission.dialect == self.c_clients.name or self.authentication.wants_proof(session):
             self.expect(session, self.rules.registration_timeout)
 
     # The sessions' SessionOwner, and their deadlines

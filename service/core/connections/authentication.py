@@ -206,6 +206,12 @@ class Authentication:
         """Why the session may not stay, unless it has shown something better since; None if it may."""
         return None if session.worker is not None else self._denied.get(session)
 
+    def wants_proof(self, session: Session) -> bool:
+        """Whether it has yet to show something, as everybody has to. A worker's secret is its own affair."""
+        return (
+            self.rules.mode == "required" and session.proof is None and session.key is None and session.worker is None
+        )
+
     def _check_denied(self, session: Session) -> None:
         fault = self._denied.get(session)
         if fault is not None:

@@ -1,5 +1,7 @@
 """Where a handshake bears a token: in `Authorization`, as a subprotocol `bearer.<token>`, or as `?token=`.
 
+Two tokens in one of these places are none: whoever stands in front, or reads the log, may have taken the other.
+
 Knows text only; whether a token holds is the Tokens'. For example a page, which can set no header, offers the
 subprotocol `bearer.eyJ…`, and is answered by it. Source: protocol reference, "Trust".
 """
@@ -12,6 +14,8 @@ from ..ports import Handshake
 
 BEARER_SUBPROTOCOL: Final = "bearer."
 """What a page puts before its token among the subprotocols, since it can set no header."""
+_SEVERAL: Final = "several,tokens"
+"""What is shown in the place of several: no token, so it is refused as one that is malformed."""
 
 
 def token_of(handshake: Handshake, *, is_key: bool) -> str | None:
@@ -20,22 +24,26 @@ def token_of(handshake: Handshake, *, is_key: bool) -> str | None:
     scheme, _, value = handshake.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and not is_key:
         return value.strip()
-    named = bearer_of(handshake.headers.get("sec-websocket-protocol"))
-    if named is not None:
-        return named[len(BEARER_SUBPROTOCOL) :]
+    named = _bearers(handshake.headers.get("sec-websocket-protocol"))
+    if named:
+        return named[0][len(BEARER_SUBPROTOCOL) :] if len(named) == 1 else _SEVERAL
     if "token=" in handshake.query:
         with suppress(ValueError):  # more fields than anybody means
-            found = parse_qs(handshake.query, keep_blank_values=True, max_num_fields=100).get("token")
-            return found[0] if found else None
+            found = parse_qs(handshake.query, keep_blank_values=True, max_num_fields=100).get("token", [])
+            return _SEVERAL if len(found) > 1 else found[0] if found else None
     return None
 
 
 def bearer_of(offered: str | None) -> str | None:
     """The subprotocol that bears a token, among those that a handshake offers."""
-    for name in map(str.strip, (offered or "").split(",")):
-        if name.startswith(BEARER_SUBPROTOCOL):
-            return name
-    return None
+    named = _bearers(offered)
+    return named[0] if named else None
+
+
+def _bearers(offered: str | None) -> list[str]:
+    if offered is None or BEARER_SUBPROTOCOL not in offered:
+        return []
+    return [name for name in map(str.strip, offered.split(",")) if name.startswith(BEARER_SUBPROTOCOL)]
 
 
 def looks_like_token(secret: str) -> bool:

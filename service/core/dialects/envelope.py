@@ -89,8 +89,11 @@ class EnvelopeHandler:
         """The client speaks first, except on the worker path: `WorkerArrivals.begin`."""
 
     def expired(self, session: Session) -> None:
-        """Only workers have a deadline here."""
-        self.arrivals.expired(session)
+        """A worker's grace is over, or the time of whoever has to prove who it is."""
+        if not self.arrivals.is_expected(session) and self._authentication.wants_proof(session):
+            session.close(CloseCode.NOT_AUTHENTICATED, "show a token within the registration timeout")
+        else:
+            self.arrivals.expired(session)
 
     def link(self, session: Session) -> "EnvelopeLink":
         """How dispatch reaches this session; one for its whole life."""

@@ -307,6 +307,64 @@ def test_an_envelope_that_never_said_who_it_is_asks_nobody_where_proof_is_requir
     assert worker.take() == []
 
 
+@pytest.mark.parametrize("how", ["/ws", "portico.envelope.v1"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"type": "heartbeat", "data": {}},
+        {"type": "notification", "data": {}},
+        {"type": "response", "data": {"request_id": "x"}},
+        {"type": "custom", "data": {"event": "token_refresh", "token": "a.b.c"}},
+        None,
+    ],
+)
+def test_who_proves_nothing_in_time_goes_where_proof_is_required(how: str, first: dict[str, Any] | None) -> None:
+    """In whatever dialect, and whatever it says meanwhile: it would stay as long as it likes."""
+    gw, tokens = at("required", registration_timeout=60)
+    headers = {} if how == "/ws" else {"sec-websocket-protocol": how}
+    session, peer = gw.connect("/ws", headers=headers)
+    for _ in range(59):
+        if first is not None:
+            gw.ask(session, first)
+        gw.pass_time(1)
+    assert peer.closes == []
+    gw.pass_time(2)
+    expected = CloseCode.SILENT if first is None and how == "/ws" else CloseCode.NOT_AUTHENTICATED
+    assert [code for code, _ in peer.closes] == [expected]
+    # Those who prove it stay.
+    session, peer = gw.connect("/ws", headers=headers)
+    gw.ask(session, {"type": "connect", "data": {"client_id": "c", "token": tokens.make("ann")}})
+    by_handshake = gw.connect("/ws", headers={**headers, "authorization": "Bearer " + tokens.make("bob", "bob")})
+    gw.ask(by_handshake[0], {"type": "heartbeat", "data": {}})
+    gw.pass_time(120)
+    assert (peer.closes, by_handshake[1].closes) == ([], [])
+
+
+def test_where_it_is_not_required_an_envelope_that_says_something_stays_as_before() -> None:
+    gw, _ = at("optional", registration_timeout=60)
+    session, peer = gw.connect("/ws")
+    gw.ask(session, {"type": "heartbeat", "data": {}})
+    gw.pass_time(120)
+    assert peer.closes == []
+
+
+def test_several_tokens_in_one_place_are_none() -> None:
+    """A proxy or a log may have read the other one."""
+    gw, tokens = at("optional")
+    ann, bob = tokens.make("ann"), tokens.make("bob", "bob")
+    for where in (
+        {"query": f"token={ann}&token={bob}"},
+        {"query": f"token={ann}&x=1&token={ann}"},
+        {"query": f"token={ann}&%74oken={bob}"},
+        {"headers": {"sec-websocket-protocol": f"bearer.{ann}, bearer.{bob}"}},
+        {"headers": {"authorization": f"Bearer {ann}, Bearer {bob}"}},
+    ):
+        with pytest.raises(Refused) as refused:
+            gw.connect("/ws", **where)
+        assert refusal(refused.value.answer)[0] == 401
+    assert gw.connect("/ws", query=f"token={ann}")[0].proof == tokens.proofs[ann]
+
+
 # What is closed to those who prove nothing
 
 
