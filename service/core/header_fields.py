@@ -33,6 +33,15 @@ def twice(name: str) -> str:
     return f"There is more than one {name} header."
 
 
+def names_another(target: str, host: str | None) -> bool:
+    """Whether a request's target, where it is a whole `http://host/path`, names another host than the header.
+
+    Whoever stands in front goes by the target (RFC 9112 section 3.2.2); what is checked here is the header.
+    """
+    authority = target.partition("://")[2].partition("/")[0].partition("?")[0]
+    return host is not None and authority.lower() != host.lower()
+
+
 def joined(name: str, before: str, value: str) -> str:
     """The value of a header that came again."""
     return f"{before}; {value}" if name == "cookie" else f"{before}, {value}"

@@ -8,10 +8,11 @@ network's own (`.internal`), and whatever came by https, for which the page woul
 Source: protocol reference, "Who gets in".
 """
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 _OWN_NETWORKS: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
 """Endings that no public name has (RFC 6761, 6762, 8375; Kubernetes)."""
@@ -24,6 +25,26 @@ def host_of(authority: str) -> str:
         return authority[1:].partition("]")[0]
     name, _, port = authority.rpartition(":")
     return name if name and port.isdigit() else authority
+
+
+_ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://((\[[0-9a-f:.]+\]|[^\s\x00-\x20/?#@:\\\[\],]+)(?::[0-9]{1,5})?)")
+
+
+class Origin(NamedTuple):
+    """The parts of an origin. `authority` is the host with its port, if it names one."""
+
+    scheme: str
+    authority: str
+    host: str
+
+
+def read_origin(text: str) -> Origin | None:
+    """The parts of what stands in an `Origin` header; None for `null`, and for what no browser sends.
+
+    Source: RFC 6454 section 6.2. Not by a parser of URLs, which reads more into it (`http://a:80@b`).
+    """
+    found = _ORIGIN.fullmatch(text.lower())
+    return None if found is None else Origin(found[1], found[2], found[3].strip("[]"))
 
 
 _LONGEST_ADDRESS: Final = 45

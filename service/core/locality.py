@@ -12,9 +12,8 @@ Source: protocol reference, "Trust".
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
-from urllib.parse import urlsplit
 
-from .hosts import host_of, is_address, is_loopback
+from .hosts import host_of, is_address, is_loopback, read_origin
 
 _BY_PROXIES: Final = (
     "akamai-", "cdn-", "cf-", "client-ip", "fastly-", "fly-", "forwarded", "front-end-https", "proxy-", "true-client",
@@ -61,8 +60,5 @@ def through_proxy(headers: Mapping[str, str]) -> bool:
 
 
 def _host_of_origin(origin: str) -> str:
-    try:
-        parts = urlsplit(origin.lower())
-        return (parts.hostname or "") if parts.scheme in ("http", "https") else ""
-    except ValueError:
-        return ""
+    asking = read_origin(origin)
+    return asking.host if asking is not None and asking.scheme in ("http", "https") else ""

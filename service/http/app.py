@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.header_fields import fields_of
+from service.core.header_fields import fields_of, names_another
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
 
@@ -82,6 +82,8 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
     query = scope["query_string"].decode("latin1")
     path = _path_of(scope["path"])
+    if path is not scope["path"] and names_another(scope["path"], headers.get("host")):
+        doubled = "host"
     asked = (origin.address, origin.scheme, origin.host)
     http_1_1 = scope.get("http_version", "1.1") >= "1.1"
     return AsgiHead(

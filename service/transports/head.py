@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import unquote
 
-from service.core.header_fields import SINGLE, joined, twice
+from service.core.header_fields import SINGLE, joined, names_another, twice
 from service.core.ports import HttpAnswer
 from service.core.proof import Proof
 
@@ -76,7 +76,7 @@ def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin, scheme
     http_1_1 = version == "HTTP/1.1"
     if http_1_1 and "host" not in headers:
         raise BadHead(400, "The Host header is missing.")
-    path, query = _parse_target(target)
+    path, query = _parse_target(target, headers.get("host"))
     origin = resolve(peer, headers, scheme)
     return Head(
         method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1, origin.prefix
@@ -112,10 +112,12 @@ def _parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def _parse_target(target: str) -> tuple[str, str]:
+def _parse_target(target: str, host: str | None) -> tuple[str, str]:
     if not target.startswith("/"):
         whole = _SCHEME.match(target)
         if whole is not None:
+            if names_another(whole.group(), host):
+                raise BadHead(400, twice("host"))
             target = target[whole.end() :] or "/"
     path, _, query = target.partition("?")
     if not path.startswith("/") and path != "*":

@@ -27,6 +27,9 @@ HERE = "127.0.0.1:8000"
         ({"origin": "file://"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
         ({"origin": "http://[::1"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
         ({"origin": "http://a@127.0.0.1.evil.example"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
+        ({"origin": "http://127.0.0.1:8000.evil.example"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
+        ({"origin": "http://evil.example:80@localhost"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
+        ({"origin": "http://localhost/evil"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
         ({"sec-fetch-site": "cross-site"}, HERE, "127.0.0.1", Locality.FOREIGN_PAGE),
     ],
 )

@@ -137,6 +137,14 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
     return data
 
 
+async def test_a_target_that_names_another_host_is_refused_on_every_server(certificate: Certificate) -> None:
+    async with served(certificate) as (_, everywhere):
+        for server in PLAIN:
+            for target, status in ((b"evil.example", 400), (b"gw.example.com:80", 400), (b"GW.example.com", 200)):
+                head = b"GET http://%b/livez HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\n\r\n" % target
+                assert statuses(await exchange(everywhere, server, head)) == [status], (server, target)
+
+
 async def send_for_ever(stream: trio.SocketStream, data: bytes, pause: float = 0.0) -> None:
     """Until that fails."""
     with trio.fail_after(PATIENT):

@@ -36,14 +36,23 @@ def test_an_upgrade_is_read() -> None:
         ("/", "/", ""),
         ("/ws/a%20b%C3%A9?x=%20&x=2", "/ws/a bé", "x=%20&x=2"),
         ("/%ff", "/\ufffd", ""),
-        ("http://gw.example.com/ws?x", "/ws", "x"),
-        ("ws://gw.example.com", "/", ""),
+        ("http://x/ws?x", "/ws", "x"),
+        ("ws://X", "/", ""),
         ("*", "*", ""),
     ],
 )
 def test_targets(target: str, path: str, query: str) -> None:
     head = parsed(f"OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert (head.path, head.query) == (path, query)
+
+
+@pytest.mark.parametrize("target", ["http://evil.example/api", "ws://x:80/", "http://a@x/", "http:///api", "HTTP://y"])
+def test_a_target_that_names_another_host_than_the_header(target: str) -> None:
+    """Whoever stands in front goes by the target (RFC 9112 section 3.2.2), and what is checked here is the header."""
+    with pytest.raises(BadHead) as refused:
+        parsed(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert refused.value.answer.status == 400
+    assert parsed(f"GET {target} HTTP/1.0\r\n\r\n".encode()).host == ""
 
 
 @pytest.mark.parametrize(

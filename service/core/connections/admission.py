@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 from typing import Final
-from urllib.parse import urlsplit
 
 from portico.wire.codes import ErrorCode
 from portico.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
@@ -20,7 +19,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
 from ..api_keys import ApiKeys
-from ..hosts import HostPolicy, host_of, is_loopback, network
+from ..hosts import HostPolicy, host_of, is_loopback, network, read_origin
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, https_headers
 from ..proof import KeyAwaited, NotProven, cause_of
@@ -76,15 +75,13 @@ class OriginPolicy:
         origin = origin.lower()
         if origin in self._exact:
             return True
-        try:
-            parts = urlsplit(origin)
-            own = parts.hostname is not None and parts.hostname == host_of(host)
-        except ValueError:
+        asking = read_origin(origin)
+        if asking is None:
             return False
-        if own and parts.scheme in ("http", "https"):
+        if asking.scheme in ("http", "https") and asking.host == host_of(host):
             return True
         # A wildcard takes one label or more, on the same scheme, on any port that the pattern itself names.
-        return any(parts.scheme == scheme and parts.netloc.endswith(below) for scheme, below in self._below)
+        return any(asking.scheme == scheme and asking.authority.endswith(below) for scheme, below in self._below)
 
 
 class ConnectionLimits:
