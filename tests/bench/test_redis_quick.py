@@ -70,3 +70,11 @@ def test_one_lost_event_is_one_too_many() -> None:
     [bad] = verdicts({"account": {"node": summary(row, [{**clean, "lost": 1}], [])}})
     [unknown] = verdicts({"account": {"node": summary(row, [], ["the load never said 'gone'"])}})
     assert (good.met, bad.met, unknown.met) == (True, False, None)
+
+
+def test_a_distribution_is_judged_by_the_worker_that_differs_most() -> None:
+    [row] = [row for row in ROWS if row.name == "dispatch"]
+    side = {"rate": 900.0, "per_cpu_second": 5000.0}
+    run = {"nodes": {"spread": [48, 52], **side}, "one": {"spread": [80, 120], **side}}
+    assert row.figure(run) == pytest.approx(20)
+    assert "48.0 52.0 %, 900 /s, 5,000 for a second of CPU; in one process 40.0 60.0 %" in row.remark(run)

@@ -72,11 +72,12 @@ def _off(raw: Raw) -> float:
 
 
 def _rates(raw: Raw) -> str:
-    nodes, one = raw["nodes"], raw["one"]
-    return (
-        f"{nodes['rate']:,.0f} requests /s, {nodes['cpu_us']:.0f} µs of CPU each; "
-        f"in one process {one['rate']:,.0f} /s, {one['cpu_us']:.0f} µs"
-    )
+    return f"{_served(raw['nodes'])}; in one process {_served(raw['one'])}"
+
+
+def _served(side: Raw) -> str:
+    shares = " ".join(f"{100 * count / max(sum(side['spread']), 1):.1f}" for count in side["spread"])
+    return f"{shares} %, {side['rate']:,.0f} /s, {side['per_cpu_second']:,.0f} for a second of CPU"
 
 
 _DISPATCH: Final = {

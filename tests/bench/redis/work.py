@@ -57,6 +57,7 @@ class Size:
     missed: int = 20
     batches: int = 40
     strategies: tuple[str, ...] = STRATEGIES
+    asked: int = 6000
 
     def has(self, row: str, case: str) -> bool:
         """Whether it is measured at this size: of the row dispatch there may be some strategies only."""
@@ -78,6 +79,7 @@ QUICK: Final = Size(
     missed=3,
     batches=2,
     strategies=("least_loaded", "random"),
+    asked=0,
 )
 
 
@@ -306,6 +308,8 @@ def _dispatched(nodes: list[NodeProcess], pids: list[int], size: Size, core: int
         "settle": 0.5,
         "warm_up": size.warm_up,
         "seconds": size.seconds,
+        "least": size.asked,
+        "longest": 10 * size.seconds,
         "pids": pids,
     }
     return {in_flight: run_load("dispatch_nodes", {**order, "in_flight": in_flight}, core) for in_flight in (1, 64)}
