@@ -267,6 +267,7 @@ class Node:
                 node=settings.name,
                 length=settings.history_length,
                 ttl=settings.history_ttl,
+                history_bytes=settings.history_bytes,
                 events=assembly.event_rules(settings, self._present),
             )
         try:
@@ -276,6 +277,7 @@ class Node:
                 prefix=settings.redis_prefix,
                 length=settings.history_length,
                 ttl=settings.history_ttl,
+                history_bytes=settings.history_bytes,
                 lease=settings.node_lease,
                 settings=fingerprints(settings),
                 publish=self._publish,

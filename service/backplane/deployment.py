@@ -26,7 +26,7 @@ from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
 from service.backplane.redis.revocations import RedisRevocations
 from service.core.back_end_events import BackEndEvent, EventLog, Stored
-from service.core.cluster.backplane import Backplane
+from service.core.cluster.backplane import HISTORY_BYTES, Backplane
 from service.core.connections.session import Session
 from service.core.counters import Metric
 from service.core.gateway import make_id
@@ -134,7 +134,15 @@ class Deployment(Protocol):
 class Alone:
     """One process without Redis: everything is in its memory, and ends with it."""
 
-    def __init__(self, *, node: str, length: int, ttl: float, events: EventRules | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        length: int,
+        ttl: float,
+        history_bytes: int = HISTORY_BYTES,
+        events: EventRules | None = None,
+    ) -> None:
         self.events: Final = (
             None
             if events is None
@@ -147,7 +155,7 @@ class Alone:
                 node=node,
             )
         )
-        self._world = World(now=time.monotonic, length=length, ttl=ttl)
+        self._world = World(now=time.monotonic, length=length, ttl=ttl, limit=history_bytes)
         self.backplane: Final = MemoryBackplane(self._world, node, make_id)
         self.login_store: Final = MemoryLoginStore(now=time.monotonic)
         self.revocations: Final = LocalRevocations()
@@ -207,6 +215,7 @@ class OverRedis:
         length: int,
         ttl: float,
         lease: float,
+        history_bytes: int = HISTORY_BYTES,
         settings: Mapping[str, str] = MappingProxyType({}),
         publish: Publish,
         present: Callable[[], Iterable[Session]],
@@ -222,6 +231,7 @@ class OverRedis:
             sharded=sharded,
             length=length,
             ttl=ttl,
+            history_bytes=history_bytes,
             lease=lease,
             settings=settings,
             make_id=make_id,

@@ -13,6 +13,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target, stream_of
 from service.core.cluster.backplane import (
+    HISTORY_BYTES,
     Joined,
     NodeObserver,
     NodeState,
@@ -26,19 +27,22 @@ from service.core.reply import Reply
 
 from .history import History
 
-HISTORY_LIMIT: Final = 64 << 20
-"""Bytes of history, over all streams."""
+LARGEST_KEPT: Final = 16 << 20
+"""Bytes that the data of an event may have, at most, that is kept."""
 REMEMBER_SECONDS: Final = 300.0
 MAX_REMEMBERED: Final = 100_000
 
 
 class World:
-    """What the nodes of one process share. `length` and `ttl` (seconds) bound the history of each stream."""
+    """What the nodes of one process share. `length` and `ttl` (seconds) bound the history of each stream, `limit`
+    (bytes) the history of all."""
 
     def __init__(
-        self, *, now: Monotonic, length: int = 1000, ttl: float = 86_400.0, limit: int = HISTORY_LIMIT
+        self, *, now: Monotonic, length: int = 1000, ttl: float = 86_400.0, limit: int = HISTORY_BYTES
     ) -> None:
         self.epoch = os.urandom(8).hex()
+        self.largest: Final = min(limit // 4, LARGEST_KEPT)
+        """Bytes that the data of an event may have that is kept."""
         self.now = now
         self.history = History(now=now, length=length, ttl=ttl, limit=limit)
         self.nodes: dict[str, MemoryBackplane] = {}
@@ -105,7 +109,7 @@ class MemoryBackplane:
                 return known[1]._replace(repeated=True)
         event = publication.event
         if publication.durable:
-            if len(bytes(event.data)) > HISTORY_LIMIT // 4:
+            if len(bytes(event.data)) > world.largest:
                 raise PeerFault(ErrorCode.TOO_LARGE, "The event is too large to be kept; push it live.", field="data")
             event = world.history.append(stream_of(publication.target), event, publication.ttl)
         if len(world.nodes) == 1:

@@ -500,6 +500,12 @@ class Values(BaseSettings):
 
     history_length: forms.Positive = setting(OTHERS, "Durable events that are kept for each stream, at most.", 1000)
     history_ttl: forms.Seconds = setting(OTHERS, "How long a durable event is kept, in seconds, at most.", 86400.0)
+    history_bytes: forms.Size = setting(
+        OTHERS,
+        "Bytes of durable events in a process's memory. Without Redis: the history of all streams. With Redis: what "
+        "was read for clients that come back and is on its way to them; of a stream 16 MiB are read in any case.",
+        128 * MIB,
+    )
     redis_host: forms.OptionalHost = setting(OTHERS, "The host of Redis, if `REDIS_URL` is unset.")
     redis_port: forms.RedisPort = setting(OTHERS, "The port of Redis, beside `REDIS_HOST`.", 6379)
     redis_url: forms.RedisUrl = setting(

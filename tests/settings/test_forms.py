@@ -198,6 +198,7 @@ REFUSALS += [
     ({"PORTICO_ADVERTISED_HOST": "ws://x"}, "PORTICO_ADVERTISED_HOST must be an address or a host name"),
     ({"PORTICO_OUTBOUND_LIMIT": "0"}, "PORTICO_OUTBOUND_LIMIT must be a whole number of bytes from 1 to 1073741824"),
     ({"PORTICO_OUTBOUND_HARD_LIMIT": "0"}, "PORTICO_OUTBOUND_HARD_LIMIT must be a whole number of bytes from 1"),
+    ({"PORTICO_HISTORY_BYTES": "0"}, "PORTICO_HISTORY_BYTES must be a whole number of bytes from 1"),
     ({"PORTICO_OUTBOUND_TOTAL_LIMIT": "-1"}, "PORTICO_OUTBOUND_TOTAL_LIMIT must be a whole number of bytes from 1"),
     ({"PORTICO_MAX_MESSAGE_SIZE": "1MiB"}, "PORTICO_MAX_MESSAGE_SIZE must be a whole number of bytes"),
     ({"PORTICO_MAX_WORKER_MESSAGE_SIZE": "2000000000"}, "PORTICO_MAX_WORKER_MESSAGE_SIZE must be a whole number"),

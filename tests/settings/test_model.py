@@ -101,6 +101,7 @@ DEVELOPMENT_DEFAULTS = {
     "audit_log": "off",
     "history_length": 1000,
     "history_ttl": 86400.0,
+    "history_bytes": 134_217_728,
     "node_lease": 5.0,
     "ingress": True,
     "log_format": "console",

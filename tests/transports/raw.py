@@ -176,6 +176,15 @@ class RawClient:
             headers[name.strip().lower()] = value.strip()
         return Answer(int(lines[0].split(" ")[1]), headers)
 
+    async def answered(self) -> Answer:
+        """An HTTP response, with its body passed over; the connection goes on."""
+        answer = await self.answer()
+        size = int(answer.headers.get("content-length", "0"))
+        while len(self._buffer) < size:
+            assert await self._more(), "the connection ended within a response"
+        del self._buffer[:size]
+        return answer
+
     async def rest(self) -> bytes:
         """Everything up to the end of the connection."""
         while await self._more():

@@ -7,7 +7,8 @@ it, so a gap is seen at once: then what comes for this target is held until the 
 Reading goes in batches, one at a time (`reading`). It ends with a fence, a message of this node to itself: when that
 is heard, everything that was published before the reading has come, if it comes at all. So what is held tells up to
 where the history must be taken (what the first held event names as the one before it), and no event overtakes
-another.
+another. A long history takes several batches, each beside what is due by then: nobody waits for what another has
+missed. A join is answered within PATIENCE, or, while a long history is being read, within LONGEST.
 
 A position is an offset that everything published later exceeds: a target that nobody resumes needs no reading to have
 one. A client that is let in while Redis is away is given the greatest that was seen before, and what came after that is
@@ -25,7 +26,7 @@ import math
 import random
 from collections.abc import Callable, Collection
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
 
 import structlog
@@ -44,6 +45,8 @@ from .reading import Kept, Moment, Reader
 
 BATCH: Final = 500
 """Targets that are read at once."""
+LONGEST: Final = 10.0
+"""Seconds that a join waits while more and more is read of a long history."""
 MAX_HELD: Final = 1000
 MAX_HELD_BYTES: Final = 4 << 20
 """What is held back for one target. What comes then: the gap is given up (`lost`), and what was held is delivered."""
@@ -53,6 +56,24 @@ JITTER: Final = 0.5
 """Seconds within which a node begins to read after a gap of the whole link, so that not all do at once."""
 
 Acknowledge = Callable[[Push, Counts], None]
+
+
+class _Reading:
+    """A target whose history is being read. `held`: whether something was held back when that began."""
+
+    __slots__ = ("followed", "held", "joins", "kept")
+
+    def __init__(self, followed: Followed, joins: list[tuple[Join, int | None]], kept: Kept | None) -> None:
+        self.followed = followed
+        self.held = followed.held is not None
+        self.joins = joins
+        self.kept = kept
+
+    def add_joins(self) -> None:
+        """Who has come since, and missed no more than is read, is answered with the others."""
+        if self.kept is not None:
+            start = self.kept.start
+            self.joins = [one for one in self.followed.joins if one[1] is None or one[1] < 0 or one[1] >= start]
 
 
 class Following:
@@ -75,11 +96,12 @@ class Following:
         acknowledge: Acknowledge,
         renew: Callable[[str], None],
         ttl: float,
+        history_bytes: int,
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._commands = commands
         self._names = names
-        self._reader = Reader(commands, names, node)
+        self._reader = Reader(commands, names, node, history_bytes)
         self._want = want
         self._unwant = unwant
         self._doubtful = doubtful
@@ -91,6 +113,8 @@ class Following:
         self._followed: dict[Target, Followed] = {}
         self._joining: dict[Join, None] = {}
         self._due: dict[Target, None] = {}
+        self._readings: dict[Target, _Reading] = {}
+        self._patient_until = 0.0
         self._wake = trio.Event()
         self._gap = False
         self._epochs = Epochs()
@@ -113,6 +137,7 @@ class Following:
         more for whoever waits for others: nobody is answered with this epoch's name and a position in that one."""
         if not self._epochs.begin(epoch):
             return
+        self._begin_anew()
         for join in self._joining:
             join.seen = 0
         for target, followed in self._followed.items():
@@ -190,7 +215,8 @@ class Following:
     def look(self, now: float) -> None:
         """Answer the joins that have waited too long. For a ticker."""
         given_up: dict[str, Followed] = {}
-        for join in list(takewhile(lambda join: join.born <= now - PATIENCE, self._joining)):
+        patience = LONGEST if now < self._patient_until else PATIENCE
+        for join in list(takewhile(lambda join: join.born <= now - patience, self._joining)):
             if join.finished:
                 continue  # by what the answer to one before it came to
             del self._joining[join]
@@ -276,6 +302,7 @@ class Following:
     def subscribed_anew(self) -> None:
         """The link was cut, and is whole again: anything may have been missed."""
         self.resubscribed += 1
+        self._begin_anew()
         for target, followed in self._followed.items():
             if followed.subscribed:
                 followed.hold()
@@ -385,7 +412,7 @@ class Following:
     async def run(self) -> None:
         """Read what is due, batch after batch, until cancelled."""
         while True:
-            if not self._due:
+            if not self._due and not self._readings:
                 self._wake = trio.Event()
                 with trio.move_on_after(LOOK_SECONDS):
                     await self._wake.wait()
@@ -396,33 +423,51 @@ class Following:
                 await trio.sleep(random.uniform(0.05, 0.15))
 
     async def _read_batch(self) -> bool:
-        """Read the history of what is due, and have what comes meanwhile logged; False if it is to be read again."""
-        batch = {target: self._followed[target] for target, _ in zip(self._due, range(BATCH), strict=False)}
-        waiting = {target: list(followed.joins) for target, followed in batch.items()}
-        held = {target for target, followed in batch.items() if followed.held is not None}
-        reads: dict[Target, Kept] = {}
-        for target, followed in batch.items():
+        """Read on in the histories that are being read, and begin with those that are due; what comes meanwhile is
+        logged. False if they are to be read again."""
+        for reading in self._readings.values():
+            reading.add_joins()
+        due = (target for target in self._due if target not in self._readings)
+        for target in list(islice(due, BATCH - len(self._readings))):
             del self._due[target]
-            followed.log = []
-            followed.known.clear()
-            after = [] if followed.position is None or followed.held is None else [followed.position]
-            after += [offset for _, offset in waiting[target] if offset is not None and offset >= 0]
-            if after:
-                reads[target] = Kept(followed.stream, min(after), self._reader.known)
+            self._readings[target] = self._begin(self._followed[target])
         seen = self.seen
-        moment = await self._reader.read(reads.values())
-        sound = moment is not None and self._same_epoch(moment, seen)
-        for target, followed in batch.items():
-            if self._followed.get(target) is followed:
-                if moment is not None and sound:
-                    # What is held since the reading began is for the next one.
-                    if target in held and followed.held is not None:
-                        self._catch_up(target, followed, reads.get(target), moment)
-                    self._conclude(followed, reads.get(target), waiting[target], moment)
-                else:
-                    self._due[target] = None
+        moment = await self._reader.read([one.kept for one in self._readings.values() if one.kept is not None])
+        if moment is None or not self._same_epoch(moment, seen):
+            self._begin_anew()
+            return False
+        for target, reading in list(self._readings.items()):
+            followed, kept = reading.followed, reading.kept
+            there = self._followed.get(target) is followed
+            if there and kept is not None and kept.more:
+                self._patient_until = trio.current_time() + PATIENCE
+                continue
+            # First: whoever is answered may join or leave in turn.
+            self._readings.pop(target, None)
+            if there:
+                # What is held since the reading began is for the next one.
+                if reading.held and followed.held is not None:
+                    self._catch_up(target, followed, kept, moment)
+                self._conclude(followed, kept, reading.joins, moment)
             followed.log = None
-        return sound
+        return True
+
+    def _begin(self, followed: Followed) -> _Reading:
+        """Begin to read from where the node is, if something is held back, and from where those are who wait."""
+        followed.log = []
+        followed.known.clear()
+        joins = list(followed.joins)
+        after = [] if followed.position is None or followed.held is None else [followed.position]
+        after += [offset for _, offset in joins if offset is not None and offset >= 0]
+        return _Reading(followed, joins, Kept(followed.stream, min(after), self._reader.known) if after else None)
+
+    def _begin_anew(self) -> None:
+        """What was read so far of what is being read counts no more."""
+        for target, reading in self._readings.items():
+            reading.followed.log = None
+            if self._followed.get(target) is reading.followed:
+                self._due[target] = None
+        self._readings.clear()
 
     def _same_epoch(self, moment: Moment, seen: int) -> bool:
         """Whether what was read is of the epoch that this node knows; if not, it begins anew."""

@@ -23,6 +23,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.core.back_end_events import BackEndEvent
 from service.core.cluster.backplane import (
+    HISTORY_BYTES,
     PATIENCE,
     Joined,
     NodeObserver,
@@ -82,9 +83,9 @@ class RedisBackplane:
 
     `connector` leads to it; `prefix` of everything of ours in Redis, and whether it is published to one shard of a
     cluster only; `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds
-    after its last sign of life; `settings`: fingerprints of what the nodes of one deployment have in common; `make_id`
-    names pushes that have no id. `present` gives all who are connected here; `on_client_left` is told who was connected
-    at a node that died (the node, client_id, user_id), on one node only.
+    after its last sign of life; `history_bytes`: see Reader; `settings`: fingerprints of what the nodes of one
+    deployment have in common; `make_id` names pushes that have no id. `present` gives all who are connected here;
+    `on_client_left` is told who was connected at a node that died (the node, client_id, user_id), on one node only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
     `malformed` (messages that could not be read), `ordinary_dropped` (of other programs), `untold` (messages to nodes
@@ -101,6 +102,7 @@ class RedisBackplane:
         length: int = 1000,
         ttl: float = 86_400.0,
         lease: float = 10.0,
+        history_bytes: int = HISTORY_BYTES,
         settings: Mapping[str, str] = MappingProxyType({}),
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
@@ -135,6 +137,7 @@ class RedisBackplane:
             acknowledge=self._acknowledge,
             renew=self._renew,
             ttl=ttl,
+            history_bytes=history_bytes,
             log=log,
         )
         self.publisher = Publisher(

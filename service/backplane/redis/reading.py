@@ -10,8 +10,9 @@ node to itself. Redis does one thing after the other, so
 Absence proves nothing: what Redis has thrown away is told from what never was by an index of all streams, and a
 deployment without its index has no epoch.
 
-What one round brings is bounded, and shared by the streams. A stream with a longer history takes several rounds; of
-more than STREAM_BYTES the rest is not read, and then nothing is proved about that stream."""
+What one round brings is bounded, and shared by the streams. A stream with a longer history takes several rounds. Of
+more than STREAM_BYTES the rest is read only where the node has room for it (`history_bytes`): otherwise nothing is
+proved about that stream."""
 
 from collections.abc import Collection
 from functools import partial
@@ -32,7 +33,7 @@ from .scripts import MOMENT, READ
 NOT_NOW: Final = frozenset({"TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY"})
 """What Redis refuses with that says nothing of what is kept: a slot moves, or another server is to be asked."""
 STREAM_BYTES: Final = 16 << 20
-"""Bytes that are read of one stream's history: a client that missed more is told that it is lost."""
+"""Bytes that are read of one stream's history in any case."""
 ROUND_BYTES: Final = 16 << 20
 SMALLEST_PIECE: Final = 32 << 10
 """What one round trip brings, shared by the streams that are read; each brings at least so much if it has it."""
@@ -58,19 +59,36 @@ events wait for the same objects."""
 
 
 class Kept:
-    """What was read of a stream's history. `after`: up to which offset it was read; `beyond`: there is more than may be
-    read, or it cannot be read; `evicted`: Redis has thrown some of it away."""
+    """What was read of a stream's history, from `start` up to `after` (offsets). `limit`: how many bytes may be read;
+    `size`: how many were, and `fresh` those of events that nobody here had. `beyond`: there is more than may be read,
+    or it cannot be read; `evicted`: Redis has thrown some of it away."""
 
-    __slots__ = ("after", "beyond", "dropped", "entries", "evicted", "known", "last", "more", "size", "stream")
+    __slots__ = (
+        "after",
+        "beyond",
+        "dropped",
+        "entries",
+        "evicted",
+        "fresh",
+        "known",
+        "last",
+        "limit",
+        "more",
+        "size",
+        "start",
+        "stream",
+    )
 
     def __init__(self, stream: str, after: int, known: Known | None = None) -> None:
         self.stream = stream
         self.known: Known = WeakValueDictionary() if known is None else known
-        self.after = after
+        self.start = self.after = after
+        self.limit = STREAM_BYTES
         self.last: int | None = None
         self.dropped = 0
-        self.entries: list[tuple[int, int, bytes]] = []
+        self.entries: list[tuple[int, int, bytes | Event]] = []
         self.size = 0
+        self.fresh = 0
         self.more = False
         self.beyond = False
         self.evicted = False
@@ -82,15 +100,20 @@ class Kept:
                 words = [word for word in rest if isinstance(word, bytes)]
                 try:
                     self.last = int(last) if last else None
-                    self.dropped = int(dropped or 0)
+                    gone = int(dropped or 0)
                     entries = list(zip(map(int, words[::3]), map(int, words[1::3]), words[2::3], strict=True))
                 except ValueError:
                     self.beyond, self.more = True, False
                     return
+                if not self.entries or gone > self.after:  # what was trimmed since it was read is here
+                    self.dropped = gone
                 self.evicted = bool(evicted)
-                self.entries += entries
-                self.size += sum(len(body) for _, _, body in entries)
-                self.beyond = bool(more) and self.size >= STREAM_BYTES
+                for offset, until, body in entries:
+                    event = self.known.get((self.stream, offset))
+                    self.entries.append((offset, until, body if event is None else event))
+                    self.size += len(body)
+                    self.fresh += len(body) if event is None else 0
+                self.beyond = bool(more) and self.size >= self.limit
                 self.more = bool(more) and not self.beyond
                 if entries:
                     self.after = entries[-1][0]
@@ -117,8 +140,8 @@ class Kept:
         for offset, until, body in self.entries:
             if not after < offset <= end or 0 < until <= now:
                 continue
-            event = self.known.get((self.stream, offset))
-            if event is None and (push := read_kept(body)) is not None:
+            event = body if isinstance(body, Event) else self.known.get((self.stream, offset))
+            if event is None and not isinstance(body, Event) and (push := read_kept(body)) is not None:
                 event = self.known[self.stream, offset] = event_of(push, self.stream, offset)
             if event is not None:
                 events.append(event)
@@ -154,9 +177,11 @@ class RedisClock:
 
 
 class Reader:
-    """One node's way to read. `node` is whose own channel the fence goes to."""
+    """One node's way to read. `node` is whose own channel the fence goes to; `history_bytes`: so many of events that
+    were missed may be in memory before streams of more than STREAM_BYTES are not read to their end."""
 
-    def __init__(self, commands: Commands, names: Names, node: str) -> None:
+    def __init__(self, commands: Commands, names: Names, node: str, history_bytes: int) -> None:
+        self._history_bytes = history_bytes
         self._commands = commands
         self._names = names
         self.node = node
@@ -176,20 +201,24 @@ class Reader:
             self._round.fail()
 
     async def read(self, what: Collection[Kept]) -> Moment | None:
-        """Read all of these; the moment is that of the last round. None: it came to nothing, within PATIENCE a round.
-        One at a time."""
-        asking = list(what)
-        while (moment := await self._ask(asking)) is not None:
-            asking = [kept for kept in asking if kept.more]
-            if not asking:
-                break
-        return moment
+        """Read a piece of all of these: those of which there is `more` want another round. Returns the moment; None: it
+        came to nothing, within PATIENCE. One at a time."""
+        piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(what)))
+        large = [kept for kept in what if kept.size + 2 * piece > STREAM_BYTES]
+        if large:
+            room = self._history_bytes - self._in_memory() - sum(kept.fresh for kept in what)
+            for kept in large:
+                kept.limit = max(STREAM_BYTES, kept.size + room)
+        return await self._ask(what, piece)
 
-    async def _ask(self, asking: list[Kept]) -> Moment | None:
+    def _in_memory(self) -> int:
+        """Bytes of the events that were read, and that somebody still has."""
+        return sum(memoryview(event.data).nbytes for event in self.known.values())
+
+    async def _ask(self, asking: Collection[Kept], piece: int) -> Moment | None:
         self._fence += 1
         asked = trio.current_time()
         round_ = self._round = _Round(len(asking) + 3)
-        piece = max(SMALLEST_PIECE, ROUND_BYTES // max(1, len(asking)))
         for kept in asking:
             names = self._names
             keys = (names.meta(kept.stream), names.history(kept.stream), names.streams, names.epoch)

@@ -29,6 +29,8 @@ from ..reply import Reply
 
 LARGEST_MESSAGE: Final = (8 << 20) - 1024
 """Bytes that the body of a message between nodes may have. Callers check the size: larger ones are not sent."""
+HISTORY_BYTES: Final = 128 << 20
+"""Bytes of durable events in a process's memory, unless another bound is set."""
 PATIENCE: Final = 2.0
 """Seconds that something waits for a backplane that is out of reach, before it is refused."""
 

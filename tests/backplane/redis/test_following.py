@@ -8,10 +8,11 @@ import pytest
 import trio
 
 from portico.wire.messages import EVERYBODY, Target
-from service.backplane.redis import plane
+from service.backplane.redis import plane, reading
+from service.backplane.redis.following import LONGEST
 from service.backplane.redis.payloads import Arrival, event_of
 from service.backplane.redis.reading import Kept, Moment
-from service.core.cluster.backplane import Joined, Publication, Resume
+from service.core.cluster.backplane import PATIENCE, Joined, Publication, Resume
 from service.core.reply import Reply
 
 from ..contract import ANN, BOB, PATIENT, ROOM, Client, event, number_of
@@ -335,3 +336,112 @@ async def test_a_node_that_stood_still_does_not_take_redis_for_silent(
         await back.told.wait()
     assert (back.at.recovered, back.numbers) == (True, [0])
     assert one.lost_targets == []
+
+
+class Pieces:
+    """A history that is read in pieces of a few events, and the reading may be stopped between two of them."""
+
+    def __init__(self, one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rounds = 0
+        self.stop_before = 0
+        self.stopped = trio.Event()
+        self.go = trio.Event()
+        monkeypatch.setattr(reading, "SMALLEST_PIECE", 200)
+        monkeypatch.setattr(reading, "ROUND_BYTES", 200)
+        reader = one.plane.following._reader
+        read = reader.read
+
+        async def watched(what: Collection[Kept]) -> Moment | None:
+            self.rounds += bool(what)
+            if self.rounds == self.stop_before:
+                self.stopped.set()
+                await self.go.wait()
+            return await read(what)
+
+        monkeypatch.setattr(reader, "read", watched)
+
+    async def until_in_the_middle(self) -> None:
+        """Some of the history was read, and more is to be."""
+        with trio.fail_after(PATIENT):
+            await self.stopped.wait()
+
+
+async def test_nobody_waits_for_what_another_has_missed(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, room = await one.join(ANN), await one.join(ROOM)
+    for client in (ann, room):
+        client.leave()
+    await one.publish_all([Publication(ANN, event(n), durable=True) for n in range(40)])
+    await one.publish(ROOM, event(100), durable=True)
+    pieces = Pieces(one, monkeypatch)
+    pieces.stop_before = 3
+    long = one.connect(ANN, resume=ann.resume())
+    await pieces.until_in_the_middle()
+    # One who missed as much is answered with the first; one who missed little elsewhere, before.
+    same, short = one.connect(ANN, resume=ann.resume()), one.connect(ROOM, resume=room.resume())
+    pieces.go.set()
+    with trio.fail_after(PATIENT):
+        await short.told.wait()
+    assert not long.told.is_set()
+    assert short.numbers == [100]
+    with trio.fail_after(PATIENT):
+        await long.told.wait()
+        await same.told.wait()
+    assert long.numbers == same.numbers == list(range(40))
+    assert pieces.rounds < 20, "the history was read once"
+
+
+async def test_a_join_waits_while_more_and_more_of_a_history_is_read(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await one.join(ANN)
+    ann.leave()
+    await one.publish_all([Publication(ANN, event(n), durable=True) for n in range(40)])
+    pieces = Pieces(one, monkeypatch)
+    following = one.plane.following
+    look = following.look
+    monkeypatch.setattr(following, "look", lambda now: None)  # the node's own ticker
+    pieces.stop_before = 2
+    client = one.connect(ANN, resume=ann.resume())
+    born = trio.current_time()
+    await pieces.until_in_the_middle()
+    assert following._patient_until >= born + PATIENCE
+    look(following._patient_until - 1e-9)
+    assert not client.told.is_set(), "the first piece came just now"
+    pieces.go.set()
+    with trio.fail_after(PATIENT):
+        await client.told.wait()
+    assert (client.at.recovered, client.numbers) == (True, list(range(40)))
+
+
+async def test_nobody_waits_for_ever_while_a_history_is_read(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann = await one.join(ANN)
+    ann.leave()
+    await one.publish_all([Publication(ANN, event(n), durable=True) for n in range(40)])
+    pieces = Pieces(one, monkeypatch)
+    following = one.plane.following
+    look = following.look
+    monkeypatch.setattr(following, "look", lambda now: None)
+    pieces.stop_before = 2
+    client = one.connect(ANN, resume=ann.resume())
+    await pieces.until_in_the_middle()
+    monkeypatch.setattr(following, "_patient_until", trio.current_time() + 2 * LONGEST)
+    look(trio.current_time() + LONGEST)
+    assert (client.at.recovered, client.at.lost) == (False, ["user:ann"])
+    pieces.go.set()
+
+
+@pytest.mark.parametrize("room", [100_000, 0])
+async def test_more_than_is_read_in_any_case_is_read_where_there_is_room(
+    one: RedisNode, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    ann = await one.join(ANN)
+    ann.leave()
+    await one.publish_all([Publication(ANN, event(n), durable=True) for n in range(40)])
+    monkeypatch.setattr(reading, "STREAM_BYTES", 1000)
+    monkeypatch.setattr(one.plane.following._reader, "_history_bytes", room)
+    Pieces(one, monkeypatch)
+    client = await one.join(ANN, resume=ann.resume())
+    if room:
+        assert (client.at.recovered, client.numbers) == (True, list(range(40)))
+    else:
+        assert (client.at.recovered, client.at.lost, client.numbers) == (False, ["user:ann"], [])

@@ -102,6 +102,7 @@ def test_events_that_somebody_still_has_are_not_made_anew() -> None:
     assert second.events(10, 20, NOW)[0] is one[1]
     assert Kept("user:bob", 0, known).events(0, 20, NOW) == []
     one.clear()
+    del second  # what was read and is still looked at is had as well
     gc.collect()
     assert not known, "what nobody has is not kept"
 
@@ -124,3 +125,15 @@ def test_what_time_it_is_at_redis_is_the_least_that_it_said_lately() -> None:
     clock.see(0, 12.0 + 2 * TRUSTED)
     clock.see(9_000_000_000, 12.0 + 5 * TRUSTED)
     assert clock.now(12.0 + 5 * TRUSTED) == 9_000_000_000
+
+
+def test_what_is_trimmed_after_it_was_read_is_not_missing() -> None:
+    one = Kept("user:ann", 5)
+    one.take([b"30", b"5", 1, 0, *entry(10)])
+    one.take([b"40", b"10", 0, 0, *entry(20), *entry(40)])
+    assert one.proves(5, AT._replace(now=TTL), TTL)
+    one = Kept("user:ann", 5)
+    one.take([b"30", b"5", 1, 0, *entry(10)])
+    one.take([b"40", b"11", 0, 0, *entry(40)])
+    assert not one.proves(5, AT._replace(now=TTL), TTL), "what was between 10 and 40 was trimmed unread"
+    assert one.proves(11, AT._replace(now=TTL), TTL)
