@@ -129,6 +129,12 @@ class Proof(Struct, frozen=True, gc=False):
     issued_at: float | None = None
     expires_at: float | None = None
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may be anybody: an admin of no tenant. One of a tenant is held to its claims, like a client, since
+        whoever it named might be another tenant's."""
+        return self.role == "admin" and self.tenant is None
+
     def identity(self, asked: Identity) -> Identity:
         """The identity that a registration for `asked` gets: the proven user, and what else was asked for.
 

@@ -120,7 +120,7 @@ class Authentication:
             if key is not None and key.may("admin"):
                 return
             self._check_path(proof, ("client", "admin"), self.rules.open_users, "PORTICO_OPEN_USERS", key, "admin")
-            if proof is not None and proof.role != "admin" and proof.user_id != user_id:
+            if proof is not None and not proof.is_operator and proof.user_id != user_id:
                 self.refused["other_user"] += 1
                 raise not_allowed("user_id")
 
@@ -246,9 +246,9 @@ class Authentication:
             if self.rules.mode == "required":
                 self._check_key_of(session, "admin")
             return asked
-        if proof.role == "admin":
+        if proof.is_operator:
             return asked
-        if proof.role != "client":
+        if proof.role not in ("client", "admin"):
             raise self._wrong_role()
         try:
             return proof.identity(asked)
@@ -299,7 +299,7 @@ class Authentication:
         if named and (session.key is None or not session.key.may("admin")):
             self.refused["other_user"] += 1
             raise not_allowed("user_id")
-        if proof is not None and proof.role != "admin":
+        if proof is not None and not proof.is_operator:
             try:
                 proof.identity(asked)
             except PeerFault:
@@ -330,7 +330,7 @@ class Authentication:
         """Whether a proof allows what its session is already: a narrower token doesn't lengthen what a wider one gave.
         Raises PeerFault."""
         try:
-            if proof.role != "admin":
+            if not proof.is_operator:
                 proof.check_fields(session.identity)
             if session.worker is not None and not proof.covers_commands(session.worker.commands):
                 raise not_allowed("commands")
@@ -341,7 +341,7 @@ class Authentication:
     def is_covered(self, session: Session) -> bool:
         """Whether a session's proof, if it has one, is of who it is."""
         proof = session.proof
-        if self.rules.mode == "off" or proof is None or proof.role == "admin":
+        if self.rules.mode == "off" or proof is None or proof.is_operator:
             return True
         return session.identity.user_id in (None, proof.user_id)
 
@@ -352,7 +352,7 @@ class Authentication:
         proof = session.proof
         if session.key is not None and session.key.may("clients:read"):
             return True
-        if proof is not None and proof.role == "admin" and proof.tenant is None:
+        if proof is not None and proof.is_operator:
             return True  # a tenant's own admin would see the clients of all others
         if proof is not None or self.rules.production or self.rules.mode == "required":
             return False

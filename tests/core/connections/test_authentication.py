@@ -190,6 +190,32 @@ def test_an_admin_may_be_anybody() -> None:
     assert gw.ask(session, register(tokens.make("root", role="admin"), user_id="bob"))[0]["user_id"] == "bob"
 
 
+def test_an_admin_of_a_tenant_is_held_to_its_claims() -> None:
+    """Whoever it named might be another tenant's, whose history and login it would get."""
+    gw, tokens = at("required", production=True)
+    made = {"role": "admin", "tenant": "t2", "fields": {"channel_id": ("t2:*",)}, "commands": ("t2.*",)}
+    boss = tokens.make("boss", "boss", **made)
+    for asked in ({"user_id": "ann"}, {"channel_id": "t1:x"}):
+        session, peer = gw.connect("/ws")
+        (answer,) = gw.ask(session, register(boss, **asked))
+        assert (answer["type"], peer.close_code) == ("registration_rejected", 4003)
+        session, peer = gw.connect("/worker")
+        data = {"role": "worker", "client_id": "w", "commands": ["t2.a"], "token": boss, **asked}
+        gw.ask(session, {"type": "connect", "data": data})
+        assert peer.close_code == 4003
+    with pytest.raises(Refused):
+        gw.connect("/ws/ann", headers={"authorization": f"Bearer {boss}"})
+    session, peer = gw.connect("/ws/boss", headers={"authorization": f"Bearer {boss}"})
+    session, peer = gw.connect("/ws")
+    (answer,) = gw.ask(session, register(boss, channel_id="t2:x"))
+    assert (answer["type"], answer["user_id"]) == ("registration_success", "boss")
+    session, _ = gw.connect("/requester", headers={"authorization": f"Bearer {boss}"})
+    (answer,) = gw.ask(session, {"request_id": 1, "command": "t1.pay", "data": {}})
+    assert (answer["success"], answer["error"] == "No available workers") == (False, False)
+    (answer,) = gw.ask(session, {"request_id": 2, "command": "t2.pay", "data": {}})
+    assert answer["error"] == "No available workers"
+
+
 def test_registrations_are_answered_in_order_also_those_refused() -> None:
     gw, tokens = at("required")
     session, _ = gw.connect("/ws")
