@@ -101,12 +101,12 @@ class Judge:
         users = self._ledger.plans[index].users
         self._judged = True
         self._begin_stage("ramp", users, f"after {users}")
-        deadline = time.monotonic() + self._option("settle_time")
+        left = self._option("settle_time")
         # Workers report by themselves, once a second.
-        gevent.sleep(_ROUND if self.crew.processes() == 1 else _SECOND + _ROUND)
+        left -= _rest(_ROUND if self.crew.processes() == 1 else _SECOND + _ROUND)
         self.crew.collect()
-        while self._ledger.missing(range(index + 1)) and time.monotonic() < deadline:
-            gevent.sleep(_ROUND)
+        while self._ledger.missing(range(index + 1)) and left > 0:
+            left -= _rest(_ROUND)
             self.crew.collect()
         stage = self._stages[index] = self._ledger.stage(index, self._thresholds())
         _log.info(_report.line(stage))
@@ -150,12 +150,11 @@ class Judge:
         if self._watcher is not None:
             self._watcher.kill()
         self._ledger.end(time.time())
-        deadline = time.monotonic() + self._option("settle_time")
+        left = self._option("settle_time")
         while True:
             self.crew.ask(final=False)
-            gevent.sleep(_ROUND)
-            complete = self.crew.quiet() and not self._ledger.missing()
-            if complete or time.monotonic() >= deadline:
+            left -= _rest(_ROUND)
+            if left <= 0 or (self.crew.quiet() and not self._ledger.missing()):
                 break
         if self._witness is not None:
             self._witness.close()
@@ -296,3 +295,13 @@ class Judge:
 
     def _option(self, name: str) -> float:
         return float(getattr(self._options(), name))
+
+
+def _rest(seconds: float) -> float:
+    """Let the others work for so long; how much of the settle time that was.
+
+    No more than twice what was meant: in a pause of this process nothing that came could be seen to.
+    """
+    start = time.monotonic()
+    gevent.sleep(seconds)
+    return min(time.monotonic() - start, 2 * seconds)
