@@ -90,7 +90,7 @@ LONGEST: Final = (
 """The files that take ten seconds and more, the longest first, as `pytest --durations` has them."""
 
 
-STEADY: Final = frozenset({"chat", "cli", "http", "outgoing", "portico", "tokens", "transports", "webhooks"})
+STEADY: Final = frozenset({"chat", "cli", "http", "outgoing", "own_app", "portico", "tokens", "transports", "webhooks"})
 """The folders whose trio tests run by a clock that doesn't count how long the machine stood still: what they test is in
 their own process, both sides of it."""
 
