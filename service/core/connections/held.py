@@ -109,12 +109,15 @@ class Held:
         return self.answered and (stream is None or offset is None or offset > self._given(stream))
 
     def first_offsets(self) -> dict[str, int]:
-        """Of each stream, the first durable event that is held and was not given yet."""
+        """Of each stream, the first durable event that is held and was not given yet; 0 where a gap in it is to be
+        told: until then nobody knows what the client has of it."""
         first: dict[str, int] = {}
         for item in self.items:
-            if not isinstance(item, HeldMessage) or item.stream is None or item.offset is None:
+            if not isinstance(item, HeldMessage) or item.stream is None:
                 continue
-            if item.offset > self._given(item.stream):
+            if item.offset is None:
+                first[item.stream] = 0
+            elif item.offset > self._given(item.stream):
                 first.setdefault(item.stream, item.offset)
         return first
 

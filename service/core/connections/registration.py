@@ -18,8 +18,9 @@ every registration is answered, in order, each with what it was owed, in every m
 
 Positions in an answer are safe: whatever happens next, resuming from them misses nothing. For a stream with a replay
 that is the offset the client named, and the replayed events move it on; for one that flows on through a change of
-identity it is before the first event that still waits; for one whose position nobody knows (Redis is away) it is what
-the client named, or UNKNOWN. Such a session gets a `stream_gap` with positions as soon as they are known.
+identity it is before the first event that still waits, or UNKNOWN where a gap is to be told behind the answer; for one
+whose position nobody knows (Redis is away) it is what the client named, or UNKNOWN. Such a session gets a `stream_gap`
+with positions as soon as they are known.
 
 A gap from before a session had joined is part of its answer (`lost`), and is not told after it: the replay has what
 came after that gap, and whoever went back to the gap's position would be given it a second time by the next node.
@@ -515,7 +516,10 @@ class Registration:
                 offsets[stream] = min(position, begins)
                 continue
             if stream in registering.kept:
-                position = self._positions.before_what_waits(target, position, waiting.get(stream))
+                position = self._positions.before_what_waits(session, target, position, waiting.get(stream))
+                if position == UNKNOWN:
+                    offsets[stream] = UNKNOWN  # the gap behind this answer says where it goes on
+                    continue
             # What it has had by another node, or by the answers before, it is not led back behind.
             given = -1 if held is None else held.given_up_to(stream, joined.epoch)
             offsets[stream] = max(position, given, ahead.get(stream, -1))

@@ -25,8 +25,9 @@ ASKED_AT_ONCE: Final = 500
 class WaitingEvents(Protocol):
     """Where pushes wait that are too large to go out at once."""
 
-    def first_waiting(self, target: Target) -> int | None:
-        """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
+    def first_waiting(self, target: Target, session: Session) -> int | None:
+        """The lowest offset of the durable events that wait for some of a target's sessions, if any; 0 where this one
+        is still to be told of a gap."""
 
     def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
         """An answer gives the session what there was of these targets' streams up to these offsets, and says what is
@@ -90,10 +91,11 @@ class UnknownPositions:
                 self._backplane.join(targets, None, Reply(partial(self._on_joined, session, unknown)))
                 self._backplane.leave(targets)
 
-    def before_what_waits(self, target: Target, position: int, held: int | None = None) -> int:
+    def before_what_waits(self, session: Session, target: Target, position: int, held: int | None = None) -> int:
         """A position in a stream that flows to a session, such that no event at or before it is still on its way;
-        `held`: the first event that is held for it."""
-        for first in (held, self._waiting.first_waiting(target)):
+        `held`: the first event that is held for it, 0 for a gap. -1 where it is still to be told of a gap: cut before
+        that, it has to be told when it comes back."""
+        for first in (held, self._waiting.first_waiting(target, session)):
             if first is not None:
                 position = min(position, first - 1)
         return position
@@ -108,7 +110,7 @@ class UnknownPositions:
         targets = [target for target in targets_of(unknown.identity) if stream_of(target) in unknown.streams]
         if session.over or not targets:
             return
-        offsets = {stream_of(t): self.before_what_waits(t, joined.offsets[stream_of(t)]) for t in targets}
+        offsets = {stream_of(t): self.before_what_waits(session, t, joined.offsets[stream_of(t)]) for t in targets}
         frame = session.handler.push(stream_gap(joined.epoch, offsets))
         if frame is not None:
             session.hold(frame)

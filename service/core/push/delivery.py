@@ -139,13 +139,18 @@ class Delivery:
             self._stand_in_line(target, _Broadcast(event, list(sessions), skip))
         return others, others
 
-    def first_waiting(self, target: Target) -> int | None:
-        """The lowest offset of the durable events that wait for some of a target's sessions, if any."""
+    def first_waiting(self, target: Target, session: Session) -> int | None:
+        """The lowest offset of the durable events that wait for some of a target's sessions, if any; 0 where this one
+        is still to be told of a gap."""
+        first: int | None = None
         for broadcast in self._lines.get(target, ()):
             event = broadcast.event
-            if event is not None and event.offset is not None:
-                return event.offset
-        return None
+            if broadcast.broken is not None:
+                if session not in broadcast.told and session in broadcast.sessions[broadcast.at :]:
+                    return 0
+            elif first is None and event is not None:
+                first = event.offset
+        return first
 
     def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
         """An answer gives the session what there was of these targets' streams up to these offsets, and says what is

@@ -8,6 +8,7 @@ import pytest
 
 from portico.wire.messages import Target
 from service.core.cluster.backplane import Joined, Resume
+from service.core.push import delivery
 from service.core.reply import Reply
 
 from ...fakes import MemoryPeer, Stage, stage
@@ -111,6 +112,37 @@ def test_who_begins_with_the_present_and_then_resumes_is_given_all_that_it_misse
     _, two, *events = peer.take()
     assert two["resume"]["offsets"]["user:u1"] == resume["offsets"]["user:u1"]
     assert [m["offset"] for m in events] == offsets
+
+
+@pytest.mark.parametrize("crowd", [False, True], ids=["held", "in line"])
+@pytest.mark.shows("the answer says that the position is not known; the gap tells it")
+def test_cut_between_an_answer_and_the_gap_behind_it_nothing_is_lost_in_silence(
+    monkeypatch: pytest.MonkeyPatch, crowd: bool
+) -> None:
+    """It registers under another name while its node finds out that an epoch is over: the answer is of the new one, and
+    what it had of the old one says nothing there."""
+    monkeypatch.setattr(delivery, "SLICE", 1 if crowd else 10)
+    house = stage()
+    order = AnyOrder(house, monkeypatch)
+    order.slow = False
+    peer, _, _ = registered(house, client_id="c1", user_id="u1")
+    session = next(iter(house.peers))
+    house.client(client_id="c2", user_id="u1")
+    durable(house, 1)
+    house.defer.run()
+    order.slow = True
+    house.say(session, {"type": "c_client_register", "client_id": "c1", "user_id": "u1", "username": "ann"})
+    house.gateway.delivery.on_gap(USER, house.world.epoch, durable(house, 2))
+    peer.take()
+    order.answer(0, as_then=False)
+    answer = peer.take()[0]
+    assert answer["resume"]["offsets"]["user:u1"] == -1
+    order.slow = False
+    house.close(session)
+    _, back, _ = registered(
+        house, {key: answer["resume"][key] for key in ("epoch", "offsets")}, client_id="c1", user_id="u1"
+    )
+    assert back["resume"]["lost"] == ["user:u1"]
 
 
 @pytest.mark.shows("an epoch ends in between")
