@@ -129,7 +129,8 @@ express: setup ## Install Express, and run its sample of the how-to with it inst
 
 accounts: setup ## What becomes of clients, events and requests when Redis fails, at full size
 	ADVERSITY=full $(BIN)/pytest tests/split/test_demo.py tests/split/test_outages.py tests/split/test_chance.py \
-	  tests/split/test_troubles.py tests/split/test_failovers.py tests/split/test_migration.py
+	  tests/split/test_troubles.py tests/split/test_failovers.py tests/split/test_migration.py \
+	  tests/backplane/redis/test_letters.py
 
 pictures: setup ## Make the pictures in docs/images anew
 	$(BIN)/python -m tests.browser.pictures
