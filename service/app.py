@@ -44,12 +44,13 @@ from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.counters import Metric
 from service.core.gateway import Gateway
-from service.core.ports import Gate, HttpHead, https_headers
+from service.core.ports import Gate, https_headers
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.access import CallerRates
+from service.http.api import Api
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.http.forms import AdviceView
@@ -59,13 +60,14 @@ from service.http.redirect import Redirects
 from service.listening_sockets import ListeningSockets
 from service.log_writer import say, writer_for
 from service.node_journal import NodeJournal
-from service.observe import event_of, make_log, said
+from service.node_reports import NodeReports
+from service.observe import make_log, said
 from service.own_app.loading import OwnAppError
 from service.own_app.mounted import Mounted
 from service.roles import HttpOnly
 from service.settings import Settings
 from service.settings.fingerprint import fingerprints
-from service.sizing import Advice, Sizing
+from service.sizing import Sizing
 from service.transports import asgi, front_door
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
@@ -96,14 +98,15 @@ class Node:
         self.state = "starting"
         self._drain_end = 0.0
         self._drained = trio.Event()
-        self.background = Background(self._task_failed)
+        self.reports = NodeReports(self.log)
+        self.background = Background(self.reports.on_task_failed)
         self._stop = trio.Event()
         self._clashes: list[str] = []
         self.deployment = self._deployment()
         self._name = lambda: self.deployment.backplane.node
         self.keys = assembly.key_store(settings, self.log)
         self.connect_hook = assembly.connect_hook(settings, self.log)
-        self.certificates = assembly.certificates(settings, self._note)
+        self.certificates = assembly.certificates(settings, self.reports.note)
         journal = NodeJournal(self.log, self.deployment)
         self.gateway = Gateway(
             assembly.rules(settings),
@@ -119,20 +122,23 @@ class Node:
             connect_hook=self.connect_hook,
             event_log=self.deployment.events,
         )
+        self.reports.counters = self.gateway.counters
         self.courier = assembly.courier(settings, self.deployment.events, self.log)
         if self.courier is not None:
             self.gateway.counters.others.append(self.courier.metrics)
         if self.deployment.events is not None:
             self.gateway.counters.others.append(self._event_metrics)
-        self.chat = assembly.chat_worker(settings, self.gateway, self.node_name, self.log, self._broke_inside)
-        self.echo = InProcessLink(self.gateway.dispatcher, self._broke_inside)
+        self.chat = assembly.chat_worker(
+            settings, self.gateway, self.node_name, self.log, self.reports.on_uncounted_error
+        )
+        self.echo = InProcessLink(self.gateway.dispatcher, self.reports.on_uncounted_error)
         self.gateway.own_commands[ECHO] = self.echo
         self.key_file = assembly.api_key_file(settings, self.gateway, self.log)
         if self.connect_hook is not None:
             self.gateway.counters.others.append(self.connect_hook.metrics)
         self.gateway.counters.others.append(self.deployment.metrics)
         self.gateway.counters.others.append(self._log_metrics)
-        self.sizing = Sizing(settings.advise_split_at, settings.advise_streams_at, self._advise)
+        self.sizing = Sizing(settings.advise_split_at, settings.advise_streams_at, self.reports.on_advice)
         self.vitals = Vitals(lambda figures: self.sizing.look(len(self.gateway.sessions), figures))
         self.gateway.counters.others.append(self._vital_metrics)
         if self.certificates is not None:
@@ -157,7 +163,6 @@ class Node:
         )
         self.sockets = ListeningSockets(settings, self.places, self.certificates)
         self._announced: NodeState | None = None
-        proxies = ProxyRules([str(network) for network in settings.trusted_proxies])
         gate: Gate = HttpOnly() if settings.api_type == "http" else self.gateway
         self.quotas = assembly.quotas(settings)
         if self.quotas is not None:
@@ -178,11 +183,17 @@ class Node:
         )
         rate = settings.max_http_requests_per_second
         rates = CallerRates(rate, time.monotonic) if rate else None
-        access_log = self._log_request if settings.access_log else None
-        ports = port_api(parts, self._broke, rates=rates, access_log=access_log)
+        access_log = self.reports.on_request if settings.access_log else None
+        ports = port_api(parts, self.reports.on_error, rates=rates, access_log=access_log)
         api = ports
         if settings.api_type != "websocket":
-            api = whole_api(parts, self._broke, rates=rates, access_log=access_log)
+            api = whole_api(parts, self.reports.on_error, rates=rates, access_log=access_log)
+        self._make_doors(gate, ports, api, ProxyRules([str(network) for network in settings.trusted_proxies]))
+
+    def _make_doors(self, gate: Gate, ports: Api, api: Api, proxies: ProxyRules) -> None:
+        """Make the ways in: the reactor, the ASGI app, the front door. `ports`: the API of the ports for WebSockets,
+        `api` that of the port for HTTP."""
+        settings = self.settings
         accepted = self.gateway.admission_control.limits
 
         def address_of(peer: str) -> str | None:
@@ -204,7 +215,7 @@ class Node:
             ports,
             self.gateway.counters,
             resolve_origin=proxies.resolve,
-            log=self._note,
+            log=self.reports.note,
             pressure=self.pressure,
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
@@ -220,7 +231,9 @@ class Node:
             take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
             others_websocket=None if mounted is None else mounted.takes,
             certificates=self.certificates,
-            redirects=None if settings.redirect_port is None else Redirects(parts, self._tls_port, self._broke),
+            redirects=None
+            if settings.redirect_port is None
+            else Redirects(self.parts, self._tls_port, self.reports.on_error),
         )
         self.app: QuartTrio = create_http(
             api, resolver=proxies.resolve, own_app=None if mounted is None else mounted.http
@@ -233,7 +246,7 @@ class Node:
             self.gateway.counters,
             pressure=self.pressure,
             resolve=proxies.resolve,
-            log=self._note,
+            log=self.reports.note,
             max_messages_per_second=settings.max_messages_per_second,
             max_bytes_per_second=settings.max_bytes_per_second,
             h2c=settings.h2c,
@@ -242,7 +255,7 @@ class Node:
         )
         self.door = Door(
             counts=self.gateway.counters,
-            log=self._note,
+            log=self.reports.note,
             adopt=self.reactor.adopt,
             adopts_http=True,
             accept=self.sockets.accept_http_from,
@@ -319,26 +332,6 @@ class Node:
             return self.keys.trouble
         return self.deployment.backplane.trouble or self.deployment.revocations.trouble
 
-    def _log_request(self, head: HttpHead, status: int, received: int, sent: int, seconds: float) -> None:
-        # Without the query: tokens are in it, and what people look for.
-        self.log.info(
-            "request",
-            method=head.method,
-            path=head.path,
-            status=status,
-            address=head.address,
-            received=received,
-            sent=sent,
-            seconds=round(seconds, 6),
-        )
-
-    def _broke(self, error: Exception) -> None:
-        self.log.error("internal error", trace="".join(traceback.format_exception(error)))
-
-    def _broke_inside(self, error: Exception) -> None:
-        self.gateway.counters.internal_errors += 1
-        self._broke(error)
-
     def _event_metrics(self) -> list[Metric]:
         events = self.deployment.events
         dropped = 0 if events is None else events.dropped
@@ -351,10 +344,6 @@ class Node:
             )
         ]
 
-    def _advise(self, advice: Advice) -> None:
-        say = self.log.warning if advice.strained else self.log.info
-        say("advice on the mode", mode=advice.mode, reason=advice.reason)
-
     def _advice(self) -> AdviceView | None:
         advice = self.sizing.advice
         return None if advice is None else AdviceView(advice.mode, advice.strained, advice.reason)
@@ -366,15 +355,6 @@ class Node:
     def _log_metrics(self) -> list[Metric]:
         dropped = 0 if self._log_writer is None else self._log_writer.dropped
         return [Metric("log_lines_dropped", "Log lines that could not be written.", dropped, counts=True)]
-
-    def _note(self, event: str, /, **fields: object) -> None:
-        # What Hypercorn says of itself in passing; all else that a transport reports is a warning.
-        say = self.log.info if event == "hypercorn_info" else self.log.warning
-        say(event_of(event), **fields)
-
-    def _task_failed(self, name: str, error: Exception) -> None:
-        self.gateway.counters.background_restarts[name] += 1
-        self.log.error("background task failed", task=name, error=f"{type(error).__name__}: {error}")
 
     def _tls_port(self) -> int:
         """Where clients reach this gateway over TLS."""
@@ -390,12 +370,7 @@ class Node:
         """The process is this node's alone: its garbage collector, and what nobody can catch (a finalizer's exception,
         a question answered twice or never), which becomes a line of the log and counts as an internal error."""
         settle_collector()
-        sys.unraisablehook = self._on_unraisable
-
-    def _on_unraisable(self, report: "sys.UnraisableHookArgs") -> None:
-        self.gateway.counters.internal_errors += 1
-        if isinstance(report.exc_value, Exception):
-            self._broke(report.exc_value)
+        sys.unraisablehook = self.reports.on_unraisable
 
     async def prepare(self, workers: int, tls: bool) -> None:
         """Take the ports, for one of Hypercorn's `workers`. Says what is wrong and raises SystemExit: nobody
@@ -572,7 +547,7 @@ class Node:
         try:
             await self._end_drain()
         except Exception as error:  # in the app's nursery it would end every other task
-            self._broke(error)
+            self.reports.on_error(error)
 
     def _begin_drain(self, by: str | None = None, address: str | None = None) -> None:
         self.state = "draining"

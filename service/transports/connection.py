@@ -21,7 +21,8 @@ from .close_frames import close_frame, skip_to_close
 from .connection_state import CLOSING, ENDING, GONE, HEAD, OPEN
 from .deflate import negotiate
 from .head import OWN_FAULT, Upgrade, switching
-from .http1 import Http1, HttpHost, render
+from .http1 import Http1, HttpHost
+from .http_response import render
 from .inbound import BIG_READ_SIZE, READ_SIZE, UNLIMITED
 from .outbound import Outbound, Writers
 from .poller import READABLE

@@ -46,8 +46,8 @@ from service.core.ports import HttpAnswer
 
 from .door import Door, describe
 from .handshake import BadHead
-from .http1 import render
 from .http_framing import Guard
+from .http_response import render
 from .patient import PatientStream, TakesNothing
 from .request_head import asks_for_websocket, is_whole, may_be_get
 from .surplus import ProbesOnly

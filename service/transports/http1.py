@@ -14,8 +14,6 @@ Knows the connection as a Link, and no socket. Never raises for what a client se
 
 import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from functools import lru_cache
 from typing import Final, Protocol
 
 import trio
@@ -23,7 +21,6 @@ import trio
 from service.core.ports import (
     BODY_DISCARDED,
     BODY_SECONDS,
-    NOSNIFF,
     AcceptedConnections,
     Headers,
     HttpAnswer,
@@ -36,6 +33,7 @@ from service.core.proof import Proof
 from .handshake import BadHead, accept_key, check_handshake
 from .head import Head, ResolveOrigin, Upgrade, parse_head
 from .http_framing import PREFACE, Chunks, body_length, end_of_head, no_http_2
+from .http_response import render
 from .inbound import BIG_READ_SIZE, READ_SIZE
 
 HEADS: Final = 0
@@ -546,30 +544,3 @@ def _asks_to_close(head: Head) -> bool:
 _NOBODY: Final = HttpAnswer(
     505, (("content-type", "text/plain; charset=utf-8"),), b"Only HTTP/1.1 and HTTP/1.0 are spoken here.\n"
 )
-
-
-def render(answer: HttpAnswer, *, without_body: bool, close: bool) -> bytes:
-    """A whole response. `without_body`: to HEAD, with the length that the body would have."""
-    status, headers, body = answer
-    start = _beginning(status, headers)
-    length = b"" if status in (204, 304) else b"content-length: %d\r\n" % len(body)
-    end = b"connection: close\r\n\r\n" if close else b"\r\n"
-    return b"".join((start, length, _date(), end, b"" if without_body else body))
-
-
-@lru_cache(maxsize=512)  # most answers differ by their bodies only
-def _beginning(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [f"HTTP/1.1 {status} \r\n", *(f"{name}: {value}\r\n" for name, value in (NOSNIFF, *headers))]
-    return "".join(lines).encode("latin-1", "replace")
-
-
-_dated: tuple[int, bytes] = (0, b"")
-
-
-def _date() -> bytes:
-    """The line with the date, made once a second."""
-    global _dated
-    second = int(time.time())
-    if _dated[0] != second:
-        _dated = (second, f"date: {formatdate(second, usegmt=True)}\r\n".encode())
-    return _dated[1]

@@ -10,7 +10,7 @@ import trio
 from service.core.counters import Counters
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, HttpAnswer
 from service.transports import http1
-from service.transports.http1 import KEEP_ALIVE, SEND_SECONDS, TURN, UNREAD, Http1, render
+from service.transports.http1 import KEEP_ALIVE, SEND_SECONDS, TURN, UNREAD, Http1
 from service.transports.proxies import ProxyRules
 
 ANSWER = HttpAnswer(200, (("a", "b"),), b"hello")
@@ -370,14 +370,3 @@ def test_the_same_head_is_read_once_until_it_is_outdated() -> None:
     calls[0].outdated = True
     at.say(get())
     assert len(calls) == 2
-
-
-def test_what_goes_out() -> None:
-    whole = render(ANSWER, without_body=False, close=False)
-    head, _, body = whole.partition(b"\r\n\r\n")
-    assert head.split(b"\r\n")[:4] == [
-        b"HTTP/1.1 200 ", b"x-content-type-options: nosniff", b"a: b", b"content-length: 5",
-    ]  # fmt: skip
-    assert body == b"hello"
-    assert render(ANSWER, without_body=True, close=True).endswith(b"connection: close\r\n\r\n")
-    assert b"content-length" not in render(HttpAnswer(204, (), b""), without_body=False, close=False)
