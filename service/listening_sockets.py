@@ -1,5 +1,7 @@
-"""The sockets that one node listens on, and whether it speaks TLS on them: taken before anything else starts, so that
-a port that is taken, or a certificate that is none, is a sentence and no gateway that serves half.
+"""The sockets that one node listens on, and whether it speaks TLS on them.
+
+They are taken before anything else starts, so a port that is in use, or a certificate that can't be used, ends the
+start with a sentence, before anybody is served.
 
 Knows the settings and where the node says that it is; serves nobody.
 """

@@ -1,4 +1,4 @@
-"""Roles: what a process does not do, where HTTP and WebSockets are processes of their own."""
+"""Roles: what a process leaves out, where HTTP and WebSockets are served by different processes."""
 
 from typing import NoReturn
 

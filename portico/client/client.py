@@ -79,14 +79,16 @@ class Client:
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
     WebSocket address (ws://host:port). `identity`: who the client is (the gateway makes a `client_id` if there is
-    none); `token`: sent with every registration; `refresh_token`: a plain or async function that gives the next token,
-    asked before the first registration where there is no `token`, in good time before a token's end, and when the
-    gateway has refused one (4001); the client stops with NoToken when it returns None or raises NoToken; `buffer`:
-    pushes kept for a program that is busy; `on_event`: called with each thing that happens to the connection (by
-    default it is logged).
+    none). `token`: sent with every registration. `refresh_token`: a plain or async function that gives the next token;
+    it is asked before the first registration if there is no `token`, in good time before a token's end, and when the
+    gateway has refused one (4001). If it returns None or raises NoToken, the client stops. `buffer`: pushes kept for a
+    program that is busy, at least 1; when it is full the client stops reading. `on_event`: called with each thing that
+    happens to the connection (None: it is logged).
 
-    Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what it is), and raises
-    SentAway, GaveUp, NoToken, RegistrationRejected or HandshakeRefused when the connection has ended for good.
+    Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what it is). The loop
+    raises SentAway, GaveUp, NoToken, RegistrationRejected or HandshakeRefused when the connection has ended for good,
+    and so does entering, if it ended before. BadAddress is raised at once. Cancelling is safe everywhere; it closes the
+    connection where the `async with` itself is cancelled. Source: the protocol reference, "C-Client dialect".
     """
 
     def __init__(

@@ -2,7 +2,8 @@
 
 Shared by the client, the worker and the requester, which differ only in what they do while a link stands. Knows the
 reconnect advice of the close codes (`portico.wire.codes`), and nothing of a dialect. Promises:
-- a connection that should not come back doesn't, and no two attempts follow one another without a jittered delay;
+- a connection that was closed with a code which says not to come back doesn't, and between two attempts there is a
+  jittered delay;
 - a call that waits for a link is never left waiting once no link will come any more: it gets the error that ended the
   connection.
 """

@@ -25,7 +25,8 @@ class Connecting:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection stands, and where the dialect has names, the gateway knows ours."""
+    """The connection stands. `name`: the `client_id` that the gateway knows us by; empty for a requester, which has
+    none."""
 
     address: str
     name: str = ""
@@ -37,7 +38,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A connection ended, or an attempt failed."""
+    """A connection ended, or an attempt to connect failed. `why`: the error, such as ConnectionLost."""
 
     why: Exception
 
@@ -57,7 +58,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """We, or the gateway, are about to end in an orderly way."""
+    """The gateway, or this program, is about to end in an orderly way; `what` says which, in words."""
 
     what: str
 

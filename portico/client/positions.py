@@ -1,4 +1,4 @@
-"""Where a client is in its streams: of each, the offset of the last durable event that it has had.
+"""Where a client is in its streams: the offset of the last durable event that it has had of each.
 
 Fed with what comes in, it says what to resume from, which events came a second time, and of which streams something may
 be missing. Knows no connection and passes nothing on. Promises that a stream whose position is not known is never taken

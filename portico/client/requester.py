@@ -115,7 +115,7 @@ def _answer(message: dict[str, Any]) -> Answer:
 
 
 class Requester:
-    """Sends requests; used as `async with Requester(…) as r:`, which returns once connected.
+    """Sends requests to workers; used as `async with Requester(…) as r:`, which returns once connected.
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
     WebSocket address (ws://host:port). `max_in_flight`: calls that may wait for an answer at a time, further ones wait

@@ -24,16 +24,16 @@ class AsyncPublisher:
 
     `base_url`: the gateway's HTTP address. `api_key`: one of its `PORTICO_API_KEYS`. `timeout`: seconds that an answer
     may take, beyond what a call itself waits for. `patience`: seconds from the first try within which a call that
-    failed is tried again; 0 for never, 240 at most. `ssl_context`: whom to trust over https; by default those whom the
-    machine trusts.
+    failed is tried again; 0 for never, 240 at most. `ssl_context`: which certificates to trust over https (None: those
+    that the system trusts). Raises BadAddress, or ValueError for a key that no header can hold.
 
-    Belongs to one event loop. Connections are kept alive. `close` it, or use it in an
-    `async with`, when it is no longer needed.
+    Belongs to one event loop. Connections are kept alive. `close` it, or use it in an `async with`, when it is no
+    longer needed. Cancelling a call is safe: what it asked for was done, or not, but never half.
 
-    Every call may raise: Refused, with the gateway's words, where nothing was done; Unavailable, which is a Refused,
-    where the gateway can't do it now and patience is over; Unreachable or GaveUp where no answer came, so that it may
-    have been done; Unsendable for what JSON can't hold. These are ClientErrors. ValueError is for arguments that can't
-    be right. Source: the HTTP API reference.
+    Every call may raise Refused, with the gateway's words, if nothing was done; Unavailable, which is a Refused, if the
+    gateway can't do it now and `patience` is over; Unreachable or GaveUp if no answer came, so that it may have been
+    done; Unsendable for a value that JSON can't hold. These are ClientErrors. ValueError is for arguments that are
+    wrong in themselves, such as two targets. Source: the HTTP API reference.
     """
 
     def __init__(
@@ -68,18 +68,23 @@ class AsyncPublisher:
         ttl: float | None = None,
         id: str | None = None,
     ) -> Receipt:
-        """Push one event to everybody that its one target means.
+        """Push one event to the connections of one target.
 
-        `durable`: who is away gets it when coming back; `ttl`: for so many seconds. `id`: pushed twice within 5 minutes
-        under the same one, it is delivered once; one is made where none is given.
+        Name exactly one of `client_id`, `user_id`, `node_id`, `domain_id`, `cluster_id`, `channel_id`, or `all`.
+        `type`: 1 to 128 characters. `data`: the event's other fields; with it a push has at most 16 MiB of JSON.
+        `durable`: a client that is away now gets it when it comes back, within `ttl` seconds (up to 30 days; None: as
+        long as the gateway keeps events). `id`: up to 128 characters; of two pushes with the same one within 5 minutes
+        only the first is delivered, and both get its receipt (None: one is made). Safe to repeat with an `id` of
+        yours.
         """
         target = Target(client_id, user_id, node_id, domain_id, cluster_id, channel_id, all)
         return await self._call(calls.push(Push(target, type, data, durable, ttl, id)))
 
     async def push_many(self, pushes: Sequence[Push]) -> list[Receipt | Refused]:
-        """Push up to 10,000 events at once: a receipt, or why not, for each, in their order.
+        """Push up to 10,000 events, and 16 MiB of JSON, in one call. Returns a receipt for each, in their order.
 
-        One that is refused doesn't hold up the others, and is returned, not raised.
+        The refusal of one push stands in the place of its receipt; the others are delivered. Raises what `push` does
+        where the call as a whole fails, and ValueError for more than 10,000.
         """
         return await self._call(calls.push_many(calls.named(pushes)))
 
@@ -92,15 +97,18 @@ class AsyncPublisher:
         ttl: float | None = None,
         **more: object,
     ) -> dict[str, Any]:
-        """Start a login: all the user's clients get `auto_login`, with `more` in it. Returns it, with its `session_id`.
+        """Start a login: the user's clients, those of now and those that register later, get `auto_login`.
 
-        `ttl` in seconds, up to 30 days; a day by default.
+        `session_data`: any JSON, for the clients; `more`: further fields of `auto_login`. `ttl`: seconds until it ends
+        by itself, up to 30 days (None: a day). Returns the login; `logout` wants its `session_id`. Sent again only if
+        it never reached the gateway, since there could be two otherwise.
         """
         fields = {"username": username, "session_data": session_data, "ttl": ttl, **more}
         return await self._call(calls.login(user_id, fields))
 
     async def logout(self, session_id: str, *, reason: str = "logout") -> bool:
-        """End a login; `reason` is `logout` or `revoked`. False where there is none (any more)."""
+        """End a login; the user's clients are told the `reason`, `logout` or `revoked`. False if there is no such
+        login, or it has ended."""
         return await self._call(calls.logout(session_id, reason))
 
     async def logins(self, user_id: str) -> list[dict[str, Any]]:
@@ -116,21 +124,29 @@ class AsyncPublisher:
         affinity: str | None = None,
         idempotent: bool = True,
     ) -> Any:
-        """Ask a worker, and return its answer. `timeout` in seconds; 30 by default.
+        """Have a worker carry out a command on `data` (any JSON, up to 1 MiB), and return the data of its answer.
 
-        `idempotent`: may be done twice; False: at most once. Raises RequestFailed, or its subclass for the cause
-        (NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), where there is no answer or the answer is an error.
+        `timeout`: seconds over all attempts and waiting, above 0 and up to the gateway's `PORTICO_MAX_REQUEST_TIMEOUT`
+        (None: its `PORTICO_WORKER_TIMEOUT`, 30). `affinity`: requests with the same key go to the same worker while it
+        lives. `idempotent` False: the request is never given to a second worker, nor sent again after a broken
+        connection. Raises RequestFailed for an error answer, or its subclass for the cause: NoWorkers, WorkersBusy,
+        WorkerLost, RequestTimeout.
         """
         return await self._call(calls.request(command, data, timeout, affinity, idempotent))
 
     async def ask_client(
         self, client_id: str, action: str, params: object = None, *, timeout: float | None = None
     ) -> Any:
-        """Ask one connected client, and return its answer. Raises RequestFailed as `request` does."""
+        """Ask one connected client, and return the data of its answer. `timeout` as for `request`.
+
+        Sent again only if it never reached the gateway. Raises RequestFailed as `request` does, and Refused (404) if
+        the client is not connected.
+        """
         return await self._call(calls.ask_client(client_id, action, params, timeout))
 
     async def kick(self, client_id: str) -> int:
-        """Close all of a client's connections (4010: it stays away). Returns how many there were."""
+        """Close all of a client's connections, on every node, with 4010, which tells it to stay away. Returns how many
+        there were; 0 if it is not connected."""
         return await self._call(calls.kick(client_id))
 
     async def clients(self, **filters: str | None) -> AsyncIterator[dict[str, Any]]:

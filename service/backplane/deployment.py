@@ -99,7 +99,7 @@ class Deployment(Protocol):
 
     @property
     def revocations(self) -> RevocationStore:
-        """Where it is kept what was taken back."""
+        """Where revocations are kept."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep it joined until cancelled. At the end it says goodbye."""

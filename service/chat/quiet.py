@@ -1,5 +1,5 @@
-"""httpx's own log is not kept of requests to the API: at level debug it has headers and bytes as the API sent them, and
-so the key, where one sends it back.
+"""httpx's own log lines about requests to the API are dropped: at level debug they have headers and bytes as the API
+sent them, so also the key, if the API sends it back.
 
 Only what is logged from within `quietly` is dropped: the rest of the process may use httpx as it likes.
 """

@@ -1,9 +1,9 @@
 """Header fields: those of a request as one mapping, whoever has parsed them, and which of them must not come twice.
 
 A header that comes several times is a list, and its values are joined by commas (RFC 9110 section 5.3); cookies by
-semicolons (RFC 9113 section 8.2.3). But what has one value by its nature must come once: where a proxy or a filter in
-front reads the first of two `Origin` headers and the gateway the last, what was to be kept out comes in. So a request
-with two of one in SINGLE is refused with 400 on every transport, also where both say the same.
+semicolons (RFC 9113 section 8.2.3). A header that can have one value only must come once: if a proxy in front reads the
+first of two `Origin` headers and the gateway the last, a request gets in that the proxy would have kept out. So a
+request with two of one in SINGLE is refused with 400 on every transport, even if both are the same.
 
 For example `Authorization: Bearer a` and `Authorization: Bearer b` is no list of tokens, but no request.
 """

@@ -1,8 +1,9 @@
 """Locality: whether a request comes from a program on the gateway's own machine, which in development needs no key.
 
-A browser on that machine also sends what pages from anywhere have it send, and a proxy there sends what anybody does.
-So a local caller's address is loopback, it asks for a loopback name or an address (no name that was rebound), no header
-says that a proxy stands between, and the page that asks, if one does, is the gateway's own or one of this machine.
+Loopback alone proves little: a browser on this machine sends requests for pages from anywhere, and a proxy on it sends
+requests for everybody. So a local caller's address is loopback, it asks for a loopback name or an address (no name that
+was rebound), no header says that a proxy stands between, and the page that asks, if one does, is the gateway's own or
+one of this machine.
 
 For example `curl http://127.0.0.1:8000/api/clients` is local. The same with `Origin: https://shop.example`, with
 `Host: gw.example.com`, or with any `X-Forwarded-For` is not. Knows header text and addresses only.

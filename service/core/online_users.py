@@ -2,7 +2,8 @@
 
 `user_online` is told by the node that a user's connection came to, if it is the only one there and no other node has
 any. `user_offline` is found by each node with listeners, for these: it has heard of a `left`, and `offline_seconds`
-later the user has no connection on any node. A user who is back before that was not offline, and is not told as online.
+later the user has no connection on any node. A user who comes back before that was not offline, and no `user_online` is
+told either.
 Nothing is told of users whose node died, since nobody tells of their connections then. At most MAX_WAITING users are
 waited for, and nothing is done or kept while nobody watches.
 

@@ -1,4 +1,4 @@
-"""Mounted: the app behind the gateway's door. What is asked of the gateway first, and what the app is told of whom.
+"""Mounted: the operator's app behind the gateway's checks, and what it is told about the caller of a request.
 
 Requests have passed the API: their host is known, their caller within its rate. A WebSocket is asked here what the
 gateway asks of its own: host, origin, the limits of connections, among which it counts.

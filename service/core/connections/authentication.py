@@ -291,10 +291,10 @@ class Authentication:
         return proof
 
     def check_worker(self, session: Session, proof: Proof | None, asked: Identity) -> None:
-        """Whether a worker may be this: what its proof allows, if it has one, as whom only an admin's lets it be
-        anybody. A handshake key or an API key names nobody: where everybody has to be proven, only a key with the scope
-        `admin` lets a worker be a user, whose pushes and history it would get. Raises PeerFault, closing with 4001 or
-        4003."""
+        """Whether a worker may register as `asked`: its proof, if it has one, has to allow that; an admin's allows
+        everything. A handshake key or an API key names nobody. So where the mode is `required`, only a key with the
+        scope `admin` lets a worker register under a `user_id`, since it would get that user's pushes and history.
+        Raises PeerFault, closing with 4001 or 4003."""
         named = proof is None and asked.user_id is not None and self.rules.mode == "required"
         if named and (session.key is None or not session.key.may("admin")):
             self.refused["other_user"] += 1

@@ -2,8 +2,9 @@
 
 The rule: a client that was put out OFTEN times in a row has to wait, and then may return every SECONDS_PER_RETURN. For
 example, two programs with one `client_id` replace each other every four seconds; from the eleventh time on the one that
-is connected stays for half a minute, and the other is told to try later. Being put out is forgotten at the same rate,
-so a client that comes back a few times over a bad link never waits. Each node counts those it has put out itself.
+is connected stays for half a minute, and the other is told to try later. Each time counts for SECONDS_PER_RETURN, and
+is then forgotten, so a client that comes back a few times over a bad link never waits. A node counts its own clients
+only.
 
 The table is bounded: of more than CLIENTS the one that was put out longest ago is forgotten.
 Source: protocol reference, "Registration".

@@ -1,9 +1,9 @@
 """Revoking: taking back what connections have proven, here and at every node.
 
-Whoever is named is closed with 4001, and refused when she comes back. A revocation that comes in marks the node; at
-the next tick all its connections are looked at once, whatever came meanwhile, in slices of SLICE with others' turns
-between. So a thousand revocations cost what one does, and nobody waits longer than a tick and the looking. Connections
-that are joining, or being replayed what they missed, are among them.
+A connection whose token, user or tenant is named by a revocation is closed with 4001, and refused when it comes back. A
+revocation that comes in marks the node. At the next tick the node looks at all its connections once, however many
+revocations came, in slices of SLICE, with other work between the slices. So a thousand revocations cost what one does.
+Connections that are joining, or being sent what they missed, are among them.
 
 Source: protocol reference, "Trust".
 """
