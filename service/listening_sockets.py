@@ -36,7 +36,7 @@ class ListeningSockets:
         self.speaks_tls = False
 
     def will_speak_tls(self, *, by_hypercorn: bool = False) -> None:
-        """Whoever serves the app has what it takes for TLS, where that is set. Call it before `bind`.
+        """Say that the server of the app speaks TLS where a certificate is set. Call it before `bind`.
 
         `by_hypercorn`: with a certificate that Hypercorn was given. Raises StartError.
         """

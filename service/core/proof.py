@@ -85,7 +85,7 @@ class Tokens(Protocol):
     """Who checks tokens."""
 
     def verify(self, token: str) -> "Proof":
-        """The proof that a token is. Raises NotProven, or KeyAwaited. Never waits."""
+        """Check a token, and return what it proves. Raises NotProven, or KeyAwaited. Never waits."""
 
 
 class Presented(NamedTuple):

@@ -23,7 +23,7 @@ class Mounted:
         self._trusts = trusts
 
     async def http(self, head: HttpHead, scope: Scope, receive: Receive, send: Send) -> tuple[int, int, int]:
-        """Serve a request. The status, and the bytes of the body that came and that were sent."""
+        """Serve a request. Returns the status, and how many bytes of the body came, and were sent."""
         served = await self._app.serve(scope_for(scope, head, trusted=self._trusts(head.peer)), receive, send)
         return served.status, served.received, served.sent
 

@@ -111,7 +111,7 @@ class TokenVerifier:
         self._verified_by: KeyRing | None = None
 
     def verify(self, token: str) -> Proof:
-        """The proof that a token is. Raises NotProven; KeyAwaited where it may be one in a moment."""
+        """Check a token, and return what it proves. Raises NotProven, or KeyAwaited while its key is being fetched."""
         if len(token) > MAX_TOKEN:
             raise NotProven("too_long", f"The token is longer than {MAX_TOKEN} characters.")
         if not _FORM.fullmatch(token):
@@ -192,9 +192,11 @@ def _not_signed() -> NotProven:
 
 
 def read_claims(payload: bytes) -> Proof:
-    """The proof that claims are which somebody trusted has given, as JSON, without a token around them: for whom they
-    are meant, by whom, and from when on, is not asked. Raises NotProven where they can't be read. Their
-    end is looked at by whoever asked."""
+    """What claims in JSON prove that a trusted party gave without a token around them, as the connect hook does.
+
+    Issuer, audience and `nbf` are not checked, and neither is `exp`: the caller looks at the proof's end. Raises
+    NotProven for claims that can't be read.
+    """
     return _proof_of(_read(_claims_decoder, _CLAIM_KEYS, payload))
 
 
