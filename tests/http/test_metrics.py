@@ -14,7 +14,7 @@ def text_of(node: Node) -> str:
 
 def test_a_restarted_background_task_is_counted_by_its_name() -> None:
     node = Node(Settings.load({}))
-    node._task_failed("cleanup", RuntimeError("a bug"))
+    node.reports.on_task_failed("cleanup", RuntimeError("a bug"))
     node.gateway.counters.accept_pauses += 1
     text = text_of(node)
     assert 'portico_background_restarts_total{task="cleanup"} 1.0' in text
