@@ -6,10 +6,12 @@ may check nothing. Until that was tried, the law let trio into the core through 
 
 import ast
 import re
+import select
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,22 +104,55 @@ BREAKS: list[tuple[str, dict[str, str]]] = [
 ]
 
 
+FORKS = """
+import os, sys
+from importlinter.cli import lint_imports_command
+
+for said in sys.stdin:
+    if not (linting := os.fork()):
+        output = os.open(said.strip(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.argv = ["lint-imports"]
+        lint_imports_command()
+    print(os.waitstatus_to_exitcode(os.waitpid(linting, 0)[1]), flush=True)
+"""
+"""The command, forked from a process that has imported it: importing is most of what one look takes."""
+Lint = Callable[[], tuple[int, str]]
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the packages and of their law, with the linter's cache warm."""
+    """A copy of the packages and of their law, with the linter's cache warm: the command itself was content with it."""
     copy = tmp_path_factory.mktemp("tree")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    code, said = lint(copy)
-    assert code == 0, said
+    done = subprocess.run([LINT], cwd=copy, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return copy
 
 
-def lint(tree: Path) -> tuple[int, str]:
-    """What `lint-imports` says of this tree, which comes before the installed packages."""
-    done = subprocess.run([LINT], cwd=tree, capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def lint(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lint]:
+    """What `lint-imports` says of the tree, which comes before the installed packages: the exit code, and its words."""
+    said = tmp_path_factory.mktemp("said") / "all"
+    command = [sys.executable, "-c", FORKS]
+    with subprocess.Popen(command, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        orders, codes = process.stdin, process.stdout
+        assert orders is not None
+        assert codes is not None
+
+        def look() -> tuple[int, str]:
+            print(said, file=orders, flush=True)
+            assert select.select([codes], [], [], 120)[0], "it says nothing"
+            return int(codes.readline()), said.read_text()
+
+        try:
+            assert look()[0] == 0
+            yield look
+        finally:
+            process.kill()
 
 
 def broken(said: str) -> set[str]:
@@ -132,14 +167,14 @@ def broken(said: str) -> set[str]:
         for contract, files in BREAKS
     ],
 )
-def test_an_import_through_a_wall_is_seen(tree: Path, contract: str, files: dict[str, str]) -> None:
+def test_an_import_through_a_wall_is_seen(tree: Path, lint: Lint, contract: str, files: dict[str, str]) -> None:
     before = {tree / f"{name}.py": None for name in files} | {
         path: path.read_bytes() for name in files if (path := tree / f"{name}.py").exists()
     }
     try:
         for (path, content), line in zip(before.items(), files.values(), strict=True):
             path.write_bytes((content or b"") + f"\n\n{line}\n".encode())
-        code, said = lint(tree)
+        code, said = lint()
     finally:
         for path, content in before.items():
             path.unlink() if content is None else path.write_bytes(content)
@@ -195,10 +230,10 @@ def test_importing_the_core_loads_nothing_that_does_io(package: str) -> None:
 
 
 @pytest.mark.parametrize("imported", ["trio", "portico.client.errors"])
-def test_an_import_behind_the_linters_back_is_seen(tree: Path, imported: str) -> None:
+def test_an_import_behind_the_linters_back_is_seen(tree: Path, lint: Lint, imported: str) -> None:
     (tree / "portico" / "__init__.py").write_text(f"import importlib\nimportlib.import_module({imported!r})\n")
     try:
-        code, said = lint(tree)
+        code, said = lint()
         assert code == 0, f"the linter sees it itself: {said}"
         assert imported in loaded_by("service/core", tree)
     finally:

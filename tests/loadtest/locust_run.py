@@ -12,10 +12,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import ROOT, free_ports
 from tests.loadtest.forked_locust import ForkedLocust
 
 PATIENCE = 90.0
+STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
+SOUND = "\n[load]\n" + "".join(f"{limit} = {0.99 if 'share' in limit else 60000}\n" for limit in LOAD_DEFAULTS)
+"""On a busy machine a load is late; that is not what these tests are about."""
+
+
+def thresholds(folder: Path, text: str) -> str:
+    """A file with these, in which a busy machine does not make a load invalid."""
+    path = folder / "t.toml"
+    path.write_text(text + SOUND, encoding="utf-8")
+    return str(path)
+
+
+def two_processes() -> tuple[str, ...]:
+    """Arguments for two worker processes, on a port of their own."""
+    port = str(free_port())
+    return "--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,38 +13,48 @@ import httpx
 import pytest
 
 from loadtest._result import read
-from loadtest._thresholds import LOAD_DEFAULTS
-from tests.gateways import MODES, gateway
+from tests.gateways import MODES, Running, gateway
 from tests.loadtest.forked_locust import ForkedLocust
-from tests.loadtest.locust_run import free_port, outcome, run, started
+from tests.loadtest.locust_run import SOUND, STEPS, free_port, outcome, run, started, thresholds, two_processes
 
 pytestmark = pytest.mark.live
 
-STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
-SOUND = "[load]\n" + "".join(f"{limit} = {0.99 if 'share' in limit else 60000}\n" for limit in LOAD_DEFAULTS)
-"""On a busy machine a load is late; that is not what these are about."""
 LIMITS = "".join(f"[steps.{step}]\nmax_failure_ratio = 0\nmax_ms = 60000\n" for step in STEPS) + (
-    "[run]\nmin_registered_share = 1\nmax_unexpected_disconnects = 0\nmin_delivered_share = 1\n" + SOUND
+    "[run]\nmin_registered_share = 1\nmax_unexpected_disconnects = 0\nmin_delivered_share = 1\n"
 )
 LOAD = ("-u", "20", "-r", "20", "-t", "5s", "--heartbeat-interval", "1", "--push-rate", "10", "--broadcast-rate", "1")
 
 
+Shared = Callable[[str], Running]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """A gateway in each mode, started when it is first asked for, to which nobody is connected."""
+    with ExitStack() as stack:
+        started: dict[str, Running] = {}
+
+        def one(mode: str) -> Running:
+            if mode not in started:
+                started[mode] = stack.enter_context(gateway(tmp_path_factory.mktemp("gateway"), mode=mode))
+            status = f"{started[mode].base_url}/api/c-client/status"
+            until(lambda: httpx.get(status, trust_env=False).json()["total"] == 0)
+            return started[mode]
+
+        yield one
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_the_gateway_passes(tmp_path: Path, mode: str) -> None:
-    limits = tmp_path / "t.toml"
-    limits.write_text(LIMITS, encoding="utf-8")
-    with gateway(tmp_path, mode=mode) as running:
-        ended = run("--host", running.base_url, "--thresholds", str(limits), *LOAD)
+def test_the_gateway_passes(shared: Shared, tmp_path: Path, mode: str) -> None:
+    ended = run("--host", shared(mode).base_url, "--thresholds", thresholds(tmp_path, LIMITS), *LOAD)
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
     assert len(ended.rows) == 2 * len(STEPS) + 5
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_threshold_that_no_gateway_meets_ends_with_3(tmp_path: Path, mode: str) -> None:
-    limits = tmp_path / "t.toml"
-    limits.write_text("[steps.register]\nmax_ms = 0.0001\n[run]\nmin_registered_share = 1\n" + SOUND, encoding="utf-8")
-    with gateway(tmp_path, mode=mode) as running:
-        ended = run("--host", running.base_url, "--thresholds", str(limits), *LOAD)
+def test_a_threshold_that_no_gateway_meets_ends_with_3(shared: Shared, tmp_path: Path, mode: str) -> None:
+    limits = thresholds(tmp_path, "[steps.register]\nmax_ms = 0.0001\n[run]\nmin_registered_share = 1\n")
+    ended = run("--host", shared(mode).base_url, "--thresholds", limits, *LOAD)
     assert (ended.code, ended.failed()) == (3, {"register max_ms"}), ended.stdout + ended.stderr
 
 
@@ -55,32 +66,21 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=len)
-def test_a_second_test_on_the_web_page_is_delivered_too(tmp_path: Path, processes: tuple[str, ...]) -> None:
-    limits = tmp_path / "t.toml"
-    limits.write_text(LIMITS, encoding="utf-8")
-    page, master = free_port(), str(free_port())
-    options = ["--web-host", "127.0.0.1", "--web-port", str(page), "--thresholds", str(limits), "--push-rate", "20"]
-    options += ["--broadcast-rate", "4"]
-    options += ["--heartbeat-interval", "1"]
-    if processes:
-        options += [
-            *processes,
-            "--master-bind-host",
-            "127.0.0.1",
-            "--master-bind-port",
-            master,
-            "--master-port",
-            master,
-        ]
-    with gateway(tmp_path) as running, started(*options) as locust, httpx.Client(trust_env=False) as client:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_second_test_on_the_web_page_is_delivered_too(shared: Shared, tmp_path: Path, processes: int) -> None:
+    page = free_port()
+    options = ["--web-host", "127.0.0.1", "--web-port", str(page), "--thresholds", thresholds(tmp_path, LIMITS)]
+    options += ["--push-rate", "20", "--broadcast-rate", "4", "--heartbeat-interval", "1"]
+    options += two_processes() if processes else ()
+    running = shared("adjacent")
+    with started(*options) as locust, httpx.Client(trust_env=False) as client:
 
         def stats() -> Any:
             return client.get(f"http://127.0.0.1:{page}/stats/requests").json()
 
         def ready() -> bool:
             try:
-                return len(stats().get("workers", [])) == (2 if processes else 0)
+                return len(stats().get("workers", [])) == processes
             except httpx.TransportError:
                 return False
 
@@ -138,10 +138,10 @@ FREEZE = (
 
 
 def test_a_frozen_gateway_shows_seconds_and_is_to_blame(tmp_path: Path) -> None:
-    limits, result = tmp_path / "t.toml", tmp_path / "r.json"
+    result = tmp_path / "r.json"
     steps = ("heartbeat", "push", "delivery", "broadcast")
-    limits.write_text("".join(f"[steps.{step}]\np99_ms = 1000\n" for step in steps) + SOUND, encoding="utf-8")
-    arguments = ("--thresholds", str(limits), "--result", str(result), *FREEZE)
+    limits = thresholds(tmp_path, "".join(f"[steps.{step}]\np99_ms = 1000\n" for step in steps))
+    arguments = ("--thresholds", limits, "--result", str(result), *FREEZE)
     with gateway(tmp_path) as running, started("--host", running.base_url, *arguments) as locust:
         held(locust)
         with httpx.Client(trust_env=False) as client:
@@ -163,7 +163,7 @@ def test_a_frozen_gateway_shows_seconds_and_is_to_blame(tmp_path: Path) -> None:
 
 def test_a_frozen_load_is_invalid_and_no_fault_of_the_gateways(tmp_path: Path) -> None:
     limits = tmp_path / "t.toml"
-    limits.write_text(LIMITS.replace("max_stall_ms = 60000", "max_stall_ms = 2500"), encoding="utf-8")
+    limits.write_text((LIMITS + SOUND).replace("max_stall_ms = 60000", "max_stall_ms = 2500"), encoding="utf-8")
     arguments = ("--thresholds", str(limits), *FREEZE)
     with gateway(tmp_path) as running, started("--host", running.base_url, *arguments) as locust:
         held(locust)
@@ -183,16 +183,15 @@ def held(locust: ForkedLocust) -> None:
 
 
 def test_a_staircase_ends_where_the_gateway_does_and_says_so(tmp_path: Path) -> None:
-    limits, result, junit, page = (tmp_path / name for name in ("t.toml", "r.json", "r.xml", "r.html"))
-    limits.write_text(
-        "[steps.heartbeat]\nmax_ms = 60000\n[run]\nmin_registered_share = 1\n[server]\nmax_memory_mb = 5000\n" + SOUND,
-        encoding="utf-8",
+    result, junit, page = (tmp_path / name for name in ("r.json", "r.xml", "r.html"))
+    limits = thresholds(
+        tmp_path, "[steps.heartbeat]\nmax_ms = 60000\n[run]\nmin_registered_share = 1\n[server]\nmax_memory_mb = 5000\n"
     )
     stairs = ("--shape", "staircase", "--stairs", "2,5,40,50", "--hold", "2", "-r", "50", "--step-timeout", "1")
     files = ("--result", str(result), "--junit", str(junit), "--html", str(page))
     with gateway(tmp_path, settings={"PORTICO_MAX_CONNECTIONS": 20}) as running:
         ended = run(
-            *("--host", running.base_url, "--thresholds", str(limits), "--heartbeat-interval", "0.5"), *stairs, *files
+            *("--host", running.base_url, "--thresholds", limits, "--heartbeat-interval", "0.5"), *stairs, *files
         )
     assert ended.code == 3, ended.stdout + ended.stderr
     assert "Held: 5 users; at 40 it broke: min_registered_share" in ended.stdout
@@ -224,14 +223,13 @@ def test_a_staircase_ends_where_the_gateway_does_and_says_so(tmp_path: Path) -> 
     assert "Load test: not met" in page.read_text(encoding="utf-8")
 
 
-def test_all_kinds_of_users_are_served_and_what_they_missed_comes(tmp_path: Path) -> None:
-    limits, result = tmp_path / "t.toml", tmp_path / "r.json"
+def test_all_kinds_of_users_are_served_and_what_they_missed_comes(shared: Shared, tmp_path: Path) -> None:
+    result = tmp_path / "r.json"
     steps = (*STEPS, "resume", "batch", "durable", "partial", "request")
-    limits.write_text(
+    limits = thresholds(
+        tmp_path,
         "".join(f"[steps.{step}]\nmax_failure_ratio = 0\n" for step in steps)
-        + "[run]\nmin_delivered_share = 1\nmax_doubled = 0\nmax_reordered = 0\nmax_unexpected_disconnects = 0\n"
-        + SOUND,
-        encoding="utf-8",
+        + "[run]\nmin_delivered_share = 1\nmax_doubled = 0\nmax_reordered = 0\nmax_unexpected_disconnects = 0\n",
     )
     mix = ("--mix", "client=3,listener=3,churner=4", "--fixed", "worker=2,requester=2,slow=1")
     rates = (
@@ -247,12 +245,11 @@ def test_all_kinds_of_users_are_served_and_what_they_missed_comes(tmp_path: Path
         "2",
     )
     churn = ("--churn-seconds", "1", "--away-seconds", "0.3", "--service-time", "0.02", "--settle-time", "20")
-    with gateway(tmp_path) as running:
-        ended = run(
-            *("--host", running.base_url, "--thresholds", str(limits), "--result", str(result), "--no-observer"),
-            *("-u", "20", "-r", "100", "-t", "7s", "--heartbeat-interval", "1", "--broadcast-rate", "2"),
-            *(*mix, *rates, *churn),
-        )
+    ended = run(
+        *("--host", shared("adjacent").base_url, "--thresholds", limits, "--result", str(result), "--no-observer"),
+        *("-u", "20", "-r", "100", "-t", "7s", "--heartbeat-interval", "1", "--broadcast-rate", "2"),
+        *(*mix, *rates, *churn),
+    )
     assert (ended.code, ended.failed()) == (0, set()), ended.stdout + ended.stderr
     found = read(result).run
     assert found.deliveries["durable"].delivered > 50

@@ -13,20 +13,16 @@ from pathlib import Path
 import pytest
 
 from loadtest._result import read
-from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import ROOT
 from tests.little_gateway import LittleGateway, little_gateway
 from tests.loadtest.forked_locust import CLOCK_AHEAD, ForkedLocust
-from tests.loadtest.locust_run import free_port, outcome, run, run_command, started
+from tests.loadtest.locust_run import STEPS, free_port, outcome, run, run_command, started, thresholds, two_processes
 
-STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
 # Wide in time, as the machine may be busy, and narrow in everything else.
-LOAD = "\n[load]\n" + "\n".join(f"{limit} = {0.99 if 'share' in limit else 60000}" for limit in LOAD_DEFAULTS)
 WIDE = (
     "\n".join(f"[steps.{step}]\nmax_failure_ratio = 0\nmax_ms = 60000" for step in STEPS)
     + "\n[run]\nmin_registered = 6\nmin_registered_share = 1\nmax_unexpected_disconnects = 0\nmin_delivered_share = 1\n"
     + "max_doubled = 0\n"
-    + LOAD
 )
 SHORT = (
     *("-u", "6", "-r", "60", "-t", "4s", "--heartbeat-interval", "0.5", "--push-rate", "10", "--broadcast-rate", "2"),
@@ -38,24 +34,9 @@ ALL = 2 * len(STEPS) + 7
 """Thresholds in WIDE: what is delivered counts for each of the two kinds of pushes, and protocol errors in any case."""
 
 
-def two_processes() -> tuple[str, ...]:
-    """Arguments for two worker processes, on a port of their own."""
-    port = str(free_port())
-    return "--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port
-
-
-def thresholds(folder: Path, text: str) -> str:
-    """A file with these, in which a busy machine does not make a load invalid."""
-    path = folder / "t.toml"
-    path.write_text(text + LOAD, encoding="utf-8")
-    return str(path)
-
-
 @pytest.fixture
 def wide(tmp_path: Path) -> str:
-    path = tmp_path / "wide.toml"
-    path.write_text(WIDE, encoding="utf-8")
-    return str(path)
+    return thresholds(tmp_path, WIDE)
 
 
 def test_a_sound_gateway_passes_and_every_step_is_in_the_statistics(wide: str) -> None:
