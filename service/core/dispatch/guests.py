@@ -157,15 +157,20 @@ class Guests:
             self._capacity.misled()
         seconds = self._now() - request.sent_at
         data = None if outcome.data is None else bytes(outcome.data)
-        self._send_result(
+        passed = self._send_result(
             node.name,
             AttemptResult(name, outcome.kind, outcome.partial, data, outcome.error, outcome.processed_by, seconds),
         )
+        if outcome.partial and not passed:
+            node.forget_guest(name)
+            self._dispatcher.cancel_request(request)
 
-    def _send_result(self, node: str, result: AttemptResult) -> None:
+    def _send_result(self, node: str, result: AttemptResult) -> bool:
+        """Tell what came of an attempt; False where that is too large, and the attempt has ended with an error."""
         body = encode(result)
-        if len(body) > LARGEST_MESSAGE:
+        passed = len(body) <= LARGEST_MESSAGE
+        if not passed:
             error = f"The answer is too large to be passed between nodes: more than {LARGEST_MESSAGE} bytes"
-            by = result.processed_by
-            body = encode(AttemptResult(result.name, OutcomeKind.ERROR, result.partial, None, error, by))
+            body = encode(AttemptResult(result.name, OutcomeKind.ERROR, False, None, error, result.processed_by))
         self._backplane.tell(node, RESULT, body)
+        return passed

@@ -557,6 +557,27 @@ def test_an_error_too_large_to_be_passed_between_nodes_is_answered_once_and_in_w
     assert all(len(message) <= LARGEST_MESSAGE for message in there.cable.bodies)
 
 
+def test_a_part_too_large_to_be_passed_between_nodes_ends_the_stream_in_words() -> None:
+    """What came after it would be a stream with a hole in it that nobody is told of."""
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    worker, link = there.worker("w")
+    all_of_us.settle()
+    someone = Someone()
+    here.submit(someone, "a", stream=True)
+    there.part(worker, link.sent[0])
+    there.part(worker, link.sent[0], b'"' + b"x" * LARGEST_MESSAGE + b'"')
+    (_, first), (_, last) = someone.answers
+    assert (first.partial, first.success) == (True, True)
+    assert (last.partial, last.success, last.processed_by) == (False, False, "w")
+    assert last.error is not None
+    assert last.error.startswith("The answer is too large to be passed between nodes")
+    assert link.cancelled == [link.sent[0]]
+    assert there.done(worker, link.sent[0]) is Verdict.LATE
+    assert len(someone.answers) == 2
+    assert all_of_us.is_empty()
+
+
 def test_time_outs_count_against_a_worker_of_another_node() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
