@@ -93,6 +93,7 @@ class Membership:
         self._said_bye: OrderedDict[str, None] = OrderedDict()
         self._index = f"{prefix}members"
         self._missing: dict[str, float] = {}  # instances without a lease that are not in the view, and since when
+        self._unlisted: dict[str, str] = {}  # the same, of nodes that are gone from the index without a word
         self._held = False  # ever
         self._since = 0.0  # from when on what we see of Redis is whole
         self._looked = 0.0  # when we saw last who lives
@@ -343,6 +344,11 @@ class Membership:
                 found[name] = seen
             elif instance != self._instance:
                 dead.append((instance, name))
+        for instance, name in list(self._unlisted.items()):
+            if instance in listed or instance in self._said_bye:
+                del self._unlisted[instance]
+            else:
+                dead.append((instance, name))
         gone: set[str] = set()
         unknown = {instance for instance, _ in dead}
         self._missing = {instance: at for instance, at in self._missing.items() if instance in unknown}
@@ -358,7 +364,12 @@ class Membership:
             over = known.instance not in listed or now >= known.until
             if name not in found and over and known.at < started and (self._renewed(known) or now >= again):
                 del self._view[name]
-                gone.add(name)
+                if known.instance in listed:
+                    gone.add(name)
+                else:
+                    # It has left, and its goodbye was lost; or Redis has thrown the index away, and this one is dead
+                    # unless it lists itself again.
+                    self._unlisted[known.instance] = name
                 self._events.on_node_left(name)
                 changed = True
         if changed:
@@ -411,6 +422,8 @@ class Membership:
                 self._events.on_client_left(node, client_id, user_id)
         await self._events.on_buried(instance, node)
         await self._ask("SREM", self._index, f"{instance} {node}")
+        if self._unlisted.pop(instance, None) is not None and not left:
+            return  # it may have left properly
         self.nodes_lost += 1
         self.clients_left += left
         self._events.note("a node died", dead_node=node, clients=left)

@@ -397,6 +397,23 @@ async def test_a_lease_that_redis_has_thrown_away_buries_nobody(redis: RedisServ
         assert late.left_users == []
 
 
+async def test_a_node_that_died_is_reported_though_redis_has_thrown_the_index_away(redis: RedisServer) -> None:
+    """As one that evicts anything does; nodes that live list themselves again, and are not buried."""
+    async with town(redis) as at:
+        a, b, c = await at.node("a"), await at.node("b"), await at.node("c")
+        for one in (b, c):
+            one.client(f"s-{one.membership.node}", "c1", "u1")
+            await written(one)
+        await until(lambda: a.seen == ["a", "b", "c"] == b.seen)
+        at.nodes.remove(c)
+        c.kill()
+        redis.command("DEL", "test:members", "test:node:c", "test:node:b")
+        await until(lambda: a.left_users + b.left_users == [("c", "c1", "u1")])
+        await until(lambda: a.seen == b.seen == ["a", "b"])
+        await until(lambda: sorted([a.membership.nodes_lost, b.membership.nodes_lost]) == [0, 1])
+        assert a.left_users + b.left_users == [("c", "c1", "u1")]
+
+
 class Leases:
     """The leases of a Redis, on the mock clock: this node's own, which is always renewed, and that of another node."""
 
