@@ -38,15 +38,23 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local began = restarted and 0 or tonumber(known[6] or "0")
 local told = began <= now and now - tonumber(ARGV[10]) < began
 
-local over = not name or name == ARGV[4] or not redis.call("ZSCORE", KEYS[2], "")
-over = over or (restarted and not whole and (another or ARGV[2] ~= "1"))
-over = over or (name == ARGV[6] and seen > clock) or (tonumber(ARGV[9]) > taken and not told)
 local gone = known[7] or ""
 if restarted and clock > 0 and now > clock then
   gone = text(clock) .. "-" .. text(now) .. " " .. gone
   local last = select(2, string.find(gone, "^" .. string.rep("%S+ ", SPANS)))
   gone = last and string.sub(gone, 1, last) or gone
 end
+-- Another node, which had not come as far, may have moved the clock on since.
+local function is_gone(offset)
+  for after, before in string.gmatch(gone, "(%d+)-(%d+)") do
+    if tonumber(after) < offset and offset < tonumber(before) then return true end
+  end
+  return false
+end
+
+local over = not name or name == ARGV[4] or not redis.call("ZSCORE", KEYS[2], "")
+over = over or (restarted and not whole and (another or ARGV[2] ~= "1"))
+over = over or (name == ARGV[6] and (seen > clock or is_gone(seen))) or (tonumber(ARGV[9]) > taken and not told)
 if over then
   name, began, gone = ARGV[3], now, ""
   redis.call("ZADD", KEYS[2], "+inf", "")

@@ -250,6 +250,34 @@ class TestRestored:
         finally:
             server.kill()
 
+    @pytest.mark.shows("everybody is told of a gap", "as soon as one that knows has reached it")
+    async def test_a_node_that_knows_is_heard_after_one_that_does_not(self, tmp_path: Path) -> None:
+        """The other one has moved the clock on meanwhile, beyond all that the first has seen."""
+        server = RedisServer(tmp_path / "redis", aof=True)
+        server.start()
+        try:
+            async with tcp_proxy(server.port) as proxy, node(proxy.url, "a") as a, node(server.url, "b") as b:
+                await ready(a, b)
+                client, other = await a.join(ANN), await b.join(BOB)
+                shutil.copytree(server.folder, tmp_path / "older")
+                async with node(server.url, "c") as gone:
+                    await ready(gone)
+                    await gone.publish(ANN, event(1), durable=True)
+                await a.until(lambda: client.numbers == [1])
+                epoch, proxy.refusing = a.plane.epoch, True
+                proxy.cut()
+                server.kill()
+                shutil.rmtree(server.folder)
+                shutil.copytree(tmp_path / "older", server.folder)
+                server.start()
+                await b.until_true(lambda: b.plane.trouble is None)
+                await b.join(BOB, resume=other.resume(**{f"user:{BOB.value}": 1}))
+                proxy.refusing = False
+                await a.until_true(lambda: a.plane.epoch != epoch)
+                await a.until(lambda: bool(a.lost_targets))
+        finally:
+            server.kill()
+
 
 class TestClock:
     """Offsets are moments, and Redis's clock is not to be trusted."""
