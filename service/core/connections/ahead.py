@@ -37,23 +37,22 @@ class Ahead:
 
     def __init__(self, backplane: Backplane) -> None:
         self._backplane = backplane
-        self._of: dict[Session, _Had] = {}
+        self.sessions: Final[dict[Session, _Had]] = {}
 
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self.sessions)
 
     @property
     def streams(self) -> int:
         """How many are remembered, of all sessions."""
-        return sum(len(had.offsets) for had in self._of.values())
+        return sum(len(had.offsets) for had in self.sessions.values())
 
     def note(self, session: Session, resume: Resume | None, joined: Joined) -> None:
-        """The session has joined. What it named itself is where it is; of that it may be ahead of this node."""
-        if not (joined.ahead or session in self._of):
-            return
-        had = self._of.get(session)
+        """The session has joined. What it named itself is where it is; of that it may be ahead of this node. For
+        those that are in `sessions`, or are now ahead."""
+        had = self.sessions.get(session)
         if had is None or had.epoch != joined.epoch:
-            had = self._of[session] = _Had(joined.epoch)
+            had = self.sessions[session] = _Had(joined.epoch)
         if resume is not None and resume.epoch == joined.epoch:
             for stream in resume.offsets:
                 had.offsets.pop(stream, None)
@@ -61,21 +60,21 @@ class Ahead:
         while len(had.offsets) > STREAMS:
             del had.offsets[next(iter(had.offsets))]
         if not had.offsets:
-            del self._of[session]
+            del self.sessions[session]
 
     def forget(self, session: Session) -> None:
         """The session is over; one that isn't there is ignored."""
-        self._of.pop(session, None)
+        self.sessions.pop(session, None)
 
     def offsets(self, session: Session, epoch: str) -> Mapping[str, int]:
         """Up to where it has had streams in this epoch in which it is ahead."""
-        had = self._of.get(session)
+        had = self.sessions.get(session)
         return had.offsets if had is not None and had.epoch == epoch else {}
 
     def without(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
         """Those of a target's sessions that have not had a durable event yet. Who is not further than it, is no more
         ahead."""
-        if not self._of:
+        if not self.sessions:
             return sessions
         assert event.stream is not None
         assert event.offset is not None
@@ -83,16 +82,16 @@ class Ahead:
 
     def affected(self, sessions: Collection[Session], stream: str, epoch: str, offset: int) -> Collection[Session]:
         """Those of a target's sessions to which a gap up to there is to be told: not who has had all of that."""
-        return self._behind(sessions, stream, offset, epoch) if self._of else sessions
+        return self._behind(sessions, stream, offset, epoch) if self.sessions else sessions
 
     def _behind(self, sessions: Collection[Session], stream: str, offset: int, epoch: str) -> Collection[Session]:
         behind = []
         for session in sessions:
-            had = self._of.get(session)
+            had = self.sessions.get(session)
             if had is not None:
                 if had.epoch == epoch and offset <= had.offsets.get(stream, -1):
                     continue
                 if had.offsets.pop(stream, None) is not None and not had.offsets:
-                    del self._of[session]
+                    del self.sessions[session]
             behind.append(session)
         return behind

@@ -383,8 +383,7 @@ class Registration:
             self._backplane.leave(registering.targets)
         if session.over:
             return
-        self._ahead.note(session, registering.resume, joined)
-        self._positions.account_for(session, registering.targets, registering.accounted)
+        self._account_for(session, registering, joined)
         if session.identity is not registering.identity:
             registering.checked = True  # it was somebody in between; others are told who it is now
         else:
@@ -410,9 +409,14 @@ class Registration:
     def _on_joined_again(self, session: Session, registering: _Registering, joined: Joined) -> None:
         registering.joined = joined
         if not session.over:
-            self._ahead.note(session, registering.resume, joined)
-            self._positions.account_for(session, registering.targets, registering.accounted)
+            self._account_for(session, registering, joined)
             self._proceed(session)
+
+    def _account_for(self, session: Session, registering: _Registering, joined: Joined) -> None:
+        """What its answer will give it, and what it has had already, is not to be given to it after that."""
+        if joined.ahead or session in self._ahead.sessions:
+            self._ahead.note(session, registering.resume, joined)
+        self._positions.account_for(session, registering.targets, registering.accounted)
 
     def _on_counted(self, session: Session, registering: _Registering, others: int) -> None:
         registering.checked = True
