@@ -7,7 +7,8 @@ the one that handed over still lives, as the same process:
 - It follows its successor, and went on where it was (a partial resynchronisation): every write that it had accepted is
   one that the successor has. After a manual failover this is so. (One that had more has to be copied anew, and forgets
   what it was.)
-- It is a primary of the same cluster that serves the slot no more: the keys were moved.
+- It is a primary of the same cluster that serves the slot no more: the keys were moved. (Its successor is told
+  before it is, so it has a moment to hear of that.)
 
 Source: https://redis.io/docs/latest/operate/oss_and_stack/management/replication/
 """
@@ -22,8 +23,8 @@ from .link import ask_once
 from .resp import Command
 
 HANDOVER_SECONDS: Final = 1.0
-"""How long it may take the one that handed over to follow its successor."""
-_ASK_SECONDS: Final = 0.5
+"""How long it may take the one that handed over to answer, and to follow its successor or to know that it serves the
+slot no more. Within what a new connection has to be prepared (`commands`)."""
 _AGAIN: Final = 0.05
 
 
@@ -45,15 +46,19 @@ async def has_all_of(old: Address, run: bytes, info: bytes, *, slot: int | None 
     with trio.move_on_after(HANDOVER_SECONDS):
         while True:
             try:
-                answers = await ask_once(old, questions, seconds=_ASK_SECONDS)
+                answers = await ask_once(old, questions, seconds=HANDOVER_SECONDS)
             except FAULTS:
                 return False
             theirs = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
             if field(theirs, b"run_id") != run:
                 return False
             if field(theirs, b"role") == b"master":
-                return slot is not None and _serves_no_more(old, theirs, answers[3], slot)
-            if field(theirs, b"master_link_status") == b"up":
+                if slot is None or b"cluster_state:ok" not in theirs:
+                    return False
+                server = _server_of(slot, answers[3], old)
+                if server != (old.host, old.port):
+                    return server is not None
+            elif field(theirs, b"master_link_status") == b"up":
                 return _goes_on(theirs, info)
             await trio.sleep(_AGAIN)
     return False
@@ -68,10 +73,9 @@ def _goes_on(theirs: bytes, info: bytes) -> bool:
     )
 
 
-def _serves_no_more(old: Address, theirs: bytes, slots: object, slot: int) -> bool:
-    if b"cluster_state:ok" not in theirs or not isinstance(slots, list):
-        return False
-    for first, last, (host, port, *_), *_ in slots:
+def _server_of(slot: int, slots: object, old: Address) -> tuple[str, int] | None:
+    """Who serves a slot, by what `old` says; where it names no host it means itself. None: nobody."""
+    for first, last, (host, port, *_), *_ in slots if isinstance(slots, list) else ():
         if first <= slot <= last:
-            return ((host or b"").decode() or old.host, port) != (old.host, old.port)
-    return False
+            return (host or b"").decode() or old.host, port
+    return None

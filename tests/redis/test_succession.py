@@ -106,8 +106,17 @@ async def test_what_proves_nothing(answers: Answers, answer: Answer, successor: 
     ],
 )
 async def test_a_primary_of_the_cluster_that_serves_the_slot_no_more(
-    answers: Answers, state: str, slots: object, proved: bool
+    answers: Answers, autojump_clock: MockClock, state: str, slots: object, proved: bool
 ) -> None:
     asked = answers([*info(PRIMARY), f"cluster_state:{state}\r\n".encode(), slots])
     assert await has_all_of(OLD, RUN, SUCCESSOR, slot=7) is proved
     assert asked[2:] == [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")]
+
+
+async def test_a_primary_has_a_moment_to_know_that_it_serves_the_slot_no_more(
+    answers: Answers, autojump_clock: MockClock
+) -> None:
+    own, moved = ([[0, 99, [host, 7000, b"id"]]] for host in (b"10.0.0.1", b"10.0.0.2"))
+    still, no_more = ([*info(PRIMARY), b"cluster_state:ok\r\n", slots] for slots in (own, moved))
+    answers(still, still, no_more)
+    assert await has_all_of(OLD, RUN, SUCCESSOR, slot=7)
