@@ -55,8 +55,8 @@ async def has_all_of(old: Address, run: bytes, info: bytes, *, slot: int | None 
             if field(theirs, b"role") == b"master":
                 if slot is None or b"cluster_state:ok" not in theirs:
                     return False
-                server = _server_of(slot, answers[3], old)
-                if server != (old.host, old.port):
+                server = _server_of(slot, answers[3])
+                if server is None or not _is(old, *server):
                     return server is not None
             elif field(theirs, b"master_link_status") == b"up":
                 return _goes_on(theirs, info)
@@ -73,9 +73,14 @@ def _goes_on(theirs: bytes, info: bytes) -> bool:
     )
 
 
-def _server_of(slot: int, slots: object, old: Address) -> tuple[str, int] | None:
-    """Who serves a slot, by what `old` says; where it names no host it means itself. None: nobody."""
-    for first, last, (host, port, *_), *_ in slots if isinstance(slots, list) else ():
+def _server_of(slot: int, slots: object) -> tuple[bytes | None, int, list[bytes]] | None:
+    """Who serves a slot: the host, the port, and what else is said of it (`ip` and an address, say). None: nobody."""
+    for first, last, (host, port, _, *more), *_ in slots if isinstance(slots, list) else ():
         if first <= slot <= last:
-            return (host or b"").decode() or old.host, port
+            return host, port, more[0] if more else []
     return None
+
+
+def _is(old: Address, host: bytes | None, port: int, more: list[bytes]) -> bool:
+    """Whether `old` means itself. It names no host then, or one of its own, which may be a name beside the address."""
+    return port == old.port and (not host or old.host.encode() in (host, *more))

@@ -100,6 +100,8 @@ async def test_what_proves_nothing(answers: Answers, answer: Answer, successor: 
         ("ok", [[0, 5, [b"10.0.0.1", 7000, b"id"]], [6, 99, [b"10.0.0.1", 7001, b"id"]]], True),
         ("ok", [[0, 99, [b"10.0.0.1", 7000, b"id"]]], False),
         ("ok", [[0, 99, [None, 7000, b"id"]]], False),  # no host: the one that was asked
+        ("ok", [[0, 99, [b"one.example", 7000, b"id", [b"ip", b"10.0.0.1"]]]], False),  # nodes are announced by name
+        ("ok", [[0, 99, [b"two.example", 7000, b"id", [b"ip", b"10.0.0.2"]]]], True),
         ("ok", [[0, 5, [b"10.0.0.2", 7000, b"id"]]], False),  # nobody serves it
         ("ok", b"nonsense", False),
         ("fail", [[0, 99, [b"10.0.0.2", 7000, b"id"]]], False),  # it may be cut off, and not know better
