@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from compat.connections import maybe_json
-from compat.deployment import Answer, Deployment
+from compat.deployment import Deployment, HttpAnswer
 from compat.outcome import UnmetError
 
 SESSION_TTL: Final = 600  # seconds: a login session that a killed run leaves behind ends by itself
@@ -22,13 +22,13 @@ class Calls:
     """Those of one scenario. `note` adds to its transcript; `last` is the answer that was waited for last."""
 
     def __init__(self, deployment: Deployment, note: Callable[[str, str, object], None], nursery: trio.Nursery) -> None:
-        self.last: Answer | None = None
+        self.last: HttpAnswer | None = None
         self._deployment = deployment
         self._note = note
         self._nursery = nursery
-        self._begun: dict[str, trio.MemoryReceiveChannel[Answer | UnmetError]] = {}
+        self._begun: dict[str, trio.MemoryReceiveChannel[HttpAnswer | UnmetError]] = {}
 
-    async def call(self, method: str, route: str, body: object, headers: dict[str, str] | None = None) -> Answer:
+    async def call(self, method: str, route: str, body: object, headers: dict[str, str] | None = None) -> HttpAnswer:
         """One call, to its end; with the key, unless other headers are given. Raises UnmetError."""
         self._note("api", ">", f"{method} {route} {'' if body is None else json.dumps(body, ensure_ascii=False)}")
         patience = PATIENT if route.endswith("/requests") else 0
@@ -49,7 +49,7 @@ class Calls:
         starts_login = method == "POST" and route == "/api/logins"
         if starts_login and isinstance(body, dict):
             body.setdefault("ttl", SESSION_TTL)
-        put, self._begun[who] = trio.open_memory_channel[Answer | UnmetError](1)
+        put, self._begun[who] = trio.open_memory_channel[HttpAnswer | UnmetError](1)
 
         async def call() -> None:
             # Shielded where a login starts, for at most the time limit: one whose id never arrives could not be ended.
@@ -64,14 +64,14 @@ class Calls:
 
         self._nursery.start_soon(call)
 
-    def _remember(self, method: str, route: str, answer: Answer) -> None:
+    def _remember(self, method: str, route: str, answer: HttpAnswer) -> None:
         said = maybe_json(answer.text)
         if method == "POST" and route == "/api/logins" and isinstance(said, dict) and "session_id" in said:
             self._deployment.started(str(said["session_id"]))
         elif method == "DELETE" and route.startswith("/api/logins/"):
             self._deployment.ended(route.rpartition("/")[2])
 
-    async def end(self, who: str) -> Answer:
+    async def end(self, who: str) -> HttpAnswer:
         """The answer to the call that was begun; raises UnmetError where none came."""
         answer = await self._begun.pop(who).receive()
         if isinstance(answer, UnmetError):

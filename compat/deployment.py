@@ -52,7 +52,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer; `headers` by their names in lower case."""
 
     status: int
@@ -100,7 +100,7 @@ class Deployment:
         headers: dict[str, str] | None = None,
         body: object = None,
         patience: float = 0,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """One HTTP call. Raises UnmetError where nothing answers in time, or without end.
 
         `patience` are seconds on top of the time limit. Cancelling is safe.
@@ -126,7 +126,7 @@ class Deployment:
         except trio.TooSlowError as error:
             raise UnmetError(f"{method} {route}: no whole answer within {limit:g} s") from error
         text = b"".join(parts).decode(errors="replace")
-        return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, text)
+        return HttpAnswer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, text)
 
     def authorized(self) -> dict[str, str]:
         """The headers of a back end: its key, if there is one."""

@@ -31,7 +31,7 @@ class ApiError(Exception):
         self.status = status
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """What came back: the decoded JSON, the size of the body, and the Unix time at which all of it was there."""
 
     content: object
@@ -93,7 +93,7 @@ class Api:
             self._stream.close()
             self._stream = None
 
-    def websocket_url(self) -> Answer:
+    def websocket_url(self) -> ApiAnswer:
         """Ask where the WebSocket is; `content` is its address. Raises ApiError."""
         answer = self.ask("GET", "/api/b-client/websocket-info", None, 200)
         url = answer.content.get("websocket_url") if isinstance(answer.content, dict) else None
@@ -101,11 +101,11 @@ class Api:
             raise ApiError("names no websocket_url", 200)
         return answer._replace(content=url)
 
-    def push(self, notifications: object) -> Answer:
+    def push(self, notifications: object) -> ApiAnswer:
         """Have the gateway push one, or a list; each should have an `id`, as it may be sent twice. Raises ApiError."""
         return self.ask("POST", "/api/notifications", msgspec.json.encode(notifications), 202)
 
-    def ask(self, method: str, route: str, body: bytes | None, expected: int) -> Answer:
+    def ask(self, method: str, route: str, body: bytes | None, expected: int) -> ApiAnswer:
         """One request, once more if a kept-alive connection turns out to be closed. Raises ApiError."""
         head = f"{method} {self._address.prefix}{route} HTTP/1.1\r\nHost: {self._address.authority}\r\n"
         head += "Accept: application/json\r\n"
@@ -126,7 +126,7 @@ class Api:
         if reader.status != expected:
             raise ApiError(f"answered {reader.status} instead of {expected}{_why(reader.body)}", reader.status)
         try:
-            return Answer(msgspec.json.decode(reader.body), len(reader.body), exchange.arrived)
+            return ApiAnswer(msgspec.json.decode(reader.body), len(reader.body), exchange.arrived)
         except msgspec.DecodeError as error:
             raise ApiError("answered with what is not JSON", reader.status) from error
 

@@ -20,7 +20,7 @@ from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
-from loadtest._api import Answer, Api, ApiError
+from loadtest._api import Api, ApiAnswer, ApiError
 from loadtest._campaign import Campaign
 from loadtest._kept import KeptPushes
 from loadtest._marks import PUSH_TYPE, LoadMark, Numbers
@@ -175,7 +175,7 @@ class Publisher:
             for mark in marks:
                 campaign.awaited[kind, mark.number] = mark.user or ""
         bodies = [self._notification(kind, mark) for mark in marks]
-        answer: Answer | None = None
+        answer: ApiAnswer | None = None
         try:
             with campaign.step(step, due) as ended:
                 answer = api.push(bodies[0] if step == "push" else bodies)
@@ -222,7 +222,7 @@ class Publisher:
         return notification
 
     def _check(
-        self, kind: str, marks: list[LoadMark], bodies: list[dict[str, object]], receipts: object, answer: Answer
+        self, kind: str, marks: list[LoadMark], bodies: list[dict[str, object]], receipts: object, answer: ApiAnswer
     ) -> None:
         """See that the receipts are what they should be."""
         campaign = self._campaign
@@ -251,6 +251,6 @@ class Publisher:
             ):
                 self._fault(wrong, answer)
 
-    def _fault(self, kind: str, answer: Answer) -> None:
+    def _fault(self, kind: str, answer: ApiAnswer) -> None:
         text = msgspec.json.encode(answer.content)[:200].decode("utf-8", "replace")
         self._campaign.fault(kind, "publisher", answer.arrived, [f"< {text}"])

@@ -14,7 +14,7 @@ import httpx
 
 from . import calls
 from .answers import Came, Receipt, Refused
-from .calls import Attempts, Call, Push, Target
+from .calls import ApiCall, Attempts, Push, Target
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ class AsyncPublisher:
             self._http = httpx.AsyncClient(headers=self._headers, verify=verify, trust_env=False)
         return self._http
 
-    async def _call(self, call: Call[T]) -> T:
+    async def _call(self, call: ApiCall[T]) -> T:
         attempts = Attempts(call, self._patience)
         began = time.monotonic()
         while True:

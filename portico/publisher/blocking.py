@@ -15,7 +15,7 @@ import httpx
 
 from . import calls
 from .answers import Came, Receipt, Refused
-from .calls import Attempts, Call, Push, Target
+from .calls import ApiCall, Attempts, Push, Target
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class Publisher:
                 self._process = os.getpid()
             return self._http
 
-    def _call(self, call: Call[T]) -> T:
+    def _call(self, call: ApiCall[T]) -> T:
         attempts = Attempts(call, self._patience)
         began = time.monotonic()
         while True:

@@ -111,7 +111,7 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ApiCall(Generic[T]):
     """One call: what to send, and how to read what comes.
 
     `repeatable`: may be sent again although it may have been done. `patient`: a 503 is worth another try (not where it
@@ -132,7 +132,7 @@ class Call(Generic[T]):
 class Attempts:
     """The attempts of one call, so far. `patience`: seconds from the first one within which another may begin."""
 
-    call: Call[Any]
+    call: ApiCall[Any]
     patience: float
     count: int = 0
     random: Callable[[], float] = field(default=random.SystemRandom().random, repr=False)
@@ -215,17 +215,17 @@ def unreachable(base_url: str, error: BaseException, attempts: int) -> ClientErr
 # The calls
 
 
-def push(one: Push) -> Call[Receipt]:
+def push(one: Push) -> ApiCall[Receipt]:
     """`POST /api/notifications` with one push. Raises ValueError or Unsendable."""
-    return Call("POST", "/api/notifications", read_receipt, _encoded(one.as_json()))
+    return ApiCall("POST", "/api/notifications", read_receipt, _encoded(one.as_json()))
 
 
-def push_many(pushes: Sequence[Push]) -> Call[list[Receipt | Refused]]:
+def push_many(pushes: Sequence[Push]) -> ApiCall[list[Receipt | Refused]]:
     """`POST /api/notifications` with a list. Raises ValueError or Unsendable."""
     if len(pushes) > MAX_BATCH:
         raise ValueError(f"A batch has at most {MAX_BATCH} pushes; send several.")
     body = _encoded([one.as_json() for one in pushes])
-    return Call("POST", "/api/notifications", lambda came: read_receipts(came, len(pushes)), body)
+    return ApiCall("POST", "/api/notifications", lambda came: read_receipts(came, len(pushes)), body)
 
 
 def named(pushes: Sequence[Push]) -> list[Push]:
@@ -233,26 +233,26 @@ def named(pushes: Sequence[Push]) -> list[Push]:
     return [one if one.id is not None else replace(one, id=uuid4().hex) for one in pushes]
 
 
-def login(user_id: str, fields: Mapping[str, object]) -> Call[dict[str, Any]]:
+def login(user_id: str, fields: Mapping[str, object]) -> ApiCall[dict[str, Any]]:
     """`POST /api/logins`; fields that are None are left out."""
     body = _encoded({"user_id": user_id, **{name: value for name, value in fields.items() if value is not None}})
-    return Call("POST", "/api/logins", read_object, body, repeatable=False, patient=False)
+    return ApiCall("POST", "/api/logins", read_object, body, repeatable=False, patient=False)
 
 
-def logout(session_id: str, reason: str) -> Call[bool]:
+def logout(session_id: str, reason: str) -> ApiCall[bool]:
     """`DELETE /api/logins/{session_id}`: whether there was one."""
     if reason not in ("logout", "revoked"):
         raise ValueError("reason must be 'logout' or 'revoked'")
     query = "" if reason == "logout" else "?reason=revoked"
-    return Call("DELETE", f"/api/logins/{_part(session_id)}{query}", read_deleted)
+    return ApiCall("DELETE", f"/api/logins/{_part(session_id)}{query}", read_deleted)
 
 
-def logins(user_id: str) -> Call[list[dict[str, Any]]]:
+def logins(user_id: str) -> ApiCall[list[dict[str, Any]]]:
     """`GET /api/logins?user_id=`."""
-    return Call("GET", f"/api/logins?{urlencode({'user_id': user_id})}", lambda came: read_list(came, "logins"))
+    return ApiCall("GET", f"/api/logins?{urlencode({'user_id': user_id})}", lambda came: read_list(came, "logins"))
 
 
-def request(command: str, data: object, timeout: float | None, affinity: str | None, idempotent: bool) -> Call[Any]:
+def request(command: str, data: object, timeout: float | None, affinity: str | None, idempotent: bool) -> ApiCall[Any]:
     """`POST /api/requests`."""
     asked: dict[str, object] = {"command": command, "request_id": uuid4().hex}
     if data is not None:
@@ -264,12 +264,12 @@ def request(command: str, data: object, timeout: float | None, affinity: str | N
     if not idempotent:
         asked["idempotent"] = False
     waits = 30.0 if timeout is None else timeout
-    return Call(
+    return ApiCall(
         "POST", "/api/requests", read_answer, _encoded(asked), repeatable=idempotent, patient=False, timeout=waits
     )
 
 
-def ask_client(client_id: str, action: str, params: object, timeout: float | None) -> Call[Any]:
+def ask_client(client_id: str, action: str, params: object, timeout: float | None) -> ApiCall[Any]:
     """`POST /api/clients/{client_id}/requests`."""
     asked: dict[str, object] = {"action": action}
     if params is not None:
@@ -278,24 +278,24 @@ def ask_client(client_id: str, action: str, params: object, timeout: float | Non
         asked["timeout"] = timeout
     path = f"/api/clients/{_part(client_id)}/requests"
     waits = 30.0 if timeout is None else timeout
-    return Call("POST", path, read_answer, _encoded(asked), repeatable=False, patient=False, timeout=waits)
+    return ApiCall("POST", path, read_answer, _encoded(asked), repeatable=False, patient=False, timeout=waits)
 
 
-def kick(client_id: str) -> Call[int]:
+def kick(client_id: str) -> ApiCall[int]:
     """`DELETE /api/clients/{client_id}`: how many connections were closed."""
-    return Call("DELETE", f"/api/clients/{_part(client_id)}", read_kicked)
+    return ApiCall("DELETE", f"/api/clients/{_part(client_id)}", read_kicked)
 
 
-def clients(filters: Mapping[str, object], limit: int, offset: int) -> Call[dict[str, Any]]:
+def clients(filters: Mapping[str, object], limit: int, offset: int) -> ApiCall[dict[str, Any]]:
     """`GET /api/clients`: one page."""
     wanted = {name: value for name, value in filters.items() if value is not None}
     query = urlencode({**wanted, "limit": limit, "offset": offset})
-    return Call("GET", f"/api/clients?{query}", read_object)
+    return ApiCall("GET", f"/api/clients?{query}", read_object)
 
 
-def workers() -> Call[list[dict[str, Any]]]:
+def workers() -> ApiCall[list[dict[str, Any]]]:
     """`GET /api/workers`."""
-    return Call("GET", "/api/workers", lambda came: read_list(came, "workers"))
+    return ApiCall("GET", "/api/workers", lambda came: read_list(came, "workers"))
 
 
 def _part(text: str) -> str:

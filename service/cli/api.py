@@ -12,7 +12,7 @@ import httpx
 
 from portico.publisher import calls
 from portico.publisher.answers import Came, read_object
-from portico.publisher.calls import Call
+from portico.publisher.calls import ApiCall
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Api:
             timeout=TIMEOUT,
         )
 
-    async def call(self, call: Call[T]) -> T:
+    async def call(self, call: ApiCall[T]) -> T:
         """One call. Raises Refused, RequestFailed, or Unreachable where no answer came."""
         try:
             answer = await self.http.request(
@@ -46,7 +46,7 @@ class Api:
 
     async def status(self) -> dict[str, Any]:
         """Who is connected, as totals."""
-        return await self.call(Call("GET", "/api/c-client/status", read_object))
+        return await self.call(ApiCall("GET", "/api/c-client/status", read_object))
 
     async def __aenter__(self) -> Self:
         return self

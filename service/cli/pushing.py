@@ -134,7 +134,7 @@ async def request(asked: Asked, command: str, data: Any, timeout: float | None) 
     return await _ask(asked, calls.request(command, data, timeout, None, True))
 
 
-async def _ask(asked: Asked, call: calls.Call[Any]) -> int:
+async def _ask(asked: Asked, call: calls.ApiCall[Any]) -> int:
     try:
         answer = await asked.api.call(call)
     except RequestFailed as failed:

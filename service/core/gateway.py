@@ -27,7 +27,7 @@ from .connections.hub import Hub
 from .connections.presence import Presence
 from .connections.registration import DuplicatePolicy, Registration, RegistrationRules
 from .connections.revoking import Revoking
-from .connections.session import Handler, Session
+from .connections.session import DialectHandler, Session
 from .connections.unknown_positions import UnknownPositions
 from .connections.worker_authentication import WorkerAuthentication
 from .counters import Counters
@@ -289,14 +289,14 @@ class Gateway:
             message_size=rules.max_requester_message_size,
             prove=rules.production,
         )
-        self.handlers: dict[str, Handler] = {
+        self.handlers: dict[str, DialectHandler] = {
             handler.name: handler for handler in (self.c_clients, self.envelopes, self.users, requesters)
         }
         self._undecided = UndecidedHandler(self.c_clients, self.handlers, self.authentication)
         self.handlers[UNDECIDED] = self._undecided
         self._proving = ProvingHandler(self.authentication, self, self._welcome)
 
-    def add_dialect(self, handler: Handler, *, path: str | None = None, subprotocol: str | None = None) -> None:
+    def add_dialect(self, handler: DialectHandler, *, path: str | None = None, subprotocol: str | None = None) -> None:
         """Add a dialect: connections on `path`, or that ask for `subprotocol` on a path for all dialects, are its.
 
         ValueError where the name, the path or the subprotocol is taken.

@@ -24,7 +24,7 @@ from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 from .access import Access, CallerRates
 from .answers import fault_answer
 from .events import Streams
-from .request import Handler, Request, read_query
+from .request import HttpHandler, HttpRequest, read_query
 from .table import Route
 
 OnError = Callable[[Exception], None]
@@ -55,7 +55,7 @@ class Api:
     def __init__(
         self,
         routes: Iterable[Route],
-        handlers: Mapping[str, Handler],
+        handlers: Mapping[str, HttpHandler],
         access: Access,
         counters: Counters,
         on_error: OnError | None = None,
@@ -92,14 +92,14 @@ class Api:
             else:
                 self._paths[path] = methods
 
-    def call(self, head: HttpHead) -> "Call | None":
+    def call(self, head: HttpHead) -> "HttpCall | None":
         """What answers this request; None if no route has its path. Never raises."""
         host = head.headers.get("host")
         if host and not is_host(host):
             return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
         strange = self.access.refuse_host(head)
         if strange is not None:
-            return Call(self, head, None, {}, strange)
+            return HttpCall(self, head, None, {}, strange)
         methods = self._paths.get(head.path)
         parameters: Mapping[str, str] = {}
         if methods is None:
@@ -115,8 +115,8 @@ class Api:
             return self._other_method(head, methods)
         found = None if endpoint.scope is None else self.access.check(head, endpoint.scope)
         if isinstance(found, HttpAnswer):
-            return Call(self, head, None, parameters, found)
-        call = Call(self, head, endpoint, parameters, caller=None if found is None else found.name)
+            return HttpCall(self, head, None, parameters, found)
+        call = HttpCall(self, head, endpoint, parameters, caller=None if found is None else found.name)
         if endpoint.stream and head.method == "GET" and call.may_begin:
             return None  # the server asks for it by `stream`, if it can serve one
         return call
@@ -131,7 +131,7 @@ class Api:
         endpoint = self._paths.get(head.path, {}).get(head.method)
         if endpoint is None or not endpoint.stream or head.method != "GET":
             return None
-        request = Request(head, {}, read_query(head.query) if head.query else {})
+        request = HttpRequest(head, {}, read_query(head.query) if head.query else {})
         return self._streams[endpoint.operation](request)
 
     def still_allows(self, head: HttpHead) -> bool:
@@ -140,11 +140,11 @@ class Api:
         scope = None if endpoint is None else endpoint.scope
         return scope is None or not isinstance(self.access.check(head, scope), HttpAnswer)
 
-    def not_found(self, head: HttpHead) -> "Call":
+    def not_found(self, head: HttpHead) -> "HttpCall":
         """What answers a request for which there is no route."""
         return self._refusal(head, 404, ErrorCode.NOT_FOUND, "There is no such route; /openapi.json lists them.")
 
-    def over_rate(self, head: HttpHead, *, counts: bool = True) -> "Call | None":
+    def over_rate(self, head: HttpHead, *, counts: bool = True) -> "HttpCall | None":
         """To be asked for every request: what refuses it, if its caller makes too many. Callers with a key may. Where
         another server will ask again, it doesn't count."""
         if self._rates is None or self.access.has_key(head) or self._rates.allow(head.address, int(counts)):
@@ -153,7 +153,7 @@ class Api:
         sentence = "There were too many requests from this address; wait a second."
         return self._refusal(head, 429, ErrorCode.RATE_LIMITED, sentence, ("retry-after", "1"))
 
-    def refuse_doubled(self, head: HttpHead, name: str) -> "Call":
+    def refuse_doubled(self, head: HttpHead, name: str) -> "HttpCall":
         """What answers a request in which a header came more than once that has one value."""
         return self._refusal(head, 400, ErrorCode.BAD_FIELD, twice(name))
 
@@ -174,22 +174,22 @@ class Api:
         if self._access_log is not None:
             self._access_log(head, status, received, sent, seconds)
 
-    def _other(self, head: HttpHead) -> "Call | None":
-        return None if self._otherwise is None else Call(self, head, None, {}, self._otherwise)
+    def _other(self, head: HttpHead) -> "HttpCall | None":
+        return None if self._otherwise is None else HttpCall(self, head, None, {}, self._otherwise)
 
-    def _other_method(self, head: HttpHead, methods: Mapping[str, object]) -> "Call":
+    def _other_method(self, head: HttpHead, methods: Mapping[str, object]) -> "HttpCall":
         if head.method == "OPTIONS":
-            return Call(self, head, None, {}, self.access.preflight(head, list(methods)), finished=True)
+            return HttpCall(self, head, None, {}, self.access.preflight(head, list(methods)), finished=True)
         if self._otherwise is not None:
-            return Call(self, head, None, {}, self._otherwise)
+            return HttpCall(self, head, None, {}, self._otherwise)
         allowed = ", ".join(sorted({*methods, "OPTIONS"}))
         sentence = f"This route does not take this method; it takes {allowed}."
         return self._refusal(head, 405, ErrorCode.NOT_FOUND, sentence, ("allow", allowed))
 
     def _refusal(
         self, head: HttpHead, status: int, code: ErrorCode, sentence: str, *headers: tuple[str, str]
-    ) -> "Call":
-        return Call(self, head, None, {}, fault_answer(PeerFault(code, sentence), status, headers), code=code)
+    ) -> "HttpCall":
+        return HttpCall(self, head, None, {}, fault_answer(PeerFault(code, sentence), status, headers), code=code)
 
     def failed(self, error: Exception) -> HttpAnswer:
         """The answer where a bug came up, which is counted and told."""
@@ -210,7 +210,7 @@ class Api:
 class _Endpoint:
     __slots__ = ("body_limit", "handler", "operation", "scope", "stream")
 
-    def __init__(self, route: Route, handler: Handler) -> None:
+    def __init__(self, route: Route, handler: HttpHandler) -> None:
         self.operation = route.operation
         self.scope = route.scope
         self.stream = route.stream
@@ -218,7 +218,7 @@ class _Endpoint:
         self.handler = handler
 
 
-class Call:
+class HttpCall:
     """One request whose head is read and whose route is known. It may be answered any number of times, as long as it is
     not `outdated`."""
 
@@ -254,7 +254,7 @@ class Call:
         self._answer = answer
         self._code = code
         self._finished = finished
-        self._request = Request(head, parameters, read_query(head.query) if head.query else {}, caller=caller)
+        self._request = HttpRequest(head, parameters, read_query(head.query) if head.query else {}, caller=caller)
         self.route = "none" if endpoint is None else endpoint.operation
         """The operation's name, for metrics; `none` where the request was refused before any was chosen."""
         self.body_limit = 0 if endpoint is None else endpoint.body_limit
@@ -287,7 +287,7 @@ class Call:
             return self.refused(PeerFault(ErrorCode.UNAVAILABLE, sentence), ("retry-after", "1"))
         request = self._request
         if body:
-            request = Request(request.head, request.parameters, request.query, body, request.caller)
+            request = HttpRequest(request.head, request.parameters, request.query, body, request.caller)
         try:
             answer = self._endpoint.handler(request)
         except PeerFault as fault:

@@ -29,7 +29,7 @@ from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer
 from service.core.proof import Proof
 
 from .answers import fault_answer
-from .api import Api, Call
+from .api import Api, HttpCall
 from .events import HEADERS as STREAM_HEADERS
 from .unread import Receive, Send, Unread, has_body
 
@@ -194,7 +194,7 @@ class _App(QuartTrio):
 _BROKEN: Final = PeerFault(ErrorCode.INTERNAL, "Something went wrong here.")
 
 
-async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | HttpAnswer | None:
+async def _read_body(head: AsgiHead, call: HttpCall, receive: Receive) -> bytes | HttpAnswer | None:
     """The whole body, empty where the route has none; the answer where it can't be had; None where the caller hung up.
 
     Cancelling is safe.
@@ -226,7 +226,7 @@ async def _read_body(head: AsgiHead, call: Call, receive: Receive) -> bytes | Ht
     return call.refuse_slow() if scope.cancelled_caught else b"".join(parts)
 
 
-async def _answer(call: Call, body: bytes, receive: Receive) -> HttpAnswer | None:
+async def _answer(call: HttpCall, body: bytes, receive: Receive) -> HttpAnswer | None:
     """The answer; None where the caller hung up, which cancels a handler that waits."""
     answer = call.answer(body)
     if isinstance(answer, HttpAnswer):

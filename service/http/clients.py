@@ -16,17 +16,17 @@ from service.core.ports import HttpAnswer
 
 from .answers import json_answer, missing, when_answered
 from .forms import Kicked
-from .request import Answering, Handler, Request, whole_number
+from .request import Answering, HttpHandler, HttpRequest, whole_number
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 _PAGING: Final = ("limit", "offset")
 
 
-def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, Handler]:
+def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
 
-    def listed(request: Request) -> Answering:
+    def listed(request: HttpRequest) -> Answering:
         request.check_query(*FILTERS, *_PAGING)
         limit = whole_number(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         offset = whole_number(request, "offset", 0, 0, 999_999_999)
@@ -48,7 +48,7 @@ def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, Handler]:
 
         return when_answered(lambda done: everybody.clients(wanted, offset, limit, done), answer)
 
-    def kick(request: Request) -> Answering:
+    def kick(request: HttpRequest) -> Answering:
         request.check_query()
         client_id = request.parameters["client_id"]
 
@@ -65,7 +65,7 @@ def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, Handler]:
 
         return when_answered(lambda done: everybody.kick(client_id, done), answer)
 
-    def workers(request: Request) -> Answering:
+    def workers(request: HttpRequest) -> Answering:
         request.check_query()
 
         def answer(found: presence.Workers) -> HttpAnswer:

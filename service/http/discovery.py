@@ -7,7 +7,7 @@ from service.core.ports import HttpAnswer, Wall
 from .access import Access
 from .answers import json_answer
 from .forms import NoPlace
-from .request import Handler, Request
+from .request import HttpHandler, HttpRequest
 
 
 def websocket_info(places: Places, asked: Asked) -> HttpAnswer:
@@ -26,10 +26,10 @@ def _answer(found: dict[str, object] | str) -> HttpAnswer:
     return json_answer(200, found)
 
 
-def discovery_handlers(places: Places, access: Access, wall: Wall) -> dict[str, Handler]:
+def discovery_handlers(places: Places, access: Access, wall: Wall) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
 
-    def asked(request: Request) -> Asked:
+    def asked(request: HttpRequest) -> Asked:
         return Asked(request.head.host, request.head.scheme, wall(), request.head.prefix)
 
     return {

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 from .answers import json_answer
 from .forms import DrainView
-from .request import Answering, Handler, Request
+from .request import Answering, HttpHandler, HttpRequest
 
 BeginDrain = Callable[[str | None, str | None], tuple[int, float]]
 """(the name of the caller's API key, the caller's address): begin to drain, unless it has begun already. How many
 connections there are now, and the seconds within which they are closed."""
 
 
-def drains_handlers(begin: BeginDrain, node: Callable[[], str]) -> dict[str, Handler]:
+def drains_handlers(begin: BeginDrain, node: Callable[[], str]) -> dict[str, HttpHandler]:
     """The handler of this module, by operation."""
 
-    def drain(request: Request) -> Answering:
+    def drain(request: HttpRequest) -> Answering:
         request.check_query()
         connections, seconds = begin(request.caller, request.head.address)
         return json_answer(202, DrainView(node(), connections, round(seconds, 3)))

@@ -18,7 +18,7 @@ from service.core.event_tail import EventTail
 from service.core.ports import HttpAnswer
 
 from .answers import NOT_KEPT
-from .request import Handler, Request
+from .request import HttpHandler, HttpRequest
 
 QUEUE: Final = 1000
 BEAT: Final = 15.0
@@ -28,13 +28,13 @@ FILTERS: Final = ("event", "user_id", "client_id", "node")
 PARAMETERS: Final = (*FILTERS, "sample")
 HEADERS: Final = (("content-type", "text/event-stream; charset=utf-8"), NOT_KEPT, ("x-accel-buffering", "no"))
 
-Streams = Mapping[str, Callable[[Request], AsyncGenerator[bytes]]]
+Streams = Mapping[str, Callable[[HttpRequest], AsyncGenerator[bytes]]]
 
 
-def events_handlers(tail: EventTail) -> dict[str, Handler]:
+def events_handlers(tail: EventTail) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation: they say whether a stream may begin, and answer HEAD."""
 
-    def stream(request: Request) -> HttpAnswer:
+    def stream(request: HttpRequest) -> HttpAnswer:
         _wanted(request)
         if tail.listeners >= MAX_LISTENERS:
             sentence = f"{MAX_LISTENERS} look at the events of this node already; try again later."
@@ -49,7 +49,7 @@ def events_streams(tail: EventTail) -> Streams:
     return {"streamEvents": lambda request: _stream(tail, request)}
 
 
-def _wanted(request: Request) -> Callable[[str, BackEndEvent], bool]:
+def _wanted(request: HttpRequest) -> Callable[[str, BackEndEvent], bool]:
     """Whether an event of a node is wanted. Raises PeerFault for a query that makes no sense."""
     request.check_query(*PARAMETERS)
     query = request.query
@@ -88,7 +88,7 @@ def _share(text: str | None) -> float:
     return share
 
 
-async def _stream(tail: EventTail, request: Request) -> AsyncGenerator[bytes]:
+async def _stream(tail: EventTail, request: HttpRequest) -> AsyncGenerator[bytes]:
     wanted = _wanted(request)
     sender, receiver = trio.open_memory_channel[bytes](QUEUE)
     left_out = 0

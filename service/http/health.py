@@ -16,7 +16,7 @@ from .answers import json_answer, missing, when_answered
 from .forms import AdviceView, ConnectedClients, Health, Probe, Status, Summary
 from .metrics import metrics_answer
 from .parts import Parts
-from .request import Answering, Handler, Request
+from .request import Answering, HttpHandler, HttpRequest
 
 ANYBODY: Final = "PORTICO_AUTH is off in production: anybody may connect as any user."
 """Said wherever an operator looks."""
@@ -25,12 +25,12 @@ KEPT_SECONDS: Final = 1.0
 _SALT: Final = os.urandom(16)
 
 
-def health_handlers(parts: Parts) -> dict[str, Handler]:
+def health_handlers(parts: Parts) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
     warnings = [ANYBODY] if parts.anybody else []
     kept: dict[str, tuple[float, HttpAnswer]] = {}
 
-    def health(request: Request) -> HttpAnswer:
+    def health(request: HttpRequest) -> HttpAnswer:
         named = _label if parts.access.is_stranger(request.head) else str
         told = Health("ok", named(parts.node()), parts.places.environment, parts.presence.here().total, parts.wall())
         return json_answer(200, told)
@@ -41,14 +41,14 @@ def health_handlers(parts: Parts) -> dict[str, Handler]:
             return json_answer(200, Probe("ok", None, warnings))
         return json_answer(503, Probe("unavailable", reason, warnings), [("retry-after", "1")])
 
-    def ask_status(request: Request) -> Answering:
+    def ask_status(request: HttpRequest) -> Answering:
         if not parts.access.is_stranger(request.head):
             return when_answered(parts.presence.status, lambda found: status(found, str, parts.advice()))
         return kept_for("status") or when_answered(
             parts.presence.status, lambda found: keep("status", status(found, _label, None))
         )
 
-    def metrics(request: Request) -> HttpAnswer:
+    def metrics(request: HttpRequest) -> HttpAnswer:
         if not parts.access.is_stranger(request.head):
             return numbers(str)
         return kept_for("metrics") or keep("metrics", numbers(_label))

@@ -17,7 +17,7 @@ from service.core.reply import Reply
 
 from .answers import json_answer, when_answered
 from .forms import EndedLogin, NewLogin, OnLogout
-from .request import Answering, Handler, Request, decode, given
+from .request import Answering, HttpHandler, HttpRequest, decode, given
 
 DEFAULT_TTL: Final = DAY
 MAX_LOGIN: Final = 256 << 10
@@ -64,10 +64,10 @@ def _on_logout(asked: OnLogout | None) -> LogoutEvent | None:
     return LogoutEvent(asked.type, data)
 
 
-def logins_handlers(logins: Logins) -> dict[str, Handler]:
+def logins_handlers(logins: Logins) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
 
-    def start(request: Request) -> Answering:
+    def start(request: HttpRequest) -> Answering:
         request.check_query()
         new = decode(_new, request.body)
         check_name(new.user_id, "user_id")
@@ -86,7 +86,7 @@ def logins_handlers(logins: Logins) -> dict[str, Handler]:
 
         return when_answered(begin, started)
 
-    def of_user(request: Request) -> Answering:
+    def of_user(request: HttpRequest) -> Answering:
         request.check_query("user_id")
         user_id = request.query.get("user_id")
         if not user_id:
@@ -97,7 +97,7 @@ def logins_handlers(logins: Logins) -> dict[str, Handler]:
 
         return when_answered(lambda done: logins.of_user(user_id, done), listed)
 
-    def get(request: Request) -> Answering:
+    def get(request: HttpRequest) -> Answering:
         request.check_query()
         session_id = request.parameters["session_id"]
 
@@ -108,7 +108,7 @@ def logins_handlers(logins: Logins) -> dict[str, Handler]:
 
         return when_answered(lambda done: logins.get(session_id, done), found)
 
-    def end(request: Request) -> Answering:
+    def end(request: HttpRequest) -> Answering:
         request.check_query("reason")
         reason = _REASONS.get(request.query.get("reason", "logout"))
         if reason is None:

@@ -28,7 +28,7 @@ from service.core.reply import Reply
 
 from .answers import json_answer, refusal
 from .forms import Receipt
-from .request import Answering, Handler, Request
+from .request import Answering, HttpHandler, HttpRequest
 
 MAX_BATCH: Final = 10_000
 """Items that a batch may have."""
@@ -110,7 +110,7 @@ class _Publisher:
 
 def notifications_handlers(
     publish: Publish, counters: Counters, audit: Audit, quotas: Quotas | None = None
-) -> dict[str, Handler]:
+) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation. `publish` pushes one event, `counters` count faults and latency,
     `audit` is told who pushed to whom; `quotas`: of pushes, if there are any."""
 
@@ -119,7 +119,7 @@ def notifications_handlers(
             user = order.target.value if order.target.kind == "user_id" else None
             quotas.check("pushes", Who(address, user))
 
-    def notify(request: Request) -> Answering:
+    def notify(request: HttpRequest) -> Answering:
         request.check_query()
         limit = None if quotas is None else partial(check, request.head.address)
         publisher = _Publisher(publish, counters, partial(audit.on_push, request.caller), monotonic(), limit)

@@ -11,7 +11,7 @@ import msgspec
 
 from .answers import json_answer
 from .forms import Refusal
-from .request import Handler
+from .request import HttpHandler
 from .table import ROUTES, ListOf, OneOf, Route
 
 _BAD: Final = {
@@ -116,7 +116,7 @@ def _answer(text: str, form: Any, schema_of: dict[Any, Any]) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": _schema(form, schema_of)}}}
 
 
-def openapi_handlers(version: str) -> dict[str, Handler]:
+def openapi_handlers(version: str) -> dict[str, HttpHandler]:
     """The handler of this module, by operation."""
     answer = json_answer(200, description(version))
     return {"getOpenApi": lambda _: answer}

@@ -19,7 +19,7 @@ from service.core.cluster.discovery import Asked, Places, endpoints
 from service.core.ports import HttpAnswer, Wall
 
 from .api import is_host
-from .request import Handler, Request
+from .request import HttpHandler, HttpRequest
 from .table import Route
 
 START: Final = "index.html"
@@ -118,12 +118,12 @@ def content_security_policy(*sources: str) -> str:
     )
 
 
-def pages_handlers(places: Places, wall: Wall) -> dict[str, Handler]:
+def pages_handlers(places: Places, wall: Wall) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
     return {f"page {name}": partial(_get, places, wall, page) for name, page in PAGES.items()}
 
 
-def _get(places: Places, wall: Wall, page: Page, request: Request) -> HttpAnswer:
+def _get(places: Places, wall: Wall, page: Page, request: HttpRequest) -> HttpAnswer:
     # Discovery will name one of these to the page, since both are asked in the same way.
     asked = Asked(request.head.host, request.head.scheme, wall(), request.head.prefix)
     sources = [socket_source(place.url) for place in endpoints(places, asked)]

@@ -13,7 +13,7 @@ from service.core.ports import HttpHead
 
 from .access import CallerRates
 from .answers import text_answer
-from .api import Api, Call, OnError, is_host
+from .api import Api, HttpCall, OnError, is_host
 from .parts import Parts
 
 
@@ -31,17 +31,19 @@ class Redirects(Api):
         super().__init__((), {}, parts.access, parts.counters, on_error, rates=rates)
         self._port = port
 
-    def call(self, head: HttpHead) -> Call:
+    def call(self, head: HttpHead) -> HttpCall:
         """The redirect; 400 where the request doesn't say which host it wants."""
         host = head.headers.get("host", "")
         if not is_host(host):
-            return Call(self, head, None, {}, text_answer(400, "Say which host you want: there is no Host header.\n"))
+            return HttpCall(
+                self, head, None, {}, text_answer(400, "Say which host you want: there is no Host header.\n")
+            )
         name = host_of(host)
         port = self._port()
         authority = (f"[{name}]" if ":" in name else name) + ("" if port == 443 else f":{port}")
         query = f"?{head.query}" if head.query else ""
         location = f"https://{authority}{_quoted(head.path)}{query}"
-        return Call(
+        return HttpCall(
             self, head, None, {}, text_answer(308, "Use https (and wss for WebSockets).\n", [("location", location)])
         )
 

@@ -30,7 +30,7 @@ MAX_BODY: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One request on a route. `parameters` are the path's, by name; `query` has the first value of each name; `caller`
     is the name of the API key that it came with."""
 
@@ -56,7 +56,7 @@ class Request:
 Answering = HttpAnswer | Awaitable[HttpAnswer]
 """What a handler returns: the answer, or what is awaited for it."""
 
-Handler = Callable[[Request], Answering]
+HttpHandler = Callable[[HttpRequest], Answering]
 
 
 def read_query(text: str) -> dict[str, str]:
@@ -67,7 +67,7 @@ def read_query(text: str) -> dict[str, str]:
     return found
 
 
-def whole_number(request: Request, name: str, default: int, low: int, high: int) -> int:
+def whole_number(request: HttpRequest, name: str, default: int, low: int, high: int) -> int:
     """A parameter of the query that is a whole number within bounds. Raises PeerFault `bad_field`."""
     text = request.query.get(name)
     if text is None:

@@ -19,13 +19,12 @@ from msgspec import Raw
 from portico.wire.dialects.requester import check_id
 from portico.wire.messages import NULL, encode
 from service.core.dialects.client_requests import ClientRequests
-from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, WorkerLink
-from service.core.dispatch.dispatcher import Request as DispatchRequest
+from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, Request, WorkerLink
 from service.core.ports import HttpAnswer
 
 from .answers import core_answer, json_answer
 from .forms import ClientAnswer, ClientRequest, RequestAnswer, WorkerRequest
-from .request import Handler, Request, decode, given
+from .request import HttpHandler, HttpRequest, decode, given
 
 MAX_REQUEST: Final = 1 << 20
 """Bytes that the body may have, as for a request over a WebSocket."""
@@ -54,7 +53,7 @@ class HttpCaller:
     def __init__(self) -> None:
         self.waiting: dict[str, _Waiting] = {}
 
-    def on_answer(self, request: DispatchRequest, outcome: Outcome) -> None:
+    def on_answer(self, request: Request, outcome: Outcome) -> None:
         """Wake whoever waits for it; nobody asks for partial answers here."""
         waiting = self.waiting.get(request.token or "")
         if waiting is not None:
@@ -78,9 +77,7 @@ class HttpCallers:
         self._callers: dict[str, HttpCaller] = {}
         self._tokens = count(1)
 
-    async def ask(
-        self, address: str, make: Callable[[HttpCaller, str], DispatchRequest]
-    ) -> tuple[DispatchRequest, Outcome]:
+    async def ask(self, address: str, make: Callable[[HttpCaller, str], Request]) -> tuple[Request, Outcome]:
         """Make a request for the caller at `address`, and wait for its outcome. Cancelling cancels the request."""
         token = str(next(self._tokens))
         with self._waiting(address, token) as (caller, waiting):
@@ -106,11 +103,11 @@ class HttpCallers:
                 del self._callers[address]
 
 
-def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -> dict[str, Handler]:
+def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
     callers = HttpCallers(dispatcher)
 
-    async def ask_workers(request: Request) -> HttpAnswer:
+    async def ask_workers(request: HttpRequest) -> HttpAnswer:
         request.check_query()
         asked = decode(_worker_request, request.body)
         # Kept as it came, and apart from the body, which it would keep alive.
@@ -132,7 +129,7 @@ def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -
         answer = RequestAnswer(name, outcome.success, outcome.data, outcome.error, outcome.processed_by)
         return json_answer(STATUS[outcome.kind], answer)
 
-    async def ask_client(request: Request) -> HttpAnswer:
+    async def ask_client(request: HttpRequest) -> HttpAnswer:
         request.check_query()
         client_id = request.parameters["client_id"]
         asked = decode(_client_request, request.body)

@@ -15,7 +15,7 @@ from service.core.revocations import Kind, Revocation
 
 from .answers import json_answer, when_answered
 from .forms import NewRevocation, RevocationList, RevocationView
-from .request import Answering, Handler, Request, decode, whole_number
+from .request import Answering, HttpHandler, HttpRequest, decode, whole_number
 
 MAX_REVOCATION: Final = 4096
 """Bytes that the body may have."""
@@ -26,10 +26,10 @@ _new = msgspec.json.Decoder(NewRevocation)
 _NAMED: Final[tuple[Kind, ...]] = ("user_id", "token_id", "tenant")
 
 
-def revocations_handlers(revoking: Revoking, audit: Audit, wall: Wall) -> dict[str, Handler]:
+def revocations_handlers(revoking: Revoking, audit: Audit, wall: Wall) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
 
-    def revoke(request: Request) -> Answering:
+    def revoke(request: HttpRequest) -> Answering:
         request.check_query()
         revocation = _revocation(decode(_new, request.body), wall())
 
@@ -47,7 +47,7 @@ def revocations_handlers(revoking: Revoking, audit: Audit, wall: Wall) -> dict[s
 
         return when_answered(lambda done: revoking.revoke(revocation, done), kept)
 
-    def listed(request: Request) -> Answering:
+    def listed(request: HttpRequest) -> Answering:
         request.check_query("limit", "offset")
         limit = whole_number(request, "limit", LISTED, 1, MAX_LISTED)
         offset = whole_number(request, "offset", 0, 0, 999_999_999)

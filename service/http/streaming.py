@@ -11,7 +11,7 @@ from service.core.ports import HttpAnswer
 from .answers import json_answer
 from .forms import StreamingInfo
 from .parts import Parts
-from .request import Handler, Request
+from .request import HttpHandler, HttpRequest
 
 FOR_PAGES: Final = frozenset({"getStreamingInfo"})
 """Routes that are there for the pages only, and go with them."""
@@ -33,11 +33,11 @@ HINTS: Final = {
 }
 
 
-def streaming_handlers(parts: Parts) -> dict[str, Handler]:
+def streaming_handlers(parts: Parts) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
     places, dispatcher, access = parts.places, parts.dispatcher, parts.way_in_for_pages
 
-    def info(request: Request) -> HttpAnswer:
+    def info(request: HttpRequest) -> HttpAnswer:
         chat = dispatcher.is_named(CHAT)
         # A public address is where the operator has WebSockets go, which need not be where this page came from.
         here = places.takes_websockets and not places.draining and places.public_url is None

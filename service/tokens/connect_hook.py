@@ -47,7 +47,7 @@ MAX_AGE: Final = 300.0
 MAX_KEPT: Final = 10_000
 _MAX_AGE_GIVEN: Final = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})(?:$|[,\s])")
 
-Answer = Proof | PeerFault | None
+HookAnswer = Proof | PeerFault | None
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,7 +91,7 @@ class ConnectHook:
             self._nursery = None
             await self._poster.aclose()
 
-    def ask(self, presented: Presented, reply: Reply[Answer]) -> Callable[[], None]:
+    def ask(self, presented: Presented, reply: Reply[HookAnswer]) -> Callable[[], None]:
         """Ask who that is. See the core's ConnectHook."""
         body = _question(presented)
         kept = self._known(_key(body))
@@ -108,8 +108,8 @@ class ConnectHook:
         self._nursery.start_soon(self._ask, body, reply, scope)
         return scope.cancel
 
-    async def _ask(self, body: bytes, reply: Reply[Answer], scope: trio.CancelScope) -> None:
-        answer: Answer = _unavailable()
+    async def _ask(self, body: bytes, reply: Reply[HookAnswer], scope: trio.CancelScope) -> None:
+        answer: HookAnswer = _unavailable()
         try:
             with scope:
                 answer = await self._answer(body)
@@ -118,7 +118,7 @@ class ConnectHook:
             if not scope.cancelled_caught:
                 reply(answer)
 
-    async def _answer(self, body: bytes) -> Answer:
+    async def _answer(self, body: bytes) -> HookAnswer:
         try:
             with trio.fail_after(self._timeout):
                 async with self._room:
@@ -139,7 +139,7 @@ class ConnectHook:
             self._keep(_key(body), answer, posted)
         return answer
 
-    def _read(self, posted: Posted) -> Answer:
+    def _read(self, posted: Posted) -> HookAnswer:
         match posted.status:
             case 200:
                 proof = read_claims(posted.body)

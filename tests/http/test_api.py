@@ -11,9 +11,9 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.ports import HttpAnswer
 from service.http import api as module
-from service.http.api import Api, Call, is_host
+from service.http.api import Api, HttpCall, is_host
 from service.http.app import AsgiHead
-from service.http.request import Request
+from service.http.request import HttpRequest
 from service.http.table import ROUTES, Route
 
 from .stage import BEARER, KEY, house
@@ -30,21 +30,21 @@ def head(method: str, path: str, query: str = "", **headers: str) -> AsgiHead:
 class Scene:
     """An Api of two routes: `/read`, open, and one for back ends. `handle` is what both do; `broken` the bugs told."""
 
-    def __init__(self, handle: Callable[[Request], Any] | None = None, **options: Any) -> None:
+    def __init__(self, handle: Callable[[HttpRequest], Any] | None = None, **options: Any) -> None:
         at = house(api_keys=(KEY,))
         self.counters = at.parts.counters
         self.broken: list[Exception] = []
-        self.seen: list[Request] = []
+        self.seen: list[HttpRequest] = []
         routes = [made_route(**OPEN), made_route(**GUARDED, body_limit=10)]
         self._handle = handle or (lambda _: HttpAnswer(200, (), b"{}"))
         handlers = dict.fromkeys(("read", "write"), self.handle)
         self.api = Api(routes, handlers, at.parts.access, self.counters, self.broken.append, **options)
 
-    def handle(self, request: Request) -> Any:
+    def handle(self, request: HttpRequest) -> Any:
         self.seen.append(request)
         return self._handle(request)
 
-    def call(self, *words: str, **headers: str) -> Call:
+    def call(self, *words: str, **headers: str) -> HttpCall:
         found = self.api.call(head(*words, **headers))
         assert found is not None
         return found
@@ -100,7 +100,7 @@ def test_a_route_for_back_ends_is_guarded_before_its_body_is_looked_at() -> None
 
 
 def test_bugs_are_told_and_faults_counted() -> None:
-    def handle(request: Request) -> HttpAnswer:
+    def handle(request: HttpRequest) -> HttpAnswer:
         raise RuntimeError("secret") if request.query else PeerFault(ErrorCode.BAD_FIELD, "Not so.")
 
     at = Scene(handle)
@@ -137,7 +137,7 @@ def test_a_stream_begins_where_its_handler_lets_it() -> None:
 
     may = [False]
 
-    def handle(request: Request) -> HttpAnswer:
+    def handle(request: HttpRequest) -> HttpAnswer:
         if not may[0]:
             raise PeerFault(ErrorCode.UNAVAILABLE, "Too many.")
         return HttpAnswer(200, (), b"")

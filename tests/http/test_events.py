@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from service.core.api_keys import ApiKey, digest_of
 from service.core.back_end_events import EVENTS
 from service.http import events
-from service.http.request import Request
+from service.http.request import HttpRequest
 from tests import gateways
 
 from .stage import BEARER, KEY, SessionOwner, house, problem
@@ -45,7 +45,7 @@ async def test_it_takes_a_key_and_a_get() -> None:
 
 async def pieces_of(at: SessionOwner, query: dict[str, str]) -> "tuple[object, list[bytes]]":
     head = type("Head", (), {"query": "", "headers": {}})()
-    stream = events.events_streams(at.parts.event_tail)["streamEvents"](Request(head, {}, query))
+    stream = events.events_streams(at.parts.event_tail)["streamEvents"](HttpRequest(head, {}, query))
     got: list[bytes] = [await anext(stream)]
     return stream, got
 

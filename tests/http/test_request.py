@@ -6,7 +6,7 @@ from msgspec.json import Decoder
 
 from portico.wire.faults import PeerFault
 from service.http.app import AsgiHead
-from service.http.request import Request, decode, given, read_query, whole_number
+from service.http.request import HttpRequest, decode, given, read_query, whole_number
 
 HEAD = AsgiHead("GET", "/", "", {}, "127.0.0.1", "127.0.0.1", "http", "h")
 
@@ -24,7 +24,7 @@ def test_of_a_name_that_comes_twice_the_first_counts() -> None:
 
 
 def test_a_filter_that_is_misspelt_selects_nothing() -> None:
-    request = Request(HEAD, {}, {"limit": "1"})
+    request = HttpRequest(HEAD, {}, {"limit": "1"})
     request.check_query("limit", "offset")
     with pytest.raises(PeerFault, match=r"known: offset\."):
         request.check_query("offset")
@@ -34,14 +34,14 @@ def test_a_filter_that_is_misspelt_selects_nothing() -> None:
 
 @pytest.mark.parametrize(("text", "value"), [(None, 7), ("1", 1), ("0100", 100)])
 def test_whole_numbers(text: str | None, value: int) -> None:
-    request = Request(HEAD, {}, {} if text is None else {"limit": text})
+    request = HttpRequest(HEAD, {}, {} if text is None else {"limit": text})
     assert whole_number(request, "limit", 7, 1, 100) == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "0", "101", "1.0", " 1", "٣", "²", "9" * 5000, "1e1"])
 def test_what_is_no_whole_number_within_the_bounds(text: str) -> None:
     with pytest.raises(PeerFault, match="from 1 to 100") as refused:
-        whole_number(Request(HEAD, {}, {"limit": text}), "limit", 7, 1, 100)
+        whole_number(HttpRequest(HEAD, {}, {"limit": text}), "limit", 7, 1, 100)
     assert refused.value.field == "limit"
 
 

@@ -15,7 +15,7 @@ from tests.fakes import MemoryPeer, Stage, stages
 from .stage import BEARER, KEY, LOCAL, OUTSIDE, SessionOwner, house, house_of, problem
 
 
-class Call:
+class Asker:
     """A call that is under way."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def done(request: Any, **data: object) -> dict[str, object]:
 async def test_a_worker_answers() -> None:
     at = house()
     session, peer = at.stage.worker("w1")
-    call = Call()
+    call = Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", "data": {"n": 1}, "timeout": 7.5})
         [request] = await asked(peer)
@@ -62,7 +62,7 @@ async def test_a_worker_answers() -> None:
 async def test_a_workers_own_error_is_an_answer() -> None:
     at = house()
     session, peer = at.stage.worker("w1")
-    call = Call()
+    call = Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", "request_id": "mine"})
         [request] = await asked(peer)
@@ -86,7 +86,7 @@ async def test_no_worker_is_503_at_once() -> None:
 async def test_a_full_queue_is_503_a_late_answer_504_a_lost_worker_502() -> None:
     at = house(queue_limit=1)
     session, peer = at.stage.worker("w1", capacity=1)
-    first, second = Call(), Call()
+    first, second = Asker(), Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(first.run, at, "/api/requests", {"command": "slow", "timeout": 5})
         await asked(peer)
@@ -113,7 +113,7 @@ async def test_a_caller_that_hangs_up_cancels_its_request_and_no_other(monkeypat
         with trio.fail_after(10):
             return json.loads((await came.receive()).payload)
 
-    stays = Call()
+    stays = Asker()
     async with at.serving() as base, trio.open_nursery() as nursery:
 
         async def leave(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
@@ -140,7 +140,7 @@ async def test_the_queue_is_fair_between_addresses_not_calls() -> None:
     async with trio.open_nursery() as nursery:
 
         async def call(data: object, peer: tuple[str, int]) -> None:
-            await Call().run(at, "/api/requests", {"command": "many", "data": data}, peer=peer, headers=BEARER)
+            await Asker().run(at, "/api/requests", {"command": "many", "data": data}, peer=peer, headers=BEARER)
 
         for n in range(4):
             nursery.start_soon(call, n, LOCAL)
@@ -217,7 +217,7 @@ async def test_a_client_is_asked_and_its_answer_given() -> None:
     session, peer = at.stage.connect("/ws")
     at.stage.say(session, {"type": "connect", "data": {"client_id": "tills/7 ä"}})
     peer.take()
-    call = Call()
+    call = Asker()
     async with trio.open_nursery() as nursery:
         path = "/api/clients/tills%2F7%20%C3%A4/requests"
         nursery.start_soon(call.run, at, path, {"action": "open_drawer", "params": [1], "timeout": 3})
@@ -241,7 +241,7 @@ async def test_a_client_that_says_nothing_and_one_that_goes() -> None:
     session, peer = at.stage.connect("/ws")
     at.stage.say(session, {"type": "connect", "data": {"client_id": "c1"}})
     peer.take()
-    silent, lost = Call(), Call()
+    silent, lost = Asker(), Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(silent.run, at, "/api/clients/c1/requests", {"action": "a", "timeout": 1})
         await asked(peer)
@@ -273,7 +273,7 @@ async def test_a_c_client_of_another_node_is_asked() -> None:
     first, second = stages(2)
     at = house_of(first)
     client, peer = second.client(client_id="c1")
-    call = Call()
+    call = Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/clients/c1/requests", {"action": "get_cookies", "params": {"a": 1}})
         await wait_all_tasks_blocked(0.01)
@@ -297,7 +297,7 @@ async def test_workers_and_clients_of_other_nodes_are_asked() -> None:
     worker, worker_peer = second.worker("w1")
     client, client_peer = envelope_client(second, "c1")
     second.pass_time(0.1)
-    to_worker, to_client = Call(), Call()
+    to_worker, to_client = Asker(), Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(to_worker.run, at, "/api/requests", {"command": "echo"})
         [request] = await asked(worker_peer)
@@ -316,7 +316,7 @@ async def test_a_client_of_another_node_that_goes_is_lost_and_one_in_another_dia
     at = house_of(first)
     client, client_peer = envelope_client(second, "c1")
     without_answers(third, "c2")
-    call = Call()
+    call = Asker()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/clients/c1/requests", {"action": "beep"})
         await asked(client_peer)
@@ -366,7 +366,7 @@ async def test_a_field_that_is_not_known_is_refused(path: str, body: dict[str, A
 async def test_null_counts_as_absent() -> None:
     at = house()
     session, peer = at.stage.worker("w1")
-    call = Call()
+    call = Asker()
     nulls = {"data": None, "timeout": None, "request_id": None, "affinity": None, "idempotent": None}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run, at, "/api/requests", {"command": "echo", **nulls})

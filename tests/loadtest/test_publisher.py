@@ -10,7 +10,7 @@ import pytest
 from gevent.event import Event
 
 from loadtest import _publisher
-from loadtest._api import Answer
+from loadtest._api import ApiAnswer
 from loadtest._campaign import Campaign
 from loadtest._publisher import Publisher
 
@@ -29,13 +29,13 @@ class ScriptedApi:
     def close(self) -> None:
         pass
 
-    def push(self, notification: dict[str, Any]) -> Answer:
+    def push(self, notification: dict[str, Any]) -> ApiAnswer:
         self.taken.append(notification)
         gevent.sleep(0.002)
         self.answers.wait()
         user = notification["target"]["user_id"]
         receipt = {"id": notification["id"], "stream": f"user:{user}", "offset": 1, "matched": 1, "queued": 1}
-        return Answer(receipt, 1, time.time())
+        return ApiAnswer(receipt, 1, time.time())
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from portico.wire.faults import PeerFault
 from service.core.proof import Presented, Proof
 from service.core.reply import Reply
 from service.tokens import connect_hook
-from service.tokens.connect_hook import Answer as Told
-from service.tokens.connect_hook import ConnectHook
+from service.tokens.connect_hook import ConnectHook, HookAnswer
 from tests import gateways
 from tests.certificates import make_certificate
 from tests.outgoing.servers import Answer, Asked, BackEnd, back_end
@@ -41,11 +40,11 @@ async def hook_at(url: str, timeout: float = 20.0) -> AsyncIterator[ConnectHook]
         nursery.cancel_scope.cancel()
 
 
-async def told_by(hook: ConnectHook, shown: Presented = SHOWN) -> Told:
-    told: list[Told] = []
+async def told_by(hook: ConnectHook, shown: Presented = SHOWN) -> HookAnswer:
+    told: list[HookAnswer] = []
     came = trio.Event()
 
-    def take(answer: Told) -> None:
+    def take(answer: HookAnswer) -> None:
         told.append(answer)
         came.set()
 
@@ -136,7 +135,7 @@ async def test_how_many_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(connect_hook, "MAX_WAITING", 1)
     with back_end(lambda asked: Answer(hangs=True)) as server:
         async with hook_at(server.url) as hook:
-            reply: Reply[Told] = Reply(lambda _: pytest.fail("nobody waits for it"))
+            reply: Reply[HookAnswer] = Reply(lambda _: pytest.fail("nobody waits for it"))
             cancel = hook.ask(SHOWN, reply)
             told = await told_by(hook)
             assert isinstance(told, PeerFault)

@@ -155,7 +155,7 @@ _other = msgspec.json.Decoder(_Other)
 _OTHER_KEYS: Final = fields_of(_Other)
 
 
-class Answer(NamedTuple):
+class ClientAnswer(NamedTuple):
     """What a client answered to what it was asked."""
 
     request_id: str
@@ -164,7 +164,7 @@ class Answer(NamedTuple):
     error: str | None
 
 
-def answer_of(payload: bytes) -> Answer | None:
+def answer_of(payload: bytes) -> ClientAnswer | None:
     """What a message is as an answer; None where it names no request by a text. Its result is `data`, else `result`,
     else all of it. `success` is taken by truth; without one it has failed if there is an `error`.
 
@@ -179,7 +179,7 @@ def answer_of(payload: bytes) -> Answer | None:
     error = None
     if failed and not success:
         error = found.error if isinstance(found.error, str) else encode(found.error).decode()
-    return Answer(found.request_id, success, Raw(payload) if result is UNSET else result.copy(), error)
+    return ClientAnswer(found.request_id, success, Raw(payload) if result is UNSET else result.copy(), error)
 
 
 def check_other(payload: bytes) -> _Other:

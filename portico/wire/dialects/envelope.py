@@ -68,7 +68,7 @@ class Handshake(Struct):
     handshake_key: str | None = None
 
 
-class Call(Struct):
+class ActionRequest(Struct):
     """`request`: an action and its parameters."""
 
     action: Action
@@ -117,7 +117,7 @@ class Custom(Struct):
 _envelope = msgspec.json.Decoder(Envelope)
 _connect = msgspec.json.Decoder(Connect)
 _handshake = msgspec.json.Decoder(Handshake)
-_call = msgspec.json.Decoder(Call)
+_call = msgspec.json.Decoder(ActionRequest)
 _answer = msgspec.json.Decoder(Answer)
 _loose_answer = msgspec.json.Decoder(_LooseAnswer)
 _custom = msgspec.json.Decoder(Custom)
@@ -134,7 +134,7 @@ def _quoted(form: type[Struct]) -> tuple[bytes, ...]:
 _ENVELOPE_KEYS: Final = _quoted(Envelope)
 _CONNECT_KEYS: Final = _quoted(Connect)
 _HANDSHAKE_KEYS: Final = _quoted(Handshake)
-_CALL_KEYS: Final = _quoted(Call)
+_CALL_KEYS: Final = _quoted(ActionRequest)
 _ANSWER_KEYS: Final = _quoted(Answer)
 _CUSTOM_KEYS: Final = _quoted(Custom)
 
@@ -184,7 +184,7 @@ def handshake_of(envelope: Envelope) -> Handshake:
     return _decode_data(_handshake, envelope, _HANDSHAKE_KEYS)
 
 
-def call_of(envelope: Envelope) -> Call:
+def call_of(envelope: Envelope) -> ActionRequest:
     """The data of a `request`. Raises PeerFault."""
     return _decode_data(_call, envelope, _CALL_KEYS)
 

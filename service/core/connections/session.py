@@ -9,8 +9,8 @@ OPENED: the dialect is unknown; the gateway says nothing and a deadline runs. SP
 address the connection yet. JOINING: it is in the hub, but its node may not hear of all pushes to it yet, or what it
 missed is still on its way to it; pushes to it are held, and so is everything else until its registration is answered.
 REGISTERED: it gets all. CLOSING: a Close was queued; what still comes is not read. CLOSED: the transport
-has said so. Everything that depends on the dialect is its Handler's; handlers are shared by all sessions and hold no
-state of one.
+has said so. Everything that depends on the dialect is its DialectHandler's; these are shared by all sessions and
+hold no state of one.
 """
 
 from enum import Enum
@@ -56,7 +56,7 @@ _OVER: Final = (State.CLOSING, State.CLOSED)
 NOBODY: Final = Identity()
 
 
-class Handler(Protocol):
+class DialectHandler(Protocol):
     """What a dialect does: one object for all its sessions. No call may wait; `receive` may raise PeerFault."""
 
     @property
@@ -132,7 +132,7 @@ class Session:
         owner: SessionOwner,
         peer: Peer,
         session_id: str,
-        handler: Handler,
+        handler: DialectHandler,
         opened_at: float,
         *,
         key: ApiKey | None = None,
@@ -176,7 +176,7 @@ class Session:
         """True from the moment that a Close was queued."""
         return self.state in _OVER
 
-    def speak(self, handler: Handler) -> None:
+    def speak(self, handler: DialectHandler) -> None:
         """The dialect is decided."""
         self.move(State.SPEAKING)
         self.handler = handler

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NoDialect:
-    """All that a Handler has to do but `receive`, where the dialect is not known yet."""
+    """All that a DialectHandler has to do but `receive`, where the dialect is not known yet."""
 
     def opened(self, session: Session) -> None:
         """Nothing is said until the dialect is known."""

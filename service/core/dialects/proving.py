@@ -17,7 +17,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 
 from ..connections.authentication import Authentication
-from ..connections.session import Handler, Session
+from ..connections.session import DialectHandler, Session
 from ..ports import Admission
 from ..proof import Presented, Proof
 from ..reply import Reply
@@ -42,7 +42,7 @@ class Deadlines(Protocol):
 class _Proving:
     __slots__ = ("admission", "after", "cancel", "kept", "presented", "reply", "size")
 
-    def __init__(self, admission: Admission, presented: Presented, after: Handler) -> None:
+    def __init__(self, admission: Admission, presented: Presented, after: DialectHandler) -> None:
         self.admission = admission
         self.after = after  # the handler that the session has when it is known
         self.presented = presented

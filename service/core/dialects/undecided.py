@@ -6,7 +6,7 @@ from portico.wire.dialects import c_client
 from portico.wire.dialects.negotiate import Dialect, dialect_of
 
 from ..connections.authentication import Authentication
-from ..connections.session import Handler, Session
+from ..connections.session import DialectHandler, Session
 from ..ports import UNDECIDED
 from .c_client import CClientHandler
 from .no_dialect import NoDialect
@@ -18,7 +18,7 @@ class UndecidedHandler(NoDialect):
     name = UNDECIDED
 
     def __init__(
-        self, c_clients: CClientHandler, handlers: Mapping[str, Handler], authentication: Authentication
+        self, c_clients: CClientHandler, handlers: Mapping[str, DialectHandler], authentication: Authentication
     ) -> None:
         self._c_clients = c_clients
         self._authentication = authentication

@@ -23,7 +23,7 @@ from portico.wire.messages import Event, Target, stream_gap, stream_of
 from ..cluster.backplane import Backplane
 from ..connections.ahead import Ahead
 from ..connections.hub import Hub
-from ..connections.session import Handler, Session, State
+from ..connections.session import DialectHandler, Session, State
 from ..counters import Counters
 from ..ports import Defer
 
@@ -47,7 +47,7 @@ class _Broadcast:
         self.event = event
         self.sessions = sessions
         self.skip = skip
-        self.frames: dict[Handler, Frame | None] = {}
+        self.frames: dict[DialectHandler, Frame | None] = {}
         self.at = 0
         self.lost_up_to: int | None = None
 
@@ -220,14 +220,14 @@ class Delivery:
         self,
         sessions: Collection[Session],
         event: Event,
-        frames: dict[Handler, Frame | None],
+        frames: dict[DialectHandler, Frame | None],
         skip: Session | None,
         *,
         broken: str | None = None,
     ) -> int:
         """`broken`: the event is a `stream_gap` of this stream."""
         sent = 0
-        spoken: Handler | None = None  # nearly all of a crowd speak one dialect, and are registered
+        spoken: DialectHandler | None = None  # nearly all of a crowd speak one dialect, and are registered
         frame: Frame | None = None
         for session in sessions:
             if session is skip:

@@ -17,7 +17,7 @@ ONCE = calls.request("pay", None, None, None, False)
 UNAVAILABLE = Came(503, b"{}")
 
 
-def attempts(call: calls.Call[Any], patience: float = 30.0) -> Attempts:
+def attempts(call: calls.ApiCall[Any], patience: float = 30.0) -> Attempts:
     return Attempts(call, patience, random=lambda: 0.5)
 
 
@@ -35,7 +35,7 @@ def attempts(call: calls.Call[Any], patience: float = 30.0) -> Attempts:
     ],
 )
 def test_what_is_sent_again(
-    call: calls.Call[Any], after_503: bool, after_break: bool, after_no_connection: bool
+    call: calls.ApiCall[Any], after_503: bool, after_break: bool, after_no_connection: bool
 ) -> None:
     assert (attempts(call).after_answer(UNAVAILABLE, 0) is not None) is after_503
     assert (attempts(call).after_failure(True, 0) is not None) is after_break
