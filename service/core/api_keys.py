@@ -165,12 +165,13 @@ class ApiKeys:
                 found = key
         return found
 
-    def in_header(self, authorization: str | None) -> ApiKey | None:
-        """The key that an Authorization header bears."""
-        if authorization is None:
-            return None
-        scheme, _, secret = authorization.partition(" ")
-        return self.find(secret.strip()) if scheme.lower() == "bearer" else None
+
+def bearer(authorization: str | None) -> str | None:
+    """The secret that an Authorization header bears; None where it bears none."""
+    if authorization is None:
+        return None
+    scheme, _, secret = authorization.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
 
 
 def lacks(scope: Scope) -> PeerFault:

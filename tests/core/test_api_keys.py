@@ -10,6 +10,7 @@ from service.core.api_keys import (
     ApiKeys,
     BadKeyLine,
     Scope,
+    bearer,
     digest_of,
     parse_file,
     parse_line,
@@ -65,8 +66,8 @@ def test_only_the_secret_itself_is_the_key(shown: str | None) -> None:
     keys = ApiKeys([SHOP])
     assert keys.find(SECRET) == SHOP
     assert keys.find(shown) is None
-    assert keys.in_header(f"bearer  {SECRET} ") == SHOP
-    assert keys.in_header(f"Basic {SECRET}") is None
+    assert keys.find(bearer(f"bearer  {SECRET} ")) == SHOP
+    assert bearer(f"Basic {SECRET}") is None
 
 
 def test_an_empty_hash_is_not_the_key_of_who_sends_nothing() -> None:

@@ -1,16 +1,12 @@
 """What production tells those who show no key: nothing of the machine, at a bounded cost; what browsers are told."""
 
-import json
-
 import pytest
 
-from service.core.api_keys import ApiKey, digest_of
 from service.core.ports import HttpAnswer
 from service.http.apis import port_api
 from service.http.app import AsgiHead
 from service.http.health import ANYBODY
-from tests.core.connections.test_authentication import FakeTokens
-from tests.fakes import handshake, start_login
+from tests.fakes import handshake
 from tests.http.stage import BEARER, KEY, OUTSIDE, SessionOwner, behind_proxy, house, problem
 
 DISCOVERY = ("/api/b-client/info", "/api/b-client/websocket-info")
@@ -126,48 +122,6 @@ async def test_a_port_for_websockets_tells_browsers_too() -> None:
     assert isinstance(answer, HttpAnswer)
     assert answer.status == 426
     assert dict(answer.headers)["strict-transport-security"] == "max-age=31536000"
-
-
-CLIENT_ROUTES = [
-    ("POST", "/api/notifications", {"target": {"user_id": "{}"}, "type": "t", "data": {}}),
-    ("POST", "/api/logins", {"user_id": "{}", "username": "x"}),
-    ("GET", "/api/logins?user_id={}", None),
-    ("GET", "/api/clients?user_id={}", None),
-    ("DELETE", "/api/clients/{}", None),
-    ("POST", "/api/clients/{}/requests", {"action": "a"}),
-    ("POST", "/api/revocations", {"user_id": "{}", "ttl": 60}),
-]
-
-
-@pytest.mark.parametrize(("method", "path", "body"), CLIENT_ROUTES, ids=lambda part: part if part else "none")
-@pytest.mark.parametrize("shown", ["no key", "a wrong key", "a token", "a key of other scopes"])
-async def test_nobody_without_the_right_learns_whether_somebody_is_there(
-    method: str, path: str, body: object, shown: str
-) -> None:
-    secret = {"no key": None, "a wrong key": "wrong", "a token": "a.ann.c"}.get(shown, KEY)
-    tokens = FakeTokens()
-    token = tokens.make("ann")
-    at = house(
-        production=True,
-        authentication="required",
-        tokens=tokens,
-        api_keys=[ApiKey("shop", frozenset(("metrics",)), digest_of(KEY))],
-    )
-    session, _ = at.stage.connect("/")
-    at.stage.ask(session, {"type": "c_client_register", "client_id": "ann", "user_id": "ann", "token": token})
-    start_login(at.stage, "ann")
-    told = []
-    for name in ("ann", "bob"):
-        answer = await at.call(
-            method,
-            path.format(name),
-            headers={} if secret is None else {"authorization": f"Bearer {secret}"},
-            content=None if body is None else json.dumps(body).replace("{}", name),
-        )
-        assert answer.status_code in (401, 403)
-        told.append((answer.status_code, answer.content, dict(answer.headers)))
-    assert told[0] == told[1]
-    assert not session.over
 
 
 async def test_every_answer_is_what_its_type_says() -> None:

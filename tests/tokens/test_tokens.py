@@ -17,6 +17,7 @@ from service.core.proof import PATTERN_FIELDS, NotProven
 from service.tokens import tokens
 from service.tokens.keys import Check, KeyRing, public_keys, secret_key
 from service.tokens.tokens import MAX_TOKEN, TokenVerifier
+from tests.lines import lines_of
 
 from .signing import ALGORITHMS, NOW, SECRET, jwk, part, private, public_pem, signed, signing_key, token
 
@@ -376,3 +377,15 @@ def test_claims_that_are_there_once_are_not_mistaken_for_twice_and_the_other_way
     )
     for payload in twice:
         assert cause(check, signed("Ed25519", payload)) == "claims"
+
+
+@pytest.mark.parametrize("kind", ["HS256", "ES256", "Ed25519"])
+def test_a_token_that_does_not_hold_is_refused_by_the_same_lines_whoever_it_names(kind: str) -> None:
+    check = verifier(kind)
+    check.verify(token(kind, sub="ann"))
+    ways = []
+    # Of who was here and who wasn't, new and seen before, and nearly right.
+    for name, ending in (("bob", "AAAAAAAAAA"), ("ann", "AAAAAAAAAA"), ("ann", "AAAAAAAAAA"), ("ann", "AAAAAAAAA_")):
+        forged = token(kind, sub=name)[:-10] + ending
+        ways.append(lines_of(partial(cause, check, forged)))
+    assert all(way == ways[0] for way in ways)

@@ -18,7 +18,7 @@ from portico.wire.dialects.negotiate import BY_SUBPROTOCOL, Dialect
 from portico.wire.faults import PeerFault
 from portico.wire.messages import check_name, encode
 
-from ..api_keys import ApiKeys
+from ..api_keys import ApiKeys, bearer
 from ..hosts import HostPolicy, host_of, is_loopback, network, read_origin
 from ..locality import locality_of
 from ..ports import UNDECIDED, Admission, Handshake, HttpAnswer, Monotonic, https_headers
@@ -341,16 +341,15 @@ class AdmissionControl:
         """The answer to who proves nothing, or not enough."""
         cause = cause_of(fault)
         authorization = handshake.headers.get("authorization")
-        shown = authorization is not None and self._api_keys.configured
-        if shown and self._api_keys.in_header(authorization) is None:
+        wait = 0.0 if authorization is None else self._refusals.wait(handshake.address)
+        if wait:
+            fault, cause = SlowedDown(wait), "slowed_down"
+        elif authorization is not None and self._api_keys.configured and not self._api_keys.find(bearer(authorization)):
             if isinstance(fault, NothingProven):
                 cause = "api_key"
                 fault = PeerFault(fault.code, f"This is not one of the API keys. {fault.message}")
             elif cause == "malformed" and not looks_like_token(token_of(handshake, is_key=False) or ""):
                 fault = NotProven("malformed", _NEITHER)
-        wait = self._refusals.wait(handshake.address)
-        if wait and authorization is not None:
-            fault, cause = SlowedDown(wait), "slowed_down"
         self._refusals.on_refused(cause, handshake.address)
         if isinstance(fault, SlowedDown):
             return _refuse(429, fault.code, fault.message, ("retry-after", str(ceil(fault.retry_after or 1))))
