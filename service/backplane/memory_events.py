@@ -56,15 +56,15 @@ class MemoryEvents:
         """See EventLog."""
         if event.event == "registered":
             self._put(event)
-            self._came(event)
+            self._on_registered(event)
         elif event.event == "left":
             if event.connection in self._connections:
                 self._put(event)
-                self._went(event)
+                self._on_left(event)
         else:
             self._put(event)
 
-    def _came(self, event: BackEndEvent) -> None:
+    def _on_registered(self, event: BackEndEvent) -> None:
         connection, user = event.connection, event.user_id
         assert connection is not None
         self._connections[connection] = user
@@ -78,7 +78,7 @@ class MemoryEvents:
             else:
                 self._put(self._of_user("user_online", user))
 
-    def _went(self, event: BackEndEvent) -> None:
+    def _on_left(self, event: BackEndEvent) -> None:
         connection = event.connection
         assert connection is not None
         user = self._connections.pop(connection)

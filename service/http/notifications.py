@@ -100,7 +100,7 @@ class _Publisher:
         """Whether all results are there."""
         return not self._unheard
 
-    async def heard(self) -> None:
+    async def wait_for_all(self) -> None:
         """Wait for the results of all, whether or not the caller hangs up meanwhile."""
         if self._unheard:
             self._heard = trio.Event()
@@ -139,7 +139,7 @@ def _receipt(publisher: _Publisher) -> HttpAnswer:
 
 
 async def _later(publisher: _Publisher) -> HttpAnswer:
-    await publisher.heard()
+    await publisher.wait_for_all()
     return _receipt(publisher)
 
 
@@ -163,7 +163,7 @@ async def _publish_in_turns(publisher: _Publisher, items: list[Raw], suspect: bo
 
 
 async def _receipts_later(publisher: _Publisher, counters: Counters) -> HttpAnswer:
-    await publisher.heard()
+    await publisher.wait_for_all()
     return _receipts(publisher, counters)
 
 

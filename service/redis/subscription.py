@@ -219,7 +219,7 @@ class Subscription:
                             count=self.too_large,
                         )
                 elif channel == canary:
-                    self._heard(payload)
+                    self._on_canary(payload)
                 else:
                     self.messages += 1
                     try:
@@ -335,7 +335,7 @@ class Subscription:
                 raise Unreachable("it is another Redis than the one that this node publishes to")
             await trio.sleep(CANARY_EVERY)
 
-    def _heard(self, payload: bytes) -> None:
+    def _on_canary(self, payload: bytes) -> None:
         sent = self._sent.pop(payload, None)
         if sent is not None:
             self._heard_at = trio.current_time()

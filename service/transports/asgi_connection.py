@@ -105,7 +105,7 @@ class AsgiConnection:
         """Close after what is queued; see `Peer`."""
         if self._ended or self.closing is not None:
             return
-        self._pressure.unfinished.left(self)
+        self._pressure.unfinished.forget(self)
         self.closing = (code, reason.encode()[:_REASON_LIMIT].decode(errors="ignore"))
         self.patience.deadline = trio.current_time() + _FLUSH_TIME
         self._wake.set()
@@ -178,7 +178,7 @@ class AsgiConnection:
     def end(self) -> None:
         """From here on the Peer does nothing; what is queued still goes out."""
         self._ended = True
-        self._pressure.unfinished.left(self)
+        self._pressure.unfinished.forget(self)
         self._wake.set()
 
     def ending(self, code: int, reason: str) -> tuple[int, str]:
@@ -212,7 +212,7 @@ class AsgiConnection:
                 self.waiting -= len(payload)
             if self._room_calls:
                 self._tell_of_room()
-        self._pressure.left(self)
+        self._pressure.forget(self)
         if self._room_calls:
             self._tell_of_room()
         if self.closing is not None:
@@ -233,7 +233,7 @@ class AsgiConnection:
                 self._log("contained_error", where="room", error=describe(error))
 
     def _drop_queue(self) -> None:
-        self._pressure.left(self)
+        self._pressure.forget(self)
         self._frames.clear()
         self.waiting = 0
         self._room_calls.clear()

@@ -298,7 +298,7 @@ class Connection(Outbound):
         if not self.busy:
             self.reactor.let_wait(self)
 
-    def broke(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """A bug came up: it ends this connection and no other."""
         self.reactor.contain(self, error)
 
@@ -391,7 +391,7 @@ class Connection(Outbound):
         self.put(close_frame(code, reason))
         self.state = CLOSING
         self.listening = False
-        self.reactor.pressure.unfinished.left(self)
+        self.reactor.pressure.unfinished.forget(self)
         # Of a compressed frame that is half here nothing was kept: the rest of it is passed over.
         self._need = 0 if self._assembly is None else self._assembly.missing
         self._assembly = None
@@ -416,7 +416,7 @@ class Connection(Outbound):
         self._end_http()
         self.state = ENDING
         self.listening = False
-        self.reactor.pressure.unfinished.left(self)
+        self.reactor.pressure.unfinished.forget(self)
         self._inbox = b""
         self._need = 0
         self._assembly = None
@@ -479,7 +479,7 @@ class Connection(Outbound):
             return
         self.state = GONE
         self.listening = False
-        self.reactor.pressure.unfinished.left(self)
+        self.reactor.pressure.unfinished.forget(self)
         self.drop_queue()
         self._inbox = b""
         self._assembly = None

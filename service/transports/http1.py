@@ -79,7 +79,7 @@ class Link(Protocol):
     def gone(self) -> None:
         """Close, now."""
 
-    def broke(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """A bug came up: it ends this connection and no other."""
 
     def upgrade(self, request: Upgrade, rest: bytes) -> None:
@@ -469,7 +469,7 @@ class Http1:
                     self._link.let_others()
         except Exception as error:
             # Here nobody else would keep it from the other connections.
-            self._link.broke(error)
+            self._link.on_error(error)
 
     def _respond(self, answer: HttpAnswer) -> None:
         call = self._call

@@ -188,7 +188,7 @@ class Outbound(Inbound):
         self._written += written
         if done == len(queue):
             if self._watched & WRITABLE:
-                self.reactor.pressure.left(self)
+                self.reactor.pressure.forget(self)
             self._queue = None
         elif done:
             if self._watched & WRITABLE:
@@ -271,7 +271,7 @@ class Outbound(Inbound):
     def drop_queue(self) -> None:
         """Throw away what waits."""
         if self._watched & WRITABLE:
-            self.reactor.pressure.left(self)
+            self.reactor.pressure.forget(self)
         self._queue = None
         self.waiting = 0
         self._room_calls = None

@@ -146,7 +146,7 @@ class Pressure:
         if connection not in self._backlogs:
             self._backlogs[connection] = _Backlog(self._clock(), connection.taken())
 
-    def left(self, connection: Waiting) -> None:
+    def forget(self, connection: Waiting) -> None:
         """Nothing will wait any more, or all of it is thrown away. To be said while the frames are still there."""
         backlog = self._backlogs.pop(connection, None)
         if backlog is not None and backlog.held:
@@ -219,4 +219,4 @@ class Pressure:
 
     def _close(self, connection: Waiting) -> None:
         connection.close_slow()
-        self.left(connection)
+        self.forget(connection)

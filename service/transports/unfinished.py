@@ -56,9 +56,9 @@ class Unfinished:
             if self.total > self._limit:
                 self.exceeded.set()
         else:
-            self.left(connection)
+            self.forget(connection)
 
-    def left(self, connection: Holder) -> None:
+    def forget(self, connection: Holder) -> None:
         """It keeps nothing more; may be said again."""
         self.total -= self._held.pop(connection, 0)
 
@@ -83,7 +83,7 @@ class Unfinished:
             unlimited, share, number, holders = heap[0]
             connection = holders.pop()
             share += self._held[connection]
-            self.left(connection)
+            self.forget(connection)
             connection.close_crowded()
             # One that is empty comes last of all.
             heapreplace(heap, (unlimited if holders else True, share if holders else 1, number, holders))

@@ -120,7 +120,7 @@ class Scene:
     def gone(self) -> None:
         self.told.append("gone")
 
-    def broke(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         raise error
 
     def upgrade(self, request: Any, rest: bytes) -> None:

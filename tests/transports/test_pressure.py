@@ -36,7 +36,7 @@ class Reader:
 
     def close_slow(self) -> None:
         self.closed = True
-        self.pressure.left(self)
+        self.pressure.forget(self)
         self.queue = []
         self.waiting = 0
 
@@ -58,7 +58,7 @@ class Reader:
         self.has_taken += out
         self.waiting -= out
         if count >= len(self.queue):
-            self.pressure.left(self)
+            self.pressure.forget(self)
         else:
             self.pressure.written(self, count)
         del self.queue[:count]

@@ -20,7 +20,7 @@ class Sender:
 
     def close_crowded(self) -> None:
         self.closed += 1
-        self._unfinished.left(self)
+        self._unfinished.forget(self)
 
 
 def test_the_address_that_holds_most_pays_and_its_biggest_first() -> None:
@@ -66,7 +66,7 @@ def test_little_is_not_counted_and_what_is_finished_no_more() -> None:
     unfinished.keeps(sender, 500 * KB)
     assert unfinished.total == 500 * KB
     unfinished.keeps(sender, 0)
-    unfinished.left(sender)
+    unfinished.forget(sender)
     assert unfinished.total == 0
 
 

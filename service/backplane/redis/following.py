@@ -279,7 +279,7 @@ class Following:
 
     # Arrivals
 
-    def arrived(self, target: Target, arrival: Arrival, size: int) -> None:
+    def on_push(self, target: Target, arrival: Arrival, size: int) -> None:
         """A push came on the target's channel."""
         followed = self._followed.get(target)
         push, offset, _, epoch = arrival
@@ -293,13 +293,13 @@ class Following:
                 # The link is being made whole: what was missed comes before this.
                 followed.hold()
                 self._read_soon(target)
-            self._arrived(target, followed, arrival, size)
+            self._take_push(target, followed, arrival, size)
 
-    def fence_heard(self, number: int) -> None:
+    def on_fence(self, number: int) -> None:
         """The fence came: whatever was published before it has come."""
-        self._reader.fence_heard(number)
+        self._reader.on_fence(number)
 
-    def subscribed_anew(self) -> None:
+    def on_resubscribed(self) -> None:
         """The link was cut, and is whole again: anything may have been missed."""
         self.resubscribed += 1
         self._begin_anew()
@@ -311,7 +311,7 @@ class Following:
         self._wake.set()
         self._reader.give_up()
 
-    def _arrived(
+    def _take_push(
         self, target: Target, followed: Followed, arrival: Arrival, size: int, *, released: bool = False
     ) -> None:
         push, offset, previous, epoch = arrival
@@ -359,7 +359,7 @@ class Following:
         if followed.log is not None:
             followed.log.append(event)
         for join in followed.watched:
-            join.went_on(followed.stream, event)
+            join.on_event(followed.stream, event)
         return self._deliver(target, event)
 
     def _deliver(self, target: Target, event: Event) -> Counts:
@@ -390,7 +390,7 @@ class Following:
         """Deliver what was held; from another gap on it is held again."""
         held, followed.held = followed.held or [], None
         for arrival in held:
-            self._arrived(target, followed, arrival, len(arrival.push.data), released=True)
+            self._take_push(target, followed, arrival, len(arrival.push.data), released=True)
 
     def _lose(self, target: Target, position: int) -> None:
         self.lost += 1

@@ -154,7 +154,7 @@ class Join:
         self.open[followed.stream] = followed
         followed.joins.append((self, None))
 
-    def went_on(self, stream: str, event: Event) -> None:
+    def on_event(self, stream: str, event: Event) -> None:
         """An event arrived before this join is answered: it is part of the answer."""
         assert event.offset is not None
         self.offsets[stream] = event.offset

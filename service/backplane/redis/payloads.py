@@ -65,7 +65,7 @@ class Ack(msgspec.Struct, array_like=True, frozen=True):
     queued: int
 
 
-class Told(msgspec.Struct, array_like=True, frozen=True):
+class ClusterMessage(msgspec.Struct, array_like=True, frozen=True):
     """A message of one node to others."""
 
     sender: str
@@ -83,7 +83,7 @@ class _Receipt(msgspec.Struct, array_like=True, frozen=True):
 _encode = msgspec.msgpack.Encoder().encode
 _push = msgspec.msgpack.Decoder(Push)
 _acks = msgspec.msgpack.Decoder(list[Ack])
-_told = msgspec.msgpack.Decoder(Told)
+_cluster_message = msgspec.msgpack.Decoder(ClusterMessage)
 _receipt = msgspec.msgpack.Decoder(_Receipt)
 _unreadable = (msgspec.MsgspecError, struct.error, UnicodeDecodeError, RecursionError)
 
@@ -135,7 +135,7 @@ def acks(some: list[Ack]) -> bytes:
     return b"\3" + _encode(some)
 
 
-def told(message: Told) -> bytes:
+def cluster_message(message: ClusterMessage) -> bytes:
     """A message to other nodes."""
     return b"\4" + _encode(message)
 
@@ -145,14 +145,14 @@ def fence(number: int) -> bytes:
     return b"\5" + _OFFSET.pack(number)
 
 
-def read_inbox(payload: bytes) -> list[Ack] | Told | int | None:
+def read_inbox(payload: bytes) -> list[Ack] | ClusterMessage | int | None:
     """What came on a node's own channel, or that of all nodes: acknowledgements, a message, or a fence's number."""
     try:
         kind, rest = payload[0], memoryview(payload)[1:]
         if kind == ACKS:
             return _acks.decode(rest)
         if kind == TOLD:
-            return _told.decode(rest)
+            return _cluster_message.decode(rest)
         if kind == FENCE:
             [number] = _OFFSET.unpack(rest)
             return int(number)

@@ -48,7 +48,7 @@ from .following import Following
 from .joining import Counts
 from .membership import HELD, KINDS, Membership
 from .names import ORDINARY, Names
-from .payloads import Ack, Push, Told, acks, read_inbox, read_ordinary, read_push, told
+from .payloads import Ack, ClusterMessage, Push, acks, cluster_message, read_inbox, read_ordinary, read_push
 from .publishing import Publisher
 from .registry import Present
 from .scripts import EPOCH, ORDERED
@@ -124,7 +124,7 @@ class RedisBackplane:
             canary=self.names.inbox(os.urandom(8).hex()),
             on_message=self._on_message,
             on_read=self._acknowledge_all,
-            on_gap=lambda: self.following.subscribed_anew(),
+            on_gap=lambda: self.following.on_resubscribed(),
             log=log,
         )
         self.following = Following(
@@ -296,7 +296,7 @@ class RedisBackplane:
             if done is not None:
                 done(answer)
 
-        message = told(Told(self.node, kind, body))
+        message = cluster_message(ClusterMessage(self.node, kind, body))
         if len(message) > LARGEST_PAYLOAD:
             sent(Refusal("ERR a message that no node would read"))
         else:
@@ -311,13 +311,13 @@ class RedisBackplane:
         elif channel.startswith(ORDINARY):
             self._on_ordinary(channel, target, payload)
         elif (arrival := read_push(payload)) is not None:
-            self.following.arrived(target, arrival, len(payload))
+            self.following.on_push(target, arrival, len(payload))
         else:
             self._on_told(payload)
 
     def _on_told(self, payload: bytes) -> None:
         match read_inbox(payload):
-            case Told(sender, kind, body):
+            case ClusterMessage(sender, kind, body):
                 if sender == self.node:
                     return
                 if kind in KINDS:
@@ -325,7 +325,7 @@ class RedisBackplane:
                 else:
                     self.nodes_observer.on_message(sender, kind, body)
             case int(number):
-                self.following.fence_heard(number)
+                self.following.on_fence(number)
             case list(some):
                 self.publisher.acknowledged(some)
             case None:

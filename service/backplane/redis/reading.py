@@ -190,7 +190,7 @@ class Reader:
         self.known: Known = WeakValueDictionary()
         self.clock: Final = RedisClock()
 
-    def fence_heard(self, number: int) -> None:
+    def on_fence(self, number: int) -> None:
         """The fence came."""
         if self._round is not None and number == self._fence:
             self._round.step()

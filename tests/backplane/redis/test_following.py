@@ -52,7 +52,7 @@ async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, m
     client = await one.join(ANN)
     await one.publish(ANN, event(0), durable=True)
     following = one.plane.following
-    arrived = following.arrived
+    arrived = following.on_push
     lost = 3
 
     def lossy(target: Target, arrival: Arrival, size: int) -> None:
@@ -62,7 +62,7 @@ async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, m
         else:
             arrived(target, arrival, size)
 
-    monkeypatch.setattr(following, "arrived", lossy)
+    monkeypatch.setattr(following, "on_push", lossy)
     for n in range(1, 5):
         one.plane.publish(Publication(ANN, event(n), durable=True), Reply(lambda _: None))
     one.plane.publish(Publication(ANN, event(5)), Reply(lambda _: None))
@@ -75,13 +75,13 @@ async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, m
 async def test_a_message_that_comes_twice_is_delivered_once(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await one.join(ANN)
     following = one.plane.following
-    arrived = following.arrived
+    arrived = following.on_push
 
     def twice(target: Target, arrival: Arrival, size: int) -> None:
         arrived(target, arrival, size)
         arrived(target, arrival, size)
 
-    monkeypatch.setattr(following, "arrived", twice)
+    monkeypatch.setattr(following, "on_push", twice)
     for n in range(3):
         await one.publish(ANN, event(n), durable=True)
     assert client.numbers == [0, 1, 2]
@@ -249,16 +249,16 @@ class OnItsWay:
         self.kept_back: list[tuple[Target, Arrival, int]] = []
         self.keeping = False
         self.offsets: dict[int, int] = {}  # of what has come this far
-        self.arrived = one.plane.following.arrived
-        monkeypatch.setattr(one.plane.following, "arrived", self._arrived)
+        self.on_push = one.plane.following.on_push
+        monkeypatch.setattr(one.plane.following, "on_push", self._take_push)
 
-    def _arrived(self, target: Target, arrival: Arrival, size: int) -> None:
+    def _take_push(self, target: Target, arrival: Arrival, size: int) -> None:
         number = number_of(event_of(arrival.push))
         self.offsets[number] = arrival.offset or 0
         if self.keeping:
             self.kept_back.append((target, arrival, size))
         elif number not in self.lost:
-            self.arrived(target, arrival, size)
+            self.on_push(target, arrival, size)
 
 
 @pytest.mark.shows(
@@ -278,7 +278,7 @@ async def test_a_link_that_is_cut_twice_before_the_history_was_read(
         away.setattr(one.plane.commands, "trouble", "nothing is read for the time being")
         for n in range(1, 4):
             if n != 2:
-                following.subscribed_anew()
+                following.on_resubscribed()
             one.plane.publish(Publication(ANN, event(n), durable=True), Reply(lambda _: None))
             await one.until_true(lambda n=n: n in way.offsets)  # type: ignore[misc]
         comes = one.connect(ANN, resume=Resume(one.plane.epoch, {"user:ann": way.offsets[2]}))
@@ -310,7 +310,7 @@ async def test_what_is_held_while_somebody_who_has_had_it_is_answered(
         monkeypatch.setattr(following._reader, "read", read)
         moment = await read(what)
         one.connect(ANN, resume=Resume("another", {"user:ann": 1}))  # which nobody knows: what comes is held
-        way.arrived(target, arrival, size)
+        way.on_push(target, arrival, size)
         return moment
 
     monkeypatch.setattr(following._reader, "read", amid)

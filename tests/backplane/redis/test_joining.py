@@ -39,7 +39,7 @@ def test_what_arrives_while_other_streams_are_pending_is_added() -> None:
     at = Waiting(7)
     at.join.settle(at.followed)
     assert list(at.followed.watched) == [at.join]
-    at.join.went_on(STREAM, event(8))
+    at.join.on_event(STREAM, event(8))
     joined = at.finish()
     assert (joined.offsets, joined.missed, joined.recovered) == ({STREAM: 8}, {STREAM: [event(8)]}, True)
     assert not at.followed.watched
@@ -48,7 +48,7 @@ def test_what_arrives_while_other_streams_are_pending_is_added() -> None:
 def test_one_that_named_no_position_has_missed_nothing() -> None:
     at = Waiting()
     at.join.settle(at.followed)
-    at.join.went_on(STREAM, event(8))
+    at.join.on_event(STREAM, event(8))
     at.join.lose(STREAM)
     joined = at.finish()
     assert (joined.offsets, joined.missed, joined.lost) == ({STREAM: 8}, {}, [])
@@ -57,10 +57,10 @@ def test_one_that_named_no_position_has_missed_nothing() -> None:
 def test_of_a_stream_that_is_lost_nothing_is_given() -> None:
     at = Waiting(7)
     at.join.settle(at.followed)
-    at.join.went_on(STREAM, event(8))
+    at.join.on_event(STREAM, event(8))
     at.join.lose(STREAM)
     at.join.lose(STREAM)
-    at.join.went_on(STREAM, event(9))
+    at.join.on_event(STREAM, event(9))
     joined = at.finish()
     assert (joined.missed, joined.lost, joined.recovered) == ({}, [STREAM], False)
 

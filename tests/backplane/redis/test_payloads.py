@@ -11,7 +11,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event
 from service.backplane.redis import payloads
-from service.backplane.redis.payloads import Ack, Push, Told
+from service.backplane.redis.payloads import Ack, ClusterMessage, Push
 from service.core.cluster.backplane import Published
 
 TEXT = st.text(max_size=20)
@@ -42,7 +42,9 @@ def test_a_durable_one_says_where_it_stands(offset: int, previous: int, epoch: b
 @given(st.lists(st.builds(Ack, NUMBERS, NUMBERS, NUMBERS)), TEXT, st.binary(max_size=50), st.integers(0, 2**64 - 1))
 def test_what_comes_to_a_node(some: list[Ack], kind: str, body: bytes, number: int) -> None:
     assert payloads.read_inbox(payloads.acks(some)) == some
-    assert payloads.read_inbox(payloads.told(Told("a", kind, body))) == Told("a", kind, body)
+    assert payloads.read_inbox(payloads.cluster_message(ClusterMessage("a", kind, body))) == ClusterMessage(
+        "a", kind, body
+    )
     assert payloads.read_inbox(payloads.fence(number)) == number
 
 
@@ -69,7 +71,7 @@ def whole_ones() -> list[bytes]:
         b"\6\3abc" + body,  # as the script makes it
         payloads.live(body, b"abc"),
         payloads.acks([Ack(1, 2, 3)]),
-        payloads.told(Told("a", "k", b"b")),
+        payloads.cluster_message(ClusterMessage("a", "k", b"b")),
         payloads.fence(9),
         payloads.receipt(Published("id", "all", 1, 2, 3, True)),
     ]

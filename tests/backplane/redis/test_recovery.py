@@ -512,7 +512,7 @@ class TestPositions:
             # It hears what the client has had by the other node, and does not know the epoch yet.
             push = Push("a", 1, "tick", b'{"n":1}')
             arrival = Arrival(push, first.offset, (first.offset or 0) - 1, a.plane.epoch.encode())
-            b.plane.following.arrived(ANN, arrival, 10)
+            b.plane.following.on_push(ANN, arrival, 10)
             assert followed.held
             proxy.refusing = False
             await ready(b)
@@ -567,14 +567,14 @@ class TestEpochs:
         async with node(redis.url, "a") as a:
             await ready(a)
             client = await a.join(ANN)
-            on_push = a.plane.following.arrived
+            on_push = a.plane.following.on_push
             kept: list[tuple[Target, Arrival, int]] = []
 
             def keep(target: Target, arrival: Arrival, size: int) -> None:
                 kept.append((target, arrival, size))
                 on_push(target, arrival, size)
 
-            monkeypatch.setattr(a.plane.following, "arrived", keep)
+            monkeypatch.setattr(a.plane.following, "on_push", keep)
             await a.publish(ANN, event(0), durable=True)
             redis.command("FLUSHALL")
             last, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
@@ -593,10 +593,10 @@ class TestEpochs:
         async with node(redis.url, "a") as a:
             await ready(a)
             client = await a.join(ANN)
-            arrived = a.plane.following.arrived
+            arrived = a.plane.following.on_push
             kept: list[tuple[Target, Arrival, int]] = []
             with monkeypatch.context() as patched:
-                patched.setattr(a.plane.following, "arrived", lambda *all_of_it: kept.append(all_of_it))
+                patched.setattr(a.plane.following, "on_push", lambda *all_of_it: kept.append(all_of_it))
                 for n in range(4):
                     a.plane.publish(Publication(ANN, event(n)), Reply(lambda answer: None))
                 await a.until_true(lambda: len(kept) == 4)
