@@ -62,7 +62,6 @@ def worker(
     portico worker                           the reference worker
     portico worker mymodule:worker           a portico.Worker, a dict of functions, or a function
     portico worker mymodule:worker --reload
-
     portico worker --commands chat           conversations, by the API of OPEN_API_KEY
 
     Of a portico.Worker its own values count where nothing is given here. Without a name, what mymodule
