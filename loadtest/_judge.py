@@ -135,6 +135,8 @@ class Judge:
         self._timeline, self._stages, self._sampled = [], {}, (0.0, 0, 0, 0)
         self._running = self._ever = True
         self._judged = self._stormed = False
+        # The verdict on the test before is not this one's: the page would go on showing it.
+        self.result, self.text = None, _NONE_YET
         self._started = time.time()
         users = most_users(options.shape, options.stairs, options.num_users)
         self.crew.begin(self._rate(), source_addresses(self._environment.host or "", users))

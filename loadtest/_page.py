@@ -1,7 +1,7 @@
 """The load test on locust's web page: the verdict after each test, in its report too, and a wrong host as a sentence.
 
 Knows locust's web application (Flask) and the verdict's text. Locust's page is a script of its own; what is added here
-is a panel below it, which asks for the verdict once a second.
+is a panel over it, below its dialogs (which have 1300), which asks for the verdict once a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COLOURS: Final = {"met": "#1a7f37", "not met": "#cf222e", "invalid": "#9a6700"}
 _SCRIPT: Final = """
 <div id="portico-verdict" style="display:none;position:fixed;right:12px;bottom:12px;max-width:min(760px,94vw);
 max-height:85vh;overflow:auto;background:#fff;color:#1f2328;border:2px solid #888;border-radius:6px;padding:8px 12px;
-font:12px/1.4 ui-monospace,monospace;z-index:2000"></div>
+font:12px/1.4 ui-monospace,monospace;z-index:1000"></div>
 <script>
 (() => {
   const panel = document.getElementById("portico-verdict");

@@ -97,6 +97,9 @@ def test_a_second_test_on_the_web_page_is_delivered_too(shared: Shared, tmp_path
             start = {"user_count": "4", "spawn_rate": "4", "host": running.base_url}
             assert client.post(f"http://127.0.0.1:{page}/swarm", data=start).json()["success"]
             until(under_way)
+            # The verdict on the test before would be read as this one's, and lie over its table.
+            assert client.get(f"http://127.0.0.1:{page}/loadtest/verdict").json()["html"] == ""
+            assert "PASSED" not in client.get(f"http://127.0.0.1:{page}/stats/report").text
             assert client.post(f"http://127.0.0.1:{page}/stop").json()["success"]
             until(lambda: stats()["state"] == "stopped")
             verdict = client.get(f"http://127.0.0.1:{page}/loadtest/verdict").json()
