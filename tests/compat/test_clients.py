@@ -11,9 +11,10 @@ import trio
 
 from compat.clients import KINDS as COLUMNS
 from compat.clients import ProcessClient
-from compat.program import KINDS, Program, command
 from tests.gateways import gateway
 from tests.little_gateway import LittleGateway, serving
+
+from .documented_clients import KINDS, LoneClient, command
 
 
 async def run_to_its_end(kind: str, *arguments: str) -> tuple[int, list[dict[str, Any]], list[str]]:
@@ -57,7 +58,7 @@ async def test_nobody_listening_is_told_in_one_sentence(kind: str) -> None:
 async def test_unless_told_otherwise_it_waits_1_and_2_seconds_and_gets_in_at_the_third_attempt(kind: str) -> None:
     gateway = LittleGateway(["discovery down twice"])
     async with serving(gateway) as url, trio.open_nursery() as nursery:
-        program = await Program.start(kind, await command(kind), ["--base-url", url], timeout=20, nursery=nursery)
+        program = await LoneClient.start(kind, await command(kind), ["--base-url", url], timeout=20, nursery=nursery)
         for wait in (1, 2):
             report = await program.take("failed attempt", lambda report: report["event"] == "attempt_failed")
             assert report["wait_s"] == wait
@@ -83,7 +84,7 @@ async def test_a_rejection_is_told_in_one_sentence_and_not_retried(kind: str) ->
 async def test_a_client_leaves_when_its_starter_does(kind: str) -> None:
     gateway = LittleGateway()
     async with serving(gateway) as url, trio.open_nursery() as nursery:
-        program = await Program.start(kind, await command(kind), ["--base-url", url], timeout=20, nursery=nursery)
+        program = await LoneClient.start(kind, await command(kind), ["--base-url", url], timeout=20, nursery=nursery)
         await program.message("registration_success")
         assert len(gateway.peers) == 1
         await program.leave()
@@ -152,7 +153,7 @@ async def test_each_of_them_lives_its_whole_life_on_a_real_gateway(tmp_path: Pat
         async with trio.open_nursery() as nursery, httpx.AsyncClient(base_url=live.base_url, trust_env=False) as http:
             for kind in KINDS:
                 arguments = ["--base-url", live.base_url, "--client-id", kind, "--user-id", f"user-of-{kind}"]
-                program = await Program.start(kind, await command(kind), arguments, timeout=60, nursery=nursery)
+                program = await LoneClient.start(kind, await command(kind), arguments, timeout=60, nursery=nursery)
                 await program.message("registration_success", client_id=kind)
                 session = (await http.post("/api/logins", json={"user_id": f"user-of-{kind}"})).json()
                 await program.message("auto_login", session_id=session["session_id"])

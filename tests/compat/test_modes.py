@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from compat.clients import BARE
-from compat.program import KINDS
 from compat.script import read
+from tests.compat.documented_clients import KINDS
 
 from .deployments import admin_token, one, tokens_are
 from .test_clients import run_to_its_end

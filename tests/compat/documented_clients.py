@@ -1,7 +1,8 @@
-"""The client programs as processes: how each is started, and one running program as a scenario sees it.
+"""The three client programs that are documented as programs of their own, as processes of a test.
 
-Knows command lines and JSON lines. What a program reported is kept in order; `take` hands each report out once, and
-waiting for one has a deadline, so that a scenario fails with a sentence instead of hanging.
+What a program reported is kept in order; `take` hands each report out once, and waiting for one has a deadline, so that
+a test fails with a sentence instead of hanging. The scenarios of the suite are played by other programs, which hold
+many connections each (`compat.clients`).
 """
 
 import json
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -17,12 +17,11 @@ import trio
 from compat.clients import NoRuntimeError, node_flags
 from compat.outcome import UnmetError
 from compat.pattern import Json, shown
+from tests.gateways import ROOT
 
 KINDS: Final = ("js", "asyncio", "trio")
 START_LIMIT: Final = 30.0  # seconds for an interpreter to come up, however busy the machine is
 LEAVE_LIMIT: Final = 5.0  # seconds to close a connection properly
-
-_HERE: Final = Path(__file__).parent
 
 
 async def command(kind: str) -> list[str]:
@@ -36,11 +35,11 @@ async def command(kind: str) -> list[str]:
         [node, "-p", "`${process.versions.node.split('.')[0]} ${typeof WebSocket}`"], capture_stdout=True
     )
     major, websocket = asked.stdout.decode().split()
-    return [node, *node_flags(int(major), websocket), str(_HERE / "js" / "c_client.mjs")]
+    return [node, *node_flags(int(major), websocket), str(ROOT / "compat" / "js" / "c_client.mjs")]
 
 
-class Program:
-    """One running client program; made by `start`."""
+class LoneClient:
+    """One of them while it runs, with its one connection; made by `start`."""
 
     def __init__(self, name: str, process: trio.Process, timeout: float) -> None:
         self.name = name
@@ -56,7 +55,7 @@ class Program:
     @classmethod
     async def start(
         cls, name: str, command: list[str], arguments: list[str], *, timeout: float, nursery: trio.Nursery
-    ) -> "Program":
+    ) -> "LoneClient":
         """Start a program and wait until it says so.
 
         `timeout` is in seconds, for each later `take`. Raises UnmetError where it doesn't come up.
@@ -66,7 +65,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=_HERE.parent,
+            cwd=ROOT,
         )
         program = cls(name, process, timeout)
         nursery.start_soon(program._read_reports)
@@ -145,13 +144,6 @@ class Program:
                 raise UnmetError(f"{self.name} failed ({shown(sentence)}) and yet exited with 0")
             return sentence
         raise UnmetError(f"{self.name} failed ({shown(sentence)}) and yet goes on running")
-
-    def never_got(self, kind: str, **fields: object) -> None:
-        """See that no message of this type with these values came so far; raises UnmetError."""
-        wanted = {"type": kind, **fields}
-        for message in self.messages():
-            if all(message.get(name) == value for name, value in wanted.items()):
-                raise UnmetError(f"{self.name} shouldn't have got {shown(message)}")
 
     def messages(self) -> list[Json]:
         """Every message so far, taken or not, in the order in which they came."""

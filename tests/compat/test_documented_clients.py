@@ -5,13 +5,14 @@ import trio
 
 from compat.clients import NoRuntimeError, node_flags
 from compat.outcome import UnmetError
-from compat.program import Program
+
+from .documented_clients import LoneClient
 
 STARTED = "import json, sys\ndef say(**r): print(json.dumps(r), flush=True)\nsay(event='started')\n"
 
 
-async def start(nursery: trio.Nursery, script: str, timeout: float = 20.0) -> Program:
-    return await Program.start("it", [sys.executable, "-c", STARTED + script], [], timeout=timeout, nursery=nursery)
+async def start(nursery: trio.Nursery, script: str, timeout: float = 20.0) -> LoneClient:
+    return await LoneClient.start("it", [sys.executable, "-c", STARTED + script], [], timeout=timeout, nursery=nursery)
 
 
 def test_node_gets_the_flag_only_where_it_wants_it() -> None:
@@ -55,17 +56,7 @@ async def test_a_program_that_does_not_start_is_quoted() -> None:
     async with trio.open_nursery() as nursery:
         command = [sys.executable, "-c", "import sys; sys.exit('No.')"]
         with pytest.raises(UnmetError, match=r'^it ended while its start was awaited: "No."$'):
-            await Program.start("it", command, [], timeout=20, nursery=nursery)
-
-
-async def test_a_message_that_should_not_have_come_is_shown() -> None:
-    async with trio.open_nursery() as nursery:
-        program = await start(nursery, "say(event='message', message={'type': 'a', 'n': 1})\nsys.stdin.read()")
-        await program.message("a")
-        program.never_got("a", n=2)
-        with pytest.raises(UnmetError, match=r"^it shouldn't have got {.*}$"):
-            program.never_got("a")
-        await program.leave()
+            await LoneClient.start("it", command, [], timeout=20, nursery=nursery)
 
 
 async def test_another_close_code_is_named() -> None:
