@@ -72,7 +72,9 @@ end
 -- Keep a report on one (id empty: the user's current one), and the newest so many of them. Returns its id, or false.
 function operations.report(user, id, feedback, kept)
   if id == "" then id = current(user) end
-  if not id or not redis.call("ZSCORE", all, id) or redis.call("HGET", at(id), "user") ~= user then return false end
+  -- Her own index first: one that is another's is refused by what one that is nobody's is, and in the same time.
+  if not id or not redis.call("ZSCORE", of_user(user), id) then return false end
+  if not redis.call("ZSCORE", all, id) or redis.call("HGET", at(id), "user") ~= user then return false end
   redis.call("RPUSH", feedback_on(id), feedback)
   redis.call("LTRIM", feedback_on(id), -kept, -1)
   return id

@@ -1,5 +1,6 @@
 """Login sessions in a real Redis: the contract, and what an outage does."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -80,6 +81,20 @@ async def test_many_that_end_at_once_on_two_nodes_are_given_out_once(redis: Redi
             nursery.start_soon(claim, one)
             nursery.start_soon(claim, other)
         assert len(claimed) == len(set(claimed)) == 250
+
+
+async def test_a_login_of_anothers_costs_redis_what_none_does(redis: RedisServer) -> None:
+    """Who reports on one that isn't her user's learns from no time whether it is there."""
+
+    async def calls(session_id: str) -> dict[str, str]:
+        redis.command("CONFIG", "RESETSTAT")
+        assert await answer(store.report, "u2", session_id, said()) is None
+        found = re.findall(r"cmdstat_(\w+):calls=(\d+)", redis.command("INFO", "commandstats").decode())
+        return {name: count for name, count in found if name in ("hget", "zscore", "zrange", "rpush", "ltrim")}
+
+    async with stores(redis, 1) as (store,):
+        await answer(store.start, login("s1"), 60.0)
+        assert await calls("s1") == await calls("s2") == {"zscore": "1"}
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
