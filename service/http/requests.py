@@ -1,8 +1,8 @@
 """Requests: back ends without a WebSocket ask workers, or one connected client, and wait for the answer. Workers and
 clients may be connected to any node.
 
-A caller that hangs up cancels its request. All requests from one address share an HttpCaller, so that in the queue,
-which is fair between callers, a back end with a thousand requests counts as one.
+A caller that hangs up cancels its request. All requests with one key from one address share an HttpCaller, so that in
+the queue, which is fair between callers, a back end with a thousand requests counts as one.
 Source: HTTP API reference, "Requests".
 """
 
@@ -20,6 +20,7 @@ from portico.wire.dialects.requester import check_id
 from portico.wire.messages import NULL, encode
 from service.core.dialects.client_requests import ClientRequests
 from service.core.dispatch.dispatcher import Dispatcher, Outcome, OutcomeKind, Request, WorkerLink
+from service.core.hosts import network
 from service.core.ports import HttpAnswer
 
 from .answers import core_answer, json_answer
@@ -44,13 +45,15 @@ STATUS: Final = {
 
 
 class HttpCaller:
-    """Whoever asks from one address (dispatch's Caller). Only back ends may: with a key, or from this machine."""
+    """Whoever asks with one key from one address (dispatch's Caller). Only back ends may: with a key, or from this
+    machine (`key` None)."""
 
-    __slots__ = ("waiting",)
+    __slots__ = ("party", "waiting")
 
     trusted: Final = True
 
-    def __init__(self) -> None:
+    def __init__(self, key: str | None, address: str) -> None:
+        self.party = f"address {network(address)}" if key is None else f"key {key}"
         self.waiting: dict[str, _Waiting] = {}
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:
@@ -70,17 +73,17 @@ class _Waiting:
 
 
 class HttpCallers:
-    """The callers that wait for answers, by address."""
+    """The callers that wait for answers, by key and address."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self._callers: dict[str, HttpCaller] = {}
+        self._callers: dict[tuple[str | None, str], HttpCaller] = {}
         self._tokens = count(1)
 
-    async def ask(self, address: str, make: Callable[[HttpCaller, str], Request]) -> tuple[Request, Outcome]:
-        """Make a request for the caller at `address`, and wait for its outcome. Cancelling cancels the request."""
+    async def ask(self, asking: HttpRequest, make: Callable[[HttpCaller, str], Request]) -> tuple[Request, Outcome]:
+        """Make a request for whoever is `asking`, and wait for its outcome. Cancelling cancels the request."""
         token = str(next(self._tokens))
-        with self._waiting(address, token) as (caller, waiting):
+        with self._waiting(asking.caller, asking.head.address, token) as (caller, waiting):
             request = make(caller, token)
             try:
                 await waiting.answered.wait()
@@ -92,15 +95,17 @@ class HttpCallers:
         return request, outcome
 
     @contextmanager
-    def _waiting(self, address: str, token: str) -> Iterator[tuple[HttpCaller, _Waiting]]:
-        caller = self._callers.setdefault(address, HttpCaller())
+    def _waiting(self, key: str | None, address: str, token: str) -> Iterator[tuple[HttpCaller, _Waiting]]:
+        caller = self._callers.get((key, address))
+        if caller is None:
+            caller = self._callers[key, address] = HttpCaller(key, address)
         waiting = caller.waiting[token] = _Waiting()
         try:
             yield caller, waiting
         finally:
             del caller.waiting[token]
             if not caller.waiting:
-                del self._callers[address]
+                del self._callers[key, address]
 
 
 def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -> dict[str, HttpHandler]:
@@ -114,7 +119,7 @@ def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -
         request_id = given(asked.request_id)
         check_id(request_id)
         sent, outcome = await callers.ask(
-            request.head.address,
+            request,
             lambda caller, token: dispatcher.submit(
                 caller,
                 token,
@@ -135,7 +140,7 @@ def requests_handlers(dispatcher: Dispatcher, client_requests: ClientRequests) -
         asked = decode(_client_request, request.body)
         link: WorkerLink = await core_answer(partial(client_requests.find, client_id))
         sent, outcome = await callers.ask(
-            request.head.address,
+            request,
             lambda caller, token: dispatcher.ask_client(
                 link, caller, token, asked.action, given(asked.params), asked.timeout, client_id
             ),

@@ -380,8 +380,8 @@ class Values(BaseSettings):
     )
     queue_limit: forms.Count = setting(
         WORK,
-        "Requests that may wait for a worker; with 0 none waits: `Workers busy` at once. Each caller has a share of "
-        "it, and may have what others leave.",
+        "Requests that may wait for a worker; with 0 none waits: `Workers busy` at once. Each address, proven user or "
+        "key has a share of it, and may have what others leave.",
         1000,
     )
     queue_bytes: forms.Size = setting(

@@ -20,6 +20,7 @@ class Asker:
     """Whoever asks."""
 
     trusted = False
+    party = "somebody"
 
     def __init__(self) -> None:
         self.parts: list[Any] = []

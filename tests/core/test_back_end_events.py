@@ -192,6 +192,7 @@ def asked(gw: Stage, client_id: str = "c1", action: str = "get_cookies", **more:
 
     class Caller:
         trusted = True
+        party = "somebody"
 
         def on_answer(self, request: Any, outcome: Any) -> None:
             got.append(

@@ -247,6 +247,7 @@ class _Nobody:
     """A back end that asked and doesn't mind the answer."""
 
     trusted = False
+    party = "somebody"
 
     def on_answer(self, request: object, outcome: object) -> None:
         pass

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from portico.wire.frame import Frame
 from portico.wire.messages import Identity
+from service.http.requests import HttpCaller
 from tests.fakes import MemoryPeer, Stage, stages
 
 from .stage import BEARER, KEY, LOCAL, OUTSIDE, SessionOwner, house, house_of, problem
@@ -153,6 +154,16 @@ async def test_the_queue_is_fair_between_addresses_not_calls() -> None:
             order.append(request["data"]["params"])
             at.stage.say(session, done(request, success=True, result=None))
     assert order.index("other") <= 2
+
+
+def test_callers_with_a_key_count_for_it_wherever_they_are_and_others_for_their_address() -> None:
+    callers = [HttpCaller(key, address) for key in ("shop", None) for address in ("127.0.0.1", "2001:db8::1")]
+    assert [caller.party for caller in callers] == [
+        "key shop",
+        "key shop",
+        "address 127.0.0.1",
+        "address 2001:db8::/64",
+    ]
 
 
 BAD = [

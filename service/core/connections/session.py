@@ -24,6 +24,7 @@ from portico.wire.messages import Event, Identity
 from portico.wire.strict_json import is_json
 
 from ..api_keys import ApiKey
+from ..hosts import network
 from ..locality import Locality
 from ..ports import Peer
 from ..proof import Proof
@@ -170,6 +171,19 @@ class Session:
     def address(self) -> str:
         """The client's address; the same for the whole of its life."""
         return self.peer.address
+
+    @property
+    def party(self) -> str:
+        """Whom its requests count for (dispatch's Caller): its key, the worker or the user that it is, if that is
+        proven, else its address."""
+        if self.key is not None:
+            return f"key {self.key.name}"
+        if self.worker is not None:
+            return f"worker {self.id}"
+        proof = self.proof
+        if proof is not None and (proof.user_id is not None or proof.tenant is not None):
+            return f"user {proof.tenant!r} {proof.user_id!r}"
+        return f"address {network(self.address)}"
 
     @property
     def over(self) -> bool:

@@ -84,7 +84,7 @@ class Guests:
         if before is not None:  # a node of this name was here before
             self._dispatcher.cancel_request(before)
             node.forget_guest(attempt.name)
-        caller = node.caller(attempt.caller, attempt.trusted, self)
+        caller = node.caller(attempt.caller, attempt.party or f"{sender} {attempt.caller}", attempt.trusted, self)
         guest = Guest(sender, self._capacity.worker_numbered(attempt.worker))
         if attempt.client_id is None:
             request = self._dispatcher.submit_guest(

@@ -64,7 +64,12 @@ class Outcome(Struct, eq=False, gc=False):
 
 class Caller(Protocol):
     """The maker of a request: a session, or a back end that calls over HTTP. Callers are told apart by identity, and
-    workers take from them in turn, those that are trusted first."""
+    workers take from their parties in turn, those that are trusted first."""
+
+    @property
+    def party(self) -> str:
+        """Whom the caller counts for where requests wait: an address, a user, a key. It is asked for only then, and
+        when the request goes to another node."""
 
     @property
     def trusted(self) -> bool:

@@ -40,11 +40,11 @@ class OtherNode:
         """True if neither has anything of the other's."""
         return not self.sent and not self.guests
 
-    def caller(self, key: int, trusted: bool, observer: GuestObserver) -> "RemoteCaller":
-        """The caller there that goes by this key."""
+    def caller(self, key: int, party: str, trusted: bool, observer: GuestObserver) -> "RemoteCaller":
+        """The caller there that goes by this key, and counts for this party."""
         caller = self.callers.get(key)
-        if caller is None or caller.trusted is not trusted:
-            caller = RemoteCaller(self, key, trusted, observer)
+        if caller is None or caller.trusted is not trusted or caller.party != party:
+            caller = RemoteCaller(self, key, party, trusted, observer)
         return caller
 
     def add_guest(self, name: str, request: Request, caller: "RemoteCaller") -> None:
@@ -64,15 +64,16 @@ class OtherNode:
 
 
 class RemoteCaller:
-    """A caller of another node (dispatch's Caller), so that turns in the queue go by the callers there. `open`: how
-    many of its requests are here."""
+    """A caller of another node (dispatch's Caller), so that turns in the queue go by the callers there, and count for
+    their parties. `open`: how many of its requests are here."""
 
-    __slots__ = ("_node", "_observer", "key", "open", "trusted")
+    __slots__ = ("_node", "_observer", "key", "open", "party", "trusted")
 
-    def __init__(self, node: OtherNode, key: int, trusted: bool, observer: GuestObserver) -> None:
+    def __init__(self, node: OtherNode, key: int, party: str, trusted: bool, observer: GuestObserver) -> None:
         self._observer = observer
         self._node = node
         self.key = key
+        self.party = party
         self.trusted = trusted
         self.open = 0
 

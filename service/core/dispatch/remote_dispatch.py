@@ -254,6 +254,7 @@ class RemoteDispatch:
                 not isinstance(worker, RemoteWorker),
                 client_id,
                 request.caller.trusted,
+                request.caller.party,
             )
         )
         if len(body) > LARGEST_MESSAGE:

@@ -68,7 +68,8 @@ class Offer(Struct, array_like=True, frozen=True):
 class Attempt(Struct, array_like=True, frozen=True):
     """One attempt at a request. `name`: the sender's for this attempt; `caller` tells the sender's callers apart;
     `data` is JSON. `worker`: the number of the worker that the sender chose (None: any); `may_wait`: it may wait for
-    room. `client_id`: for this client, and no worker. `trusted`: the caller has shown a key."""
+    room. `client_id`: for this client, and no worker. `trusted`: the caller has shown a key. `party`: whom the
+    caller counts for ("": the sender doesn't say)."""
 
     name: str
     caller: int
@@ -83,6 +84,7 @@ class Attempt(Struct, array_like=True, frozen=True):
     may_wait: bool
     client_id: str | None = None
     trusted: bool = False
+    party: str = ""
 
 
 class AttemptResult(Struct, array_like=True, frozen=True):

@@ -25,11 +25,12 @@ from typing import Final, Protocol
 
 from ..counters import Counters
 from .affinity import Affinity
-from .fair_queue import FairQueue, Line
+from .fair_queue import FairQueue
 from .model import GONE, Outcome, OutcomeKind, Request, Statistics, Worker, WorkerLink
 from .pools import Pools
 from .remote_workers import RemoteLine, RemotePlace, RemoteWorker, RemoteWorkers
 from .request_table import RequestTable
+from .turns import Line
 
 NO_WORKERS: Final = Outcome(OutcomeKind.NO_WORKERS, error="No available workers")
 BUSY: Final = Outcome(OutcomeKind.BUSY, error="Workers busy")

@@ -6,7 +6,9 @@ from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.frame import Frame
 from portico.wire.messages import EVERYBODY, Event, Identity
+from service.core.api_keys import ApiKey
 from service.core.connections.session import MOVES, Session, State
+from service.core.proof import Proof
 
 from ...fakes import stage
 
@@ -163,3 +165,24 @@ def test_every_fault_is_counted_and_journalled() -> None:
     ((_, who, fault),) = house.journal.of("faulted")
     assert (who, fault.code) == (session, ErrorCode.BINARY_NOT_SUPPORTED)
     assert house.gateway.counters.faults == {("c_client", "binary_not_supported"): 1}
+
+
+def test_whom_requests_count_for() -> None:
+    house = stage()
+    sessions = [house.connect("/requester", address=address)[0] for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")]
+    parties = [session.party for session in sessions]
+    assert parties[0] == parties[1] != parties[2]
+    inside, outside = (house.connect("/", address=f"2001:db8:0:{net}::1")[0].party for net in (1, 2))
+    assert inside == house.connect("/", address="2001:db8:0:1:9:9:9:9")[0].party != outside
+    for session, proof in zip(
+        sessions, (Proof("ann"), Proof("ann", tenant="t"), Proof("ann", tenant="t", token_id="2")), strict=True
+    ):
+        session.proof = proof
+    shown = [session.party for session in sessions]
+    assert shown[0] != shown[1] == shown[2]
+    sessions[0].proof = Proof()
+    assert sessions[0].party == parties[0], "a proof that names nobody"
+    sessions[0].key = sessions[2].key = ApiKey("shop", frozenset(), b"")
+    assert sessions[0].party == sessions[2].party not in (*parties, *shown)
+    worker, _ = house.worker("w1")
+    assert worker.party == f"worker {worker.id}"

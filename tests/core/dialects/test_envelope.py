@@ -213,6 +213,7 @@ def test_any_other_action_goes_to_a_worker() -> None:
 
 class Asker:
     trusted = False
+    party = "somebody"
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []

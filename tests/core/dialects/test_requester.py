@@ -149,6 +149,23 @@ def test_a_back_end_with_a_key_does_not_wait_behind_anonymous_requesters() -> No
 
 
 @pytest.mark.parametrize(
+    ("many", "other", "busy"),
+    [("10.0.0.1", "10.0.0.2", 0), ("2001:db8::{}", "2001:db8:0:1::1", 0), ("10.0.0.{}", "10.0.9.9", 4)],
+    ids=["one address", "one network", "many addresses"],
+)
+def test_an_address_with_many_connections_has_one_share_of_the_queue(many: str, other: str, busy: int) -> None:
+    house = stage(worker_capacity=1, queue_limit=10)
+    house.worker("w1", capacity=1)
+    crowd = [house.connect("/requester", address=many.format(number)) for number in range(1, 16)]
+    for session, _ in crowd:
+        house.say(session, {"command": "echo"})
+    newcomer, peer = house.connect("/requester", address=other)
+    for _ in range(4):
+        house.say(newcomer, {"command": "echo"})
+    assert sum(answer["error"] == "Workers busy" for answer in peer.messages) == busy
+
+
+@pytest.mark.parametrize(
     "request_id", ["7", "-0.5e3", "true", "false", '"a:b"', '"\\u00e9"', '"' + "x" * 256 + '"', "0"]
 )
 def test_a_request_id_is_any_scalar_and_comes_back_as_it_came(request_id: str) -> None:

@@ -34,9 +34,10 @@ class Link:
 
 
 class Someone:
-    """A caller: the answers it got, in order."""
+    """A caller: the answers it got, in order. `party`: whom it counts for; a party of its own, if none is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, party: str | None = None) -> None:
+        self.party = f"somebody {id(self)}" if party is None else party
         self.trusted = False
         self.answers: list[tuple[Request, Outcome]] = []
 

@@ -28,6 +28,7 @@ def pools_of(strategy: str, *workers: Worker) -> Pools:
 
 class _Nobody:
     trusted = False
+    party = "somebody"
 
     def on_answer(self, request: Request, outcome: object) -> None:
         raise AssertionError

@@ -88,6 +88,7 @@ class SimulatedCaller:
     """A caller at a node that keeps `in_flight` requests under way until it has made `total`."""
 
     trusted = False
+    party = "somebody"
 
     def __init__(self, simulation: "Simulation", node: SimulatedNode, in_flight: int, total: int) -> None:
         self.simulation = simulation

@@ -55,8 +55,9 @@ class Counting:
 
     trusted = False
 
-    def __init__(self, machine: "Dispatching") -> None:
+    def __init__(self, machine: "Dispatching", party: str) -> None:
         self.machine = machine
+        self.party = party
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:
         machine = self.machine
@@ -105,9 +106,9 @@ class Dispatching(RuleBasedStateMachine):
         self.sends: dict[Request, int] = {}
         self.room_ever = 0
 
-    @rule(target=callers)
-    def caller_comes(self) -> Counting:
-        return Counting(self)
+    @rule(target=callers, party=st.sampled_from(["10.0.0.1", "10.0.0.2"]))
+    def caller_comes(self, party: str) -> Counting:
+        return Counting(self, party)
 
     @rule(target=clients)
     def client_comes(self) -> Checking:

@@ -83,6 +83,30 @@ def test_callers_take_turns_however_much_one_has_waiting() -> None:
     assert serve(bench, worker, link, 6) == ["g2", "m1", "l0", "g3", "g4", "g5"]
 
 
+def test_a_party_gains_no_turns_by_opening_more_connections() -> None:
+    bench, one = Bench(), Someone("10.0.0.2")
+    worker, link = bench.worker("w1", capacity=1)
+    bench.submit(Someone(), "sent")
+    for number in range(20):
+        bench.submit(Someone("10.0.0.1"), f"m{number}")
+    for number in range(5):
+        bench.submit(one, f"o{number}")
+    assert serve(bench, worker, link, 9) == ["m0", "o0", "m1", "o1", "m2", "o2", "m3", "o3", "m4"]
+
+
+def test_the_connections_of_a_party_take_its_turns_in_turn() -> None:
+    bench, greedy, modest, other = Bench(), Someone("10.0.0.1"), Someone("10.0.0.1"), Someone("10.0.0.2")
+    worker, link = bench.worker("w1", capacity=1)
+    bench.submit(Someone(), "sent")
+    for number in range(4):
+        bench.submit(greedy, f"g{number}", f"command {number}")
+    for number in range(2):
+        bench.submit(modest, f"m{number}")
+    for number in range(4):
+        bench.submit(other, f"o{number}")
+    assert serve(bench, worker, link, 10) == ["g0", "o0", "m0", "o1", "g1", "o2", "m1", "o3", "g2", "g3"]
+
+
 def test_a_caller_gains_nothing_by_spreading_its_backlog_over_commands() -> None:
     bench, clever, plain = Bench(), Someone(), Someone()
     worker, link = bench.worker("w1", capacity=1)

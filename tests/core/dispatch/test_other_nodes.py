@@ -17,9 +17,11 @@ class Observer:
         self.told.append((node, request))
 
 
-def guest(node: OtherNode, name: str, key: int = 1, trusted: bool = False) -> tuple[Request, Observer]:
+def guest(
+    node: OtherNode, name: str, key: int = 1, trusted: bool = False, party: str = "10.0.0.1"
+) -> tuple[Request, Observer]:
     observer = Observer()
-    caller = node.caller(key, trusted, observer)
+    caller = node.caller(key, party, trusted, observer)
     request = Request("r", caller, name, "add", Raw(b"{}"), 1.0, False, None, False, 0.0, 1.0, 0.0)
     node.add_guest(name, request, caller)
     return request, observer
@@ -54,10 +56,13 @@ def test_callers_there_take_turns_by_themselves_and_are_kept_while_they_have_gue
     assert node.is_idle
 
 
-def test_one_that_is_trusted_now_is_another_caller() -> None:
+def test_one_that_is_trusted_now_or_counts_for_another_party_is_another_caller() -> None:
     node = OtherNode("b", 0.0)
     stranger, _ = guest(node, "r1")
     friend, _ = guest(node, "r2", trusted=True)
     assert (stranger.caller.trusted, friend.caller.trusted) == (False, True)
+    other, _ = guest(node, "r3", trusted=True, party="10.0.0.2")
+    assert (friend.caller.party, other.caller.party) == ("10.0.0.1", "10.0.0.2")
+    node.forget_guest("r2")
     node.forget_guest("r1")
-    assert node.callers[1] is friend.caller, "the older one's end doesn't forget it"
+    assert node.callers[1] is other.caller, "the older one's end doesn't forget it"

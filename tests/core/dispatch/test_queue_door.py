@@ -23,6 +23,11 @@ def ask(bench: Bench, caller: Someone, number: int, size: int = 10) -> None:
         bench.dispatcher.submit(caller, f"{count}", "echo", Raw(b'"' + b"x" * (size - 2) + b'"'))
 
 
+def crowd_of(party: str, number: int) -> list[Someone]:
+    """Connections of one party."""
+    return [Someone(party) for _ in range(number)]
+
+
 def busy(caller: Someone) -> int:
     return sum(error == "Workers busy" for _, error in caller.told)
 
@@ -157,3 +162,64 @@ def test_nothing_gives_way_for_a_request_that_finds_no_room_all_the_same() -> No
     ask(bench, other, 1, 9_000)
     assert (busy(other), busy(hog)) == (1, 0)
     assert bench.dispatcher.queue_length == 4
+
+
+# Parties: one address, one user or one key, however many connections it has
+
+
+def test_a_party_with_many_connections_has_one_share() -> None:
+    bench = full(10)
+    many = crowd_of("10.0.0.1", 14)
+    for one in many:
+        ask(bench, one, 1)
+    assert (bench.dispatcher.queue_length, sum(map(busy, many))) == (10, 4)
+    other = Someone("10.0.0.2")
+    ask(bench, other, 6)
+    assert busy(other) == 1, "its share of 10 is 5, now that two parties wait"
+    assert sum(map(busy, many)) == 4 + 5
+    assert bench.dispatcher.queue_length == 10
+
+
+def test_within_a_party_its_connections_share_what_it_has() -> None:
+    bench = full(12)
+    other = Someone("10.0.0.2")
+    hog, modest, third = crowd_of("10.0.0.1", 3)
+    ask(bench, other, 6)
+    ask(bench, hog, 6)
+    ask(bench, modest, 4)
+    assert (busy(other), busy(hog), busy(modest)) == (0, 3, 1), "each has half of the party's half"
+    ask(bench, third, 3)
+    assert (busy(other), busy(third)) == (0, 1), "a third of the party's six"
+    assert bench.dispatcher.queue_length == 12
+
+
+def test_what_was_lent_to_a_party_is_taken_back_from_the_connection_of_it_that_has_most() -> None:
+    bench = full(10)
+    small, hog = crowd_of("10.0.0.1", 2)
+    ask(bench, small, 2)
+    ask(bench, hog, 8)
+    ask(bench, Someone("10.0.0.2"), 5)
+    assert (busy(small), busy(hog)) == (0, 5)
+
+
+def test_a_party_s_bytes_are_shared_as_well() -> None:
+    bench = full(1000, queue_bytes=100_000)
+    many = crowd_of("10.0.0.1", 12)
+    for one in many:
+        ask(bench, one, 1, size=9_500)
+    assert sum(map(busy, many)) == 2
+    other = Someone("10.0.0.2")
+    ask(bench, other, 5, size=9_500)
+    assert (busy(other), sum(map(busy, many))) == (0, 2 + 5)
+    assert bench.dispatcher.queue_bytes <= 100_000
+
+
+def test_parties_with_a_key_share_by_party_too() -> None:
+    bench = full(10)
+    many, other = crowd_of("key a", 20), Someone("key b")
+    for one in (*many, other):
+        one.trusted = True
+    for one in many:
+        ask(bench, one, 1)
+    ask(bench, other, 6)
+    assert (busy(other), sum(map(busy, many))) == (1, 10 + 5)

@@ -336,6 +336,28 @@ def test_turns_go_by_callers_of_other_nodes_too() -> None:
     assert link.tokens.index("local 3") == 6
 
 
+def test_a_party_has_one_share_of_a_queue_whichever_nodes_its_connections_are_at() -> None:
+    all_of_us = Deployment(3, queue_limit=8)
+    first, second, there = all_of_us.nodes
+    worker, link = there.worker("w", capacity=1)
+    there.submit(Someone("10.0.0.9"), "busy")
+    all_of_us.settle()
+    many = [Someone("10.0.0.1") for _ in range(12)]
+    for number, one in enumerate(many):
+        (first, second)[number % 2].submit(one, f"m{number}")
+    other = Someone("10.0.0.2")
+    for number in range(4):
+        there.submit(other, f"other {number}")
+    assert other.told == [], "it has half of the queue there"
+    for _ in range(8):
+        there.done(worker, link.sent[-1])
+    assert link.tokens[2:9:2] == [f"other {number}" for number in range(4)], "and every second turn"
+    while there.dispatcher.outstanding:
+        there.done(worker, link.sent[-1])
+        all_of_us.settle()
+    assert [one.told for one in many] == [[(f"m{number}", '"done"')] for number in range(12)], "nobody was refused"
+
+
 def test_the_same_key_has_the_same_worker_from_another_node() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes

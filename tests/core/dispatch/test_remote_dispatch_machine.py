@@ -46,9 +46,10 @@ class Counting:
 
     trusted = False
 
-    def __init__(self, machine: "Crossing", node: Node) -> None:
+    def __init__(self, machine: "Crossing", node: Node, party: str) -> None:
         self.machine = machine
         self.node = node
+        self.party = party
 
     def on_answer(self, request: Request, outcome: Outcome) -> None:
         machine = self.machine
@@ -84,7 +85,7 @@ class Crossing(RuleBasedStateMachine):
         self.nodes = self.deployment.nodes
         for node in self.nodes:
             node.cable.slow = True
-        self.callers = [Counting(self, node) for node in self.nodes for _ in range(2)]
+        self.callers = [Counting(self, node, f"10.0.0.{number}") for node in self.nodes for number in range(2)]
         self.workers: list[tuple[Node, Worker]] = []
         self.requests: list[tuple[Node, Request]] = []
         self.idempotent: dict[int, bool] = {}
