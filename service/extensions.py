@@ -4,7 +4,6 @@ What an extension may use is in `service/extend.py`; this module only imports th
 Promises that whatever is wrong with one is a sentence for the operator that names the module.
 """
 
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -12,6 +11,7 @@ from types import ModuleType
 from service.core.gateway import Gateway
 from service.extend import ExtensionContext
 from service.namesake import hidden
+from service.own_app.loading import where
 
 
 class ExtensionError(Exception):
@@ -30,7 +30,7 @@ def extend(gateway: Gateway, modules: Sequence[str]) -> None:
         except ValueError as error:
             raise ExtensionError(f"The extension {name!r} could not be added: {error}.") from error
         except Exception as error:
-            raise ExtensionError(f"The extension {name!r} could not be added: {_where(error)}.") from error
+            raise ExtensionError(f"The extension {name!r} could not be added: {where(error)}.") from error
 
 
 def _imported(name: str) -> ModuleType:
@@ -42,13 +42,4 @@ def _imported(name: str) -> ModuleType:
             f"{hidden(error) or 'name a module on the Python path (PYTHONPATH).'}"
         ) from error
     except Exception as error:
-        raise ExtensionError(
-            f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported: {_where(error)}."
-        ) from error
-
-
-def _where(error: Exception) -> str:
-    """What an author of an extension needs to find a mistake: the exception and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    return f"{type(error).__name__}: {error}{at}"
+        raise ExtensionError(f"PORTICO_EXTENSIONS names {name!r}, which cannot be imported: {where(error)}.") from error

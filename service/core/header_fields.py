@@ -33,6 +33,14 @@ def twice(name: str) -> str:
     return f"There is more than one {name} header."
 
 
+def path_of(target: str) -> str:
+    """The path of a request's target, which may be a whole `http://host/path` (RFC 9112 section 3.2.2)."""
+    if target.startswith("/") or "://" not in target:
+        return target
+    _, slash, rest = target.partition("://")[2].partition("/")
+    return slash + rest or "/"
+
+
 def names_another(target: str, host: str | None) -> bool:
     """Whether a request's target, where it is a whole `http://host/path`, names another host than the header.
 

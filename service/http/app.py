@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from service.core.header_fields import fields_of, names_another
+from service.core.header_fields import fields_of, names_another, path_of
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
 
@@ -81,7 +81,7 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     peer = client[0] if client else ""
     origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
     query = scope["query_string"].decode("latin1")
-    path = _path_of(scope["path"])
+    path = path_of(scope["path"])
     if path is not scope["path"] and names_another(scope["path"], headers.get("host")):
         doubled = "host"
     asked = (origin.address, origin.scheme, origin.host)
@@ -97,14 +97,6 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
         http_1_1=http_1_1,
         doubled=doubled,
     )
-
-
-def _path_of(path: str) -> str:
-    """The path where a request names its target whole, as `http://host/path` (RFC 9112 section 3.2.2)."""
-    if path.startswith("/") or "://" not in path:
-        return path
-    _, slash, rest = path.partition("://")[2].partition("/")
-    return slash + rest or "/"
 
 
 class _Connection(TrioASGIHTTPConnection):

@@ -5,6 +5,8 @@ What an untrusted client says of forwarding is left out, so that an app which be
 
 from typing import Final, Protocol
 
+from service.core.header_fields import path_of
+
 from .exchange import Scope
 
 _FORWARDED: Final = b"x-forwarded-"
@@ -45,19 +47,11 @@ def scope_for(scope: Scope, asked: Asked, *, trusted: bool) -> Scope:
         "headers": headers,
         "scheme": schemes[asked.scheme == "https"],
         "client": (asked.address, port) if asked.address else None,
-        "path": prefix + _path(scope["path"]),
+        "path": prefix + path_of(scope["path"]),
         "raw_path": prefix.encode("ascii") + _raw(scope),
         "root_path": prefix,
         "extensions": {name: value for name, value in (scope.get("extensions") or {}).items() if name == _DENIAL},
     }
-
-
-def _path(path: str) -> str:
-    """The path where a request names its target whole, as `http://host/path` (RFC 9112 section 3.2.2)."""
-    if path.startswith("/") or "://" not in path:
-        return path
-    _, slash, rest = path.partition("://")[2].partition("/")
-    return slash + rest or "/"
 
 
 def _raw(scope: Scope) -> bytes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.header_fields import SINGLE, fields_of
+from service.core.header_fields import SINGLE, fields_of, path_of
 
 
 def test_names_are_lower_case_and_lists_are_joined() -> None:
@@ -19,3 +19,11 @@ def test_what_has_one_value_must_not_come_twice(name: str) -> None:
     assert fields_of([(raw, b"a"), (b"x", b"y")])[1] is None
     for second in (b"a", b"b"):
         assert fields_of([(raw, b"a"), (b"x", b"y"), (name.encode(), second)])[1] == name
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("/a/b", "/a/b"), ("http://h/a", "/a"), ("http://h", "/"), ("/a?u=http://h/b", "/a?u=http://h/b"), ("*", "*")],
+)
+def test_the_path_of_a_target(target: str, path: str) -> None:
+    assert path_of(target) == path
