@@ -23,6 +23,7 @@ from ..backplane.redis.test_plane_adversity import back, publish_surely, ready
 from ..backplane.redis.test_revocations import Node as Revoked
 from ..backplane.redis.test_revocations import surely, taken_back
 from ..backplane.redis_server import RedisCluster, redis_cluster, redis_server
+from .dialling import dialled
 
 PREFIX = tagged("portico:")
 SLOT = slot_of(PREFIX.encode())
@@ -31,16 +32,6 @@ SLOT = slot_of(PREFIX.encode())
 def revocations_of(one: RedisNode) -> Revoked:
     """What a node knows of revocations, once its store runs."""
     return Revoked(RedisRevocations(one.plane.commands.send, one.plane.commands.ask, PREFIX))
-
-
-async def dialled(way: Cluster) -> trio.abc.Stream:
-    """A connection to the primary; asked for again where a machine that stood still answered too late."""
-    with trio.fail_after(PATIENT):
-        while True:
-            try:
-                return await way.dial()
-            except OSError:
-                await trio.sleep(0.01)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from ..backplane.contract import ANN, LENGTH, PATIENT, event
 from ..backplane.redis.test_plane import RedisNode, node
 from ..backplane.redis.test_plane_adversity import back, publish_surely, ready
 from ..backplane.redis_server import MASTER, Guarded, guarded_redis, redis_server, tcp_proxy
+from .dialling import dialled
 
 
 async def replaced(guarded: Guarded) -> None:
@@ -28,16 +29,6 @@ async def replaced(guarded: Guarded) -> None:
             await trio.sleep(0.1)
         while not guarded.promoted():  # noqa: ASYNC110
             await trio.sleep(0.05)
-
-
-async def dialled(way: Sentinels, within: float = PATIENT) -> trio.abc.Stream:
-    """A connection to the master; asked for again where a machine that stood still answered too late."""
-    with trio.fail_after(within):
-        while True:
-            try:
-                return await way.dial()
-            except OSError:
-                await trio.sleep(0.01)
 
 
 @pytest.fixture

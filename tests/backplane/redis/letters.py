@@ -17,18 +17,13 @@ from msgspec import Raw
 
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Event, Identity, Target, stream_of, targets_of
-from service.backplane.memory import World
-from service.backplane.redis.logins import RedisLoginStore
-from service.backplane.redis.plane import RedisBackplane
-from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import Publication
 from service.core.connections.session import Session
-from service.core.gateway import Gateway, Rules, make_id
 from service.core.reply import Reply
-from service.observe import make_log
-from service.redis.urls import read_url
-from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
+from tests.fakes import MemoryPeer, Stage
 from tests.portico.client.letter import LetterClient
+
+from .cores import shared_core
 
 USERS: Final = ("u1", "u2")
 CHANNEL: Final = "ch"
@@ -37,31 +32,18 @@ LAPSES: Final = 0.3
 """Seconds that some events are worth something."""
 _TICK: Final = 0.02
 _PREFIX: Final = "letters:"
-_LOG: Final = make_log("json", "critical")
 
 
 @asynccontextmanager
 async def core(url: str, name: str) -> AsyncIterator[Stage]:
     """One node's core, joined to the others; it ticks by itself."""
-    plane = RedisBackplane(read_url(url), node=name, prefix=_PREFIX, make_id=make_id, log=_LOG)
-    clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
-    gateway = Gateway(
-        Rules(random=random.Random(7)),
-        now=clock.now,
-        wall=clock.wall,
-        defer=defer,
-        journal=journal,
-        backplane=plane,
-        login_store=RedisLoginStore(plane.commands.send, _PREFIX),
-        revocations=RedisRevocations(plane.commands.send, plane.commands.ask, _PREFIX),
-    )
-    house = Stage(gateway, clock, defer, journal, World(now=clock.now))
+    house, plane, _ = shared_core(url, name, _PREFIX)
 
     async def tick() -> None:
         while True:
             await trio.sleep(_TICK)
             house.pass_time(0.1)
-            defer.run()
+            house.defer.run()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)

@@ -4,7 +4,6 @@ Clients, clocks and ticks are in the test's hands; what is between the nodes is 
 """
 
 import json
-import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,53 +16,33 @@ from msgspec import Raw
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.deployment import OverRedis
-from service.backplane.memory import World
 from service.backplane.redis.ingress import Ingress
-from service.backplane.redis.logins import RedisLoginStore
-from service.backplane.redis.plane import RedisBackplane
-from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.connections.session import Session, State
-from service.core.gateway import Gateway, Rules, make_id
 from service.core.push.login_store import Login
 from service.core.push.publications import publication_of
 from service.core.reply import Reply
 from service.core.revocations import Revocation
-from service.observe import make_log
-from service.redis.urls import read_url
-from tests.fakes import FifoDefer, ManualClock, MemoryPeer, RecordingJournal, Stage
+from tests.fakes import MemoryPeer, Stage
 
 from ..contract import Node as ContractNode
 from ..redis_server import RedisServer, redis_server
+from .cores import LOG, shared_core
 from .links import link
 
 PATIENT = 60.0
-LOG = make_log("json", "critical")
 PREFIX = "test:"
 
 
 @asynccontextmanager
 async def node(redis: RedisServer, name: str) -> AsyncIterator[Stage]:
     """One node, joined to the others."""
-    address = read_url(redis.url)
-    plane = RedisBackplane(address, node=name, prefix=PREFIX, make_id=make_id, log=LOG)
-    clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
-    revocations = RedisRevocations(plane.commands.send, plane.commands.ask, PREFIX)
-    gateway = Gateway(
-        Rules(random=random.Random(7)),
-        now=clock.now,
-        wall=clock.wall,
-        defer=defer,
-        journal=journal,
-        backplane=plane,
-        login_store=RedisLoginStore(plane.commands.send, PREFIX),
-        revocations=revocations,
-    )
+    stage, plane, revocations = shared_core(redis.url, name, PREFIX)
     async with trio.open_nursery() as nursery:
         await nursery.start(plane.run)
         nursery.start_soon(revocations.run)
         await until(lambda: plane.trouble is None)
-        yield Stage(gateway, clock, defer, journal, World(now=clock.now))
+        yield stage
         nursery.cancel_scope.cancel()
 
 
