@@ -69,9 +69,10 @@ from service.settings import Settings
 from service.settings.fingerprint import fingerprints
 from service.sizing import Sizing
 from service.transports import asgi, front_door
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
-from service.transports.native import Reactor
+from service.transports.native import PortApis, Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.vitals import Vitals
@@ -210,13 +211,7 @@ class Node:
         if self.own_app is not None:
             mounted = Mounted(self.own_app, self.gateway.admission_control, proxies.trusts)
             self._clashes = self.own_app.clashes(api.takes, self.gateway.admission_control.leads_somewhere)
-        self.reactor = Reactor(
-            gate,
-            ports,
-            self.gateway.counters,
-            resolve_origin=proxies.resolve,
-            log=self.reports.note,
-            pressure=self.pressure,
+        rules = ConnectionRules(
             handshake_timeout=settings.handshake_timeout,
             ping_interval=settings.ping_interval,
             pong_timeout=settings.pong_timeout,
@@ -225,15 +220,26 @@ class Node:
             compression=settings.compression,
             h2c=settings.h2c,
             https_headers=https_headers(settings.hsts),
-            http_api=api,
+        )
+        self.reactor = Reactor(
+            gate,
+            PortApis(
+                websocket=ports,
+                http=api,
+                redirect=None
+                if settings.redirect_port is None
+                else Redirects(self.parts, self._tls_port, self.reports.on_error),
+            ),
+            self.gateway.counters,
+            rules=rules,
+            resolve_origin=proxies.resolve,
+            log=self.reports.note,
+            pressure=self.pressure,
             accepted_connections=accepted,
             address_of=address_of,
             take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
             others_websocket=None if mounted is None else mounted.takes,
             certificates=self.certificates,
-            redirects=None
-            if settings.redirect_port is None
-            else Redirects(self.parts, self._tls_port, self.reports.on_error),
         )
         self.app: QuartTrio = create_http(
             api, resolver=proxies.resolve, own_app=None if mounted is None else mounted.http
@@ -247,10 +253,7 @@ class Node:
             pressure=self.pressure,
             resolve=proxies.resolve,
             log=self.reports.note,
-            max_messages_per_second=settings.max_messages_per_second,
-            max_bytes_per_second=settings.max_bytes_per_second,
-            h2c=settings.h2c,
-            https_headers=https_headers(settings.hsts),
+            rules=rules,
             others=mounted,
         )
         self.door = Door(

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "service/core/dialects/envelope_parts.py": "core/dialects/test_envelope.py",
     "service/http/forms.py": "http/test_openapi.py",
     "service/http/table.py": "http/test_reference.py",
+    "service/transports/connection_rules.py": "transports/test_connection.py",
     "service/transports/connection_state.py": "transports/test_connection.py",
     # Siblings, or two sides of one exchange, which one suite runs over.
     "service/core/dispatch/guests.py": "core/dispatch/test_remote_dispatch.py",

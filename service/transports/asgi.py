@@ -24,7 +24,6 @@ from service.core.ports import (
     Admission,
     Gate,
     Handshake,
-    Headers,
     HttpAnswer,
     Receiver,
     TransportCounts,
@@ -33,16 +32,15 @@ from service.core.proof import Proof
 
 from .allowance import Allowance
 from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
+from .connection_rules import ConnectionRules
 from .door import EXTENSION, Log, describe
+from .head import ResolveOrigin
 from .pressure import Pressure
 from .proxies import Origin, peer_port
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-Resolve = Callable[[str, Mapping[str, str], str], Origin]
-"""(address of the peer, headers, scheme of the socket) → who asks, trusted proxies taken into account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +78,16 @@ def register(
     counts: TransportCounts,
     *,
     pressure: Pressure,
-    resolve: Resolve,
+    resolve: ResolveOrigin,
     log: Log,
-    max_messages_per_second: float = 0,
-    max_bytes_per_second: float = 0,
-    h2c: bool = False,
-    https_headers: Headers = (),
+    rules: ConnectionRules,
     others: OtherSockets | None = None,
 ) -> None:
     """Serve the app's WebSockets, on every path, to `gate`; call once, before serving.
 
     `pressure` says how much may wait for a client, and is run by whoever made it. `resolve` is usually
-    `ProxyRules.resolve`. The rates are what one connection may send; 0: no bound. `h2c`: serve HTTP/2 in cleartext
-    too, where the ASGI server speaks it. `https_headers`: what refusals have besides that nobody else gives, to those
-    who came by https. `others`: serves those that are not for `gate`.
+    `ProxyRules.resolve`. Of `rules` the server itself keeps the times; here are the rates, HTTP/2 in cleartext, and
+    the headers of refusals that nobody else gives. `others`: serves those that are not for `gate`.
     """
     transport = AsgiTransport(
         app.asgi_app,
@@ -102,9 +96,7 @@ def register(
         pressure=pressure,
         resolve=resolve,
         log=log,
-        rates=(max_messages_per_second, max_bytes_per_second),
-        h2c=h2c,
-        https_headers=https_headers,
+        rules=rules,
         others=others,
     )
     # Replacing the bound method is how Quart's documentation says to add a middleware.
@@ -121,11 +113,9 @@ class AsgiTransport:
         counts: TransportCounts,
         *,
         pressure: Pressure,
-        resolve: Resolve,
+        resolve: ResolveOrigin,
         log: Log,
-        rates: tuple[float, float],
-        h2c: bool = False,
-        https_headers: Headers = (),
+        rules: ConnectionRules,
         others: OtherSockets | None = None,
     ) -> None:
         self._others = others
@@ -135,13 +125,11 @@ class AsgiTransport:
         self._pressure = pressure
         self._resolve = resolve
         self._log = log
-        self._rates = rates
-        self._h2c = h2c
-        self._https_headers = https_headers
+        self._rules = rules
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope. Cancelling it ends the connection, and its receiver is told."""
-        if not self._h2c and _is_h2c(scope):
+        if not self._rules.h2c and _is_h2c(scope):
             # The front door lets none of it come; this is for servers that it couldn't be put into.
             self._counts.handshakes_refused += 1
             await _refuse(scope, send, _NO_H2C)
@@ -160,7 +148,7 @@ class AsgiTransport:
         origin, _ = self._origin(scope, headers)
         if doubled is not None:
             self._counts.handshakes_refused += 1
-            told = self._https_headers if origin.scheme == "https" else ()
+            told = self._rules.https_headers if origin.scheme == "https" else ()
             await _refuse(scope, send, HttpAnswer(400, (*_TEXT, *told), f"{twice(doubled)}\n".encode()))
             return
         handshake = AsgiHandshake(
@@ -189,7 +177,9 @@ class AsgiTransport:
             return
         if (await receive())["type"] != "websocket.connect":
             return
-        allowance = Allowance(*self._rates, trio.current_time())
+        allowance = Allowance(
+            self._rules.max_messages_per_second, self._rules.max_bytes_per_second, trio.current_time()
+        )
         extension = (scope.get("extensions") or {}).get(EXTENSION, {})
         connection = AsgiConnection(send, extension, origin.address, self._pressure, allowance, self._counts, self._log)
         connection.port = peer_port(scope.get("client"), origin.address)

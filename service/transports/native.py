@@ -18,16 +18,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
-from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Gate, Headers, HttpApi, TransportCounts, Unlimited
+from service.core.ports import AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
 
 from .acceptor import Acceptor
 from .connection import Connection
+from .connection_rules import ConnectionRules
 from .connection_state import HEAD, OPEN
 from .door import Log, describe
 from .head import ResolveOrigin
@@ -55,56 +57,50 @@ TICK: Final = 0.1
 """Seconds between two looks at the deadlines, and how exact these are."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortApis:
+    """What answers plain HTTP, by the kind of port it came on; without the last two, `websocket` does there too."""
+
+    websocket: HttpApi
+    http: HttpApi | None = None
+    redirect: HttpApi | None = None
+
+
 class Reactor:
     """All native connections of one process.
 
-    `gate` decides on handshakes and gives the Receivers; `port_api` answers what is no upgrade, on a port of kind
-    `http` `http_api` does; what that has no route for is `take_over`'s, with the connection; `accepted_connections`
-    counts those that are no WebSockets, each for what `address_of` makes of its peer;
+    `gate` decides on handshakes and gives the Receivers; `apis` answer what is no upgrade; what the one of a port of
+    kind `http` has no route for is `take_over`'s, with the connection, and HTTP/2 in cleartext is too;
+    `accepted_connections` counts those that are no WebSockets, each for what `address_of` makes of its peer;
     `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
-    peer; whoever made it runs it. Times in seconds, rates per second and connection; 0 turns `ping_interval` and
-    the rates off. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
+    peer; whoever made it runs it. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
     `others_websocket`: whether a WebSocket at this path, on a port of kind `http`, is `take_over`'s too.
-    `https_headers`: what answers have besides, those that no route gives, to requests that came by https.
-    `compression`: agree to permessage-deflate where it is offered. `h2c`: give HTTP/2 in cleartext to `take_over`.
-    With `certificates` every port speaks TLS, but for
-    those of kind `redirect`, where `redirects` answers whatever is asked.
+    With `certificates` every port speaks TLS, but for those of kind `redirect`.
     """
 
     def __init__(
         self,
         gate: Gate,
-        port_api: HttpApi,
+        apis: PortApis,
         counts: TransportCounts,
         *,
+        rules: ConnectionRules,
         resolve_origin: ResolveOrigin,
         log: Log,
         pressure: Pressure,
-        handshake_timeout: float,
-        ping_interval: float,
-        pong_timeout: float,
-        message_timeout: float = MESSAGE_SECONDS,
-        max_messages_per_second: float = 0,
-        max_bytes_per_second: float = 0,
-        compression: bool = False,
-        h2c: bool = False,
-        https_headers: Headers = (),
-        http_api: HttpApi | None = None,
         accepted_connections: AcceptedConnections | None = None,
         address_of: Callable[[str], str | None] = str,
         take_over: TakeOver | None = None,
         others_websocket: Callable[[str], bool] | None = None,
         certificates: Certificates | None = None,
-        redirects: HttpApi | None = None,
         make_poller: Callable[[], Poller] = make_poller,
     ) -> None:
         self.gate = gate
-        self.http_api = http_api
-        self._port_api = port_api
+        self.http_api = apis.http
+        self._apis = apis
         self.take_over = take_over
         self.others_websocket = others_websocket
         self.certificates = certificates
-        self.redirects = redirects
         self.accepted_connections = accepted_connections or Unlimited()
         self.address_of = address_of
         self.draining = False
@@ -114,16 +110,16 @@ class Reactor:
         self._log = log
         self.pressure = pressure
         self.outbound_limit = pressure.limit
-        self.handshake_timeout = handshake_timeout
-        self.ping_interval = ping_interval
-        self.pong_timeout = pong_timeout
-        self.message_timeout = message_timeout
-        self.max_messages_per_second = max_messages_per_second
-        self.max_bytes_per_second = max_bytes_per_second
-        self.compression = compression
-        self.h2c = h2c
-        self.https_headers = https_headers
-        self.metered = bool(max_messages_per_second or max_bytes_per_second)
+        self.handshake_timeout = rules.handshake_timeout
+        self.ping_interval = rules.ping_interval
+        self.pong_timeout = rules.pong_timeout
+        self.message_timeout = rules.message_timeout
+        self.max_messages_per_second = rules.max_messages_per_second
+        self.max_bytes_per_second = rules.max_bytes_per_second
+        self.compression = rules.compression
+        self.h2c = rules.h2c
+        self.https_headers = rules.https_headers
+        self.metered = bool(rules.max_messages_per_second or rules.max_bytes_per_second)
         self.clock: Callable[[], float] = trio.current_time
         # The app is made where no trio runs yet: nothing is opened, and no clock read, before `run`.
         self.now = 0.0
@@ -472,12 +468,12 @@ class Reactor:
         except OSError:  # the system's bound on watched descriptors
             os.close(fd)
             raise
-        api = self._port_api
+        api = self._apis.websocket
         context = None if self.certificates is None else self.certificates.context(kind)
-        if kind == "http" and self.http_api is not None:
-            kind, api = "websocket", self.http_api
-        elif kind == "redirect" and self.redirects is not None:
-            context, api = None, self.redirects
+        if kind == "http" and self._apis.http is not None:
+            kind, api = "websocket", self._apis.http
+        elif kind == "redirect" and self._apis.redirect is not None:
+            context, api = None, self._apis.redirect
         if context is None:
             connection = Connection(self, fd, address, kind, api)
         else:

@@ -16,11 +16,12 @@ from service.http.api import AccessLog
 from service.http.apis import port_api, whole_api
 from service.http.app import create_http
 from service.transports.asgi import register
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.front_door import install
 from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
-from service.transports.native import Reactor
+from service.transports.native import PortApis, Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.transports.server_certificates import Certificates, TlsFiles
@@ -89,20 +90,17 @@ async def serve_everywhere(
     def pressure() -> Pressure:
         return Pressure(limit=outbound_limit, hard_limit=64 << 20, total_limit=256 << 20, slow_seconds=5.0)
 
+    rules = ConnectionRules(handshake_timeout=handshake_timeout, h2c=h2c, https_headers=https_headers(hsts))
+
     def make_reactor(certificates: Certificates | None = None) -> Reactor:
         return Reactor(
             at.stage.gateway,
-            port_api(at.parts),
+            PortApis(websocket=port_api(at.parts), http=api),
             counters,
+            rules=rules,
             resolve_origin=resolver,
             log=log,
             pressure=pressure(),
-            handshake_timeout=handshake_timeout,
-            ping_interval=25.0,
-            pong_timeout=10.0,
-            http_api=api,
-            h2c=h2c,
-            https_headers=https_headers(hsts),
             accepted_connections=accepted,
             take_over=take_over,
             certificates=certificates,
@@ -138,8 +136,7 @@ async def serve_everywhere(
             pressure=pressure(),
             resolve=resolver,
             log=log,
-            h2c=h2c,
-            https_headers=https_headers(hsts),
+            rules=rules,
         )
     handed_over: HandedOver = HandedOver(apps["door"], doors["door"])
     shutdown = trio.Event()

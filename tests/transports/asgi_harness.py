@@ -8,14 +8,15 @@ from quart import request
 from quart_trio import QuartTrio
 
 from service.transports.asgi import register
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door, Log
 from service.transports.front_door import install
 from service.transports.http_server import serve_http
-from service.transports.native import Reactor
+from service.transports.native import PortApis, Reactor
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
-from .harness import Options, pressure_of
+from .harness import Options, pressure_of, rules_of
 from .raw import Address
 from .script import Counts, ScriptGate, plain_http
 
@@ -66,8 +67,7 @@ def make_app(
         pressure=pressure or pressure_of(Options()),
         resolve=ProxyRules(trusted).resolve,
         log=log,
-        max_messages_per_second=rate,
-        h2c=h2c,
+        rules=ConnectionRules(max_messages_per_second=rate, h2c=h2c),
     )
     return app
 
@@ -137,17 +137,12 @@ class DoorHarness:
         pressure = pressure_of(options)
         reactor = Reactor(
             gate,
-            plain_http,
+            PortApis(websocket=plain_http),
             counts,
+            rules=rules_of(options),
             resolve_origin=resolve,
             log=self.lines,
             pressure=pressure,
-            handshake_timeout=options.handshake_timeout,
-            compression=options.compression,
-            ping_interval=options.ping_interval,
-            pong_timeout=options.pong_timeout,
-            message_timeout=options.message_timeout,
-            max_messages_per_second=options.max_messages_per_second,
         )
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
         app = make_app(gate, counts, self.lines, pressure=pressure)

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from service.core.ports import Handshake, Peer
+from service.transports.connection_rules import ConnectionRules
 from service.transports.pressure import Pressure
 
 from .raw import (
@@ -46,6 +47,18 @@ def pressure_of(options: Options) -> Pressure:
         hard_limit=options.hard_limit,
         total_limit=options.total_limit,
         slow_seconds=options.slow_seconds,
+    )
+
+
+def rules_of(options: Options) -> ConnectionRules:
+    """What these options hold each connection to."""
+    return ConnectionRules(
+        handshake_timeout=options.handshake_timeout,
+        ping_interval=options.ping_interval,
+        pong_timeout=options.pong_timeout,
+        message_timeout=options.message_timeout,
+        max_messages_per_second=options.max_messages_per_second,
+        compression=options.compression,
     )
 
 

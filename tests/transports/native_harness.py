@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import trio
 
-from service.transports.native import Reactor
+from service.transports.connection_rules import ConnectionRules
+from service.transports.native import PortApis, Reactor
 from service.transports.proxies import ProxyRules
 
 from .contract import Options
-from .harness import pressure_of
+from .harness import pressure_of, rules_of
 from .raw import Address
 from .script import Counts, ScriptGate, plain_http
 
@@ -31,23 +33,16 @@ class NativeHarness:
 
     def make(self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any) -> Reactor:
         """A Reactor that doesn't run yet; `settings` are its own."""
-        rate = options.max_messages_per_second
         self.pressure = pressure_of(options)
-        settings = {
-            "ping_interval": options.ping_interval,
-            "pong_timeout": options.pong_timeout,
-            "message_timeout": options.message_timeout,
-            "max_messages_per_second": rate,
-        } | settings
+        own_rules = {name: settings.pop(name) for name in ConnectionRules.__slots__ if name in settings}
         settings.setdefault("resolve_origin", ProxyRules().resolve)
         return Reactor(
             gate,
-            plain_http,
+            PortApis(websocket=plain_http),
             counts,
+            rules=replace(rules_of(options), **own_rules),
             log=self.note,
             pressure=self.pressure,
-            handshake_timeout=options.handshake_timeout,
-            compression=options.compression,
             **settings,
         )
 

@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 
 from portico.wire.codes import CloseCode
 from service.transports.asgi import register
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.proxies import ProxyRules
 
@@ -40,7 +41,7 @@ async def test_who_sends_too_often_is_closed() -> None:
         pressure=pressure_of(Options()),
         resolve=ProxyRules().resolve,
         log=lines,
-        max_messages_per_second=10,
+        rules=ConnectionRules(max_messages_per_second=10),
     )
     async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
         await client.send(frame(TEXT, b"x") * 100)
@@ -54,7 +55,15 @@ async def test_a_long_reason_is_cut_between_characters() -> None:
     gate, counts, lines = ScriptGate(), Counts(), Lines()
     gate.make = scripted(lambda recorder, payload: recorder.peer.close(CloseCode.KICKED, "é" * 100))
     app = QuartTrio("reasons")
-    register(app, gate, counts, pressure=pressure_of(Options()), resolve=ProxyRules().resolve, log=lines)
+    register(
+        app,
+        gate,
+        counts,
+        pressure=pressure_of(Options()),
+        resolve=ProxyRules().resolve,
+        log=lines,
+        rules=ConnectionRules(),
+    )
     async with serving(app, Door(counts=counts, log=lines)) as address, await RawClient.open(address) as client:
         await client.say("go")
         assert await client.closed() == (4010, "é" * 61)
@@ -72,7 +81,7 @@ async def test_a_header_that_has_one_value_comes_once_by_another_server_too(sche
         pressure=pressure_of(Options()),
         resolve=ProxyRules().resolve,
         log=Lines(),
-        https_headers=hsts,
+        rules=ConnectionRules(https_headers=hsts),
     )
     sent: list[Any] = []
 
