@@ -1,7 +1,7 @@
 -- Revocations: one call of one operation on them.
 --
 -- KEYS  1 what they are (a hash, by subject)   2 the subjects by the number of their last change
---       3 the subjects by the moment at which they end   4 the generation, the number of the last change, and the epoch
+--       3 the subjects by the moment at which they end, by Redis's clock   4 the generation, the number of the last change, and the epoch
 --       5 the epoch of the histories, which ends where this Redis may lack what another had accepted
 -- ARGV  1 the operation   2 and on: its arguments
 -- The generation is a name that is lost with the rest, or with any part of it, and with the epoch: nodes that knew
@@ -11,6 +11,11 @@ local function now()
   local time = redis.call("TIME")
   return time[1] + time[2] / 1000000
 end
+-- By how many seconds a node's clock is ahead of Redis's: less than one counts as none.
+local function ahead(wall)
+  local seconds = tonumber(wall) - now()
+  return math.abs(seconds) < 1 and 0 or seconds
+end
 local function forget_old()
   local over = redis.call("ZRANGEBYSCORE", ends, "-inf", now(), "LIMIT", 0, 1000)
   if #over > 0 then
@@ -19,20 +24,20 @@ local function forget_old()
     redis.call("ZREM", ends, unpack(over))
   end
 end
-local function keep(subject, revocation, expires_at)
+local function keep(subject, revocation, ends_at)
   local number = redis.call("HINCRBY", meta, "number", 1)
   redis.call("HSET", all, subject, revocation)
   redis.call("ZADD", order, number, subject)
-  redis.call("ZADD", ends, expires_at, subject)
+  redis.call("ZADD", ends, ends_at, subject)
 end
 
 local operations = {}
 
--- Keep one. Returns 1, or 0 where there are too many.
-function operations.add(limit, subject, revocation, expires_at)
+-- Keep one, which ends by the clock of the node, where it is `wall`. Returns 1, or 0 where there are too many.
+function operations.add(limit, wall, subject, revocation, expires_at)
   forget_old()
   if redis.call("ZCARD", order) >= tonumber(limit) and not redis.call("HGET", all, subject) then return 0 end
-  keep(subject, revocation, expires_at)
+  keep(subject, revocation, expires_at - ahead(wall))
   return 1
 end
 
@@ -43,12 +48,14 @@ local function made_at(revocation)
 end
 
 -- Keep those of some that are not there, or only as they were before a later change. Arguments: subject, revocation,
--- expires_at, and so on.
-function operations.restore(...)
+-- expires_at by the node's clock, and so on.
+function operations.restore(wall, ...)
   local given = {...}
   for at = 1, #given, 3 do
     local kept = redis.call("HGET", all, given[at])
-    if not kept or made_at(kept) < made_at(given[at + 1]) then keep(given[at], given[at + 1], given[at + 2]) end
+    if not kept or made_at(kept) < made_at(given[at + 1]) then
+      keep(given[at], given[at + 1], given[at + 2] - ahead(wall))
+    end
   end
   return 1
 end
@@ -66,7 +73,9 @@ local function keep_rest()
   local kept = redis.call("HGETALL", all)
   for at = 1, #kept, 2 do
     local readable, fields = pcall(cjson.decode, kept[at + 1])
-    if readable and type(fields) == "table" and tonumber(fields[5]) then rest[kept[at]] = {kept[at + 1], fields[5]} end
+    if readable and type(fields) == "table" and tonumber(fields[5]) then
+      rest[kept[at]] = {kept[at + 1], redis.call("ZSCORE", ends, kept[at]) or fields[5]}
+    end
   end
   local ending = redis.call("ZRANGE", ends, 0, -1, "WITHSCORES")
   for at = 1, #ending, 2 do
@@ -81,8 +90,9 @@ local function keep_rest()
 end
 
 -- What has changed after a number, oldest first. Returns the generation (`new` if there was none), the number of the
--- last change that is given, how many more may follow (1 or 0), and the revocations.
-function operations.since(generation, number, count, new)
+-- last change that is given, how many more may follow (1 or 0), the revocations, when each ends, and by how many
+-- seconds the node is ahead.
+function operations.since(wall, generation, number, count, new)
   forget_old()
   local mine = redis.call("HGET", meta, "generation")
   local epoch = redis.call("HGET", KEYS[5], "name") or ""
@@ -96,13 +106,14 @@ function operations.since(generation, number, count, new)
   end
   if mine ~= generation then number = 0 end
   local found = redis.call("ZRANGEBYSCORE", order, "(" .. number, "+inf", "WITHSCORES", "LIMIT", 0, count)
-  local subjects, last = {}, number
+  local subjects, ending, last = {}, {}, number
   for at = 1, #found, 2 do
     subjects[#subjects + 1] = found[at]
+    ending[#ending + 1] = redis.call("ZSCORE", ends, found[at]) or "0"
     last = found[at + 1]
   end
   local revocations = #subjects > 0 and redis.call("HMGET", all, unpack(subjects)) or {}
-  return {mine, tostring(last), #subjects == tonumber(count) and 1 or 0, revocations}
+  return {mine, tostring(last), #subjects == tonumber(count) and 1 or 0, revocations, ending, tostring(ahead(wall))}
 end
 
 return operations[ARGV[1]](unpack(ARGV, 2))

@@ -1,7 +1,8 @@
 """Revocations in a real Redis: two nodes, restarts, outages, and a Redis that has lost them."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -54,9 +55,12 @@ def taken_back(name: str, expires_at: float = FAR, at: float = 1.5) -> Revocatio
 
 
 @asynccontextmanager
-async def nodes(redis: RedisServer, count: int) -> AsyncIterator[list[Node]]:
+async def nodes(redis: RedisServer, count: int, walls: Sequence[Callable[[], float]] = ()) -> AsyncIterator[list[Node]]:
     links = [link(redis.url) for _ in range(count)]
-    made = [Node(RedisRevocations(each.send, each.ask, "test:")) for each in links]
+    made = [
+        Node(RedisRevocations(each.send, each.ask, "test:", wall=wall))
+        for each, wall in zip(links, walls or [time.time] * count, strict=True)
+    ]
     async with trio.open_nursery() as nursery:
         for each in links:
             await nursery.start(each.run)
@@ -102,6 +106,32 @@ async def test_what_is_over_leaves_redis(redis: RedisServer) -> None:
         await answer(one.store.add, taken_back("bob"))
         assert redis.command("ZRANGE", "test:revocations:order", "0", "-1").count(b"user_id") == 1
         assert redis.command("HKEYS", "test:revocations").count(b"user_id") == 1
+
+
+@pytest.mark.shows("it holds at every node for its `ttl`", "at one whose clock is behind for longer")
+@pytest.mark.parametrize("ahead", [(0, 300), (-300, 0), (300, -300)])
+async def test_none_is_over_too_soon_where_clocks_are_minutes_apart(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, ahead: tuple[float, float]
+) -> None:
+    """A revocation of a minute holds for a minute, by the clock of each node."""
+    monkeypatch.setattr(revocations, "INTERVAL", 0.02)
+
+    def clock(ahead: float) -> Callable[[], float]:
+        return lambda: time.time() + ahead
+
+    here, there = (clock(one) for one in ahead)
+    async with nodes(redis, 2, (here, there)) as (one, other):
+        at = here()
+        await answer(one.store.add, taken_back("ann", at + 60, at))
+        for node, wall in ((one, here), (other, there)):
+            await node.until(lambda node=node: len(node.index) == 1)  # type: ignore[misc]  # bound at once
+            [known] = node.index
+            assert known.expires_at > wall() + 25  # not less than half a minute, however slow the machine is
+        # A Redis that has lost it is told how long it still holds.
+        redis.command("FLUSHALL")
+        async with nodes(redis, 1, (there,)) as (later,):
+            await later.until(lambda: len(later.index) == 1)
+            assert next(iter(later.index)).expires_at > there() + 25
 
 
 async def test_there_is_a_limit_over_all_nodes(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
