@@ -24,9 +24,15 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.mark.shows("they hear nothing of one another", "but for `notifications:{user_id}`")
-async def test_two_databases_of_one_redis_are_two_deployments(redis: RedisServer) -> None:
-    other = redis.url.removesuffix("/0") + "/1"
-    async with node(redis.url, "n") as here, node(other, "n") as there:
+@pytest.mark.parametrize(
+    ("databases", "prefixes"), [((0, 1), ("a:", "a:")), ((0, 0), ("a", "a:b"))], ids=("databases", "prefixes")
+)
+async def test_two_deployments_on_one_redis(
+    redis: RedisServer, databases: tuple[int, int], prefixes: tuple[str, str]
+) -> None:
+    """Also where one's prefix is the beginning of the other's."""
+    urls = [redis.url.removesuffix("/0") + f"/{database}" for database in databases]
+    async with node(urls[0], "n", prefixes[0]) as here, node(urls[1], "n", prefixes[1]) as there:
         await ready(here, there)
         mine, theirs = await here.join(ANN), await there.join(ANN)
         assert (await here.publish(ANN, event(1))).matched == 1

@@ -45,6 +45,7 @@ class Story:
         self.published = Published(houses, chance, mortal=mode == "lapsing")
         self.clients = [LetterTraveller(f"c{n}", self.published, chance) for n in range(3)]
         self._frozen = False
+        self._full = False
         self._saved = False
 
     def something(self, happen: Callable[["Story"], None]) -> None:
@@ -100,6 +101,11 @@ class Story:
         (self.redis.cont if self._frozen else self.redis.stop)()
         self._frozen = not self._frozen
 
+    def filled(self) -> None:
+        """It has no room, or has room again: what would write is refused, also within a script that has begun."""
+        self._full = not self._full
+        self.redis.command("CONFIG", "SET", "maxmemory", "1" if self._full else "0")
+
     def restored(self) -> None:
         """It is put back to what it was when this was asked for the last time, or that is kept."""
         older = self.redis.folder.with_name("older")
@@ -121,6 +127,8 @@ class Story:
         self.published.mortal = False
         if self._frozen:
             self.redis.cont()
+        if self._full:
+            self.filled()
         for way in self.ways:
             way.delay, way.refusing = 0.0, False
             way.resume()
@@ -167,6 +175,7 @@ MODES: Final[dict[str, Callable[[Story], None]]] = {
     "wiped": Story.wiped,
     "frozen": Story.frozen,
     "restored": Story.restored,
+    "filled": Story.filled,
 }
 
 
