@@ -34,6 +34,7 @@ from service.audit import AuditLog, every_line
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
+from service.backplane.redis.plane import SharedRules
 from service.chat.echo import COMMAND as ECHO
 from service.chat.echo import echo_commands
 from service.chat.in_process import InProcessLink
@@ -289,13 +290,15 @@ class Node:
         try:
             return OverRedis(
                 settings.redis_url.get_secret_value(),
+                SharedRules(
+                    prefix=settings.redis_prefix,
+                    length=settings.history_length,
+                    ttl=settings.history_ttl,
+                    lease=settings.node_lease,
+                    history_bytes=settings.history_bytes,
+                    settings=fingerprints(settings),
+                ),
                 node=settings.name,
-                prefix=settings.redis_prefix,
-                length=settings.history_length,
-                ttl=settings.history_ttl,
-                history_bytes=settings.history_bytes,
-                lease=settings.node_lease,
-                settings=fingerprints(settings),
                 publish=self._publish,
                 present=lambda: self.gateway.hub,
                 log=self.log,

@@ -5,8 +5,7 @@ backplane and the login store that the core is given, and what has to run beside
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -21,7 +20,7 @@ from service.backplane.redis.ingress import Ingress, Publish
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.metrics import backplane_metrics, ingress_metrics
 from service.backplane.redis.names import Names
-from service.backplane.redis.plane import CLIENT_NAME, EventsOnRedis, RedisBackplane
+from service.backplane.redis.plane import CLIENT_NAME, EventsOnRedis, RedisBackplane, SharedRules
 from service.backplane.redis.quotas import RedisQuotas
 from service.backplane.redis.registry import Present
 from service.backplane.redis.revocations import RedisRevocations
@@ -201,39 +200,27 @@ class OverRedis:
 
     Raises ValueError, with a sentence for the operator, where the URL cannot be read.
 
-    `settings`: fingerprints of what the nodes of one deployment have in common, by name; `publish` is where what comes
-    by the ingress stream goes; `present` gives everybody who is connected here; `lease`
-    in seconds: how soon a node that died is known to be gone.
+    `publish` is where what comes by the ingress stream goes; `present` gives everybody who is connected here.
     """
 
     def __init__(
         self,
         redis_url: str,
+        rules: SharedRules,
         *,
         node: str,
-        prefix: str,
-        length: int,
-        ttl: float,
-        lease: float,
-        history_bytes: int = HISTORY_BYTES,
-        settings: Mapping[str, str] = MappingProxyType({}),
         publish: Publish,
         present: Callable[[], Iterable[Session]],
         log: Log,
         events: EventRules | None = None,
     ) -> None:
         self._log = log
-        way, prefix, sharded = _way(redis_url, prefix)
+        way, prefix, sharded = _way(redis_url, rules.prefix)
         self.backplane: Final = RedisBackplane(
             way,
+            rules._replace(prefix=prefix),
             node=node,
-            prefix=prefix,
             sharded=sharded,
-            length=length,
-            ttl=ttl,
-            history_bytes=history_bytes,
-            lease=lease,
-            settings=settings,
             make_id=make_id,
             log=log,
             present=lambda: [_present(session) for session in present()],
@@ -254,7 +241,7 @@ class OverRedis:
             publication_of,
             node=lambda: self.backplane.node,
             prefix=prefix,
-            lease=lease,
+            lease=rules.lease,
             log=log,
         )
 

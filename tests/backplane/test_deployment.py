@@ -4,6 +4,7 @@ import pytest
 
 from service.backplane.deployment import Alone, EventRules, OverRedis, _way
 from service.backplane.memory_events import MemoryEvents
+from service.backplane.redis.plane import SharedRules
 from service.observe import make_log
 from service.redis.cluster import Cluster
 
@@ -44,11 +45,8 @@ async def test_every_metric_over_redis_has_a_name_of_its_own() -> None:
 def over_redis(url: str) -> OverRedis:
     return OverRedis(
         url,
+        SharedRules(length=10, ttl=60),
         node="n1",
-        prefix="portico:",
-        length=10,
-        ttl=60,
-        lease=10,
         publish=lambda *_: None,
         present=tuple,
         log=LOG,

@@ -9,6 +9,7 @@ import trio
 
 from portico.wire.faults import PeerFault
 from service.backplane.deployment import OverRedis
+from service.backplane.redis.plane import SharedRules
 from service.backplane.redis.revocations import RedisRevocations
 from service.core.cluster.backplane import Publication, Resume
 from service.core.reply import Reply
@@ -142,11 +143,8 @@ async def test_all_of_a_deployment_is_in_its_slot(cluster: RedisCluster) -> None
 
     deployment = OverRedis(
         cluster.url,
+        SharedRules(length=LENGTH, ttl=60.0),
         node="a",
-        prefix="portico:",
-        length=LENGTH,
-        ttl=60.0,
-        lease=10.0,
         publish=publish,
         present=tuple,
         log=make_log("json", "critical"),

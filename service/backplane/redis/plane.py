@@ -78,13 +78,27 @@ class EventsOnRedis(NamedTuple):
     present: Callable[[], Iterable[BackEndEvent]]
 
 
+class SharedRules(NamedTuple):
+    """What all nodes that share a Redis keep to.
+
+    `prefix`: of everything of ours in Redis; `length` events and `ttl` seconds of each stream are kept; a node is
+    thought dead `lease` seconds after its last sign of life; `history_bytes`: see Reader; `settings`: fingerprints, by
+    name, of what the nodes of one deployment have in common.
+    """
+
+    prefix: str = "portico:"
+    length: int = 1000
+    ttl: float = 86_400.0
+    lease: float = 10.0
+    history_bytes: int = HISTORY_BYTES
+    settings: Mapping[str, str] = MappingProxyType({})
+
+
 class RedisBackplane:
     """One node's place among those that share a Redis.
 
-    `connector` leads to it; `prefix` of everything of ours in Redis, and whether it is published to one shard of a
-    cluster only; `length` events and `ttl` seconds of each stream are kept; a node is thought dead `lease` seconds
-    after its last sign of life; `history_bytes`: see Reader; `settings`: fingerprints of what the nodes of one
-    deployment have in common; `make_id` names pushes that have no id. `present` gives all who are connected here;
+    `connector` leads to it; `sharded`: what is published stays in one shard of a cluster; `make_id` names pushes that
+    have no id. `present` gives all who are connected here;
     `on_client_left` is told who was connected at a node that died (the node, client_id, user_id), on one node only.
 
     For metrics: the attributes of `commands`, `publisher`, `following`, `subscription` and `membership`, and
@@ -95,15 +109,10 @@ class RedisBackplane:
     def __init__(
         self,
         connector: Connector,
+        rules: SharedRules,
         *,
         node: str,
-        prefix: str = "portico:",
         sharded: bool = False,
-        length: int = 1000,
-        ttl: float = 86_400.0,
-        lease: float = 10.0,
-        history_bytes: int = HISTORY_BYTES,
-        settings: Mapping[str, str] = MappingProxyType({}),
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
         present: Callable[[], Iterable[Present]] = tuple,
@@ -111,7 +120,7 @@ class RedisBackplane:
         events: EventsOnRedis | None = None,
     ) -> None:
         self._log = log
-        self.names = Names(prefix, database=connector.database, sharded=sharded)
+        self.names = Names(rules.prefix, database=connector.database, sharded=sharded)
         self._connector = connector
         self._server: tuple[Word, ...] = (b"", 0)
         self._accepted_elsewhere = 0
@@ -136,16 +145,16 @@ class RedisBackplane:
             doubtful=lambda: self.subscription.trouble is not None,
             acknowledge=self._acknowledge,
             renew=self._renew,
-            ttl=ttl,
-            history_bytes=history_bytes,
+            ttl=rules.ttl,
+            history_bytes=rules.history_bytes,
             log=log,
         )
         self.publisher = Publisher(
             self.commands,
             self.names,
             node,
-            length=length,
-            ttl=ttl,
+            length=rules.length,
+            ttl=rules.ttl,
             floor=lambda: self.following.seen,
             epoch=lambda: self.following.epoch,
             renew=lambda then: self._renew("", then),
@@ -154,14 +163,14 @@ class RedisBackplane:
             log=log,
         )
         self.checks = Checks(connector, self.names, log)
-        self.sweeper = Sweeper(self.commands.ask, self.names, ttl, lambda: self.following.now)
+        self.sweeper = Sweeper(self.commands.ask, self.names, rules.ttl, lambda: self.following.now)
         self.membership = Membership(
             self.commands.ask,
             _Events(self, present, on_client_left, log),
             name=node,
-            prefix=prefix,
-            lease=lease,
-            settings=settings,
+            prefix=rules.prefix,
+            lease=rules.lease,
+            settings=rules.settings,
             losses=lambda: self.commands.reconnects,
         )
         self.events: RedisEvents | None = None
@@ -169,7 +178,7 @@ class RedisBackplane:
         if events is not None:
             self.events = RedisEvents(
                 self.commands.ask,
-                prefix,
+                rules.prefix,
                 stream=events.stream,
                 outbox=events.outbox,
                 offline_seconds=events.offline_seconds,

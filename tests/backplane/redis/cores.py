@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from service.backplane.memory import World
 from service.backplane.redis.logins import RedisLoginStore
-from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.plane import RedisBackplane, SharedRules
 from service.backplane.redis.revocations import RedisRevocations
 from service.core.gateway import Gateway, Rules, make_id
 from service.observe import make_log
@@ -25,7 +25,7 @@ class SharedCore(NamedTuple):
 
 def shared_core(url: str, name: str, prefix: str) -> SharedCore:
     """The core of the node `name`; those of one `prefix` are one deployment."""
-    plane = RedisBackplane(read_url(url), node=name, prefix=prefix, make_id=make_id, log=LOG)
+    plane = RedisBackplane(read_url(url), SharedRules(prefix=prefix), node=name, make_id=make_id, log=LOG)
     revocations = RedisRevocations(plane.commands.send, plane.commands.ask, prefix)
     clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
     gateway = Gateway(

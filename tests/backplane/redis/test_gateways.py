@@ -17,6 +17,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Event, Target
 from service.backplane.deployment import OverRedis
 from service.backplane.redis.ingress import Ingress
+from service.backplane.redis.plane import SharedRules
 from service.core.cluster.backplane import PATIENCE, Publication, Published
 from service.core.connections.session import Session, State
 from service.core.push.login_store import Login
@@ -332,11 +333,8 @@ async def test_a_renamed_node_reads_under_the_name_that_it_has(redis: RedisServe
         for _ in range(2):
             deployment = OverRedis(
                 redis.url,
+                SharedRules(prefix=PREFIX, length=10, ttl=60.0),
                 node="same",
-                prefix=PREFIX,
-                length=10,
-                ttl=60.0,
-                lease=10.0,
                 publish=publish,
                 present=tuple,
                 log=LOG,

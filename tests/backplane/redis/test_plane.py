@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from service.backplane.redis.plane import RedisBackplane
+from service.backplane.redis.plane import RedisBackplane, SharedRules
 from service.observe import make_log
 from service.redis.address import Connector
 from service.redis.cluster import Cluster, tagged
@@ -57,13 +57,9 @@ async def node(
         way = way.under(prefix)
     plane = RedisBackplane(
         way,
+        SharedRules(prefix=prefix, length=length, ttl=ttl, lease=lease, settings=settings),
         node=name,
-        prefix=prefix,
         sharded=sharded,
-        length=length,
-        ttl=ttl,
-        lease=lease,
-        settings=settings,
         make_id=lambda: f"made-{next(_made)}",
         log=make_log("json", "critical") if said is None else make_log("json", "debug", said),
     )
