@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.certificates import Certificate
+from tests.forked_gateways import Forked, start
 
 ROOT: Final = Path(__file__).parent.parent
 BIN: Final = Path(sys.executable).parent
@@ -39,7 +40,7 @@ class Running:
     base_url: str
     websocket_url: str
     worker_url: str
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     log: Path
 
     def said(self) -> str:
@@ -105,14 +106,19 @@ def _family(host: str) -> socket.AddressFamily:
 
 def clean_environment(**settings: object) -> dict[str, str]:
     """This process's environment without anything that the gateway or a client program takes as a setting."""
+    return without_settings(os.environ) | {name: str(value) for name, value in settings.items()}
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without anything that the gateway or a client program takes as a setting."""
     ours = ("PORTICO_", "LOADTEST_", "REDIS_", "WEBSOCKET_", "OPEN_API_", "SERVICE_", "API_")
     named = {"PORT", "HOST", "WORKER_PORT", "DEBUG", "DYNO", "ENVIRONMENT"}
     kept = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment.items()
         if name not in named and not name.startswith(ours) and not name.lower().endswith("_proxy")
     }
-    return {**kept, "PYTHONPATH": str(ROOT), **{name: str(value) for name, value in settings.items()}}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def command(server: str, host: str, port: int) -> Sequence[str]:
@@ -136,12 +142,14 @@ def gateway(
     exit_code: int | None = 0,
     stderr: int | None = None,
     probe: str = "/readyz",
+    forked: bool = True,
 ) -> Iterator[Running]:
     """A gateway while the block runs; then SIGTERM, and it has to end with `exit_code` (None: any).
 
     `folder` is its working directory, where nothing may be a `.env`, and where its log is. With a `certificate` it
     speaks TLS, and has one port. `stderr`: a descriptor for its standard error, instead of the log. `probe`: what
-    answers 200 when it is up. RuntimeError, with the log, if it doesn't come up or doesn't end as it should.
+    answers 200 when it is up. Not `forked`: it is executed in any case (see `tests.forked_gateways`). RuntimeError,
+    with the log, if it doesn't come up or doesn't end as it should.
     """
     log = folder / "gateway.log"
     for attempt in range(1, _STARTS + 1):
@@ -161,14 +169,13 @@ def gateway(
             # A client that begins TLS and then waits for a processor is no stranger that is slow on purpose.
             environment["PORTICO_HANDSHAKE_TIMEOUT"] = 60
         with log.open("ab") as output:
-            process = subprocess.Popen(
+            process = start(
                 command(server, host, http),
                 cwd=folder,
                 env=clean_environment(**{**environment, **(settings or {})}),
-                stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT if stderr is None else stderr,
-                start_new_session=True,
+                stderr=stderr,
+                forked=forked,
             )
         name = f"[{host}]" if ":" in host else host
         s = "" if certificate is None else "s"
@@ -202,7 +209,7 @@ def gateway(
             process.wait()
 
 
-def end(process: "subprocess.Popen[bytes]") -> int | None:
+def end(process: "subprocess.Popen[bytes] | Forked") -> int | None:
     """SIGTERM, and the exit code; None if it has not ended in time."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -22,16 +22,20 @@ ANYBODY: Final = "PORTICO_AUTH is off in production: anybody may connect as any 
 """Said wherever an operator looks."""
 KEPT_SECONDS: Final = 1.0
 """How long what costs something is told to strangers again, in production."""
-_SALT: Final = os.urandom(16)
 
 
 def health_handlers(parts: Parts) -> dict[str, HttpHandler]:
     """The handlers of this module, by operation."""
     warnings = [ANYBODY] if parts.anybody else []
     kept: dict[str, tuple[float, HttpAnswer]] = {}
+    salt = os.urandom(16)
+
+    def label(node: str) -> str:
+        """What a node is called to strangers: its name has the machine's in it. The same as long as this node runs."""
+        return "node-" + hashlib.blake2s(node.encode("utf-8", "surrogatepass"), key=salt, digest_size=4).hexdigest()
 
     def health(request: HttpRequest) -> HttpAnswer:
-        named = _label if parts.access.is_stranger(request.head) else str
+        named = label if parts.access.is_stranger(request.head) else str
         told = Health("ok", named(parts.node()), parts.places.environment, parts.presence.here().total, parts.wall())
         return json_answer(200, told)
 
@@ -45,13 +49,13 @@ def health_handlers(parts: Parts) -> dict[str, HttpHandler]:
         if not parts.access.is_stranger(request.head):
             return when_answered(parts.presence.status, lambda found: status(found, str, parts.advice()))
         return kept_for("status") or when_answered(
-            parts.presence.status, lambda found: keep("status", status(found, _label, None))
+            parts.presence.status, lambda found: keep("status", status(found, label, None))
         )
 
     def metrics(request: HttpRequest) -> HttpAnswer:
         if not parts.access.is_stranger(request.head):
             return numbers(str)
-        return kept_for("metrics") or keep("metrics", numbers(_label))
+        return kept_for("metrics") or keep("metrics", numbers(label))
 
     def numbers(named: Callable[[str], str]) -> HttpAnswer:
         node = named(parts.node()) if parts.several() else None
@@ -92,8 +96,3 @@ def health_handlers(parts: Parts) -> dict[str, HttpHandler]:
         "getStatus": ask_status,
         "getMetrics": metrics,
     }
-
-
-def _label(node: str) -> str:
-    """What a node is called to strangers: its name has the machine's in it. The same as long as this process runs."""
-    return "node-" + hashlib.blake2s(node.encode("utf-8", "surrogatepass"), key=_SALT, digest_size=4).hexdigest()

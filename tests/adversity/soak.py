@@ -128,7 +128,7 @@ def soak(folder: Path, clients: int, seconds: float) -> Report:
         gateways = []
         for number in range(GATEWAYS):
             (home := folder / f"gateway-{number}").mkdir()
-            gateways.append(up.enter_context(gateway(home, settings=settings)))
+            gateways.append(up.enter_context(gateway(home, settings=settings, forked=False)))
         herds = stack.enter_context(loads(gateways))
         empty = [memory(running.process.pid) for running in gateways]
         shares = [clients // GATEWAYS + (number < clients % GATEWAYS) for number in range(GATEWAYS)]

@@ -90,7 +90,7 @@ class Asker(Client):
 def test_nothing_is_left_behind(tmp_path: Path, server: str) -> None:
     settings = {"PORTICO_DRAIN_SECONDS": 0.2, "PORTICO_EXTENSIONS": "tests.adversity.insight"}
     with (
-        gateway(tmp_path, server=server, settings=settings) as running,
+        gateway(tmp_path, server=server, settings=settings, forked=False) as running,
         Crowd(address_of(running.base_url)) as crowd,
     ):
         pid = serving_pid(running)

@@ -95,7 +95,7 @@ def endless() -> bytes:
 def compressing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A gateway for all that is too much for one message: each test's clients are gone at its end."""
     settings = {**QUICK, "PORTICO_COMPRESSION": "true"}
-    with gateway(tmp_path_factory.mktemp("floods"), settings=settings) as running:
+    with gateway(tmp_path_factory.mktemp("floods"), settings=settings, forked=False) as running:
         yield running
 
 

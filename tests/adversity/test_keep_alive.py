@@ -69,7 +69,7 @@ class Caller:
 
 @pytest.mark.parametrize("server", SERVERS if FULL else SERVERS[:1])
 def test_requests_without_end(tmp_path: Path, server: str) -> None:
-    with gateway(tmp_path, server=server) as running:
+    with gateway(tmp_path, server=server, forked=False) as running:
         pid = serving_pid(running)
         callers = [Caller(address_of(running.base_url)) for _ in range(CONNECTIONS)]
         try:

@@ -105,7 +105,13 @@ class Registered:
 
 @contextmanager
 def scene(
-    folder: Path, door: str, certificate: Certificate, redis: RedisServer | None = None, **settings: object
+    folder: Path,
+    door: str,
+    certificate: Certificate,
+    redis: RedisServer | None = None,
+    *,
+    forked: bool = True,
+    **settings: object,
 ) -> Iterator[Scene]:
     """A gateway with the transport under test: a port of its own, Hypercorn's command, TLS, or ASGI within TLS."""
     more: dict[str, object] = dict(settings)
@@ -113,7 +119,7 @@ def scene(
         more["REDIS_URL"] = redis.url
     server = "hypercorn" if door == "front door" else "portico serve"
     made = certificate if door in ("tls", "asgi") else None
-    with gateway(folder, server=server, settings=more, certificate=made) as running:
+    with gateway(folder, server=server, settings=more, certificate=made, forked=forked) as running:
         yield Scene(running, door, None if made is None else made.trusted())
 
 
@@ -220,7 +226,8 @@ async def test_many_resume_over_slow_links_while_pushes_go_on(
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server(tmp_path / "redis")) if shared else None
         # Pushes go on, and what was missed has to be kept beside them.
-        stage = stack.enter_context(scene(tmp_path, door, certificate, redis, PORTICO_HISTORY_LENGTH=5000))
+        more = {"PORTICO_HISTORY_LENGTH": 5000}
+        stage = stack.enter_context(scene(tmp_path, door, certificate, redis, forked=False, **more))
         gone = await stage.client(0)
         await gone.leave()
         missed = events({"all": True}, EVENTS, EVENT_SIZE, durable=True)

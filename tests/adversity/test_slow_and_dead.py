@@ -46,7 +46,7 @@ def test_one_that_stops_reading(tmp_path: Path, server: str, transport: str) -> 
         "PORTICO_SLOW_SECONDS": 2,
     }
     with (
-        gateway(tmp_path, server=server, settings=settings) as running,
+        gateway(tmp_path, server=server, settings=settings, forked=False) as running,
         Crowd(at(running, door), mark=b"tick") as crowd,
     ):
         bystanders = crowd.c_clients(BYSTANDERS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.backplane.redis_server import RedisServer
+from tests.forked_gateways import Forked, start
 from tests.gateways import DOWN_LIMIT, UP_LIMIT, clean_environment, command, free_ports
 
 LEASE: Final = 6.0
@@ -29,7 +30,7 @@ class NodeProcess:
         self.folder = folder
         self.port = free_ports(1)[0]
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._was_ready = False
 
     @property
@@ -66,14 +67,11 @@ class NodeProcess:
             **self._settings,
         }
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = start(
                 command("portico serve", "127.0.0.1", self.port),
                 cwd=self.folder,
                 env=clean_environment(**environment),
-                stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
 
     def probe(self, path: str = "/readyz") -> int:
