@@ -24,7 +24,7 @@ PROTOCOL = DOCS / "reference" / "protocol.md"
 SETTINGS = {env_name(name) for name in Settings.model_fields}
 
 # What a cluster sets by itself, and what other programs than the gateway read.
-NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT", "PORTICO_API_KEY", "PORTICO_TOKEN"}
+NOT_SETTINGS = {"PORTICO_SERVICE_HOST", "PORTICO_PORT", "PORTICO_API_KEY", "PORTICO_TOKEN", "FORKED_GATEWAYS"}
 OTHERS_VARIABLES = re.compile(
     r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|(ALL|NO)_PROXY"
 )
