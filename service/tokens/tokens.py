@@ -23,6 +23,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import astuple
 
 from portico.wire.faults import PeerFault
+from portico.wire.messages import check_name
 from portico.wire.strict_json import check_keys, decode, fields_of, has_only
 from service.core.proof import PATTERN_FIELDS, ROLES, KeyAwaited, NotProven, Patterns, Proof
 
@@ -206,6 +207,8 @@ def _proof_of(claims: _Claims) -> Proof:
         raise NotProven("claims", f"The token's `role` must be one of {', '.join(ROLES)}.")
     if role == "client" and claims.sub is UNSET:
         raise NotProven("claims", "The token names no user: `sub` is missing.")
+    if claims.sub is not UNSET:
+        _check_user(claims.sub)
     fields: dict[str, Patterns] = {}
     for name in PATTERN_FIELDS:
         claim = getattr(claims, name)
@@ -221,6 +224,14 @@ def _proof_of(claims: _Claims) -> Proof:
         _given(claims.iat),
         _given(claims.exp),
     )
+
+
+def _check_user(user_id: str) -> None:
+    """Raises NotProven for a user whom no registration could name, who would become one by the token all the same."""
+    try:
+        check_name(user_id, "sub")
+    except PeerFault as fault:
+        raise NotProven("claims", f"The token's claims cannot be read: {fault.message}") from None
 
 
 def _header(raw: bytes) -> tuple[str, str | None]:
