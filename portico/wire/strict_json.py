@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 _WHERE = re.compile(r" - at `(.*)`$")
 _MISSING = re.compile(r"missing required field `([^`]*)`")
+_NULL = re.compile(r", got `null`(?: - at |$)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FIELD = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_.]*)")
 
@@ -234,8 +235,11 @@ def is_json(payload: bytes) -> bool:
         return False
 
 
-def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
-    """Decode one message. Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`."""
+def decode(decoder: msgspec.json.Decoder[T], payload: bytes, *, null_is_absent: bool = False) -> T:
+    """Decode one message. `null_is_absent`: a field that is needed and null is missing, and not of a wrong type.
+
+    Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`.
+    """
     check_text(payload)
     try:
         return decoder.decode(payload)
@@ -243,7 +247,7 @@ def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
         if isinstance(error, msgspec.ValidationError) and not is_json(payload):
             # The decoder stops at the first wrong field; whether what follows is JSON at all matters more.
             error = msgspec.DecodeError()
-        explain(error, form=decoder.type)
+        explain(error, form=decoder.type, null_is_absent=null_is_absent)
 
 
 def peek(decoder: msgspec.json.Decoder[T], payload: bytes) -> T | None:
@@ -262,9 +266,11 @@ def convert(value: object, form: type[T], field: str | None = None) -> T:
         explain(error, field)
 
 
-def explain(error: Exception, within: str | None = None, form: object = None) -> NoReturn:
+def explain(
+    error: Exception, within: str | None = None, form: object = None, *, null_is_absent: bool = False
+) -> NoReturn:
     """Raise the PeerFault that says what `error`, from msgspec, found wrong. `form` is what was to be decoded: a field
-    that it doesn't have is answered with the name that was probably meant.
+    that it doesn't have is answered with the name that was probably meant. For `null_is_absent` see `decode`.
 
     msgspec's own sentence is passed on only in parts that hold nothing the peer sent.
     """
@@ -280,8 +286,10 @@ def explain(error: Exception, within: str | None = None, form: object = None) ->
     found = _FIELD.match(path)
     field = found.group(1) if found else within
     missing = _MISSING.search(text)
-    if missing:
-        name = missing.group(1) if field is None else f"{field}.{missing.group(1)}"
+    # Where null is refused, the field has to be there.
+    absent = null_is_absent and found is not None and found.end() == len(path) and _NULL.search(text) is not None
+    if missing or absent:
+        name = field if missing is None else missing.group(1) if field is None else f"{field}.{missing.group(1)}"
         raise PeerFault(ErrorCode.MISSING_FIELD, f"The field {name!r} is missing.", field=name) from None
     unknown = _UNKNOWN.fullmatch(text[: where.start()] if where else text)
     if unknown and form is not None:
@@ -302,7 +310,7 @@ def _explain_unknown(name: str, within: str | None, form: object) -> NoReturn:
     likely = get_close_matches(name, known, 1)
     shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
     where = "" if within is None else f" in {within!r}"
-    hint = f"probably {likely[0]!r} is meant" if likely else f"known are {', '.join(known)}"
+    hint = f"probably {likely[0]!r} is meant" if likely else f"known are {', '.join(known) or 'none'}"
     field = shown if within is None else f"{within}.{shown}"
     raise PeerFault(ErrorCode.BAD_FIELD, f"There is no field {shown!r}{where}; {hint}.", field=field)
 

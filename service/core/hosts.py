@@ -18,6 +18,37 @@ _OWN_NETWORKS: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa
 """Endings that no public name has (RFC 6761, 6762, 8375; Kubernetes)."""
 
 
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+# The host names that exist (RFC 1123 section 2.1; underscores are common), an IPv4 address, or an IPv6 one in brackets.
+# None of it would have to be escaped in a URL or a log.
+_AUTHORITY: Final = re.compile(
+    rf"(?P<name>{_LABEL}(?:\.{_LABEL})*\.?|\[(?P<v6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{0,5}}))?"
+)
+_LONGEST_NAME: Final = 254
+_LAST_PORT: Final = 65535
+
+
+class Authority(NamedTuple):
+    """What a `Host` header says. `name`: an IPv6 address in brackets; `port`: empty where it names none."""
+
+    name: str
+    port: str
+
+
+def read_authority(text: str) -> Authority | None:
+    """The parts of `name[:port]`, as they are written; None for what no host is called, and for ports that no host
+    has."""
+    found = _AUTHORITY.fullmatch(text)
+    if found is None:
+        return None
+    name, v6, port = found.groups()
+    if len(name) > _LONGEST_NAME or (port and int(port) > _LAST_PORT):
+        return None
+    if v6 is not None and not isinstance(_address(v6), IPv6Address):
+        return None
+    return Authority(name, port or "")
+
+
 def host_of(authority: str) -> str:
     """The host of `name[:port]` or `[v6][:port]`, lower case, without port and brackets."""
     authority = authority.strip().lower()

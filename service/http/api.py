@@ -19,6 +19,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.counters import Counters
 from service.core.header_fields import twice
+from service.core.hosts import read_authority
 from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
 from .access import Access, CallerRates
@@ -39,14 +40,6 @@ MAX_WAITING: Final = 5000
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _log = logging.getLogger(__name__)
-# The host names that exist (RFC 1123 section 2.1; underscores are common), an IPv4 address, or an IPv6 one in brackets.
-_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::[0-9]{{0,5}})?")
-
-
-def is_host(text: str) -> bool:
-    """Whether a Host header is a host name or an address, with a port or without."""
-    return _HOST.fullmatch(text) is not None
 
 
 class Api:
@@ -95,7 +88,7 @@ class Api:
     def call(self, head: HttpHead) -> "HttpCall | None":
         """What answers this request; None if no route has its path. Never raises."""
         host = head.headers.get("host")
-        if host and not is_host(host):
+        if host and read_authority(host) is None:
             return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
         strange = self.access.refuse_host(head)
         if strange is not None:

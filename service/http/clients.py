@@ -50,6 +50,7 @@ def clients_handlers(everybody: Presence, audit: Audit) -> dict[str, HttpHandler
 
     def kick(request: HttpRequest) -> Answering:
         request.check_query()
+        request.check_no_fields()
         client_id = request.parameters["client_id"]
 
         def answer(kicked: presence.Kicked) -> HttpAnswer:

@@ -20,6 +20,7 @@ def drains_handlers(begin: BeginDrain, node: Callable[[], str]) -> dict[str, Htt
 
     def drain(request: HttpRequest) -> Answering:
         request.check_query()
+        request.check_no_fields()
         connections, seconds = begin(request.caller, request.head.address)
         return json_answer(202, DrainView(node(), connections, round(seconds, 3)))
 

@@ -110,6 +110,7 @@ def logins_handlers(logins: Logins) -> dict[str, HttpHandler]:
 
     def end(request: HttpRequest) -> Answering:
         request.check_query("reason")
+        request.check_no_fields()
         reason = _REASONS.get(request.query.get("reason", "logout"))
         if reason is None:
             raise PeerFault(ErrorCode.BAD_FIELD, "The reason must be logout or revoked.", field="reason")

@@ -16,9 +16,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from service.core.cluster.discovery import Asked, Places, endpoints
+from service.core.hosts import read_authority
 from service.core.ports import HttpAnswer, Wall
 
-from .api import is_host
 from .request import HttpHandler, HttpRequest
 from .table import Route
 
@@ -95,7 +95,7 @@ def socket_source(url: str) -> str:
 
 def host_sources(asked: Asked) -> tuple[str, ...]:
     """The CSP sources for every port of the host that was asked for; none for a host that CSP has no words for."""
-    host = urlsplit(f"//{asked.host}").hostname or "" if is_host(asked.host) else ""
+    host = urlsplit(f"//{asked.host}").hostname or "" if read_authority(asked.host) else ""
     schemes = ("wss",) if asked.scheme == "https" else ("ws", "wss")  # a browser lets no page of https use ws
     return tuple(f"{scheme}://{host}:*" for scheme in schemes) if _HOST.fullmatch(host) else ()
 

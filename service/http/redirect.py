@@ -8,12 +8,12 @@ programs should be given the https address itself.
 from collections.abc import Callable
 from urllib.parse import quote
 
-from service.core.hosts import host_of
+from service.core.hosts import host_of, read_authority
 from service.core.ports import HttpHead
 
 from .access import CallerRates
 from .answers import text_answer
-from .api import Api, HttpCall, OnError, is_host
+from .api import Api, HttpCall, OnError
 from .parts import Parts
 
 
@@ -34,7 +34,7 @@ class Redirects(Api):
     def call(self, head: HttpHead) -> HttpCall:
         """The redirect; 400 where the request doesn't say which host it wants."""
         host = head.headers.get("host", "")
-        if not is_host(host):
+        if read_authority(host) is None:
             return HttpCall(
                 self, head, None, {}, text_answer(400, "Say which host you want: there is no Host header.\n")
             )

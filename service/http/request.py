@@ -27,6 +27,8 @@ T = TypeVar("T", bound=Struct)
 
 MAX_BODY: Final = 16 << 20
 """Bytes that any body may have; single routes allow less."""
+MAX_NO_FIELDS: Final = 4096
+"""Bytes that a body may have on a route that takes none: enough to say what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,21 @@ class HttpRequest:
                     ErrorCode.BAD_FIELD, f"The query has a parameter that is not known here; known: {known}."
                 )
 
+    def check_no_fields(self) -> None:
+        """Refuse a body that says anything, on a route that takes none: what is misspelt, or meant for another route,
+        must not be passed over in silence. Empty bodies and `{}` say nothing.
+
+        Raises PeerFault: `bad_json`, `not_an_object` or `bad_field`.
+        """
+        if self.body and not self.body.isspace():
+            decode(_nothing, self.body)
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """The body of a route that takes none."""
+
+
+_nothing: Final = msgspec.json.Decoder(Nothing)
 
 Answering = HttpAnswer | Awaitable[HttpAnswer]
 """What a handler returns: the answer, or what is awaited for it."""
@@ -84,7 +101,7 @@ def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
 
     Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`.
     """
-    decoded = strict_json.decode(decoder, payload)
+    decoded = strict_json.decode(decoder, payload, null_is_absent=True)
     strict_json.check_keys(payload, _keys_of(type(decoded)))
     strict_json.check_numbers(payload)
     return decoded

@@ -15,7 +15,7 @@ from service.core.push import publications
 from . import forms
 from .clients import DEFAULT_LIMIT, MAX_LIMIT
 from .logins import MAX_LOGIN
-from .request import MAX_BODY
+from .request import MAX_BODY, MAX_NO_FIELDS
 from .requests import MAX_REQUEST
 from .revocations import LISTED, MAX_LISTED, MAX_REVOCATION
 
@@ -176,6 +176,7 @@ ROUTES: Final = (
         "/api/logins/{session_id}",
         "End a login session: the user's clients get logout_notification.",
         {200: forms.EndedLogin, 404: forms.Refusal},
+        body_limit=MAX_NO_FIELDS,
         query=(Query("reason", "why; logout unless given", {"enum": ["logout", "revoked"]}),),
         scope="logins",
     ),
@@ -227,6 +228,7 @@ ROUTES: Final = (
         "/api/clients/{client_id}",
         "Close all connections of a client, on every node, with code 4010.",
         {200: forms.Kicked, 404: forms.Refusal, 503: forms.Refusal},
+        body_limit=MAX_NO_FIELDS,
         scope="clients:kick",
     ),
     Route(
@@ -283,6 +285,7 @@ ROUTES: Final = (
         "Drain this node: every connection is closed within the drain's window, and none is taken any more. "
         "The process goes on answering HTTP until it is stopped.",
         {202: forms.DrainView},
+        body_limit=MAX_NO_FIELDS,
         scope="admin",
     ),
 )

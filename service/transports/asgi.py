@@ -34,6 +34,7 @@ from .allowance import Allowance
 from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
 from .connection_rules import ConnectionRules
 from .door import EXTENSION, Log, describe
+from .handshake import head_refusal
 from .head import ResolveOrigin
 from .pressure import Pressure
 from .proxies import Origin, peer_port
@@ -149,7 +150,7 @@ class AsgiTransport:
         if doubled is not None:
             self._counts.handshakes_refused += 1
             told = self._rules.https_headers if origin.scheme == "https" else ()
-            await _refuse(scope, send, HttpAnswer(400, (*_TEXT, *told), f"{twice(doubled)}\n".encode()))
+            await _refuse(scope, send, head_refusal(400, twice(doubled), *told))
             return
         handshake = AsgiHandshake(
             scope["path"],
@@ -244,12 +245,7 @@ class AsgiTransport:
         return True
 
 
-_TEXT = (("content-type", "text/plain; charset=utf-8"),)
-_NO_H2C = HttpAnswer(
-    505,
-    _TEXT,
-    b"HTTP/2 is not spoken here without TLS (PORTICO_H2C).\n",
-)
+_NO_H2C = head_refusal(505, "HTTP/2 is not spoken here without TLS (PORTICO_H2C).")
 
 
 def _is_h2c(scope: Scope) -> bool:

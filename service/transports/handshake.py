@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from portico.wire.codes import ErrorCode
+from portico.wire.messages import encode
 from service.core.ports import HttpAnswer
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -22,9 +24,23 @@ class BadHead(Exception):
 
     def __init__(self, status: int, sentence: str, *headers: tuple[str, str]) -> None:
         super().__init__(sentence)
-        self.answer = HttpAnswer(
-            status, (("content-type", "text/plain; charset=utf-8"), *headers), sentence.encode() + b"\n"
-        )
+        self.answer = head_refusal(status, sentence, *headers)
+
+
+_CODES: Final = {
+    405: ErrorCode.NOT_FOUND,
+    413: ErrorCode.TOO_LARGE,
+    429: ErrorCode.RATE_LIMITED,
+    431: ErrorCode.TOO_LARGE,
+    503: ErrorCode.UNAVAILABLE,
+}
+
+
+def head_refusal(status: int, sentence: str, *headers: tuple[str, str]) -> HttpAnswer:
+    """The answer to a head that can't be accepted, in the form of all errors of the HTTP API."""
+    code = _CODES.get(status, ErrorCode.BAD_FIELD)
+    problem = {"error": {"code": code.value, "message": sentence, "field": None}}
+    return HttpAnswer(status, (("content-type", "application/json"), *headers), encode(problem))
 
 
 def check_bytes(data: bytes) -> None:

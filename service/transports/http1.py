@@ -30,7 +30,7 @@ from service.core.ports import (
 )
 from service.core.proof import Proof
 
-from .handshake import BadHead, accept_key, check_handshake
+from .handshake import BadHead, accept_key, check_handshake, head_refusal
 from .head import Head, ResolveOrigin, Upgrade, parse_head
 from .http_framing import PREFACE, Chunks, body_length, end_of_head, no_http_2
 from .http_response import render
@@ -541,6 +541,4 @@ def _asks_to_close(head: Head) -> bool:
     return value is not None and "close" in (token.strip().lower() for token in value.split(","))
 
 
-_NOBODY: Final = HttpAnswer(
-    505, (("content-type", "text/plain; charset=utf-8"),), b"Only HTTP/1.1 and HTTP/1.0 are spoken here.\n"
-)
+_NOBODY: Final = head_refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")

@@ -11,13 +11,12 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
+from service.core.hosts import read_authority
+
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
 
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
-# A registered name, an IPv4 address or a bracketed IPv6 address (RFC 3986 section 3.2.2, without its
-# percent-encoding and sub-delims, which no real host uses and which would have to be escaped in logs).
-_HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 # More hops than any real chain has; the rest is not looked at.
 _MAX_HOPS: Final = 32
 # What a proxy took off the path: plain segments, so that it can stand in a URL as it is.
@@ -64,7 +63,7 @@ class ProxyRules:
         """
         _, address = _peer(peer)
         host = headers.get("host", "").strip()
-        if not _HOST.fullmatch(host):
+        if read_authority(host) is None:
             host = ""
         if not self.trusts(peer):
             return Origin(address, scheme, host)
@@ -121,17 +120,17 @@ def _forwarded_prefix(headers: Mapping[str, str], proxies: int) -> str:
 
 
 def _forwarded_host(told: str, told_port: str, host: str) -> str:
-    forwarded = _HOST.fullmatch(told)
-    if forwarded is not None and _port(forwarded["port"]) is not None:
-        host = forwarded[0]
+    forwarded = read_authority(told)
+    if forwarded is not None:
+        host = told
     port = _port(told_port)
-    asked = _HOST.fullmatch(host)
+    asked = read_authority(host)
     if not port or asked is None:
         return host
     # A port within X-Forwarded-Host is what the client typed; X-Forwarded-Port is the proxy's own opinion.
-    if forwarded is not None and forwarded["port"]:
+    if forwarded is not None and forwarded.port:
         return host
-    return f"{asked['name']}:{port}"
+    return f"{asked.name}:{port}"
 
 
 def _port(text: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.hosts import HostPolicy, is_address, is_loopback, network
+from service.core.hosts import HostPolicy, is_address, is_loopback, network, read_authority
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,30 @@ def test_addresses(host: str, address: bool, counts_as: str) -> None:
     for _ in range(2):  # once read, once remembered
         assert is_address(host) is address
         assert network(host) == counts_as
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a", ("a", "")),
+        ("A.example.com:80", ("A.example.com", "80")),
+        ("a_b", ("a_b", "")),
+        ("1.2.3.4:65535", ("1.2.3.4", "65535")),
+        ("[::1]:80", ("[::1]", "80")),
+        ("a.", ("a.", "")),
+        ("a:", ("a", "")),
+    ],
+)
+def test_what_a_host_header_may_say(text: str, parts: tuple[str, str]) -> None:
+    assert read_authority(text) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a b", "a/b", "-a", "a-", "a..b", ".x", "x" * 64, "x." * 150, "::1", "[::1", "[::::]", "[1.2.3.4]", "a:b"),
+        *("a@b", "", "a:123456", "a:65536", "\x1b[31m", "b\u00fccher.example"),
+    ],
+)
+def test_what_is_no_host(text: str) -> None:
+    assert read_authority(text) is None

@@ -11,7 +11,7 @@ from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.ports import HttpAnswer
 from service.http import api as module
-from service.http.api import Api, HttpCall, is_host
+from service.http.api import Api, HttpCall
 from service.http.app import AsgiHead
 from service.http.request import HttpRequest
 from service.http.table import ROUTES, Route
@@ -58,16 +58,6 @@ class Scene:
 def made_route(**fields: Any) -> Route:
     """A route of the table, with these fields in place of its own."""
     return replace(ROUTES[0], **{"scope": None, "body_limit": 0, "stream": False, **fields})
-
-
-@pytest.mark.parametrize("text", ["a", "a.example.com:80", "a_b", "1.2.3.4", "[::1]:80", "a.", "a:"])
-def test_hosts(text: str) -> None:
-    assert is_host(text)
-
-
-@pytest.mark.parametrize("text", ["a b", "a/b", "-a", "a-", "a..b", "::1", "[::1", "a:b", "a@b", "", "a:123456"])
-def test_what_is_no_host(text: str) -> None:
-    assert not is_host(text)
 
 
 def test_a_path_and_a_method_choose_the_route() -> None:

@@ -74,6 +74,10 @@ REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
     ("POST", "/api/notifications", {"authorization": f"Bearer {KEY}"}, b""),
     ("POST", "/api/logins", {"authorization": f"Bearer {KEY}"}, b" " * (MAX_LOGIN + 1)),
     ("POST", "/api/requests", {"authorization": f"Bearer {KEY}"}, b'{"command": "nobody", "request_id": "r1"}'),
+    ("POST", "/api/drain", {"authorization": f"Bearer {KEY}"}, b'{"seconds": 5}'),
+    ("DELETE", "/api/clients/nobody", {"authorization": f"Bearer {KEY}"}, b"garbage"),
+    ("DELETE", "/api/clients/nobody", {"authorization": f"Bearer {KEY}"}, b" " * (1 << 16)),
+    ("POST", "/api/revocations", {"authorization": f"Bearer {KEY}"}, b'{"user_id": "u", "ttl": null}'),
     ("POST", "/api/clients/nobody/requests", {"authorization": f"Bearer {KEY}"}, b'{"action": "a"}'),
 ]
 
@@ -123,7 +127,9 @@ async def test_a_header_that_has_one_value_comes_once_on_every_server(certificat
                         doubled = [(name, value) for value in values]
                         answer = await caller.get(path, headers=doubled)
                         assert answer.status_code == 400, (server, name, path)
-                        assert f"There is more than one {name} header." in answer.text, (server, name, path)
+                        problem = answer.json()["error"]
+                        assert problem["code"] == "bad_field", (server, name, path)
+                        assert problem["message"] == f"There is more than one {name} header.", (server, name, path)
                 assert (await caller.get("/livez")).status_code == 200
         counters = at.parts.counters
         assert counters.handshakes_refused + counters.faults["http", "bad_field"] == len(SERVERS) * len(TWICE) * 3
@@ -143,6 +149,29 @@ async def test_a_target_that_names_another_host_is_refused_on_every_server(certi
             for target, status in ((b"evil.example", 400), (b"gw.example.com:80", 400), (b"GW.example.com", 200)):
                 head = b"GET http://%b/livez HTTP/1.1\r\nHost: gw.example.com\r\nConnection: close\r\n\r\n" % target
                 assert statuses(await exchange(everywhere, server, head)) == [status], (server, target)
+
+
+UNREADABLE = (
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Name: b\xc3\xbccher\r\n\r\n",
+    b"GET /liv\xe9z HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n",
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n",
+)
+
+
+async def test_a_head_that_cannot_be_read_is_answered_like_every_other_mistake(certificate: Certificate) -> None:
+    async with served(certificate) as (_, everywhere):
+        for server in PLAIN:
+            for data in UNREADABLE:
+                answer = await exchange(everywhere, server, data)
+                head, _, body = answer.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 400 "), (server, data, answer)
+                assert b"content-type: application/json" in head.lower(), (server, data)
+                assert json.loads(body)["error"]["code"] == "bad_field", (server, data)
 
 
 async def send_for_ever(stream: trio.SocketStream, data: bytes, pause: float = 0.0) -> None:

@@ -124,7 +124,7 @@ async def test_null_is_as_good_as_nothing() -> None:
         (b"{}", "missing_field", "user_id"),
         (b"[]", "not_an_object", None),
         (b"", "bad_json", None),
-        (b'{"user_id": null}', "bad_field", "user_id"),
+        (b'{"user_id": null}', "missing_field", "user_id"),
         (b'{"user_id": ""}', "bad_field", "user_id"),
         (b'{"user_id": 5}', "bad_field", "user_id"),
         (b'{"user_id": "%s"}' % (b"x" * 257), "bad_field", "user_id"),

@@ -117,7 +117,7 @@ def without(name: str) -> bytes:
 BAD_ITEMS = [
     (without("target"), "missing_field", "target"),
     (without("type"), "missing_field", "type"),
-    (but(target=None), "bad_field", "target"),
+    (but(target=None), "missing_field", "target"),
     (but(target="u1"), "bad_field", "target"),
     (but(target={}), "bad_field", "target"),
     (but(target={"group": "g"}), "bad_field", "target.group"),
@@ -132,7 +132,7 @@ BAD_ITEMS = [
     (but(target={"client_id": "x" * 129}), "bad_field", "target.client_id"),
     (but(type=""), "bad_field", "type"),
     (but(type="x" * 129), "bad_field", "type"),
-    (but(type=None), "bad_field", "type"),
+    (but(type=None), "missing_field", "type"),
     (but(type="a\nb"), "bad_field", "type"),
     (but(type="a\u202eb"), "bad_field", "type"),
     (but(data=[1]), "bad_field", "data"),

@@ -169,7 +169,7 @@ def test_callers_with_a_key_count_for_it_wherever_they_are_and_others_for_their_
 BAD = [
     (b"{}", "missing_field", "{name}"),
     (b'{"{name}": ""}', "bad_field", "{name}"),
-    (b'{"{name}": null}', "bad_field", "{name}"),
+    (b'{"{name}": null}', "missing_field", "{name}"),
     (b'{"{name}": "%s"}' % (b"x" * 129), "bad_field", "{name}"),
     (b'{"{name}": "a", "timeout": 0}', "bad_field", "timeout"),
     (b'{"{name}": "a", "timeout": 86401}', "bad_field", "timeout"),

@@ -119,6 +119,16 @@ def test_the_port_is_the_client_s_own_or_unknown(peer: object, address: str, por
             ("10.0.0.1", "http", "inside"),
             id="a host that is none",
         ),
+        *(
+            pytest.param(
+                "10.0.0.1",
+                {"host": "inside", "x-forwarded-host": name, "x-forwarded-port": port},
+                ("10.0.0.1", "http", f"inside{port and ':'}{port}"),
+                id=f"a name that no host has, {number}, {port}",
+            )
+            for number, name in enumerate(("a..b", ".x", "x" * 64, "-a.example", "[::::]", "a:65536"))
+            for port in ("", "443")
+        ),
         pytest.param(
             "10.0.0.1",
             {"host": "inside", "x-forwarded-host": "gw.example.com:99999"},

@@ -60,7 +60,7 @@ def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication
 
     `check_numbers` is False where the numbers of the whole message that it came in were found to be sound.
     """
-    item = strict_json.decode(_notification, payload)
+    item = strict_json.decode(_notification, payload, null_is_absent=True)
     data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
     passed_on = bytes(data)
     if passed_on == b"null":

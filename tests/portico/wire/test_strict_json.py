@@ -88,6 +88,24 @@ def test_what_is_refused(payload: bytes, code: ErrorCode, field: str | None) -> 
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
+@pytest.mark.parametrize(
+    ("payload", "code", "field"),
+    [
+        (b'{"type":null}', ErrorCode.MISSING_FIELD, "type"),
+        (b'{"type":"a","inner":{"size":null}}', ErrorCode.MISSING_FIELD, "inner.size"),
+        (b'{"type":"a","tags":[null]}', ErrorCode.BAD_FIELD, "tags"),
+        (b'{"type":"a","offsets":{"x":null}}', ErrorCode.BAD_FIELD, "offsets"),
+        (b"null", ErrorCode.NOT_AN_OBJECT, None),
+    ],
+)
+def test_where_null_counts_as_absent_a_field_that_is_needed_is_missing(
+    payload: bytes, code: ErrorCode, field: str | None
+) -> None:
+    with pytest.raises(PeerFault) as caught:
+        decode(FORM, payload, null_is_absent=True)
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
 def decode_strictly(payload: bytes) -> None:
     decode(FORM, payload)
     check_numbers(payload)
