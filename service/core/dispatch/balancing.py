@@ -3,10 +3,10 @@
 Knows workers, not requests. `pools` keeps a pool for each set of workers that serve the same commands, and in it those
 that have room; a strategy picks from the pools that serve a command.
 
-- `least_loaded`: the worker with the smallest outstanding ÷ weight. Among equals, the least recently used of those
-  that answer about equally quickly. Times within a factor of two or 10 ms count as equal, because otherwise noise would
-  send everything to one worker. A slow worker is passed over, but gets every 17th turn, so that its average can
-  mend. Workers that answer mostly errors come last.
+- `least_loaded`: the worker with the smallest outstanding ÷ weight (over nodes as `distance` has it). Among equals, the
+  least recently used of those that answer about equally quickly. Times within a factor of two or 10 ms count as equal,
+  because otherwise noise would send everything to one worker. A slow worker is passed over, but gets every 17th turn,
+  so that its average can mend. Workers that answer mostly errors come last.
 - `round_robin`: each worker in turn. `random`: any worker. `weighted_random`: any worker, as often as its weight says.
 """
 
@@ -18,7 +18,9 @@ from itertools import accumulate, islice
 from random import Random
 from typing import Final, Protocol, TypeVar
 
+from .distance import Distance
 from .model import SLACK, Pool, Worker
+from .remote_workers import RemoteWorker
 
 LOOK_AT: Final = 8
 """Of how many equally loaded workers the response times are compared."""
@@ -103,7 +105,11 @@ class LoadPool:
         if worker.level is not None:
             del worker.level[worker]
         levels = self.sick if worker.sick else self.well
-        load = worker.load if worker.remote else len(worker.requests) / worker.weight
+        distance = self._strategy.distance
+        if distance is None:
+            load = len(worker.requests) / worker.weight
+        else:
+            load = distance.load_of(worker, worker.way if isinstance(worker, RemoteWorker) else None)
         level = levels.by_load.get(load)
         if level is None:
             level = levels.open(load)
@@ -118,6 +124,7 @@ class LeastLoaded:
 
     def __init__(self) -> None:
         self.turn = 0  # the end of the order of who was used when
+        self.distance: Distance | None = None  # while other nodes are there
 
     def new_pool(self) -> LoadPool:
         """See Strategy."""

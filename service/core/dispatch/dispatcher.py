@@ -450,8 +450,14 @@ class Dispatcher:
         now = self._now()
         if not request.guest:
             self.counters.request_latency.observe(now - request.submitted_at)
-        if isinstance(at, RemoteWorker):
-            at.on_answered(now - request.sent_at, seconds_there)
+        distance = self._pools.distance
+        if distance is not None:
+            if isinstance(at, RemoteWorker):
+                distance.on_far_answer(at, at.way, now - request.sent_at, seconds_there, now)
+            elif not request.direct:
+                distance.on_near_answer(at, now - request.sent_at, now, own=not request.guest)
+        if at.remote:
+            pass  # its own node judges it
         elif success and not at.sick:
             at.statistics.record(now, now - request.sent_at, False)
         else:

@@ -5,7 +5,7 @@ anything that takes an answer (`Caller`), a link anything that passes a request 
 Requests and workers refer to each other, and a worker to the pool that offers it, so all three stand in this file.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from enum import Enum, StrEnum
 from typing import ClassVar, Final, Protocol
@@ -23,6 +23,7 @@ SMOOTHING: Final = 0.2
 """What one response time weighs in the moving average."""
 FAIR_CHANCE: Final = 1.0
 """Seconds that a worker has had a request, at least, if it is to blame for not having answered in time."""
+_MEAN_OF: Final = 50
 SLACK: Final = 0.010
 """Seconds by which response times may differ without it meaning anything."""
 
@@ -228,6 +229,37 @@ class Statistics:
         self._turn_at = (bucket + 1) * _BUCKET_SECONDS
 
 
+class Mean:
+    """A moving mean of times in seconds: early ones count alike, later ones for a fiftieth each. One above twice the
+    mean (and 10 ms) counts as that much, as in Statistics."""
+
+    __slots__ = ("_count", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._count = 0
+
+    def record(self, seconds: float) -> None:
+        """One more."""
+        value = self.value
+        most = 2 * value + SLACK
+        if self._count < _MEAN_OF:
+            self._count += 1
+        self.value = value + ((seconds if seconds < most else most) - value) / self._count
+
+
+class Way:
+    """The way to the workers of one node: the mean `time` that requests are on it, there and back, and which of its
+    workers answered when of those that still count as load (`distance`), oldest first."""
+
+    __slots__ = ("answered_at", "answered_by", "time")
+
+    def __init__(self) -> None:
+        self.time = Mean()
+        self.answered_at: deque[float] = deque()
+        self.answered_by: deque[Worker] = deque()
+
+
 class Pool(Protocol):
     """Workers that serve the same commands and have room, in the order of one strategy (`balancing`)."""
 
@@ -254,9 +286,11 @@ class Worker:
         "commands",
         "full_capacity",
         "index",
+        "lately",
         "level",
         "link",
         "offered",
+        "others",
         "passed_over",
         "pool",
         "requests",
@@ -264,6 +298,7 @@ class Worker:
         "statistics",
         "turn",
         "weight",
+        "work",
     )
 
     def __init__(
@@ -283,6 +318,7 @@ class Worker:
         self.weight = weight
         self.statistics = statistics
         self.requests: dict[str, Request] = {}  # sent and not answered, by id
+        self.others = 0  # how many it has besides, of other nodes
         self.alive = True
         self.sick = False
         # Where the worker stands in its pool's order; only `pools` and `balancing` write these.
@@ -292,6 +328,9 @@ class Worker:
         self.index = 0
         self.turn = 0
         self.passed_over = 0
+        # What this node has seen of it, for `distance`, which alone writes these.
+        self.work = Mean()  # seconds that it takes
+        self.lately = 0  # requests that it has answered, and that still count
 
     @property
     def outstanding(self) -> int:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Final, Generic, Protocol
 
 from .balancing import AnyByWeight, AnyOne, LeastLoaded, P, RoundRobin, Strategy
+from .distance import Distance
 from .model import Worker
 
 
@@ -38,6 +39,12 @@ class Pools(Protocol):
     """The workers that are there, by what they serve."""
 
     observer: PoolsObserver | None
+
+    distance: Distance | None
+    """How far workers are, where the strategy compares loads and there are other nodes."""
+
+    def measure(self, distance: Distance | None) -> None:
+        """Compare loads by distance from now on (None: there are no other nodes), if the strategy compares any."""
 
     def add_worker(self, worker: Worker) -> None:
         """This worker is there from now on."""
@@ -69,10 +76,16 @@ class StrategyPools(Generic[P]):
 
     def __init__(self, strategy: Strategy[P]) -> None:
         self.observer: PoolsObserver | None = None
+        self.distance: Distance | None = None
         self._strategy = strategy
         self._groups: dict[frozenset[str] | None, _Group[P]] = {}
         self._by_command: dict[str, list[P]] = {}  # the commands that workers named
         self._for_all: list[P] = []  # the pool of workers that serve every command, if there are any
+
+    def measure(self, distance: Distance | None) -> None:
+        """See Pools."""
+        if isinstance(self._strategy, LeastLoaded):
+            self.distance = self._strategy.distance = distance
 
     def add_worker(self, worker: Worker) -> None:
         """See Pools."""

@@ -110,6 +110,7 @@ class RemoteDispatch:
                     worker.on_full()
                     self._scheduler.pools.on_worker_changed(worker)
         self._scheduler.remote.forget_away(now - RETURN_SECONDS)
+        self._scheduler.remote.distance.before_pick(now, alone=False)
         self._note_who_waits()
         if cut_off:
             self._capacity.misled()
@@ -172,7 +173,7 @@ class RemoteDispatch:
             known = worker is not None
             if worker is None:
                 link = NodeLink(self, node, None)
-                worker = RemoteWorker(node.name, offered.number, link, offered.client_id, commands)
+                worker = RemoteWorker(node.name, offered.number, link, offered.client_id, commands, place.way)
                 place.workers[offered.number] = worker
             elif (worker.commands, worker.weight) != (commands, offered.weight):
                 pools.remove_worker(worker)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import ClassVar, Final, Protocol
 
-from .model import SMOOTHING, Statistics, Worker, WorkerLink
+from .distance import Distance
+from .model import Statistics, Way, Worker, WorkerLink
 
 AHEAD: Final = 8
 """Requests that may wait at another node for commands which no worker here serves. The queue there is fair between its
@@ -20,51 +21,41 @@ own callers and ours, as it would not be if ours came only when its own had left
 
 
 class RemoteWorker(Worker):
-    """A worker of `node`, which calls it by `number`. `capacity` is what it takes of this node's requests: what other
-    nodes' requests leave of its own."""
+    """A worker of `node`, to which `way` leads, and which calls it by `number`. `capacity` is what it takes of this
+    node's requests: what other nodes' requests leave of its own."""
 
     remote: ClassVar[bool] = True
 
-    __slots__ = ("_others", "_seconds_in_all", "_seconds_there", "node", "number")
+    __slots__ = ("node", "number", "way")
 
     def __init__(
-        self, node: str, number: int, link: WorkerLink, client_id: str | None, commands: frozenset[str] | None
+        self,
+        node: str,
+        number: int,
+        link: WorkerLink,
+        client_id: str | None,
+        commands: frozenset[str] | None,
+        way: Way,
     ) -> None:
         super().__init__(link, client_id, commands, 0, 1.0, Statistics())
         self.node = node
         self.number = number
-        self._others = 0  # requests of other nodes
-        self._seconds_in_all = 0.0
-        self._seconds_there = 0.0
-
-    @property
-    def load(self) -> float:
-        """See Worker. Requests on their way there, or back, are not at the worker: of ours as many count as the share
-        of the time that they spend there. Otherwise distance would look like load."""
-        own = len(self.requests)
-        if self._seconds_there < self._seconds_in_all:
-            own = round(own * self._seconds_there / self._seconds_in_all)
-        return (self._others + own) / self.weight
+        self.way = way
 
     def on_offered(self, capacity: int, others: int, average: float, sick: bool) -> bool:
         """Its node told how it is doing; `others`: how many requests it has that are not this node's. Returns whether
         that is something else than before."""
-        changed = (self.full_capacity, self._others, self.sick) != (capacity, others, sick)
+        changed = (self.full_capacity, self.others, self.sick) != (capacity, others, sick)
         self.full_capacity = capacity
-        self._others = others
+        self.others = others
         self.capacity = capacity - others
         self.statistics.average = average
         self.sick = sick
         return changed
 
-    def on_answered(self, seconds: float, seconds_there: float) -> None:
-        """It answered a request: seconds since it was sent, and how many of these the worker had it."""
-        self._seconds_in_all += SMOOTHING * (seconds - self._seconds_in_all)
-        self._seconds_there += SMOOTHING * (seconds_there - self._seconds_there)
-
     def on_full(self) -> None:
         """It takes no more than it has, until its node says otherwise."""
-        self._others = max(self._others, self.full_capacity - len(self.requests))
+        self.others = max(self.others, self.full_capacity - len(self.requests))
         self.capacity = len(self.requests)
 
 
@@ -107,13 +98,14 @@ class RemoteLine(Worker):
 class RemotePlace:
     """What one other node has to offer: its workers by number, the line of requests whose keys are at home there, and
     the line of those that wait there because no worker of this node serves them. `process`: the other end's own name,
-    another one after each start ("": it doesn't say)."""
+    another one after each start ("": it doesn't say). `way`: how far it is."""
 
-    __slots__ = ("ahead", "keyed", "node", "process", "workers")
+    __slots__ = ("ahead", "keyed", "node", "process", "way", "workers")
 
     def __init__(self, node: str, link: WorkerLink, process: str = "") -> None:
         self.node = node
         self.process = process
+        self.way = Way()
         self.workers: dict[int, RemoteWorker] = {}
         self.keyed = RemoteLine(self, link)
         self.ahead = RemoteLine(self, link)
@@ -147,12 +139,13 @@ class NamedNode(Protocol):
 class RemoteWorkers:
     """The workers of all other nodes."""
 
-    __slots__ = ("_away", "places", "this_node")
+    __slots__ = ("_away", "distance", "places", "this_node")
 
     def __init__(self) -> None:
         self.places: Final[dict[str, RemotePlace]] = {}  # by the names of nodes
         self._away: dict[str, RemoteLine] = {}  # by process
         self.this_node: NamedNode | None = None
+        self.distance: Final = Distance()
 
     def __bool__(self) -> bool:
         return bool(self.places)

@@ -23,10 +23,12 @@ REMEMBERED: Final = 8192
 class RequestTable:
     """All requests of this gateway that are not over. `queue`: the requests that are at no worker wait there."""
 
-    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue", "on_failed")
+    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue", "on_failed", "own")
 
     def __init__(self, queue: FairQueue, counters: Counters) -> None:
         self._queue = queue
+        self.own = 0
+        """How many were made at this node, and not by another one."""
         self._counters = counters
         self.on_failed: Callable[[Request, Outcome], None] | None = None
         """Is told of each request of this node's that ends without success, but for those that were cancelled."""
@@ -50,6 +52,7 @@ class RequestTable:
     def add_request(self, request: Request) -> None:
         """Keep this request until it is closed."""
         self._deadlines.add(request, request.deadline)
+        self.own += not request.guest
         requests = self._by_caller.get(request.caller)
         if requests is None:
             self._by_caller[request.caller] = {request: None}
@@ -73,6 +76,7 @@ class RequestTable:
         request.over = True
         if not request.guest:
             self._counters.requests[kind] += 1
+            self.own -= 1
         self._deadlines.discard(request)
         requests = self._by_caller[request.caller]
         del requests[request]

@@ -106,6 +106,9 @@ class Scheduler:
         if request.guest:
             self.place_guest(request, now, may_wait=True)
             return
+        distance = self.pools.distance
+        if distance is not None:
+            distance.before_pick(now, alone=self._requests.own == 1)
         bound = None
         if request.affinity is not None:
             bound = self._affinity.worker_for(request)
@@ -353,6 +356,8 @@ class Scheduler:
     def add_place(self, place: RemotePlace) -> None:
         """There is another node, or there is one again."""
         self.remote.places[place.node] = place
+        self.remote.distance.add_way(place.way)
+        self.pools.measure(self.remote.distance)
         keyed = self.remote.take_returned(place.process)
         if keyed is not None:
             place.take_back(keyed)
@@ -372,6 +377,10 @@ class Scheduler:
     def remove_place(self, place: RemotePlace, now: float, *, lost: bool) -> None:
         """A node is not to be sent anything more. If it is `lost`, what its workers had goes to others, or is lost."""
         self.remote.places.pop(place.node, None)
+        self.remote.distance.remove_way(place.way)
+        if not self.remote:
+            self.remote.distance.before_pick(now, alone=True)
+            self.pools.measure(None)
         if place.workers:  # which may live, though the node is out of sight
             self.remote.keep_for_return(place, now)
         workers = list(place.workers.values())

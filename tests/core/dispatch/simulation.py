@@ -31,7 +31,8 @@ class SlowCable(Cable):
         if receiver is None or node == self.node:
             return
         self.told.append(kind)
-        self.simulation.at(self.simulation.latency, lambda: receiver._nodes.on_message(self.node, kind, body))
+        seconds = self.simulation.latency + max(self.simulation.farther.get(name, 0.0) for name in (self.node, node))
+        self.simulation.at(seconds, lambda: receiver._nodes.on_message(self.node, kind, body))
 
     def tell_all(self, kind: str, body: bytes) -> None:
         """Send a message to all others."""
@@ -75,7 +76,7 @@ class SimulatedWorker:
         while self.waiting and self.working < self.at_once:
             request = self.waiting.pop(0)
             self.working += 1
-            self.simulation.at(self.seconds, lambda request=request: self._answer(request))  # type: ignore[misc]  # a loop's variable
+            self.simulation.at(self.simulation.varied(self.seconds), lambda request=request: self._answer(request))  # type: ignore[misc]  # a loop's variable
 
     def _answer(self, request: Request) -> None:
         self.working -= 1
@@ -113,11 +114,16 @@ class SimulatedCaller:
 
 
 class Simulation:
-    """So many nodes. `latency`: seconds that a message between two takes."""
+    """So many nodes. `latency`: seconds that a message between two takes; `farther`: what one to or from these takes
+    besides. `uneven`: work takes between half of its time and half as much again, the same in each run; otherwise
+    all goes on in step, and what is measured is the step."""
 
     def __init__(self, nodes: int, strategy: str = "least_loaded", latency: float = 0.001, **rules: int) -> None:
         self.time = 0.0
         self.latency = latency
+        self.farther: dict[str, float] = {}
+        self.uneven = False
+        self._random = Random(7)
         self.spread: Counter[str] = Counter()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -131,6 +137,10 @@ class Simulation:
             node.dispatcher._pools._strategy._random = Random(number).random  # type: ignore[attr-defined]  # each its own
             self._tick(node, TICK * (number + 1) / nodes)
         self.run(1.0)
+
+    def varied(self, seconds: float) -> float:
+        """The time that work of so many seconds takes this time."""
+        return seconds * self._random.uniform(0.5, 1.5) if self.uneven else seconds
 
     def at(self, seconds: float, happen: Callable[[], None]) -> None:
         """Let something happen so many seconds from now."""
@@ -166,6 +176,8 @@ class Simulation:
             assert node.broken == []
         if not until():
             self.time = max(self.time, end if end < 1e9 else self.time)
+        for node in self.nodes:
+            node.time = self.time
 
     def ask(self, at: int | None, in_flight: int, total: int) -> list[SimulatedCaller]:
         """Have `total` requests made, at one node, or at all in equal parts; return when all are answered."""

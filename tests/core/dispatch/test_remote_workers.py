@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 from msgspec import Raw
 
-from service.core.dispatch.model import GONE, Request
+from service.core.dispatch.distance import Distance
+from service.core.dispatch.model import GONE, Request, Way
 from service.core.dispatch.remote_workers import AHEAD, RemotePlace, RemoteWorker, RemoteWorkers
 
 from .dispatch_bench import Someone
@@ -16,7 +17,7 @@ class ThisNode:
 
 
 def remote(number: int = 1, commands: frozenset[str] | None = None, capacity: int = 10) -> RemoteWorker:
-    worker = RemoteWorker("there", number, GONE, f"w{number}", commands)
+    worker = RemoteWorker("there", number, GONE, f"w{number}", commands, Way())
     worker.on_offered(capacity, 0, 0.0, False)
     return worker
 
@@ -31,19 +32,12 @@ def test_what_others_sent_it_leaves_less_and_weighs_as_much_as_one_s_own() -> No
     worker = remote(capacity=10)
     give(worker, 2)
     assert worker.on_offered(10, 3, 0.5, False)
-    assert (worker.capacity, worker.load, worker.statistics.average) == (7, 5.0, 0.5)
+    assert (worker.capacity, worker.others, worker.statistics.average) == (7, 3, 0.5)
+    assert (
+        Distance().load_of(worker, worker.way) == 5.5
+    )  # of which half a request is that with which loads are compared
     assert not worker.on_offered(10, 3, 0.6, False)
     assert worker.on_offered(10, 3, 0.6, True)
-
-
-def test_what_is_on_its_way_does_not_count_as_load() -> None:
-    worker = remote()
-    give(worker, 10)
-    assert worker.load == 10
-    for _ in range(50):
-        worker.on_answered(0.010, 0.004)
-    assert worker.load == 4
-    assert len(worker.requests) == 10, "it does count against its capacity"
 
 
 def test_a_full_one_takes_no_more_until_its_node_says_otherwise() -> None:
