@@ -20,6 +20,7 @@ ELSEWHERE = {
     "service/core/cluster/backplane.py": "backplane/contract.py",
     "service/core/ports.py": "transports/contract.py",
     "service/core/push/login_store.py": "backplane/login_contract.py",
+    "service/core/connections/registrant.py": "core/connections/test_registration.py",
     # Tables, whose rows are compared with what they are about, and values.
     "service/backplane/redis/metrics.py": "backplane/test_deployment.py",
     "service/core/dialects/envelope_parts.py": "core/dialects/test_envelope.py",

@@ -32,7 +32,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.messages import Event, Identity, stream_of, targets_of
@@ -46,6 +46,7 @@ from .authentication import same_principal
 from .claims import REPLACED, Claims, principal
 from .held import Held, HeldMessage, Replay
 from .hub import Hub
+from .registrant import UNANSWERED, Refusal, Registered, Registrant
 from .returns import Returns, client_of
 from .session import Session, State
 from .unknown_positions import UnknownPositions
@@ -63,58 +64,6 @@ class RegistrationRules:
 
     duplicates: DuplicatePolicy = "replace"
     per_user: int = 0
-
-
-class Registered(NamedTuple):
-    """What a client is told: where each of its streams is, of which something is lost, and what greets it. What it
-    missed comes next."""
-
-    epoch: str
-    offsets: Mapping[str, int]
-    lost: Collection[str]
-    recovered: bool
-    greeting: Event | None
-
-    def resume(self) -> dict[str, object]:
-        """What the answer says of the streams, in every dialect that can resume."""
-        told: dict[str, object] = {"epoch": self.epoch, "offsets": self.offsets, "recovered": self.recovered}
-        if self.lost:
-            told["lost"] = sorted(self.lost)
-        return told
-
-
-class Refusal(NamedTuple):
-    """Why a registration is refused: `reason` for programs, `message` for people; `close` ends the connection, with
-    the reason `closing`."""
-
-    reason: str
-    message: str
-    close: CloseCode | None = None
-    closing: str = ""
-
-
-class Registrant(Protocol):
-    """Who answers a connection about its registration: its dialect."""
-
-    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """The session gets every push from now on. What this sends comes before what it missed and all that was
-        held."""
-
-    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
-        """It is not who it wants to be; if `refusal.close` is set, it is closed next."""
-
-
-class Unanswered:
-    """The Registrant of connections whose dialect says nothing about it."""
-
-    def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """Nothing is said."""
-
-    def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
-        """The close says it."""
-
-
-UNANSWERED: Final = Unanswered()
 
 
 class RegistrationObserver(Protocol):

@@ -20,7 +20,8 @@ from portico.wire.messages import Event, Identity, identity_of, named
 from ..back_end_events import BackEndEvents
 from ..cluster.backplane import Backplane, Resume
 from ..connections.authentication import Authentication
-from ..connections.registration import Refusal, Registered, Registration
+from ..connections.registrant import Refusal, Registered
+from ..connections.registration import Registration
 from ..connections.session import Session, State
 from ..dispatch.dispatcher import Dispatcher
 from ..dispatch.model import Verdict

@@ -21,7 +21,7 @@ from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
 from ..cluster.backplane import Resume
-from ..connections.registration import Refusal, Registered
+from ..connections.registrant import Refusal, Registered
 from ..connections.session import Session, State
 from ..connections.worker_authentication import InvalidHandshake
 from ..dispatch.model import Outcome, Request, Verdict

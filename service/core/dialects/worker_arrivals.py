@@ -18,7 +18,7 @@ from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity, identity_of
 
 from ..cluster.backplane import Resume
-from ..connections.registration import UNANSWERED, Refusal, Registered, Registrant
+from ..connections.registrant import UNANSWERED, Refusal, Registered, Registrant
 from ..connections.session import Session, State
 from ..connections.worker_authentication import Entry, WorkerAuthentication, refused
 from ..dispatch.model import WorkerLink
