@@ -102,6 +102,15 @@ def test_accepted_pushes_are_told_at_debug_only() -> None:
     assert [line[name] for name in told] == ["push accepted", "cart", "user_id:ann", "p1", 1, 1]
 
 
+def test_an_error_is_said_to_be_of_whose_close_it_is() -> None:
+    session, _ = stage().connect("/ws/ann")
+    kept, stream = journal()
+    kept.on_closed(session, CloseCode.INTERNAL, "", 1.0)
+    kept.on_closed(session, CloseCode.INTERNAL, "internal error", 1.0)
+    told = [line["reason"] for line in lines(stream)]
+    assert told == ["the client closed it, for an error of its own", "internal error"]
+
+
 def test_what_happens_to_a_connection_before_its_end_is_told_at_debug() -> None:
     session, _ = stage().connect("/ws/ann")
     kept, stream = journal("debug")
