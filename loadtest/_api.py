@@ -124,7 +124,8 @@ class Api:
         if exchange.failed:
             raise ApiError(f"no answer: {exchange.failed}", None)
         if reader.status != expected:
-            raise ApiError(f"answered {reader.status} instead of {expected}{_why(reader.body)}", reader.status)
+            remedy = "; --api-key gives one" if reader.status == 401 and not self._key else ""
+            raise ApiError(f"answered {reader.status} instead of {expected}{_why(reader.body)}{remedy}", reader.status)
         try:
             return ApiAnswer(msgspec.json.decode(reader.body), len(reader.body), exchange.arrived)
         except msgspec.DecodeError as error:

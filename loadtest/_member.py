@@ -142,7 +142,8 @@ class Member:
             raise RegistrationError(f"no answer in {self._timeout:g} s")
         answer = self._acknowledged.get()
         if answer.type == "registration_rejected":
-            raise RegistrationError(f"rejected: {str(answer.reason)[:80]!a}")
+            remedy = "; --token gives one" if answer.reason == "unauthorized" and token is None else ""
+            raise RegistrationError(f"rejected: {str(answer.reason)[:80]!a}{remedy}")
         if answer.type == "error":
             raise RegistrationError(f"answered by the error {str(answer.code)[:80]!a}")
         if resume is not None and answer.resume is not None and answer.resume.recovered is False:

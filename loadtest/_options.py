@@ -58,13 +58,14 @@ def add(parser: LocustArgumentParser) -> None:
            "Seconds to wait, at the end and at every stair, for answers and pushes that are still under way, at most. "
            "Defaults to 5.")  # fmt: skip
     option("--api-key", "<key>", str, None,
-           "Key for POST /api/notifications, where the gateway asks for one. Better in the environment than on the "
-           "command line, where others can see it.")  # fmt: skip
+           "Key for POST /api/notifications, where the gateway asks for one. Better in the environment "
+           "(LOADTEST_API_KEY) than on the command line, where others can see it.")  # fmt: skip
     option("--token", "<token>", str, None,
            "Token that every client shows, where the gateway asks for one; it must not name a user. Better in the "
-           "environment.")  # fmt: skip
+           "environment (LOADTEST_TOKEN).")  # fmt: skip
     option("--worker-key", "<key>", str, None,
-           "Secret that workers show, where the gateway asks for one. Better in the environment.")  # fmt: skip
+           "Secret that workers show, where the gateway asks for one. Better in the environment "
+           "(LOADTEST_WORKER_KEY).")  # fmt: skip
     option("--metrics-url", "<url,…>", str, None,
            "Where the gateway's processes give their metrics, if not at /metrics of --host and of the WebSocket "
            "address. 'none': don't ask.")  # fmt: skip

@@ -232,7 +232,8 @@ def test_a_position_that_is_not_the_receipts(campaign: Campaign) -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ({"type": "registration_rejected", "reason": "bad_field"}, "rejected: 'bad_field'"),
+        ({"type": "registration_rejected", "reason": "bad_field"}, "rejected: 'bad_field'$"),
+        ({"type": "registration_rejected", "reason": "unauthorized"}, "rejected: 'unauthorized'; --token gives one$"),
         ({"type": "error", "code": "internal"}, "answered by the error 'internal'"),
     ],
 )
