@@ -39,7 +39,7 @@ _MEANINGS: Final = {
     1001: "the client went away",
     1005: "the client closed it, and gave no code",
     1006: "the connection broke off",
-    # Ours says so in words of its own: without any it is the client's, such as of one whose program raised an exception.
+    # Ours has words of its own: without any it is the client's, such as of a program that raised an exception.
     1011: "the client closed it, for an error of its own",
 }
 """Why a connection ended whose Close gave no reason, or which had none."""
