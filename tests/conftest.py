@@ -15,6 +15,7 @@ import compileall
 import itertools
 import os
 import sys
+from collections.abc import Generator
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -24,6 +25,7 @@ import pytest
 from _pytest.assertion import rewrite
 from hypothesis import HealthCheck, settings
 
+from service.collector import without_collections
 from tests import steady_clock
 
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -139,15 +141,23 @@ def _rewrite(config: pytest.Config, files: list[Path]) -> None:
         os.waitpid(process, 0)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nearly all that is made now stays: to look through it for garbage, again and again, is two fifths of the work."""
+    with without_collections():
+        return (yield)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Longest files first, where processes share the tests, and the others among them. Within a file the order stays.
 
     The longest wait most of the time, for processes and sockets, and most of the others compute. All of one kind before
     all of the other, the machine would be half idle first and crowded then.
     """
+    folders = [HERE / folder for folder in STEADY]
+    steady = {path: any(map(path.is_relative_to, folders)) for path in {item.path for item in items}}
     for item in items:
-        steady = any(item.path.is_relative_to(HERE / folder) for folder in STEADY)
-        if steady and iscoroutinefunction(getattr(item, "obj", None)):
+        if steady[item.path] and iscoroutinefunction(getattr(item, "obj", None)):
             # Before the mark that pytest-trio puts on it.
             item.add_marker(pytest.mark.trio(run=steady_clock.run), append=False)
     if not hasattr(config, "workerinput"):
