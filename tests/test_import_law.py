@@ -238,3 +238,55 @@ def test_an_import_behind_the_linters_back_is_seen(tree: Path, lint: Lint, impor
         assert imported in loaded_by("service/core", tree)
     finally:
         shutil.copy(ROOT / "portico" / "__init__.py", tree / "portico" / "__init__.py")
+
+
+# Nor can it see what needs no import of its own, or a part of a module that is harmless otherwise.
+
+OF_OS = {"urandom", "register_at_fork"}
+"""What the core uses of `os`: bytes of chance, and to be told of a fork."""
+
+
+def io_in(source: str) -> list[str]:
+    """The expressions that open a file, speak to a terminal, ask the system, or read a clock that nobody handed in."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id="open" | "print" | "input" | "breakpoint" as name)):
+                found.append(name)
+            case ast.Attribute(attr="now" | "utcnow" | "today", value=ast.Name(id="datetime" | "date" | "dt")):
+                found.append(ast.unparse(node))
+            case ast.Attribute(attr="stdin" | "stdout" | "stderr", value=ast.Name(id="sys")):
+                found.append(ast.unparse(node))
+            case ast.Attribute(attr=name, value=ast.Name(id="os")) if name not in OF_OS:
+                found.append(ast.unparse(node))
+            case ast.ImportFrom(module="os" | "sys", names=names):
+                found += [name.name for name in names if name.name not in OF_OS]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("open('a')", ["open"]),
+        ("print(1)", ["print"]),
+        ("at = datetime.now(UTC)", ["datetime.now"]),
+        ("sys.stderr.write('')", ["sys.stderr"]),
+        ("os.stat('a')", ["os.stat"]),
+        ("from os import getpid, urandom", ["getpid"]),
+        ("os.urandom(8)", []),
+        ("at = self._now()", []),
+        ("self.open(1)", []),
+    ],
+)
+def test_what_does_io_without_an_import_is_seen(line: str, seen: list[str]) -> None:
+    assert io_in(line) == seen
+
+
+def test_neither_does_the_core_io_without_an_import() -> None:
+    found = {
+        str(path.relative_to(ROOT)): calls
+        for package in ("portico/wire", "service/core")
+        for path in (ROOT / package).rglob("*.py")
+        if (calls := io_in(path.read_text()))
+    }
+    assert found == {}
