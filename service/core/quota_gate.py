@@ -11,7 +11,7 @@ from portico.wire.codes import CloseCode
 from .connections.session import Session
 from .gateway import Gateway
 from .ports import Admission, Handshake, HttpAnswer, Peer, Receiver
-from .quotas import RETRY_AFTER, Quotas, Who, who_is
+from .quotas import RETRY_AFTER, Quotas, Who, who_is, who_proves
 from .refusals import Refusals
 
 
@@ -32,7 +32,7 @@ class QuotaGate:
         if isinstance(admission, HttpAnswer) or admission.key is not None:
             return admission
         proof = admission.proof
-        who = Who(handshake.address, None if proof is None else proof.user_id, None if proof is None else proof.tenant)
+        who = Who(handshake.address) if proof is None else who_proves(proof, handshake.address)
         wait = self._quotas.take("handshakes", who)
         if not wait and self._quotas.room(who):
             return admission

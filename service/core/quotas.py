@@ -26,6 +26,7 @@ from portico.wire.faults import PeerFault
 from .connections.session import Session
 from .hosts import network
 from .ports import Monotonic
+from .proof import Proof
 
 KINDS: Final = ("connections", "handshakes", "messages", "bytes", "pushes", "requests")
 HOLDERS: Final = ("address", "user", "tenant")
@@ -319,8 +320,16 @@ def who_is(session: Session) -> Who:
     proof = session.proof
     user = session.identity.user_id
     if proof is not None:
-        return Who(session.address, proof.user_id or user, proof.tenant)
-    return Who(session.address, user)
+        return who_proves(proof, session.address, user)
+    # Apart from the user who has proven to be that one. No user's name has such a character.
+    return Who(session.address, None if user is None else f"\0{user}")
+
+
+def who_proves(proof: Proof, address: str, user: str | None = None) -> Who:
+    """Whose a connection from there is that proves this; `user` where the proof names none. A tenant's user is apart
+    from those of her name in others."""
+    user = proof.user_id or user
+    return Who(address, user if proof.tenant is None or user is None else f"{proof.tenant}\0{user}", proof.tenant)
 
 
 def over_quota(kind: str, wait: float, *, close: bool = False) -> PeerFault:

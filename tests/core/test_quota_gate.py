@@ -10,7 +10,8 @@ from service.core.connections.session import Session
 from service.core.ports import Admission, HttpAnswer
 from service.core.proof import Proof
 from service.core.quota_gate import QuotaGate
-from service.core.quotas import Quota, Quotas
+from service.core.quotas import Quota, Quotas, who_is
+from tests.core.connections.test_authentication import FakeTokens
 from tests.fakes import FakeHandshake, MemoryPeer, Stage, handshake, stage
 
 ADDRESS = "192.0.2.1"
@@ -81,10 +82,14 @@ def test_connections_of_an_address_and_of_a_user() -> None:
     at.come()
     assert refused(at.gate.admit(from_outside())) == (503, "5")
     # A user switch moves the connection from one to the other.
+    ann = who_is(first).user
     register(one, "bob", "c1")
     at.gate.on_known(first)
-    assert list(at.quotas.sessions_of("user", "ann")) == []
-    assert list(at.quotas.sessions_of("user", "bob")) == [first]
+    bob = who_is(first).user
+    assert ann
+    assert bob
+    assert list(at.quotas.sessions_of("user", ann)) == []
+    assert list(at.quotas.sessions_of("user", bob)) == [first]
     one.closed(1000, "")
     at.gate.on_closed(first)
     assert isinstance(at.gate.admit(from_outside()), Admission)
@@ -135,3 +140,16 @@ def test_workers_are_exempt_by_whatever_secret() -> None:
         receiver.receive(b'{"type": "heartbeat"}', True)
     assert not peer.closes
     assert isinstance(at.gate.admit(from_outside()), Admission), "nor does it take anybody's place"
+
+
+@pytest.mark.parametrize("stranger", [None, Proof("ann", tenant="other")])
+def test_who_has_not_proven_the_same_takes_nothing_of_a_users_quota(stranger: Proof | None) -> None:
+    at = gated(("connections", "user", 1), ("messages", "user", 2), authentication="optional", tokens=FakeTokens())
+    _, theirs, their_peer = at.come(proof=stranger)
+    for _ in range(6):
+        register(theirs, "ann", "theirs")
+    assert their_peer.close_code is not None
+    _, hers, peer = at.come(proof=Proof("ann"))
+    for _ in range(3):
+        register(hers, "ann", "hers")
+    assert peer.close_code is None

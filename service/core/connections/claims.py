@@ -8,7 +8,8 @@ both have heard each other's, they came at the same time: the one with the great
 survives.
 
 *How many connections a user has* over all nodes is asked of the nodes that hold the user, each of which counts those
-that came before. Where not all answer, what is known counts: a node that is slow shuts nobody out.
+that came before. Where not all answer, what is known counts: a node that is slow shuts nobody out. Only those that
+have proven the same count, so that nobody fills the place of a user by taking her name.
 
 Source: protocol reference, "C-Client dialect" and "Limits".
 """
@@ -24,6 +25,7 @@ from portico.wire.messages import Identity, Target, encode
 from ..cluster.cluster_messages import ClusterMessages
 from ..cluster.survey import SurveyResult
 from ..reply import Reply
+from .authentication import same_principal
 from .hub import Hub
 from .session import Session
 
@@ -56,9 +58,18 @@ class _Standing(Struct, array_like=True):
     claimer: str
 
 
+class _Question(Struct, array_like=True):
+    """How many connections of a user came before `session`, which joined at `at`."""
+
+    user_id: str
+    at: float
+    session: str
+    principal: str = ""
+
+
 _claim = msgspec.json.Decoder(_Claim).decode
 _standing = msgspec.json.Decoder(_Standing).decode
-_question = msgspec.json.Decoder(tuple[str, float, str]).decode
+_question = msgspec.json.Decoder(_Question).decode
 _number = msgspec.json.Decoder(int).decode
 
 
@@ -84,7 +95,7 @@ class Claims:
         cluster_messages.on(CLAIM, self._on_claim)
         cluster_messages.on(STAND, self._on_stand)
         cluster_messages.on(GO, self._on_go)
-        cluster_messages.answer_to(COUNT, lambda body: encode(self._before(*_question(body))))
+        cluster_messages.answer_to(COUNT, lambda body: encode(self._before(_question(body))))
 
     # The newer connection of a client
 
@@ -152,7 +163,10 @@ class Claims:
         if not self._limit or user_id is None:
             return False
         others = self._hub.find(Target("user_id", user_id))
-        return len(others) >= self._limit and sum(1 for s in others if s is not session and not s.over) >= self._limit
+        if len(others) < self._limit:
+            return False
+        count = sum(1 for s in others if s is not session and not s.over and same_principal(s, session))
+        return count >= self._limit
 
     def count(self, session: Session, reply: Reply[int]) -> None:
         """How many connections of its user came before this one, which has just joined; over all nodes."""
@@ -160,7 +174,8 @@ class Claims:
         # It has joined, as a user's.
         assert user_id is not None
         assert at is not None
-        here = self._before(user_id, at, session.id)
+        who = principal(session)
+        here = self._before(_Question(user_id, at, session.id, who))
         if here >= self._limit:
             reply(here)
             return
@@ -174,17 +189,20 @@ class Claims:
                     continue
             reply(total)
 
-        question = encode((user_id, at, session.id))
+        # Earlier versions know a question of three parts only.
+        question = encode((user_id, at, session.id, who) if who else (user_id, at, session.id))
         self._cluster_messages.ask_holders(Target("user_id", user_id), COUNT, question, Reply(on_counted))
 
-    def _before(self, user_id: str, at: float, name: str) -> int:
-        """How many connections of a user came before one here."""
+    def _before(self, asked: _Question) -> int:
+        """How many connections of a user, who have proven the same, came before one here."""
+        moment = (asked.at, asked.session)
         return sum(
             1
-            for session in self._hub.find(Target("user_id", user_id))
+            for session in self._hub.find(Target("user_id", asked.user_id))
             if session.registered_at is not None
             and not session.over
-            and (session.registered_at, session.id) < (at, name)
+            and (session.registered_at, session.id) < moment
+            and principal(session) == asked.principal
         )
 
 

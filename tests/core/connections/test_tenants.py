@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from portico.wire.messages import Event, Target
-from tests.core.connections.test_authentication import at, register
-from tests.fakes import Stage, publish, start_login
+from tests.core.connections.test_authentication import FakeTokens, at, register
+from tests.fakes import Stage, publish, stages, start_login
 
 
 def clients_told(made: Stage, session: Any) -> list[str]:
@@ -90,3 +90,29 @@ def test_a_claim_keeps_a_tenant_out_of_the_channels_of_another() -> None:
     made.say(session, register(user_id="ann", channel_id="other-news"))
     assert peer.close_code == 4003
     assert all(message["type"] != "secret" for message in peer.take())
+
+
+@pytest.mark.parametrize("stranger", [None, "a.other.c"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_who_has_not_proven_the_same_takes_nothing_of_a_users_connections(nodes: int, stranger: str | None) -> None:
+    tokens = FakeTokens()
+    tokens.make("other", "ann", tenant="other")
+    made = stages(nodes, authentication="optional", production=True, tokens=tokens, max_connections_per_user=2)
+    here, there = made[0], made[-1]
+
+    def settle() -> None:
+        while any(each.defer.run() for each in made):
+            pass
+
+    def came(at: Stage, token: str | None, client_id: str) -> int | None:
+        session, peer = at.connect("/")
+        at.say(session, register(token, user_id="ann", client_id=client_id))
+        settle()
+        here.clock.move(1)
+        return peer.close_code
+
+    for number in range(4):
+        came(there, stranger, f"s{number}")
+    mine = tokens.make("mine", "ann")
+    # Hers alone count for her, on every node, and still do.
+    assert [came(here, mine, f"m{number}") for number in range(3)] == [None, None, 1013]
