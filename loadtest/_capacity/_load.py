@@ -1,4 +1,4 @@
-"""How the load itself fared at each stair, as a table for a page: how many users a load process holds before it lies.
+"""How the load itself fared at each stair, as a table for a page: up to how many users its measurements hold.
 
 Knows results of the load test. What is believed and what isn't is the load test's own verdict.
 """

@@ -1,4 +1,4 @@
-"""Pacing: between the API, which speaks as fast as it likes, and who listens, who may be slow.
+"""Pacing: passes an answer of the API on no faster than the caller takes it.
 
 What has come while a part was on its way goes on as one part. Promises that no more than LIMIT characters wait, and the
 piece that goes over it: whoever adds more waits too.

@@ -56,7 +56,7 @@ def locality_of(headers: Mapping[str, str], host: str, address: str) -> Locality
 
 
 def through_proxy(headers: Mapping[str, str]) -> bool:
-    """Whether a header says that a proxy stands between, whatever it says of whom it asks for."""
+    """Whether a header says that a proxy passed the request on, whatever it says about the caller."""
     return any(name.startswith(_BY_PROXIES) for name in headers)
 
 

@@ -1,4 +1,4 @@
-"""Proof: what a connection has shown about who it is, and what that lets it be.
+"""Proof: what a connection has proven about who it is, and what it may register as and do.
 
 A proof comes from a token, from the operator's connect hook or from an API key; who checked it, and how, is not known
 here. It answers one question: may a connection with this proof register as that identity, call or serve that command?

@@ -1,4 +1,4 @@
-"""Revocations: what was taken back before its time, and whether a connection is among it.
+"""Revocations: which users, tokens and tenants are refused though their tokens have not expired.
 
 A revocation names a user, a token (by its `jti`), a tenant, or every token that was issued before a moment; of a user's
 or a tenant's it may also take only those that were issued before a moment, so that she can log in anew. It holds until

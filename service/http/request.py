@@ -1,9 +1,9 @@
-"""Request: one HTTP request as the handlers see it, whichever server read it, and the strict decoding of its body.
+"""HttpRequest: one request as the handlers see it, whichever server read it, and the strict decoding of its body.
 
-A handler is a plain function from a Request to an HttpAnswer. What cannot be accepted it raises as a PeerFault. A
+A handler is a plain function from an HttpRequest to an HttpAnswer. What cannot be accepted it raises as a PeerFault. A
 handler that has to wait returns an awaitable instead, for example:
 
-    def get_login(request: Request) -> Awaitable[HttpAnswer]: ...
+    def get_login(request: HttpRequest) -> Awaitable[HttpAnswer]: ...
 
 so that whatever can be answered at once needs no task. Knows no server, socket or framework.
 """

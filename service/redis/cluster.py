@@ -24,7 +24,7 @@ from .succession import has_all_of
 
 SLOTS: Final = 16_384
 NODE_SECONDS: Final = 0.5
-"""What one node has to say who serves the slot, and the one that does to say so."""
+"""Seconds for a node to say who serves the slot, and for the node it named to confirm that."""
 MAX_KNOWN: Final = 32
 """Nodes that are remembered besides those of the URL."""
 _ABOUT: Final = (("CLUSTER", "INFO"), ("INFO", "replication"))

@@ -23,8 +23,8 @@ from .link import ask_once
 from .resp import Command
 
 HANDOVER_SECONDS: Final = 1.0
-"""How long it may take the one that handed over to answer, and to follow its successor or to know that it serves the
-slot no more. Within what a new connection has to be prepared (`commands`)."""
+"""Seconds for the server that handed over to answer, and to have become a replica of its successor or to say that it no
+longer serves the slot. Less than a new connection has to be prepared in (`commands`)."""
 _AGAIN: Final = 0.05
 
 

@@ -1,4 +1,4 @@
-"""Surplus: what one connection too many gets of an ASGI app. Probes are answered, everything else is refused.
+"""Surplus: what a connection over the limit gets of an ASGI app. Probes are answered, everything else is refused.
 
 Knows ASGI and which paths are probes; not what makes a connection one too many, nor how long it may stay.
 """

@@ -1,4 +1,4 @@
-"""The requester dialect: one object a request, one an answer, and nothing else ever.
+"""The requester dialect: requests and their cancelling in, answers out, each one JSON object.
 
 Source: protocol reference, "Requester dialect".
 """

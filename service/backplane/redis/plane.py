@@ -467,7 +467,7 @@ class _Events:
         self._plane.nodes_observer.on_nodes_changed()
 
     def on_instance(self, instance: str) -> None:
-        """This node is known by this from now on."""
+        """This node is known by this name from now on."""
         if self._plane.events is not None:
             self._plane.events.begin(instance)
 

@@ -1,4 +1,4 @@
-"""Reading: the history of many streams in one round trip, and what that says about the moment.
+"""Reading: the history of many streams in one round trip, and which pushes were published before it.
 
 Knows the scripts that read and Redis's order of doing things; not what a node follows. A round reads the streams, then
 the moment (the epoch's name, and an offset that all later events will exceed), then sends a fence: a message of this

@@ -1,8 +1,8 @@
-"""Sweeping: what is over goes from Redis, and how much the history takes is known.
+"""Sweeping: removes what has lapsed from Redis, and measures how much the history takes.
 
 Knows the script; not what a node follows. Every node sweeps, at random within EVERY seconds, and a node skips what
-another has removed; so a lapsed event is out of Redis within some seconds as long as any node is there. (Where none is,
-histories go an hour after their events' time; what is known of their streams besides waits for a node.)"""
+another has removed; so a lapsed event is out of Redis within some seconds as long as any node runs. (While none runs,
+Redis itself removes a history an hour after its events lapsed; what else is kept of its stream waits for a node.)"""
 
 import random
 from collections.abc import Callable

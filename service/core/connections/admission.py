@@ -86,8 +86,8 @@ class OriginPolicy:
 
 class ConnectionLimits:
     """Counts connections, and says when there are too many. Of IPv6 a whole /64 is one address, since anybody has as
-    many as that. `spare_loopback`: what is for each address, and the rate, hold for others than this machine's own,
-    which a proxy's may be of whom nobody has said that it is one."""
+    many as that. `spare_loopback`: the limits for each address, and the rate, don't hold for this machine's own
+    addresses: they may be a proxy's that isn't listed as trusted, which stands for many clients."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Registration: how a connection comes to be somebody, and stops being it.
+"""Registration: how a connection gets its identity, and loses it.
 
 The one owner of the rule who may register, who is replaced, how many connections a user may have, and from when pushes
 reach a connection. A dialect calls `register` with an identity; what comes of it is told to the Registrant it named:
