@@ -58,18 +58,9 @@ class _Standing(Struct, array_like=True):
     claimer: str
 
 
-class _Question(Struct, array_like=True):
-    """How many connections of a user came before `session`, which joined at `at`."""
-
-    user_id: str
-    at: float
-    session: str
-    principal: str = ""
-
-
 _claim = msgspec.json.Decoder(_Claim).decode
 _standing = msgspec.json.Decoder(_Standing).decode
-_question = msgspec.json.Decoder(_Question).decode
+_question = msgspec.json.Decoder(tuple[str, float, str]).decode
 _number = msgspec.json.Decoder(int).decode
 
 
@@ -95,7 +86,7 @@ class Claims:
         cluster_messages.on(CLAIM, self._on_claim)
         cluster_messages.on(STAND, self._on_stand)
         cluster_messages.on(GO, self._on_go)
-        cluster_messages.answer_to(COUNT, lambda body: encode(self._before(_question(body))))
+        cluster_messages.answer_to(COUNT, lambda body: encode(self._before(*_question(body))))
 
     # The newer connection of a client
 
@@ -174,8 +165,9 @@ class Claims:
         # It has joined, as a user's.
         assert user_id is not None
         assert at is not None
-        who = principal(session)
-        here = self._before(_Question(user_id, at, session.id, who))
+        # Earlier versions take both for the session's name, which they only compare where two joined at one moment.
+        name = f"{session.id} {principal(session)}"
+        here = self._before(user_id, at, name)
         if here >= self._limit:
             reply(here)
             return
@@ -189,20 +181,20 @@ class Claims:
                     continue
             reply(total)
 
-        # Earlier versions know a question of three parts only.
-        question = encode((user_id, at, session.id, who) if who else (user_id, at, session.id))
+        question = encode((user_id, at, name))
         self._cluster_messages.ask_holders(Target("user_id", user_id), COUNT, question, Reply(on_counted))
 
-    def _before(self, asked: _Question) -> int:
-        """How many connections of a user, who have proven the same, came before one here."""
-        moment = (asked.at, asked.session)
+    def _before(self, user_id: str, at: float, name: str) -> int:
+        """How many connections of a user came before one here that is named by its id and what it has proven: of those
+        that have proven the same."""
+        claimer, _, proven = name.partition(" ")
         return sum(
             1
-            for session in self._hub.find(Target("user_id", asked.user_id))
+            for session in self._hub.find(Target("user_id", user_id))
             if session.registered_at is not None
             and not session.over
-            and (session.registered_at, session.id) < moment
-            and principal(session) == asked.principal
+            and (session.registered_at, session.id) < (at, claimer)
+            and principal(session) == proven
         )
 
 
