@@ -3,6 +3,7 @@
 The demands are Portico's own promise: how far ahead of which peer it has to be, or how small a figure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -96,8 +97,11 @@ class Summary:
 
     @property
     def spread(self) -> float:
-        """From the least to the greatest, as a share of the median."""
-        return (max(self.figures) - min(self.figures)) / median(self.figures) if self.figures else 0.0
+        """From the least to the greatest, as a share of the median; infinite where that is 0 and they differ."""
+        if not self.figures or max(self.figures) == min(self.figures):
+            return 0.0
+        middle = median(self.figures)
+        return (max(self.figures) - min(self.figures)) / middle if middle else math.inf
 
 
 def summary(row: str, runs: Sequence[Raw], faults: Sequence[str]) -> Summary:

@@ -27,6 +27,14 @@ def test_a_summary_has_the_median_and_the_spread() -> None:
     assert Summary(()).median is None
 
 
+def test_a_server_that_did_nothing_is_reported_too() -> None:
+    assert Summary((0.0,)).spread == Summary(()).spread == 0.0
+    assert Summary((0.0, 0.0, 5.0)).spread == float("inf")
+    table = {"row": {"portico": Summary((0.0,))}}
+    said = as_markdown(table, {"row": "A row"}, {"row": "calls"}, {"portico": "Portico"})
+    assert "| Portico | 0.00 | 0% |" in said
+
+
 def test_a_ratio_is_met_or_not() -> None:
     table = {"fanout": {"portico": Summary((150.0,)), "websockets": Summary((100.0,)), "fastapi": Summary((100.0,))}}
     found = {verdict.demand.times: verdict for verdict in verdicts(table)}
