@@ -93,7 +93,10 @@ function send() {
 function answer(message) {
   if (asked === null || !(message.request_id === asked.id || isRefusal(message))) return;
   const { data } = message;
-  if (message.partial === true) {
+  if (message.partial === true && message.success === false) {
+    // What comes after it would look like an answer without a gap.
+    stop(failure(String(message.error)), FAILED);
+  } else if (message.partial === true) {
     if (typeof data?.delta === "string") append(data.delta);
     // Some workers can say how it ended in a part only.
     else if (typeof data?.finish_reason === "string") asked.ended = data;
@@ -138,10 +141,10 @@ function details(data) {
 const seconds = (milliseconds) =>
   milliseconds < 950 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(milliseconds < 9950 ? 1 : 0)} s`;
 
-function stop(why = "Stopped.") {
+function stop(why = "Stopped.", how = STOPPED) {
   if (asked === null) return;
   if (asked.sent && requester.open) requester.send({ request_id: asked.id, cancel: true });
-  end(STOPPED, why);
+  end(how, why);
 }
 
 function lost(why) {

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Browser, expect
+from websockets.sync.client import connect
 
 from tests.gateways import Running, gateway
 
@@ -112,6 +113,28 @@ def test_stop_reaches_the_worker_and_the_next_question_is_answered(portico: Runn
         talk.answer.get_by_role("button", name="Try again").click()
         talk.over()
         assert talk.texts() == ["Go", "Begun", "Go", "All of it."]
+
+
+def test_an_answer_ends_with_a_part_that_failed(portico: Running, tab: Tab) -> None:
+    with connect(portico.worker_url) as worker:
+
+        def heard(kind: str) -> dict[str, Any]:
+            while (message := json.loads(worker.recv(LIMIT)))["type"] != kind:
+                pass
+            found: dict[str, Any] = message["data"] | {"request_id": message["msg_id"]}
+            return found
+
+        commands = {"client_id": "raw", "role": "worker", "commands": ["chat"]}
+        worker.send(json.dumps({"type": "connect", "data": commands}))
+        talk = Talk(tab, portico.base_url)
+        talk.ask("Go")
+        request_id = heard("request")["request_id"]
+        for part in ({"result": {"delta": "Begun"}}, {"success": False, "error": "Full."}, {"result": {"delta": "On"}}):
+            answer = {"request_id": request_id, "partial": True} | part
+            worker.send(json.dumps({"type": "response", "data": answer}))
+        talk.over("Full.")
+        expect(talk.answer.locator(".markdown")).to_have_text("Begun")
+        assert heard("custom")["event"] == "cancel"
 
 
 def test_an_error_is_said_and_can_be_tried_again(portico: Running, tab: Tab, model: Model) -> None:

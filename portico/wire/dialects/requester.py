@@ -223,10 +223,12 @@ def response(
     return Frame(encode(Response(name, success, data, error, processed_by)))
 
 
-def partial_response(request_id: str | None, data: Raw | None, processed_by: str | None) -> Frame:
-    """One partial answer of a stream. `request_id` as JSON."""
+def partial_response(
+    request_id: str | None, data: Raw | None, processed_by: str | None, error: str | None = None
+) -> Frame:
+    """One partial answer of a stream, which has failed if there is an `error`. `request_id` as JSON."""
     name = NULL if request_id is None else Raw(request_id.encode())
-    return Frame(encode(PartialResponse(name, True, data, None, processed_by)))
+    return Frame(encode(PartialResponse(name, error is None, data, error, processed_by)))
 
 
 def error(fault: PeerFault) -> Frame:

@@ -102,7 +102,7 @@ class RequesterHandler:
         # A token is JSON, as it came.
         request_id = f'"{request.id}"' if request.token is None else request.token
         if outcome.partial:
-            session.send(wire.partial_response(request_id, outcome.data, outcome.processed_by))
+            session.send(wire.partial_response(request_id, outcome.data, outcome.processed_by, outcome.error))
         else:
             session.send(wire.response(request_id, outcome.success, outcome.data, outcome.error, outcome.processed_by))
 

@@ -111,6 +111,17 @@ def test_streaming() -> None:
     assert [(found["data"], found.get("partial")) for found in asker.messages] == [(1, True), (2, True), (3, None)]
 
 
+def test_a_part_that_failed_is_passed_on_as_one_that_failed() -> None:
+    house = stage()
+    session, peer = house.worker("w1")
+    _, asker = submit(house, stream=True)
+    request_id = requests(peer)[0]["msg_id"]
+    for answer in ({"success": False, "error": "disk full", "partial": True}, {"success": False, "result": {"at": 3}}):
+        house.say(session, {"type": "response", "data": {"request_id": request_id} | answer})
+    asked = {"request_id": asker.messages[0]["request_id"], "processed_by": "w1", "success": False, "data": None}
+    assert asker.messages == [asked | {"error": "disk full", "partial": True}, asked | {"error": '{"at": 3}'}]
+
+
 def test_capacity_changes_what_a_worker_takes() -> None:
     house = stage()
     session, peer = house.worker("w1", capacity=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from trio_websocket import open_websocket_url
 
 from portico import Answer, Client, Identity, NoWorkers, Requester, RequestFailed, Worker
 from tests import gateways
@@ -163,6 +164,20 @@ async def test_the_command_line_s_requester(tmp_path: Path) -> None:
     assert summary["by_worker"].keys() == {"a", "b"}
 
 
+async def fail_a_part(url: str) -> None:
+    """A worker of which a part of each answer fails, as no handler of the SDK's does."""
+    commands = {"client_id": "raw", "role": "worker", "commands": ["half"]}
+    async with open_websocket_url(url) as link:
+        await link.send_message(json.dumps({"type": "connect", "data": commands}))
+        while True:
+            message = json.loads(await link.get_message())
+            if message["type"] != "request":
+                continue
+            for answer in ({"result": 1}, {"success": False, "error": "disk full"}, {"result": 3}):
+                data = {"request_id": message["msg_id"], "partial": True} | answer
+                await link.send_message(json.dumps({"type": "response", "data": data}))
+
+
 async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp_path: Path) -> None:
     began, stopped = trio.Event(), trio.Event()
 
@@ -192,6 +207,7 @@ async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp
             on_event=Events(),
         )
         nursery.start_soon(serving.run)
+        nursery.start_soon(fail_a_part, running.worker_url)
         async with Requester(url=running.websocket_url, on_event=Events()) as r:
             with trio.fail_after(30):
                 while True:
@@ -200,6 +216,16 @@ async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp
                         break
                     except NoWorkers:
                         await trio.sleep(0.02)
+                while True:
+                    async with aclosing(r.stream("half")) as halves:
+                        try:
+                            assert await anext(halves) == 1
+                        except NoWorkers:  # the other worker may come later
+                            await trio.sleep(0.02)
+                            continue
+                        with pytest.raises(RequestFailed, match="disk full"):
+                            await anext(halves)
+                        break
                 assert [part async for part in r.stream("count", 5)] == [0, 1, 2, 3, 4]
                 with pytest.raises(RequestFailed, match="TypeError"):
                     await r.request("count", "many")
@@ -221,6 +247,7 @@ async def test_the_sdk_s_worker_streams_cancels_and_fails_as_its_handlers_do(tmp
                 await stopped.wait()
                 assert await r.request("count", 1) == [0]
         serving.stop()
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_sdk_s_client_receives_what_is_pushed_to_it(tmp_path: Path) -> None:
