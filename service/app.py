@@ -48,6 +48,7 @@ from service.core.gateway import Gateway
 from service.core.ports import Gate, https_headers
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
+from service.core.standstill import Standstill
 from service.drain import drain
 from service.extensions import ExtensionError, extend
 from service.http.access import CallerRates
@@ -492,8 +493,9 @@ class Node:
             signal.raise_signal(signal.SIGTERM)
 
     async def _tick(self) -> None:
+        standstill = Standstill(TICK, trio.current_time())
         while True:
-            self.gateway.tick()
+            self.gateway.tick(judge=standstill.may_judge(trio.current_time()))
             if self.audit is not None:
                 self.audit.tick()
             self._announce()

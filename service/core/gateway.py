@@ -430,24 +430,28 @@ class Gateway:
 
     # What the app does now and then
 
-    def tick(self) -> None:
-        """Everything that is due: deadlines of sessions, requests and logins. To be called every 100 ms or so."""
+    def tick(self, *, judge: bool = True) -> None:
+        """Everything that is due: deadlines of sessions, requests and logins. To be called every 100 ms or so.
+
+        Unless it may `judge` (`standstill`), who has said nothing in time is given up later.
+        """
         now = self._now()
-        for session in self._deadlines.expire(now):
+        for session in self._deadlines.expire(now) if judge else ():
             # A deadline that was set for the dialect being unknown is void once it is known.
             if not session.over:
                 try:
                     session.handler.expired(session)
                 except Exception as error:
                     self.on_error(session, error)
-        self.dispatcher.expire_requests(now)
         self.logins.expire(now)
-        self.cluster_messages.tick()
         self.event_tail.tick()
         self._positions.tick()
-        self.authentication.tick()
         self.revoking.tick()
-        self.remote.tick()
+        if judge:
+            self.dispatcher.expire_requests(now)
+            self.cluster_messages.tick()
+            self.authentication.tick()
+            self.remote.tick()
 
     def busy(self, session: Session) -> bool:
         """Whether a request is under way that the session made, was sent as a worker, or was asked as a client."""

@@ -41,6 +41,7 @@ from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame as OutgoingFrame
 from service.core.header_fields import fields_of, twice
 from service.core.ports import NOSNIFF, OVERSIZED_HEAD, HttpAnswer
+from service.core.standstill import STOOD_STILL, Standstill
 
 from .deflate import Agreement, Inflater, Unfit, inflated_head, negotiate
 from .door import EXTENSION, Door
@@ -401,11 +402,12 @@ class DoorWebsocket(WSStream):
     async def _keep_alive(self) -> None:
         number = 0
         while not self.closed:
-            with trio.move_on_after(self._door.ping_interval * random.uniform(0.8, 1.0)):
+            due = trio.current_time() + self._door.ping_interval * random.uniform(0.8, 1.0)
+            with trio.move_on_at(due):
                 await self._over.wait()
             if self.closed or self._protocol.state is not State.OPEN:
                 return
-            if self._holds_too_long():
+            if trio.current_time() - due <= STOOD_STILL and self._holds_too_long():
                 await self._give_up("a message was not finished in time")
                 return
             number += 1
@@ -428,14 +430,16 @@ class DoorWebsocket(WSStream):
         """Whether a pong came in time, or the connection has ended. Bytes that flow meanwhile give it more time: see
         `shows_life`."""
         before = self._traffic()
+        standstill = Standstill(self._door.pong_timeout, trio.current_time())
         while True:
             with trio.move_on_after(self._door.pong_timeout):
                 await self._ponged.wait()
                 return True
+            judge = standstill.may_judge(trio.current_time())
             now = self._traffic()
             if self.closed:
                 return True
-            if not shows_life(before, now) or self._holds_too_long():
+            if judge and (not shows_life(before, now) or self._holds_too_long()):
                 return False
             before = now
 

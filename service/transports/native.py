@@ -26,6 +26,7 @@ import trio
 from portico.wire.codes import CloseCode
 from service.core.deadlines import DeadlineWheel
 from service.core.ports import AcceptedConnections, Gate, HttpApi, TransportCounts, Unlimited
+from service.core.standstill import Standstill
 
 from .acceptor import Acceptor
 from .connection import Connection
@@ -452,10 +453,11 @@ class Reactor:
 
     async def _sweep(self) -> None:
         """The one timer of all connections."""
+        standstill = Standstill(TICK, self.clock())
         while True:
             await trio.sleep(TICK)
             now = self.now = self.clock()
-            for connection in self.wheel.expire(now):
+            for connection in self.wheel.expire(now) if standstill.may_judge(now) else ():
                 try:
                     connection.due(now)
                 except Exception as error:

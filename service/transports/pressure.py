@@ -21,6 +21,7 @@ from typing import Final, Protocol
 import trio
 
 from service.core.counters import Metric
+from service.core.standstill import Standstill
 
 from .unfinished import Unfinished
 
@@ -133,11 +134,13 @@ class Pressure:
 
     async def run(self) -> None:
         """Look at the backlogs now and then, until cancelled. Cancelling is safe."""
+        standstill = Standstill(LOOK, trio.current_time())
         while True:
             with trio.move_on_after(LOOK):
                 await self.unfinished.exceeded.wait()
             self.unfinished.relieve()
-            self.look()
+            if standstill.may_judge(trio.current_time()):
+                self.look()
 
     # What connections tell.
 

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
@@ -222,3 +223,27 @@ async def test_pings_without_end_to_one_that_never_reads(
             assert (await recorder.ending())[0] == 4008
         await still_serves(address)
     assert counts.slow_closed == 1
+
+
+async def test_after_standing_still_what_came_meanwhile_is_read_before_anybody_is_given_up(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    harness, counts = NativeHarness(), Counts()
+    async with harness.serve(ScriptGate(), counts, Options()) as address:
+        reactor = harness.reactor
+        said, mute = [socket.create_connection(address) for _ in range(2)]
+        with said, mute:
+            for one in (said, mute):
+                one.sendall(b"GET /livez HTTP/1.1\r\n")
+            while sum(connection.idle is False for connection in reactor._connections.values()) < 2:
+                await trio.lowlevel.checkpoint()
+            said.sendall(b"Host: a\r\n\r\n")
+            mock_clock.jump(reactor.handshake_timeout + 60)  # a laptop's lid
+            said.setblocking(False)
+            with trio.socket.from_stdlib_socket(said.dup()) as heard:
+                assert (await heard.recv(4096)).startswith(b"HTTP/1.1 ")
+            assert counts.handshakes_timed_out == 0
+            for _ in range(20):
+                mock_clock.jump(0.1)
+                await trio.testing.wait_all_tasks_blocked()
+            assert counts.handshakes_timed_out == 1, "the other one is given up all the same"
