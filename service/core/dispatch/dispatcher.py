@@ -174,8 +174,8 @@ class Dispatcher:
         return link in self._asked
 
     def drain(self) -> None:
-        """Send the workers of this node nothing more, for good. What they have they may finish; what waits is refused,
-        unless another node takes it at once."""
+        """Send the workers of this node nothing more, for good. What they have they may finish; what waits goes to the
+        workers of other nodes, as soon as they have room, and is refused only if none of them serves it."""
         self.scheduler.drain(self._now())
 
     # Workers

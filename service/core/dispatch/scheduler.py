@@ -116,10 +116,11 @@ class Scheduler:
                 bound = self._bind_over_nodes(request, bound)
         worker: Worker | None
         line: Line
-        if bound is not None:
+        if bound is not None and (bound.remote or not self.draining):
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
         else:
+            bound = None
             command = request.command
             line = command
             if request.tried:
@@ -130,7 +131,7 @@ class Scheduler:
                 worker = self.remote.line_to_wait_in(command)
         if worker is not None:
             self._send(request, worker, now)
-        elif (bound is None and not self.pools.serves(request.command)) or self.draining:
+        elif bound is None and not self.pools.serves(request.command):
             self._refuse(request)
         else:
             self._let_wait(request, line, accepted)
@@ -300,8 +301,8 @@ class Scheduler:
     # Workers that are gone
 
     def drain(self, now: float) -> None:
-        """Send the workers of this node nothing more, for good. What waits is refused, unless another node takes it at
-        once."""
+        """Send the workers of this node nothing more, for good. What waits is placed at other nodes, or waits for their
+        workers; what none of them serves is refused."""
         self.draining = True
         for worker in self.workers:
             if worker.pool is not None:

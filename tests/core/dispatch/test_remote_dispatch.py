@@ -265,6 +265,48 @@ def test_a_node_that_drains_is_sent_nothing_and_sends_its_own_elsewhere() -> Non
     assert here.remote.sent == 2
 
 
+@pytest.mark.parametrize("affinity", [None, "k"])
+def test_what_a_node_that_drains_has_no_room_for_elsewhere_waits_for_the_workers_there(affinity: str | None) -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    own, own_link = here.worker("own", capacity=1)
+    worker, link = there.worker("w", capacity=1)
+    all_of_us.settle()
+    someone = Someone()
+    tokens = [str(number) for number in range(4 * AHEAD)]
+    for token in tokens[: 2 * AHEAD]:
+        here.submit(someone, token, affinity=affinity)
+    here.dispatcher.drain()
+    for token in tokens[2 * AHEAD :]:
+        here.submit(someone, token, affinity=affinity)
+    for sent in own_link.sent:
+        here.done(own, sent)
+    for number in range(len(tokens)):
+        all_of_us.passes(0.1)
+        if number < len(link.sent):
+            there.done(worker, link.sent[number])
+    assert sorted(someone.told) == sorted((token, '"done"') for token in tokens)
+
+
+def test_a_node_that_drains_refuses_what_waits_once_nobody_elsewhere_serves_it() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("own", capacity=1)
+    worker, _ = there.worker("w", capacity=1)
+    all_of_us.settle()
+    someone = Someone()
+    for number in range(AHEAD + 4):
+        here.submit(someone, str(number))
+    here.dispatcher.drain()
+    assert someone.told == []
+    there.dispatcher.remove_worker(worker)
+    for _ in range(4):
+        all_of_us.passes(0.1)
+    assert [told for _, told in someone.told].count("Worker lost") <= 1  # what was at the worker
+    assert [told for _, told in someone.told].count("No available workers") >= AHEAD + 2
+    assert len(someone.told) == AHEAD + 3  # what is at the own worker may be finished
+
+
 def test_a_node_that_drains_sends_its_keys_elsewhere_too() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
