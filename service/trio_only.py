@@ -8,21 +8,16 @@ starts the server then. A server that asks for no lifespan gets 503 for every re
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import trio
+
+from service.asgi_types import AsgiApp, Receive, Scope, Send
 
 NEEDED: Final = (
     "Portico runs on trio, and this server runs its apps on asyncio: start the gateway with portico serve, or with "
     "hypercorn -k trio service.asgi:app."
 )
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def refuse_asyncio() -> None:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "service/core/connections/registrant.py": "core/connections/test_registration.py",
     # Tables, whose rows are compared with what they are about, and values.
     "service/backplane/redis/metrics.py": "backplane/test_deployment.py",
+    "service/asgi_types.py": "transports/test_asgi_connection.py",
     "service/core/dialects/envelope_parts.py": "core/dialects/test_envelope.py",
     "service/http/forms.py": "http/test_openapi.py",
     "service/http/table.py": "http/test_reference.py",

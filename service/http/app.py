@@ -8,7 +8,7 @@ answers and closes while the client still sends makes the client see a reset ins
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException
 
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
+from service.asgi_types import Receive, Scope, Send
 from service.core.header_fields import fields_of, names_another, path_of
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
@@ -31,12 +32,11 @@ from service.core.proof import Proof
 from .answers import fault_answer
 from .api import Api, HttpCall
 from .events import HEADERS as STREAM_HEADERS
-from .unread import Receive, Send, Unread, has_body
+from .unread import Unread, has_body
 
 _KEY_SECONDS: Final = 0.5  # between two looks at whether keys have changed, while an answer is streamed
 _SEND_SECONDS: Final = 30.0  # that a client has for taking an answer
 
-Scope = MutableMapping[str, Any]
 
 OwnApp = Callable[["AsgiHead", Scope, Receive, Send], Awaitable[tuple[int, int, int]]]
 """(request, its scope, receive, send): answers a request that no route is for. The status, and the bytes of the body

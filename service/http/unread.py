@@ -7,15 +7,13 @@ seconds. Before that, whoever reads the body meanwhile gets a moment for it: mos
 the connection can be kept. HTTP/2 ends the stream, and not the connection.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
 
+from service.asgi_types import Message, Receive, Send
 from service.core.ports import BODY_DISCARDED
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 EARLY_SECONDS: Final = 0.05
 """How long an answer waits for the body to be whole."""
@@ -32,20 +30,20 @@ class Unread:
         self._send = send
         self._whole = trio.Event()
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         """See ASGI."""
         message = await self._receive()
         if not message.get("more_body", False):  # so does a disconnect
             self._whole.set()
         return message
 
-    async def send(self, message: Mapping[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         """See ASGI."""
         if not self._whole.is_set():
             message = await self._early(message)
         await self._send(message)
 
-    async def _early(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _early(self, message: Message) -> Message:
         kind = message["type"]
         if kind == "http.response.start":
             with trio.move_on_after(EARLY_SECONDS):

@@ -10,7 +10,7 @@ a status, headers or a body that are none raise in the app.
 
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from math import inf
 from typing import Any, Final
@@ -18,11 +18,7 @@ from typing import Any, Final
 import trio
 
 from portico.wire.codes import ABNORMAL
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from service.asgi_types import Message, Receive, Send
 
 BODY_SECONDS: Final = 30.0
 """Seconds that a client has for its body, and one more for each BODY_RATE bytes of it."""

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import trio
 
+from service.asgi_types import Message
+
 from .driven import Driven, Log, Watch
-from .exchange import Message
 from .loading import SETTING, Loaded, OwnAppError, asyncio_sentence, needs_asyncio, where
 
 STARTUP_SECONDS: Final = 60.0

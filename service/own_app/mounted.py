@@ -6,10 +6,10 @@ gateway asks of its own: host, origin, the limits of connections, among which it
 
 from collections.abc import Callable
 
+from service.asgi_types import Receive, Scope, Send
 from service.core.connections.admission import AdmissionControl
 from service.core.ports import Handshake, HttpAnswer, HttpHead
 
-from .exchange import Receive, Scope, Send
 from .own_app import OwnApp
 from .scopes import Asked, scope_for
 

@@ -25,11 +25,12 @@ from typing import Final
 import structlog
 import trio
 
+from service.asgi_types import Receive, Scope, Send
 from service.core.counters import Metric
 from service.core.ports import HttpAnswer
 
 from .driven import Driven, Watch
-from .exchange import ClientGone, Exchange, Receive, Scope, Send, SocketExchange, State
+from .exchange import ClientGone, Exchange, SocketExchange, State
 from .lifespan import Lifespan
 from .loading import SETTING, Loaded, asyncio_sentence, needs_asyncio, where
 from .wsgi import NoThread, WsgiApp

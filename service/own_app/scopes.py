@@ -5,9 +5,8 @@ What an untrusted client says of forwarding is left out, so that an app which be
 
 from typing import Final, Protocol
 
+from service.asgi_types import Scope
 from service.core.header_fields import path_of
-
-from .exchange import Scope
 
 _FORWARDED: Final = b"x-forwarded-"
 _ALSO: Final = frozenset({b"forwarded", b"x-real-ip"})

@@ -21,8 +21,9 @@ from wsgiref.util import FileWrapper
 
 import trio
 
+from service.asgi_types import Message, Receive, Scope, Send
+
 from .driven import place
-from .exchange import Message, Receive, Scope, Send
 
 WAIT: Final = 5.0
 """Seconds that a request may wait for a thread."""

@@ -9,7 +9,7 @@ It keeps the promises of a Peer and a Receiver (`service.core.ports`) as far as 
 the front door does; without the door, close codes and limits are as exact as the server makes them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import trio
 from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
+from service.asgi_types import AsgiApp, Message, Receive, Scope, Send
 from service.core.header_fields import fields_of, twice
 from service.core.ports import (
     NOSNIFF,
@@ -31,17 +32,13 @@ from service.core.ports import (
 from service.core.proof import Proof
 
 from .allowance import Allowance
-from .asgi_connection import CLOSING_TIME, AsgiConnection, Message, Send
+from .asgi_connection import CLOSING_TIME, AsgiConnection
 from .connection_rules import ConnectionRules
 from .door import EXTENSION, Log, describe
 from .handshake import head_refusal
 from .head import ResolveOrigin
 from .pressure import Pressure
 from .proxies import Origin, peer_port
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ server has not taken yet.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -14,15 +14,13 @@ import trio
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from portico.wire.frame import Frame
+from service.asgi_types import Send
 from service.core.ports import BACKLOG, TransportCounts
 
 from .allowance import Allowance
 from .door import Log, describe
 from .pressure import Pressure
 from .unfinished import WHY as CROWDED
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 CLOSING_TIME: Final = 2.0
 """Seconds that the peer has for its own Close."""

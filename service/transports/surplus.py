@@ -3,15 +3,13 @@
 Knows ASGI and which paths are probes; not what makes a connection one too many, nor how long it may stay.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from service.asgi_types import Message, Scope, Send
 from service.core.ports import NOSNIFF, Headers, HttpAnswer
 
 from .http1 import PROBES
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class ProbesOnly:
@@ -28,7 +26,7 @@ class ProbesOnly:
         self._full = full
         self._https_headers = https_headers
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send, *rest: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Any, send: Send, *rest: Any) -> None:
         """Serve one scope."""
         last = scope.get("http_version", "1.1") < "2"
 

@@ -7,9 +7,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from portico.wire.codes import CloseCode
 from portico.wire.frame import Frame
+from service.asgi_types import Message
 from service.core.ports import BACKLOG
 from service.transports.allowance import Allowance
-from service.transports.asgi_connection import AsgiConnection, Message
+from service.transports.asgi_connection import AsgiConnection
 from service.transports.pressure import Pressure
 
 from .script import Counts
