@@ -9,6 +9,7 @@ kept, for the certificate.
 import json
 from collections import deque
 from collections.abc import Iterator
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -35,6 +36,7 @@ class Connection:
         self.reports = reports
         self.dialect = ""
         self.identity: Json = {}
+        self.opened = False
         self.over = False
         self.aside: deque[str] = deque()
         """Messages that were taken already, and are still to be handed out."""
@@ -68,13 +70,20 @@ class Connections:
             self._known[who] = Connection(on, self._client.line(on))
         return self[who]
 
-    async def leave(self) -> None:
-        """Close what is still open, without waiting for it."""
-        for _, connection in self.still_open():
+    async def leave(self, *, until_closed: bool = False) -> None:
+        """Close what is still open. With `until_closed`, wait until the gateway has closed it too, or the client
+        program is gone: a worker that is still there would be sent what the next scenario asks its own. Cancelling is
+        safe."""
+        open_still = list(self.still_open())
+        for _, connection in open_still:
             try:
                 await self._client.tell({"do": "close", "on": connection.on})
             except BrokenClientError:
                 return
+        for _, connection in open_still if until_closed else ():
+            while connection.opened and not connection.over:
+                report = await connection.reports.take(inf)
+                connection.over = report is None or report["event"] in ("closed", "broken")
 
     def note(self, who: str, sign: str, what: object) -> None:
         """Add to the transcript."""
@@ -109,7 +118,9 @@ class Connections:
         self.note(who, "<", report.get("text") if report["event"] == "text" else report)
         if report["event"] == "broken":
             raise BrokenClientError(report["why"])
-        if report["event"] == "closed":
+        if report["event"] == "open":
+            connection.opened = True
+        elif report["event"] == "closed":
             connection.over = True
         return report
 

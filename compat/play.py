@@ -102,8 +102,8 @@ class Play:
             await do(step)
 
     async def leave(self) -> None:
-        """Close what is still open, without waiting for it."""
-        await self._connections.leave()
+        """Close what is still open; workers are waited for, until they are gone. Cancelling is safe."""
+        await self._connections.leave(until_closed="workers" in self.scenario.needs)
 
     # Coming in
 
