@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 import trio
 import trio_websocket as tw
+from wsproto.utilities import LocalProtocolError
 
 from compat.address import NoAddressError, build, whereabouts
 from compat.clients import Lines, Reports
@@ -95,6 +96,9 @@ class BareClient:
         line.put({"event": "address", "url": url})
         try:
             await self._connection(on, url, command)
+        except* LocalProtocolError:
+            # A ping came behind our Close, and trio-websocket would answer it: the connection is over all the same.
+            line.put({"event": "closed", "code": 1006, "reason": ""})
         except* (OSError, ValueError, tw.HandshakeError, trio.TooSlowError) as group:
             # Where a WebSocket is refused with a body, its reader says so in the nursery, and not to whoever opened it.
             refused = group.subgroup(tw.ConnectionRejected)

@@ -42,6 +42,12 @@ _BEGAN_WITH: Final = dict(os.environ)
 _STARTS: Final = "from tests.forked_gateways import serve; serve()"
 
 
+_INHERITED: Final = sorted(
+    signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, getattr(signal, "SIGXFSZ", 0)}
+)
+"""Signals of which an executed process ignores those that its starter does; the others Python sets at its start."""
+
+
 class Forked:
     """A process that was forked, with as much of `subprocess.Popen` as tests need."""
 
@@ -103,7 +109,7 @@ def start(
     It is forked if the command is `portico serve`, if it may be, and if that is the same; else it is executed.
     """
     if forked and list(command[:2]) == [str(SCRIPT), "serve"] and (door := _door()) is not None:
-        order = {"command": list(command), "folder": str(cwd), "environment": dict(env)}
+        order = {"command": list(command), "folder": str(cwd), "environment": dict(env), "ignored": _ignored()}
         process = _fork(door, order, stdout.fileno(), stdout.fileno() if stderr is None else stderr)
         if process is not None:
             return process
@@ -116,6 +122,11 @@ def start(
         stderr=subprocess.STDOUT if stderr is None else stderr,
         start_new_session=True,
     )
+
+
+def _ignored() -> list[int]:
+    """The signals that this process ignores, and one that it executes would ignore too."""
+    return [number for number in _INHERITED if signal.getsignal(number) is signal.SIG_IGN]
 
 
 def _fork(door: socket.socket, order: Mapping[str, Any], stdout: int, stderr: int) -> Forked | None:
@@ -268,6 +279,11 @@ def _run(order: Mapping[str, Any], stdout: int, stderr: int, server: int) -> Non
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
     trio._core._run._r.seed()  # Python sees to its own
+    for number in _INHERITED:
+        if number in order["ignored"]:
+            signal.signal(number, signal.SIG_IGN)
+        elif signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     command = order["command"]
     sys.argv = list(command)
     sys.orig_argv = [sys.executable, *command]

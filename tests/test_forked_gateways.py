@@ -103,6 +103,18 @@ def test_it_is_what_an_executed_one_is(tmp_path: Path) -> None:
 
 
 @LINUX
+@pytest.mark.parametrize("ignored", [signal.SIG_IGN, signal.default_int_handler])
+def test_it_ignores_what_its_starter_ignores_at_that_moment(tmp_path: Path, ignored: signal.Handlers) -> None:
+    facts(tmp_path / "before", forked=True)  # whatever the process that forks was started with
+    usual = signal.signal(signal.SIGINT, ignored)
+    try:
+        it, other = facts(tmp_path / "forked", forked=True), facts(tmp_path / "executed", forked=False)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert (it["handlers"], it["signals"]) == (other["handlers"], other["signals"])
+
+
+@LINUX
 def test_its_standard_error_is_where_it_was_asked_for(tmp_path: Path) -> None:
     with (tmp_path / "apart").open("wb") as apart:
         process, log = started(tmp_path, forked=True, stderr=apart.fileno(), PORT="none")
