@@ -38,9 +38,9 @@ from service.transports.listener import open_listeners, why_it_cannot_listen
 from service.transports.server_certificates import Certificates, TlsFiles
 
 if TYPE_CHECKING:
-    from service.tokens.api_key_file import ApiKeyFile
     from service.tokens.connect_hook import ConnectHook
     from service.tokens.key_store import KeyStore
+    from service.tokens.watched_file import WatchedFile
     from service.webhooks.courier import Courier
 
 
@@ -97,15 +97,15 @@ def key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) ->
 
 def api_key_file(
     settings: Settings, gateway: Gateway, log: structlog.typing.FilteringBoundLogger
-) -> "ApiKeyFile | None":
+) -> "WatchedFile | None":
     """The file of API keys, read once; None where none is set. Raises StartError."""
     if settings.api_keys_file is None:
         return None
-    from service.tokens.api_key_file import ApiKeyFile
+    from service.tokens import api_key_file as keys_in_file
     from service.tokens.key_store import KeyLog
     from service.tokens.keys import BadKey
 
-    file = ApiKeyFile(Path(settings.api_keys_file), gateway.api_keys, KeyLog(log))
+    file = keys_in_file.api_key_file(Path(settings.api_keys_file), gateway.api_keys, KeyLog(log))
     try:
         file.load()
     except BadKey as bad:

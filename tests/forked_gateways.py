@@ -11,7 +11,6 @@ when it was imported) than it said to the process that forks, the command is exe
 is no Linux, and with `FORKED_GATEWAYS=off`. Tests of memory, of imports and of the command line execute it always.
 """
 
-import atexit
 import ctypes
 import functools
 import json
@@ -30,7 +29,8 @@ from typing import IO, Any, Final
 
 import trio
 
-ROOT: Final = Path(__file__).parent.parent
+from tests.forking import Gone, line_of, start_forking
+
 SCRIPT: Final = Path(sys.executable).with_name("portico")
 _LARGEST: Final = 1 << 17
 """Bytes of an order: what is larger is executed."""
@@ -90,7 +90,7 @@ class Forked:
                 return None
             with self._reading:
                 if self.returncode is None:
-                    self.returncode = int(_line(self._status))
+                    self.returncode = int(line_of(self._status))
                     os.close(self._status)
         return self.returncode
 
@@ -143,24 +143,10 @@ def _fork(door: socket.socket, order: Mapping[str, Any], stdout: int, stderr: in
     finally:
         os.close(theirs)
     try:
-        return Forked(int(_line(status)), status)
-    except _Refused:
+        return Forked(int(line_of(status)), status)
+    except Gone:
         os.close(status)
         return None
-
-
-class _Refused(RuntimeError):
-    """It says nothing (more): it can't fork this, or it has ended."""
-
-
-def _line(descriptor: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(descriptor, 1)
-        if not part:
-            raise _Refused("the process that forks gateways has ended")
-        line += part
-    return line
 
 
 @functools.cache
@@ -170,23 +156,7 @@ def _door() -> socket.socket | None:
         return None
     from tests.gateways import without_settings
 
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _STARTS],
-            cwd=ROOT,
-            env=without_settings(_BEGAN_WITH),
-            stdin=its.fileno(),
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(end)
-    return ours
+    return start_forking(_STARTS, kind=socket.SOCK_SEQPACKET, environment=without_settings(_BEGAN_WITH), apart=True)
 
 
 def serve() -> None:

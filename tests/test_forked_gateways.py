@@ -19,7 +19,7 @@ from tests.start_facts import FILE, REFUSAL
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every gateway is executed")
 SERVE = [str(SCRIPT), "serve"]
 USUAL = {"HOST": "127.0.0.1", "PORT": 0, "WEBSOCKET_PORT": "same", "WORKER_PORT": "off", "ENVIRONMENT": "development"}
-ONLY_FORKED = {"tests", "tests.forked_gateways", "runpy"}
+ONLY_FORKED = {"tests", "tests.forked_gateways", "tests.forking", "runpy"}
 
 DRAWS = "trio/_core/_run.py: random.Random"
 """In what order tasks run; this is drawn anew after a fork."""

@@ -11,8 +11,8 @@ from portico import AsyncPublisher, Publisher, Unreachable
 from portico.client.address import discover
 from service.cli.api import Api
 from service.cli.outcomes import CA_FILE, UNREACHABLE, explain
+from service.tokens.jwks_endpoint import fetch_keys
 from service.tokens.keys import BadKey
-from service.tokens.sources import fetch_keys
 from tests.certificates import Certificate, make_certificate
 from tests.portico.publisher.scripted import Handle, answer, scripted
 

@@ -197,9 +197,9 @@ def check(file: str, as_json: bool) -> None:
 
 
 def _verifier(settings: Settings) -> Any:
+    from service.tokens.jwks_endpoint import fetch_keys
     from service.tokens.key_store import KeyStore, TokenRules
     from service.tokens.keys import BadKey, KeyRing
-    from service.tokens.sources import fetch_keys
 
     if settings.jwt_secret is None and settings.jwt_public_keys is None and settings.jwks_url is None:
         fail(WRONG, "There is nothing to check it with: set PORTICO_JWT_SECRET, PORTICO_JWT_PUBLIC_KEYS or "

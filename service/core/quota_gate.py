@@ -34,7 +34,7 @@ class QuotaGate:
         proof = admission.proof
         who = Who(handshake.address) if proof is None else who_proves(proof, handshake.address)
         wait = self._quotas.take("handshakes", who)
-        if not wait and self._quotas.room(who):
+        if not wait and self._quotas.has_room(who):
             return admission
         self._gateway.refusals.on_refused("limit_quota", handshake.address)
         return self._gateway.admission_control.refusing(handshake, _not_now(wait or RETRY_AFTER))

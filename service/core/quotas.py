@@ -165,7 +165,7 @@ class Quotas:
 
     # Connections
 
-    def room(self, who: Who) -> bool:
+    def has_room(self, who: Who) -> bool:
         """Whether one more connection may come."""
         for rule in self._rules["connections"]:
             name = who[rule.place]

@@ -10,9 +10,10 @@ from pathlib import Path
 import structlog
 import trio
 
-from .keys import KeyRing, secret_key
-from .sources import JwksEndpoint, KeyEvents, KeyFile
+from .jwks_endpoint import JwksEndpoint
+from .keys import KeyEvents, KeyRing, public_keys, secret_key
 from .tokens import TokenVerifier
+from .watched_file import WatchedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class KeyStore:
         self._fixed = KeyRing() if rules.secret is None else secret_key(rules.secret)
         if more is not None:
             self._fixed = self._fixed.with_more(more)
-        self._file = None if rules.key_file is None else KeyFile(rules.key_file, events)
+        self._in_file: KeyRing | None = None
+        self._file = None if rules.key_file is None else WatchedFile(rules.key_file, "file", self._use_file, events)
         self._endpoint = None if rules.jwks_url is None else JwksEndpoint(rules.jwks_url, events)
         if self._file is not None:
             self._file.load()
@@ -54,10 +56,7 @@ class KeyStore:
 
     def ring(self) -> KeyRing:
         """The keys of the moment."""
-        parts = (
-            None if self._file is None else self._file.ring,
-            None if self._endpoint is None else self._endpoint.ring,
-        )
+        parts = (self._in_file, None if self._endpoint is None else self._endpoint.ring)
         if parts[0] is not self._made_of[0] or parts[1] is not self._made_of[1]:
             self._ring = self._fixed
             for part in parts:
@@ -79,6 +78,10 @@ class KeyStore:
             if self._endpoint is not None:
                 nursery.start_soon(self._endpoint.run)
             await trio.sleep_forever()
+
+    def _use_file(self, text: bytes) -> int:
+        self._in_file = public_keys(text)
+        return len(self._in_file)
 
     def _on_unknown_key(self, key_id: str | None) -> bool:
         return self._endpoint is not None and self._endpoint.want(key_id)

@@ -15,7 +15,7 @@ Source: RFC 7515, RFC 7517, RFC 7518 section 3, RFC 8037, RFC 8725 (the attacks 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from joserfc.errors import JoseError, SecurityWarning
@@ -51,6 +51,16 @@ _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 class BadKey(ValueError):
     """A key that is not to be used; the text is one sentence, without the key."""
+
+
+class KeyEvents(Protocol):
+    """Who hears how a source is doing."""
+
+    def on_keys(self, source: str, count: int) -> None:
+        """The source's keys are in force; `count` of them."""
+
+    def on_key_trouble(self, source: str, problem: str) -> None:
+        """The source could not be read; the older keys stay. `problem` is one sentence."""
 
 
 class KeyRing:

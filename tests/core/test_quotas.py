@@ -145,7 +145,7 @@ def test_the_newest_go_where_two_nodes_together_have_too_many() -> None:
         assert together.nodes[number % 2].opened(session, ANN)
     assert together.settle() == sessions[1:4:2][-2:], "those of the node that settles last, down to three in all"
     assert together.settle() == [], "nobody twice"
-    assert not together.nodes[0].room(ANN)
+    assert not together.nodes[0].has_room(ANN)
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["told", "told in vain first"])

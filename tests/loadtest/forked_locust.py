@@ -6,7 +6,6 @@ nothing of the load test's own is there before. Each process of pytest has one t
 
 from __future__ import annotations
 
-import atexit
 import functools
 import gc
 import json
@@ -20,11 +19,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tests.gateways import ROOT
+from tests.forking import line_of, start_forking
 
 CLOCK_AHEAD: Final = "TEST_CLOCK_AHEAD"
 """In a run's environment: it is on another machine, whose clock is so many seconds ahead."""
 _UP_LIMIT: Final = 90.0
+_STARTS: Final = "from tests.loadtest.forked_locust import serve; serve()"
 
 
 class ForkedLocust:
@@ -44,16 +44,7 @@ class ForkedLocust:
         self.returncode: int | None = None
         self._out, error, self._status = (begin for begin, _ in pipes)
         self.stderr = os.fdopen(error, encoding="utf-8", errors="replace")
-        self.pid = int(self._line())
-
-    def _line(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            part = os.read(self._status, 1)
-            if not part:
-                raise RuntimeError("the process that forks locust has ended")
-            line += part
-        return line
+        self.pid = int(line_of(self._status))
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal; it has to be there still."""
@@ -88,20 +79,8 @@ class ForkedLocust:
 @functools.cache
 def _door() -> socket.socket:
     """The way to the process that forks, which is started now."""
-    ours, its = socket.socketpair()
-    with its:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from tests.loadtest.forked_locust import serve; serve()"],
-            cwd=ROOT,
-            stdin=its.fileno(),
-        )
+    ours = start_forking(_STARTS, kind=socket.SOCK_STREAM)
     ours.settimeout(_UP_LIMIT)
-
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(end)
     return ours
 
 

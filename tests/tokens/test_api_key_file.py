@@ -5,15 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
-import trio.testing
 
 from service.core.api_keys import ApiKey, ApiKeys, Scope, digest_of
-from service.tokens.api_key_file import MAX_FILE, ApiKeyFile
-from service.tokens.keys import BadKey
-from service.tokens.sources import FILE_CHECK, LONGEST_WRITING, SETTLED
+from service.tokens.api_key_file import api_key_file
 from tests import gateways
 
-from .test_sources import Told
+from .test_jwks_endpoint import Told
 
 SHOP, DESK = "the-secret-of-the-shop-4711", "the-secret-of-the-desk-0815"
 
@@ -25,7 +22,7 @@ def line(name: str, secret: str, *scopes: Scope) -> str:
 def test_it_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path, keys, told = tmp_path / "keys", ApiKeys(configured=True), Told()
     path.write_text(line("shop", SHOP, "publish"))
-    file = ApiKeyFile(path, keys, told)
+    file = api_key_file(path, keys, told)
     file.load()
     file.look()
     path.write_text(line("shop", SHOP, "publish") + line("desk", DESK, "logins"))
@@ -43,19 +40,14 @@ def test_it_is_read_again_when_it_changes(tmp_path: Path) -> None:
     [
         (b"shop publish\n", "Line 1 has 2 fields"),
         (b"\xff\n", "not UTF-8"),
-        (b"#" * (MAX_FILE + 1), "larger than"),
-        (None, "cannot be read"),
     ],
 )
-def test_a_broken_file_keeps_the_last_good_one_and_says_so(content: bytes | None, problem: str, tmp_path: Path) -> None:
+def test_a_broken_file_keeps_the_last_good_one_and_says_so(content: bytes, problem: str, tmp_path: Path) -> None:
     path, keys, told = tmp_path / "keys", ApiKeys(configured=True), Told()
     path.write_text(line("shop", SHOP, "publish"))
-    file = ApiKeyFile(path, keys, told)
+    file = api_key_file(path, keys, told)
     file.load()
-    if content is None:
-        path.unlink()
-    else:
-        path.write_bytes(content)
+    path.write_bytes(content)
     file.look()
     assert problem in told.problems[-1]
     assert keys.find(SHOP)
@@ -63,12 +55,6 @@ def test_a_broken_file_keeps_the_last_good_one_and_says_so(content: bytes | None
     file.look()
     assert keys.find(DESK)
     assert not keys.find(SHOP)
-
-
-def test_one_that_is_broken_at_the_start_is_no_file(tmp_path: Path) -> None:
-    file = ApiKeyFile(tmp_path / "none", ApiKeys(configured=True), Told())
-    with pytest.raises(BadKey, match="cannot be read"):
-        file.load()
 
 
 @pytest.mark.live
@@ -104,29 +90,3 @@ async def test_a_running_gateway_heeds_it_on_connections_that_are_open(tmp_path:
                     await trio.sleep(0.1)
             await until(200)
         assert SHOP not in running.said()
-
-
-async def test_one_that_is_being_written_is_waited_for(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """Most programs empty a file before they write it: whoever looked then would close every door for a second."""
-    path, keys, told = tmp_path / "keys", ApiKeys(configured=True), Told()
-    path.write_text(line("shop", SHOP, "publish"))
-    file = ApiKeyFile(path, keys, told)
-    file.load()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(file.run)
-        await trio.sleep(FILE_CHECK - 0.05)
-        path.write_text("")
-        await trio.sleep(0.1)  # it has been seen empty
-        path.write_text(line("shop", SHOP, "publish") + line("desk", DESK, "logins"))
-        await trio.sleep(SETTLED)
-        assert keys.find(SHOP)
-        assert told.counts == [1]
-        await trio.sleep(SETTLED)
-        assert keys.find(DESK)
-        assert told.counts == [1, 2]
-        # One that is written all the time is read all the same.
-        for number in range(round(3 * LONGEST_WRITING / 0.1)):
-            path.write_text(line("desk", DESK, "logins") + "#" * number)
-            await trio.sleep(0.1)
-        assert not keys.find(SHOP)
-        nursery.cancel_scope.cancel()

@@ -1,10 +1,13 @@
-"""KeyStore: several sources at once, and what the log says of them. The sources themselves: `test_sources`."""
+"""KeyStore: several sources at once, and what the log says of them. The sources themselves: `test_watched_file`
+and `test_jwks_endpoint`."""
 
 import io
 import json
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from service.observe import make_log
 from service.tokens.key_store import KeyLog, KeyStore, TokenRules
@@ -62,3 +65,24 @@ def test_the_log_has_each_change_once() -> None:
         ("file", 2),
         ("jwks", 2),
     ]
+
+
+async def test_keys_of_the_file_take_those_before_them_out_of_force(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    path = tmp_path / "keys.pem"
+    path.write_bytes(public_pem("ES256"))
+    made = store(TokenRules(key_file=path))
+
+    def keys(algorithm: str) -> int:
+        return len(made.ring().candidates(algorithm, None))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        path.write_bytes(public_pem("Ed25519") + public_pem("ES384")[:40])  # it is being written
+        await trio.sleep(3)
+        assert keys("ES256") == 1
+        path.write_bytes(public_pem("Ed25519") + public_pem("ES384"))
+        await trio.sleep(3)
+        assert (keys("ES256"), keys("ES384"), keys("EdDSA")) == (0, 1, 1)
+        nursery.cancel_scope.cancel()

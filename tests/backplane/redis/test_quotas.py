@@ -87,13 +87,13 @@ async def test_connections_are_everybody_s(redis: RedisServer) -> None:
         assert (one.closed, other.closed) == ([], there[1:]), "who came last goes, where that was found out"
         other.quotas.closed(there[1], ANN)
         await other.settling.settle()
-        assert not other.quotas.room(ANN)
+        assert not other.quotas.has_room(ANN)
         one.quotas.closed(here[0], ANN)
         await one.settling.settle()
         # Every node says again now and then what it has, and hears what the others have.
         other.clock.move(5.1)
         await other.settling.settle()
-        assert other.quotas.room(ANN)
+        assert other.quotas.has_room(ANN)
 
 
 async def test_without_redis_each_node_is_on_its_own_and_says_so(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Sources of keys: a shared secret, a file that is read again when it changes, a JWKS endpoint that is asked anew.
+"""The JWKS endpoint: public keys from a URL that is asked anew.
 
-Whatever a source does, the keys that were last known to be good stay in force: a file that is being rewritten, an
-endpoint that is gone, that answers with a login page, private keys, too much, too slowly or nothing usable, changes
-nothing but a count and a line in the log. Two bounds: an endpoint's keys are given up MAX_STALE seconds after it last
-gave some, and a key that it has withdrawn is refused from the next answer on, within REFRESH seconds.
+Whatever it does, the keys that were last known to be good stay in force: an endpoint that is gone, that answers with a
+login page, private keys, too much, too slowly or nothing usable, changes nothing but a count and a line in the log. Two
+bounds: its keys are given up MAX_STALE seconds after it last gave some, and a key that it has withdrawn is refused from
+the next answer on, within REFRESH seconds.
 
 A token with a key id that is not known makes the endpoint be asked at once, at most every MIN_BETWEEN seconds, so a
 key that has just been rotated in works without waiting, and a stranger's invented key ids cost the endpoint nothing.
@@ -12,16 +12,14 @@ exist: see `JwksEndpoint.want`.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from portico.version import VERSION
 from service.outgoing.fetch import NotFetched, fetch
 
-from .keys import BadKey, KeyRing, public_keys
+from .keys import BadKey, KeyEvents, KeyRing, public_keys
 
 REFRESH: Final = 300.0
 MIN_BETWEEN: Final = 10.0
@@ -33,75 +31,7 @@ TIMEOUT: Final = 5.0
 MAX_ANSWER: Final = 256 << 10
 MAX_UNKNOWN: Final = 1000
 """Key ids that are remembered as not there; of more the one that was shown first is forgotten."""
-FILE_CHECK: Final = 1.0
-"""Seconds between two looks at a file."""
-SETTLED: Final = 0.2
-"""Seconds that a file must have been as it is before it is read again."""
-LONGEST_WRITING: Final = 2.0
-"""Seconds after which one that goes on changing is read all the same."""
-Stamp = tuple[int, int, int]
 _NONE: Final = KeyRing()
-
-
-class KeyEvents(Protocol):
-    """Who hears how a source is doing."""
-
-    def on_keys(self, source: str, count: int) -> None:
-        """The source's keys are in force; `count` of them."""
-
-    def on_key_trouble(self, source: str, problem: str) -> None:
-        """The source could not be read; the older keys stay. `problem` is one sentence."""
-
-
-async def settled(stamp: Callable[[], Stamp]) -> None:
-    """Wait until nobody writes a file any more. Most programs empty a file and then write it: whoever reads it in
-    between takes all keys for gone. `stamp` may raise OSError, and this doesn't. Cancelling is safe."""
-    end = trio.current_time() + LONGEST_WRITING
-    with suppress(OSError):
-        before = stamp()
-        while trio.current_time() < end:
-            await trio.sleep(SETTLED)
-            if before == (before := stamp()):
-                return
-
-
-class KeyFile:
-    """Public keys in a file."""
-
-    def __init__(self, path: Path, events: KeyEvents) -> None:
-        self._path = path
-        self._events = events
-        self._seen: tuple[int, int, int] | None = None
-        self.ring = KeyRing()
-
-    def load(self) -> None:
-        """Read the file. Raises BadKey where it can't be read or holds no usable key."""
-        try:
-            self._seen = self._stamp()
-            text = self._path.read_bytes()
-        except OSError as error:
-            raise BadKey(f"The file cannot be read ({error.strerror}).") from None
-        self.ring = public_keys(text)
-        self._events.on_keys("file", len(self.ring))
-
-    async def run(self) -> None:
-        """Look at the file until cancelled; cancelling is safe. A bad file changes nothing and is told once."""
-        while True:
-            await trio.sleep(FILE_CHECK)
-            try:
-                if self._stamp() != self._seen:
-                    await settled(self._stamp)
-                    self.load()
-            except BadKey as bad:
-                self._events.on_key_trouble("file", str(bad))
-            except OSError as error:
-                if self._seen is not None:
-                    self._events.on_key_trouble("file", f"The file cannot be read ({error.strerror}).")
-                self._seen = None
-
-    def _stamp(self) -> Stamp:
-        stat = self._path.stat()
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 class JwksEndpoint:

@@ -1,19 +1,18 @@
-"""Sources of keys, against a real HTTP server that is slow, gone, or lies."""
+"""The JWKS endpoint, against a real HTTP server that is slow, gone, or lies."""
 
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import trio
 
 from service.core.proof import KeyAwaited, NotProven
-from service.tokens import sources
-from service.tokens.keys import BadKey, public_keys
-from service.tokens.sources import JwksEndpoint, KeyFile
+from service.tokens import jwks_endpoint
+from service.tokens.jwks_endpoint import JwksEndpoint
+from service.tokens.keys import public_keys
 from service.tokens.tokens import TokenVerifier
 
 from .signing import NOW, jwk, public_pem, signing_key, token
@@ -90,8 +89,8 @@ async def endpoint() -> AsyncIterator[tuple[Endpoint, str]]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"MIN_BETWEEN": 0.0, "RETRY": 0.02, "TIMEOUT": 0.5, "FILE_CHECK": 0.02}.items():
-        monkeypatch.setattr(sources, name, seconds)
+    for name, seconds in {"MIN_BETWEEN": 0.0, "RETRY": 0.02, "TIMEOUT": 0.5}.items():
+        monkeypatch.setattr(jwks_endpoint, name, seconds)
 
 
 async def test_keys_are_fetched_and_rotated_without_a_gap() -> None:
@@ -248,7 +247,7 @@ async def test_a_token_whose_key_is_not_there_yet_is_told_to_come_again() -> Non
 
 
 def test_what_is_remembered_of_key_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_UNKNOWN", 3)
+    monkeypatch.setattr(jwks_endpoint, "MAX_UNKNOWN", 3)
     source = JwksEndpoint("http://127.0.0.1:1/", Told(), now=lambda: 0.0)
     source._ring, source._good_until = public_keys(public_pem("ES256")), 1.0
     assert all(source.want(f"k{number}") for number in range(10))
@@ -271,7 +270,7 @@ async def test_keys_too_old_are_given_up() -> None:
         source = JwksEndpoint(url, told, now=lambda: now)
         nursery.start_soon(source.run)
         await told.until(lambda: told.counts == [1])
-        now += sources.MAX_STALE - 1
+        now += jwks_endpoint.MAX_STALE - 1
         assert source.ring.knows("one")
         now += 1
         assert len(source.ring) == 0
@@ -281,8 +280,8 @@ async def test_keys_too_old_are_given_up() -> None:
 async def test_unknown_key_ids_cost_the_endpoint_nothing(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr(sources, "MIN_BETWEEN", 10.0)
-    monkeypatch.setattr(sources, "REFRESH", 300.0)
+    monkeypatch.setattr(jwks_endpoint, "MIN_BETWEEN", 10.0)
+    monkeypatch.setattr(jwks_endpoint, "REFRESH", 300.0)
     asked: list[float] = []
 
     async def ask(self: JwksEndpoint) -> bool:
@@ -300,26 +299,3 @@ async def test_unknown_key_ids_cost_the_endpoint_nothing(
         nursery.cancel_scope.cancel()
     assert 9 <= len(asked) <= 12
     assert min(later - earlier for earlier, later in pairwise(asked)) >= 10
-
-
-async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    told, path = Told(), tmp_path / "keys.pem"
-    source = KeyFile(path, told)
-    with pytest.raises(BadKey, match="cannot be read"):
-        source.load()
-    path.write_bytes(public_pem("ES256"))
-    source.load()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(source.run)
-        path.write_bytes(public_pem("Ed25519") + public_pem("ES384")[:40])  # it is being written
-        await told.until(lambda: bool(told.problems))
-        assert len(source.ring.candidates("ES256", None)) == 1
-        path.unlink()
-        await told.until(lambda: len(told.problems) == 2)
-        assert len(source.ring.candidates("ES256", None)) == 1
-        other = tmp_path / "new"
-        other.write_bytes(public_pem("Ed25519") + public_pem("ES384"))
-        other.rename(path)
-        await told.until(lambda: told.counts[-1] == 2)
-        assert len(source.ring.candidates("ES256", None)) == 0
-        nursery.cancel_scope.cancel()
