@@ -44,7 +44,7 @@ from service.core.cluster.backplane import NodeState, Publication
 from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.counters import Metric
-from service.core.gateway import Gateway
+from service.core.gateway import Gateway, GatewayParts
 from service.core.ports import Gate, https_headers
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
@@ -74,7 +74,7 @@ from service.transports import asgi, front_door
 from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
-from service.transports.native import PortApis, Reactor
+from service.transports.native import PortApis, Reactor, ReactorParts
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.vitals import Vitals
@@ -113,17 +113,19 @@ class Node:
         journal = NodeJournal(self.log, self.deployment)
         self.gateway = Gateway(
             assembly.rules(settings),
-            now=time.monotonic,
-            wall=time.time,
-            defer=lambda call: self.reactor.defer(call),
-            journal=journal,
-            backplane=self.deployment.backplane,
-            login_store=self.deployment.login_store,
-            revocations=self.deployment.revocations,
-            audit=self.audit,
-            tokens=None if self.keys is None else self.keys.verifier,
-            connect_hook=self.connect_hook,
-            event_log=self.deployment.events,
+            GatewayParts(
+                now=time.monotonic,
+                wall=time.time,
+                defer=lambda call: self.reactor.defer(call),
+                journal=journal,
+                backplane=self.deployment.backplane,
+                login_store=self.deployment.login_store,
+                revocations=self.deployment.revocations,
+                event_log=self.deployment.events,
+                tokens=None if self.keys is None else self.keys.verifier,
+                connect_hook=self.connect_hook,
+                audit=self.audit,
+            ),
         )
         self.reports.counters = self.gateway.counters
         self.courier = assembly.courier(settings, self.deployment.events, self.log)
@@ -223,25 +225,24 @@ class Node:
             h2c=settings.h2c,
             https_headers=https_headers(settings.hsts),
         )
+        redirects = None
+        if settings.redirect_port is not None:
+            redirects = Redirects(self.parts, self._tls_port, self.reports.on_error)
         self.reactor = Reactor(
-            gate,
-            PortApis(
-                websocket=ports,
-                http=api,
-                redirect=None
-                if settings.redirect_port is None
-                else Redirects(self.parts, self._tls_port, self.reports.on_error),
+            ReactorParts(
+                gate=gate,
+                apis=PortApis(websocket=ports, http=api, redirect=redirects),
+                counts=self.gateway.counters,
+                resolve_origin=proxies.resolve,
+                pressure=self.pressure,
+                log=self.reports.note,
+                accepted_connections=accepted,
+                address_of=address_of,
+                take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
+                others_websocket=None if mounted is None else mounted.takes,
+                certificates=self.certificates,
             ),
-            self.gateway.counters,
-            rules=rules,
-            resolve_origin=proxies.resolve,
-            log=self.reports.note,
-            pressure=self.pressure,
-            accepted_connections=accepted,
-            address_of=address_of,
-            take_over=lambda sock, received, tls: self.handed_over.take(sock, received, tls),
-            others_websocket=None if mounted is None else mounted.takes,
-            certificates=self.certificates,
+            rules,
         )
         self.app: QuartTrio = create_http(
             api, resolver=proxies.resolve, own_app=None if mounted is None else mounted.http

@@ -25,7 +25,7 @@ from service.backplane.memory import MemoryBackplane, World
 from service.backplane.memory_logins import MemoryLoginStore
 from service.core.cluster.backplane import Publication, Published
 from service.core.connections.session import Session
-from service.core.gateway import Gateway, Rules, make_id
+from service.core.gateway import Gateway, GatewayParts, Rules, make_id
 from service.core.ports import BACKLOG, HttpAnswer
 from service.core.proof import Proof
 from service.core.push.login_store import Login, LogoutEvent
@@ -351,25 +351,19 @@ def stages(count: int, **rules: Any) -> list[Stage]:
         defer = FifoDefer()
         journal = RecordingJournal()
         mine = {"random": random.Random(6 + number), **rules}
-        tokens = mine.pop("tokens", None)
-        audit = mine.pop("audit", None)
-        connect_hook = mine.pop("connect_hook", None)
-        event_log = mine.pop("event_log", None)
+        handed = {name: mine.pop(name) for name in ("tokens", "audit", "connect_hook", "event_log") if name in mine}
         node = mine.pop("node", "node" if count == 1 else f"node-{number}")
-        gateway = Gateway(
-            Rules(**mine),
+        parts = GatewayParts(
             now=clock.now,
             wall=clock.wall,
             defer=defer,
             journal=journal,
             backplane=MemoryBackplane(world, node, make_id),
             login_store=login_store,
-            tokens=tokens,
-            connect_hook=connect_hook,
             revocations=revocations,
-            event_log=event_log,
-            audit=audit,
+            **handed,
         )
+        gateway = Gateway(Rules(**mine), parts)
         made.append(Stage(gateway, clock, defer, journal, world))
     return made
 

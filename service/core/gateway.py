@@ -2,7 +2,7 @@
 
 Pushes and messages of other nodes don't pass through it: the backplane tells Delivery and ClusterMessages.
 
-Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in. One per process.
+Synchronous, no I/O: clocks, randomness, deferring and the journal are handed in (`GatewayParts`). One per process.
 """
 
 import os
@@ -101,39 +101,47 @@ class Rules:
     random: Random = field(default_factory=Random)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayParts:
+    """What a node's core is handed from outside, since it does no I/O and reads no clock.
+
+    `now` and `wall` are its clocks; `defer` has it called back soon; `journal` and `audit` are told what happens;
+    `backplane` joins it to the other nodes, with which it shares `login_store`, `revocations` (None: it is alone) and
+    `event_log` (None: no back end listens). `tokens` and `connect_hook` say who a connection is; None: nobody is asked.
+    """
+
+    now: Monotonic
+    wall: Wall
+    defer: Defer
+    journal: Journal
+    backplane: Backplane
+    login_store: LoginStore
+    revocations: RevocationStore | None = None
+    event_log: EventLog | None = None
+    tokens: Tokens | None = None
+    connect_hook: ConnectHook | None = None
+    audit: Audit | None = None
+
+
 class Gateway:
     """The whole core of one node (the transports' Gate, the sessions' SessionOwner, Registration's observer)."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        *,
-        now: Monotonic,
-        wall: Wall,
-        defer: Defer,
-        journal: Journal,
-        backplane: Backplane,
-        login_store: LoginStore,
-        tokens: Tokens | None = None,
-        connect_hook: ConnectHook | None = None,
-        revocations: RevocationStore | None = None,
-        event_log: EventLog | None = None,
-        audit: Audit | None = None,
-    ) -> None:
+    def __init__(self, rules: Rules, parts: GatewayParts) -> None:
+        now, wall, defer, backplane = parts.now, parts.wall, parts.defer, parts.backplane
         self.rules: Final = rules
         self.backplane: Final = backplane
-        self.audit: Final = audit or Unaudited()
+        self.audit: Final = parts.audit or Unaudited()
         self._now = now
         self._wall = wall
         self._deadlines: DeadlineWheel[Session] = DeadlineWheel(0.1)
         self.sessions: dict[Session, None] = {}
         self.counters = Counters()
-        self._journal = ContainedJournal(journal, self.counters)
+        self._journal = ContainedJournal(parts.journal, self.counters)
         self.refusals: Final = Refusals(self.audit, self._journal.on_refused, now=now)
         self.counters.refused = self.refusals.counted
         self.hub = Hub()
         self.events: Final = BackEndEvents(
-            event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
+            parts.event_log, relayed=rules.relayed, node=lambda: backplane.node, wall=wall, make_id=make_id
         )
         self.cluster_messages = ClusterMessages(backplane, self, now=now, make_id=make_id)
         self._announcements: Announcements | None = None
@@ -151,7 +159,7 @@ class Gateway:
         self.ahead: Final = Ahead(backplane)
         self.delivery = Delivery(self.hub, backplane, self.ahead, self.counters, defer=defer)
         users = UserPush(self.delivery, self.cluster_messages)
-        self.logins = Logins(login_store, users, now=now, wall=wall, make_id=make_id)
+        self.logins = Logins(parts.login_store, users, now=now, wall=wall, make_id=make_id)
         positions = self._positions = UnknownPositions(self.hub, backplane, self.delivery)
         self.delivery.watch(positions)
         self.registration = Registration(
@@ -194,7 +202,7 @@ class Gateway:
         )
         self.revoking = Revoking(
             self.sessions,
-            revocations or LocalRevocations(),
+            parts.revocations or LocalRevocations(),
             self.cluster_messages,
             defer=defer,
             wall=wall,
@@ -202,9 +210,9 @@ class Gateway:
         )
         self.authentication = Authentication(
             AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
-            tokens,
+            parts.tokens,
             self.revoking.index,
-            connect_hook,
+            parts.connect_hook,
             refusals=self.refusals,
             now=now,
             wall=wall,

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -67,48 +67,54 @@ class PortApis:
     redirect: HttpApi | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactorParts:
+    """What a reactor serves connections with.
+
+    `gate` decides on handshakes and gives the Receivers; `apis` answer what is no upgrade. `take_over` gets, with the
+    connection, what the API of a port of kind `http` has no route for, HTTP/2 in cleartext, and the WebSockets whose
+    path `others_websocket` takes. `resolve_origin` says who asks, trusted proxies taken into account.
+    `pressure` says how much may wait for a peer; whoever made it runs it. `accepted_connections` counts those that are
+    no WebSockets, each for what `address_of` makes of its peer. With `certificates` every port speaks TLS, but for
+    those of kind `redirect`.
+    """
+
+    gate: Gate
+    apis: PortApis
+    counts: TransportCounts
+    resolve_origin: ResolveOrigin
+    pressure: Pressure
+    log: Log
+    accepted_connections: AcceptedConnections = field(default_factory=Unlimited)
+    address_of: Callable[[str], str | None] = str
+    take_over: TakeOver | None = None
+    others_websocket: Callable[[str], bool] | None = None
+    certificates: Certificates | None = None
+
+
 class Reactor:
     """All native connections of one process.
 
-    `gate` decides on handshakes and gives the Receivers; `apis` answer what is no upgrade; what the one of a port of
-    kind `http` has no route for is `take_over`'s, with the connection, and HTTP/2 in cleartext is too;
-    `accepted_connections` counts those that are no WebSockets, each for what `address_of` makes of its peer;
-    `resolve_origin` says who asks, trusted proxies taken into account. `pressure` says how much may wait for a
-    peer; whoever made it runs it. Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
-    `others_websocket`: whether a WebSocket at this path, on a port of kind `http`, is `take_over`'s too.
-    With `certificates` every port speaks TLS, but for those of kind `redirect`.
+    Pings go out at random moments of 0.8 to 1.0 times the interval after the last pong.
     """
 
     def __init__(
-        self,
-        gate: Gate,
-        apis: PortApis,
-        counts: TransportCounts,
-        *,
-        rules: ConnectionRules,
-        resolve_origin: ResolveOrigin,
-        log: Log,
-        pressure: Pressure,
-        accepted_connections: AcceptedConnections | None = None,
-        address_of: Callable[[str], str | None] = str,
-        take_over: TakeOver | None = None,
-        others_websocket: Callable[[str], bool] | None = None,
-        certificates: Certificates | None = None,
-        make_poller: Callable[[], Poller] = make_poller,
+        self, parts: ReactorParts, rules: ConnectionRules, *, make_poller: Callable[[], Poller] = make_poller
     ) -> None:
-        self.gate = gate
-        self.http_api = apis.http
-        self._apis = apis
-        self.take_over = take_over
-        self.others_websocket = others_websocket
-        self.certificates = certificates
-        self.accepted_connections = accepted_connections or Unlimited()
-        self.address_of = address_of
+        pressure = parts.pressure
+        self.gate = parts.gate
+        self.http_api = parts.apis.http
+        self._apis = parts.apis
+        self.take_over = parts.take_over
+        self.others_websocket = parts.others_websocket
+        self.certificates = parts.certificates
+        self.accepted_connections = parts.accepted_connections
+        self.address_of = parts.address_of
         self.draining = False
         self.nursery: trio.Nursery
-        self.counts = counts
-        self.resolve_origin = resolve_origin
-        self._log = log
+        self.counts = parts.counts
+        self.resolve_origin = parts.resolve_origin
+        self._log = parts.log
         self.pressure = pressure
         self.outbound_limit = pressure.limit
         self.handshake_timeout = rules.handshake_timeout

@@ -21,7 +21,7 @@ from service.transports.door import Door
 from service.transports.front_door import install
 from service.transports.handed_over import HandedOver
 from service.transports.http_server import serve_http
-from service.transports.native import PortApis, Reactor
+from service.transports.native import PortApis, Reactor, ReactorParts
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.transports.server_certificates import Certificates, TlsFiles
@@ -93,18 +93,18 @@ async def serve_everywhere(
     rules = ConnectionRules(handshake_timeout=handshake_timeout, h2c=h2c, https_headers=https_headers(hsts))
 
     def make_reactor(certificates: Certificates | None = None) -> Reactor:
-        return Reactor(
-            at.stage.gateway,
-            PortApis(websocket=port_api(at.parts), http=api),
-            counters,
-            rules=rules,
+        parts = ReactorParts(
+            gate=at.stage.gateway,
+            apis=PortApis(websocket=port_api(at.parts), http=api),
+            counts=counters,
             resolve_origin=resolver,
-            log=log,
             pressure=pressure(),
+            log=log,
             accepted_connections=accepted,
             take_over=take_over,
             certificates=certificates,
         )
+        return Reactor(parts, rules)
 
     def take_over(sock: socket.socket, received: bytes, tls: TlsSession | None) -> None:
         handed_over.take(sock, received, tls)

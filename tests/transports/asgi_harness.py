@@ -12,7 +12,7 @@ from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door, Log
 from service.transports.front_door import install
 from service.transports.http_server import serve_http
-from service.transports.native import PortApis, Reactor
+from service.transports.native import PortApis, Reactor, ReactorParts
 from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 
@@ -135,15 +135,15 @@ class DoorHarness:
         """See the contract's Harness."""
         resolve = ProxyRules().resolve
         pressure = pressure_of(options)
-        reactor = Reactor(
-            gate,
-            PortApis(websocket=plain_http),
-            counts,
-            rules=rules_of(options),
+        parts = ReactorParts(
+            gate=gate,
+            apis=PortApis(websocket=plain_http),
+            counts=counts,
             resolve_origin=resolve,
-            log=self.lines,
             pressure=pressure,
+            log=self.lines,
         )
+        reactor = Reactor(parts, rules_of(options))
         door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
         app = make_app(gate, counts, self.lines, pressure=pressure)
         async with trio.open_nursery() as nursery:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from service.transports.connection_rules import ConnectionRules
-from service.transports.native import PortApis, Reactor
+from service.transports.native import PortApis, Reactor, ReactorParts
 from service.transports.proxies import ProxyRules
 
 from .contract import Options
@@ -32,19 +32,19 @@ class NativeHarness:
         self.log.append((event, fields))
 
     def make(self, gate: ScriptGate, counts: Counts, options: Options, **settings: Any) -> Reactor:
-        """A Reactor that doesn't run yet; `settings` are its own."""
+        """A Reactor that doesn't run yet; `settings` are its own: of its rules, of its parts, or its poller."""
         self.pressure = pressure_of(options)
         own_rules = {name: settings.pop(name) for name in ConnectionRules.__slots__ if name in settings}
-        settings.setdefault("resolve_origin", ProxyRules().resolve)
-        return Reactor(
-            gate,
-            PortApis(websocket=plain_http),
-            counts,
-            rules=replace(rules_of(options), **own_rules),
-            log=self.note,
+        own_parts = {name: settings.pop(name) for name in ReactorParts.__slots__ if name in settings}
+        parts = ReactorParts(
+            gate=gate,
+            apis=PortApis(websocket=plain_http),
+            counts=counts,
+            resolve_origin=ProxyRules().resolve,
             pressure=self.pressure,
-            **settings,
+            log=self.note,
         )
+        return Reactor(replace(parts, **own_parts), replace(rules_of(options), **own_rules), **settings)
 
     @asynccontextmanager
     async def serve(

@@ -7,7 +7,7 @@ from service.backplane.memory import World
 from service.backplane.redis.logins import RedisLoginStore
 from service.backplane.redis.plane import RedisBackplane, SharedRules
 from service.backplane.redis.revocations import RedisRevocations
-from service.core.gateway import Gateway, Rules, make_id
+from service.core.gateway import Gateway, GatewayParts, Rules, make_id
 from service.observe import make_log
 from service.redis.urls import read_url
 from tests.fakes import FifoDefer, ManualClock, RecordingJournal, Stage
@@ -28,8 +28,7 @@ def shared_core(url: str, name: str, prefix: str) -> SharedCore:
     plane = RedisBackplane(read_url(url), SharedRules(prefix=prefix), node=name, make_id=make_id, log=LOG)
     revocations = RedisRevocations(plane.commands.send, plane.commands.ask, prefix)
     clock, defer, journal = ManualClock(), FifoDefer(), RecordingJournal()
-    gateway = Gateway(
-        Rules(random=random.Random(7)),
+    parts = GatewayParts(
         now=clock.now,
         wall=clock.wall,
         defer=defer,
@@ -38,4 +37,5 @@ def shared_core(url: str, name: str, prefix: str) -> SharedCore:
         login_store=RedisLoginStore(plane.commands.send, prefix),
         revocations=revocations,
     )
+    gateway = Gateway(Rules(random=random.Random(7)), parts)
     return SharedCore(Stage(gateway, clock, defer, journal, World(now=clock.now)), plane, revocations)
