@@ -80,6 +80,17 @@ class Conversation:
         self.sent.append(answer)
         return answer
 
+    @contextmanager
+    def asked(self, client_id: str) -> Iterator[list[Any]]:
+        """A back end asks a client, which answers in the body; afterwards the list has what the back end got."""
+        answers: list[Any] = []
+        question = {"action": "colour", "params": {"of": "sky"}}
+        route = f"/api/clients/{client_id}/requests"
+        asking = threading.Thread(target=lambda: answers.append(self.http.post(route, json=question).json()))
+        asking.start()
+        yield answers
+        asking.join(LIMIT)
+
     def fall_silent(self, socket: ClientConnection) -> int | None:
         """Hear until the Close, and give its code."""
         with suppress(ConnectionClosed):
@@ -111,6 +122,10 @@ def c_clients(talk: Conversation) -> None:
     assert talk.call("POST", "/api/notifications", kept)["stream"] == "user:u1"
     talk.hear(client)
     talk.say(client, {"type": "heartbeat"})
+    with talk.asked("c-client-1732") as answers:
+        request_id = talk.hear(client)["request_id"]
+        client.send(shown('{"request_id": "r-3"').replace("r-3", request_id))
+    assert answers[0]["result"] == "blue"
     talk.say(client, {"type": "nope"})
     talk.say(client, {"type": "c_client_register", "user_id": 5})
     talk.call("DELETE", f"/api/logins/{session_id}")
@@ -162,15 +177,10 @@ def envelope_clients(talk: Conversation) -> None:
     talk.call("POST", "/api/notifications", {"target": {"client_id": "panel"}, "type": "cart_updated", "data": data})
     assert talk.hear(client)["data"]["payload"] == data
 
-    answers: list[Any] = []
-    question = {"action": "colour", "params": {"of": "sky"}}
-    asking = threading.Thread(
-        target=lambda: answers.append(talk.http.post("/api/clients/panel/requests", json=question).json())
-    )
-    asking.start()
-    request_id = talk.hear(client)["data"]["request"]["id"]
-    client.send(json.dumps({"type": "response", "data": {"request_id": request_id, "success": True, "result": "blue"}}))
-    asking.join(LIMIT)
+    with talk.asked("panel") as answers:
+        request_id = talk.hear(client)["data"]["request"]["id"]
+        answer = {"type": "response", "data": {"request_id": request_id, "success": True, "result": "blue"}}
+        client.send(json.dumps(answer))
     assert answers[0]["result"] == "blue"
     away = talk.open()
     here = talk.say(away, {"type": "connect", "data": {"client_id": "e1", "user_id": "u1"}})["data"]["resume"]
