@@ -6,7 +6,7 @@ Knows channels, and which of them are wanted; nothing of what their messages mea
 - Messages of one channel come in the order in which Redis sent them. After a loss some may be missing: `on_gap`.
 - A link that is dead, frozen or deaf is found out: the node publishes canaries to a channel of its own, and must hear
   them. Until it does, `trouble` says so.
-- Callbacks are plain calls from one task. What they raise is logged and ends nothing.
+- The observer's methods are plain calls from one task. What they raise is logged and ends nothing.
 
 Bounded: the commands under way by the channels wanted, what is read by the largest message; a message beyond that is
 passed over and counted. When Redis drops the link because this node is too slow, that is a gap like any other.
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum, auto
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -67,13 +67,24 @@ class _Waiter:
         self.done = done
 
 
+class SubscriptionObserver(Protocol):
+    """Who is told what comes."""
+
+    def on_message(self, channel: bytes, payload: bytes) -> None:
+        """A message came; also still on a channel that has just been given up."""
+
+    def on_read(self) -> None:
+        """A batch of messages was handled."""
+
+    def on_gap(self) -> None:
+        """All that is wanted is subscribed again after a loss: some messages may be missing."""
+
+
 class Subscription:
     """One node's subscriptions at Redis, over one link.
 
     `name` is what CLIENT LIST shows; `probe` publishes a payload to a channel over another connection, and gives how
-    many heard it, if it knows; `canary` is a channel that only this node publishes to. `on_message(channel, payload)`
-    is called for each message (also still for channels that have just been given up), `on_read` after each batch of
-    them, `on_gap` whenever all that is wanted is subscribed again after a loss.
+    many heard it, if it knows; `canary` is a channel that only this node publishes to.
 
     `sharded` tells the channels that are of one shard of a cluster only, if there are such.
 
@@ -84,13 +95,11 @@ class Subscription:
     def __init__(
         self,
         connector: Connector,
+        observer: SubscriptionObserver,
         *,
         name: str = "",
         probe: Callable[[bytes, bytes], Awaitable[object]],
         canary: bytes,
-        on_message: Callable[[bytes, bytes], None],
-        on_read: Callable[[], None],
-        on_gap: Callable[[], None],
         log: structlog.typing.FilteringBoundLogger,
         sharded: Callable[[bytes], bool] | None = None,
         limit: int = LARGEST_PAYLOAD,
@@ -99,9 +108,7 @@ class Subscription:
         self._link = Link(connector, name=name, purpose="subscriptions", follow=False, log=log)
         self._probe = probe
         self._canary = canary
-        self._on_message = on_message
-        self._on_read = on_read
-        self._on_gap = on_gap
+        self._observer = observer
         self._log = log
         self._sharded = sharded
         self._limit = limit
@@ -204,7 +211,7 @@ class Subscription:
     async def _take(self, replies: Iterable[Reply]) -> None:
         """Hand on what one read brought, giving way to other tasks after so many messages or so much time."""
         count, until = 0, trio.current_time() + _PASS_SECONDS
-        on_message, canary = self._on_message, self._canary
+        on_message, canary = self._observer.on_message, self._canary
         try:
             for kind, channel, payload in replies:
                 if kind is not MESSAGE:
@@ -228,11 +235,11 @@ class Subscription:
                         self._failed(error)
                 count += 1
                 if not count % _CLOCK_EVERY and (count >= _PASS_MESSAGES or trio.current_time() >= until):
-                    self._call(self._on_read)
+                    self._call(self._observer.on_read)
                     await trio.lowlevel.checkpoint()
                     count, until = 0, trio.current_time() + _PASS_SECONDS
         finally:
-            self._call(self._on_read)
+            self._call(self._observer.on_read)
 
     def _answered(self, kind: bytes, channel: bytes) -> None:
         if kind is ERROR:
@@ -269,7 +276,7 @@ class Subscription:
         self._unreachable = None
         self._link.is_up()
         if self._gap:
-            self._call(self._on_gap)
+            self._call(self._observer.on_gap)
 
     # Writing
 

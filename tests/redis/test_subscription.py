@@ -43,11 +43,9 @@ class Ear:
         self.said = io.StringIO()
         self.link = Subscription(
             self,
+            self,
             probe=probe or self.publish,
             canary=CANARY,
-            on_message=self.on_message,
-            on_read=self.on_read,
-            on_gap=self.on_gap,
             log=make_log("json", "debug", self.said),
         )
 

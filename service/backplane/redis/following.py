@@ -24,10 +24,10 @@ once this node knows. A gap that is told while a join waits is part of its answe
 
 import math
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from itertools import islice, takewhile
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -36,6 +36,7 @@ from portico.wire.messages import Event, Target, stream_of
 from service.core.cluster.backplane import PATIENCE, Joined, PushObserver, Resume
 from service.core.reply import Reply
 from service.redis.commands import Commands
+from service.redis.subscription import Subscription
 
 from .epochs import Epochs
 from .joining import Counts, Followed, Join
@@ -54,8 +55,6 @@ LOOK_SECONDS: Final = 5.0
 """How often an idle node makes sure that the epoch is still the same."""
 JITTER: Final = 0.5
 """Seconds within which a node begins to read after a gap of the whole link, so that not all do at once."""
-
-Acknowledge = Callable[[Push, Counts], None]
 
 
 class _Reading:
@@ -76,10 +75,18 @@ class _Reading:
             self.joins = [one for one in self.followed.joins if one[1] is None or one[1] < 0 or one[1] >= start]
 
 
+class FollowingOwner(Protocol):
+    """The node that follows."""
+
+    def acknowledge(self, push: Push, counts: Counts) -> None:
+        """Tell the publisher of a push what became of it here."""
+
+    def renew(self, *, over: str) -> None:
+        """Find out the epoch's name. `over`: that of an epoch that has ended; empty where none is known to have."""
+
+
 class Following:
-    """What one node follows. `want` and `unwant` are the subscription's, `doubtful` says that its link may have missed
-    something; `acknowledge` tells the publisher of a push what became of it here; `renew` finds out the epoch's name,
-    and is told the name of one that is over, if this node knows it to be.
+    """What one node follows, by way of its `subscription`, which may have missed something while it is in trouble.
 
     For metrics: `gaps`, `resubscribed`, `replayed`, `doubles`, `lost` and `outdated` (pushes of an epoch that is over).
     """
@@ -89,12 +96,9 @@ class Following:
         commands: Commands,
         names: Names,
         node: str,
+        subscription: Subscription,
+        owner: FollowingOwner,
         *,
-        want: Callable[[Collection[bytes], Callable[[], None]], None],
-        unwant: Callable[[Collection[bytes]], None],
-        doubtful: Callable[[], bool],
-        acknowledge: Acknowledge,
-        renew: Callable[[str], None],
         ttl: float,
         history_bytes: int,
         log: structlog.typing.FilteringBoundLogger,
@@ -102,11 +106,8 @@ class Following:
         self._commands = commands
         self._names = names
         self._reader = Reader(commands, names, node, history_bytes)
-        self._want = want
-        self._unwant = unwant
-        self._doubtful = doubtful
-        self._acknowledge = acknowledge
-        self._renew = renew
+        self._subscription = subscription
+        self._owner = owner
         self._log = log
         self._ttl = int(ttl * 1e6)
         self._pushes: PushObserver
@@ -183,7 +184,9 @@ class Following:
             followed.joined_at = join.born
             self._find_out(target, followed, join)
         if fresh:
-            self._want([name for t in fresh for name in self._channels(t)], partial(self._subscribed, fresh))
+            self._subscription.want(
+                [name for t in fresh for name in self._channels(t)], partial(self._subscribed, fresh)
+            )
         if join.open:
             self._joining[join] = None
             for target in targets:
@@ -207,7 +210,7 @@ class Following:
                 gone += self._channels(target)
                 waiting += [(join, followed.stream) for join, _ in followed.joins]
         if gone:
-            self._unwant(gone)
+            self._subscription.unwant(gone)
         # Last: whoever is answered may join or leave in turn.
         for join, stream in waiting:
             self._found(join, stream)
@@ -285,11 +288,11 @@ class Following:
         push, offset, _, epoch = arrival
         if self._epochs.is_late(push.node, push.number, epoch, matters=offset is None and push.id is None):
             self.outdated += 1
-            self._acknowledge(push, (0, 0))
+            self._owner.acknowledge(push, (0, 0))
         elif followed is None:
-            self._acknowledge(push, (0, 0))
+            self._owner.acknowledge(push, (0, 0))
         else:
-            if followed.held is None and self._doubtful():
+            if followed.held is None and self._subscription.trouble is not None:
                 # The link is being made whole: what was missed comes before this.
                 followed.hold()
                 self._read_soon(target)
@@ -318,7 +321,7 @@ class Following:
         if epoch and epoch != self._epochs.word and (offset is not None or push.id is not None):
             if released or self._epochs.is_over(epoch):
                 self.outdated += 1
-                self._acknowledge(push, (0, 0))
+                self._owner.acknowledge(push, (0, 0))
                 return
             if followed.held is None:
                 # A new one, perhaps: reading finds out.
@@ -329,12 +332,12 @@ class Following:
             return
         if offset is None:
             repeated = push.id is not None and self._is_repeated(followed, push.id)
-            self._acknowledge(push, (0, 0) if repeated else self._deliver(target, event_of(push)))
+            self._owner.acknowledge(push, (0, 0) if repeated else self._deliver(target, event_of(push)))
             return
         assert followed.position is not None
         if offset <= followed.position:
             self.doubles += 1
-            self._acknowledge(push, followed.known.pop(offset, (0, 0)))
+            self._owner.acknowledge(push, followed.known.pop(offset, (0, 0)))
         elif previous > followed.position:
             self.gaps += 1
             followed.hold()
@@ -342,9 +345,9 @@ class Following:
             self._read_soon(target)
         elif push.id is not None and self._is_repeated(followed, push.id):
             followed.position = offset
-            self._acknowledge(push, (0, 0))
+            self._owner.acknowledge(push, (0, 0))
         else:
-            self._acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
+            self._owner.acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
 
     def _is_repeated(self, followed: Followed, push_id: str) -> bool:
         if not self._epochs.is_repeated(push_id, trio.current_time(), followed.joined_at):
@@ -472,11 +475,11 @@ class Following:
     def _same_epoch(self, moment: Moment, seen: int) -> bool:
         """Whether what was read is of the epoch that this node knows; if not, it begins anew."""
         if moment.epoch != self.epoch:
-            self._renew("")
+            self._owner.renew(over="")
             return False
         if moment.clock < seen:
             self._log.error("Redis has lost what it had accepted", microseconds=seen - moment.clock)
-            self._renew(self.epoch)
+            self._owner.renew(over=self.epoch)
             return False
         self.seen = max(self.seen, moment.clock)
         return True

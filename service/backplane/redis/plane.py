@@ -95,7 +95,8 @@ class SharedRules(NamedTuple):
 
 
 class RedisBackplane:
-    """One node's place among those that share a Redis.
+    """One node's place among those that share a Redis (the core's Backplane, the subscription's observer, the owner of
+    `following`).
 
     `connector` leads to it; `sharded`: what is published stays in one shard of a cluster; `make_id` names pushes that
     have no id. `present` gives all who are connected here;
@@ -127,24 +128,19 @@ class RedisBackplane:
         self.commands = Commands(connector, name=CLIENT_NAME, prepare=self._prepare, log=log)
         self.subscription = Subscription(
             connector,
+            self,
             name=CLIENT_NAME,
             probe=self._probe,
             sharded=self.names.is_sharded,
             canary=self.names.inbox(os.urandom(8).hex()),
-            on_message=self._on_message,
-            on_read=self._acknowledge_all,
-            on_gap=lambda: self.following.on_resubscribed(),
             log=log,
         )
         self.following = Following(
             self.commands,
             self.names,
             node,
-            want=self.subscription.want,
-            unwant=self.subscription.unwant,
-            doubtful=lambda: self.subscription.trouble is not None,
-            acknowledge=self._acknowledge,
-            renew=self._renew,
+            self.subscription,
+            self,
             ttl=rules.ttl,
             history_bytes=rules.history_bytes,
             log=log,
@@ -153,12 +149,10 @@ class RedisBackplane:
             self.commands,
             self.names,
             node,
+            self.following,
             length=rules.length,
             ttl=rules.ttl,
-            floor=lambda: self.following.seen,
-            epoch=lambda: self.following.epoch,
-            renew=lambda then: self._renew("", then),
-            on_accepted=self.following.on_accepted,
+            renew=self.renew,
             make_id=make_id,
             log=log,
         )
@@ -311,9 +305,10 @@ class RedisBackplane:
         else:
             self.commands.send(self.names.publish, channel, message, done=sent)
 
-    # What comes
+    # The subscription's observer
 
-    def _on_message(self, channel: bytes, payload: bytes) -> None:
+    def on_message(self, channel: bytes, payload: bytes) -> None:
+        """A message came on one of this node's channels."""
         target = self.names.target(channel)
         if target is None:
             self._on_told(payload)
@@ -323,6 +318,14 @@ class RedisBackplane:
             self.following.on_push(target, arrival, len(payload))
         else:
             self._on_told(payload)
+
+    def on_read(self) -> None:
+        """A batch of messages was handled: what became of the pushes among them goes out together."""
+        self._acknowledge_all()
+
+    def on_gap(self) -> None:
+        """Messages may have been missed."""
+        self.following.on_resubscribed()
 
     def _on_told(self, payload: bytes) -> None:
         match read_inbox(payload):
@@ -355,12 +358,25 @@ class RedisBackplane:
         else:
             self._pushes.on_push(target, event)
 
-    def _acknowledge(self, push: Push, counts: Counts) -> None:
+    # What `following` and `publisher` ask of their node
+
+    def acknowledge(self, push: Push, counts: Counts) -> None:
+        """Tell the publisher of a push what became of it here, with those that come in the same batch."""
         ack = Ack(push.number, *counts)
         if push.node == self.node:
             self.publisher.acknowledged([ack])
         else:
             self._acks.setdefault(push.node, []).append(ack)
+
+    def renew(self, then: Callable[[], None] | None = None, *, over: str = "") -> None:
+        """Find out which epoch it is, then call `then`; `over`: the name of one that has ended."""
+
+        def answered(answer: object) -> None:
+            self._named(answer)
+            if then is not None:
+                then()
+
+        EPOCH.send(self.commands.send, self._epoch_keys, self._epoch_words(over), answered)
 
     def _acknowledge_all(self) -> None:
         if self._acks:
@@ -408,16 +424,6 @@ class RedisBackplane:
         [name] = await ask_all([EPOCH.call(self._epoch_keys, self._epoch_words("", whole))])
         self._accepted_elsewhere = 0
         self._named(name)
-
-    def _renew(self, over: str, then: Callable[[], None] | None = None) -> None:
-        """Find out which epoch it is; `over`: the name of one that has ended."""
-
-        def answered(answer: object) -> None:
-            self._named(answer)
-            if then is not None:
-                then()
-
-        EPOCH.send(self.commands.send, self._epoch_keys, self._epoch_words(over), answered)
 
     @property
     def _epoch_keys(self) -> tuple[Word, ...]:

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import takewhile
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -72,24 +72,35 @@ class _Underway:
         self.acks = self.matched = self.queued = 0
 
 
+class Progress(Protocol):
+    """How far this node has come in the history, and which history it is."""
+
+    seen: int
+    """An offset that new events must pass."""
+
+    @property
+    def epoch(self) -> str:
+        """The one that this node knows."""
+
+    def on_accepted(self, offset: int) -> None:
+        """Redis has accepted an event of this node's."""
+
+
 class Publisher:
-    """The pushes of one node. `length` events and `ttl` seconds of each stream are kept; `floor` gives an offset that
-    new ones must pass, `epoch` the one that this node knows; `renew` finds out which it is, and says when that is done;
-    `on_accepted` is told the offset of each event that Redis has taken; `make_id` gives a name for a push that has
-    none. `accepted` is the greatest offset that this Redis has taken from this node."""
+    """The pushes of one node. `length` events and `ttl` seconds of each stream are kept; `renew` finds out which epoch
+    it is, and says when that is done; `make_id` gives a name for a push that has none. `accepted` is the greatest
+    offset that this Redis has taken from this node."""
 
     def __init__(
         self,
         commands: Commands,
         names: Names,
         node: str,
+        progress: Progress,
         *,
         length: int,
         ttl: float,
-        floor: Callable[[], int],
-        epoch: Callable[[], str],
         renew: Callable[[Callable[[], None]], None],
-        on_accepted: Callable[[int], None],
         make_id: Callable[[], str],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
@@ -98,10 +109,8 @@ class Publisher:
         self.node = node
         self._length = length
         self._ttl = ttl
-        self._floor = floor
-        self._epoch = epoch
+        self._progress = progress
         self._renew = renew
-        self._on_accepted = on_accepted
         self._make_id = make_id
         self._log = log
         # A node that comes again under its name must not take the acknowledgements of the one before for its own.
@@ -146,7 +155,10 @@ class Publisher:
         channel = self._names.channel(publication.target)
         if publication.id is None and not publication.durable:
             self._commands.send(
-                self._names.publish, channel, live(body, self._epoch().encode()), done=partial(self._live, underway)
+                self._names.publish,
+                channel,
+                live(body, self._progress.epoch.encode()),
+                done=partial(self._live, underway),
             )
             return
         names, stream = self._names, stream_of(publication.target)
@@ -166,11 +178,11 @@ class Publisher:
             self._length if publication.durable else 0,
             int(self._ttl * 1e6),
             0 if publication.ttl is None else max(1, int(publication.ttl * 1e6)),
-            self._floor(),
+            self._progress.seen,
             int(self._ttl) + LINGER,
             names.publish,
             stream,
-            self._epoch(),
+            self._progress.epoch,
         )
         self._commands.send(*PUSH.call(keys, words), done=partial(self._scripted, underway))
 
@@ -234,7 +246,7 @@ class Publisher:
                 underway.offset = int(offset) or None
                 if underway.offset is not None:
                     self.accepted = max(self.accepted, underway.offset)
-                    self._on_accepted(underway.offset)
+                    self._progress.on_accepted(underway.offset)
                 self._reached(underway, nodes)
             case [1, bytes(value), int(left)]:
                 self.repeated += 1

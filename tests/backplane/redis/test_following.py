@@ -45,7 +45,7 @@ class Delayed:
             want(channels)
             self.told.append(done)
 
-        monkeypatch.setattr(one.plane.following, "_want", delayed)
+        monkeypatch.setattr(one.plane.subscription, "want", delayed)
 
 
 async def test_a_gap_is_read_before_anything_else_is_delivered(one: RedisNode, monkeypatch: pytest.MonkeyPatch) -> None:

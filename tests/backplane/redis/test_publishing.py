@@ -38,26 +38,29 @@ class Sent:
 
 
 class House:
-    """A Publisher, and what surrounds it."""
+    """A Publisher, and what surrounds it; its Progress too."""
 
     def __init__(self) -> None:
         self.redis = Sent()
         self.epoch = "e1"
+        self.seen = 0
         self.renewals: list[Callable[[], None]] = []
         self.accepted: list[int] = []
         self.publisher = Publisher(
             self.redis,  # type: ignore[arg-type]
             Names("test:"),
             "n",
+            self,
             length=10,
             ttl=60.0,
-            floor=lambda: 0,
-            epoch=lambda: self.epoch,
             renew=self.renewals.append,
-            on_accepted=self.accepted.append,
             make_id=lambda: "made",
             log=make_log("json", "critical"),
         )
+
+    def on_accepted(self, offset: int) -> None:
+        """What Redis has accepted."""
+        self.accepted.append(offset)
 
     def publish(self, publication_id: str | None = None, durable: bool = False, data: bytes = b"{}") -> list[object]:
         """Publish; what comes of it."""
