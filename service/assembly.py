@@ -12,6 +12,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
+from errno import ENXIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +67,13 @@ def audit_file(settings: Settings) -> LogWriter | None:
     """What writes to the file of the audit log; None where there is none. Raises StartError."""
     if settings.audit_log in ("off", "stderr"):
         return None
+    # Not blocking: to open a named pipe that nobody reads would keep the gateway from starting, without a word.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return LogWriter(os.open(settings.audit_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        return LogWriter(os.open(settings.audit_log, flags, 0o640))
     except OSError as error:
-        raise StartError(f"PORTICO_AUDIT_LOG: the file cannot be written to ({error.strerror}).") from None
+        reason = "nobody reads this pipe" if error.errno == ENXIO else error.strerror
+        raise StartError(f"PORTICO_AUDIT_LOG: the file cannot be written to ({reason}).") from None
 
 
 def key_store(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> "KeyStore | None":

@@ -1,6 +1,7 @@
 """The audit log: what is told, within bounds, and with nothing secret or harmful in it."""
 
 import json
+import os
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import httpx
 import pytest
 
 from portico.wire.messages import EVERYBODY, Target
+from service.assembly import StartError, audit_file
 from service.audit import KEYS, REFUSALS, TARGETS, AuditLog, every_line
 from service.core.api_keys import ApiKey, digest_of
 from service.observe import make_log
+from service.settings import Settings
 from tests import gateways
 from tests.fakes import ManualClock
 from tests.http.stage import OUTSIDE, SessionOwner, house
@@ -129,6 +132,19 @@ def test_who_is_refused_by_websocket_is_told_too() -> None:
     worker, _ = at.stage.connect("/worker", address="192.0.2.7")
     at.stage.say(worker, {"type": "connect", "data": {"role": "worker", "token": "wrong"}})
     assert lines.take() == [{"event": "refused", "cause": "worker_secret", "address": "192.0.2.7"}]
+
+
+def test_a_pipe_that_nobody_reads_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "audit")
+    settings = Settings.load({"PORTICO_AUDIT_LOG": str(tmp_path / "audit")})
+    with pytest.raises(StartError, match=r"PORTICO_AUDIT_LOG: .* \(nobody reads this pipe\)"):
+        audit_file(settings)
+    with open(os.open(tmp_path / "audit", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        writer = audit_file(settings)
+        assert writer is not None
+        writer.write("told\n")
+        writer.close()
+        assert reader.read() == b"told\n"
 
 
 @pytest.mark.live

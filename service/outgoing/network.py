@@ -128,7 +128,7 @@ class JudgedNetwork(httpcore.AsyncNetworkBackend):
                 except httpcore.ConnectError as error:
                     failure = error
                 else:
-                    return _Bounded(stream, self._limit)
+                    return BoundedStream(stream, self._limit)
             raise failure
         raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s")
 
@@ -145,24 +145,35 @@ async def _resolved(host: str, port: int) -> list[Address]:
     return [ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
 
 
-class _Bounded(httpcore.AsyncNetworkStream):
+class BoundedStream(httpcore.AsyncNetworkStream):
     """A stream of which no more than `limit` bytes are read between two writes."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, limit: int) -> None:
         self._stream = stream
         self._limit = limit
-        self._left = limit
+        self._came = bytearray()
+        self._used_up = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = await self._stream.read(max_bytes, timeout)
-        self._left -= len(data)
-        if self._left < 0:
+        self._came += data
+        if len(self._came) > self._limit:
             raise TooLong(f"the answer is longer than {self._limit} bytes")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._left = self._limit
+        self._came.clear()
         await self._stream.write(buffer, timeout)
+
+    def take_answer(self) -> bytes:
+        """What was read since the last write, which is forgotten."""
+        came = bytes(self._came)
+        self._came.clear()
+        return came
+
+    def use_up(self) -> None:
+        """Let httpcore close the connection instead of using it for another request."""
+        self._used_up = True
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -170,7 +181,8 @@ class _Bounded(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        return _Bounded(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
+        return BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limit)
 
     def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
+        # An idle connection that can be read is one that the server has closed, to httpcore.
+        return (info == "is_readable" and self._used_up) or self._stream.get_extra_info(info)

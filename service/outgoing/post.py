@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 import httpcore
 import trio
 
-from .network import FAILURES, HEAD_ROOM, Judge, JudgedNetwork, reason
+from .answer_end import ends_with_answer
+from .network import FAILURES, HEAD_ROOM, BoundedStream, Judge, JudgedNetwork, reason
 from .signature import HEADER, signature
 
 KEEP_ALIVE: Final = 15.0
@@ -78,6 +79,11 @@ class Poster:
         except FAILURES as error:
             raise NotPosted(reason(error, timeout)) from None
         found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        stream = response.extensions["network_stream"]
+        if not isinstance(stream, BoundedStream):  # pragma: no cover - an upgrade that nobody asked for
+            raise NotPosted("it does not speak HTTP (an upgrade)")
+        if not ends_with_answer(stream.take_answer(), response.status, found):
+            stream.use_up()
         return Posted(response.status, found, response.content)
 
     def _connected(self) -> httpcore.AsyncConnectionPool:

@@ -8,12 +8,16 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+from service.regular_file import read_regular_file
+
 from .forms import quoted
 
 CERT: Final = "PORTICO_TLS_CERT"
 KEY: Final = "PORTICO_TLS_KEY"
 CLIENT_CA: Final = "PORTICO_TLS_CLIENT_CA"
 
+MAX_FILE: Final = 4 << 20
+"""Bytes of one file: all the authorities that a machine trusts are a twentieth of it."""
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _BEGINS: Final = {CERT: _CERTIFICATE, KEY: b"PRIVATE KEY-----", CLIENT_CA: _CERTIFICATE}
 _HOLDS: Final = {CERT: "certificate", KEY: "private key", CLIENT_CA: "certificate"}
@@ -43,8 +47,7 @@ def certificate_problems(
 
 def _unusable(name: str, path: str) -> Iterator[str]:
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_regular_file(path, MAX_FILE)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a usable path"
         yield (

@@ -1,6 +1,6 @@
 """A file of keys: read at the start, and again when it changes.
 
-A file that can't be used (gone, too large, with something wrong in it) changes nothing: what was last read well stays
+A file that can't be used (gone, too large, no regular file, with something wrong in it) changes nothing: what was last read well stays
 in force, and it is told once for each thing that is wrong. Looking costs one `stat` a second. One that has changed is
 read when nobody writes it any more: most programs empty a file and then write it, and whoever reads it in between takes
 all keys for gone.
@@ -10,10 +10,13 @@ Knows no keys: what the file says is `use`'s affair.
 
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EFBIG
 from pathlib import Path
 from typing import Final
 
 import trio
+
+from service.regular_file import read_regular_file
 
 from .keys import BadKey, KeyEvents
 
@@ -41,13 +44,11 @@ class WatchedFile:
         """Read the file. Raises BadKey where it can't be used; then nothing has changed."""
         try:
             self._seen = self._stamp()
-            with self._path.open("rb") as file:
-                raw = file.read(MAX_FILE + 1)
+            raw = read_regular_file(self._path, MAX_FILE)
         except OSError as error:
-            self._seen = None
+            if error.errno != EFBIG:  # as long as that stays as it is, it need not be read again
+                self._seen = None
             raise BadKey(f"The file cannot be read ({error.strerror}).") from None
-        if len(raw) > MAX_FILE:
-            raise BadKey(f"The file is larger than {MAX_FILE} bytes.")
         self._events.on_keys(self._source, self._use(raw))
 
     async def run(self) -> None:

@@ -3,6 +3,9 @@
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
@@ -60,6 +63,47 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
         assert (await posting.post(b"{}", timeout=10)).status == 302
         await posting.aclose()
         assert len(server.asked) == 1
+
+
+def plain(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def coded(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.mark.parametrize("form", [plain, coded], ids=["with a length", "chunked"])
+async def test_a_second_answer_for_one_question_is_nobodys(form: Callable[[bytes], bytes]) -> None:
+    """httpcore by itself takes it for the answer to the next question."""
+    connections = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(trio.BrokenResourceError):
+            while question := await _question_of(stream):
+                surplus = plain(b"you are ann") if question == b"1" else b""
+                await stream.send_all(form(b"to " + question) + surplus)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        posting = poster("http://127.0.0.1:{}".format(listeners[0].socket.getsockname()[1]))
+        for question in (b"1", b"2", b"3"):
+            assert (await posting.post(question, timeout=20)).body == b"to " + question
+        assert connections == 2, "one with whom all is well is used again"
+        await posting.aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def _question_of(stream: trio.SocketStream) -> bytes:
+    came = b""
+    while not came.partition(b"\r\n\r\n")[2]:
+        some = await stream.receive_some()
+        if not some:
+            return b""
+        came += some
+    return came.partition(b"\r\n\r\n")[2]
 
 
 async def test_a_private_address_gets_nothing() -> None:

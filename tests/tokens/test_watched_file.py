@@ -1,5 +1,6 @@
 """WatchedFile: a file of keys is read again when it changes, and never for the worse."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def test_it_is_read_when_it_changes_and_only_then(file: WatchedFile, tmp_path: P
     ("spoil", "problem"),
     [
         (lambda path: path.write_text("what?"), "A line is wrong."),
-        (lambda path: path.write_bytes(b"#" * (MAX_FILE + 1)), f"The file is larger than {MAX_FILE} bytes."),
+        (lambda path: path.write_bytes(b"#" * (MAX_FILE + 1)), f"The file cannot be read (it is larger than {MAX_FILE} bytes)."),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "The file cannot be read (it is no regular file)."),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "The file cannot be read (it is no regular file)."),
         (Path.unlink, "The file cannot be read (No such file or directory)."),
         (lambda path: (path.unlink(), path.mkdir()), "The file cannot be read (Is a directory)."),
         (
