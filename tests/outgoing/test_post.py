@@ -88,7 +88,7 @@ async def test_a_second_answer_for_one_question_is_nobodys(form: Callable[[bytes
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        posting = poster("http://127.0.0.1:{}".format(listeners[0].socket.getsockname()[1]))
+        posting = poster(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
         for question in (b"1", b"2", b"3"):
             assert (await posting.post(question, timeout=20)).body == b"to " + question
         assert connections == 2, "one with whom all is well is used again"

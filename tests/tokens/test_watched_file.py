@@ -13,6 +13,8 @@ from service.tokens.watched_file import CHECK, LONGEST_WRITING, MAX_FILE, SETTLE
 
 from .test_jwks_endpoint import Told
 
+IRREGULAR = "The file cannot be read (it is no regular file)."
+
 
 class Lines:
     """Keys for the test: what the file has, a key a line."""
@@ -62,9 +64,15 @@ def test_it_is_read_when_it_changes_and_only_then(file: WatchedFile, tmp_path: P
     ("spoil", "problem"),
     [
         (lambda path: path.write_text("what?"), "A line is wrong."),
-        (lambda path: path.write_bytes(b"#" * (MAX_FILE + 1)), f"The file cannot be read (it is larger than {MAX_FILE} bytes)."),
+        (
+            lambda path: path.write_bytes(b"#" * (MAX_FILE + 1)),
+            "The file cannot be read (it is larger than 262144 bytes).",
+        ),
         (lambda path: (path.unlink(), os.mkfifo(path)), "The file cannot be read (it is no regular file)."),
-        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "The file cannot be read (it is no regular file)."),
+        (
+            lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+            "The file cannot be read (it is no regular file).",
+        ),
         (Path.unlink, "The file cannot be read (No such file or directory)."),
         (lambda path: (path.unlink(), path.mkdir()), "The file cannot be read (Is a directory)."),
         (
