@@ -68,22 +68,26 @@ def public_and(networks: Collection[Network]) -> Judge:
     """A Judge that allows public addresses, and those in `networks`.
 
     Private, loopback, link-local (cloud metadata among them), site-local, multicast and reserved ones are not public.
-    An IPv4 address that is written as IPv6 (mapped, compatible, 6to4, Teredo, NAT64) is judged as what it stands for.
+    An IPv4 address that is written as IPv6 (mapped, compatible, translated, 6to4, Teredo, NAT64) is judged as what it
+    stands for.
     """
 
     def judge(address: Address) -> bool:
         plain = _plain(address)
         if any(plain in network for network in networks if network.version == plain.version):
             return True
-        if isinstance(plain, IPv6Address) and (plain.is_site_local or plain in _NAT64_LOCAL):
-            return False  # older Pythons take both for global
+        if isinstance(plain, IPv6Address) and (plain.is_site_local or any(plain in network for network in _NOT_PUBLIC)):
+            return False  # older Pythons take them for global
         return plain.is_global and not plain.is_multicast
 
     return judge
 
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-_NAT64_LOCAL: Final = IPv6Network("64:ff9b:1::/48")
+_NOT_PUBLIC: Final = tuple(map(IPv6Network, ("64:ff9b:1::/48", "3fff::/20", "5f00::/16")))
+"""A network's own NAT64, documentation, and segment identifiers (RFC 8215, 9637, 9602)."""
+_TRANSLATED: Final = IPv6Network("::ffff:0:0:0/96")
+"""IPv4 of a host behind a stateless translator (RFC 7915)."""
 _COMPATIBLE: Final = IPv6Network("::/96")
 
 
@@ -96,7 +100,9 @@ def _plain(address: Address) -> Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):  # `::` and `::1` are their own
+    if (
+        address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and int(address) > 1)
+    ):  # `::` and `::1` are their own
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -140,7 +146,7 @@ class JudgedNetwork(httpcore.AsyncNetworkBackend):
 async def _resolved(host: str, port: int) -> list[Address]:
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(f"the host's address is not known ({error})") from None
     return [ip_address(str(where[0]).partition("%")[0]) for *_, where in found]
 

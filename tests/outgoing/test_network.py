@@ -33,6 +33,9 @@ PRIVATE = [
     "::10.0.0.1",
     "fec0::1",
     "64:ff9b:1::a00:1",
+    "::ffff:0:127.0.0.1",
+    "3fff::1",
+    "5f00::1",
 ]
 
 
@@ -52,6 +55,12 @@ def test_networks_that_are_named_are_allowed() -> None:
     assert judge(ip_address("::ffff:10.1.2.3"))
     assert judge(ip_address("fc00::1"))
     assert not judge(ip_address("192.168.1.1"))
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..b", "localhost."])
+async def test_a_name_that_is_none_is_a_failure_to_connect(name: str) -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await JudgedNetwork(public_and(()), 1000).connect_tcp(name, 1, timeout=20)
 
 
 class Names(trio.abc.HostnameResolver):

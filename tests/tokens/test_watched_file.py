@@ -13,8 +13,6 @@ from service.tokens.watched_file import CHECK, LONGEST_WRITING, MAX_FILE, SETTLE
 
 from .test_jwks_endpoint import Told
 
-IRREGULAR = "The file cannot be read (it is no regular file)."
-
 
 class Lines:
     """Keys for the test: what the file has, a key a line."""
@@ -60,6 +58,11 @@ def test_it_is_read_when_it_changes_and_only_then(file: WatchedFile, tmp_path: P
     assert (told.counts, lines.found) == ([1, 2, 1], [b"six"])
 
 
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -68,7 +71,7 @@ def test_it_is_read_when_it_changes_and_only_then(file: WatchedFile, tmp_path: P
             lambda path: path.write_bytes(b"#" * (MAX_FILE + 1)),
             "The file cannot be read (it is larger than 262144 bytes).",
         ),
-        (lambda path: (path.unlink(), os.mkfifo(path)), "The file cannot be read (it is no regular file)."),
+        (become_a_pipe, "The file cannot be read (it is no regular file)."),
         (
             lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
             "The file cannot be read (it is no regular file).",
