@@ -1,9 +1,9 @@
 """Hosts: under which names a gateway may be asked for, and which of them nobody can have pointed at it.
 
-DNS rebinding: a page of `http://evil.example` has its name lead to a gateway that only the browser's machine can reach,
-and is then of the gateway's own origin. What it cannot do is send another `Host` than its own name. So a name that the
-operator doesn't know is refused, and what can't be rebound is not: an address, `localhost`, a name of one label or of a
-network's own (`.internal`), and whatever came by https, for which the page would need the gateway's certificate.
+DNS rebinding: the owner of `http://evil.example` points that name at a gateway which only the visitor's machine can
+reach. Then the page is of the gateway's own origin, but its requests still have `Host: evil.example`. So a name that
+the operator doesn't know is refused. What nobody else can point at the gateway is allowed: an address, `localhost`, a
+name of one label or of a private network (`.internal`), and any name by https, which needs the gateway's certificate.
 
 Source: protocol reference, "Who gets in".
 """

@@ -241,7 +241,7 @@ class HttpCall(Protocol):
 
     @property
     def outdated(self) -> bool:
-        """Whether the keys that callers are told apart by have changed since: then ask for another."""
+        """Whether the API keys have changed since this call was made: then ask the HttpApi for a new one."""
 
     @property
     def body_limit(self) -> int:
@@ -268,13 +268,13 @@ class AcceptedConnections(Protocol):
         """A connection counts from now on. `address`: None where a trusted proxy stands between."""
 
     def attributed(self, before: str | None, address: str) -> None:
-        """Who is behind it is known now."""
+        """The client behind an accepted connection is known now; `before`: the address that it counted for."""
 
     def is_full(self, address: str | None) -> bool:
-        """Whether one that counts already is one too many."""
+        """Whether there are too many connections, where this one is counted already."""
 
     def full(self, address: str | None) -> HttpAnswer | None:
-        """The answer that refuses it then, counted as a refusal; None if it may stay."""
+        """As `is_full`: the answer that refuses the connection, counted as a refusal; None if it may stay."""
 
     def ended(self, address: str | None) -> None:
         """It counts no more."""
@@ -296,11 +296,11 @@ class HttpApi(Protocol):
     """The routes of a port. Never raises."""
 
     def over_rate(self, head: HttpHead, *, counts: bool = True) -> HttpCall | None:
-        """To be asked for every request: what refuses it, if its caller makes too many. Where another server will ask
-        again, it doesn't count."""
+        """To be asked for every request: the call that refuses it if its caller makes too many, else None. `counts` is
+        False where another server asks again for the same request."""
 
     def call(self, head: HttpHead) -> HttpCall | None:
-        """What answers this request; None where that is another server's."""
+        """The call that answers this request; None if its route is not one of these."""
 
 
 class TransportCounts(Protocol):

@@ -47,7 +47,7 @@ class Quota(NamedTuple):
 
 
 class Who(NamedTuple):
-    """Whose it is, as far as is known."""
+    """The holders that something counts for, as far as they are known."""
 
     address: str | None = None
     user: str | None = None
@@ -83,8 +83,8 @@ class Open:
     def __init__(self) -> None:
         self.sessions: dict[Session, None] = {}
         self.elsewhere = 0
-        self.fresh = 0  # how many were opened since this node said how many it has
-        self.told = 0  # how many of the others are in what it says now, and were not before
+        self.fresh = 0  # opened since the last `due`, so in no share yet
+        self.told = 0  # opened before that, and in a share that is not settled yet
 
 
 @dataclass(slots=True)
@@ -118,7 +118,8 @@ class Quotas:
     # Rates
 
     def take(self, kind: str, who: Who, amount: float = 1) -> float:
-        """Take so much, from all whose it is, or nothing. 0, or the seconds to wait if somebody has none left."""
+        """Take `amount` from every holder in `who` that has a quota of this kind, or from none. Returns 0, or the
+        seconds to wait because one of them has nothing left."""
         now = self._now()
         found: list[tuple[_Rule, str, Rate]] = []
         for rule in self._rules[kind]:
@@ -178,7 +179,8 @@ class Quotas:
         return True
 
     def opened(self, session: Session, who: Who) -> bool:
-        """A connection is there, or is known to be somebody's. Whether it may stay."""
+        """Count a connection for `who`: a new one, or one of which it is known only now whose it is. Returns whether it
+        may stay; it is counted either way, until `closed`."""
         stays = True
         for rule in self._rules["connections"]:
             name = who[rule.place]
@@ -199,7 +201,8 @@ class Quotas:
         return stays
 
     def closed(self, session: Session, who: Who, *, but: Who | None = None) -> None:
-        """It is over; or somebody else's, `but` for those whom it still belongs to."""
+        """Count a connection no more: it is over, or somebody else's now. `but`: the new ones; for a holder that is the
+        same as before it goes on counting."""
         for rule in self._rules["connections"]:
             name = who[rule.place]
             if name is None or (but is not None and but[rule.place] == name):
@@ -215,7 +218,8 @@ class Quotas:
     # Settling with the other nodes
 
     def due(self, limit: int) -> list[Share]:
-        """Up to so many shares of which the others don't know. Each is to be `settled`, or `kept` where that failed."""
+        """At most `limit` shares that the other nodes have not been told. The caller tells them, and then calls
+        `settled`, or `kept` if that failed."""
         shares: list[Share] = []
         for kind, rules in self._rules.items():
             for rule in rules:
@@ -244,8 +248,9 @@ class Quotas:
         return shares
 
     def settled(self, shares: Sequence[Share], totals: Sequence[float]) -> list[Session]:
-        """The others know. `totals`: what is owed by now of each rate; how many connections the others have. Returns
-        the sessions that are too many, and whose node is to close them: those that came last here."""
+        """The other nodes were told these shares. `totals`, one for each: what is owed of the rate over all nodes, or
+        how many connections the others have. Returns the sessions that are too many, for the caller to close: those
+        that came last to this node."""
         now = self._now()
         self.alone = False
         surplus: list[Session] = []
@@ -276,7 +281,7 @@ class Quotas:
         return said[-over:] if over > 0 else []
 
     def kept(self, shares: Sequence[Share]) -> None:
-        """They could not be told: each node is on its own until they can."""
+        """The other nodes could not be told these shares: this node goes by its own counts until they can."""
         self.alone = True
         for share in shares:
             if share.kind == "connections":

@@ -153,7 +153,7 @@ class ConnectionLimits:
             self._by_address[name] += 1
 
     def attributed(self, before: str | None, address: str) -> None:
-        """Who is behind a connection that was accepted is known now."""
+        """The client behind an accepted connection is known now; `before`: the address that it counted for."""
         if self._per_address and before != address:
             self._uncount(before)
             name = self._named(address)
@@ -161,12 +161,12 @@ class ConnectionLimits:
                 self._by_address[name] += 1
 
     def is_full(self, address: str | None) -> bool:
-        """Whether a connection that counts already is one too many."""
+        """Whether there are too many connections, where this one is counted already."""
         over = bool(self._total) and self._open > self._total
         return over or self._has_too_many(address)
 
     def full(self, address: str | None) -> HttpAnswer | None:
-        """The answer to a connection that counts already, if it is one too many; None if it may stay."""
+        """As `is_full`: the answer that refuses the connection, counted as a refusal; None if it may stay."""
         if self._total and self._open > self._total:
             self._refuse("connections", address)
             return _not_now(_FULL)

@@ -1,12 +1,12 @@
-"""Ahead: connections that have come further, by another node, than this node could read.
+"""Ahead: connections whose client has had more of a stream, by another node, than this node has read.
 
-For example, a node has no Redis, and a client comes to it that has had event 7 of its user by another node, while this
-one has come to 5. When Redis is back the node reads 6 and 7 for its other clients; this one has had them. So it is not
-given them, whoever it registers as in between: a client keeps what the last answer says, and an answer that led it
-back to 5 would have it take 6 and 7 for new.
+For example, a client has had event 7 of its user by another node. It connects to this node, which has no Redis and has
+read up to 5. When Redis is back, this node reads 6 and 7 for its other clients, and must not send them to this one,
+whatever it registers as in between. No answer to it may name position 5 either: the client keeps what the last answer
+says, and would then take 6 and 7 for new.
 
-What a client says by `resume` counts more than what it said before. An epoch that is over says nothing any more. Of a
-session STREAMS are remembered; of more, the one that it named longest ago goes first.
+A stream that a later `resume` names is noted anew. Notes of an epoch that is over don't count. STREAMS streams of a
+session are noted at most; the one that was named longest ago is forgotten first.
 Source: protocol reference, "Durable events".
 """
 
@@ -19,11 +19,11 @@ from ..cluster.backplane import Backplane, Joined, Resume
 from .session import Session
 
 STREAMS: Final = 32
-"""Streams of one session of which it is remembered how far it has come."""
+"""How many streams of one session are noted."""
 
 
 class _Had:
-    """Up to which offsets a session has had this epoch's streams, in the order in which it named them."""
+    """One session's notes: by stream of this epoch, the offset up to which the client has had it; oldest note first."""
 
     __slots__ = ("epoch", "offsets")
 
@@ -44,12 +44,12 @@ class Ahead:
 
     @property
     def streams(self) -> int:
-        """How many are remembered, of all sessions."""
+        """How many streams are noted, over all sessions."""
         return sum(len(had.offsets) for had in self.sessions.values())
 
     def note(self, session: Session, resume: Resume | None, joined: Joined) -> None:
-        """The session has joined. What it named itself is where it is; of that it may be ahead of this node. For
-        those that are in `sessions`, or are now ahead."""
+        """A session has joined: note where it is ahead of this node, and forget older notes on what `resume` names.
+        To be called if `joined.ahead` has streams, or the session has notes."""
         had = self.sessions.get(session)
         if had is None or had.epoch != joined.epoch:
             had = self.sessions[session] = _Had(joined.epoch)
@@ -63,17 +63,16 @@ class Ahead:
             del self.sessions[session]
 
     def forget(self, session: Session) -> None:
-        """The session is over; one that isn't there is ignored."""
+        """The session is over; one without notes is ignored."""
         self.sessions.pop(session, None)
 
     def offsets(self, session: Session, epoch: str) -> Mapping[str, int]:
-        """Up to where it has had streams in this epoch in which it is ahead."""
+        """The streams of this epoch in which the session is ahead, each with the offset up to which it has had it."""
         had = self.sessions.get(session)
         return had.offsets if had is not None and had.epoch == epoch else {}
 
     def without(self, sessions: Collection[Session], event: Event) -> Collection[Session]:
-        """Those of a target's sessions that have not had a durable event yet. Who is not further than it, is no more
-        ahead."""
+        """The sessions of a target that have not had this durable event yet; they are no longer ahead in its stream."""
         if not self.sessions:
             return sessions
         assert event.stream is not None
@@ -81,7 +80,8 @@ class Ahead:
         return self._behind(sessions, event.stream, event.offset, self._backplane.epoch)
 
     def affected(self, sessions: Collection[Session], stream: str, epoch: str, offset: int) -> Collection[Session]:
-        """Those of a target's sessions to which a gap up to there is to be told: not who has had all of that."""
+        """The sessions of a target to be told of a gap up to `offset`: all but those that have had everything up to
+        there."""
         return self._behind(sessions, stream, offset, epoch) if self.sessions else sessions
 
     def _behind(self, sessions: Collection[Session], stream: str, offset: int, epoch: str) -> Collection[Session]:

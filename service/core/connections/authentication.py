@@ -1,8 +1,8 @@
 """Authentication: what a connection must have proven to come in, and to be who it says it is.
 
-Three modes. *off*: tokens are not looked at. *optional*: who shows one is held to it, who shows none comes in as
-before. *required*: nobody is anybody without one. A token that is shown and doesn't hold is refused in both of the
-latter, never passed over.
+Three modes. *off*: tokens are not looked at. *optional*: a connection that shows a token is held to it, one without
+comes in as with *off*. *required*: without a token a connection can't register or ask (an API key or a worker's secret
+counts too, for what it opens). In the latter two a token that doesn't hold is refused, never passed over.
 
 Where nothing is proven, in production, `/requester` and `/ws/{user_id}` are closed unless the operator opens them, and
 nobody but a proven admin, or a program with an API key, is told about other clients.
@@ -32,8 +32,8 @@ from .session import Session
 
 Mode = Literal["off", "optional", "required"]
 WayIn = Literal["open", "optional", "token", "closed"]
-"""What a requester that can show no API key, such as a page, needs to come in: nothing; nothing, but what it shows
-counts; a token; or it cannot."""
+"""What a page, which can show no API key, needs to come in. `open`: nothing. `optional`: nothing, but a token that it
+shows counts. `token`: a token. `closed`: it can't come in."""
 GRACE_AFTER_EXPIRY: Final = 25.0
 """Seconds that a connection stays after its token's end, for a refresh that is under way."""
 EXPIRED: Final = "the token has expired"
@@ -50,7 +50,7 @@ class AuthenticationRules:
 
 
 class NothingProven(PeerFault):
-    """The path is closed to a handshake that proves nothing: it shows no secret, or an unknown one."""
+    """The path is closed to a handshake without proof: it shows no secret, or an unknown one."""
 
 
 class Authentication:
@@ -89,8 +89,8 @@ class Authentication:
         """What a handshake proves. `key`: the API key that it bears. Raises PeerFault for one that may not come in
         here.
 
-        What may wait for the first message, which can bear a token too, is not refused yet. Where no token is shown, a
-        client's certificate counts, whatever the mode.
+        A handshake without proof is not refused yet on a path whose first message can bear a token. Where no token is
+        shown, a client's certificate counts, whatever the mode.
         """
         token = None if self._tokens is None else token_of(handshake, is_key=key is not None)
         proof = handshake.certificate if token is None else self._verified(token, handshake.address)
@@ -110,7 +110,7 @@ class Authentication:
         """Whether a connection with this proof may come in on a path that leads to one dialect. Raises PeerFault."""
         self._check_not_revoked(proof)
         self._check_dialect(proof, dialect, user_id, key)
-        # Last: only who may be a user is told what became of her.
+        # Checked last: only a connection that may be this user is told that she was taken back.
         self._check_not_revoked(None, user_id)
 
     def _check_dialect(self, proof: Proof | None, dialect: str, user_id: str | None, key: ApiKey | None) -> None:
@@ -188,8 +188,8 @@ class Authentication:
         self._denied.pop(session, None)
 
     def deny(self, session: Session, fault: PeerFault) -> None:
-        """The connect hook refuses the session, or could not be asked. Unless a token in its first message says
-        otherwise, that is what it is told when it wants to be somebody."""
+        """The connect hook refuses the session, or could not be asked. The session is told so when it registers or
+        asks, unless its first message bears a token that holds."""
         self.refused["hook_failed" if fault.code is ErrorCode.UNAVAILABLE else "hook"] += 1
         self._denied[session] = fault
 
@@ -207,7 +207,8 @@ class Authentication:
         return None if session.worker is not None else self._denied.get(session)
 
     def wants_proof(self, session: Session) -> bool:
-        """Whether it has yet to show something, as everybody has to. A worker's secret is its own affair."""
+        """Whether the mode is *required* and the session has shown nothing yet: no token, no API key, and no secret
+        that made it a worker."""
         return (
             self.rules.mode == "required" and session.proof is None and session.key is None and session.worker is None
         )
@@ -225,16 +226,17 @@ class Authentication:
             session.close(CloseCode.NOT_AUTHENTICATED, EXPIRED)
 
     def identity_of(self, session: Session, token: str | None, asked: Identity) -> Identity:
-        """Who a session that registers as `asked`, with this token or the one it came with, may be.
+        """The identity that a session gets which registers as `asked`. `token`: the registration's own, which takes
+        the place of the session's proof; None: what the session has proven before counts.
 
-        The session's proof is the newer token's from then on. Raises PeerFault, closing with 4001 or 4003.
+        Raises PeerFault, closing with 4001 or 4003.
         """
         if token is not None and self._tokens is not None:
             self.adopt(session, self._verified(token, session.address))
         self._check_denied(session)
         self._check_not_revoked(session.proof)
         identity = self._provable(session, asked)
-        # Last: only who may be a user is told what became of her.
+        # Checked last: only a connection that may be this user is told that she was taken back.
         self._check_not_revoked(None, identity.user_id)
         return identity
 
@@ -258,8 +260,8 @@ class Authentication:
 
     @property
     def way_in_for_pages(self) -> WayIn:
-        """What a page needs to ask workers, as far as it can be said before one comes. A connect hook decides each
-        time, by cookies for example."""
+        """What a page needs to ask workers, as far as the settings say. A connect hook decides for each connection, for
+        example by its cookies, so with one nothing is needed in advance (`optional`)."""
         rules = self.rules
         if rules.mode == "off":
             return "closed" if rules.production and not rules.open_requesters else "open"
@@ -339,7 +341,7 @@ class Authentication:
             raise
 
     def is_covered(self, session: Session) -> bool:
-        """Whether a session's proof, if it has one, is of who it is."""
+        """Whether a session's proof, if it has one, is of the user that the session is registered as."""
         proof = session.proof
         if self.rules.mode == "off" or proof is None or proof.is_operator:
             return True

@@ -1,15 +1,15 @@
 """Claims: what registration knows of connections at other nodes: newer ones of the same client, and a user's.
 
 *Of one client that is connected at two nodes the newer connection stays*, whatever the nodes' clocks show. A session
-that has joined claims its client at the nodes that hold the same `client_id`. Who hears a claim answers that it stands
-there too, and the claimer then decides: if it has not heard the other's claim since it joined, the other is older (its
-claim went out before the claimer could hear it, and messages of one node arrive in their order), so the other goes. If
-both have heard each other's, they came at the same time: the one with the greater connection id stays. So exactly one
-survives.
+that has joined sends a claim to the nodes that hold its `client_id`. A node that has another session of this client
+answers that this session stands there. The claimer then decides. If it has not heard that session's own claim since it
+joined, that session is older, and has to go: its claim went out before the claimer could hear it, and messages of one
+node arrive in their order. If each has heard the other's claim, they came at the same time, and the one with the
+greater connection id stays. So exactly one survives.
 
-*How many connections a user has* over all nodes is asked of the nodes that hold the user, each of which counts those
-that came before. Where not all answer, what is known counts: a node that is slow shuts nobody out. Only those that
-have proven the same count, so that nobody fills the place of a user by taking her name.
+*How many connections a user has* over all nodes is asked of the nodes that hold the user: each counts its connections
+that came before the new one. A node that does not answer in time is not counted, so a slow node shuts nobody out. Only
+connections with the same proof count together, so that nobody takes a user's places by using her name.
 
 Source: protocol reference, "C-Client dialect" and "Limits".
 """
@@ -36,7 +36,7 @@ GO: Final = "claim_go"
 COUNT: Final = "before"
 """The kind of the question among nodes: how many of a user's connections came before one."""
 REMEMBERED: Final = 10_000
-"""Claims heard that are remembered; one that is forgotten before its answer comes is taken for none."""
+"""How many heard claims are remembered. One that is forgotten too soon counts as not heard."""
 REPLACED: Final = "replaced by a newer connection of this client"
 
 
@@ -51,7 +51,7 @@ class _Claim(Struct, array_like=True):
 
 
 class _Standing(Struct, array_like=True):
-    """`session` stands; `claimer` has claimed its client."""
+    """The answer to a claim: the session with the id `session` stands, and has heard the claim of `claimer`."""
 
     client_id: str
     session: str
@@ -65,7 +65,7 @@ _number = msgspec.json.Decoder(int).decode
 
 
 class ClaimObserver(Protocol):
-    """Who is told what other nodes' claims come to."""
+    """Who closes a session that lost its client to another node."""
 
     def on_replaced(self, session: Session) -> None:
         """A newer connection of this client is at another node: this one is to go."""
@@ -91,7 +91,7 @@ class Claims:
     # The newer connection of a client
 
     def claim(self, session: Session) -> None:
-        """The session has just joined: an older one of the same client, at another node, has to go."""
+        """The session has just joined: have an older one of the same client, at another node, closed."""
         identity = session.identity
         if session.replaceable and identity.client_id is not None:
             claim = _Claim(
@@ -185,8 +185,8 @@ class Claims:
         self._cluster_messages.ask_holders(Target("user_id", user_id), COUNT, question, Reply(on_counted))
 
     def _before(self, user_id: str, at: float, name: str) -> int:
-        """How many connections of a user came before one here that is named by its id and what it has proven: of those
-        that have proven the same."""
+        """How many connections of a user at this node came before another one and have the same proof. The other joined
+        `at` (Unix seconds); its `name` is its id, a space, and what it has proven."""
         claimer, _, proven = name.partition(" ")
         return sum(
             1

@@ -1,9 +1,9 @@
 """Held: what waits for a session that is joining, in the order in which it goes out.
 
-Three kinds of things: registrations that are not answered yet, what an answered one missed (its replay), and the pushes
-behind each. Knows sizes and order only. Bounded in messages and in bytes; a replay is not counted, since the history
-has it anyway. What an answer accounts for is not sent after it: durable events up to its offsets, and the gaps from
-before it.
+Three kinds of things wait: registrations that are not answered yet; the replay of what an answered one missed; and
+pushes, each behind what was there when it came. Knows sizes and order only. Bounded in messages and in bytes; a replay
+is not counted, since the history has its events anyway. What an answer accounts for is not sent after it: durable
+events up to its offsets, and the gaps from before it.
 """
 
 from collections import deque
@@ -15,13 +15,12 @@ from portico.wire.messages import Event
 
 MAX_HELD: Final = 10_000
 MAX_HELD_BYTES: Final = 16 << 20
-"""Messages, and bytes of these, that may be held for a session; with more it is closed, to come back and resume. One
-message of any size is let through."""
+"""Messages that may be held for a session, and their bytes. With more the session is closed, and its client may come
+back and resume. A single message may have any size."""
 
 
 class HeldMessage(NamedTuple):
-    """A message that waits; `stream` and `offset` where it is a durable event, `stream` alone where it says that there
-    is a gap in one."""
+    """A message that waits. A durable event has `stream` and `offset`; a `stream_gap` has `stream` only."""
 
     frame: Frame
     stream: str | None
@@ -37,7 +36,7 @@ class Registering(Protocol):
 
 
 class Replay:
-    """What a client missed, and is on its way to it."""
+    """The events that a client missed and has not been sent yet."""
 
     __slots__ = ("events",)
 
@@ -57,8 +56,8 @@ class Held:
         self.unanswered = 0  # registrations
         self.answered = False  # whether any registration was
         self.epoch = ""  # of the last answer
-        self.given: dict[str, tuple[int, int]] = {}  # of each stream, after which offset and up to which the answers
-        # so far have given everything that there was
+        # Of each stream: the offset after which, and that up to which, the answers so far have given all events.
+        self.given: dict[str, tuple[int, int]] = {}
         self.waits_for_room = False  # the peer was asked to tell when it has room
 
     def expect(self, registering: Registering) -> None:
@@ -77,23 +76,23 @@ class Held:
         self.epoch, self.answered = epoch, True
 
     def account_for(self, stream: str, after: int, offset: int) -> None:
-        """An answer gives what this stream has after one offset and up to another: that is not given again, whichever
-        registration it is held behind."""
+        """An answer gives all events of a stream after the offset `after` and up to `offset`: note it, so that none of
+        them is given again, whichever registration it is held behind."""
         known = self.given.get(stream)
         self.given[stream] = (after, offset) if known is None else (min(after, known[0]), max(offset, known[1]))
 
     def given_up_to(self, stream: str, epoch: str) -> int:
-        """Up to which offset the answers so far have given a stream of this epoch; -1 where they said nothing."""
+        """The offset up to which the answers so far have given a stream of this epoch; -1 if they gave none of it."""
         return self.given[stream][1] if epoch == self.epoch and stream in self.given else -1
 
     def begins(self, stream: str, after: int, epoch: str) -> int:
-        """After which offset a replay begins that is asked for from `after`: behind what was given already."""
+        """The offset after which a replay begins: `after`, or the end of what earlier answers gave from there on."""
         known = self.given.get(stream) if epoch == self.epoch else None
         return max(after, known[1]) if known is not None and known[0] <= after else after
 
     def supersede_gaps(self, streams: Container[str]) -> None:
-        """An answer that is to come says where these streams are, and what is lost of them: the gaps that were told
-        before that are not told after it, since they lead back to where the streams were then."""
+        """Drop the held gaps of these streams: an answer that is about to be given says where the streams are and what
+        is lost of them, and an older gap behind it would lead the client back."""
         kept: deque[HeldMessage | Registering | Replay] = deque()
         for item in self.items:
             if isinstance(item, HeldMessage) and item.offset is None and item.stream in streams:
@@ -109,8 +108,8 @@ class Held:
         return self.answered and (stream is None or offset is None or offset > self._given(stream))
 
     def first_offsets(self) -> dict[str, int]:
-        """Of each stream, the first durable event that is held and was not given yet; 0 where a gap in it is to be
-        told: until then nobody knows what the client has of it."""
+        """By stream, the offset of the first durable event that is held and was not given yet. 0 where a gap of the
+        stream is held: until it is told nobody knows what the client has."""
         first: dict[str, int] = {}
         for item in self.items:
             if not isinstance(item, HeldMessage) or item.stream is None:

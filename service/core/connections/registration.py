@@ -16,14 +16,14 @@ reach a connection. A dialect calls `register` with an identity; what comes of i
 In one process all of it happens within the call. Over Redis a session may register again before it was answered:
 every registration is answered, in order, each with what it was owed, in every mode the same.
 
-Positions in an answer are safe: whatever happens next, resuming from them misses nothing. For a stream with a replay
-that is the offset the client named, and the replayed events move it on; for one that flows on through a change of
-identity it is before the first event that still waits, or UNKNOWN where a gap is to be told behind the answer; for one
-whose position nobody knows (Redis is away) it is what the client named, or UNKNOWN. Such a session gets a `stream_gap`
-with positions as soon as they are known.
+Positions in an answer are safe: whatever happens next, a client that resumes from them misses nothing. There are three
+cases. A stream with a replay: the offset that the client named; the replayed events move it on. A stream that the
+session had under its identity before, too: an offset before the first event that still waits, or UNKNOWN where a gap is
+told right behind the answer. A stream whose position nobody knows, because Redis is away: the offset that the client
+named, or UNKNOWN; the session gets a `stream_gap` with positions as soon as they are known.
 
-A gap from before a session had joined is part of its answer (`lost`), and is not told after it: the replay has what
-came after that gap, and whoever went back to the gap's position would be given it a second time by the next node.
+A gap from before a session had joined is part of its answer (`lost`), and is not told after it: a client that went back
+to the gap's position would get from the next node, a second time, what was replayed to it here.
 
 Source: protocol reference, "C-Client dialect" and "What is promised".
 """
@@ -52,7 +52,7 @@ from .session import Session, State
 from .unknown_positions import UnknownPositions
 
 UNKNOWN: Final = -1
-"""The position in a stream that nobody knows: whoever resumes from it is told that something may be lost."""
+"""Stands for a position that nobody knows: a client that resumes from it is told that something may be lost."""
 TOO_MANY: Final = "this user is at the limit of connections"
 
 DuplicatePolicy = Literal["replace", "keep", "allow"]
@@ -70,7 +70,7 @@ class RegistrationObserver(Protocol):
     """Who is told that connections are registered."""
 
     def on_registered(self, session: Session, identity: Identity) -> None:
-        """It was answered. (`session.identity` is another one where it has registered again since.)"""
+        """The session was told that it is registered. (`session.identity` differs if it has registered again since.)"""
 
 
 class Greetings(Protocol):
@@ -104,13 +104,13 @@ class _Registering:
         self.targets = targets_of(identity)
         self.registrant = registrant
         self.resume = resume
-        self.kept = kept  # streams that flow on from the identity before
+        self.kept = kept  # streams of the session's identity before, which go on without a break
         self.joined: Joined | None = None
         self.greeting: Event | None = None
         self.greeted = True
         self.checked = False
         self.refusal: Refusal | None = None
-        self.superseded = False  # by another, before it had joined: its targets are left when it has
+        self.superseded = False  # by a later one, before this one had joined: its targets are left once it has
 
     @property
     def complete(self) -> bool:
@@ -119,29 +119,29 @@ class _Registering:
 
     @property
     def accounted(self) -> Mapping[str, int]:
-        """The streams of which its answer gives all that there was when it joined, and up to where: all but those that
-        flow on through a change of identity."""
+        """The streams that the answer gives whole, each with the offset up to which it does: its end when the session
+        joined. Not the `kept` ones, unless the client named them."""
         if self.joined is None:
             return {}
         named = () if self.resume is None else self.resume.offsets
         return {s: at for s, at in self.joined.offsets.items() if s in named or s not in self.kept}
 
     def begins(self, stream: str, held: Held | None) -> int | None:
-        """After which offset its replay of a stream begins; None if it named no position of this stream."""
+        """The offset after which the replay of a stream begins; None if the client named no position in it."""
         if self.resume is None or self.joined is None or stream not in self.resume.offsets:
             return None
         after = self.resume.offsets[stream]
         return after if held is None else held.begins(stream, after, self.joined.epoch)
 
     def owed(self, held: Held) -> list[Event]:
-        """What it missed, and no answer before it has given."""
+        """The missed events that no earlier answer has given."""
         joined = self.joined
         assert joined is not None
         first = {stream: self.begins(stream, held) or 0 for stream in joined.missed}
         return [e for stream, events in joined.missed.items() for e in events if (e.offset or 0) > first[stream]]
 
     def account(self, held: Held) -> None:
-        """It is answered: what its answer gives of each stream is not given again."""
+        """It is answered: note what the answer gives of each stream, so that it is not given again."""
         joined = self.joined
         assert joined is not None
         accounted = self.accounted
@@ -190,12 +190,12 @@ class Registration:
         duplicates: DuplicatePolicy | None = None,
         greet: bool = False,
     ) -> None:
-        """The session is who `identity` says from now on, unless it is refused; `registrant` is told, exactly once,
-        unless the session ends before.
+        """Register a session as `identity` from now on, or refuse it; `registrant` is told which, exactly once, unless
+        the session ends before.
 
-        `resume`: where it left off. `replaces`: of two connections of this client (by client, user, node and dialect)
-        that were registered so one stays: by the policy `duplicates`, or else by the rules'. `greet`: its user's
-        greeting is part of the answer.
+        `resume`: where the client left off. `replaces`: only one connection of this client (the same client, user, node
+        and dialect) stays among those that were registered with it; the policy `duplicates`, or else the rules', says
+        which. `greet`: the user's greeting (`auto_login`) is part of the answer.
         """
         if session.over:
             return
@@ -211,7 +211,7 @@ class Registration:
         session.move(State.JOINING)
         session.registered_at = None
         if had:
-            self._positions.forget(session)  # of who it was; one that was nobody was told none
+            self._positions.forget(session)  # those of the identity before; a new session has none
         session.unique = replaces
         session.replaceable = replaces and policy == "replace"
         held = session.held
@@ -222,16 +222,16 @@ class Registration:
             registering.greeted = False
             self._greetings.greeting(identity.user_id, Reply(partial(self._on_greeting, session, registering)))
         self._backplane.join(registering.targets, resume, Reply(partial(self._on_joined, session, registering)))
-        # After the join: a target that it had and has is joined all the time.
+        # Only after the join, so that a target of both identities stays joined throughout.
         if before is not None:
-            before.superseded = True  # left now, what it is owed of them would not be read any more
+            before.superseded = True  # its targets are left later: left now, what it missed would not be read
         elif had:
             self._backplane.leave(had)
         if held is None and not session.over:
             self._begin(session, registering)
 
     def _begin(self, session: Session, registering: _Registering) -> None:
-        """Nothing is held yet. In one process the registration can be answered by now; else what comes is held."""
+        """Answer at once where that is possible, as in one process; else begin to hold what comes."""
         joined = registering.joined
         if registering.complete and not (joined is not None and joined.missed):
             self._answered(session, registering)
@@ -250,7 +250,7 @@ class Registration:
             session.close(CloseCode.INTERNAL, "internal error")
 
     def _joining(self, session: Session) -> _Registering | None:
-        """The registration as who it is now, if that has not joined yet."""
+        """The registration under the session's present identity, if it has not joined yet."""
         for item in reversed(session.held.items) if session.held is not None else ():
             if isinstance(item, _Registering) and item.identity is session.identity:
                 return item if item.joined is None else None
@@ -316,7 +316,7 @@ class Registration:
         session.close(CloseCode.REPLACED, REPLACED)
 
     def on_put_out(self, session: Session) -> None:
-        """It is about to be closed, since it was replaced or kicked."""
+        """A session is about to be closed, since its client was replaced or kicked: count that."""
         self.returns.on_put_out(client_of(session.identity, session.handler.name, principal(session)))
 
     # Join, check
@@ -334,7 +334,7 @@ class Registration:
             return
         self._account_for(session, registering, joined)
         if session.identity is not registering.identity:
-            registering.checked = True  # it was somebody in between; others are told who it is now
+            registering.checked = True  # an identity that is over already: only the present one is claimed and counted
         else:
             session.registered_at = self._wall()
             self.claims.claim(session)
@@ -347,10 +347,10 @@ class Registration:
         self._proceed(session)
 
     def _ask_again(self, session: Session, registering: _Registering) -> None:
-        """An epoch has ended since it joined, and the answer before it is of the new one: positions of the old one
-        would lead the client back."""
+        """Join once more: the epoch has ended since the first join, and the answer before this one is of the new epoch.
+        Positions of the old epoch would lead the client back."""
         registering.joined = None
-        # What it is to join it has joined, or left again; this asks for nothing but where it is.
+        # The targets are joined already (or left again); this join is left at once, and asks for positions only.
         reply = Reply(partial(self._on_joined_again, session, registering))
         self._backplane.join(registering.targets, registering.resume, reply)
         self._backplane.leave(registering.targets)
@@ -362,7 +362,7 @@ class Registration:
             self._proceed(session)
 
     def _account_for(self, session: Session, registering: _Registering, joined: Joined) -> None:
-        """What its answer will give it, and what it has had already, is not to be given to it after that."""
+        """Note what the answer will give and what the client has had already: neither is sent after the answer."""
         if joined.ahead or session in self._ahead.sessions:
             self._ahead.note(session, registering.resume, joined)
         self._positions.account_for(session, registering.targets, registering.accounted)
@@ -426,7 +426,7 @@ class Registration:
             session.close(CloseCode.INTERNAL, "internal error")
 
     def _is_over(self, epoch: str, answered: str) -> bool:
-        """Whether an epoch has ended, and an answer before is of another one."""
+        """Whether an epoch, in which a session has joined, has ended, and the answer before was of another epoch."""
         return epoch != answered and epoch != self._backplane.epoch
 
     def _on_room(self, session: Session, held: Held) -> None:
@@ -473,7 +473,7 @@ class Registration:
                 if position == UNKNOWN:
                     offsets[stream] = UNKNOWN  # the gap behind this answer says where it goes on
                     continue
-            # What it has had by another node, or by the answers before, it is not led back behind.
+            # Never before what the client has had already, from another node or behind an earlier answer.
             given = -1 if held is None else held.given_up_to(stream, joined.epoch)
             offsets[stream] = max(position, given, ahead.get(stream, -1))
         if unknown and session.identity is registering.identity:

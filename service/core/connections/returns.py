@@ -1,10 +1,10 @@
 """Returns: which clients were replaced or kicked again and again, and have to wait before they register again.
 
-The rule: a client that was put out OFTEN times in a row has to wait, and then may return every SECONDS_PER_RETURN. For
-example, two programs with one `client_id` replace each other every four seconds; from the eleventh time on the one that
-is connected stays for half a minute, and the other is told to try later. Each time counts for SECONDS_PER_RETURN, and
-is then forgotten, so a client that comes back a few times over a bad link never waits. A node counts its own clients
-only.
+The rule: a client that was put out more than OFTEN times in a row has to wait, and may then return once every
+SECONDS_PER_RETURN. For example, two programs with one `client_id` replace each other every four seconds; from the
+eleventh time on the one that is connected stays for half a minute, and the other is told to try later. Every
+SECONDS_PER_RETURN one time is forgotten, so a client that comes back a few times over a bad link never waits. A node
+counts its own clients only.
 
 The table is bounded: of more than CLIENTS the one that was put out longest ago is forgotten.
 Source: protocol reference, "Registration".
@@ -22,11 +22,11 @@ SECONDS_PER_RETURN: Final = 30.0
 CLIENTS: Final = 10_000
 
 Client = tuple[str, str | None, str | None, str, str]
-"""`client_id`, `user_id`, `node_id`, dialect, and what was proven: another one's returns are not this one's."""
+"""Whose returns count together: `client_id`, `user_id`, `node_id`, dialect, and what was proven."""
 
 
 def client_of(identity: Identity, dialect: str, principal: str) -> Client | None:
-    """Who is counted; None for somebody without a name."""
+    """Under what a client is counted; None for one without a `client_id`, which is not counted."""
     if identity.client_id is None:
         return None
     return identity.client_id, identity.user_id, identity.node_id, dialect, principal

@@ -26,16 +26,16 @@ class WaitingEvents(Protocol):
     """Where pushes wait that are too large to go out at once."""
 
     def first_waiting(self, target: Target, session: Session) -> int | None:
-        """The lowest offset of the durable events that wait for some of a target's sessions, if any; 0 where this one
-        is still to be told of a gap."""
+        """The lowest offset of the target's durable events that still wait for some session; None if none waits. 0 if
+        this session is still to be told of a gap."""
 
     def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
-        """An answer gives the session what there was of these targets' streams up to these offsets, and says what is
-        lost."""
+        """An answer accounts for these targets' streams up to these offsets: older events, and gaps, that wait for the
+        session are not sent to it any more."""
 
 
 class _Unknown:
-    """What a connection was not told: where these `streams` of this identity are."""
+    """The `streams` of one connection's identity whose positions it was not told."""
 
     __slots__ = ("asked", "identity", "streams")
 
@@ -62,7 +62,7 @@ class UnknownPositions:
         self._of[session] = _Unknown(identity, streams)
 
     def forget(self, session: Session) -> None:
-        """The session is over, or somebody else; one that isn't there is ignored."""
+        """The session is over, or has another identity now; one that isn't there is ignored."""
         self._of.pop(session, None)
 
     def on_gap(self, target: Target) -> None:
@@ -74,8 +74,8 @@ class UnknownPositions:
                     unknown.streams.discard(stream_of(target))
 
     def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
-        """An answer that is to come gives the session these streams up to these offsets, and says what is lost. Gaps
-        that it would be told after that lead back to where the streams were before."""
+        """An answer that is about to be given accounts for these streams up to these offsets. Gaps that wait are
+        dropped: told after the answer, they would lead the client back to where the streams were before."""
         if session.held is not None:
             session.held.supersede_gaps(offsets)
         self._waiting.account_for(session, targets, offsets)
@@ -92,9 +92,9 @@ class UnknownPositions:
                 self._backplane.leave(targets)
 
     def before_what_waits(self, session: Session, target: Target, position: int, held: int | None = None) -> int:
-        """A position in a stream that flows to a session, such that no event at or before it is still on its way;
-        `held`: the first event that is held for it, 0 for a gap. -1 where it is still to be told of a gap: cut before
-        that, it has to be told when it comes back."""
+        """The position in a stream up to which nothing is still on its way to the session: `position`, or less. `held`:
+        the offset of the first event that is held for the session, 0 for a gap. -1 if a gap is still to be told: if the
+        connection is lost before that, the client has to be told when it comes back."""
         for first in (held, self._waiting.first_waiting(target, session)):
             if first is not None:
                 position = min(position, first - 1)

@@ -1,8 +1,9 @@
 """WorkerAuthentication: who may become a worker. Knows secrets; never logs or returns one.
 
-In development anyone may. In production it takes a secret: the handshake key (in `handshake`, or as `token` in
-`connect`) or an API key with the scope `worker` (in `Authorization`, or in the handshake key's places); where none is
-configured nobody may.
+Two rules, of which each instance has one. As in development: anybody may. As in production: a worker shows the
+handshake key (in `handshake`, or as `token` in `connect`) or an API key with the scope `worker` (in `Authorization`, or
+in the handshake key's places); where neither is configured nobody may. In development the second one is for workers of
+other machines, since any page that a developer opens could connect as one.
 Source: protocol reference, "Who gets in".
 """
 
@@ -32,7 +33,7 @@ class InvalidHandshake(NotProven):
 
 
 class WorkerAuthentication:
-    """Decides about workers. `handshake_key` and `api_keys` are the configured secrets, if any."""
+    """Decides about workers. `production`: they need a secret. `handshake_key`, `api_keys`: the configured secrets."""
 
     def __init__(self, *, production: bool, handshake_key: str | None, api_keys: ApiKeys) -> None:
         self._production = production
@@ -73,12 +74,12 @@ class WorkerAuthentication:
         return shown
 
     def proven(self, token: str | None, key: ApiKey | None) -> bool:
-        """Whether it has shown a secret, which nobody has to in development."""
+        """Whether a connection has shown a secret that makes it a worker, also where none is needed."""
         shown = key if key is not None and key.may("worker") else self._api_keys.find(token)
         return (shown is not None and shown.may("worker")) or self._is_handshake_key(token)
 
     def trusts(self, token: str | None, key: ApiKey | None) -> bool:
-        """Whether its large messages are taken: it has shown a secret, or none is configured that it could show."""
+        """Whether a worker's large messages are taken: it has shown a secret, or none is configured."""
         return self.proven(token, key) or not (self._handshake_key or self._api_keys.configured)
 
     def _is_handshake_key(self, given: str | None) -> bool:

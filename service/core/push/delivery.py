@@ -1,12 +1,12 @@
 """Delivery: a target and an event → the sessions of this node, one Frame per dialect.
 
-Synchronous. A push to more than SLICE sessions is cut into slices with everything else in between, because 10,000 sends
-at once would hold up the loop for 60 ms; later pushes to the same target wait behind it, so order per target holds. Who
-has left the target when its slice comes gets nothing of it any more.
+Synchronous. A push to more than SLICE sessions goes out in slices, with other work in between, because 10,000 sends at
+once would hold up the loop for 60 ms. Later pushes to the same target wait behind it, so order per target holds. A
+session that has left the target before its slice comes gets nothing of the push.
 
-What waits like that is bounded: past MAX_WAITING_SENDS a push is refused where it enters the gateway. One that another
-node accepted cannot be refused any more: a live one is dropped and counted, and for a durable one the target's clients
-are told by a `stream_gap` in its place.
+The sends that wait are bounded: past MAX_WAITING_SENDS a push is refused where it enters the gateway. A push that
+another node has accepted cannot be refused any more. If it is live, it is dropped and counted; if it is durable, the
+target's clients are told by a `stream_gap` in its place.
 
 Source: protocol reference, "HTTP API" and "What is promised".
 """
@@ -33,9 +33,9 @@ _REGISTERED: Final = State.REGISTERED  # named once: a look into the enum costs 
 
 
 class _Broadcast:
-    """A push that is on its way, slice by slice. `lost_up_to`: it stands for events that were dropped, up to this
-    offset. There is at most one such at the end of each line. `broken`: the stream that a gap is in. `told`: who
-    has had it otherwise."""
+    """A push, or a `stream_gap`, that goes out slice by slice. `broken`: the stream in which there is a gap.
+    `lost_up_to`: the last offset of the dropped events that the gap stands for; what is dropped at the end of a line
+    shares one gap. `told`: sessions that have had it in another way."""
 
     __slots__ = ("at", "broken", "event", "frames", "lost_up_to", "sessions", "skip", "told")
 
@@ -140,8 +140,8 @@ class Delivery:
         return others, others
 
     def first_waiting(self, target: Target, session: Session) -> int | None:
-        """The lowest offset of the durable events that wait for some of a target's sessions, if any; 0 where this one
-        is still to be told of a gap."""
+        """The lowest offset of the target's durable events that still wait for some session; None if none waits. 0 if
+        this session is still to be told of a gap."""
         first: int | None = None
         for broadcast in self._lines.get(target, ()):
             event = broadcast.event
@@ -153,8 +153,8 @@ class Delivery:
         return first
 
     def account_for(self, session: Session, targets: Collection[Target], offsets: Mapping[str, int]) -> None:
-        """An answer gives the session what there was of these targets' streams up to these offsets, and says what is
-        lost. What stands in line for it of that, and the gaps, are not given after it."""
+        """An answer accounts for these targets' streams up to these offsets: older events, and gaps, that wait for the
+        session are not sent to it any more."""
         for target in targets if self._lines else ():
             line = self._lines.get(target)
             offset = offsets.get(stream_of(target))

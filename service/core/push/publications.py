@@ -56,9 +56,9 @@ _notification = msgspec.json.Decoder(Notification)
 
 
 def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication:
-    """The order that one such object gives. Raises PeerFault.
+    """The Publication that one such object describes. Raises PeerFault.
 
-    `check_numbers` is False where the numbers of the whole message that it came in were found to be sound.
+    `check_numbers` is False where the caller has checked the numbers of the whole message already.
     """
     item = strict_json.decode(_notification, payload, null_is_absent=True)
     data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
