@@ -34,7 +34,6 @@ from service.audit import AuditLog, every_line
 from service.background import Background
 from service.backplane.deployment import Alone, Deployment, OverRedis
 from service.backplane.quota_settling import QuotaSettling
-from service.backplane.redis.plane import SharedRules
 from service.chat.echo import COMMAND as ECHO
 from service.chat.echo import echo_commands
 from service.chat.in_process import InProcessLink
@@ -45,7 +44,7 @@ from service.core.cluster.discovery import Places
 from service.core.cluster.node_selection import Listening, NodeSelection, announcement
 from service.core.counters import Metric
 from service.core.gateway import Gateway, GatewayParts
-from service.core.ports import Gate, https_headers
+from service.core.ports import Gate
 from service.core.quota_gate import QuotaGate
 from service.core.reply import Reply
 from service.core.standstill import Standstill
@@ -68,14 +67,11 @@ from service.own_app.loading import OwnAppError
 from service.own_app.mounted import Mounted
 from service.roles import HttpOnly
 from service.settings import Settings
-from service.settings.fingerprint import fingerprints
 from service.sizing import Sizing
 from service.transports import asgi, front_door
-from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
 from service.transports.native import PortApis, Reactor, ReactorParts
-from service.transports.pressure import Pressure
 from service.transports.proxies import ProxyRules
 from service.vitals import Vitals
 
@@ -204,27 +200,13 @@ class Node:
         def address_of(peer: str) -> str | None:
             return None if not peer or proxies.trusts(peer) else peer
 
-        self.pressure = Pressure(
-            limit=settings.outbound_limit,
-            hard_limit=settings.outbound_hard_limit,
-            total_limit=settings.outbound_total_limit,
-            slow_seconds=settings.slow_seconds,
-        )
+        self.pressure = assembly.pressure(settings)
         self.gateway.counters.others.append(self.pressure.metrics)
         mounted = None
         if self.own_app is not None:
             mounted = Mounted(self.own_app, self.gateway.admission_control, proxies.trusts)
             self._clashes = self.own_app.clashes(api.takes, self.gateway.admission_control.leads_somewhere)
-        rules = ConnectionRules(
-            handshake_timeout=settings.handshake_timeout,
-            ping_interval=settings.ping_interval,
-            pong_timeout=settings.pong_timeout,
-            max_messages_per_second=settings.max_messages_per_second,
-            max_bytes_per_second=settings.max_bytes_per_second,
-            compression=settings.compression,
-            h2c=settings.h2c,
-            https_headers=https_headers(settings.hsts),
-        )
+        rules = assembly.connection_rules(settings)
         redirects = None
         if settings.redirect_port is not None:
             redirects = Redirects(self.parts, self._tls_port, self.reports.on_error)
@@ -262,17 +244,12 @@ class Node:
         self.door = Door(
             counts=self.gateway.counters,
             log=self.reports.note,
+            rules=rules,
             adopt=self.reactor.adopt,
             adopts_http=True,
             accept=self.sockets.accept_http_from,
             accepted_connections=accepted,
             address_of=address_of,
-            handshake_timeout=settings.handshake_timeout,
-            ping_interval=settings.ping_interval,
-            pong_timeout=settings.pong_timeout,
-            compression=settings.compression,
-            h2c=settings.h2c,
-            https_headers=https_headers(settings.hsts),
             tls=None if self.certificates is None else self.certificates.reload,
             draining=lambda: self.reactor.draining,
         )
@@ -292,14 +269,7 @@ class Node:
         try:
             return OverRedis(
                 settings.redis_url.get_secret_value(),
-                SharedRules(
-                    prefix=settings.redis_prefix,
-                    length=settings.history_length,
-                    ttl=settings.history_ttl,
-                    lease=settings.node_lease,
-                    history_bytes=settings.history_bytes,
-                    settings=fingerprints(settings),
-                ),
+                assembly.shared_rules(settings),
                 node=settings.name,
                 publish=self._publish,
                 present=lambda: self.gateway.hub,

@@ -20,6 +20,7 @@ import structlog
 
 from portico.version import VERSION
 from service.backplane.deployment import EventRules, EventsOfDeployment
+from service.backplane.redis.plane import SharedRules
 from service.chat.faults import NOT_THE_OPERATORS
 from service.chat.in_process import InProcessWorker, chat_commands
 from service.chat.report import Answered
@@ -28,14 +29,18 @@ from service.core.api_keys import ApiKey, is_line, parse_line
 from service.core.back_end_events import BackEndEvent
 from service.core.gateway import Gateway, Rules
 from service.core.hosts import host_of
+from service.core.ports import https_headers
 from service.core.quotas import Quota, Quotas
 from service.log_writer import LogWriter
 from service.own_app.loading import OwnAppError, load
 from service.own_app.own_app import Limits, OwnApp
 from service.settings import Settings
 from service.settings.certificates import certificate_problems
+from service.settings.fingerprint import fingerprints
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Log
 from service.transports.listener import open_listeners, why_it_cannot_listen
+from service.transports.pressure import Pressure
 from service.transports.server_certificates import Certificates, TlsFiles
 
 if TYPE_CHECKING:
@@ -258,6 +263,39 @@ def rules(settings: Settings) -> Rules:
         relayed=settings.relay_types,
         announce_others=settings.announce_others,
         offline_seconds=settings.offline_seconds,
+    )
+
+
+def connection_rules(settings: Settings) -> ConnectionRules:
+    return ConnectionRules(
+        handshake_timeout=settings.handshake_timeout,
+        ping_interval=settings.ping_interval,
+        pong_timeout=settings.pong_timeout,
+        max_messages_per_second=settings.max_messages_per_second,
+        max_bytes_per_second=settings.max_bytes_per_second,
+        compression=settings.compression,
+        h2c=settings.h2c,
+        https_headers=https_headers(settings.hsts),
+    )
+
+
+def pressure(settings: Settings) -> Pressure:
+    return Pressure(
+        limit=settings.outbound_limit,
+        hard_limit=settings.outbound_hard_limit,
+        total_limit=settings.outbound_total_limit,
+        slow_seconds=settings.slow_seconds,
+    )
+
+
+def shared_rules(settings: Settings) -> SharedRules:
+    return SharedRules(
+        prefix=settings.redis_prefix,
+        length=settings.history_length,
+        ttl=settings.history_ttl,
+        lease=settings.node_lease,
+        history_bytes=settings.history_bytes,
+        settings=fingerprints(settings),
     )
 
 

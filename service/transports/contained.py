@@ -99,7 +99,7 @@ class ContainedServer(TCPServer):
         super().__init__(*args)
         self._door = door
         self._finished = False
-        self._head_time = door.handshake_timeout
+        self._head_time = door.rules.handshake_timeout
         self._untouched = True
         self._reading = trio.CancelScope()
         self._handling = trio.CancelScope()
@@ -168,8 +168,8 @@ class ContainedServer(TCPServer):
             connections.ended(address)
             return answer
 
-        self.app = ProbesOnly(self.app, full, self._door.https_headers)  # type: ignore[assignment]  # called like it
-        with trio.move_on_after(self._door.handshake_timeout):
+        self.app = ProbesOnly(self.app, full, self._door.rules.https_headers)  # type: ignore[assignment]  # called like it
+        with trio.move_on_after(self._door.rules.handshake_timeout):
             await super().run()
 
     def _contain(self, error: BaseException) -> None:
@@ -187,7 +187,7 @@ class ContainedServer(TCPServer):
             self._give(stream, b"", "http")
             return True
         head = b""
-        with trio.move_on_after(self._door.handshake_timeout) as patience:
+        with trio.move_on_after(self._door.rules.handshake_timeout) as patience:
             head = await self._read_head(stream)
         if patience.cancelled_caught:
             self._door.counts.handshakes_timed_out += 1
@@ -214,7 +214,7 @@ class ContainedServer(TCPServer):
         """Whether TLS, where it is wanted, came to be in time."""
         if not isinstance(self.stream, trio.SSLStream):
             return True
-        with trio.move_on_after(self._door.handshake_timeout) as patience:
+        with trio.move_on_after(self._door.rules.handshake_timeout) as patience:
             try:
                 await self.stream.do_handshake()
             except trio.BrokenResourceError:
@@ -315,7 +315,7 @@ class ContainedServer(TCPServer):
         proxy that passes `Upgrade` on would else tunnel to us whatever a client says (RFC 9113 section 3.3)."""
         stream: Any = self.stream
         over_tls = isinstance(stream, _SECURE)
-        h2c = self._door.h2c and not over_tls
+        h2c = self._door.rules.h2c and not over_tls
         self._guard = Guard(http_2=h2c or (over_tls and stream.selected_alpn_protocol() == "h2"), h2c=h2c)
         protocol: Any = self.protocol.protocol
         if not h2c and isinstance(protocol, H11Protocol):
@@ -396,7 +396,7 @@ class ContainedServer(TCPServer):
             while protocol.stream is not None and protocol.connection.their_state is h11.DONE:  # noqa: ASYNC110
                 await trio.sleep(_LOOK)
         if protocol.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            told = self._door.https_headers if isinstance(self.stream, _SECURE) else ()
+            told = self._door.rules.https_headers if isinstance(self.stream, _SECURE) else ()
             answer = answer._replace(headers=(*answer.headers, *told))
             await self.protocol_send(RawData(render(answer, without_body=False, close=True)))
         await self.protocol_send(Closed())

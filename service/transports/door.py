@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Final, Literal, Protocol
 
 from portico.wire.safe_text import safe_text
-from service.core.ports import MESSAGE_SECONDS, AcceptedConnections, Headers, TransportCounts, Unlimited
+from service.core.ports import AcceptedConnections, TransportCounts, Unlimited
+
+from .connection_rules import ConnectionRules
 
 Adopt = Callable[[socket.socket, bytes, Literal["http", "websocket"], str], None]
 """(connected non-blocking socket, what was already read from it, kind, address of the peer): take it for good."""
@@ -40,20 +42,15 @@ class Log(Protocol):
 class Door:
     """The options of one app's door. All times are in seconds.
 
+    `rules`: what each connection is held to; the native transport has the same ones. The bounds on messages and bytes a
+    second among them are kept by the ASGI transport.
     `adopt`: who takes WebSocket upgrades over (None: Hypercorn keeps them and the ASGI transport serves them);
     `adopts_http`: and plain HTTP, and so every plain socket at once. `accept`: who accepts on listening sockets that
     are for plain HTTP, where Hypercorn's worker brings them.
-    `handshake_timeout`: within this a whole request head must have come.
     `send_timeout`: within this a client must take something of what waits for it, or it is cut.
     `linger`: how long what a client still sends is read and thrown away after our last byte, so that it
     sees that byte and not a reset.
-    `ping_interval`: the longest time between a pong and the next ping, 80 % of it the shortest (0: no pings);
-    `pong_timeout`: how long their answer may take.
-    `message_timeout`: how long a message that has begun may take to be whole; looked at with the pings.
     `max_head`: bytes that a request head may have; a longer one is answered by 431.
-    `compression`: agree to permessage-deflate where it is offered, on the WebSockets that Hypercorn keeps.
-    `h2c`: speak HTTP/2 in cleartext, to those who begin with it or ask to upgrade.
-    `https_headers`: what the door's own answers have besides, where the connection is TLS.
     `tls`: where the gateway speaks TLS with a certificate of its own, has it read again, and says why.
     `draining`: whether the gateway drains, so that each answer over HTTP/1.1 says that its connection ends.
     `accepted_connections`: where those that are no WebSockets count, each for what `address_of` makes of its peer.
@@ -61,19 +58,13 @@ class Door:
 
     counts: TransportCounts
     log: Log
+    rules: ConnectionRules = field(default_factory=ConnectionRules)
     adopt: Adopt | None = None
     adopts_http: bool = False
     accept: Callable[[list[socket.socket]], None] | None = None
-    handshake_timeout: float = 5.0
     send_timeout: float = 5.0
     linger: float = 1.0
-    ping_interval: float = 25.0
-    pong_timeout: float = 10.0
-    message_timeout: float = MESSAGE_SECONDS
     max_head: int = 8192
-    compression: bool = False
-    h2c: bool = False
-    https_headers: Headers = ()
     tls: Callable[[str], None] | None = None
     draining: Callable[[], bool] = _never
     accepted_connections: AcceptedConnections = field(default_factory=Unlimited)

@@ -167,12 +167,12 @@ class DoorWebsocket(WSStream):
         # Unknown to Hypercorn is not negotiated by Hypercorn.
         headers = [field for field in request.headers if field[0].lower() != _EXTENSIONS]
         offers = [value.decode("ascii") for name, value in request.headers if name.lower() == _EXTENSIONS]
-        if offers and self._door.compression:
+        if offers and self._door.rules.compression:
             self._agreement = negotiate(", ".join(offers))
         await super().handle(replace(request, headers=headers))
 
     async def _refuse(self, request: Request, answer: HttpAnswer) -> None:
-        told = self._door.https_headers if self.scheme == "wss" else ()
+        told = self._door.rules.https_headers if self.scheme == "wss" else ()
         headers = [(name.encode(), value.encode()) for name, value in (NOSNIFF, *answer.headers, *told)]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         if request.http_version < "2":
@@ -355,7 +355,7 @@ class DoorWebsocket(WSStream):
             message = {**message, "headers": [*message.get("headers", ()), answer]}
             self._protocol.extensions = [_Inflating()]
         await super()._accept(message)
-        if self._door.ping_interval:
+        if self._door.rules.ping_interval:
             self.task_group.spawn(self._keep_alive)
         self._answered.set()
 
@@ -402,7 +402,7 @@ class DoorWebsocket(WSStream):
     async def _keep_alive(self) -> None:
         number = 0
         while not self.closed:
-            due = trio.current_time() + self._door.ping_interval * random.uniform(0.8, 1.0)
+            due = trio.current_time() + self._door.rules.ping_interval * random.uniform(0.8, 1.0)
             with trio.move_on_at(due):
                 await self._over.wait()
             if self.closed or self._protocol.state is not State.OPEN:
@@ -424,15 +424,15 @@ class DoorWebsocket(WSStream):
 
     def _holds_too_long(self) -> bool:
         """Whether a message that began long ago is not whole yet. Bytes that flow are life, but not for ever."""
-        return self._begun_at is not None and trio.current_time() - self._begun_at > self._door.message_timeout
+        return self._begun_at is not None and trio.current_time() - self._begun_at > self._door.rules.message_timeout
 
     async def _is_there(self) -> bool:
         """Whether a pong came in time, or the connection has ended. Bytes that flow meanwhile give it more time: see
         `shows_life`."""
         before = self._traffic()
-        standstill = Standstill(self._door.pong_timeout, trio.current_time())
+        standstill = Standstill(self._door.rules.pong_timeout, trio.current_time())
         while True:
-            with trio.move_on_after(self._door.pong_timeout):
+            with trio.move_on_after(self._door.rules.pong_timeout):
                 await self._ponged.wait()
                 return True
             judge = standstill.may_judge(trio.current_time())

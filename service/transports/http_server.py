@@ -45,7 +45,7 @@ def configure(config: Config, door: Door, *, announce: bool) -> None:
     """Set what the gateway relies on, whatever was set before; `announce`: log what Hypercorn listens on."""
     config.graceful_timeout = 0.3
     config.keep_alive_timeout = 5.0
-    config.ssl_handshake_timeout = door.handshake_timeout
+    config.ssl_handshake_timeout = door.rules.handshake_timeout
     config.backlog = BACKLOG
     # One less than the door reads ahead: a head that fills it is too long.
     config.h11_max_incomplete_size = door.max_head - 1

@@ -18,7 +18,7 @@ from service.core.ports import Peer
 from service.transports.door import Door
 from tests.transports.asgi_harness import DoorHarness, Lines, make_app, serving
 from tests.transports.contract import Options
-from tests.transports.harness import pressure_of
+from tests.transports.harness import pressure_of, rules_of
 from tests.transports.native_harness import NativeHarness
 from tests.transports.script import Counts, Recorder, ScriptGate, admitted
 
@@ -77,7 +77,8 @@ async def main(compression: bool) -> None:
     async with AsyncExitStack() as stack:
         native = await stack.enter_async_context(NativeHarness().serve(_gate(Echo), Counts(), options))
         door = await stack.enter_async_context(DoorHarness(lines).serve(_gate(Echo), Counts(), options))
-        asgi = await stack.enter_async_context(serving(app, Door(counts=counts, log=lines, compression=compression)))
+        asgi_door = Door(counts=counts, log=lines, rules=rules_of(options))
+        asgi = await stack.enter_async_context(serving(app, asgi_door))
         sys.stdout.write(json.dumps(dict(zip(TRANSPORTS, (native[1], door[1], asgi[1]), strict=True))) + "\n")
         sys.stdout.flush()
         await trio.sleep_forever()

@@ -116,10 +116,8 @@ async def serve_everywhere(
     common: Any = {
         "counts": counters,
         "log": log,
-        "handshake_timeout": handshake_timeout,
+        "rules": rules,
         "accepted_connections": accepted,
-        "h2c": h2c,
-        "https_headers": https_headers(hsts),
     }
     doors = {
         "door": Door(adopt=reactor.adopt, adopts_http=True, **common),

@@ -102,15 +102,7 @@ class AsgiHarness:
     @asynccontextmanager
     async def serve(self, gate: ScriptGate, counts: Counts, options: Options) -> AsyncIterator[Address]:
         """See the contract's Harness."""
-        door = Door(
-            counts=counts,
-            log=self.lines,
-            handshake_timeout=options.handshake_timeout,
-            ping_interval=options.ping_interval,
-            pong_timeout=options.pong_timeout,
-            message_timeout=options.message_timeout,
-            compression=options.compression,
-        )
+        door = Door(counts=counts, log=self.lines, rules=rules_of(options))
         rate = options.max_messages_per_second
         pressure = pressure_of(options)
         app = make_app(gate, counts, self.lines, pressure=pressure, rate=rate)
@@ -144,7 +136,7 @@ class DoorHarness:
             log=self.lines,
         )
         reactor = Reactor(parts, rules_of(options))
-        door = Door(counts=counts, log=self.lines, handshake_timeout=options.handshake_timeout, adopt=reactor.adopt)
+        door = Door(counts=counts, log=self.lines, rules=rules_of(options), adopt=reactor.adopt)
         app = make_app(gate, counts, self.lines, pressure=pressure)
         async with trio.open_nursery() as nursery:
             await nursery.start(reactor.run)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 
 from .asgi_harness import Lines, make_app, serving
@@ -15,18 +16,24 @@ from .script import Counts, ScriptGate
 
 
 class Stage:
-    """A served app with everything a test may want to look at."""
+    """A served app with everything a test may want to look at; `options` are the door's, or its rules'."""
 
     def __init__(self, **options: float) -> None:
         self.gate = ScriptGate()
         self.counts = Counts()
         self.lines = Lines()
         self.adopted: list[tuple[socket.socket, bytes, str, str]] = []
-        self.door = Door(counts=self.counts, log=self.lines, **options)  # type: ignore[arg-type]  # floats all
+        rules = {name: options.pop(name) for name in ConnectionRules.__slots__ if name in options}
+        self.door = Door(
+            counts=self.counts,
+            log=self.lines,
+            rules=ConnectionRules(**rules),  # type: ignore[arg-type]  # floats all
+            **options,  # type: ignore[arg-type]  # likewise
+        )
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Address]:
-        app = make_app(self.gate, self.counts, self.lines, h2c=self.door.h2c)
+        app = make_app(self.gate, self.counts, self.lines, h2c=self.door.rules.h2c)
         async with serving(app, self.door) as address:
             yield address
 

@@ -1,10 +1,10 @@
 """A connection in Hypercorn's hands: nothing that it does reaches another, and what should end ends."""
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
-
-from service.transports.door import Door
 
 from .contract import send_what_is_taken, until
 from .door_stage import Stage, tasks_at_rest
@@ -18,7 +18,7 @@ from .vectors import GET, VECTORS, h2_preface, whole
 async def test_one_connection_ends_nothing_but_itself(vector: bytes, adopting: bool) -> None:
     stage = Stage(h2c=True)
     if adopting:
-        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, *_: sock.close(), h2c=True)
+        stage.door = replace(stage.door, adopt=lambda sock, *_: sock.close())
     async with stage.serve() as address:
         async with await RawClient.dial(address) as bystander, await RawClient.dial(address) as attacker:
             await bystander.send(GET)
@@ -128,9 +128,7 @@ async def test_a_client_whose_link_is_slow_gets_everything() -> None:
 async def test_half_a_head_then_silence(start: bytes, adopting: bool) -> None:
     stage = Stage(handshake_timeout=0.3, linger=0.2)
     if adopting:
-        stage.door = Door(
-            counts=stage.counts, log=stage.lines, handshake_timeout=0.3, linger=0.2, adopt=lambda *_: None
-        )
+        stage.door = replace(stage.door, adopt=lambda *_: None)
     async with stage.serve() as address, await RawClient.dial(address) as client:
         await client.send(start)
         with trio.fail_after(60):
@@ -143,7 +141,7 @@ async def test_a_head_has_a_bound(head: bytes, adopting: bool) -> None:
     stage = Stage()
     taken: list[bytes] = []
     if adopting:
-        stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda sock, data, *_: taken.append(data))
+        stage.door = replace(stage.door, adopt=lambda sock, data, *_: taken.append(data))
     async with stage.serve() as address, await RawClient.dial(address) as client:
         await send_what_is_taken(client, head)
         assert (await client.answer()).status == 431

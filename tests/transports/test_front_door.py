@@ -1,6 +1,7 @@
 """The front door: what it hands over, and what becomes of everything else."""
 
 import socket
+from dataclasses import replace
 
 import hypercorn.trio.run
 import pytest
@@ -9,7 +10,6 @@ import trio.testing
 from quart_trio import QuartTrio
 
 from service.transports import front_door
-from service.transports.door import Door
 
 from .asgi_harness import make_app, serving
 from .contract import until
@@ -21,7 +21,7 @@ from .vectors import GET, whole
 
 async def test_an_upgrade_on_a_kept_alive_connection() -> None:
     stage = Stage()
-    stage.door = Door(counts=stage.counts, log=stage.lines, adopt=lambda *_: pytest.fail("not the first request"))
+    stage.door = replace(stage.door, adopt=lambda *_: pytest.fail("not the first request"))
     async with stage.serve() as address, await RawClient.dial(address) as client:
         await client.send(GET)
         await whole(client)
@@ -36,10 +36,8 @@ class Adopting(Stage):
     """A stage whose door hands over to the test."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.door = Door(
-            counts=self.counts, log=self.lines, adopt=lambda *taken: self.adopted.append(taken), linger=0.2
-        )
+        super().__init__(linger=0.2)
+        self.door = replace(self.door, adopt=lambda *taken: self.adopted.append(taken))
 
 
 async def test_an_upgrade_is_handed_over_with_every_byte() -> None:
@@ -89,7 +87,7 @@ async def test_an_adopt_that_raises_ends_that_connection_only() -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("the reactor is closed")
 
-    stage.door = Door(counts=stage.counts, log=stage.lines, adopt=refuse)
+    stage.door = replace(stage.door, adopt=refuse)
     async with stage.serve() as address:
         async with await RawClient.dial(address) as client:
             await client.send(upgrade())

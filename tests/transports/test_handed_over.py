@@ -9,6 +9,7 @@ from h2.events import ConnectionTerminated, Event, StreamEnded
 from trio.testing import wait_all_tasks_blocked
 
 from service.core.counters import Counters
+from service.transports.connection_rules import ConnectionRules
 from service.transports.door import Door
 from service.transports.handed_over import HandedOver
 
@@ -107,7 +108,9 @@ class Http2:
 
 async def test_over_http_2_each_client_is_told_which_request_was_the_last() -> None:
     draining = False
-    door = Door(counts=Counters(), log=lambda *_, **__: None, h2c=True, draining=lambda: draining)
+    door = Door(
+        counts=Counters(), log=lambda *_, **__: None, rules=ConnectionRules(h2c=True), draining=lambda: draining
+    )
     handed_over = HandedOver(app, door)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
