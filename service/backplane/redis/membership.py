@@ -50,6 +50,9 @@ LATER: Final = 0.25
 """The same, where only the load has changed."""
 _HELD: Final = 0.95
 """Key TTL as a share of the lease; the rest is time to notice, so a dead node is gone within one lease."""
+_LATE_LOOKS: Final = 5
+"""Looks in a row that may come late until that spares nobody any more: a node that is always slow, or whose Redis is,
+has to find the dead, too."""
 _REAPING: Final = 30
 """Seconds after which somebody else may go on with what a reaper has begun."""
 _AGAIN: Final = 0.25
@@ -92,11 +95,12 @@ class Membership:
         self._view: dict[str, Seen] = {}
         self._said_bye: OrderedDict[str, None] = OrderedDict()
         self._index = f"{prefix}members"
-        self._missing: dict[str, float] = {}  # instances without a lease that are not in the view, and since when
+        self._missing: dict[str, float] = {}  # instances without a lease, and since when
         self._unlisted: dict[str, str] = {}  # the same, of nodes that are gone from the index without a word
         self._held = False  # ever
         self._since = 0.0  # from when on what we see of Redis is whole
         self._looked = 0.0  # when we saw last who lives
+        self._late_looks = 0  # in a row
         self._tell_at: float | None = None
         self._stirred = trio.Event()
         self._scope = trio.CancelScope()
@@ -329,10 +333,7 @@ class Membership:
         if (losses := self._losses()) != self._losses_seen:
             # The link is a new one, though no renewal of ours may have been due in between. Others' may have been.
             self._losses_seen, self._since = losses, started
-        if now - self._looked > self._lease / 2:
-            # We look three times a lease: we stood still. Where the others did too, their leases have run out.
-            self._since = now
-        self._looked = now
+        patience = 0 if self._is_in_time(now) else self._lease / 2
         found: dict[str, Seen] = {}
         dead: list[tuple[str, str]] = []
         listed: set[str] = set()
@@ -358,11 +359,15 @@ class Membership:
                 changed |= self._merge(seen)
         again = self._since + self._grace
         for name, known in list(self._view.items()):
+            if name in found:
+                continue
             # One that was heard of while we looked may have come since. One that has not renewed its lease since Redis
             # is back for us has a lease's time: it may not have found its own way back yet. And one that says nothing
             # has the time of its lease: that may be missing because Redis has thrown it away, or its clock has jumped.
-            over = known.instance not in listed or now >= known.until
-            if name not in found and over and known.at < started and (self._renewed(known) or now >= again):
+            over = known.instance not in listed or (
+                self._lacks_it_for(known.instance, now) >= patience and now >= known.until
+            )
+            if over and known.at < started and (self._renewed(known) or now >= again):
                 del self._view[name]
                 if known.instance in listed:
                     gone.add(name)
@@ -378,12 +383,28 @@ class Membership:
             (instance, name) for instance, name in dead if name in gone or (now >= again and self._is_dead(instance))
         ]
 
+    def _is_in_time(self, now: float) -> bool:
+        """Whether this look, of which there are three a lease, came so soon after the one before that every other node
+        has renewed its lease since, and had time to take it again if it was thrown away then."""
+        gap, self._looked = now - self._looked, now
+        if gap <= self._lease * _HELD / 2:
+            self._late_looks = 0
+            return True
+        if gap > self._lease or self._late_looks < _LATE_LOOKS:
+            # We stood still. Where the others did too, their leases have run out.
+            self._late_looks += 1
+            self._since = now
+        return False
+
     def _is_dead(self, instance: str) -> bool:
         """Whether one that has no lease has had none for so long that it would have taken it again."""
         if any(seen.instance == instance for seen in self._view.values()):
             return False
-        now = trio.current_time()
-        return now - self._missing.setdefault(instance, now) >= self._lease / 2
+        return self._lacks_it_for(instance, trio.current_time()) >= self._lease / 2
+
+    def _lacks_it_for(self, instance: str, now: float) -> float:
+        """For how many seconds we have seen no lease of that instance."""
+        return now - self._missing.setdefault(instance, now)
 
     def _merge(self, found: Seen) -> bool:
         """Take what was seen of a node into the view. Returns whether that changes it."""

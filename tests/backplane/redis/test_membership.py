@@ -377,7 +377,10 @@ async def test_words_that_make_no_sense_are_ignored(redis: RedisServer, body: by
 
 
 async def test_a_lease_that_redis_has_thrown_away_buries_nobody(redis: RedisServer) -> None:
-    """A Redis that evicts what has a time to live begins with leases; and a clock that jumps ends them all."""
+    """A Redis that evicts what has a time to live begins with leases; and a clock that jumps ends them all.
+
+    No look need find a lease here: whoever takes one again says so to the others, to the one that comes late as well.
+    """
     async with town(redis) as here:
         a, b = await here.node("a"), await here.node("b")
         b.client("s1", "c1", "u1")
@@ -387,14 +390,12 @@ async def test_a_lease_that_redis_has_thrown_away_buries_nobody(redis: RedisServ
         for n in range(30):
             redis.command("DEL", "test:node:a", "test:node:b")
             await trio.sleep(LEASE / 10)
-            if n == 10:
+            if n == 3:
                 late = await here.node("late")
-                here.nodes.remove(late)
-        await until(lambda: late is not None and late.seen == a.seen == ["a", "b", "late"])
-        assert a.gone == b.gone == []
-        assert a.left_users == b.left_users == []
+        await until(lambda: late is not None and late.seen == a.seen == b.seen == ["a", "b", "late"])
         assert late is not None
-        assert late.left_users == []
+        for node in (a, b, late):
+            assert (node.gone, node.left_users) == ([], [])
 
 
 async def test_a_node_that_died_is_reported_though_redis_has_thrown_the_index_away(redis: RedisServer) -> None:
@@ -421,19 +422,33 @@ class Leases:
         self.losses = 0
         self.buryings = 0
         self.until = 0.0
+        self.answers_in = 0.0
+        """Seconds that each answer takes."""
+        self.looked = trio.Event()
         state = NodeState("other", "websocket", None, False, 0, b"{}")
-        self._text = b"0123 " + msgspec.json.encode(Word(1, state, {}))
+        self.text = b"0123 " + msgspec.json.encode(Word(1, state, {}))
+        """What the other node says of itself."""
 
     def renewed(self) -> None:
         """The other node has renewed its lease."""
         self.until = trio.current_time() + 0.95 * LEASE
 
+    def thrown_away(self) -> None:
+        """The lease of the other node is."""
+        self.until = 0.0
+
+    async def look(self) -> None:
+        """Wait until this node has looked who lives."""
+        self.looked = trio.Event()
+        await self.looked.wait()
+
     async def ask(self, *words: Command) -> object:
         """What Redis answers."""
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.answers_in)
         if words[1] == NODES_LOOK.digest:
+            self.looked.set()
             left = int((self.until - trio.current_time()) * 1000)
-            return [[b"0123 other", self._text if left > 0 else None, left if left > 0 else -2]]
+            return [[b"0123 other", self.text if left > 0 else None, left if left > 0 else -2]]
         self.buryings += words[1] == NODE_BURY.digest
         return 1 if words[1] in (LEASE_TAKE.digest, LEASE_RENEW.digest) else 0
 
@@ -495,3 +510,56 @@ async def test_who_stood_still_itself_buries_nobody_for_that(
         await trio.sleep(2 * (LEASE + LONGEST_DELAY))
         assert node.gone == ["other"]
         assert leases.buryings
+
+
+@pytest.mark.parametrize("answers_in", [0.01, 0.06, 0.075, 0.085, 0.15])
+async def test_where_all_are_slow_one_lease_that_was_thrown_away_buries_nobody(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, answers_in: float
+) -> None:
+    """Two looks a lease instead of three; and the other node renews just after this one has looked."""
+    leases = Leases()
+    async with town(RedisServer(tmp_path)) as at:
+        node = Node(at, "a", "redis://127.0.0.1:1/0")  # asked for nothing
+        node.membership = Membership(leases.ask, node, name="a", prefix="test:", lease=LEASE)
+        leases.answers_in = answers_in
+        at.nursery.start_soon(node.membership.run)
+        for _ in range(10):
+            await leases.look()
+            await trio.sleep(0.001)
+            leases.renewed()
+        leases.thrown_away()
+        await leases.look()
+        await trio.sleep(answers_in)
+        assert (node.seen, node.gone, leases.buryings) == (["a", "other"], [], 0)
+        # And if it has died, that is seen.
+        with trio.fail_after(10 * LEASE):
+            while not leases.buryings:
+                await leases.look()
+        assert node.gone == ["other"]
+
+
+@pytest.mark.parametrize("hears", [True, False])
+async def test_who_comes_while_leases_are_thrown_away_buries_nobody(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, hears: bool
+) -> None:
+    """Whoever takes a lease again says so. Who comes and hears nothing gives the others time to."""
+    leases = Leases()
+    async with town(RedisServer(tmp_path)) as at:
+        node = Node(at, "late", "redis://127.0.0.1:1/0")  # asked for nothing
+        node.membership = Membership(leases.ask, node, name="late", prefix="test:", lease=LEASE)
+        at.nursery.start_soon(node.membership.run)
+        for _ in range(30 if hears else 7):
+            await trio.sleep(LEASE / 3 + 0.001)  # after a look
+            if hears:
+                node.membership.on_message("other", "node", leases.text)
+            assert (node.seen, node.gone) == (["late", "other"] if hears else ["late"], [])
+            assert leases.buryings == 0
+        leases.renewed()
+        await leases.look()
+        await trio.lowlevel.checkpoint()
+        assert (node.seen, node.gone, leases.buryings) == (["late", "other"], [], 0)
+        # And if that was its last word, it is gone.
+        with trio.fail_after(10 * LEASE):
+            while not leases.buryings:
+                await leases.look()
+        assert (node.seen, node.gone) == (["late"], ["other"])
