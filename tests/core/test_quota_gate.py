@@ -109,9 +109,12 @@ def test_messages_and_bytes_beyond_the_quota_close(quota: tuple[str, str, int], 
 
 
 @pytest.mark.parametrize("path", ["/requester", "/"])
-def test_requests_beyond_the_quota_are_answered_so(path: str) -> None:
-    at = gated(("requests", "tenant", 1))
-    _, receiver, peer = at.come(path, proof=Proof("ann", role="requester", tenant="shop"))
+@pytest.mark.parametrize(
+    ("holder", "proof"), [("tenant", Proof("ann", role="requester", tenant="shop")), ("address", None)]
+)
+def test_requests_beyond_the_quota_are_answered_so(path: str, holder: str, proof: Proof | None) -> None:
+    at = gated(("requests", holder, 1))
+    _, receiver, peer = at.come(path, proof=proof)
     for _ in range(3):
         receiver.receive(b'{"request_id": 1, "command": "echo"}', True)
     answers = [json.loads(frame.payload) for frame in peer.frames]

@@ -40,7 +40,8 @@ class RequesterHandler:
         self._own_commands = own_commands
         self._message_size = message_size
         self._prove = prove
-        self._must_prove = authentication.rules.mode == "required"
+        # Where the connect hook is asked it may have refused the session, which is told so with its first message.
+        self._must_prove = authentication.rules.mode == "required" or authentication.hook is not None
 
     def opened(self, session: Session) -> None:
         """A requester gets answers and nothing else: no greeting."""
@@ -55,8 +56,9 @@ class RequesterHandler:
             return
         token = None if request.request_id == NULL else bytes(request.request_id).decode()
         try:
-            if session.proof is not None or self._must_prove:
-                self._authentication.check_command(session, request.command)
+            authentication = self._authentication
+            if session.proof is not None or self._must_prove or authentication.limit is not None:
+                authentication.check_command(session, request.command)
             own = self._own_commands.get(request.command)
             if own is not None:
                 stream = bool(request.stream)

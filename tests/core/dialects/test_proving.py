@@ -170,6 +170,22 @@ def test_who_is_refused_is_told_in_its_dialect_and_closed(
     assert session not in gw.gateway.hub
 
 
+@pytest.mark.parametrize("fault", [REFUSED, AWAY])
+@pytest.mark.parametrize("path", ["/requester", "/"])
+def test_nothing_that_who_is_refused_has_asked_is_done(path: str, fault: PeerFault) -> None:
+    gw, hook = at("optional", open_requesters=True)
+    worker, its = gw.connect("/worker")
+    gw.say(worker, {"type": "connect", "data": {"role": "worker", "client_id": "w1"}})
+    hook.answer(None)
+    its.take()
+    session, peer = connect(gw, path, {"command": "echo", "request_id": "r1"})
+    gw.say(session, {"command": "echo", "request_id": "r2"})
+    hook.answer(fault)
+    assert [one["error"] for one in peer.take() if not one["success"]][:1] == [fault.message]
+    assert peer.close_code == fault.close
+    assert not its.take(), "no worker hears of it"
+
+
 @pytest.mark.parametrize("production", [False, True])
 def test_every_dialect_comes_in_with_a_proof(production: bool) -> None:
     gw, hook = at(production=production)
