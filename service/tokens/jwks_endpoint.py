@@ -9,6 +9,10 @@ A token with a key id that is not known makes the endpoint be asked at once, at 
 key that has just been rotated in works without waiting, and a stranger's invented key ids cost the endpoint nothing.
 Until an answer has come that was asked for after such a token was first shown, nobody can say that its key doesn't
 exist: see `JwksEndpoint.want`.
+
+The same goes for an endpoint that puts another key in place of one under its id: a token whose signature doesn't hold by
+a key of the endpoint's makes it be asked, within the same bound. Only where it is asked at once is the token told to
+come again; else it is refused, so that a forged one is a refusal and counts as one. See `JwksEndpoint.doubt`.
 """
 
 from collections.abc import Callable
@@ -44,6 +48,7 @@ class JwksEndpoint:
         self._ring = KeyRing()
         self._good_until = float("-inf")
         self._asked_at = float("-inf")
+        self._asking = False
         self._wanted = trio.Event()
         self._unknown: dict[
             str, bool
@@ -71,6 +76,18 @@ class JwksEndpoint:
             del self._unknown[next(iter(self._unknown))]
         return not self._unknown.setdefault(key_id, False)
 
+    def doubt(self, key_id: str) -> bool:
+        """A token was shown whose signature doesn't hold by the key of this id. Never waits.
+
+        Whether the token may hold in a moment: the key is one of the endpoint's, which is being asked, or is asked at
+        once. False where it was asked less than MIN_BETWEEN seconds ago; it is asked again after them.
+        """
+        if not self.ring.knows(key_id):
+            return False
+        awaited = self._asking or self._now() >= self._asked_at + MIN_BETWEEN
+        self._wanted.set()
+        return awaited
+
     async def run(self) -> None:
         """Ask until cancelled; cancelling is safe."""
         while True:
@@ -83,6 +100,7 @@ class JwksEndpoint:
     async def _ask(self) -> bool:
         self._asked_at = self._now()
         asked_for = list(self._unknown)
+        self._asking = True
         try:
             ring = await _fetched(self._url)
         except BadKey as bad:
@@ -99,6 +117,8 @@ class JwksEndpoint:
             self._good_until = self._now() + MAX_STALE
             self._events.on_keys("jwks", len(ring))
             return True
+        finally:
+            self._asking = False
         return False
 
 
