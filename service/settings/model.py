@@ -200,7 +200,7 @@ class Values(BaseSettings):
         "It is read again when it changes.",
     )
     jwks_url: forms.OptionalHttpUrl = setting(
-        ENTRY, "Where such keys are fetched: every 5 minutes, and when a token names one that is not known."
+        ENTRY, "Where such keys are fetched: every 5 minutes, and when a token isn't signed by one that is known."
     )
     connect_url: forms.OptionalHttpUrl = setting(
         ENTRY,

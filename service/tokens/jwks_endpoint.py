@@ -10,9 +10,9 @@ key that has just been rotated in works without waiting, and a stranger's invent
 Until an answer has come that was asked for after such a token was first shown, nobody can say that its key doesn't
 exist: see `JwksEndpoint.want`.
 
-The same goes for an endpoint that puts another key in place of one under its id: a token whose signature doesn't hold by
-a key of the endpoint's makes it be asked, within the same bound. Only where it is asked at once is the token told to
-come again; else it is refused, so that a forged one is a refusal and counts as one. See `JwksEndpoint.doubt`.
+Some endpoints put a new key in the place of the old one, under its id. So a token whose signature doesn't hold by a
+key of the endpoint's makes it be asked too, within the same bound. The token is told to come again only where that
+happens at once; else it is refused, so that forged ones are refusals and count as such. See `JwksEndpoint.doubt`.
 """
 
 from collections.abc import Callable
@@ -76,13 +76,14 @@ class JwksEndpoint:
             del self._unknown[next(iter(self._unknown))]
         return not self._unknown.setdefault(key_id, False)
 
-    def doubt(self, key_id: str) -> bool:
-        """A token was shown whose signature doesn't hold by the key of this id. Never waits.
+    def doubt(self, key_id: str | None) -> bool:
+        """A token was shown whose signature doesn't hold by the key of this id (None: by any). Never waits.
 
         Whether the token may hold in a moment: the key is one of the endpoint's, which is being asked, or is asked at
         once. False where it was asked less than MIN_BETWEEN seconds ago; it is asked again after them.
         """
-        if not self.ring.knows(key_id):
+        ring = self.ring
+        if not (ring.knows(key_id) if key_id is not None else len(ring)):
             return False
         awaited = self._asking or self._now() >= self._asked_at + MIN_BETWEEN
         self._wanted.set()

@@ -50,6 +50,7 @@ class KeyStore:
             audience=rules.audience,
             leeway=rules.leeway,
             on_unknown_key=self._on_unknown_key,
+            on_doubt=self._on_doubt,
         )
         self._made_of: tuple[KeyRing | None, KeyRing | None] = (None, None)
         self._ring = self._fixed
@@ -85,6 +86,9 @@ class KeyStore:
 
     def _on_unknown_key(self, key_id: str | None) -> bool:
         return self._endpoint is not None and self._endpoint.want(key_id)
+
+    def _on_doubt(self, key_id: str | None) -> bool:
+        return self._endpoint is not None and self._endpoint.doubt(key_id)
 
 
 class KeyLog:

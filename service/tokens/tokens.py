@@ -86,7 +86,8 @@ class TokenVerifier:
     `keys` gives the ring of the moment. `issuer` and `audience`: what the token must name (None: not asked). `leeway`
     in seconds, for clocks that differ. `wall` is Unix time. `on_unknown_key` hears of a token whose key is not there
     (its id; None where it names none), so that keys which have just been rotated in can be fetched, and says whether
-    one may come; it must not wait.
+    one may come; it must not wait. `on_doubt` likewise hears of one that isn't signed by the key that it names, in
+    whose place there may be another.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class TokenVerifier:
         audience: Collection[str] = (),
         leeway: float = 30.0,
         on_unknown_key: Callable[[str | None], bool] = lambda key_id: False,
+        on_doubt: Callable[[str | None], bool] = lambda key_id: False,
     ) -> None:
         self._keys = keys
         self._wall = wall
@@ -105,6 +107,7 @@ class TokenVerifier:
         self._audience = frozenset(audience)
         self._leeway = leeway
         self._on_unknown_key = on_unknown_key
+        self._on_doubt = on_doubt
         # By the token's digest. Two generations: the older is dropped when the newer is full.
         self._verified: dict[bytes, Proof] = {}
         self._verified_before: dict[bytes, Proof] = {}
@@ -150,7 +153,7 @@ class TokenVerifier:
         checks = self._checks.get(head)
         if checks is not None:
             if not any(check(signed, signature) for check in checks):
-                raise _not_signed()
+                raise self._not_signed(*_header(_decoded(head)))
             return
         algorithm, key_id = _header(_decoded(head))
         checks = ring.checks(algorithm, key_id)
@@ -165,9 +168,15 @@ class TokenVerifier:
             return
         if awaited:
             raise KeyAwaited
-        if not checks:
-            raise NotProven("unknown_key", "The token is signed with a key that is not known here.")
-        raise _not_signed()
+        raise self._not_signed(algorithm, key_id, is_checked=bool(checks))
+
+    def _not_signed(self, algorithm: str, key_id: str | None, *, is_checked: bool = True) -> PeerFault:
+        """What to say of a token that isn't signed by a key that is here. `is_checked`: there was one to check it."""
+        if algorithm in PUBLIC_ALGORITHMS and self._on_doubt(key_id):
+            return KeyAwaited()
+        if not is_checked:
+            return NotProven("unknown_key", "The token is signed with a key that is not known here.")
+        return NotProven("signature", "The token's signature does not hold.")
 
     def _check_claims(self, claims: _Claims) -> None:
         """What stays as it is once it was so."""
@@ -186,10 +195,6 @@ class TokenVerifier:
             raise NotProven("expired", "The token has expired.")
         if issued_at is not None and issued_at - self._leeway > now:
             raise NotProven("not_yet", "The token was issued in the future.")
-
-
-def _not_signed() -> NotProven:
-    return NotProven("signature", "The token's signature does not hold.")
 
 
 def read_claims(payload: bytes) -> Proof:

@@ -38,6 +38,13 @@ def signing_key(kind: str) -> Key:
     return kinds.get(kind[:2], OKPKey).import_key(pem)
 
 
+def another_key(kind: str) -> Key:
+    """A key of the same kind that is not the one of `signing_key`."""
+    if kind[:2] == "ES":
+        return ECKey.generate_key({"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}[kind])
+    return OctKey.generate_key(256) if kind[:2] == "HS" else OKPKey.generate_key("Ed25519")
+
+
 def public_pem(kind: str) -> bytes:
     """The public key as a PEM block."""
     pem: bytes = private(kind).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

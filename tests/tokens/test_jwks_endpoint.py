@@ -5,17 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
 
-from service.core.proof import KeyAwaited, NotProven
+from service.core.proof import KeyAwaited, NotProven, cause_of
 from service.tokens import jwks_endpoint
 from service.tokens.jwks_endpoint import JwksEndpoint
 from service.tokens.keys import public_keys
 from service.tokens.tokens import TokenVerifier
 
-from .signing import NOW, jwk, public_pem, signing_key, token
+from .signing import NOW, another_key, jwk, public_pem, signing_key, token
 
 
 class Told:
@@ -244,6 +245,63 @@ async def test_a_token_whose_key_is_not_there_yet_is_told_to_come_again() -> Non
             check.verify(token("ES384", header={"kid": "never"}))
         assert refused.value.cause == "unknown_key"
         nursery.cancel_scope.cancel()
+
+
+SUCCESSORS: list[tuple[str, str, str | None]] = [
+    ("ES256", "ES256", "one"),
+    ("ES256", "Ed25519", "one"),
+    ("Ed25519", "Ed25519", None),
+    ("ES256", "Ed25519", None),
+]
+
+
+@pytest.mark.parametrize(("kind", "then", "kid"), SUCCESSORS)
+async def test_a_key_in_the_place_of_another_under_its_id(kind: str, then: str, kid: str | None) -> None:
+    named: dict[str, Any] = {} if kid is None else {"kid": kid}
+    told, now = Told(), 1000.0
+    async with endpoint() as (server, url), trio.open_nursery() as nursery:
+        server.keys = [jwk(kind, **named)]
+        source = JwksEndpoint(url, told, now=lambda: now)
+        check = TokenVerifier(lambda: source.ring, wall=lambda: NOW, on_unknown_key=source.want, on_doubt=source.doubt)
+        nursery.start_soon(source.run)
+        await told.until(lambda: told.counts == [1])
+        check.verify(token(kind, header=named))
+        successor = another_key(then)
+        server.keys = [{**successor.as_dict(private=False), **named}]
+        shown = token(then, key=successor, header=named)
+        with pytest.raises(KeyAwaited):
+            check.verify(shown)
+        await told.until(lambda: len(told.counts) > 1)
+        assert check.verify(shown).user_id == "ann"
+        with pytest.raises((NotProven, KeyAwaited)):
+            check.verify(token(kind, header=named))
+        nursery.cancel_scope.cancel()
+
+
+def test_forged_tokens_are_refused_and_dont_keep_it_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks_endpoint, "MIN_BETWEEN", 10.0)
+    now = 1000.0
+    source = JwksEndpoint("http://127.0.0.1:1/", Told(), now=lambda: now)
+    source._ring, source._good_until = public_keys(json.dumps(jwk("ES256", kid="one")).encode()), 2000.0
+    check = TokenVerifier(lambda: source.ring, wall=lambda: NOW, on_unknown_key=source.want, on_doubt=source.doubt)
+
+    def cause(kind: str, kid: str) -> str:
+        with pytest.raises((NotProven, KeyAwaited)) as caught:
+            check.verify(token(kind, key=another_key(kind), header={"kid": kid}))
+        return cause_of(caught.value)
+
+    source._asked_at = now
+    assert cause("ES256", "one") == "signature"
+    assert source._wanted.is_set(), "it is asked again, when it may be"
+    now += 10
+    assert cause("ES256", "one") == "key_awaited"
+    source._asked_at = now
+    assert [cause("ES256", "one") for _ in range(3)] == ["signature"] * 3
+    now += 10
+    # What no key of an endpoint's can have signed is not waited for, nor asked about.
+    source._wanted = trio.Event()
+    assert cause("HS256", "one") == "unknown_key"
+    assert not source._wanted.is_set()
 
 
 def test_what_is_remembered_of_key_ids_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
