@@ -22,10 +22,11 @@ _LARGEST_EXPONENT: Final = 64
 class Backoff:
     """How patiently to come back.
 
-    `first` and `longest`: bounds of the first and of any later delay, in seconds; `factor`: growth per
-    failure; `stable_after`: seconds that a connection must have held for the count to start again;
-    `max_attempts`: failures in a row after which to give up, None for never; `random`: floats in [0, 1),
-    by default the system's, since processes that were forked from one another must not share a seed.
+    A delay is random, between 0 and a bound in seconds: `first` after one failure, `factor` (at least 1) times as
+    much after each further one, and never more than `longest`. `stable_after`: seconds that a connection must have
+    held for the count to start again; `max_attempts`: failures in a row after which to give up, None for never;
+    `random`: floats in [0, 1), by default the system's, since processes that were forked from one another must not
+    share a seed.
 
     Raises ValueError.
     """

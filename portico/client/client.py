@@ -5,10 +5,10 @@ Speaks the C-Client dialect (the protocol reference, "C-Client dialect"). Knows 
 - pushes come out in the order in which they came in, each once;
 - a connection that was lost is registered again with the identity of the moment, and resumed: durable events that were
   missed come first, and if any may be missing, a push of type `stream_gap` names their streams;
-- a position is taken for reached only when the event was passed on to the program;
-- a push that the program has no time for waits in a bounded buffer, for as long as it takes; when that is full the
-  client stops reading, so that the gateway, and not our memory, decides what becomes of the rest (only while a call of
-  `register` waits for its answer it reads on);
+- an event's offset is kept only when the event is in the program's buffer, so a lost connection skips none;
+- pushes wait in that buffer, which is bounded, until the program reads them; when it is full the client stops reading
+  the connection, and the gateway's limits hold for what it can't send. (Only while a call of `register` waits does the
+  client read on: the answer comes behind the pushes.);
 - answers to registrations are matched by what they say, and each call of `register` ends: with its answer, or when a
   later one is answered, or on the next connection if none comes within `connect_timeout`.
 """
@@ -36,7 +36,7 @@ from .token import RETRY, Refresh, TokenSource
 
 DEFAULT_HEARTBEAT: Final = 25.0
 
-# What a gateway may say of a moment, not of the client.
+# Reasons of a rejection that say nothing of the client: it may be accepted a moment later.
 _TEMPORARY: Final = {ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL}
 
 
@@ -45,7 +45,7 @@ class _Registration:
     """One `c_client_register`: what it says, when its answer is due, and what came of it."""
 
     identity: Identity
-    asked_for: bool  # by a call that waits for it
+    asked_for: bool  # by a call of `register`, which waits for it
     resumed: bool = False
     due: float = math.inf
     done: trio.Event = field(default_factory=trio.Event)
@@ -56,7 +56,7 @@ class _Registration:
         self.done.set()
 
     def agrees(self, message: dict[str, Any]) -> bool:
-        """Whether this may be what an answer is for: nothing that both say differs."""
+        """Whether an answer may be for this registration: no name that both have differs."""
         for name in ("client_id", "user_id", "username", "node_id"):
             mine, theirs = getattr(self.identity, name), message.get(name)
             if mine is not None and theirs is not None and mine != theirs:
@@ -66,7 +66,7 @@ class _Registration:
     def adopt(self, message: dict[str, Any]) -> None:
         """Take over what the gateway added: it may have made the `client_id`, or know the user from the token.
 
-        Coming back under the same names is being the same client.
+        A client that comes back under the same names is the same client to the gateway.
         """
         for name in ("client_id", "user_id"):
             value = message.get(name)
@@ -82,8 +82,9 @@ class Client:
     none). `token`: sent with every registration. `refresh_token`: a plain or async function that gives the next token;
     it is asked before the first registration if there is no `token`, in good time before a token's end, and when the
     gateway has refused one (4001). If it returns None or raises NoToken, the client stops. `buffer`: pushes kept for a
-    program that is busy, at least 1; when it is full the client stops reading. `on_event`: called with each thing that
-    happens to the connection (None: it is logged).
+    program that is busy, at least 1; when it is full the client stops reading. `backoff`: how patiently it comes back
+    (None: `Backoff()`); `options`: how a connection is made and kept (None: `LinkOptions()`). `on_event`: called with
+    each thing that happens to the connection (None: it is logged).
 
     Then `async for push in c:` yields each push as the object that came in (`push["type"]` says what it is). The loop
     raises SentAway, GaveUp, NoToken, RegistrationRejected or HandshakeRefused when the connection has ended for good,
@@ -191,9 +192,11 @@ class Client:
             raise registration.error
 
     async def session_feedback(self, *, success: bool, message: str = "", session_id: str | None = None) -> None:
-        """Report how an auto-login went; without `session_id`: that of the user's current session.
+        """Report how an automatic login went. `session_id`: which one (None: the user's current login). `message`: at
+        most 4,096 characters.
 
-        Raises ConnectionLost, MessageTooLarge, or what ended the client. Cancelling is safe.
+        Waits while there is no connection. The gateway answers nothing, or an error, which `on_event` gets as a
+        Complaint. Raises ConnectionLost, Unsendable, MessageTooLarge, or what ended the client. Cancelling is safe.
         """
         feedback: dict[str, Any] = {"type": "session_feedback", "success": success, "message": message}
         if session_id is not None:
@@ -246,7 +249,7 @@ class Client:
         message |= {name: getattr(registration.identity, name) for name in IDENTITY_FIELDS}
         if self._tokens.token is not None:
             message["token"] = self._tokens.token
-        # Until this link is registered as anything, nothing is replayed on it but what is asked for here.
+        # Until a registration on this link has succeeded each one resumes; later ones go on from where the link is.
         resume = None if self._registered else self._positions.resume
         registration.resumed = resume is not None
         if resume is not None:
@@ -294,8 +297,8 @@ class Client:
     async def _pass_on(self, push: dict[str, Any]) -> None:
         """Hand a push to the program, and wait while there is no room for it.
 
-        While a call of `register` waits for its answer nothing does: the program may be in that call, and the answer is
-        behind the pushes that it would have to read.
+        It doesn't wait while a call of `register` waits for its answer: the program may be in that call, so it can't
+        make room, and the answer comes behind these pushes.
         """
         if self._is_full():
             began = trio.current_time()
@@ -312,10 +315,10 @@ class Client:
         return self.buffered >= self._buffer and not self._registering
 
     def _answered(self, message: dict[str, Any]) -> _Registration | None:
-        """The registration that an answer is for; None if it is for none. It is outstanding no more.
+        """The registration that an answer is for, which is then outstanding no more; None if there is none.
 
-        Of several that it may be for, the one that has most of the streams that the answer names; among equals, the
-        first, since answers come in order.
+        Among several it is the one that has most of the streams that the answer names; among equals the first, since
+        answers come in order.
         """
         named = _streams_in(message)
         fitting = [registration for registration in self._outstanding if registration.agrees(message)]
@@ -415,7 +418,7 @@ def _moment(value: object) -> float | None:
 
 
 def _gap(streams: list[str]) -> dict[str, Any]:
-    """What the program is told where something may be missing: the same as the gateway says."""
+    """The push that tells the program that these streams may miss events, as the gateway would say it."""
     return {"type": "stream_gap", "streams": streams}
 
 

@@ -27,7 +27,8 @@ from .nursery import background_nursery
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where the gateway is, and how links to it are made, and how patiently. `clock`: seconds, of how long one held."""
+    """Where the gateway is, and how links to it are made, and how patiently. `clock` measures, in seconds, how long a
+    link held."""
 
     locate: Locate
     options: LinkOptions

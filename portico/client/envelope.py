@@ -15,7 +15,8 @@ class Call:
     """One request as a worker sees it.
 
     `attempt` counts from 1: from 2 on, another worker may have begun with the same request before it
-    was lost. `deadline_ms` is as the gateway gave it; `stream`: whether the requester wants parts.
+    was lost. `deadline_ms`: milliseconds that were left for the request when the gateway sent it (None: it
+    didn't say). `stream`: whether the requester wants parts.
     """
 
     request_id: str

@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import trio
 
+from portico.wire.dialects.envelope import LONGEST_ACTION
+
 from .envelope import Call
 from .errors import MessageTooLarge, printable
 
@@ -40,8 +42,8 @@ def current_call() -> Call:
 async def send_part(item: Any) -> None:
     """Answer a part from within an async handler, which returns the final result at its end.
 
-    Where the requester asked for no stream nothing is sent: return all of it. Waits while the connection, or who asked,
-    is slow. Raises LookupError outside of a handler. Cancelling is safe.
+    Where the requester asked for no stream nothing is sent: return all of it. Waits while the connection, or the
+    requester, is slow. Raises LookupError outside of a handler. Cancelling is safe.
     """
     await _send_part.get()(item)
 
@@ -59,6 +61,8 @@ def check_handlers(commands: Mapping[str, Handler]) -> None:
     for name, handler in commands.items():
         if not name:
             raise ValueError("A command needs a name.")
+        if len(name) > LONGEST_ACTION:
+            raise ValueError(f"A command's name has at most {LONGEST_ACTION} characters.")
         if not callable(handler):
             raise TypeError(f"The handler of {name!r} is not a function.")
         if inspect.isgeneratorfunction(_function(handler)):

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Final, TypeGuard
 
 LEFT: Final = 32
-"""Streams that are not ours any more of which it is remembered how far we had come."""
+"""How many streams that the client has left are remembered, with the position in each."""
 
 
 class Positions:
@@ -23,10 +23,10 @@ class Positions:
 
     def __init__(self) -> None:
         self._epoch: str | None = None
-        self._streams: set[str] = set()  # those of the identity of the moment
-        self._offsets: dict[str, int] = {}  # of these, where we are, as far as it is known
-        self._doubtful: set[str] = set()  # of these, the ones that the gateway could not place when it last answered
-        self._left: dict[str, int] = {}  # of others that were ours in this epoch, where we were
+        self._streams: set[str] = set()  # of the present identity
+        self._offsets: dict[str, int] = {}  # the positions in these streams, where they are known
+        self._doubtful: set[str] = set()  # streams whose position the gateway's last answer did not name
+        self._left: dict[str, int] = {}  # the positions in streams that the client has left, in this epoch
 
     @property
     def resume(self) -> dict[str, Any] | None:
@@ -36,9 +36,9 @@ class Positions:
     def registered(self, message: dict[str, Any], streams: Collection[str], *, resumed: bool) -> list[str]:
         """Note a `registration_success` for an identity that has these streams.
 
-        `resumed`: the registration said where we are, so everything that it did not name is not replayed. Returns the
-        streams of which something may be missing, sorted: those that the answer calls lost, and those that were ours
-        before and could not be resumed.
+        `resumed`: the registration named positions, so streams that it did not name are not replayed. Returns, sorted,
+        the streams of which something may be missing: those that the answer calls lost, and those that the client had
+        before and could not resume.
         """
         said = message.get("resume")
         said = said if isinstance(said, dict) else {}
@@ -46,7 +46,7 @@ class Positions:
         now = _offsets_in(said) if isinstance(epoch, str) and epoch else {}
         lost = _names_in(said.get("lost"))
         if resumed and said.get("recovered") is False and not lost:
-            # Something of what we named is, and the answer doesn't say of which.
+            # The answer doesn't say which streams are lost, so it may be any that we named.
             lost = set(self._offsets) & set(streams)
         if not now:
             # The gateway could not tell anything: we stay where we are, and ask again with the next registration.
@@ -65,7 +65,7 @@ class Positions:
             elif stream in self._streams:
                 gone_on.add(stream)
             else:
-                # A node that has not come as far as we had would give us again what we have had.
+                # A node that is behind the one before would give us events again that we have had.
                 now[stream] = max(at, self._left.pop(stream, at))
         kept = self._offsets if epoch == self._epoch else {}
         self._epoch = epoch
@@ -75,7 +75,7 @@ class Positions:
         return sorted(lost | gone_on)
 
     def _leave(self, streams: Collection[str]) -> None:
-        """Only these are ours from now on."""
+        """Note that the client has only these streams from now on."""
         self._left |= {stream: at for stream, at in self._offsets.items() if stream not in streams}
         self._offsets = {stream: at for stream, at in self._offsets.items() if stream in streams}
         for stream in list(islice(self._left, max(0, len(self._left) - LEFT))):

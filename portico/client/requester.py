@@ -4,8 +4,8 @@ Speaks the requester dialect (the protocol reference, "Requester dialect"). Know
 `connection` does. Promises:
 - an answer reaches the call with its `request_id` or nobody: a call whose caller leaves is forgotten, and its late
   answer dropped and counted;
-- such a call is taken back at the gateway, which tells the worker: without waiting, so not where the connection is gone
-  or can take nothing just now;
+- such a call is also taken back at the gateway, which tells the worker to stop; if the connection can't take the
+  message at once, nobody is told;
 - a call never hangs on a connection that is gone: it raises ConnectionLost, and is not repeated, because only the
   caller knows whether repeating it is harmless;
 - calls made while there is no connection wait for the next one.
@@ -118,11 +118,13 @@ class Requester:
     """Sends requests to workers; used as `async with Requester(…) as r:`, which returns once connected.
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
-    WebSocket address (ws://host:port). `max_in_flight`: calls that may wait for an answer at a time, further ones wait
-    for a place; `stream_buffer`: partial answers kept per stream that is read too slowly; `on_event`: called with each
-    thing that happens to the connection (by default it is logged).
+    WebSocket address (ws://host:port). `backoff`: how patiently it comes back (None: `Backoff()`); `options`: how a
+    connection is made and kept, and the API key (None: `LinkOptions()`). `max_in_flight`: calls that may wait for an
+    answer at a time, at least 1; further ones wait for a place. `stream_buffer`: partial answers of one stream that may
+    wait for the program, at least 1; with more the stream ends with StreamOverrun. `on_event`: called with each thing
+    that happens to the connection (None: it is logged).
 
-    Entering raises SentAway, GaveUp, HandshakeRefused or BadAddress; when the connection ends for
+    Raises BadAddress, or ValueError. Entering raises SentAway, GaveUp or HandshakeRefused; when the connection ends for
     good later, every call raises that.
     """
 
@@ -137,6 +139,8 @@ class Requester:
         max_in_flight: int = 1024,
         stream_buffer: int = 1024,
     ) -> None:
+        if max_in_flight < 1 or stream_buffer < 1:
+            raise ValueError("max_in_flight and stream_buffer must be at least 1.")
         proven = options is not None and options.api_key is not None
         self._connection = Connection.to(
             base_url,
@@ -153,7 +157,7 @@ class Requester:
         self._current = CurrentLink(self._fail_all)
         self._scope: AbstractAsyncContextManager[None] | None = None
         self.dropped = 0
-        """Answers that came too late or for nobody; that a call was taken back, as was asked for, is none of them."""
+        """How many answers came too late or for no call. `Cancelled` for a call that was taken back is not counted."""
 
     async def __aenter__(self) -> Self:
         self._scope = self._current.running(self._keep)
@@ -185,11 +189,13 @@ class Requester:
     ) -> Any:
         """Ask a worker, and return the data of its answer.
 
-        `timeout`: seconds over all attempts and waiting (None: the gateway's default); `affinity`:
-        same key, same worker while it lives; `idempotent` False: never give it to a second worker.
-        Raises RequestFailed (or NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), ConnectionLost,
-        Unsendable, MessageTooLarge, or what ended the requester. Cancelling is safe: the call is
-        taken back, so that a worker that has begun with it is told to stop; it may have done its work.
+        `command`: 1 to 128 characters; `data`: any JSON. `timeout`: seconds over all attempts and waiting, above 0
+        (None: the gateway's default, 30). `affinity`: up to 256 characters; requests with the same one go to the same
+        worker while it lives. `idempotent` False: never give the request to a second worker.
+
+        Raises RequestFailed (or NoWorkers, WorkersBusy, WorkerLost, RequestTimeout), ConnectionLost, Unsendable,
+        MessageTooLarge, or what ended the requester. Cancelling is safe: the call is taken back, and a worker that has
+        begun with it is told to stop, but may have done its work.
         """
         answer = await self.ask(command, data, timeout=timeout, affinity=affinity, idempotent=idempotent)
         return answer.unwrap()
@@ -203,7 +209,8 @@ class Requester:
         affinity: str | None = None,
         idempotent: bool = True,
     ) -> Answer:
-        """Like `request`, but returns the whole answer, and an error answer too."""
+        """Like `request`, but returns the whole answer, an error answer too. RequestTimeout is raised only where the
+        gateway itself said nothing in time."""
         message = _request(command, data, timeout, affinity, idempotent)
         call = _Call(message["request_id"], stream=False, buffer=1)
         try:

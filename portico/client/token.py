@@ -20,15 +20,15 @@ Refresh = Callable[[], "str | Awaitable[str | None] | None"]
 """Gives the next token; None: there will be none."""
 
 LEAD: Final = 60.0
-"""Seconds before a token's end when the next one is asked for; of a shorter life than 5 minutes a fifth of it."""
+"""Seconds before a token's end when the next one is asked for; with less than 5 minutes left, a fifth of those."""
 PAUSE: Final = 1.0
 """Seconds between two refreshes at least, whatever the clocks say."""
 RETRY: Final = 5.0
-"""Seconds until the function is asked again that has failed, or whose token was refused."""
+"""Seconds until the function is asked again after it has failed, or its token was refused."""
 
 
 class TokenSource:
-    """One client's token. `report` is told where none could be had. `wall` is Unix time."""
+    """One client's token. `report` is told when the function failed. `wall` is Unix time."""
 
     def __init__(
         self, token: str | None, refresh: Refresh | None, report: Report, *, wall: Callable[[], float] = time.time
@@ -41,12 +41,12 @@ class TokenSource:
         self._refused = False
 
     def refused(self) -> None:
-        """The gateway doesn't take this one any more."""
+        """Note that the gateway has refused the present token."""
         self._refused = True
 
     async def ready(self) -> None:
-        """Have a token that was not refused yet, if there is a function to ask. Raises NoToken, or Unreachable where it
-        failed. Cancelling is safe."""
+        """Ask the function for a token if there is none, or it was refused. Without a function nothing is done. Raises
+        NoToken, or Unreachable where the function failed. Cancelling is safe."""
         if self._refresh is not None and (self.token is None or self._refused):
             try:
                 await self.renew()
@@ -67,12 +67,12 @@ class TokenSource:
         return token
 
     async def due(self, expires_at: float) -> None:
-        """Wait until it is time for the next token."""
+        """Wait until it is time for the next token; `expires_at` is Unix time. Cancelling is safe."""
         left = max(0.0, expires_at - self._wall())
         await trio.sleep(max(left - min(LEAD, left / 5), PAUSE))
 
     async def next_one(self) -> str:
-        """The next token, asked for until it is there. Raises NoToken."""
+        """The next token; the function is asked until it gives one. Raises NoToken. Cancelling is safe."""
         while True:
             try:
                 return await self.renew()

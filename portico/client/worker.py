@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import trio
 
+from portico.wire.dialects.envelope import MAX_CAPACITY, MAX_WEIGHT
+
 from .backoff import Backoff
 from .connection import Connection
 from .envelope import Call, call_of, data_of, message, response
@@ -43,11 +45,14 @@ class Worker:
     runs a worker that a module has.
 
     `base_url`: the gateway's HTTP address (http://host:port), which is asked where its WebSocket is; or `url`: a
-    WebSocket address (ws://host:port). `name`: the worker's `client_id`, made up if absent; `capacity`: requests
-    handled at a time, at least 1; `weight`: its share where the gateway weighs, above 0; `token`: the handshake key
-    that a gateway in production wants; `drain_seconds`: how long requests in flight may still take when the worker
-    ends; `on_event`: called with each thing that happens to the connection (by default it is logged). A handler may be
-    a plain function (it runs in a thread), an async one, or an async generator (its values are partial answers).
+    WebSocket address (ws://host:port). `name`: the worker's `client_id`, up to 128 characters (None: one is made).
+    `capacity`: requests handled at a time, 1 to 1,000,000. `weight`: its share of the work, compared with other
+    workers, above 0 and at most 1,000,000. `token`: what a gateway in production wants to see: its handshake key, an
+    API key with the scope `worker`, or a worker's token. `drain_seconds`: how long requests in flight may still take
+    when the worker ends. `backoff`: how patiently it comes back (None: `Backoff()`); `options`: how a connection is
+    made and kept (None: `LinkOptions()`). `on_event`: called with each thing that happens to the connection (None: it
+    is logged). A handler may be a plain function (it runs in a thread), an async one, or an async generator (its values
+    are partial answers). A command has 1 to 128 characters.
 
     Raises BadAddress, TypeError or ValueError.
     """
@@ -69,10 +74,10 @@ class Worker:
     ) -> None:
         if commands is not None:
             check_handlers(commands)
-        if capacity < 1:
-            raise ValueError("A worker's capacity must be at least 1.")
-        if weight <= 0:
-            raise ValueError("A worker's weight must be above 0.")
+        if not 1 <= capacity <= MAX_CAPACITY:
+            raise ValueError(f"A worker's capacity must be 1 to {MAX_CAPACITY}.")
+        if not 0 < weight <= MAX_WEIGHT:
+            raise ValueError(f"A worker's weight must be above 0, and at most {MAX_WEIGHT}.")
         self.commands: Final = dict(commands or {})
         self.name: Final = name or f"worker-{uuid4().hex[:8]}"
         self.capacity: Final = capacity

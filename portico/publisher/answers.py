@@ -90,7 +90,7 @@ class _Kicked(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """An HTTP answer: what a shell hands in."""
+    """An HTTP answer, as a publisher got it. `retry_after`: the text of that header."""
 
     status: int
     body: bytes
@@ -98,9 +98,9 @@ class Came:
 
     @property
     def by_proxy(self) -> bool:
-        """Whether a proxy answered in the gateway's place, which always answers with a JSON object.
+        """Whether a proxy answered in the gateway's place: 502, 503 or 504, and no JSON object, as a gateway answers.
 
-        The gateway may have done the call all the same, for example where it ended before its answer was through.
+        The gateway may have done the call all the same, for example if it ended before its answer was through.
         """
         if self.status not in _FOR_ANOTHER:
             return False

@@ -114,9 +114,9 @@ class Push:
 class ApiCall(Generic[T]):
     """One call: what to send, and how to read what comes.
 
-    `repeatable`: may be sent again although it may have been done. `patient`: a 503 is worth another try (not where it
-    is an answer, as to a request that no worker serves). `timeout`: seconds that the gateway may take longer than
-    usual, since it waits for somebody.
+    `repeatable`: it may be sent again although the gateway may have done it. `patient`: it is sent again after a 503
+    (not where 503 is an answer, as for a request that no worker serves). `timeout`: seconds that the gateway may take
+    longer than usual, since it waits for a worker or a client.
     """
 
     method: str
@@ -138,7 +138,8 @@ class Attempts:
     random: Callable[[], float] = field(default=random.SystemRandom().random, repr=False)
 
     def after_answer(self, came: Came, elapsed: float) -> float | None:
-        """Seconds until the call is sent again; None where this answer is the one."""
+        """Seconds until the call is sent again; None if it isn't, as this answer counts. `elapsed`: seconds since the
+        first try began."""
         self.count += 1
         again = self.call.repeatable if came.by_proxy else came.status == 503 and self.call.patient
         return self._delay(_seconds(came.retry_after), elapsed) if again or came.status == 429 else None
@@ -229,7 +230,7 @@ def push_many(pushes: Sequence[Push]) -> ApiCall[list[Receipt | Refused]]:
 
 
 def named(pushes: Sequence[Push]) -> list[Push]:
-    """The same, each with an id, so that one which is sent again is known again."""
+    """The same pushes, each with an id, so that the gateway knows one that is sent again."""
     return [one if one.id is not None else replace(one, id=uuid4().hex) for one in pushes]
 
 

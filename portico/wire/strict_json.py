@@ -28,9 +28,10 @@ _NULL = re.compile(r", got `null`(?: - at |$)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _FIELD = re.compile(r"\$\.([A-Za-z_][A-Za-z0-9_.]*)")
 
-# Digits and plus become 0, [eE] e, what may end a number a comma: a number that is too large has then an exponent of
-# three digits with an end, or a run of 210 zeros (with the largest exponent of two digits that makes 309). Much faster
-# than a regular expression over the message. What looks so and isn't is looked at exactly.
+# A translation in which two searches find every number that is too large: digits and plus become 0, e and E become e,
+# what may end a number becomes a comma. Such a number then has an exponent of three digits or more, as in `0e000,`, or
+# a run of 210 zeros (210 digits and the largest exponent of two digits make 309). Much faster than a regular expression
+# over the message. A text may look the same, so what is found is then looked at exactly.
 _SHAPE: Final = bytes(
     0x30 if b in b"0123456789+" else 0x65 if b in b"eE" else 0x2C if b in b",]} \t\r\n" else 0x20 for b in range(256)
 )

@@ -33,9 +33,15 @@ TYPES: Final = frozenset(
     }
 )
 
-Action = Annotated[str, Meta(min_length=1, max_length=128)]
-Weight = Annotated[float, Meta(gt=0, le=1_000_000)]
-Capacity = Annotated[int, Meta(ge=0, le=1_000_000)]
+LONGEST_ACTION: Final = 128
+"""Characters that an action, or a command that a worker serves, may have."""
+MAX_CAPACITY: Final = 1_000_000
+MAX_WEIGHT: Final = 1_000_000
+"""The largest that a worker may name."""
+
+Action = Annotated[str, Meta(min_length=1, max_length=LONGEST_ACTION)]
+Weight = Annotated[float, Meta(gt=0, le=MAX_WEIGHT)]
+Capacity = Annotated[int, Meta(ge=0, le=MAX_CAPACITY)]
 
 
 class Envelope(Struct):
@@ -190,8 +196,8 @@ def call_of(envelope: Envelope) -> ActionRequest:
 
 
 def answer_of(envelope: Envelope) -> Answer:
-    """The data of a `response`; one that doesn't say is a success unless it has an error, and what is neither true nor
-    false counts by its truth, as in Python. Raises PeerFault."""
+    """The data of a `response`. Without `success` it is a success unless it has an error; a `success` that is neither
+    true nor false counts by its truth, as in Python. Raises PeerFault."""
     data = _data(envelope)
     try:
         answer = decode(_answer, data)

@@ -43,8 +43,8 @@ _text = msgspec.json.Decoder(str)
 def dialect_of(payload: bytes) -> Dialect:
     """The dialect that a first message is of. Raises PeerFault `unknown_dialect`, which closes with 1003.
 
-    What only looks like a requester's is one: a program that waits for `success` is told in its own form what is wrong,
-    for example that the command is missing.
+    A wrong message that only a requester would send counts as a requester's: its program waits for `success`, so it is
+    told what is wrong in that form, for example that the command is missing.
     """
     try:
         first = decode(_first, payload)

@@ -95,8 +95,8 @@ _SENTENCES: Final = {
 
 
 def decode_message(payload: bytes) -> Request | Cancel:
-    """Decode what a requester sent: `cancel` is looked for only where there is no command, so that one which was passed
-    over before it meant something still is. Raises PeerFault, with `msg_id` set where it can be read."""
+    """Decode what a requester sent. A message with a command is a request, whatever its `cancel` says: programs that
+    are older than `cancel` may have such a field. Raises PeerFault, with `msg_id` set where it can be read."""
     try:
         return decode_request(payload)
     except PeerFault as fault:
@@ -139,9 +139,9 @@ def decode_request(payload: bytes) -> Request:
 def quick_request(payload: bytes) -> Request | None:
     """A request that is as requesters send them. Raises PeerFault only for a number in it that is too large.
 
-    A fraction of the cost of `decode_request`. None for whatever has to be looked at closely: that then says what it
-    is, or what is wrong with it. Numbers come last, and are looked at once: with all else as it should be, the closer
-    look would find the same.
+    A fraction of the cost of `decode_request`. None for a message that has to be looked at closely: `decode_request`
+    then reads it, or says what is wrong. Numbers are checked last, and a fault is raised here: with all else as it
+    should be, the closer look would find the same.
     """
     try:
         request = _decode(payload)

@@ -367,6 +367,12 @@ async def test_misuse_costs_nobody_the_connection() -> None:
         assert gateway.connections == 1
 
 
+@pytest.mark.parametrize("wrong", [{"max_in_flight": 0}, {"stream_buffer": 0}])
+def test_no_room_for_any_call_is_refused_at_once(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        requester("ws://localhost:1", **wrong)
+
+
 async def test_no_more_calls_are_in_flight_than_allowed() -> None:
     release = trio.Event()
     arrived: list[dict[str, Any]] = []

@@ -513,10 +513,14 @@ def generator(_: Any) -> Any:
     [
         ({"commands": {}}, ValueError),
         ({"commands": {"": double}}, ValueError),
+        ({"commands": {"x" * 129: double}}, ValueError),
         ({"commands": {"x": "double"}}, TypeError),
         ({"commands": {"x": generator}}, TypeError),
         ({"capacity": 0}, ValueError),
+        ({"capacity": 1_000_001}, ValueError),
         ({"weight": 0}, ValueError),
+        ({"weight": 1_000_001}, ValueError),
+        ({"weight": float("nan")}, ValueError),
         ({"url": "http://localhost:8000"}, BadAddress),
     ],
 )
