@@ -149,7 +149,7 @@ def quick_request(payload: bytes) -> Request | None:
             check_text(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, PeerFault):
         return None
-    # As `has_only`. Three keys and three fields: there is nothing else to count.
+    # As `has_only`, for which all fields would be counted. Three keys and three fields: there is nothing else.
     data, request_id = request.data, request.request_id
     colons = payload.count(b":") - bytes(data).count(b":")
     usual = colons == 3 and data is not NULL and request_id is not NULL
