@@ -32,7 +32,8 @@ _decode = msgspec.msgpack.Decoder(BackEndEvent).decode
 
 
 class EventTail:
-    """One node's part. `offline_seconds`: how long a user must have been without a connection to be offline."""
+    """One node's part (the Watchers of OnlineUsers). `offline_seconds`: how long a user must have been without a
+    connection to be offline."""
 
     def __init__(
         self,
@@ -57,15 +58,14 @@ class EventTail:
         self._users = OnlineUsers(
             hub,
             cluster_messages,
+            self,
             now=now,
             wall=wall,
             make_id=make_id,
             offline_seconds=offline_seconds,
-            tell_all=self._tell_everywhere,
-            tell_here=lambda event: self._tell_here(cluster_messages.backplane.node, event),
         )
         cluster_messages.on(WANT, lambda node, _: self._on_wanted(node))
-        cluster_messages.on(TOLD, lambda node, body: self._tell_here(node, _decode(body)))
+        cluster_messages.on(TOLD, lambda node, body: self._tell_of(node, _decode(body)))
 
     @property
     def listeners(self) -> int:
@@ -111,11 +111,14 @@ class EventTail:
             self._events.untap(self._on_event)
 
     def _on_event(self, event: BackEndEvent) -> None:
-        self._tell_everywhere(event)
+        self.tell_everywhere(event)
         self._users.on_own_event(event)
 
-    def _tell_everywhere(self, event: BackEndEvent) -> None:
-        self._tell_here(self._cluster_messages.backplane.node, event)
+    # What OnlineUsers tells the watchers
+
+    def tell_everywhere(self, event: BackEndEvent) -> None:
+        """Tell an event of this node to its listeners, and to the nodes that want to be told."""
+        self.tell_here(event)
         if not self._wanted:
             return
         second = int(self._now())
@@ -129,7 +132,11 @@ class EventTail:
         for node in self._wanted:
             self._cluster_messages.backplane.tell(node, TOLD, body)
 
-    def _tell_here(self, node: str, event: BackEndEvent) -> None:
+    def tell_here(self, event: BackEndEvent) -> None:
+        """Tell an event of this node to its listeners."""
+        self._tell_of(self._cluster_messages.backplane.node, event)
+
+    def _tell_of(self, node: str, event: BackEndEvent) -> None:
         if not self._listeners or not self._users.is_shown(event):
             return
         for listener in list(self._listeners):

@@ -55,7 +55,7 @@ from .push.login_store import LoginStore
 from .push.logins import Logins
 from .push.user_push import UserPush
 from .refusals import Refusals
-from .revocations import LocalRevocations, RevocationStore
+from .revocations import LocalRevocations, RevocationIndex, RevocationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ class GatewayParts:
 
 
 class Gateway:
-    """The whole core of one node (the transports' Gate, the sessions' SessionOwner, Registration's observer)."""
+    """The whole core of one node (the transports' Gate, the sessions' SessionOwner, the observer of Registration and
+    of the Dispatcher)."""
 
     def __init__(self, rules: Rules, parts: GatewayParts) -> None:
         now, wall, defer, backplane = parts.now, parts.wall, parts.defer, parts.backplane
@@ -182,8 +183,9 @@ class Gateway:
             max_attempts=rules.max_attempts,
             default_capacity=rules.worker_capacity,
         )
-        self.dispatcher = Dispatcher(dispatch_rules, now=now, random=rules.random, counters=self.counters)
-        self.dispatcher.on_failed = self._on_request_failed
+        self.dispatcher = Dispatcher(
+            dispatch_rules, now=now, random=rules.random, counters=self.counters, observer=self
+        )
         self.remote = RemoteDispatch(
             self.dispatcher, self.cluster_messages, now=now, defer=defer, counters=self.counters, process=make_id()
         )
@@ -200,21 +202,23 @@ class Gateway:
         self.worker_authentication = WorkerAuthentication(
             production=rules.production, handshake_key=rules.handshake_key, api_keys=self.api_keys
         )
+        revoked = RevocationIndex()
+        self.authentication = Authentication(
+            AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
+            parts.tokens,
+            revoked,
+            parts.connect_hook,
+            refusals=self.refusals,
+            now=now,
+            wall=wall,
+        )
         self.revoking = Revoking(
             self.sessions,
             parts.revocations or LocalRevocations(),
             self.cluster_messages,
+            revoked,
+            self.authentication,
             defer=defer,
-            wall=wall,
-            on_closed=lambda session: self.authentication.on_revoked(session),
-        )
-        self.authentication = Authentication(
-            AuthenticationRules(rules.authentication, rules.production, rules.open_requesters, rules.open_users),
-            parts.tokens,
-            self.revoking.index,
-            parts.connect_hook,
-            refusals=self.refusals,
-            now=now,
             wall=wall,
         )
         self.counters.proofs_refused = self.authentication.refused
@@ -302,7 +306,7 @@ class Gateway:
         }
         self._undecided = UndecidedHandler(self.c_clients, self.handlers, self.authentication)
         self.handlers[UNDECIDED] = self._undecided
-        self._proving = ProvingHandler(self.authentication, self, self._welcome)
+        self._proving = ProvingHandler(self.authentication, self)
 
     def add_dialect(self, handler: DialectHandler, *, path: str | None = None, subprotocol: str | None = None) -> None:
         """Add a dialect: connections on `path`, or that ask for `subprotocol` on a path for all dialects, are its.
@@ -341,7 +345,7 @@ class Gateway:
             return session
         try:
             if admission.presented is None:
-                self._welcome(session, admission)
+                self.welcome(session, admission)
             else:
                 self._proving.begin(session, admission, admission.presented, self.rules.registration_timeout)
         except Exception as error:
@@ -349,7 +353,8 @@ class Gateway:
             session.close(CloseCode.INTERNAL, "internal error")
         return session
 
-    def _welcome(self, session: Session, admission: Admission) -> None:
+    def welcome(self, session: Session, admission: Admission) -> None:
+        """It is known what a connection has proven: see which dialect it speaks, and what it has to do next."""
         if admission.dialect == UNDECIDED:
             self.expect(session, self.rules.registration_timeout)
         else:
@@ -414,7 +419,8 @@ class Gateway:
         if self._announcements is not None:
             self._contained(self._announcements.on_registered, session)
 
-    def _on_request_failed(self, request: Request, outcome: Outcome) -> None:
+    def on_request_failed(self, request: Request, outcome: Outcome) -> None:
+        """A request of this node's has failed (the dispatcher's observer)."""
         if self.events.listening:
             self._contained(self.events.on_request_failed, request, outcome)
 

@@ -11,7 +11,7 @@ Back ends that must know use a webhook or the stream in Redis: there the EventLo
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from portico.wire.messages import Target
 
@@ -27,20 +27,29 @@ HELD: Final = "user_held"
 MAX_WAITING: Final = 10_000
 
 
+class Watchers(Protocol):
+    """Those who watch."""
+
+    def tell_everywhere(self, event: BackEndEvent) -> None:
+        """Tell an event of this node to all who watch, at any node."""
+
+    def tell_here(self, event: BackEndEvent) -> None:
+        """Tell it to those who watch at this node."""
+
+
 class OnlineUsers:
-    """One node's part. `tell_all` tells an event to all who watch at any node, `tell_here` to those at this one."""
+    """One node's part."""
 
     def __init__(
         self,
         hub: Hub,
         cluster_messages: ClusterMessages,
+        watchers: Watchers,
         *,
         now: Monotonic,
         wall: Wall,
         make_id: Callable[[], str],
         offline_seconds: float,
-        tell_all: Callable[[BackEndEvent], None],
-        tell_here: Callable[[BackEndEvent], None],
     ) -> None:
         self._hub = hub
         self._backplane = cluster_messages.backplane
@@ -48,8 +57,7 @@ class OnlineUsers:
         self._wall = wall
         self._make_id = make_id
         self._offline_seconds = offline_seconds
-        self._tell_all = tell_all
-        self._tell_here = tell_here
+        self._watchers = watchers
         self._leaving: DeadlineWheel[str] = DeadlineWheel(0.1)
         self._back: set[str] = set()  # came back while they were leaving; this is told as nothing
         cluster_messages.on(HELD, lambda node, body: None)
@@ -59,7 +67,7 @@ class OnlineUsers:
         user = event.user_id
         if event.event != "registered" or user is None or len(self._hub.find(Target("user_id", user))) != 1:
             return
-        self._tell_if_nowhere_else(user, "user_online", self._tell_all)
+        self._tell_if_nowhere_else(user, "user_online", self._watchers.tell_everywhere)
 
     def is_shown(self, event: BackEndEvent) -> bool:
         """Whether an event of any node is to be shown here: all are, but the `user_online` of one who was not away for
@@ -84,7 +92,7 @@ class OnlineUsers:
         """Tell who is offline by now. To be called every 100 ms or so while anybody watches here."""
         for user in self._leaving.expire(self._now()):
             if not self._hub.find(Target("user_id", user)):
-                self._tell_if_nowhere_else(user, "user_offline", self._tell_here)
+                self._tell_if_nowhere_else(user, "user_offline", self._watchers.tell_here)
 
     def forget(self) -> None:
         """Nobody watches here any more."""

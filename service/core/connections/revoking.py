@@ -8,7 +8,7 @@ Connections that are joining, or being sent what they missed, are among them.
 Source: protocol reference, "Trust".
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
@@ -19,6 +19,7 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..ports import Defer, Wall
 from ..reply import Reply
 from ..revocations import LIMIT, Revocation, RevocationIndex, RevocationStore, too_many
+from .authentication import Authentication
 from .session import Session
 
 SLICE: Final = 1000
@@ -29,26 +30,27 @@ HINT: Final = "revoked"
 
 
 class Revoking:
-    """One node's part in it. `sessions` are all of its connections."""
+    """One node's part in it. `sessions` are all of its connections; `index` holds what is revoked, and the
+    `authentication` that refuses by it is told of each connection that is closed."""
 
     def __init__(
         self,
         sessions: Mapping[Session, None],
         store: RevocationStore,
         cluster_messages: ClusterMessages,
+        index: RevocationIndex,
+        authentication: Authentication,
         *,
         defer: Defer,
         wall: Wall,
-        on_closed: Callable[[Session], object],
     ) -> None:
-        """`on_closed` is told of each connection that is closed."""
         self._sessions = sessions
         self.store: Final = store
         self._cluster_messages = cluster_messages
         self._defer = defer
         self._wall = wall
-        self._on_closed = on_closed
-        self.index: Final = RevocationIndex()
+        self.index: Final = index
+        self._authentication = authentication
         self._fresh = False
         self._looking: Iterator[Session] | None = None
         store.attach(self)
@@ -101,7 +103,7 @@ class Revoking:
         for session in some:
             if not session.over and self.names(session):
                 session.close(CloseCode.NOT_AUTHENTICATED, TAKEN_BACK)
-                self._on_closed(session)
+                self._authentication.on_revoked(session)
         if len(some) == SLICE:
             self._defer(self._look)
         else:

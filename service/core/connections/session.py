@@ -92,6 +92,13 @@ class DialectHandler(Protocol):
         """The session is over (we closed it, or its connection ended): once, and still in the hub, if it was."""
 
 
+class SessionDeadlines(Protocol):
+    """Who keeps the sessions' deadlines."""
+
+    def expect(self, session: "Session", seconds: float | None) -> None:
+        """Have the dialect's `expired` called after so long; None: never."""
+
+
 class SessionOwner(Protocol):
     """What a session tells the gateway that it belongs to."""
 

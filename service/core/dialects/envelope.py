@@ -22,13 +22,13 @@ from portico.wire.messages import Event, Identity, encode, identity_of, named
 
 from ..cluster.backplane import Resume
 from ..connections.registrant import Refusal, Registered
-from ..connections.session import Session, State
+from ..connections.session import Session, SessionDeadlines, State
 from ..connections.worker_authentication import InvalidHandshake
 from ..dispatch.model import Outcome, Request, Verdict
 from ..ports import Wall
 from ..reply import Reply
 from .actions import ActionCall, ActionError
-from .envelope_parts import EnvelopeParts, EnvelopeRules, SessionDeadlines
+from .envelope_parts import EnvelopeParts, EnvelopeRules
 from .worker_arrivals import WorkerArrivals
 
 _KNOWN: Final = (State.JOINING, State.REGISTERED)

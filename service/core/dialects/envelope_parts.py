@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..back_end_events import BackEndEvents
 from ..connections.authentication import Authentication
 from ..connections.registration import Registration
-from ..connections.session import Session
 from ..connections.worker_authentication import WorkerAuthentication
 from ..dispatch.dispatcher import Dispatcher
 from ..ports import Wall
@@ -39,10 +37,3 @@ class EnvelopeRules:
     message_size: int
     worker_message_size: int
     registration_timeout: float
-
-
-class SessionDeadlines(Protocol):
-    """Who keeps the sessions' deadlines."""
-
-    def expect(self, session: Session, seconds: float | None) -> None:
-        """Have the dialect's `expired` called after so long; None: never."""

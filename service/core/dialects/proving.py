@@ -17,7 +17,7 @@ from portico.wire.codes import CloseCode
 from portico.wire.faults import PeerFault
 
 from ..connections.authentication import Authentication
-from ..connections.session import DialectHandler, Session
+from ..connections.session import DialectHandler, Session, SessionDeadlines
 from ..ports import Admission
 from ..proof import Presented, Proof
 from ..reply import Reply
@@ -28,15 +28,12 @@ MAX_KEPT: Final = 100
 MAX_KEPT_BYTES: Final = 1 << 20
 """And bytes of these; one message of any size is kept."""
 
-Welcome = Callable[[Session, Admission], None]
-"""What is done with a connection whose proof is known, before its first message."""
 
+class ProvingOwner(SessionDeadlines, Protocol):
+    """Who opens connections, and keeps their deadlines."""
 
-class Deadlines(Protocol):
-    """Who keeps the sessions' deadlines."""
-
-    def expect(self, session: Session, seconds: float | None) -> None:
-        """Have the dialect's `expired` called after so long; None: never."""
+    def welcome(self, session: Session, admission: Admission) -> None:
+        """What is done with a connection whose proof is known, before its first message."""
 
 
 class _Proving:
@@ -57,10 +54,9 @@ class ProvingHandler(NoDialect):
 
     name = "proving"
 
-    def __init__(self, authentication: Authentication, deadlines: Deadlines, welcome: Welcome) -> None:
+    def __init__(self, authentication: Authentication, owner: ProvingOwner) -> None:
         self._authentication = authentication
-        self._deadlines = deadlines
-        self._welcome = welcome
+        self._owner = owner
         self._proving: dict[Session, _Proving] = {}
 
     def begin(self, session: Session, admission: Admission, presented: Presented, patience: float) -> None:
@@ -70,7 +66,7 @@ class ProvingHandler(NoDialect):
         if admission.worker or admission.user_id is not None:
             self._ask(session, proving)
         else:
-            self._deadlines.expect(session, patience)
+            self._owner.expect(session, patience)
 
     def receive(self, session: Session, payload: bytes) -> None:
         """One message: the first is what the hook is shown."""
@@ -80,7 +76,7 @@ class ProvingHandler(NoDialect):
         if len(proving.kept) > MAX_KEPT or (proving.size > MAX_KEPT_BYTES and len(proving.kept) > 1):
             session.close(CloseCode.POLICY, "too much was said before the gateway knew who says it")
         elif proving.reply is None:
-            self._deadlines.expect(session, None)
+            self._owner.expect(session, None)
             proving.presented = proving.presented._replace(message=payload)
             self._ask(session, proving)
 
@@ -109,7 +105,7 @@ class ProvingHandler(NoDialect):
         else:
             authentication.adopt_from_hook(session, answer)
         session.handler = proving.after
-        self._welcome(session, admission)
+        self._owner.welcome(session, admission)
         for payload in proving.kept:
             session.receive(payload, True)
         denied = authentication.denied(session)

@@ -19,13 +19,13 @@ from portico.wire.messages import Identity, identity_of
 
 from ..cluster.backplane import Resume
 from ..connections.registrant import UNANSWERED, Refusal, Registered, Registrant
-from ..connections.session import Session, State
+from ..connections.session import Session, SessionDeadlines, State
 from ..connections.worker_authentication import Entry, WorkerAuthentication, refused
 from ..dispatch.model import WorkerLink
 from ..dispatch.remote_messages import LARGEST_COMMANDS, size_of_commands
 from ..locality import Locality
 from ..proof import Proof, not_allowed
-from .envelope_parts import EnvelopeParts, EnvelopeRules, SessionDeadlines
+from .envelope_parts import EnvelopeParts, EnvelopeRules
 
 GRACE: Final = 0.25
 """Seconds that a silent new worker is given to say what it serves. Longer than most round trips."""

@@ -16,7 +16,7 @@ Bookkeeping is done before a caller or a link is told anything, so these may cal
 reference, "Requester dialect" and "Envelope dialect".
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from random import Random
 from typing import Final
@@ -47,7 +47,7 @@ from .model import (
 )
 from .pools import STRATEGIES
 from .remote_workers import RemoteWorker
-from .request_table import RequestTable
+from .request_table import DispatchObserver, RequestTable
 from .scheduler import LOST, TIMEOUT, DispatchRules, Scheduler
 
 __all__ = [
@@ -86,7 +86,15 @@ _ACCEPTED: Final = Verdict.ACCEPTED
 class Dispatcher:
     """All requests and workers of this gateway. `now`: a monotonic clock. Raises ValueError for an unknown strategy."""
 
-    def __init__(self, rules: DispatchRules, *, now: Monotonic, random: Random, counters: Counters) -> None:
+    def __init__(
+        self,
+        rules: DispatchRules,
+        *,
+        now: Monotonic,
+        random: Random,
+        counters: Counters,
+        observer: DispatchObserver | None = None,
+    ) -> None:
         if rules.strategy not in STRATEGIES:
             raise ValueError(f"the strategy must be one of {', '.join(STRATEGIES)}, not {rules.strategy!r}")
         self._now = now
@@ -95,7 +103,7 @@ class Dispatcher:
         self._pools = STRATEGIES[rules.strategy](random)
         self._queue = FairQueue(rules.queue_limit, rules.queue_bytes)
         self._affinity = Affinity(rules.affinity_limit)
-        self._requests = RequestTable(self._queue, counters)
+        self._requests = RequestTable(self._queue, counters, observer)
         self.scheduler: Final = Scheduler(
             self._pools, self._queue, self._affinity, self._requests, rules=rules, counters=counters
         )
@@ -107,15 +115,6 @@ class Dispatcher:
         self._issued = 0
 
     # What there is to know
-
-    @property
-    def on_failed(self) -> Callable[[Request, Outcome], None] | None:
-        """Is told of each request that ends without success, but for those that were cancelled."""
-        return self._requests.on_failed
-
-    @on_failed.setter
-    def on_failed(self, call: Callable[[Request, Outcome], None]) -> None:
-        self._requests.on_failed = call
 
     @property
     def queue_length(self) -> int:

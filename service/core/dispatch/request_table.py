@@ -6,8 +6,8 @@ worker the last few thousand are remembered, so that a late answer can be told f
 worker was never sent.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from ..counters import Counters
 from ..deadlines import DeadlineWheel
@@ -20,18 +20,24 @@ REMEMBERED: Final = 8192
 """The number of ended requests of which it is remembered which worker had them."""
 
 
+class DispatchObserver(Protocol):
+    """Who is told what becomes of requests."""
+
+    def on_request_failed(self, request: Request, outcome: Outcome) -> None:
+        """A request of this node's has ended without success, and was not cancelled."""
+
+
 class RequestTable:
     """All requests of this gateway that are not over. `queue`: the requests that are at no worker wait there."""
 
-    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_queue", "on_failed", "own")
+    __slots__ = ("_by_caller", "_counters", "_deadlines", "_ended", "_ended_before", "_observer", "_queue", "own")
 
-    def __init__(self, queue: FairQueue, counters: Counters) -> None:
+    def __init__(self, queue: FairQueue, counters: Counters, observer: DispatchObserver | None = None) -> None:
         self._queue = queue
         self.own = 0
         """How many were made at this node, and not by another one."""
         self._counters = counters
-        self.on_failed: Callable[[Request, Outcome], None] | None = None
-        """Is told of each request of this node's that ends without success, but for those that were cancelled."""
+        self._observer = observer
         self._by_caller: dict[Caller, dict[Request, None]] = {}
         self._deadlines: DeadlineWheel[Request] = DeadlineWheel(RESOLUTION)
         # Two generations of ended requests that were sent: the older is dropped when the newer is full.
@@ -67,9 +73,9 @@ class RequestTable:
 
     def tell_failed(self, request: Request, outcome: Outcome) -> None:
         """It is over; somebody may want to know where it failed."""
-        if self.on_failed is None or outcome.success or request.guest or outcome.kind is OutcomeKind.CANCELLED:
+        if self._observer is None or outcome.success or request.guest or outcome.kind is OutcomeKind.CANCELLED:
             return
-        self.on_failed(request, outcome)
+        self._observer.on_request_failed(request, outcome)
 
     def close_request(self, request: Request, kind: OutcomeKind) -> None:
         """Take a request out of every table, and tell nobody."""
