@@ -42,8 +42,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class BackEndEvent(NamedTuple):
-    """An event. `connection` is the session that it is of, where it is of one; `user_id` (or else the client) says what
-    is delivered in order; `body` is the JSON object that back ends get."""
+    """An event. `connection`: the id of the session that it is about, if it is about one. Events with one `user_id`, or
+    else with one `client_id`, are delivered in order. `body`: the JSON object that back ends get."""
 
     id: str
     event: str
@@ -54,7 +54,7 @@ class BackEndEvent(NamedTuple):
 
 
 Tap = Callable[[BackEndEvent], None]
-"""Is told of each event, in its order, as it is made or put into the log. Must not wait or raise."""
+"""Is called with each event, in order, when it is made or put into the log. Must not wait or raise."""
 
 
 class EventLog(Protocol):
@@ -92,15 +92,15 @@ class BackEndEvents:
 
     @property
     def listening(self) -> bool:
-        """Whether anybody is told anything; nothing else here needs to be called where not."""
+        """Whether anybody gets events. If nobody does, no other method here needs to be called."""
         return self._log is not None or bool(self._taps)
 
     def tap(self, tap: Tap) -> None:
-        """Have somebody told of this node's own events as they are made."""
+        """Call `tap` with each of this node's own events from now on."""
         self._taps[tap] = None
 
     def untap(self, tap: Tap) -> None:
-        """Not any more, if it was."""
+        """Call `tap` no more; one that was not added is ignored."""
         self._taps.pop(tap, None)
         if not self.listening:
             self._told.clear()
@@ -112,7 +112,7 @@ class BackEndEvents:
         return UNTYPED in self._relayed if kind is None else kind in self._relayed or ANY in self._relayed
 
     def on_registered(self, session: Session) -> None:
-        """A connection is registered. One that was somebody else before has left as that."""
+        """A connection is registered. If it was registered as somebody else before, that one has `left`."""
         before = self._told.get(session)
         if before == session.identity:
             return
@@ -186,7 +186,8 @@ class BackEndEvents:
         return BackEndEvent(event_id, event, connection, identity.user_id, identity.client_id, _encode(fields))
 
     def present(self) -> list[BackEndEvent]:
-        """A `registered` of everybody who is here, as if they came now: for a log that has lost or buried them."""
+        """A new `registered` for each connection of this node, for a log that has lost them, or taken the node for
+        dead."""
         return [self._make("registered", one, identity, self._of(one)) for one, identity in self._told.items()]
 
 
@@ -197,8 +198,8 @@ def user_event(event: str, user_id: str, event_id: str, at: float, node: str) ->
 
 
 class Stored(NamedTuple):
-    """An event that is to be delivered. `key` is its place in the outbox; those of one `order` are delivered one after
-    the other; `born`: Unix time."""
+    """An event that is to be delivered. `key`: its place in the outbox; `order`: see `order_of`; `born`: when it was
+    made, in Unix time."""
 
     key: str
     order: str
@@ -209,7 +210,7 @@ class Stored(NamedTuple):
 
 
 def order_of(event: BackEndEvent) -> str:
-    """What an event is delivered in order with: its user's others, or its client's, or those of nobody."""
+    """Events with the same text here are delivered in order: a user's, a client's without a user, or all others."""
     if event.user_id is not None:
         return f"u{event.user_id}"
     return "" if event.client_id is None else f"c{event.client_id}"

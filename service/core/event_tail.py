@@ -50,7 +50,7 @@ class EventTail:
         self._events = events
         self._now = now
         self._listeners: dict[Listener, None] = {}
-        self._wanted: dict[str, float] = {}  # nodes that want to be told, until when
+        self._wanted: dict[str, float] = {}  # by node: until when it wants to be told
         self._ask_at = float("-inf")
         self._second = 0
         self._told = 0
@@ -69,11 +69,11 @@ class EventTail:
 
     @property
     def listeners(self) -> int:
-        """How many look here."""
+        """How many listeners this node has."""
         return len(self._listeners)
 
     def follow(self, listener: Listener) -> Callable[[], None]:
-        """Tell a listener what passes, until what is returned is called."""
+        """Call `listener` with each event, until the function that is returned is called."""
         self._listeners[listener] = None
         self._ask_at = float("-inf")
         self.tick()
@@ -102,7 +102,7 @@ class EventTail:
         self._settle()
 
     def _settle(self) -> None:
-        """Hear of this node's events, or no more."""
+        """Follow this node's own events while some node wants them, and not otherwise."""
         if not self._listeners:
             self._users.forget()
         if self._listeners or self._wanted:

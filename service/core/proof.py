@@ -107,9 +107,9 @@ class ConnectHook(Protocol):
         """Which of a handshake's headers it is shown, by lower-case name."""
 
     def ask(self, presented: Presented, reply: "Reply[Proof | PeerFault | None]") -> Callable[[], None]:
-        """Ask who that is. Answered with a Proof, a PeerFault that closes (it is refused, or nobody could tell), or
-        None where it is nobody in particular. Never waits or raises. What is returned is called when the connection is
-        gone before the answer, which is not given then."""
+        """Ask who a connection is. `reply` gets a Proof; or a PeerFault that closes, because the hook refuses it or
+        could not tell; or None: it has proven nothing. Never waits or raises. Returns a function to be called if the
+        connection ends before the answer; then no answer is given."""
 
 
 class Proof(Struct, frozen=True, gc=False):

@@ -35,7 +35,7 @@ _GUESSED: Final = frozenset(
         "worker_secret",
     }
 )  # fmt: skip
-"""Causes that a guess has. Who shows nothing, or what has expired or was taken back, guesses nothing."""
+"""Causes that count as a guess. To show nothing, or what has expired or was taken back, is no guess."""
 
 
 class SlowedDown(Caused):
@@ -69,7 +69,7 @@ class Refusals:
         self._tell(cause, address)
 
     def on_fault(self, cause: str, address: str) -> None:
-        """A connection's message was refused, about which a line is written otherwise."""
+        """As `on_refused`, but without a line: a connection's message was refused, for which the journal has one."""
         self.counted[cause] += 1
         self._audit.on_refused(cause, address)
         if cause in _GUESSED:

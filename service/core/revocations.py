@@ -1,10 +1,10 @@
 """Revocations: which users, tokens and tenants are refused though their tokens have not expired.
 
-A revocation names a user, a token (by its `jti`), a tenant, or every token that was issued before a moment; of a user's
-or a tenant's it may also take only those that were issued before a moment, so that she can log in anew. It holds until
-its time is over, which should be when the last token that it means has expired. A token that doesn't say when it was
-issued counts as issued before any moment. A later revocation of the same takes the earlier one's place, so one that was
-made by mistake is ended by another that holds for a second.
+A revocation names a user, a token (by its `jti`), a tenant, or all tokens that were issued before a moment. With a user
+or a tenant it may be limited to tokens that were issued before a moment, so that the user can log in anew. A token that
+doesn't say when it was issued counts as issued before any moment. A revocation holds for the time that it was given,
+which should end when the last token that it means has expired. A later revocation of the same takes the earlier one's
+place: for example, one that was made by mistake is ended by another that holds for a second.
 
 Every node has all revocations in its memory, so asking costs a few look-ups, however many there are: nothing is asked
 of Redis when somebody connects. There are at most LIMIT; one takes about 400 bytes at each node.
@@ -62,8 +62,8 @@ class RevocationObserver(Protocol):
 class RevocationStore(Protocol):
     """Where a deployment keeps its revocations. Nothing here waits or raises.
 
-    Each observer is told of every revocation that holds: those that there are already, and within a second those of
-    other nodes, as long as the store is in reach. Meanwhile what is known holds.
+    Each observer is told of every revocation that holds: of those that there are already, and within a second of those
+    that other nodes add. While the store is out of reach, the revocations that a node knows go on holding.
     """
 
     @property

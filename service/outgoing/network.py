@@ -31,7 +31,7 @@ class NotAllowed(httpcore.ConnectError):
 
 
 class TooLong(httpcore.ReadError):
-    """The answer is longer than anybody asked for."""
+    """The answer is longer than the limit."""
 
 
 FAILURES: Final = (

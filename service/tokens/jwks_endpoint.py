@@ -62,9 +62,9 @@ class JwksEndpoint:
     def want(self, key_id: str | None) -> bool:
         """A token was shown whose key is not here (`key_id` None: it names none). Never waits.
 
-        Whether the token may hold in a moment: the endpoint is asked soon, and until now nobody knows that it hasn't
-        the key either. False once it has answered without it, so that whoever has a token of a key that was withdrawn
-        is told to get another.
+        Returns whether the key may still come: the endpoint is asked soon, and has not answered without this key since
+        it was first wanted. Once it has, this is False, so that a client whose key was withdrawn is told to get another
+        token.
         """
         if not len(self.ring):
             self._wanted.set()
@@ -79,8 +79,8 @@ class JwksEndpoint:
     def doubt(self, key_id: str | None) -> bool:
         """A token was shown whose signature doesn't hold by the key of this id (None: by any). Never waits.
 
-        Whether the token may hold in a moment: the key is one of the endpoint's, which is being asked, or is asked at
-        once. False where it was asked less than MIN_BETWEEN seconds ago; it is asked again after them.
+        Returns whether another key of this id may come: the endpoint has such a key, and is being asked or is asked at
+        once. False if it was asked less than MIN_BETWEEN seconds ago; it is asked again when they are over.
         """
         ring = self.ring
         if not (ring.knows(key_id) if key_id is not None else len(ring)):

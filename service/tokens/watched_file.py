@@ -26,7 +26,7 @@ CHECK: Final = 1.0
 SETTLED: Final = 0.2
 """Seconds that a file must have been as it is before it is read again."""
 LONGEST_WRITING: Final = 2.0
-"""Seconds after which one that goes on changing is read all the same."""
+"""Seconds after which a file that goes on changing is read all the same."""
 
 
 class WatchedFile:

@@ -7,8 +7,8 @@ up when it is older than `give_up` seconds and was tried at least once: it goes 
 An answer's body is not looked at, and of no more than MAX_ANSWER bytes.
 
 One node of a deployment delivers at a time, the one that owns the outbox; another takes over where it stops, and may
-post again what was under way. At most WINDOW events are in memory, or WINDOW_BYTES and AT_ONCE more; CONCURRENT are
-posted at a time.
+post again what was under way. Events are read AT_ONCE at a time, while fewer than WINDOW are in memory, and fewer than
+WINDOW_BYTES of them; CONCURRENT are posted at a time.
 """
 
 import random

@@ -68,14 +68,14 @@ class Resume(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """A node gets the pushes of some targets from now on.
+    """The answer to a join: the node gets the pushes of some targets from now on.
 
-    `offsets`: where each of their streams is now. `missed`: what a resuming client has not had, by stream, in the
-    order of offsets and up to `offsets`. `lost`: the streams it named of which something is gone, or may be: nothing
-    of these is in `missed`. All of it is of this epoch, and takes in the gaps that were told while the join was
-    waiting: their streams are `lost` to those who named them. `recovered` is False also when the backplane is out of
-    reach: then the targets are joined as soon as it is back, and `offsets` may be empty. `ahead`: streams in which the
-    client has come further, by another node, than this node has, and up to where: it is not to be given that again.
+    `offsets`: where each of their streams is now, in the epoch `epoch`. `missed`: by stream, the events that a resuming
+    client has not had, in the order of offsets and up to `offsets`. `lost`: the streams that the client named and of
+    which something is gone, or may be; nothing of these is in `missed`. A stream in which a gap was told while the join
+    waited is `lost` too. `recovered` is False if something is lost, or if the backplane is out of reach: then the
+    targets are joined as soon as it is back, and `offsets` may be empty. `ahead`: streams of which the client has had
+    more by another node than this node has read, and up to which offset: those events are not to be sent to it again.
     """
 
     epoch: str
@@ -93,7 +93,7 @@ class PushObserver(Protocol):
         """Why this node takes no push for this target now, or None. Asked where a push enters the deployment."""
 
     def on_push(self, target: Target, event: Event) -> tuple[int, int]:
-        """A push, which was accepted. Returns how many connections matched, how many were handed it."""
+        """Deliver a push that was accepted. Returns how many connections matched, and how many were handed it."""
 
     def on_gap(self, target: Target, epoch: str, offset: int) -> None:
         """Events of this target's stream may have been missed and cannot be read again: its connections are told, and

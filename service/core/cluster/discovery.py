@@ -70,7 +70,7 @@ class Endpoint:
 
 
 def endpoint(places: Places, asked: Asked) -> Endpoint | str:
-    """The WebSocket endpoint for whoever asked; where nobody takes WebSockets now, a sentence that says why."""
+    """The WebSocket endpoint for a client that asked so; if no node takes WebSockets now, a sentence that says why."""
     if _names_itself(places):
         return _ours(places, asked)
     usable = _usable(places, asked)
@@ -83,7 +83,7 @@ def endpoint(places: Places, asked: Asked) -> Endpoint | str:
 
 
 def endpoints(places: Places, asked: Asked) -> list[Endpoint]:
-    """All that `endpoint` may name to whoever asked so."""
+    """Every endpoint that `endpoint` may give to the same question."""
     if _names_itself(places):
         return [_ours(places, asked)]
     if places.node_selection is None:
@@ -102,8 +102,9 @@ def _usable(places: Places, asked: Asked) -> Callable[[NodeState, Listening], bo
     """Whether a node can be reached from where the question came."""
 
     def usable(state: NodeState, listening: Listening) -> bool:
-        # Over https the proxy serves the question's port. That is ours, so it leads to WebSockets only if we take any:
-        # a proxy that sends them elsewhere has an address, which only its operator knows.
+        # Over https the port that was asked is a proxy's, and the proxy leads to this process. So the address works for
+        # another node only if this process takes WebSockets too; if the proxy leads them elsewhere, only a public URL,
+        # which the operator sets, can say where.
         return asked.scheme != "https" or places.takes_websockets or listening.tls or state.websocket_url is not None
 
     return usable

@@ -17,14 +17,13 @@ from portico.wire.messages import encode
 from .backplane import NodeState
 
 NEAR: Final = 0.05
-"""Nodes whose loads differ by no more than this share are equal…"""
 FEW: Final = 3
-"""…and those that differ by no more than so many connections."""
+"""Nodes whose loads differ by no more than the share NEAR, or by no more than FEW connections, count as equal."""
 
 
 class Listening(Struct, frozen=True):
-    """Where a node can be connected to. `host`: what its operator says, if anything; `ip`: its own address; `machine`:
-    the name of the machine that it runs on; `tls`: the port speaks TLS."""
+    """Where a node takes WebSockets. `host`: the one that its operator has set, if any; `ip`: its own address;
+    `machine`: the name of the machine that it runs on; `tls`: the port speaks TLS."""
 
     port: int
     ip: str
@@ -57,7 +56,7 @@ class NodeSelection:
     def __init__(self, nodes: Callable[[], Collection[NodeState]], random: Random) -> None:
         self._nodes = nodes
         self._random = random
-        self._sent: dict[tuple[str, int], int] = {}  # to each node, since it announced this load
+        self._sent: dict[tuple[str, int], int] = {}  # clients sent to each node since it announced this load
 
     def open_now(self) -> list[tuple[NodeState, Listening]]:
         """Those that take WebSockets now."""
@@ -65,12 +64,12 @@ class NodeSelection:
         return [(state, listening) for state, listening in found if listening is not None]
 
     def choose(self, usable: Callable[[NodeState, Listening], bool] = _any) -> tuple[NodeState, Listening] | None:
-        """The node for whoever asks now, of those that are `usable` to them; None where there is none."""
+        """The node for one more client, of those that are `usable` for it; None if there is none."""
         found = [candidate for candidate in self.open_now() if usable(*candidate)]
         if not found:
             return None
         sent = self._sent
-        # Those that were sent before are in a new number already.
+        # A load that was announced anew counts the clients sent before already.
         self._sent = {(state.node, state.load): sent.get((state.node, state.load), 0) for state, _ in found}
         loads = [state.load + self._sent[state.node, state.load] for state, _ in found]
         least = min(loads)

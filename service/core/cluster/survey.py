@@ -85,7 +85,7 @@ class Survey:
             self._backplane.tell_holders(target, ASK, text, Reply(lambda count: self._counted(name, count)))
 
     def ask(self, node: str, kind: str, body: bytes, reply: Reply[SurveyResult], timeout: float = TIMEOUT) -> None:
-        """Ask one other node: no answer at all is complete if it is gone."""
+        """Ask one other node. If it leaves before it answers, the result is empty and complete."""
         message = self._question(kind, body, reply, {node}, timeout)
         if message is not None:
             self._backplane.tell(node, ASK, message[1])
@@ -103,14 +103,14 @@ class Survey:
         self._finish_if_all(key, question)
 
     def on_node_left(self, node: str) -> None:
-        """Nothing more will come of it. (Whatever it answered before stays.)"""
+        """Wait for a node no longer. (What it has answered already stays.)"""
         for name, question in list(self._open.items()):
             if question.awaited is not None:
                 question.awaited.discard(node)
             self._finish_if_all(name, question)
 
     def on_nodes_changed(self) -> None:
-        """Of no interest: who goes is told by `on_node_left`."""
+        """Does nothing: `on_node_left` tells of the nodes that go."""
 
     def tick(self) -> None:
         """Give up what is past its time. To be called every 100 ms or so."""
@@ -118,7 +118,7 @@ class Survey:
             self._finish(name, complete=False)
 
     def end(self) -> None:
-        """The node goes: nothing more is waited for."""
+        """This node ends: every open question is answered with what there is."""
         for name in list(self._open):
             self._finish(name, complete=False)
 
@@ -149,7 +149,8 @@ class Survey:
             if not question.awaited:
                 self._finish(name, complete=True)
         elif question.count is not None:
-            # Which nodes hold the target is not known, only how many did; of these no more live than there are.
+            # Only the number of the target's holders is known, not their names; those that still live are no more than
+            # all nodes that live.
             gone = question.answers.keys() - set(others := self._others())
             if len(question.answers) >= min(question.count, len(others) + len(gone)):
                 self._finish(name, complete=True)

@@ -311,12 +311,12 @@ class _Reading:
         self._waiting = 1  # for all having been asked
 
     def expect(self, node: str) -> None:
-        """Some of it comes from this node, after what comes from those before."""
+        """Some rows of the page come from this node, behind those of the nodes that were named before."""
         self._parts[node] = None
         self._waiting += 1
 
     def read(self, node: str, result: SurveyResult) -> None:
-        """It came, or didn't."""
+        """A node has given its rows, or did not answer."""
         try:
             self._parts[node] = _rows(result.answers[0].body) if result.answers else None
         except msgspec.MsgspecError:
@@ -324,7 +324,7 @@ class _Reading:
         self.all_asked()
 
     def all_asked(self) -> None:
-        """One thing less to wait for."""
+        """One answer less to wait for; after the last one the page is given."""
         self._waiting -= 1
         if self._waiting == 0:
             silent = [node for node, rows in self._parts.items() if rows is None]

@@ -36,15 +36,15 @@ LISTED: Final = 1000
 
 LISTED_BYTES_PER_SECOND: Final = 4 << 20
 LISTED_BYTES_AT_ONCE: Final = 16 << 20
-"""How much of lists one address (of IPv6 one /64) is told: in a second over time, and at once."""
+"""Bytes of lists that one address (of IPv6 one /64) may get: a second over time, and at once."""
 LISTS_AT_ONCE: Final = 16
 """Lists of one address that other nodes are asked for at a time."""
 CALLERS: Final = 1000
-"""Addresses of which is remembered what they were told; of more the one that asked longest ago begins anew."""
+"""Addresses that are counted for; the count of the one that asked longest ago is forgotten first."""
 KEPT_SECONDS: Final = 1.0
-"""How long totals are told again to those who see no others."""
+"""For how long callers that may not see others get the same totals."""
 FEW: Final = 1000
-"""Connections that are counted each time, where there is one node only: in less than a millisecond."""
+"""With no more connections than these, and one node only, totals are counted anew for each question: in under 1 ms."""
 
 
 class ActionError(Exception):
@@ -103,7 +103,7 @@ class Lists:
         return len(self._callers)
 
     def check(self, address: str) -> None:
-        """It asks for a list. Raises ActionError; else `on_told` is to be called when it has it."""
+        """Whether an address may get a list now. Raises ActionError if not; otherwise call `on_told` once it has it."""
         caller, now = network(address), self._wall()
         bucket = self._callers.get(caller)
         if bucket is None:
@@ -117,7 +117,7 @@ class Lists:
         self._under_way[caller] = under_way + 1
 
     def on_told(self, address: str, size: int) -> None:
-        """It was told this many bytes."""
+        """Count a list of `size` bytes that an address got after `check`."""
         caller = network(address)
         under_way = self._under_way.pop(caller) - 1
         if under_way:
@@ -137,7 +137,7 @@ class RecentStatus:
         self._waiting: list[Callable[[Status], None]] = []
 
     def tell(self, call: Callable[[Status], None]) -> None:
-        """Call this with the totals, now or when they are known."""
+        """Call `call` with the totals: at once if they are recent, else when they are known."""
         if self._kept is not None and 0 <= self._wall() - self._at < KEPT_SECONDS:
             call(self._kept)
             return

@@ -39,7 +39,8 @@ class ClientRequests:
     def __init__(
         self, hub: Hub, askable: Sequence[Askable], cluster_messages: ClusterMessages, remote: RemoteDispatch
     ) -> None:
-        """`askable`: the dialects whose clients can be asked; of several with a client of one id the first is."""
+        """`askable`: the dialects whose clients can be asked. If several have a client of one id, the first one's is
+        asked."""
         self._hub = hub
         self._askable = askable
         self._names = [handler.name for handler in askable]
@@ -58,9 +59,8 @@ class ClientRequests:
         return None
 
     def find(self, client_id: str, reply: Reply[WorkerLink | PeerFault]) -> None:
-        """Find a client anywhere. Answered, maybe before this returns, with its link (to be used at
-        once), or why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` where not every node
-        could tell."""
+        """Find a client on any node. `reply` gets, maybe before this returns, the client's link, to be used at once; or
+        why it cannot be asked: `not_found`, `unknown_dialect`, or `unavailable` if not every node answered."""
         link = self.find_client(client_id)
         if link is not None:
             reply(link)

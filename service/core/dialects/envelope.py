@@ -149,8 +149,8 @@ class EnvelopeHandler:
         return session.worker is not None or session in self._links
 
     def _mend_or_reject(self, session: Session, payload: bytes, fault: PeerFault) -> bool:
-        """A message of a worker's, or of a client's that was asked, can't be read: an answer is mended (then True), or
-        its requester is told at once, who would wait until the time is up otherwise."""
+        """A message from a worker, or from a client that was asked, can't be read. If it is an answer that can be
+        mended, take it and return True. If it may be an answer, tell the requester, who would wait for it in vain."""
         if fault.code is ErrorCode.UNKNOWN_REQUEST or b'"response"' not in payload:
             return False
         if fault.code is ErrorCode.BAD_JSON and (mended := wire.without_nan(payload)) is not None:
@@ -356,9 +356,9 @@ class EnvelopeHandler:
         session.send(wire.cancel(request.id, self._msg_id(), self._wall()))
 
     def oversized(self, session: Session, head: bytes) -> None:
-        """If it is the answer to a request, that one's requester is told at once, and no other worker gets it, which it
-        might close as well. What else a worker has goes elsewhere when it is closed, like that of any worker that is
-        lost; so does everything if the request can't be told."""
+        """A message over the limit begins with `head`. If it answers a request, the requester is told at once, and the
+        request goes to no other worker, which its answer might close as well. The worker is closed next, and its other
+        requests are treated as when a worker is lost; so are all of them, if no request is found in `head`."""
         answer = wire.beginning_of(head)
         sent_to = session.worker or self._links.get(session)
         if sent_to is None or not answer.may_be_response:
@@ -366,7 +366,7 @@ class EnvelopeHandler:
         limit = self._rules.message_size
         if session.worker is not None:
             limit = self._rules.worker_message_size
-            # What there is room for now is not for this one.
+            # It is about to be closed: the room that the answer makes must not bring it another request.
             self._dispatcher.change_worker(session.worker, capacity=0)
         names = [name for name in (answer.request_id or answer.msg_id,) if name is not None]
         reason = f"it is too large, more than {limit} bytes."
@@ -375,7 +375,8 @@ class EnvelopeHandler:
     def closed(self, session: Session) -> None:
         """A worker's requests go elsewhere; a client's own are cancelled."""
         if session.worker is not None:
-            # First its own are cancelled, which may be at itself: it must not be sent others for that.
+            # The requests that it made are cancelled next. Some may be at itself: the room that this makes must not
+            # bring it others.
             self._dispatcher.change_worker(session.worker, capacity=0)
         self._dispatcher.cancel_requests_of(session)
         self.arrivals.dismiss(session)

@@ -26,7 +26,7 @@ from .no_dialect import NoDialect
 MAX_KEPT: Final = 100
 """Messages that are kept while the hook is asked."""
 MAX_KEPT_BYTES: Final = 1 << 20
-"""And bytes of these; one message of any size is kept."""
+"""Bytes of the messages that are kept; a single message may have any size."""
 
 
 class ProvingOwner(SessionDeadlines, Protocol):
@@ -41,7 +41,7 @@ class _Proving:
 
     def __init__(self, admission: Admission, presented: Presented, after: DialectHandler) -> None:
         self.admission = admission
-        self.after = after  # the handler that the session has when it is known
+        self.after = after  # the handler that takes over when the hook has answered
         self.presented = presented
         self.kept: list[bytes] = []
         self.size = 0
