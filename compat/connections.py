@@ -63,7 +63,7 @@ class Connections:
         return iter([(who, one) for who, one in self._known.items() if not one.over])
 
     def again(self, who: str) -> Connection:
-        """A connection of that name; where it had one that is over, a new one."""
+        """The connection of that name; if it was used before, a new one takes its place."""
         old = self._known.pop(who, None)
         if old is not None:
             on = f"{old.on}+"
@@ -98,7 +98,7 @@ class Connections:
         await self._client.tell({"do": do, "on": self[who].on, **further})
 
     async def send(self, who: str, text: str, do: str = "send") -> None:
-        """Send a message; which dialect the connection has by now, and as whom, is seen from what is sent."""
+        """Send a message. From a registration, note the connection's dialect and identity."""
         connection = self[who]
         self.note(who, ">", text)
         message = maybe_json(text)
@@ -110,7 +110,8 @@ class Connections:
         await self.tell(who, do, text=text)
 
     async def report(self, who: str, what: str) -> Json:
-        """What the client program reports next of it; raises UnmetError where nothing comes in time."""
+        """The client program's next report about a connection. `what`: what was expected, for the error. Raises
+        UnmetError where nothing comes in time."""
         connection = self[who]
         report = await connection.reports.take(self._target.timeout)
         if report is None:

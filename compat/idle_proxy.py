@@ -1,7 +1,7 @@
 """A proxy that cuts connections on which nothing passes for a while, as many on the way to a deployment do.
 
-Knows bytes only. It cuts as a load balancer does: without a word to either side. Whatever kept this process from
-looking is no silence of theirs: before it cuts, it takes what lies unread.
+Knows bytes only. It cuts as a load balancer does: without a word to either side. If this process itself had no
+processor for a while, that is no silence of the connection: before a cut it reads what lies unread.
 """
 
 from urllib.parse import urlsplit
@@ -10,7 +10,7 @@ import trio
 import trio.abc
 
 GRACE = 0.1
-"""Seconds in which what came while this process had no processor is taken."""
+"""Seconds before a cut in which it reads what came while this process had no processor."""
 
 
 class Pair:
@@ -41,7 +41,8 @@ class Pair:
 
 
 async def idle_proxy(url: str, seconds: float, *, task_status: trio.TaskStatus[str]) -> None:
-    """Serve a way to a ws:// address until cancelled; `started` with the address that leads there by it."""
+    """Listen, and pass connections on to the ws:// address `url`, until cancelled. `seconds` without a byte: cut.
+    `started` gets the proxy's own address."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
 

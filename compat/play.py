@@ -90,7 +90,7 @@ class Play:
             raise UnmetError(str(error)) from error
 
     def _next_verb(self, index: int) -> str:
-        """What the same one does next."""
+        """The next verb of the same connection; empty if there is none."""
         who = self.scenario.steps[index].who
         return next((step.verb for step in self.scenario.steps[index + 1 :] if step.who == who), "")
 
@@ -209,9 +209,10 @@ class Play:
         self._names.fit(f"what {step.who} gets", step.value, got)
 
     async def _gaps(self, step: Step) -> None:
-        """Gaps, one after another, until each of the value's streams was told of, and no other; as one, they fit it.
+        """Take gaps until each of the value's streams was in one, and no other stream. Together they fit the value.
 
-        What comes of other streams meanwhile is for the steps that follow; what is newer comes behind its stream's gap.
+        Messages of other streams that come in between are kept for the next steps. An event of one of these streams
+        must not come before the stream's gap.
         """
         who, streams, aside = step.who, set(self._names.fill(step.value["streams"])), list[str]()
         what, offsets = f"the gap that {who} is told of", Json()
@@ -255,7 +256,7 @@ class Play:
             self._names.fit("the reason of the close", step.value, report["reason"])
 
     async def _settles(self, step: Step) -> None:
-        """Let a marker through behind all that was accepted for this client before; it must come next."""
+        """Push a marker to the client. It must be the next message: what was accepted before comes before it."""
         connection = self._connections[step.who]
         field = "user_id" if connection.identity.get("user_id") else "client_id"
         marker = self._fresh("marker")
@@ -270,7 +271,7 @@ class Play:
                     raise UnmetError(f"{who} shouldn't have got {shown(message)}")
 
     async def _finish(self) -> None:
-        """Whoever can be asked answers a heartbeat at once: what comes before that is one message too many."""
+        """See that nothing more comes: a heartbeat is answered at once, and a message before that is one too many."""
         able = list(self._connections.still_open())
         for who, one in able:
             if one.dialect == "c_client":
@@ -288,9 +289,9 @@ class Play:
                     raise UnmetError(f"{who} shouldn't have got {shown(report)}")
 
     async def _share(self, step: Step) -> None:
-        """So many requests come to the workers that the value names, each to any of them; each is answered.
+        """Take a number of requests at the workers that the value names, each at any of them, and answer them.
 
-        The value says how many each of them should have had, and whether they had them in turn. A request's params are
+        The value says how many each worker should get, and whether they get them in turn. The params of a request are
         its number, from 1 on.
         """
         total, takers = int(step.words[0]), {who: 0 for who in step.value if who != "in_turn"}
@@ -370,7 +371,7 @@ class Play:
         raise UnmetError(f"the command of --lose-history didn't end within {limit:g} s")
 
     async def _waits(self, step: Step) -> None:
-        """So many of the proxy's time-outs pass; meanwhile it may send a message every so often, and gets one back."""
+        """Wait for a number of the proxy's time-outs. With a value, send a message every so often, and get one back."""
         over = trio.current_time() + float(step.words[0]) * self._target.idle_timeout
         if step.value is not None:
             every = float(self._names.fill(step.value["every"]))

@@ -1,9 +1,9 @@
 """Plays scenarios against a live deployment: each kind of client in a lane of its own, the lanes side by side.
 
-Knows clients, scenarios and results. What takes something from everybody comes after all else, each by itself.
-Whatever a scenario does wrong is that one's result and stops no other; what a run made in the deployment is cleared
-away at its end, when cancelled too, and the results that there are by then are kept. Scenarios with workers take turns:
-a worker of the older kinds serves every command, another lane's too.
+Knows clients, scenarios and results. Scenarios that disturb all others (`needs: alone`, such as one that loses the
+history) come last, one at a time. A scenario that fails stops no other. What a run made in the deployment is cleared
+away at its end, also when it is cancelled, and the results until then are kept. Scenarios with workers take turns: a
+worker of the older kinds serves every command, so it would get another lane's requests.
 """
 
 import secrets
@@ -98,7 +98,7 @@ async def run(plan: Plan, into: Run | None = None) -> list[Result]:
 
 
 async def _look_at_mode(plan: Plan, deployment: Deployment, told: Run, note: Callable[[Result], None]) -> None:
-    """Find out in which mode the deployment is; it is a result only where somebody said which it should be."""
+    """Find out in which mode the deployment is. It is a result only if the run was told which mode it should be."""
     given = deployment.found.facts
     base = plan.target.base_url
     http = base.partition("://")[2]
@@ -119,7 +119,7 @@ async def _look_at_mode(plan: Plan, deployment: Deployment, told: Run, note: Cal
 
 
 async def _auth(deployment: Deployment, name: str) -> str:
-    """In which mode of PORTICO_AUTH it is."""
+    """The deployment's mode of PORTICO_AUTH."""
     async with _client(KINDS[BARE]) as client:
         return await auth_of(client, deployment.found.websocket_url, name, deployment.target.timeout)
 

@@ -37,7 +37,7 @@ REQUEST_TYPES: Final = {
 """Each step's type in locust's statistics."""
 
 _TRANSCRIPTS: Final = 20
-# Of what was due just before the end, the timer may be what was late, within what a load may stand still.
+# What fell due less than this many seconds before the end is not counted as never sent: a load may stand still so long.
 _GRACE: Final = 1.0
 
 
@@ -300,17 +300,17 @@ class Campaign:
             (self.tally.ended if owed else self.tally.went).append(at + self.clock_offset)
 
     def is_there(self, user: str, since: float) -> bool:
-        """Whether that user has had one and the same connection since then."""
+        """Whether the user has been connected, without a break, since that Unix time."""
         return self._present.get(user, float("inf")) <= since
 
     def enter(self, member: Member) -> None:
-        """From now on it can be pushed to."""
+        """From now on the member can be pushed to."""
         self._present[member.user_id] = time.time()
         member.slot = len(self.members)
         self.members.append(member)
 
     def withdraw(self, member: Member) -> None:
-        """From now on it cannot be pushed to."""
+        """From now on the member can't be pushed to; one that couldn't before is ignored."""
         if member.slot < 0:
             return
         self._present.pop(member.user_id, None)
@@ -343,7 +343,7 @@ class Campaign:
         )
 
     def finish(self) -> None:
-        """End it: what is still under way has failed, and nothing counts from now on."""
+        """End the test: what is still under way has failed, and nothing counts from now on."""
         if self.finished:
             return
         # Left out of the statistics, the slowest answers of all would flatter them.

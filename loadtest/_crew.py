@@ -206,7 +206,7 @@ class Workers:
         self._runner.send_message(_SETTLE, {"final": final})
 
     def collect(self) -> None:
-        """They do by themselves."""
+        """Nothing to do: workers report by themselves, once a second."""
 
     def quiet(self) -> bool:
         return all(report and report.held and not report.unanswered for report in self._last.values())
@@ -224,7 +224,7 @@ class Workers:
             self._runner.send_message(_PLAN, self._plan, client_id)
 
     def _here(self, msg: Message, **_: object) -> None:
-        """A worker listens only now: what it was told when it had connected, it did not hear."""
+        """A worker can hear messages only from now on: tell it the plan again, which it missed when it connected."""
         if self._plan:
             self._runner.send_message(_PLAN, self._plan, msg.node_id)
 

@@ -300,9 +300,10 @@ class Judge:
 
 
 def _rest(seconds: float) -> float:
-    """Let the others work for so long; how much of the settle time that was.
+    """Let the other greenlets work for about `seconds`. Returns the seconds by which the settle time is used up.
 
-    No more than twice what was meant: in a pause of this process nothing that came could be seen to.
+    That is the time that passed, but at most twice `seconds`: while this process stood still it could read nothing, and
+    that is not the gateway's fault.
     """
     start = time.monotonic()
     gevent.sleep(seconds)

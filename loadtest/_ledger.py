@@ -132,8 +132,8 @@ class Ledger:
         )
 
     def missing(self, stages: Iterable[int] | None = None) -> int:
-        """How many deliveries there should be that there are not: of the pushes of these stages, but for those that are
-        kept for who is away; or of all.
+        """How many deliveries are missing: of the pushes of these stages, but no durable ones, whose users may be away;
+        or, if no stages are given, of all pushes.
         """
         found = self._deliveries(range(len(self.plans)) if stages is None else stages)
         return sum(each.lost for kind, each in found.items() if stages is None or kind != "durable")

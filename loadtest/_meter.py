@@ -81,9 +81,10 @@ def _read() -> _Reading:
 
 
 def wall_ahead() -> float:
-    """By how many seconds the wall clock is ahead of the monotonic one: changes when it is put right, and only then.
+    """Seconds by which the wall clock is ahead of the monotonic one. This changes only when the wall clock is set.
 
-    Whoever loses the processor between the two looks would see a change, so the closest pair of several counts.
+    Both clocks are read several times and the closest pair counts: a process that loses the processor between the two
+    would see a change that is none.
     """
     found = float("inf"), 0.0
     for _ in range(10):

@@ -133,7 +133,7 @@ class Client:
         return min(_INTERVAL, max(0.0, min(beat, end if not self._pending else beat) - time.time()))
 
     def abandon(self) -> None:
-        """Count what was not answered."""
+        """Count the heartbeats that were not answered as failed, and close the socket."""
         while self._pending:
             self._notebook.measured("heartbeat", self._pending.popleft(), time.time(), "unanswered")
         self._sock.close()
@@ -185,7 +185,8 @@ def _open(task: Task, url: str) -> socket.socket:
 
 
 def _keep_connected(task: Task, user: str, notebook: Notebook, seconds: float) -> None:
-    """Have a connection. One that comes anew now and then is the last whom a push to all reaches, others the first."""
+    """Keep a connection, and make it anew after `seconds`. A push to all reaches connections in the order in which they
+    came: so a new one sees the end of a broadcast, and one that stays sees its beginning."""
     while True:
         client: Client | None = None
         try:

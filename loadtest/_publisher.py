@@ -91,7 +91,7 @@ class Publisher:
             self._campaign.waiting.pop(gevent.getcurrent(), None)
 
     def _is_due(self) -> bool:
-        """Whether the push of this greenlet, which has a connection now, was not given up while it waited for one."""
+        """Whether the push of this greenlet, which has just got a connection, was not given up while it waited."""
         return self._campaign.waiting.pop(gevent.getcurrent(), None) is not None
 
     def _single(self, due: float) -> None:
@@ -124,9 +124,9 @@ class Publisher:
             self._end_turn(kept)
 
     def _take_turn(self) -> KeptPushes | None:
-        """Wait for a user none of whose durable pushes is under way, whoever of them it is; None if there are no users.
+        """Wait for any user that has no durable push under way, and mark it as having one; None if there are no users.
 
-        That one is then this push's, until its turn ends.
+        Call `_end_turn` when the push is over.
         """
         campaign = self._campaign
         while True:
@@ -145,7 +145,7 @@ class Publisher:
                 return given
 
     def _end_turn(self, kept: KeptPushes) -> None:
-        """The user is the push's that has waited longest; one who has left meanwhile is nobody's."""
+        """The user's push is over: give the user to the push that has waited longest, unless the user has left."""
         campaign = self._campaign
         stays = kept.user in campaign.keepers if campaign.keepers else campaign.is_there(kept.user, time.time())
         kept.in_flight = bool(self._turns) and stays

@@ -1,7 +1,7 @@
 """What is due when: an open-model schedule that waits for nobody.
 
-Knows times and callbacks. Each is told when it was due, and measures from then: whatever makes it late, here or
-at the gateway, is in the figures. One greenlet serves all; it yields every two milliseconds.
+Knows times and callbacks. A callback gets the time at which it was due, and measures from then: so whatever made it
+late, here or at the gateway, is in the figures. One greenlet serves all; it yields every two milliseconds.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Due:
         self._callback: Callable[[float], None] | None = callback
 
     def cancel(self) -> None:
-        """It is not to happen."""
+        """Don't call the callback."""
         self._callback = None
 
     @property
     def pending(self) -> bool:
-        """Whether it is still to happen."""
+        """Whether the callback is still to be called."""
         return self._callback is not None
 
     def take(self) -> Callable[[float], None] | None:
-        """Its callback, once."""
+        """The callback, at the first call; then, and after `cancel`, None."""
         callback, self._callback = self._callback, None
         return callback
 
@@ -66,11 +66,11 @@ class Schedule:
         return entry
 
     def overdue(self, at: float) -> int:
-        """How many callbacks were due by then, and were not called."""
+        """How many callbacks were due by the Unix time `at` and were not called."""
         return sum(due <= at and entry.pending for due, _, entry in self._entries)
 
     def close(self) -> None:
-        """Nothing happens any more."""
+        """Call no more callbacks."""
         self._entries.clear()
         self._greenlet.kill(block=False)
 

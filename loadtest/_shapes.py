@@ -22,7 +22,7 @@ class Lead(Protocol):
     """Who leads a test, as a shape sees it."""
 
     least_held: float
-    """Fewer users than these are not held, though they are there."""
+    """No hold begins with fewer users than these, even if all of them have come."""
 
     def holding(self) -> tuple[int, float]:
         """How many users are held, and for how many seconds; 0 while they come."""
@@ -38,7 +38,7 @@ class Lead(Protocol):
 
 
 class Shape(LoadTestShape):
-    """What all have in common."""
+    """What all shapes have in common."""
 
     abstract: ClassVar[bool] = True
     use_common_options: ClassVar[bool] = True
@@ -59,11 +59,11 @@ class Shape(LoadTestShape):
 
     @property
     def users(self) -> int:
-        """Those of -u, at least one."""
+        """The number of users (-u), at least one."""
         return max(1, int(self.option("num_users")))
 
     def rate(self) -> float:
-        """Those of -r."""
+        """Users to start per second (-r)."""
         return self.option("spawn_rate") or 1.0
 
     def is_over(self) -> bool:
@@ -112,7 +112,8 @@ class RampShape(Shape):
         # Without an end there is no half of it: a minute then.
         ramp = self.option("run_time") / 2 or 60.0
         stage = min(self._stages, 1 + int((time.perf_counter() - self.start_time) / ramp * self._stages))
-        # A number, not a word: locust asks for the users that are returned here only after others had their turns.
+        # A number, not a yes or no: locust asks for the users that are returned here only later, so until then the
+        # number that it asked for is still the one of the stage before.
         self.lead.least_held = self.users if stage == self._stages else math.inf
         # Each stage's users must be there when the stage is over, or the next one is late.
         return max(1, self.users * stage // self._stages), max(self.rate(), self.users / ramp)
@@ -122,7 +123,7 @@ class SoakShape(Shape):
     """-u users, judged every `--hold` seconds, until -t is over, or for ever."""
 
     def begin(self) -> None:
-        """Begin at the first hour, so to speak."""
+        """Begin with the first hold."""
         self._number = 1
 
     def tick(self) -> Tick:
@@ -161,7 +162,7 @@ class SpikeShape(Shape):
     """A tenth of -u, held; -u at ten times -r, held; and a tenth again, held."""
 
     def begin(self) -> None:
-        """Begin low."""
+        """Begin with a tenth of the users."""
         self._at = 0
 
     def tick(self) -> Tick:

@@ -20,9 +20,9 @@ class Tally:
 
     Attributes:
         registered: when each connection was registered.
-        ended: when each of those was no more.
-        came, went: likewise, of connections to which pushes are not owed.
-        broadcasts: of each push to all, in which stage it was meant to be sent, and when it was.
+        ended: when each of those connections ended.
+        came, went: the same for connections that need not get pushes to all, such as a slow reader's.
+        broadcasts: for each push to all, the stage in which it was meant to be sent, and when it was.
     """
 
     registered: list[float] = field(default_factory=list)

@@ -60,7 +60,7 @@ class Connected(User):
         gevent.sleep(3600)
 
     def _has_arrived(self) -> None:
-        """It is registered; for the first time, perhaps."""
+        """Note that the user is registered, and count it if that is for the first time."""
         self._failures = 0
         if not self._arrived:
             self._arrived = True
@@ -105,7 +105,7 @@ class Connected(User):
         return token
 
     def _after(self, error: LinkClosedError) -> float:
-        """The seconds after which a client comes back that was closed with that code."""
+        """Seconds after which a client that was closed so comes back; NEVER if the code says not to."""
         if error.code in _STAY_AWAY:
             return NEVER
         window = re.search(r"retry_within_ms=(\d{1,7})\b", error.reason)
@@ -114,7 +114,7 @@ class Connected(User):
         return self._back_off()
 
     def _back_off(self) -> float:
-        """Seconds, doubled with every failure in a row, and never the same for many clients."""
+        """Seconds to wait: doubled with every failure in a row, up to a bound, and jittered."""
         longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._failures)
         self._failures += 1
         return longest * self.campaign.random.uniform(0.5, 1.0)
