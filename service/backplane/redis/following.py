@@ -24,10 +24,10 @@ once this node knows. A gap that is told while a join waits is part of its answe
 
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import islice, takewhile
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import trio
@@ -38,6 +38,7 @@ from service.core.reply import Reply
 from service.redis.commands import Commands
 from service.redis.subscription import Subscription
 
+from .epoch_finder import EpochFinder
 from .epochs import Epochs
 from .joining import Counts, Followed, Join
 from .names import Names, ordinary
@@ -55,6 +56,9 @@ LOOK_SECONDS: Final = 5.0
 """How often an idle node makes sure that the epoch is still the same."""
 JITTER: Final = 0.5
 """Seconds within which a node begins to read after a gap of the whole link, so that not all do at once."""
+
+
+Acknowledge = Callable[[Push, Counts], None]
 
 
 class _Reading:
@@ -75,18 +79,9 @@ class _Reading:
             self.joins = [one for one in self.followed.joins if one[1] is None or one[1] < 0 or one[1] >= start]
 
 
-class FollowingOwner(Protocol):
-    """The node that follows."""
-
-    def acknowledge(self, push: Push, counts: Counts) -> None:
-        """Tell the publisher of a push what became of it here."""
-
-    def renew(self, *, over: str) -> None:
-        """Find out the epoch's name. `over`: that of an epoch that has ended; empty where none is known to have."""
-
-
 class Following:
     """What one node follows, by way of its `subscription`, which may have missed something while it is in trouble.
+    `acknowledge` tells the publisher of a push what became of it here.
 
     For metrics: `gaps`, `resubscribed`, `replayed`, `doubles`, `lost` and `outdated` (pushes of an epoch that is over).
     """
@@ -97,8 +92,9 @@ class Following:
         names: Names,
         node: str,
         subscription: Subscription,
-        owner: FollowingOwner,
+        finder: EpochFinder,
         *,
+        acknowledge: Acknowledge,
         ttl: float,
         history_bytes: int,
         log: structlog.typing.FilteringBoundLogger,
@@ -107,7 +103,8 @@ class Following:
         self._names = names
         self._reader = Reader(commands, names, node, history_bytes)
         self._subscription = subscription
-        self._owner = owner
+        self._finder = finder
+        self._acknowledge = acknowledge
         self._log = log
         self._ttl = int(ttl * 1e6)
         self._pushes: PushObserver
@@ -288,9 +285,9 @@ class Following:
         push, offset, _, epoch = arrival
         if self._epochs.is_late(push.node, push.number, epoch, matters=offset is None and push.id is None):
             self.outdated += 1
-            self._owner.acknowledge(push, (0, 0))
+            self._acknowledge(push, (0, 0))
         elif followed is None:
-            self._owner.acknowledge(push, (0, 0))
+            self._acknowledge(push, (0, 0))
         else:
             if followed.held is None and self._subscription.trouble is not None:
                 # The link is being made whole: what was missed comes before this.
@@ -321,7 +318,7 @@ class Following:
         if epoch and epoch != self._epochs.word and (offset is not None or push.id is not None):
             if released or self._epochs.is_over(epoch):
                 self.outdated += 1
-                self._owner.acknowledge(push, (0, 0))
+                self._acknowledge(push, (0, 0))
                 return
             if followed.held is None:
                 # A new one, perhaps: reading finds out.
@@ -332,12 +329,12 @@ class Following:
             return
         if offset is None:
             repeated = push.id is not None and self._is_repeated(followed, push.id)
-            self._owner.acknowledge(push, (0, 0) if repeated else self._deliver(target, event_of(push)))
+            self._acknowledge(push, (0, 0) if repeated else self._deliver(target, event_of(push)))
             return
         assert followed.position is not None
         if offset <= followed.position:
             self.doubles += 1
-            self._owner.acknowledge(push, followed.known.pop(offset, (0, 0)))
+            self._acknowledge(push, followed.known.pop(offset, (0, 0)))
         elif previous > followed.position:
             self.gaps += 1
             followed.hold()
@@ -345,9 +342,9 @@ class Following:
             self._read_soon(target)
         elif push.id is not None and self._is_repeated(followed, push.id):
             followed.position = offset
-            self._owner.acknowledge(push, (0, 0))
+            self._acknowledge(push, (0, 0))
         else:
-            self._owner.acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
+            self._acknowledge(push, self._advance(target, followed, event_of(push, followed.stream, offset)))
 
     def _is_repeated(self, followed: Followed, push_id: str) -> bool:
         if not self._epochs.is_repeated(push_id, trio.current_time(), followed.joined_at):
@@ -475,11 +472,11 @@ class Following:
     def _same_epoch(self, moment: Moment, seen: int) -> bool:
         """Whether what was read is of the epoch that this node knows; if not, it begins anew."""
         if moment.epoch != self.epoch:
-            self._owner.renew(over="")
+            self._finder.renew()
             return False
         if moment.clock < seen:
             self._log.error("Redis has lost what it had accepted", microseconds=seen - moment.clock)
-            self._owner.renew(over=self.epoch)
+            self._finder.renew(over=self.epoch)
             return False
         self.seen = max(self.seen, moment.clock)
         return True

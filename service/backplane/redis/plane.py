@@ -1,13 +1,9 @@
 """RedisBackplane: what joins the nodes of a deployment, over one Redis.
 
 Joins its parts and knows little itself: `commands` sends, `subscription` receives, `publishing` has receipts to give,
-`following` knows how far each stream has come, `membership` which nodes live. Promises what
-`service.core.cluster.backplane` does. Anybody may publish on a channel: a message that cannot be read is dropped and
-counted, and nothing of it is raised or logged.
-
-Redis is trusted with what it has accepted as long as its process lives, and after a restart where it keeps an
-append-only file; otherwise a restart begins a new epoch: whoever resumes is told that something may be lost. So does
-a replica that has taken its place, which may lack what was accepted last.
+`following` knows how far each stream has come, `epoch_finder` finds out which history that is, `membership` knows which
+nodes live. Promises what `service.core.cluster.backplane` does. Anybody may publish on a channel: a message that cannot
+be read is dropped and counted, and nothing of it is raised or logged.
 """
 
 import math
@@ -37,12 +33,10 @@ from service.core.reply import Reply
 from service.redis.address import Connector
 from service.redis.commands import Callback, Commands
 from service.redis.faults import Refusal
-from service.redis.link import AskAll
-from service.redis.resp import Word
 from service.redis.subscription import LARGEST_PAYLOAD, Subscription
-from service.redis.succession import field
 
 from .checks import Checks
+from .epoch_finder import EpochFinder
 from .events import RedisEvents
 from .following import Following
 from .joining import Counts
@@ -51,7 +45,6 @@ from .names import ORDINARY, Names
 from .payloads import Ack, ClusterMessage, Push, acks, cluster_message, read_inbox, read_ordinary, read_push
 from .publishing import Publisher
 from .registry import Present
-from .scripts import EPOCH, ORDERED
 from .sweeping import Sweeper
 
 CLIENT_NAME: Final = "portico"
@@ -61,7 +54,6 @@ TICK: Final = 0.05
 STOOD_STILL: Final = 0.5
 """Seconds without running after which a process is given GRACE: what it waits for is there, and has yet to be read."""
 GRACE: Final = 0.5
-_ABOUT: Final = (("INFO", "server"), ("INFO", "persistence"), ("INFO", "replication"))
 
 
 def _nobody(node: str, client_id: str | None, user_id: str | None) -> None:
@@ -95,8 +87,7 @@ class SharedRules(NamedTuple):
 
 
 class RedisBackplane:
-    """One node's place among those that share a Redis (the core's Backplane, the subscription's observer, the owner of
-    `following`).
+    """One node's place among those that share a Redis (the core's Backplane, the subscription's observer).
 
     `connector` leads to it; `sharded`: what is published stays in one shard of a cluster; `make_id` names pushes that
     have no id. `present` gives all who are connected here;
@@ -122,10 +113,8 @@ class RedisBackplane:
     ) -> None:
         self._log = log
         self.names = Names(rules.prefix, database=connector.database, sharded=sharded)
-        self._connector = connector
-        self._server: tuple[Word, ...] = (b"", 0)
-        self._accepted_elsewhere = 0
-        self.commands = Commands(connector, name=CLIENT_NAME, prepare=self._prepare, log=log)
+        finder = EpochFinder(connector, self.names)
+        self.commands = Commands(connector, name=CLIENT_NAME, prepare=finder.prepare, log=log)
         self.subscription = Subscription(
             connector,
             self,
@@ -140,7 +129,8 @@ class RedisBackplane:
             self.names,
             node,
             self.subscription,
-            self,
+            finder,
+            acknowledge=self._acknowledge,
             ttl=rules.ttl,
             history_bytes=rules.history_bytes,
             log=log,
@@ -152,10 +142,11 @@ class RedisBackplane:
             self.following,
             length=rules.length,
             ttl=rules.ttl,
-            renew=self.renew,
+            renew=finder.renew,
             make_id=make_id,
             log=log,
         )
+        finder.attach(self.commands, self.following, self.publisher)
         self.checks = Checks(connector, self.names, log)
         self.sweeper = Sweeper(self.commands.ask, self.names, rules.ttl, lambda: self.following.now)
         self.membership = Membership(
@@ -358,25 +349,12 @@ class RedisBackplane:
         else:
             self._pushes.on_push(target, event)
 
-    # What `following` and `publisher` ask of their node
-
-    def acknowledge(self, push: Push, counts: Counts) -> None:
-        """Tell the publisher of a push what became of it here, with those that come in the same batch."""
+    def _acknowledge(self, push: Push, counts: Counts) -> None:
         ack = Ack(push.number, *counts)
         if push.node == self.node:
             self.publisher.acknowledged([ack])
         else:
             self._acks.setdefault(push.node, []).append(ack)
-
-    def renew(self, then: Callable[[], None] | None = None, *, over: str = "") -> None:
-        """Find out which epoch it is, then call `then`; `over`: the name of one that has ended."""
-
-        def answered(answer: object) -> None:
-            self._named(answer)
-            if then is not None:
-                then()
-
-        EPOCH.send(self.commands.send, self._epoch_keys, self._epoch_words(over), answered)
 
     def _acknowledge_all(self) -> None:
         if self._acks:
@@ -402,43 +380,6 @@ class RedisBackplane:
 
     async def _probe(self, channel: bytes, payload: bytes) -> object:
         return await self.commands.ask(self.names.publish, channel, payload)
-
-    async def _prepare(self, ask_all: AskAll) -> None:
-        """On a new connection, before anything is read or published: what Redis is this, and which epoch?"""
-        known = ("HMGET", self.names.epoch, "run", "at")
-        *answers, before = await ask_all([*(script.load for script in ORDERED), *_ABOUT, known])
-        info = b"\r\n".join(answer for answer in answers if isinstance(answer, bytes))
-        # If this server was a replica that got promoted, `master_replid2` is set: it may lack the last writes.
-        another = field(info, b"master_replid2").strip(b"0")
-        run = field(info, b"run_id")
-        if run != self._server[0]:
-            # Another one may have been seen in between, and have been gone before it said which epoch it is.
-            self._accepted_elsewhere = max(self._accepted_elsewhere, self.publisher.accepted)
-            self.publisher.accepted = 0
-        self._server = (run, int(field(info, b"aof_enabled") == b"1" and not another))
-        origin, whole = self.commands.origin, b""
-        match before:
-            case [bytes(run_before), bytes(at)] if run_before != run and at and at.decode() != origin:
-                if await self._connector.handed_over(at.decode(), run_before, info):
-                    whole = run_before
-        [name] = await ask_all([EPOCH.call(self._epoch_keys, self._epoch_words("", whole))])
-        self._accepted_elsewhere = 0
-        self._named(name)
-
-    @property
-    def _epoch_keys(self) -> tuple[Word, ...]:
-        return self.names.epoch, self.names.streams
-
-    def _epoch_words(self, over: str, whole: bytes = b"") -> tuple[Word, ...]:
-        following = self.following
-        new = os.urandom(8).hex()
-        seen = (following.epoch, following.seen)
-        silent = int((trio.current_time() - self.commands.heard_at) * 1e6)
-        return (*self._server, new, over, self.commands.origin, *seen, whole, self._accepted_elsewhere, silent)
-
-    def _named(self, answer: object) -> None:
-        if isinstance(answer, bytes):
-            self.following.on_epoch(answer.decode())
 
 
 class _Events:
