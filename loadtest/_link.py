@@ -55,7 +55,7 @@ class LinkClosedError(Exception):
 
 
 class Owner(Protocol):
-    """Whoever a link's messages are for. Called in the loop: must neither wait nor raise."""
+    """The receiver of a link's messages. Called in the loop: must neither wait nor raise."""
 
     def on_message(self, payload: bytes, arrived: float, *, binary: bool) -> None:
         """A whole message, and the Unix time at which its last byte was there."""

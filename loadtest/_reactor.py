@@ -42,7 +42,7 @@ _OUT: Final = selectors.EVENT_WRITE
 
 
 class Receiver(Protocol):
-    """Whoever a stream's bytes are for. Called in the loop: must neither wait nor raise."""
+    """The receiver of a stream's bytes. Called in the loop: must neither wait nor raise."""
 
     def on_data(self, data: bytes, arrived: float) -> None:
         """Bytes, and the Unix time at which they were there."""

@@ -27,7 +27,7 @@ _ANSWER_FIELDS: Final = frozenset({"request_id", "success", "data", "error", "pr
 
 
 class Session:
-    """One connection of theirs: its end, and its faults."""
+    """One connection of a listener, a requester or a worker: its end, and its faults."""
 
     def __init__(self, campaign: Campaign, link: Link, name: str) -> None:
         self.campaign = campaign
@@ -67,7 +67,7 @@ class Session:
         self.end(error)
 
     def end(self, error: Exception) -> None:
-        """It is over; what was waited for has failed."""
+        """The connection is over; what it waited for has failed."""
         if not self.over.ready():
             self.over.set_exception(error)
 
@@ -94,11 +94,11 @@ class Listening(Session):
         self.campaign.enter(self)
 
     def unanswered(self) -> int:
-        """It asks nothing."""
+        """Always 0: a listener asks nothing."""
         return 0
 
     def abandon(self, error: Exception) -> None:
-        """It waits for nothing."""
+        """Does nothing: a listener waits for no answer."""
 
     def break_off(self, wait: float) -> None:
         """Have it end its connection without a good-bye, and come back after so many seconds."""

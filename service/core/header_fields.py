@@ -1,4 +1,4 @@
-"""Header fields: those of a request as one mapping, whoever has parsed them, and which of them must not come twice.
+"""Header fields: a request's as one mapping, the same from every parser, and which of them must not come twice.
 
 A header that comes several times is a list, and its values are joined by commas (RFC 9110 section 5.3); cookies by
 semicolons (RFC 9113 section 8.2.3). A header that can have one value only must come once: if a proxy in front reads the
@@ -44,7 +44,7 @@ def path_of(target: str) -> str:
 def names_another(target: str, host: str | None) -> bool:
     """Whether a request's target, where it is a whole `http://host/path`, names another host than the header.
 
-    Whoever stands in front goes by the target (RFC 9112 section 3.2.2); what is checked here is the header.
+    A proxy in front goes by the target (RFC 9112 section 3.2.2), while the gateway checks the header.
     """
     authority = target.partition("://")[2].partition("/")[0].partition("?")[0]
     return host is not None and authority.lower() != host.lower()

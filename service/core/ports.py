@@ -41,8 +41,8 @@ class Peer(Protocol):
     `close` and `when_room` do nothing. What waits to go out is bounded: a peer that takes next to nothing
     while much is waiting, and one for which a hard bound is reached, is closed with 4008 by the transport.
 
-    Whoever has much to send asks `has_backlog` now and then, and goes on by `when_room`: for example a replay of
-    1,000 events sends until there is a backlog, and the rest when there is room.
+    A part of the core that has much to send looks at `has_backlog` now and then, and goes on by `when_room`: for
+    example, a replay of 1,000 events is sent until there is a backlog, and the rest when there is room.
     """
 
     @property
@@ -257,7 +257,8 @@ class HttpCall(Protocol):
         """The answer to a body that did not come within BODY_SECONDS."""
 
     def observe(self, answer: HttpAnswer, received: int, seconds: float) -> None:
-        """It was answered, after a body of so many bytes, so long after its head had come."""
+        """Note an answer that was given, for metrics and the access log. `received`: bytes of the request's body;
+        `seconds`: since its head had come."""
 
 
 class AcceptedConnections(Protocol):

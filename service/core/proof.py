@@ -132,7 +132,7 @@ class Proof(Struct, frozen=True, gc=False):
     @property
     def is_operator(self) -> bool:
         """Whether it may be anybody: an admin of no tenant. One of a tenant is held to its claims, like a client, since
-        whoever it named might be another tenant's."""
+        the user that it named might be another tenant's."""
         return self.role == "admin" and self.tenant is None
 
     def identity(self, asked: Identity) -> Identity:

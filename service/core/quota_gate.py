@@ -48,7 +48,7 @@ class QuotaGate:
         return Metered(session, self._quotas, self._gateway.refusals)
 
     def on_known(self, session: Session) -> None:
-        """It is known whose a session is, or that it is somebody else's."""
+        """Count a session for its user and tenant, which are known now or have changed; close it if it is too many."""
         if session.over or not self._quotas.has("connections"):
             return
         before, who = self._known.get(session), who_is(session)
@@ -69,7 +69,7 @@ class QuotaGate:
 
     @staticmethod
     def turn_away(session: Session) -> None:
-        """Close one connection too many."""
+        """Close a connection that is one too many."""
         session.close(CloseCode.TRY_LATER, f"retry_within_ms={int(RETRY_AFTER * 1000)}")
 
 

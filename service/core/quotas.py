@@ -5,13 +5,13 @@ others in batches (`due`, `settled`), and then this node knows what they have co
 bucket's, with bursts of two seconds: what was taken beyond the burst is owed, and nothing more passes until it is paid
 off. So over time no more than the rate passes, however many nodes there are; and in one moment, in which the nodes
 don't know of one another yet, at most one burst on each of them. Of connections, too many can be open only until the
-nodes have settled: then whoever came last goes.
+nodes have settled: then those that came last are closed.
 
 For example, `messages` of 100 a second for each `user`, on three nodes: a user who sends to all of them at once gets at
 most 600 through, then none until those are paid off, 100 a second after that.
 
 Knows no clock, no other node and no storage. Where nobody settles, a node keeps the quotas by itself alone. What is
-remembered is bounded: REMEMBERED of each kind; whoever was quiet for longest begins anew.
+remembered is bounded: REMEMBERED holders of each kind; the count of the one that was quiet for longest is forgotten.
 """
 
 from collections import OrderedDict

@@ -1,15 +1,15 @@
 """Reply: where the answer to one question goes, exactly once.
 
-Whoever asks a port something that may take a round trip hands it a Reply; the port calls it with the answer, maybe
-before the call that asked has returned, in the thread that trio runs in. For example:
+A caller that asks a port something which may take a round trip hands it a Reply. The port calls the Reply with the
+answer, maybe before the call that asked has returned, in the thread that trio runs in. For example:
 
     logins.get(session_id, Reply(show))       # show(login) is called once, whatever becomes of the store
 
 What is promised to both sides:
 - *Not twice*: a second answer is a bug of ours. It is reported, and not delivered.
 - *Not never*: a Reply that is dropped without an answer is a bug of ours too, and reported when it is dropped.
-- *Not against the answerer*: what the asker's function raises is reported, and not raised in the port, whose other
-  askers would suffer from it.
+- *Not into the port*: an exception of the caller's function is reported, and not raised in the port, where it would
+  harm other callers.
 
 Reports go to `sys.unraisablehook`, as those of finalizers do, since nobody could catch them: the app writes them to
 the log and counts them; in tests they fail the test.
@@ -31,7 +31,7 @@ class NeverAnswered(Exception):
 
 
 class Reply(Generic[T_contra]):
-    """The way back to whoever asked. Call it with the answer, once.
+    """The way back to the caller. Call it with the answer, once.
 
     Making and answering one costs about as much as a closure: there is one for each publication.
     """
@@ -55,7 +55,7 @@ class Reply(Generic[T_contra]):
             _report(error)
 
     def withdraw(self) -> None:
-        """Whoever asked has gone: an answer is ignored from now on, and none is owed."""
+        """The caller has gone: from now on an answer is ignored, and none needs to be given."""
         if self._deliver is not None:
             self._deliver = _ignore
 

@@ -160,7 +160,7 @@ class TokenVerifier:
         unknown = not checks if key_id is None else not ring.knows(key_id)
         awaited = unknown and self._on_unknown_key(key_id)
         if any(check(signed, signature) for check in checks):
-            # Only a signer's own: whoever can't sign fills nothing here.
+            # Only headers of tokens that hold are kept, so strangers can't fill this.
             if not unknown:
                 if len(self._checks) >= HEADERS:
                     self._checks.clear()
@@ -184,7 +184,7 @@ class TokenVerifier:
             raise NotProven("not_yet", "The token is not valid yet.")
         if self._issuer is not None and claims.iss != self._issuer:
             raise NotProven("issuer", "The token is of another issuer.")
-        # RFC 7519, section 4.1.3: a token for an audience is refused by whoever doesn't know itself to be in it.
+        # RFC 7519, section 4.1.3: a token for an audience is refused by a receiver that isn't in it.
         meant = None if claims.aud is UNSET else _patterns(claims.aud)
         if (self._audience or meant is not None) and self._audience.isdisjoint(meant or ()):
             raise NotProven("audience", "The token is for another audience (PORTICO_TOKEN_AUDIENCE).")

@@ -59,10 +59,10 @@ class Outbox(Protocol):
         """Until there may be more."""
 
     async def settle(self, keys: Sequence[str]) -> None:
-        """These were delivered."""
+        """Note that these events were delivered."""
 
     async def bury(self, entry: Stored, reason: str) -> None:
-        """This one is given up."""
+        """Give an event up: keep it among the dead letters, with the reason."""
 
 
 class Courier:

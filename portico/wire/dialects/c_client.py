@@ -77,7 +77,8 @@ HEARTBEAT: Final = Frame(b'{"type":"heartbeat"}')
 
 
 def decode_message(payload: bytes) -> Message | str:
-    """One message; of a type that is not this module's, that type. Raises PeerFault, BadRegister for a registration."""
+    """Decode one message. Of a type that is not this module's, the type itself is returned. Raises PeerFault; for a
+    registration, BadRegister."""
     check_text(payload)
     try:
         message: Message = _message.decode(payload)

@@ -131,7 +131,7 @@ class Backplane(Protocol):
 
     @property
     def node(self) -> str:
-        """This node's name, unlike any other's that lives."""
+        """This node's name; no other node that lives has it."""
 
     @property
     def epoch(self) -> str:

@@ -25,7 +25,7 @@ class ErrorObserver(Protocol):
     """Who is told of bugs of ours."""
 
     def on_error(self, session: None, error: Exception) -> None:
-        """One came up while something of another node's was handled."""
+        """A bug of ours came up while another node's message, question or answer was handled."""
 
 
 class MembershipObserver(Protocol):

@@ -1,6 +1,6 @@
 """Where a handshake bears a token: in `Authorization`, as a subprotocol `bearer.<token>`, or as `?token=`.
 
-Two tokens in one of these places are none: whoever stands in front, or reads the log, may have taken the other.
+Two tokens in one of these places count as none: a proxy in front, or a reader of its log, may have taken the other.
 
 Knows text only; whether a token holds is the Tokens'. For example a page, which can set no header, offers the
 subprotocol `bearer.eyJ…`, and is answered by it. Source: protocol reference, "Trust".

@@ -194,7 +194,8 @@ class Presence:
         self._ask_all("totals", b"", self._named_totals(), _totals, gathered)
 
     def clients(self, filters: dict[str, str], offset: int, limit: int, reply: Reply[Page]) -> None:
-        """Who all of `filters` hold for (names from FILTERS): some of them, node by node, oldest first at each."""
+        """The clients that all of `filters` (names from FILTERS) hold for: `limit` of them from `offset` on, node by
+        node and the oldest first at each."""
         body = encode(_Wanted(filters))
 
         def counted(counts: dict[str, int], missing: Missing) -> None:

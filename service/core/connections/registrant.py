@@ -52,7 +52,7 @@ class Registrant(Protocol):
         held."""
 
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
-        """It is not who it wants to be; if `refusal.close` is set, it is closed next."""
+        """The session is not registered as `identity`; if `refusal.close` is set, it is closed next."""
 
 
 class Unanswered:

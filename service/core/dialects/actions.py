@@ -6,7 +6,7 @@ it cannot take it raises ActionError, whose text is the answer's error. An actio
 by `add_asking`, and answers by a Reply.
 
 A question of 60 bytes may have an answer of 280 KB, from all nodes. So lists of clients and workers are bounded for
-each address that asks (`Lists`), and whoever is told totals only is told those of the last second (`RecentStatus`).
+each address that asks (`Lists`), and callers that see totals only get those of the last second (`RecentStatus`).
 """
 
 import math

@@ -163,7 +163,7 @@ class CClientHandler:
         self._registration.register(session, identity, self, resume=resume, replaces=True, greet=True)
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:
-        """It gets every push from now on: say so, with its automatic login right behind."""
+        """The session gets every push from now on: say so, and send its automatic login right behind."""
         session.send(
             wire.registration_success(
                 identity,
@@ -178,10 +178,10 @@ class CClientHandler:
             session.send(wire.push(registered.greeting))
 
     def on_refused(self, session: Session, identity: Identity, refusal: Refusal) -> None:
-        """It is not who it wants to be."""
+        """A registration is refused: say so."""
         session.send(wire.registration_rejected(refusal.reason, refusal.message, identity))
         if refusal.close is None and not self._authentication.is_covered(session):
-            # It is still who it was, and what it shows now is another's.
+            # The session keeps its old identity, but has shown another user's token.
             session.close(CloseCode.NOT_ALLOWED, refusal.reason)
 
     def refusal(self, fault: PeerFault) -> Frame:
@@ -193,19 +193,19 @@ class CClientHandler:
         return wire.push(event)
 
     def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
-        """C-Clients ask nothing."""
+        """Does nothing: C-Clients send no requests."""
 
     def draining(self, retry_within_ms: int) -> Frame:
         """The notice before a drain."""
         return wire.draining(retry_within_ms)
 
     def expired(self, session: Session) -> None:
-        """A C-Client that never registered; one that waits for the answer has."""
+        """Close a C-Client that has not registered in time; one that waits for the answer has registered."""
         if session.state is State.SPEAKING:
             session.close(CloseCode.SILENT, "register within the registration timeout")
 
     def oversized(self, session: Session, head: bytes) -> None:
-        """If it is the answer to what the client was asked, whoever asked is told at once."""
+        """A message over the limit begins with `head`. If it answers a request, the caller is told at once."""
         link = self._links.get(session)
         if link is not None:
             name = beginning_of(head).top_request_id
@@ -213,7 +213,7 @@ class CClientHandler:
             self._dispatcher.reject_answer(link, names, "it is too large.", certain=name is not None)
 
     def closed(self, session: Session) -> None:
-        """What it was asked is lost."""
+        """The requests that the client was asked end as lost."""
         link = self._links.pop(session, None)
         if link is not None:
             self._dispatcher.forget_client(link)
@@ -232,7 +232,7 @@ class CClientLink:
         self._session.send(wire.ask(request.command, request.id, request.data))
 
     def send_cancel(self, request: "Request") -> None:
-        """This dialect has no word for that."""
+        """Does nothing: this dialect has no message for it."""
 
 
 def _need_registration(session: Session) -> None:

@@ -65,7 +65,7 @@ class EnvelopeHandler:
             "heartbeat": self._heartbeat,
             "custom": self._custom,
             "disconnect": self._disconnect,
-            # What a client tells us of its own affairs asks for nothing here.
+            # For back ends, where they want it; the gateway itself does nothing with it.
             "notification": self._notification,
             "error": self._nothing,
         }
@@ -89,7 +89,7 @@ class EnvelopeHandler:
         """The client speaks first, except on the worker path: `WorkerArrivals.begin`."""
 
     def expired(self, session: Session) -> None:
-        """A worker's grace is over, or the time of whoever has to prove who it is."""
+        """A worker's grace is over, or the time in which the session had to prove who it is."""
         if not self.arrivals.is_expected(session) and self._authentication.wants_proof(session):
             session.close(CloseCode.NOT_AUTHENTICATED, "show a token within the registration timeout")
         else:
@@ -233,8 +233,8 @@ class EnvelopeHandler:
         self._relay(session, "notification")
 
     def _relay(self, session: Session, kind: str) -> bool:
-        """Pass the message that is being handled on to the back ends, where one wants those of this kind and the client
-        has said who it is. Returns whether it was."""
+        """Pass the message that is being handled on to the back ends, if they want this kind and the client is
+        registered. Returns whether it was passed on."""
         if session.worker is not None or session.state not in _KNOWN or not self._events.relays(kind):
             return False
         self._events.on_message(session, self._payload)

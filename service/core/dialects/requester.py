@@ -113,10 +113,10 @@ class RequesterHandler:
         return None
 
     def expired(self, session: Session) -> None:
-        """One that hasn't asked anything yet is welcome."""
+        """Does nothing: a requester may be silent for as long as it likes."""
 
     def oversized(self, session: Session, head: bytes) -> None:
-        """No requester is asked anything."""
+        """Does nothing: a requester answers no requests."""
 
     def closed(self, session: Session) -> None:
         """A requester that leaves cancels what it has in flight."""

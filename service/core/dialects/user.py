@@ -61,17 +61,17 @@ class UserHandler:
         return wire.push(event)
 
     def answer(self, session: Session, request: "Request", outcome: "Outcome") -> None:
-        """Nobody here asks anything."""
+        """Does nothing: this dialect has no requests."""
 
     def draining(self, retry_within_ms: int) -> Frame | None:
         """This dialect has no place for notices."""
         return None
 
     def expired(self, session: Session) -> None:
-        """One that only listens is welcome for ever."""
+        """Does nothing: a page may only listen, for as long as it likes."""
 
     def oversized(self, session: Session, head: bytes) -> None:
-        """Nobody here is asked anything."""
+        """Does nothing: this dialect answers no requests."""
 
     def closed(self, session: Session) -> None:
         """Nothing to undo beyond the hub."""

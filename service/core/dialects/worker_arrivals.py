@@ -108,11 +108,11 @@ class WorkerArrivals:
         self.refused.add(session)
 
     def is_expected(self, session: Session) -> bool:
-        """Whether one that doesn't say its role is a worker."""
+        """Whether a session counts as a worker if its `connect` names no role."""
         return session.worker is not None or session in self.unproven or session in self.refused
 
     def connect(self, session: Session, connect: wire.Connect, identity: Identity, registrant: Registrant) -> None:
-        """It says that it is a worker. Raises PeerFault."""
+        """A session says that it is a worker: check its secret, register it, employ it. Raises PeerFault."""
         left_off = connect.resume
         proof = self._authentication.worker_of(session, connect.token)
         if proof is None:
@@ -128,9 +128,9 @@ class WorkerArrivals:
         self._accepted(session, connect.token)
         capacity = self._rules.worker_capacity if connect.capacity is None else connect.capacity
         weight = 1.0 if connect.weight is None else connect.weight
-        # It is there, and takes nothing yet, before it replaces an older connection of the same worker: what that one
-        # held would find no worker otherwise. A worker that lost its link without noticing always comes back this way,
-        # whatever is said about duplicates of clients.
+        # Employed with no capacity before it replaces an older connection of the same worker: otherwise the requests of
+        # the older one would find no worker. A worker that lost its link without noticing always comes back this way,
+        # whatever the policy on duplicate clients is.
         self._employ(session, identity, commands, 0, weight)
         resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, registrant, resume=resume, replaces=True, duplicates="replace")
@@ -138,7 +138,8 @@ class WorkerArrivals:
             self._employ(session, identity, commands, capacity, weight)
 
     def shake_hands(self, session: Session, key: str | None) -> Proof | None:
-        """It shows the handshake key, or another proof, which is returned. Raises PeerFault."""
+        """A session shows the handshake key, or another secret. Returns the proof, if a token was shown. Raises
+        PeerFault."""
         proof = self._authentication.worker_of(session, key)
         if proof is None:
             session.key = self._gate(session).check_handshake(key, session.key)
@@ -148,11 +149,11 @@ class WorkerArrivals:
         return proof
 
     def employ_for_all(self, session: Session, proof: Proof | None) -> None:
-        """It has shown what it had to, and serves every command, or all that its token names."""
+        """Make the session a worker for every command, or for all that its token names; after `shake_hands`."""
         self._employ(session, session.identity, _served(None, proof), self._rules.worker_capacity, 1.0)
 
     def dismiss(self, session: Session) -> None:
-        """The session is no worker, or no more."""
+        """Make the session no worker, if it is one; its requests go elsewhere."""
         self.unproven.discard(session)
         self.arriving.discard(session)
         self.refused.discard(session)
@@ -183,7 +184,7 @@ class WorkerArrivals:
         if session.proof is not None or self._gate(session).proven(token, session.key):
             if token is not None and session.proof is None:
                 self._authentication.refusals.on_proven(session.address, token)
-            # It answers as fast as everybody together asks, which says nothing of its manners.
+            # A worker answers as fast as all requesters together ask, so its rate is no sign of abuse.
             session.peer.lift_rate_limit()
 
     def _employ(
@@ -194,13 +195,13 @@ class WorkerArrivals:
         client_id = identity.client_id or session.id
         before = session.worker
         if before is not None and (before.client_id == client_id or before.outstanding):
-            # What it is working on it goes on with, under its new name.
+            # The worker goes on with its requests, under its new name.
             before.client_id = client_id
             self._dispatcher.change_worker(before, commands=serves, capacity=capacity, weight=weight)
             return
         session.worker = self._dispatcher.add_worker(self._envelopes.link(session), client_id, serves, capacity, weight)
         if before is not None:
-            # Not before the new one has joined: what waits for it would find no worker.
+            # Only after the new one was added: requests that wait for it would find no worker in between.
             self._dispatcher.remove_worker(before)
 
 

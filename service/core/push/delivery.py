@@ -56,11 +56,11 @@ class GapObserver(Protocol):
     """Who is told that a target's clients were told of a gap."""
 
     def on_gap(self, target: Target) -> None:
-        """They go on from the position that they were told."""
+        """The target's clients were told of a gap, and go on from the position in it."""
 
 
 class Delivery:
-    """Pushes events to whoever a target means, now, at most once (the backplane's PushObserver)."""
+    """Pushes events to the sessions that a target means, now, at most once (the backplane's PushObserver)."""
 
     def __init__(self, hub: Hub, backplane: Backplane, ahead: Ahead, counters: Counters, *, defer: Defer) -> None:
         self._hub = hub

@@ -71,7 +71,8 @@ class Logins:
     ) -> None:
         """Begin a login of `ttl` seconds and push `auto_login` to the user's clients.
 
-        `message` is what that says (None: GREETING); `on_logout` is pushed when the login ends, whyever it does.
+        `message`: the text in `auto_login` (None: GREETING). `on_logout`: an event that is pushed when the login ends,
+        for whatever reason.
 
         PeerFault `unavailable` where there are too many logins already, or too many pushes waiting, or the store or
         the other nodes are out of reach: then there is none (unless Redis has kept what it could not answer).
