@@ -38,6 +38,8 @@ harmless there."""
 MAX_WAITING: Final = 5000
 """Requests that may wait for their answers at a time; further ones on routes for back ends get 503."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BAD_HOST: Final = "The Host header is no host name or address."
+"""Why a request is refused whose Host is neither."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ class Api:
         """What answers this request; None if no route has its path. Never raises."""
         host = head.headers.get("host")
         if host and read_authority(host) is None:
-            return self._refusal(head, 400, ErrorCode.BAD_FIELD, "The Host header is no host name or address.")
+            return self._refusal(head, 400, ErrorCode.BAD_FIELD, BAD_HOST)
         strange = self.access.refuse_host(head)
         if strange is not None:
             return HttpCall(self, head, None, {}, strange)

@@ -8,12 +8,13 @@ programs should be given the https address itself.
 from collections.abc import Callable
 from urllib.parse import quote
 
+from portico.wire.codes import ErrorCode
 from service.core.hosts import host_of, read_authority
 from service.core.ports import HttpHead
 
 from .access import CallerRates
 from .answers import text_answer
-from .api import Api, HttpCall, OnError
+from .api import BAD_HOST, Api, HttpCall, OnError
 from .parts import Parts
 
 
@@ -35,9 +36,8 @@ class Redirects(Api):
         """The redirect; 400 where the request doesn't say which host it wants."""
         host = head.headers.get("host", "")
         if read_authority(host) is None:
-            return HttpCall(
-                self, head, None, {}, text_answer(400, "Say which host you want: there is no Host header.\n")
-            )
+            sentence = BAD_HOST if host else "Say which host you want: there is no Host header."
+            return self._refusal(head, 400, ErrorCode.BAD_FIELD, sentence)
         name = host_of(host)
         port = self._port()
         authority = (f"[{name}]" if ":" in name else name) + ("" if port == 443 else f":{port}")

@@ -1,5 +1,7 @@
 """The port in plain HTTP that sends everybody to the one with TLS."""
 
+import json
+
 import pytest
 
 from service.core.ports import HttpAnswer
@@ -33,7 +35,16 @@ def test_the_same_path_on_the_same_host(path: str, host: str, query: str, port: 
         assert (answer.status, dict(answer.headers)["location"]) == (308, location)
 
 
-@pytest.mark.parametrize("host", ["", "a b", "a/b"])
-def test_who_says_no_host_is_sent_nowhere(host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("", "Say which host you want: there is no Host header."),
+        ("a b", "The Host header is no host name or address."),
+        ("a/b", "The Host header is no host name or address."),
+    ],
+)
+def test_who_says_no_host_is_sent_nowhere(host: str, reason: str) -> None:
     answer = ask("/", host)
     assert (answer.status, "location" in dict(answer.headers)) == (400, False)
+    assert dict(answer.headers)["content-type"] == "application/json"
+    assert json.loads(answer.body) == {"error": {"code": "bad_field", "message": reason, "field": None}}
