@@ -13,8 +13,9 @@ from trio.testing import MockClock
 
 from portico.wire.codes import CloseCode
 from service.core.connections.session import Session
+from service.core.dispatch.departure import NOTICE
 from service.core.ports import HttpAnswer
-from service.drain import KEPT, drain
+from service.drain import ASKING, KEPT, drain
 
 from .core.dispatch.dispatch_bench import Someone
 from .fakes import MemoryPeer, Stage, handshake, stage, stages
@@ -113,33 +114,113 @@ async def test_a_client_that_was_asked_may_answer(autojump_clock: MockClock) -> 
         hang_up(house)
 
 
-async def test_workers_are_sent_nothing_new(autojump_clock: MockClock) -> None:
+def finish(house: Stage, worker: Session) -> int:
+    """The worker answers all that it was sent; how much that was."""
+    requests = [message for message in house.peers[worker].take() if message["type"] == "request"]
+    for request in requests:
+        house.say(worker, {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": 5}})
+    return len(requests)
+
+
+async def test_what_waits_and_what_is_asked_meanwhile_is_answered(autojump_clock: MockClock) -> None:
+    house = stage()
+    worker, peer = house.worker("w1", commands=["work"], capacity=1)
+    asking = [requester(house) for _ in range(8)]
+    asked = dict.fromkeys(asking, 1)
+    answered = dict.fromkeys(asking, 0)
+    async with draining(house):
+        while trio.current_time() < 7.4:
+            finish(house, worker)
+            for session in asking:
+                for answer in answers(house, session):
+                    assert answer == (5, None)
+                    answered[session] += 1
+                if not session.over and answered[session] == asked[session]:
+                    asked[session] += 1
+                    house.say(session, {"request_id": "q", "command": "work", "data": None})
+            await trio.sleep(0.1)
+        assert min(asked.values()) > 1
+        # Only for as long as one has asked something is it still there.
+        assert all(house.peers[session].closes or asked[session] > answered[session] for session in asking)
+        assert not peer.closes
+        await trio.sleep(0.2)
+        finish(house, worker)
+        await trio.sleep(0.1)
+        assert all(house.peers[session].closes == TOLD for session in asking)
+        hang_up(house)
+
+
+async def test_in_the_rest_of_the_window_workers_are_sent_nothing_new(autojump_clock: MockClock) -> None:
     house = stage()
     _, peer = house.worker("w1", commands=["work"], capacity=1)
     at_work, waiting = requester(house), requester(house)
-    assert len(peer.take()) == 1
     async with draining(house):
-        # The first is at the worker; the second waited for its turn, and a third comes too late.
-        assert answers(house, at_work) == []
+        assert [message["type"] for message in peer.take()] == ["request", "notification"]
+        await trio.sleep(10 * ASKING + 0.1)
         assert answers(house, waiting) == [(None, "No available workers")]
         house.say(at_work, {"request_id": "q2", "command": "work", "data": None})
         assert answers(house, at_work) == [(None, "No available workers")]
-        await trio.sleep(10.1)
-        assert [message["type"] for message in peer.take()] == ["notification"]
+        await trio.sleep(2.5)
+        assert not peer.take()
+        assert peer.closes == house.peers[at_work].closes == TOLD
         hang_up(house)
 
 
-async def test_what_a_worker_loses_goes_to_no_other(autojump_clock: MockClock) -> None:
+async def test_what_a_worker_loses_goes_to_another_that_is_still_there(autojump_clock: MockClock) -> None:
     house = stage()
     first, _ = house.worker("w1", commands=["work"])
     asks = requester(house)
-    _, second = house.worker("w2", commands=["work"])
+    second, _ = house.worker("w2", commands=["work"])
     async with draining(house):
         house.close(first, 1006)
-        assert answers(house, asks) == [(None, "Worker lost")]
+        assert finish(house, second) == 1
+        assert answers(house, asks) == [(5, None)]
         await trio.sleep(10.1)
-        assert all(message["type"] != "request" for message in second.take())
         hang_up(house)
+
+
+async def test_workers_that_nobody_can_ask_go_at_their_moments(autojump_clock: MockClock) -> None:
+    house = stage()
+    for number in range(20):
+        house.worker(f"w{number}", commands=[f"work {number}"])
+        house.client(client_id=f"c{number}")
+    async with draining(house):
+        await trio.sleep(5)
+        assert 5 <= sum(session.worker is not None for session in house.gateway.sessions if not session.over) <= 15
+        await trio.sleep(5.1)
+        hang_up(house)
+
+
+class AtOnce(Random):
+    """Everybody's moment is the first."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The lower end."""
+        return a
+
+
+async def test_of_workers_that_can_stand_in_for_one_another_the_last_stays(autojump_clock: MockClock) -> None:
+    here, there = stages(2)
+    for number in range(4):
+        here.worker(f"w{number}", commands=["work"])
+    here.worker("sums", commands=["sum"])
+
+    def stay() -> list[str | None]:
+        hang_up(here)
+        return [session.worker.client_id for session in here.gateway.sessions if session.worker is not None]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain, here.gateway, 10.0, lambda: 0, AtOnce())
+        await trio.sleep(1)
+        assert stay() == ["w0", "sums"]
+        there.worker("back", commands=["work"])
+        here.pass_time(NOTICE)
+        await trio.sleep(1)
+        assert stay() == ["sums"]
+        await trio.sleep(10 * ASKING - 2.1)
+        assert stay() == ["sums"]
+        await trio.sleep(0.2)
+        assert stay() == []
 
 
 async def test_one_that_came_in_at_the_last_moment_is_closed_too(autojump_clock: MockClock) -> None:

@@ -476,10 +476,15 @@ class Gateway:
             or self.c_clients.is_asked(session)
         )
 
+    def asks_workers(self, session: Session) -> bool:
+        """Whether requests to workers may come from this session."""
+        return session.worker is None and session.handler is not self.c_clients and session.handler is not self.users
+
     def announce_drain(self, retry_within_ms: int) -> None:
-        """Tell everybody whose dialect has a place for it; admit nobody and send workers nothing any more."""
+        """Tell everybody whose dialect has a place for it; admit nobody. What is asked is answered as long as it
+        can be."""
         self.admission_control.draining = True
-        self.dispatcher.drain()
+        self.dispatcher.leave()
         for session in self.sessions:
             try:
                 frame = session.handler.draining(retry_within_ms)

@@ -110,7 +110,7 @@ def test_everybody_who_reads_is_told(tmp_path: Path, server: str, stop: Callable
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_requests_under_way_finish_and_probes_are_answered(tmp_path: Path, server: str) -> None:
-    window = 5.0  # longer than a machine stands still for before the answers are given
+    window = 6.0  # in its first part, requests are taken for longer than a machine stands still
     settings = {"PORTICO_DRAIN_SECONDS": window}
     with (
         gateway(tmp_path, server=server, settings=settings, exit_code=None) as running,
@@ -133,16 +133,16 @@ def test_requests_under_way_finish_and_probes_are_answered(tmp_path: Path, serve
             with unready.value:
                 assert unready.value.code == 503
             late.say({"request_id": "q2", "command": "work"})
-            crowd.pump(0.5)
-            for request in worker.kept[2:4]:
-                worker.say(
-                    {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": 7}}
-                )
+            crowd.until(lambda: late.ended or worker.texts == 6, 30, "the worker asked once more, if that came in time")
+            for request in worker.kept:
+                if request["type"] == "request":
+                    worker.say(
+                        {"type": "response", "data": {"request_id": request["msg_id"], "success": True, "result": 7}}
+                    )
             crowd.until(lambda: all(client.ended for client in (worker, asks, late)), 30, "everybody gone")
             assert by_http.result(30)["data"] == 7
         assert [answer["data"] for answer in asks.kept] == [7]
-        assert len(worker.kept) == 5
-        assert all(answer["error"] == "No available workers" for answer in late.kept)
+        assert [answer["data"] for answer in late.kept] in ([7], [])
         assert {client.code for client in (worker, asks, late)} == {1012}
         crowd.until(lambda: running.process.poll() is not None, 30, "the gateway gone")
         assert running.process.returncode == 0

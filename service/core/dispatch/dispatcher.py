@@ -31,6 +31,7 @@ from portico.wire.messages import EMPTY_OBJECT, NULL
 from ..counters import Counters
 from ..ports import Monotonic
 from .affinity import Affinity
+from .departure import Departure
 from .fair_queue import FairQueue
 from .model import (
     GONE,
@@ -108,6 +109,7 @@ class Dispatcher:
             self._pools, self._queue, self._affinity, self._requests, rules=rules, counters=counters
         )
         """Where requests are placed; for `remote_dispatch`."""
+        self.departure: Final = Departure(self.scheduler)
         self.remote: Final = self.scheduler.remote
         self._workers = self.scheduler.workers
         self._asked = self.scheduler.asked
@@ -172,6 +174,15 @@ class Dispatcher:
         """True if the client of this link has been asked something that it has not answered."""
         return link in self._asked
 
+    def leave(self) -> None:
+        """This node is about to go: its workers are sent requests as long as nobody else serves their commands."""
+        self.departure.begin(self._now())
+
+    def release_worker(self, worker: Worker) -> bool:
+        """It is a worker's turn to go, at a node that leaves: whether it is sent nothing more, since it can be
+        spared."""
+        return self.departure.release(worker, self._now())
+
     def drain(self) -> None:
         """Send the workers of this node nothing more, for good. What they have they may finish; what waits goes to the
         workers of other nodes, as soon as they have room, and is refused only if none of them serves it."""
@@ -202,7 +213,7 @@ class Dispatcher:
         now = self._now()
         worker.sick = worker.statistics.sick(now)
         self._workers[worker] = None
-        if not self.scheduler.draining:
+        if self.scheduler.may_be_sent(worker):
             self._pools.add_worker(worker)
             self.scheduler.feed_worker(worker, now)
         return worker
@@ -229,7 +240,7 @@ class Dispatcher:
             worker.weight = weight
         if not isinstance(commands, Unchanged):
             worker.commands = None if commands is None else frozenset(commands)
-        if not self.scheduler.draining:
+        if self.scheduler.may_be_sent(worker):
             self._pools.add_worker(worker)
         if not isinstance(commands, Unchanged) or not worker.takes_work:
             self.scheduler.move_line(worker, now)
@@ -255,6 +266,7 @@ class Dispatcher:
         worker.alive = False
         worker.link = GONE
         del self._workers[worker]
+        self.scheduler.stepped_back.discard(worker)
         if worker.pool is not None:
             self._pools.remove_worker(worker)
         if worker.client_id is not None:

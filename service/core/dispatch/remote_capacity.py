@@ -55,6 +55,11 @@ class RemoteCapacity:
         self._misled = False
         self._deferred = False
 
+    @property
+    def has_others(self) -> bool:
+        """Whether another node lives."""
+        return bool(self._others)
+
     def worker_numbered(self, number: int | None) -> Worker | None:
         """The worker that the others know by this number, if it is still there."""
         return None if number is None else self._by_number.get(number)
@@ -119,7 +124,7 @@ class RemoteCapacity:
         """See PoolsObserver."""
         if worker.remote:
             return
-        if worker.alive and not self._scheduler.draining:  # it is about to be added again
+        if worker.alive and self._scheduler.may_be_sent(worker):  # it is about to be added again
             self._changed[worker] = None
             told = self._told.get(worker)
             if told is not None:  # whatever it is then, it has not been told

@@ -84,6 +84,11 @@ class RemoteDispatch:
         """How many of this node's requests are at others."""
         return sum(len(node.sent) for node in self._nodes.values())
 
+    @property
+    def has_others(self) -> bool:
+        """Whether another node lives."""
+        return self._capacity.has_others
+
     def client_link(self, node: str, client_id: str) -> WorkerLink:
         """How a client that is connected to another node is asked (`Dispatcher.ask_client`)."""
         return NodeLink(self, self._nodes.known(node), client_id)
@@ -118,6 +123,10 @@ class RemoteDispatch:
             self._capacity.tick()
             self._reconciliation.tick(self._nodes)
             self._recall()
+        self._dispatcher.departure.tick(now, self._leaving)
+
+    def _leaving(self) -> set[str]:
+        return {state.node for state in self._backplane.nodes() if state.draining}
 
     def _note_who_waits(self) -> None:
         self._capacity.on_wanted(any(node.waits for node in self._nodes.values()))

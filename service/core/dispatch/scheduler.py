@@ -85,6 +85,8 @@ class Scheduler:
         self.pools: Final = pools
         self.draining = False
         """True once the workers of this node are sent nothing more."""
+        self.stepped_back: Final[set[Worker]] = set()
+        """The workers of this node that are sent nothing more before that (`departure`)."""
         self.observer: QueueObserver | None = None
         self._queue = queue
         self._affinity = affinity
@@ -116,7 +118,7 @@ class Scheduler:
                 bound = self._bind_over_nodes(request, bound)
         worker: Worker | None
         line: Line
-        if bound is not None and (bound.remote or not self.draining):
+        if bound is not None and not self._has_stepped_back(bound):
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
         else:
@@ -143,6 +145,8 @@ class Scheduler:
             return
         bound = self._affinity.worker_for(request)
         line: Line
+        if bound is not None and self._has_stepped_back(bound):
+            bound = None
         if bound is not None:
             worker = bound if len(bound.requests) < bound.capacity else None
             line = bound
@@ -204,17 +208,19 @@ class Scheduler:
         ):
             return chosen
         command = request.command
-        able = [w for w in self.workers if len(w.requests) < w.capacity and w.serves(command)]
+        able = [
+            w for w in self.workers if len(w.requests) < w.capacity and w.serves(command) and w not in self.stepped_back
+        ]
         fresh = [worker for worker in able if worker.client_id not in request.tried] if request.tried else able
         return min(fresh or able, key=partial(_preference, request), default=None)
 
     def _bind_over_nodes(self, request: Request, bound: Worker | None) -> Worker | None:
         """The worker that a key is bound to, with room or not, where there are other nodes: a new key is bound to the
         one that all nodes would choose. None if no worker takes any."""
-        if bound is not None and (bound.remote or not self.draining):
+        if bound is not None and not self._has_stepped_back(bound):
             return bound
         command = request.command
-        here = [] if self.draining else [w for w in self.workers if w.takes(command)]
+        here = [w for w in self.workers if not self._has_stepped_back(w) and w.takes(command)]
         worker: Worker | None = self.remote.home_of(request.affinity or "", command, here=bool(here))
         if worker is None and here:
             worker = self._pick_here(request) or min(here, key=partial(_preference, request))
@@ -309,6 +315,29 @@ class Scheduler:
                 self.pools.remove_worker(worker)
         for line in self._queue.lines():
             self.move_line(line, now)
+
+    def step_back(self, worker: Worker, now: float) -> None:
+        """Send a worker of this node nothing more, unless it steps up again. What waits for it goes to others."""
+        if worker in self.stepped_back:
+            return
+        self.stepped_back.add(worker)
+        if worker.pool is not None:
+            self.pools.remove_worker(worker)
+        self.move_line(worker, now)
+        self.refuse_unserved(now)
+
+    def step_up(self, worker: Worker, now: float) -> None:
+        """Send a worker that stepped back requests again."""
+        self.stepped_back.discard(worker)
+        self.pools.add_worker(worker)
+        self.feed_worker(worker, now)
+
+    def may_be_sent(self, worker: Worker) -> bool:
+        """Whether a worker of this node is sent requests, if it takes any."""
+        return not self.draining and worker not in self.stepped_back
+
+    def _has_stepped_back(self, worker: Worker) -> bool:
+        return not worker.remote and not self.may_be_sent(worker)
 
     def redistribute(self, worker: Worker, now: float) -> None:
         """Give what a worker had, and what waits for it alone, to others; what may not be sent again is lost."""
