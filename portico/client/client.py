@@ -113,7 +113,7 @@ class Client:
         self._renewed = trio.Event()  # the gateway has answered a token_refresh
         self._expires_at: float | None = None
         self._stopped: NoToken | None = None
-        # Bounded by `_pass_on`, which waits for room, but not always.
+        # The bound is in `_pass_on`, which waits for room, except while a call of `register` waits.
         self._pushes, self._received = trio.open_memory_channel[dict[str, Any]](math.inf)
         self._buffer = max(buffer, 1)
         self._room = trio.Event()

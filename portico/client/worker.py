@@ -301,7 +301,7 @@ class _Session:
             if not scope.cancelled_caught:  # the gateway gave up on it and expects no answer
                 await self._deliver(call, answer)
         finally:
-            # A request that was cancelled and asked again has another's scope there.
+            # After a cancel the same request may have come again: then the scope in the table is that one's.
             if self.running.get(call.request_id) is scope:
                 del self.running[call.request_id]
             if not self.running:

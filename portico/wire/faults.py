@@ -36,5 +36,5 @@ class PeerFault(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        # Strangers choose how many there are, and hardly one is looked at.
+        # Made only when it is looked at: strangers choose how many faults there are, and hardly one is shown.
         return f"{self.code}: {self.message}"

@@ -70,5 +70,5 @@ class ContainedJournal:
         try:
             call(*what)
         except Exception:
-            # It can't be said where it happened: that is what is broken.
+            # Counted and not reported: the journal, where bugs are reported, is what failed.
             self._counters.contained_errors += 1

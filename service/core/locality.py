@@ -43,7 +43,8 @@ def locality_of(headers: Mapping[str, str], host: str, address: str) -> Locality
     unbound = is_loopback(host) or is_address(host)
     origin = headers.get("origin")
     if origin is None:
-        # Images, links and forms that read nothing; browsers say so to loopback addresses and over TLS.
+        # Of another site, though without `Origin`: an image, a link or a form, whose answer the page can't read.
+        # Browsers send this header to loopback addresses and over TLS.
         foreign = headers.get("sec-fetch-site") == "cross-site"
     else:
         asking = _host_of_origin(origin)

@@ -272,7 +272,7 @@ class Quotas:
         if found is None:
             return []
         found.elsewhere = elsewhere
-        # Those that came while the others were told are for the next time.
+        # Sessions that were opened since `due` are judged after the next settling.
         said = list(found.sessions)[: len(found.sessions) - found.fresh]
         over = min(len(said) + elsewhere - share.amount, found.told)
         found.told = 0
@@ -326,7 +326,7 @@ def who_is(session: Session) -> Who:
     user = session.identity.user_id
     if proof is not None:
         return who_proves(proof, session.address, user)
-    # Apart from the user who has proven to be that one. No user's name has such a character.
+    # Without a proof the user counts apart from the proven user of that name. No name has such a character.
     return Who(session.address, None if user is None else f"\0{user}")
 
 

@@ -117,7 +117,7 @@ class Refusals:
         if found is None and len(self._failures) >= ADDRESSES:
             self._failures.popitem(last=False)
         failed = 1.0 if found is None else self._left(*found) + 1
-        # Several connections may have been under way: what comes on top of the bound doesn't keep it shut for ever.
+        # Bounded: many guesses at the same time must not slow the address down for hours.
         self._failures[name] = (min(failed, 2.0 * GUESSES), self._now())
 
     def _left(self, failed: float, at: float) -> float:

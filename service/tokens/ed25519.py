@@ -28,10 +28,10 @@ def is_sound(public_key: bytes) -> bool:
 
 
 def check_with(public_key: bytes) -> Callable[[bytes, bytes], bool]:
-    """What says whether a signature of a text holds by this key of 32 bytes: `check(text, signature)`. Never raises."""
+    """A function `check(text, signature)` that says whether a signature holds by this key of 32 bytes. Never raises."""
 
     def check(text: bytes, signature: bytes) -> bool:
-        # Put together they would be another text and signature, of the same bytes.
+        # libsodium takes both as one string: with another length the signature would end elsewhere in the same bytes.
         if len(signature) != SIGNATURE:
             return False
         try:

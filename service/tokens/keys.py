@@ -171,7 +171,7 @@ def _read_json(text: bytes) -> list[Key]:
         try:
             keys.extend(KeySet.import_key_set({"keys": [each]}).keys)
         except (JoseError, ValueError, TypeError, KeyError):
-            # One that we cannot read (another curve, a broken number) takes nothing from the others.
+            # A key that can't be read (another curve, a broken number) is left out; the others are used.
             continue
     return keys
 

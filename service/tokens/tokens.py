@@ -127,7 +127,7 @@ class TokenVerifier:
         proof = self._verified.get(digest) or self._verified_before.get(digest)
         if proof is None:
             claims = self._claims(raw, ring)
-            # One that has expired is said to have, before anything else that is wrong with it.
+            # First, so that an expired token is answered as expired, whatever else is wrong with it.
             self._check_times(None, _given(claims.exp))
             self._check_claims(claims)
             proof = _proof_of(claims)

@@ -217,7 +217,7 @@ def response(
 ) -> Frame:
     """A final answer. `request_id` as JSON."""
     if success and data is not None and request_id is not None and error is None:
-        # What all but a few are; as below, in half the time.
+        # Nearly all answers: the same bytes as below, in half the time.
         return Frame(_SUCCESS % (request_id.encode(), data, encode(processed_by)))
     name = NULL if request_id is None else Raw(request_id.encode())
     return Frame(encode(Response(name, success, data, error, processed_by)))

@@ -303,7 +303,7 @@ class AdmissionControl:
         except PeerFault as fault:
             return self._refuse(handshake, fault)
         if authorization is not None and key is None and proof is None and self._api_keys.configured:
-            # It comes in as nobody; but how it is treated then tells whether the key was right.
+            # It may come in without a proof. What it may do then tells it that the key was wrong, so that is a guess.
             self._refusals.on_refused("api_key", handshake.address)
         presented = self._authentication.presented(handshake, proof, key)
         looked_at = proof is not None or presented is not None

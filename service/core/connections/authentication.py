@@ -128,7 +128,7 @@ class Authentication:
         """Why a session on a path that leads to one dialect may not come in, now that the hook has answered."""
         denied = self._denied.get(session)
         if denied is not None:
-            # Others are told when they say something, in an answer to that.
+            # On other paths the refusal is the answer to the first message.
             return denied if user_id is not None else None
         try:
             self.check_way_in(session.proof, dialect, user_id, session.key)
@@ -358,7 +358,7 @@ class Authentication:
             return True  # a tenant's own admin would see the clients of all others
         if proof is not None or self.rules.production or self.rules.mode == "required":
             return False
-        # Whatever page a developer opens may connect.
+        # In development any page that the developer opens may connect, so a foreign one is told nothing of others.
         return session.locality is not Locality.FOREIGN_PAGE
 
     def check_command(self, session: Session, command: str, *, ours: bool = False) -> None:
@@ -378,15 +378,15 @@ class Authentication:
             raise PeerFault(ErrorCode.FORBIDDEN, "The token doesn't allow this command.", field="command")
 
     def _check_open(self, session: Session) -> None:
-        """A command for workers, by a connection that has proven nothing: whatever its dialect, it is a requester."""
+        """Whether a connection without a proof may call workers: in every dialect the rule is that of requesters."""
         try:
             self._check_requester(None, session.key)
         except PeerFault as fault:
-            # The connection may go on with what it is otherwise.
+            # Without the close: only this request is refused, and the connection goes on.
             raise PeerFault(fault.code, fault.message) from None
 
     def _check_key_of(self, session: Session, scope: Scope) -> None:
-        """Where something has to be proven and there is no token: an API key with this scope will do."""
+        """Whether the session has shown an API key with this scope, which counts where a token is missing."""
         if session.key is None:
             raise self._missing()
         if not session.key.may(scope):

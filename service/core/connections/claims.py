@@ -162,10 +162,10 @@ class Claims:
     def count(self, session: Session, reply: Reply[int]) -> None:
         """How many connections of its user came before this one, which has just joined; over all nodes."""
         user_id, at = session.identity.user_id, session.registered_at
-        # It has joined, as a user's.
+        # A session that has joined under a user's name has both.
         assert user_id is not None
         assert at is not None
-        # Earlier versions take both for the session's name, which they only compare where two joined at one moment.
+        # Earlier versions take all of it for the session's id, which they compare only if two joined at one moment.
         name = f"{session.id} {principal(session)}"
         here = self._before(user_id, at, name)
         if here >= self._limit:

@@ -56,7 +56,7 @@ class Hub:
             else:
                 first = next(iter(holder))
                 holder[session] = None
-            # Equal anyway, so nobody sees it: what thousands have in common, such as a channel, is kept once.
+            # The two texts are equal, so only memory changes: the name of a channel of thousands is kept once.
             force_setattr(identity, kind, getattr(first.identity, kind))
 
     def remove(self, session: Session) -> bool:

@@ -226,8 +226,8 @@ class Presence:
         def gathered(parts: dict[str, int], missing: Missing) -> None:
             reply(Kicked(sum(parts.values()), missing))
 
-        # Every node is asked, not those that hold the client: they are known by number only, and this node may stop
-        # being one of them with what it closes itself.
+        # Every node is asked, and not only those that hold the client: of these only the number is known, and this node
+        # may stop being one of them when it closes its own connections.
         self._ask_all("kick", client_id.encode(), self._kick(client_id), _count, gathered)
 
     # This node's part

@@ -113,7 +113,7 @@ class Delivery:
         if len(sessions) <= SLICE and target not in self._lines:
             self._send(sessions, gap, {}, None, broken=stream_of(target))
         elif sessions:
-            # However much waits: this is what says that something is missing.
+            # Not bounded: without this notice the loss would be silent.
             self._stand_in_line(target, _Broadcast(gap, list(sessions), broken=stream_of(target)))
         if self._gap_observer is not None:
             self._gap_observer.on_gap(target)
@@ -184,7 +184,7 @@ class Delivery:
         line = self._lines.get(target)
         last = line[-1] if line else None
         if last is not None and last.lost_up_to is not None and not last.at:
-            # One notice for all that was dropped at this place, to everybody who is there by now.
+            # One gap for all events dropped at this place in the line, for all sessions that the target has now.
             self._waiting += len(sessions) - len(last.sessions)
             last.sessions = list(sessions)
             last.told.clear()
@@ -204,7 +204,7 @@ class Delivery:
         broadcast.at += SLICE
         self._waiting -= len(part)
         there = self._hub.find(target)
-        if target.kind != "all":  # everybody belongs to that for life
+        if target.kind != "all":  # every session belongs to `all` until it ends
             part = [session for session in part if session in there]
         if broadcast.told:
             part = [session for session in part if session not in broadcast.told]

@@ -63,6 +63,6 @@ class UserPush:
 
     def _on_passed(self, _: str, body: bytes) -> None:
         passed = _passed.decode(body)
-        # Where too many pushes wait it is not made here, as little as any other live one.
+        # If too many pushes wait here, it is dropped, like any live push.
         with suppress(PeerFault):
             self._delivery.deliver(Target("user_id", passed.user_id), Event(passed.type, passed.data))
