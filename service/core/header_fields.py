@@ -8,8 +8,9 @@ request with two of one in SINGLE is refused with 400 on every transport, even i
 For example `Authorization: Bearer a` and `Authorization: Bearer b` is no list of tokens, but no request.
 """
 
-from collections.abc import Iterable
-from typing import Final
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 SINGLE: Final = frozenset(
     {
@@ -26,11 +27,27 @@ SINGLE: Final = frozenset(
     }
 )
 """The headers that are read here and have one value."""
+NOT_PRINTABLE: Final = "A request head is printable ASCII; this one has other bytes in it."
+NO_PATH: Final = "The request target is not a path."
+_FORBIDDEN: Final = re.compile(rb"[^\t\x20-\x7e]")
+_TARGET: Final = re.compile(rb"(?:/|\*(?=\?)|[A-Za-z]+://)[\x21-\x7e]*")
 
 
 def twice(name: str) -> str:
     """What is said where one of SINGLE came more than once."""
     return f"There is more than one {name} header."
+
+
+def malformed(scope: Mapping[str, Any]) -> str | None:
+    """What is wrong with the head in an ASGI scope, in a sentence; None where nothing is.
+
+    HTTP/2 lets through what no head of HTTP/1.1 may have, such as a space in its target (RFC 9113 section 8.2.1 leaves
+    it to the receiver). Who reads the head after us may go by the stricter rule, so it holds for both.
+    """
+    if _FORBIDDEN.search(b"".join(value for _, value in scope["headers"])) is not None:
+        return NOT_PRINTABLE
+    target = (scope.get("raw_path") or b"/") + b"?" + scope.get("query_string", b"")
+    return None if _TARGET.fullmatch(target) else NO_PATH
 
 
 def path_of(target: str) -> str:

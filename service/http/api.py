@@ -18,7 +18,6 @@ from typing import Final
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.core.counters import Counters
-from service.core.header_fields import twice
 from service.core.hosts import read_authority
 from service.core.ports import BODY_SECONDS, HttpAnswer, HttpHead
 
@@ -148,9 +147,9 @@ class Api:
         sentence = "There were too many requests from this address; wait a second."
         return self._refusal(head, 429, ErrorCode.RATE_LIMITED, sentence, ("retry-after", "1"))
 
-    def refuse_doubled(self, head: HttpHead, name: str) -> "HttpCall":
-        """What answers a request in which a header came more than once that has one value."""
-        return self._refusal(head, 400, ErrorCode.BAD_FIELD, twice(name))
+    def refuse(self, head: HttpHead, problem: str) -> "HttpCall":
+        """What answers a request whose head can't be accepted. `problem`: why, in a sentence."""
+        return self._refusal(head, 400, ErrorCode.BAD_FIELD, problem)
 
     def observe(self, head: HttpHead, route: str, answer: HttpAnswer, received: int, seconds: float) -> None:
         """Count an answer, and tell the access log."""

@@ -25,7 +25,7 @@ from werkzeug.exceptions import HTTPException
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from service.asgi_types import Receive, Scope, Send
-from service.core.header_fields import fields_of, names_another, path_of
+from service.core.header_fields import fields_of, malformed, names_another, path_of, twice
 from service.core.ports import BODY_DISCARDED, BODY_SECONDS, NOSNIFF, HttpAnswer, Resolver
 from service.core.proof import Proof
 
@@ -70,8 +70,8 @@ class AsgiHead:
     prefix: str = ""
     certificate: Proof | None = None
     http_1_1: bool = True
-    doubled: str | None = None
-    """A header that came more than once, though it has one value."""
+    problem: str | None = None
+    """What is wrong with it, in a sentence."""
 
 
 def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
@@ -84,6 +84,7 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     path = path_of(scope["path"])
     if path is not scope["path"] and names_another(scope["path"], headers.get("host")):
         doubled = "host"
+    problem = twice(doubled) if doubled is not None else malformed(scope)
     asked = (origin.address, origin.scheme, origin.host)
     http_1_1 = scope.get("http_version", "1.1") >= "1.1"
     return AsgiHead(
@@ -95,7 +96,7 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
         *asked,
         prefix=origin.prefix,
         http_1_1=http_1_1,
-        doubled=doubled,
+        problem=problem,
     )
 
 
@@ -113,7 +114,7 @@ class _Connection(TrioASGIHTTPConnection):
         started = time.perf_counter()
         call = api.over_rate(head)
         if call is None:
-            call = api.call(head) if head.doubled is None else api.refuse_doubled(head, head.doubled)
+            call = api.call(head) if head.problem is None else api.refuse(head, head.problem)
         if call is None:
             pieces = api.stream(head)
             if pieces is not None:

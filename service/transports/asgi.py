@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 
 from portico.wire.codes import ABNORMAL, CloseCode
 from service.asgi_types import AsgiApp, Message, Receive, Scope, Send
-from service.core.header_fields import fields_of, twice
+from service.core.header_fields import fields_of, malformed, twice
 from service.core.ports import (
     NOSNIFF,
     OVERSIZED_HEAD,
@@ -144,10 +144,11 @@ class AsgiTransport:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, doubled = fields_of(scope["headers"])
         origin, _ = self._origin(scope, headers)
-        if doubled is not None:
+        problem = twice(doubled) if doubled is not None else malformed(scope)
+        if problem is not None:
             self._counts.handshakes_refused += 1
             told = self._rules.https_headers if origin.scheme == "https" else ()
-            await _refuse(scope, send, head_refusal(400, twice(doubled), *told))
+            await _refuse(scope, send, head_refusal(400, problem, *told))
             return
         handshake = AsgiHandshake(
             scope["path"],

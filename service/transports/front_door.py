@@ -1,10 +1,10 @@
 """The front door: our own handling of connections, put where `hypercorn -k trio` looks for its own.
 
 Hypercorn has no public interface for this, so a few of its private names are replaced, here and nowhere else:
-`TCPServer` and `worker_serve` in `hypercorn.trio.run`, `WSStream` in `hypercorn.protocol.h11` and `.h2` (by the classes
-in `contained` and `door_websocket`). If a name is missing, as after an upgrade of Hypercorn, `install` says so and
-changes nothing, and the ASGI transport serves alone. Only apps that were installed are affected: any other app in the
-same process gets Hypercorn's own handling.
+`TCPServer` and `worker_serve` in `hypercorn.trio.run`, `WSStream` in `hypercorn.protocol.h11` and `.h2`, `H2Protocol`
+in `hypercorn.protocol` (by the classes in `contained`, `door_websocket` and `door_http2`). If a name is missing, as
+after an upgrade of Hypercorn, `install` says so and changes nothing, and the ASGI transport serves alone. Only apps
+that were installed are affected: any other app in the same process gets Hypercorn's own handling.
 
 The door's own work is little: it gives the listening sockets that Hypercorn has bound for plain HTTP to the reactor,
 which serves what it can and hands the rest over to Hypercorn (`handed_over`).
@@ -39,6 +39,7 @@ _originals: Final[dict[tuple[str, str], Any]] = {}
 
 _CONNECTION: Final = ("hypercorn.trio.run", "TCPServer")
 _WEBSOCKETS: Final = (("hypercorn.protocol.h11", "WSStream"), ("hypercorn.protocol.h2", "WSStream"))
+_HTTP_2: Final = ("hypercorn.protocol", "H2Protocol")
 _WORKER: Final = ("hypercorn.trio.run", "worker_serve")
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _IGNORED: Final = signal.SIGHUP
@@ -54,11 +55,13 @@ def install(app: Any, door: Door) -> bool:
     try:
         # Here and not above: they subclass what may be missing.
         from .contained import ContainedServer
+        from .door_http2 import DoorHttp2
         from .door_websocket import DoorWebsocket
 
         _fill(_CONNECTION, lambda original: _by_app(ContainedServer, original))
         for place in _WEBSOCKETS:
             _fill(place, lambda original: _by_app(DoorWebsocket, original))
+        _fill(_HTTP_2, lambda original: _by_app(DoorHttp2, original))
     except (ImportError, AttributeError) as error:
         door.log("front_door_missing", reason="Hypercorn has changed; only ASGI serves.", error=describe(error))
         return False

@@ -13,6 +13,7 @@ from typing import Final
 
 from portico.wire.codes import ErrorCode
 from portico.wire.messages import encode
+from service.core.header_fields import NOT_PRINTABLE
 from service.core.ports import HttpAnswer
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -46,7 +47,7 @@ def head_refusal(status: int, sentence: str, *headers: tuple[str, str]) -> HttpA
 def check_bytes(data: bytes) -> None:
     """Refuse bytes that no head may have (control bytes, anything from 0x80 up). Raises BadHead."""
     if _FORBIDDEN.search(data) is not None:
-        raise BadHead(400, "A request head is printable ASCII; this one has other bytes in it.")
+        raise BadHead(400, NOT_PRINTABLE)
 
 
 def asks_to_upgrade(headers: Mapping[str, str]) -> bool:

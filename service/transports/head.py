@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import unquote
 
-from service.core.header_fields import SINGLE, joined, names_another, twice
+from service.core.header_fields import NO_PATH, SINGLE, joined, names_another, twice
 from service.core.ports import HttpAnswer
 from service.core.proof import Proof
 
@@ -121,7 +121,7 @@ def _parse_target(target: str, host: str | None) -> tuple[str, str]:
             target = target[whole.end() :] or "/"
     path, _, query = target.partition("?")
     if not path.startswith("/") and path != "*":
-        raise BadHead(400, "The request target is not a path.")
+        raise BadHead(400, NO_PATH)
     return unquote(path) if "%" in path else path, query
 
 

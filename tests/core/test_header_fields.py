@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.core.header_fields import SINGLE, fields_of, path_of
+from service.core.header_fields import SINGLE, fields_of, malformed, path_of
 
 
 def test_names_are_lower_case_and_lists_are_joined() -> None:
@@ -27,3 +27,18 @@ def test_what_has_one_value_must_not_come_twice(name: str) -> None:
 )
 def test_the_path_of_a_target(target: str, path: str) -> None:
     assert path_of(target) == path
+
+
+@pytest.mark.parametrize("target", [b"/", b"/a%20b", b"*", b"http://h/a", b"/a#b", b"/%ff"])
+def test_what_a_target_may_be(target: bytes) -> None:
+    path, _, query = target.partition(b"?")
+    assert malformed({"raw_path": path, "query_string": query, "headers": [(b"x", b"a\tb ~")]}) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "value"),
+    [(b"/a b", b""), (b"/\t", b""), (b"a", b""), (b"*a", b""), (b"/?a b", b""), (b"/\xff", b""), (b"/", b"\xff")],
+)
+def test_what_no_head_has(target: bytes, value: bytes) -> None:
+    path, _, query = target.partition(b"?")
+    assert malformed({"raw_path": path, "query_string": query, "headers": [(b"a", b"b"), (b"x", value)]})

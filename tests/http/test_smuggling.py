@@ -137,6 +137,32 @@ async def test_where_the_operator_wants_it_both_ways_work(certificate: Certifica
             assert b"HTTP/1.1 101 " in await stream.receive_some(65536)
 
 
+STRANGE: dict[str, tuple[bytes, bytes]] = {
+    "a space in the target": (b"/of-the-app /livez", b"y"),
+    "a tab in the query": (b"/of-the-app?a\tb", b"y"),
+    "no path": (b"of-the-app", b"y"),
+    "a value that isn't ASCII": (b"/of-the-app", b"\xc3\xa4"),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+@pytest.mark.parametrize("path", [b"/livez", b"/of-the-app"])
+async def test_http_2_has_no_heads_that_http_1_1_has_not(certificate: Certificate, what: str, path: bytes) -> None:
+    target, value = STRANGE[what]
+    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False)
+    head = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"127.0.0.1")]
+    async with served(certificate, h2c=True) as everywhere:
+        for server in PLAIN:
+            async with await everywhere.dial(server) as stream:
+                connection = h2.connection.H2Connection(config)
+                connection.initiate_connection()
+                connection.send_headers(
+                    1, [*head, (b":path", target.replace(b"/of-the-app", path)), (b"x", value)], end_stream=True
+                )
+                await stream.send_all(connection.data_to_send())
+                assert await status_of(connection, stream) == "400"
+
+
 async def test_the_ports_for_websockets_never_speak_it(certificate: Certificate) -> None:
     async with served(certificate, h2c=True) as everywhere, trio.open_nursery() as nursery:
         ((_, port),) = await nursery.start(everywhere.reactor.listen, "127.0.0.1", 0, "websocket")
