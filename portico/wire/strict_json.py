@@ -11,11 +11,11 @@ it costs to refuse.
 
 import re
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .codes import ErrorCode
 from .faults import PeerFault
@@ -37,17 +37,19 @@ _SHAPE: Final = bytes(
 )
 _LARGE_EXPONENT = re.compile(rb"0e000+,")
 _LARGE_EXPONENT_HEAD: Final = b"0e000"
+_LARGE_EXPONENT_END: Final = b"000,"
 _LONG: Final = b"0" * 210
 _LONGEST_HEAD: Final = 2 * len(_LONG) + 4
 """Bytes of a number that can stand before its exponent, or its long run of digits, without being such a run."""
 _OF_NUMBERS: Final = b"-+.0123456789eE"
-_NUMBER = re.compile(rb"[-+.0-9eE]+")
-_WHOLE = re.compile(rb"-?[0-9]+")
+_SPACES: Final = b" \t\r\n"
 _LARGEST: Final = 1.7976931348623157e308
 _SMALL: Final = 1024
 """Bytes up to which one expression finds keys in less time than a search for each; beyond, it takes more."""
+_FEW: Final = 4
+"""Keys up to which a search for each costs less than to look at keys one by one."""
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
-_values = msgspec.json.Decoder(list[Raw])
+_value = msgspec.json.Decoder(Raw)
 
 
 def check_text(payload: bytes) -> None:
@@ -66,13 +68,22 @@ def check_numbers(payload: bytes) -> None:
     For numbers inside what the gateway passes on unread; needs valid JSON.
     """
     shape = payload.translate(_SHAPE)
+    end = len(shape)
     # Nearly no message has the head. From the end, since CPython looks so for it in half the time, and in a third where
-    # the message is nothing but digits, or nothing but the letter e.
-    found = _LARGE_EXPONENT.search(shape) if shape.rfind(_LARGE_EXPONENT_HEAD) >= 0 else None
-    long = shape.find(_LONG) if len(shape) >= len(_LONG) else -1
-    if found is not None or long >= 0:
-        end = len(shape)
-        _check_numbers_exactly(payload, shape, long if long >= 0 else end, end if found is None else found.start())
+    # the message is nothing but the letter e; a large one without that letter is passed over at once.
+    if end < len(_LONG):
+        long = end
+        if shape.rfind(_LARGE_EXPONENT_HEAD) < 0:
+            return
+    else:
+        long = _next_long(shape, 0)
+        if b"e" not in shape or shape.rfind(_LARGE_EXPONENT_HEAD) < 0:
+            if long < end:
+                _check_numbers_exactly(payload, shape, long, end)
+            return
+    exponent = _next_exponent(shape, 0) if shape.rfind(_LARGE_EXPONENT_END) >= 0 else end
+    if min(long, exponent) < end:
+        _check_numbers_exactly(payload, shape, long, exponent)
 
 
 def _next_long(shape: bytes, at: int) -> int:
@@ -90,11 +101,11 @@ def _check_numbers_exactly(payload: bytes, shape: bytes, long: int, exponent: in
     """Look at each place that may be a number which is too large, and at nothing between them.
 
     `long`, `exponent`: the first of each kind. Not by parsing: that costs a Python object for every value of the
-    message, a hundred times what it costs to pass it on. Each place costs the same, and there are at most `_places` of
-    them, so no message costs more than three times what plain text of its size does.
+    message, a hundred times what it costs to pass it on. There are at most `_places` of them, and what is done at each
+    passes over its bytes once, in C.
     """
     text = payload
-    if b'\\"' in text:
+    if b"\\" in text and b'\\"' in text:
         # With escapes out of the way, every quote that is left begins or ends a string.
         text = text.replace(b"\\\\", b"__").replace(b'\\"', b"__")
     places = _places(payload)
@@ -108,12 +119,12 @@ def _check_numbers_exactly(payload: bytes, shape: bytes, long: int, exponent: in
             long, exponent = _later(long, exponent, shape, at)
             continue
         head = text[max(at, start - _LONGEST_HEAD) : start]
-        number = _NUMBER.match(text, start - (len(head) - len(head.rstrip(_OF_NUMBERS))))
-        if number is None:
-            raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.")
-        if _is_too_large(number.group()):
+        # In the shape every byte that can end a number is a comma, and to find one costs next to nothing.
+        at = shape.find(b",", start)
+        if at < 0:
+            at = len(shape)
+        if _is_too_large(text[start - (len(head) - len(head.rstrip(_OF_NUMBERS))) : at]):
             raise PeerFault(ErrorCode.BAD_JSON, "A number is too large; it must fit in a double (below 1.8e308).")
-        at = number.end()
         long, exponent = _later(long, exponent, shape, at)
 
 
@@ -124,9 +135,12 @@ def _later(long: int, exponent: int, shape: bytes, at: int) -> tuple[int, int]:
 
 def _is_too_large(number: bytes) -> bool:
     # A double has at most 309 digits before the point; int() of more than 4,300 would raise by itself.
-    if _WHOLE.fullmatch(number):
+    if number.removeprefix(b"-").isdigit():
         return len(number) > 308 and (len(number) > 310 or abs(int(number)) > _LARGEST)
-    return float(number) in (float("inf"), float("-inf"))
+    try:
+        return float(number) in (float("inf"), float("-inf"))
+    except ValueError:
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
 
 
 def _attempts(payload: bytes) -> int:
@@ -158,18 +172,64 @@ def has_only(fields_read: int, payload: bytes, *passed_on: bytes | Raw) -> bool:
 def check_keys(payload: bytes, quoted: tuple[bytes, ...], *, inside: bool = True) -> None:
     """Refuse a message in which a key that the gateway reads occurs twice in one object.
 
-    `quoted` are those keys as `b'"key"'`. Looks exactly only where a key's text occurs twice anywhere, or
-    where an escape could hide one. The outermost object is judged, and the objects directly in it too unless
-    `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
+    `quoted` are those keys as `b'"key"'`. Looks exactly only where a key's text occurs twice anywhere, where an
+    escape could hide one, or where to find out might cost more. The outermost object is judged, and the objects
+    directly in it too unless `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
     """
-    if (b"\\" in payload and _ESCAPED_LETTER.search(payload)) or _occurs_twice(payload, quoted):
-        _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload)).check(payload, inside)
+    if b"\\" in payload and b"\\u00" in payload and _ESCAPED_LETTER.search(payload):
+        twice: bool | None = True
+    elif len(payload) <= _SMALL:
+        found = _any_of(quoted).findall(payload)
+        twice = len(found) != len(set(found))
+    else:
+        twice = _before_colons(payload, quoted)
+        if twice is None and not inside:
+            quoted = _given(payload, quoted)
+            if len(quoted) <= _FEW:
+                twice = _occurs_twice(payload, quoted)
+    if twice is False:
+        return
+    keys = _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload))
+    try:
+        keys.check(payload, inside)
+    except _TooManyKeys:
+        if twice or _occurs_twice(payload, quoted):
+            raise
+
+
+def _before_colons(payload: bytes, quoted: tuple[bytes, ...]) -> bool | None:
+    """Whether a key occurs twice, by what stands before colons; None where there are many of these.
+
+    A search for each key takes as many passes over the message as there are keys, and slow ones where the message is
+    of letters that the keys have.
+    """
+    most = 16 + len(payload) // 512
+    pieces = payload.split(b":", most)
+    if len(pieces) > most:
+        return None
+    ends = [end for piece in pieces[:-1] if (end := piece.rstrip(_SPACES)).endswith(quoted)]
+    return len(ends) != len({end[end.rfind(b'"', 0, -1) :] for end in ends})
+
+
+def _given(payload: bytes, quoted: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Those of the keys that the outermost object has. Raises PeerFault."""
+    try:
+        given = _which(quoted).decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            return ()  # no object: there are no keys
+        raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
+    return tuple(key for key, value in zip(quoted, msgspec.structs.astuple(given), strict=True) if value is not UNSET)
+
+
+@cache
+def _which(quoted: tuple[bytes, ...]) -> msgspec.json.Decoder[Struct]:
+    fields = [(f"key_{number}", Raw | UnsetType, UNSET) for number in range(len(quoted))]
+    names = {name: key[1:-1].decode() for (name, _, _), key in zip(fields, quoted, strict=True)}
+    return msgspec.json.Decoder(msgspec.defstruct("Which", fields, rename=names))
 
 
 def _occurs_twice(payload: bytes, quoted: tuple[bytes, ...]) -> bool:
-    if len(payload) <= _SMALL:
-        found = _any_of(quoted).findall(payload)
-        return len(found) != len(set(found))
     # From the end, which CPython does in a quarter of the time where the text is of letters that the key has too.
     for key in quoted:
         last = payload.rfind(key)
@@ -186,6 +246,10 @@ def _any_of(quoted: tuple[bytes, ...]) -> re.Pattern[bytes]:
 def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
     """The names of a form's fields, quoted as `check_keys` wants them."""
     return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))
+
+
+class _TooManyKeys(PeerFault):
+    """A message has more keys than are looked at one by one."""
 
 
 class _Key(str):
@@ -214,13 +278,13 @@ class _Keys:
             raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
         if inside:
             for value in values.values():
-                if (part := bytes(value)).lstrip(b" \t\r\n").startswith(b"{"):
+                if (part := bytes(value)).lstrip(_SPACES).startswith(b"{"):
                     self.check(part, inside=False)
 
     def _read(self, _: type, text: str) -> _Key:
         self._attempts -= 1
         if self._attempts < 0:
-            raise PeerFault(ErrorCode.BAD_JSON, "The message has too many keys.")
+            raise _TooManyKeys(ErrorCode.BAD_JSON, "The message has too many keys.")
         if text in self._keys:
             if text in self._seen:
                 raise PeerFault(ErrorCode.BAD_JSON, f"The key {text!r} occurs twice in one object.", field=text)
@@ -228,27 +292,48 @@ class _Keys:
         return _Key(text)
 
 
+def is_true(value: Raw) -> bool:
+    """Whether a JSON value counts as true: all do but null, false, zero, and texts, lists and objects with nothing in
+    them. Looks at its first and last bytes and makes nothing of what it holds, which may be a megabyte."""
+    text = bytes(value).strip(_SPACES)
+    first = text[:1]
+    if first == b'"':
+        return len(text) > 2
+    if first in (b"[", b"{"):
+        return bool(text[1:-1].lstrip(_SPACES))
+    return text not in (b"null", b"false") and (text == b"true" or _is_not_zero(text))
+
+
+def _is_not_zero(number: bytes) -> bool:
+    return bool(number.lower().partition(b"e")[0].strip(b"-0."))
+
+
 def is_json(payload: bytes) -> bool:
     """True if these bytes are one JSON value in UTF-8; nested too deeply is JSON still."""
     try:
         check_text(payload)
-        return len(_values.decode(b"[%b]" % payload)) == 1
+        _value.decode(payload)
+        return True
     except RecursionError:
         return True
     except (PeerFault, msgspec.MsgspecError):
         return False
 
 
-def decode(decoder: msgspec.json.Decoder[T], payload: bytes, *, null_is_absent: bool = False) -> T:
+def decode(
+    decoder: msgspec.json.Decoder[T], payload: bytes, *, null_is_absent: bool = False, is_part: bool = False
+) -> T:
     """Decode one message. `null_is_absent`: a field that is needed and null is missing, and not of a wrong type.
+    `is_part`: it was part of a message that was decoded, so that it is JSON whatever else is wrong with it.
 
     Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`.
     """
-    check_text(payload)
+    if not is_part:
+        check_text(payload)
     try:
         return decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
-        if isinstance(error, msgspec.ValidationError) and not is_json(payload):
+        if isinstance(error, msgspec.ValidationError) and not is_part and not is_json(payload):
             # The decoder stops at the first wrong field; whether what follows is JSON at all matters more.
             error = msgspec.DecodeError()
         explain(error, form=decoder.type, null_is_absent=null_is_absent)
@@ -311,19 +396,28 @@ _LONGEST_NAME: Final = 64
 
 def _explain_unknown(name: str, within: str | None, form: object) -> NoReturn:
     known = _names_in(form, within)
-    likely = get_close_matches(name, known, 1)
+    # A longer name is like none of them, and to compare it would take a time that grows with its length.
+    likely = _likely(name, known) if len(name) <= _LONGEST_NAME else None
     shown = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
     where = "" if within is None else f" in {within!r}"
-    hint = f"probably {likely[0]!r} is meant" if likely else f"known are {', '.join(known) or 'none'}"
+    hint = f"probably {likely!r} is meant" if likely else f"known are {', '.join(known) or 'none'}"
     field = shown if within is None else f"{within}.{shown}"
     raise PeerFault(ErrorCode.BAD_FIELD, f"There is no field {shown!r}{where}; {hint}.", field=field)
 
 
-def _names_in(form: object, within: str | None) -> list[str]:
+# Each item of a batch may have the same mistake, and to find out anew takes as long as some fifty good items.
+@lru_cache(maxsize=256)
+def _likely(name: str, known: tuple[str, ...]) -> str | None:
+    found = get_close_matches(name, known, 1)
+    return found[0] if found else None
+
+
+@lru_cache(maxsize=256)
+def _names_in(form: object, within: str | None) -> tuple[str, ...]:
     """The names of a form's fields, or of those of the form that its field `within` has."""
     forms: list[Any] = [form]
     for name in () if within is None else within.split("."):
         hints = [get_type_hints(part).get(name) for part in forms]
         forms = [part for hint in hints for part in (hint, *get_args(hint))]
         forms = [part for part in forms if isinstance(part, type) and issubclass(part, Struct)]
-    return [field.encode_name for part in forms for field in msgspec.structs.fields(part)]
+    return tuple(field.encode_name for part in forms for field in msgspec.structs.fields(part))

@@ -12,16 +12,25 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
-from ..messages import Event, Identity, Name, Resume, encode, flat
-from ..strict_json import check_keys, check_numbers, check_text, decode, explain, fields_of, peek
+from ..messages import NULL, Event, Identity, Name, Resume, encode, flat
+from ..strict_json import check_keys, check_numbers, check_text, decode, explain, fields_of, is_true
 
 TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
 REGISTER: Final = "c_client_register"
 
 
-class Head(Struct):
-    """Just enough of a message to know what it is."""
+class _Claimed(Struct):
+    """The identity fields as they came, of whatever type, to be named in a rejection."""
+
+    client_id: Raw = NULL
+    user_id: Raw = NULL
+    username: Raw = NULL
+    node_id: Raw = NULL
+
+
+class _Head(_Claimed, kw_only=True):
+    """Just enough of a message to know what it is, and of whom it may be."""
 
     type: str
 
@@ -31,7 +40,11 @@ class Heartbeat(Struct, tag_field="type", tag="heartbeat"):
 
 
 class BadRegister(PeerFault):
-    """A `c_client_register` that cannot be accepted: answered by a `registration_rejected`."""
+    """A `c_client_register` that cannot be accepted: answered by a `registration_rejected`. `claimed`: whose it is."""
+
+    def __init__(self, fault: PeerFault, claimed: "_Claimed | Identity") -> None:
+        super().__init__(fault.code, fault.message, field=fault.field)
+        self.claimed = claimed
 
 
 class Register(Identity, frozen=True, tag_field="type", tag=REGISTER):
@@ -60,11 +73,9 @@ class TokenRefresh(Struct, tag_field="type", tag="token_refresh"):
 
 Message = Register | SessionFeedback | Heartbeat | TokenRefresh
 
-_head = msgspec.json.Decoder(Head)
+_head = msgspec.json.Decoder(_Head)
 _message: Final = msgspec.json.Decoder(Message)
 _register = msgspec.json.Decoder(Register)
-_feedback = msgspec.json.Decoder(SessionFeedback)
-_refresh = msgspec.json.Decoder(TokenRefresh)
 _QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
 _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
@@ -85,7 +96,7 @@ def decode_message(payload: bytes) -> Message | str:
     except (msgspec.MsgspecError, RecursionError) as error:
         if type(error) is msgspec.DecodeError:
             explain(error)
-        return _explained(payload)
+        return _explained(payload, error)
     _check(payload)
     if isinstance(message, Register):
         _check_identity(message)
@@ -107,22 +118,19 @@ def first_register(payload: bytes) -> Register | None:
     return register
 
 
-def _explained(payload: bytes) -> Message | str:
-    """A message that is none of ours, or is wrong: what it is, or what is wrong with it."""
-    kind = decode(_head, payload).type
+def _explained(payload: bytes, error: Exception) -> str:
+    """A message that is none of ours, or is wrong: what it is. Raises PeerFault for what is wrong with it: `error`, if
+    it is one of ours."""
+    head = decode(_head, payload)
     _check(payload)
-    if kind == SessionFeedback.__struct_config__.tag:
-        return decode(_feedback, payload)
-    if kind == TokenRefresh.__struct_config__.tag:
-        return decode(_refresh, payload)
-    if kind != REGISTER:
-        return kind
+    if head.type not in TYPES:
+        return head.type
     try:
-        register = decode(_register, payload)
+        explain(error)
     except PeerFault as fault:
-        raise _bad_register(fault) from None
-    _check_identity(register)
-    return register
+        if head.type == REGISTER:
+            raise BadRegister(fault, head) from None
+        raise
 
 
 def _check(payload: bytes) -> None:
@@ -134,24 +142,23 @@ def _check_identity(register: Register) -> None:
     try:
         register.check()
     except PeerFault as fault:
-        raise _bad_register(fault) from None
-
-
-def _bad_register(fault: PeerFault) -> BadRegister:
-    return BadRegister(fault.code, fault.message, field=fault.field)
+        raise BadRegister(fault, register) from None
 
 
 class _Other(Struct):
     """A message that is not this module's: what of it could be an answer."""
 
-    type: object = UNSET
-    request_id: object = UNSET
-    success: object = UNSET
+    type: Raw | UnsetType = UNSET
+    request_id: Raw | UnsetType = UNSET
+    success: Raw | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     result: Raw | UnsetType = UNSET
-    error: object = UNSET
+    error: Raw | UnsetType = UNSET
 
 
+_LONGEST_REQUEST_ID: Final = 256
+"""Bytes, as JSON, of what may be the id of a request: ours are a few letters."""
+_text = msgspec.json.Decoder(str)
 _other = msgspec.json.Decoder(_Other)
 _OTHER_KEYS: Final = fields_of(_Other)
 
@@ -172,15 +179,17 @@ def answer_of(payload: bytes) -> ClientAnswer | None:
     Raises PeerFault where the message is no strict JSON.
     """
     found = check_other(payload)
-    if not isinstance(found.request_id, str):
+    named = b"" if found.request_id is UNSET else bytes(found.request_id)
+    if named[:1] != b'"' or len(named) > _LONGEST_REQUEST_ID:
         return None
-    failed = found.error is not UNSET and bool(found.error)
-    success = not failed if found.success is UNSET else bool(found.success)
+    failed = found.error is not UNSET and is_true(found.error)
+    success = not failed if found.success is UNSET else is_true(found.success)
     result = found.data if found.data is not UNSET else found.result
     error = None
-    if failed and not success:
-        error = found.error if isinstance(found.error, str) else encode(found.error).decode()
-    return ClientAnswer(found.request_id, success, Raw(payload) if result is UNSET else result.copy(), error)
+    if failed and not success and found.error is not UNSET:
+        text = bytes(found.error)
+        error = _text.decode(text) if text[:1] == b'"' else text.decode()
+    return ClientAnswer(_text.decode(named), success, Raw(payload) if result is UNSET else result.copy(), error)
 
 
 def check_other(payload: bytes) -> _Other:
@@ -224,29 +233,13 @@ def token_refreshed(expires_at: float | None) -> Frame:
     return Frame(encode({"type": "token_refresh", "expires_at": expires_at}))
 
 
-class _Claimed(Struct):
-    """The identity fields as they came, of whatever type, to be named in a rejection."""
-
-    client_id: Raw = Raw(b"null")
-    user_id: Raw = Raw(b"null")
-    username: Raw = Raw(b"null")
-    node_id: Raw = Raw(b"null")
-
-
-_claimed = msgspec.json.Decoder(_Claimed)
-
-
-def registration_rejected(reason: str, message: str, claimed_by: bytes | Identity) -> Frame:
+def registration_rejected(reason: str, message: str, claimed: _Claimed | Identity) -> Frame:
     """The answer to a registration that was not; repeats the identity as the message claimed it, cut short."""
     fields: dict[str, object] = {"type": "registration_rejected", "reason": reason, "message": message}
-    if isinstance(claimed_by, Identity):
-        fields.update({name: getattr(claimed_by, name) for name in _Claimed.__struct_fields__})
-        return Frame(encode(fields))
-    claimed = peek(_claimed, claimed_by) or _Claimed()
     for name in _Claimed.__struct_fields__:
-        raw: Raw = getattr(claimed, name)
+        value: Raw | str | None = getattr(claimed, name)
         # A claim of another type or of any length is not worth sending back.
-        fields[name] = raw if len(bytes(raw)) <= 1024 else None
+        fields[name] = None if isinstance(value, Raw) and len(bytes(value)) > 1024 else value
     return Frame(encode(fields))
 
 

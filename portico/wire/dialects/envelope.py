@@ -14,7 +14,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, Resume, encode
-from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, is_true, peek
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ def _data(envelope: Envelope) -> bytes:
 
 def _decode_data(decoder: msgspec.json.Decoder[T], envelope: Envelope, keys: tuple[bytes, ...]) -> T:
     data = _data(envelope)
-    message = decode(decoder, data)
+    message = decode(decoder, data, is_part=True)
     check_keys(data, keys, inside=False)
     return message
 
@@ -200,13 +200,12 @@ def answer_of(envelope: Envelope) -> Answer:
     true nor false counts by its truth, as in Python. Raises PeerFault."""
     data = _data(envelope)
     try:
-        answer = decode(_answer, data)
+        answer = decode(_answer, data, is_part=True)
     except PeerFault as fault:
         if fault.field != "success":
             raise
-        loose = decode(_loose_answer, data)
-        truth = bool(msgspec.json.decode(loose.success))
-        answer = Answer(loose.request_id, truth, loose.result, loose.error, loose.partial)
+        loose = decode(_loose_answer, data, is_part=True)
+        answer = Answer(loose.request_id, is_true(loose.success), loose.result, loose.error, loose.partial)
     fields_read = (
         (answer.request_id is not None)
         + (answer.success is not None)

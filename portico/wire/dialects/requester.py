@@ -61,25 +61,19 @@ class PartialResponse(Response):
     partial: bool = True
 
 
-class _RequestId(Struct):
-    request_id: Raw = NULL
+class _Given(Struct):
+    """What is looked at in a message that can't be read as a request."""
 
-
-class _GivenCommand(Struct):
     command: Raw = NULL
-
-
-class _GivenCancel(Struct):
     request_id: Raw = NULL
-    cancel: bool = False
+    cancel: Raw = NULL
 
 
 _request = msgspec.json.Decoder(Request)
 _decode = _request.decode
-_request_id = msgspec.json.Decoder(_RequestId)
-_given_command = msgspec.json.Decoder(_GivenCommand)
-_given_cancel = msgspec.json.Decoder(_GivenCancel)
+_given = msgspec.json.Decoder(_Given)
 _text = msgspec.json.Decoder(str)
+_TRUE: Final = Raw(b"true")
 _QUOTE: Final = ord('"')
 _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 _CANCEL_KEYS: Final = (b'"request_id"', b'"cancel"')
@@ -98,48 +92,46 @@ def decode_message(payload: bytes) -> Request | Cancel:
     """Decode what a requester sent. A message with a command is a request, whatever its `cancel` says: programs that
     are older than `cancel` may have such a field. Raises PeerFault, with `msg_id` set where it can be read."""
     try:
-        return decode_request(payload)
-    except PeerFault as fault:
-        if fault.code is not ErrorCode.MISSING_FIELD:
-            raise
-        given = peek(_given_cancel, payload)
-        if given is None or not given.cancel:
-            raise
-        request_id = _readable_id(given.request_id)
-        if request_id is None:
-            raise PeerFault(ErrorCode.MISSING_FIELD, "Missing request_id", field="request_id") from None
-        try:
-            check_keys(payload, _CANCEL_KEYS, inside=False)
-        except PeerFault as doubled:
-            doubled.msg_id = request_id
-            raise doubled from None
-        return Cancel(request_id)
-
-
-def decode_request(payload: bytes) -> Request:
-    """Decode a request; its `command` is there. Raises PeerFault, with `msg_id` set where it can be read."""
-    try:
-        request = decode(_request, payload)
-        if not request.command:
-            raise _missing_command()
-        if request.request_id is not NULL:
-            check_id(request.request_id)
-        if not has_only(_fields_read(request), payload, request.data, request.request_id):
-            check_keys(payload, _KEYS, inside=False)
-        check_numbers(payload)
-    except PeerFault as fault:
-        if fault.field == "command" and (given := peek(_given_command, payload)) and given.command == NULL:
+        return _decode_request(payload)
+    except PeerFault as found:
+        fault = found
+    given = peek(_given, payload)
+    if given is not None:
+        if fault.field == "command" and given.command == NULL:
             fault = _missing_command()
-        named = peek(_request_id, payload)
-        fault.msg_id = None if named is None else _readable_id(named.request_id)
-        raise fault from None
+        fault.msg_id = _readable_id(given.request_id)
+        if fault.code is ErrorCode.MISSING_FIELD and given.cancel == _TRUE:
+            return _cancel_of(fault.msg_id, payload)
+    raise fault
+
+
+def _cancel_of(request_id: str | None, payload: bytes) -> Cancel:
+    if request_id is None:
+        raise PeerFault(ErrorCode.MISSING_FIELD, "Missing request_id", field="request_id")
+    try:
+        check_keys(payload, _CANCEL_KEYS, inside=False)
+    except PeerFault as doubled:
+        doubled.msg_id = request_id
+        raise
+    return Cancel(request_id)
+
+
+def _decode_request(payload: bytes) -> Request:
+    request = decode(_request, payload)
+    if not request.command:
+        raise _missing_command()
+    if request.request_id is not NULL:
+        check_id(request.request_id)
+    if not has_only(_fields_read(request), payload, request.data, request.request_id):
+        check_keys(payload, _KEYS, inside=False)
+    check_numbers(payload)
     return request
 
 
 def quick_request(payload: bytes) -> Request | None:
     """A request that is as requesters send them. Raises PeerFault only for a number in it that is too large.
 
-    A fraction of the cost of `decode_request`. None for a message that has to be looked at closely: `decode_request`
+    A fraction of the cost of `decode_message`. None for a message that has to be looked at closely: `decode_message`
     then reads it, or says what is wrong. Numbers are checked last, and a fault is raised here: with all else as it
     should be, the closer look would find the same.
     """

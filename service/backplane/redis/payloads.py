@@ -13,7 +13,7 @@ from msgspec import Raw
 from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
-from portico.wire.messages import Event
+from portico.wire.messages import NULL, Event
 from service.core.cluster.backplane import Published
 
 LIVE: Final = 1
@@ -186,19 +186,20 @@ def pending_offset(value: bytes) -> int | None:
         return None
 
 
-class _Type(msgspec.Struct):
-    type: str = UNNAMED
+class _Ordinary(msgspec.Struct):
+    """An object of another program's; what it says besides is passed on unread."""
+
+    type: Raw = NULL
 
 
-_typed = msgspec.json.Decoder(_Type)
-_object = msgspec.json.Decoder(dict[str, Raw])
+_ordinary = msgspec.json.Decoder(_Ordinary)
+_text = msgspec.json.Decoder(str)
 
 
 def read_ordinary(payload: bytes) -> Event:
     """An event that another program published. Raises PeerFault for what is no JSON object, or too large."""
     if len(payload) > MAX_ORDINARY:
         raise PeerFault(ErrorCode.TOO_LARGE, f"The event is larger than {MAX_ORDINARY >> 20} MiB.")
-    strict_json.decode(_object, payload)
+    named = strict_json.decode(_ordinary, payload).type
     strict_json.check_numbers(payload)
-    named = strict_json.peek(_typed, payload)
-    return Event(named.type if named is not None else UNNAMED, Raw(payload), plain=payload)
+    return Event(_text.decode(named) if bytes(named)[:1] == b'"' else UNNAMED, Raw(payload), plain=payload)

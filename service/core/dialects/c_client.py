@@ -84,7 +84,7 @@ class CClientHandler:
             message = wire.decode_message(payload)
         except wire.BadRegister as fault:
             session.owner.on_fault(session, fault)
-            session.send(wire.registration_rejected(fault.code, fault.message, payload))
+            session.send(wire.registration_rejected(fault.code, fault.message, fault.claimed))
             return
         except PeerFault as fault:
             if fault.field != "type" or fault.code is not ErrorCode.MISSING_FIELD:

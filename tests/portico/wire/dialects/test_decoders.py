@@ -75,7 +75,7 @@ def decode_request(payload: bytes) -> object:
     """Both ways: what the quick one accepts, the other one reads as the same; what it refuses, that refuses alike."""
     quick, refused = attempt(requester.quick_request, payload)
     try:
-        found = requester.decode_request(payload)
+        found = requester.decode_message(payload)
     except PeerFault as fault:
         if quick is not None or (refused is not None and told(refused) != told(fault)):
             raise AssertionError("the quick way says something else") from fault
