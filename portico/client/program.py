@@ -21,6 +21,7 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 """What shells report of a program that Ctrl-C ended (128 + SIGINT)."""
 
+_log = logging.getLogger("portico.client")
 _left_out = False
 
 
@@ -38,11 +39,11 @@ def left_out() -> Iterator[None]:
 def run(program: Callable[[], Awaitable[object]]) -> None:
     """Run an async program, such as `worker.run`, until it ends or is told to end.
 
-    Ctrl-C and SIGTERM cancel it, which a Worker takes as `stop()`: it finishes what is in flight, and `run` returns. A
-    second Ctrl-C ends it at once. What the SDK raises (ClientError) is printed as one sentence on standard error, alone
-    or out of a group, and the exit code is 1. If the program has not set up logging, what happens to its connections is
-    shown on standard error too. To be called in the main thread. In a module that `portico worker module:name` imports
-    it returns at once: the command runs the worker.
+    Ctrl-C and SIGTERM cancel it, which a Worker takes as `stop()`: it finishes what is in flight, and `run` says
+    `ended` and returns. A second Ctrl-C ends it at once. What the SDK raises (ClientError) is printed as one sentence
+    on standard error, alone or out of a group, and the exit code is 1. If the program has not set up logging, what
+    happens to its connections is shown on standard error too. To be called in the main thread. In a module that
+    `portico worker module:name` imports it returns at once: the command runs the worker.
     """
     if _left_out:
         return
@@ -88,6 +89,9 @@ async def _until_told(program: Callable[[], Awaitable[object]], told_again: list
         async with background_nursery() as nursery:
             await nursery.start(_cancel_when_told, scope, told_again)
             await program()
+    if scope.cancel_called and not told_again:
+        # An answer to the Ctrl-C: without it nobody can tell an orderly end from one that was cut short.
+        _log.info("ended")
 
 
 async def _cancel_when_told(
@@ -111,7 +115,6 @@ async def _cancel_when_told(
 
 
 def _show_what_happens() -> None:
-    log = logging.getLogger("portico.client")
-    if not log.hasHandlers():
-        log.addHandler(logging.StreamHandler())
-        log.setLevel(logging.INFO)
+    if not _log.hasHandlers():
+        _log.addHandler(logging.StreamHandler())
+        _log.setLevel(logging.INFO)

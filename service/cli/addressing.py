@@ -3,6 +3,7 @@
 Commands that connect by WebSocket take `--url` or `--base-url`; those that only use the HTTP API take `--base-url`.
 """
 
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypedDict, TypeVar
@@ -16,6 +17,8 @@ from portico.publisher.calls import headers_for
 from .outcomes import WRONG, fail
 
 DEFAULT_BASE_URL: Final = "http://localhost:8000"
+BASE_URL_VARIABLE: Final = "GATEWAY_URL"
+_BASE_URL_DEFAULT: Final = f"[env var: {BASE_URL_VARIABLE}; default: {DEFAULT_BASE_URL}]"
 KEY_VARIABLES: Final = ["PORTICO_API_KEY", "GATEWAY_API_KEY"]
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -46,9 +49,7 @@ class Address(TypedDict, total=False):
 def http_address_options(command: C) -> C:
     """Give a command the options `base_url` and `ca_file`."""
     command = _ca_file(command)
-    return click.option(
-        "--base-url", metavar="URL", help=f"The gateway's HTTP address.  [default: {DEFAULT_BASE_URL}]"
-    )(command)
+    return click.option("--base-url", metavar="URL", help=f"The gateway's HTTP address.  {_BASE_URL_DEFAULT}")(command)
 
 
 def address_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,11 +58,20 @@ def address_options(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--base-url",
         metavar="URL",
-        help=f"The gateway's HTTP address; discovery there says where its WebSocket is.  [default: {DEFAULT_BASE_URL}]",
+        help=f"The gateway's HTTP address; discovery there says where its WebSocket is.  {_BASE_URL_DEFAULT}",
     )(command)
     return click.option("--url", metavar="URL", help="The WebSocket address itself, such as ws://localhost:8766.")(
         command
     )
+
+
+def default_base_url() -> str:
+    """The address of a command that was given none.
+
+    The environment's is a default and no option of click's: `--url` beside it is no contradiction, and a Worker that
+    was made with an address of its own keeps it.
+    """
+    return os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
 
 
 def address(url: str | None, base_url: str | None) -> Address:
@@ -70,7 +80,7 @@ def address(url: str | None, base_url: str | None) -> Address:
         raise click.UsageError("Give --url or --base-url, not both.")
     if url is not None:
         return {"url": url}
-    return {"base_url": base_url or DEFAULT_BASE_URL}
+    return {"base_url": base_url or default_base_url()}
 
 
 async def find(where: Address, ssl_context: ssl.SSLContext | None) -> None:

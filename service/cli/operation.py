@@ -15,7 +15,7 @@ import msgspec
 from portico.client.errors import printable
 from portico.publisher.calls import Target
 
-from .addressing import DEFAULT_BASE_URL, api_key_option, http_address_options, key_of, trusted
+from .addressing import api_key_option, default_base_url, http_address_options, key_of, trusted
 from .api import Api
 from .outcomes import run
 from .screen import Screen
@@ -62,7 +62,7 @@ def operation(name: str) -> Callable[[Work], Operation]:
             key = key_of(api_key)
 
             async def program() -> int:
-                async with Api(base_url or DEFAULT_BASE_URL, api_key=key, ssl_context=ssl_context) as api:
+                async with Api(base_url or default_base_url(), api_key=key, ssl_context=ssl_context) as api:
                     return await work(Asked(api, Screen(as_json=as_json)), **arguments)
 
             run(program)

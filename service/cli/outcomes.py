@@ -40,7 +40,7 @@ HANDSHAKE_KEY: Final = (
     "itself needs one too."
 )
 TOKEN: Final = "Give a token with --token, or set PORTICO_TOKEN."
-BASE_URL: Final = "Is a gateway running there? --base-url says where it is."
+BASE_URL: Final = "Is a gateway running there? --base-url, or GATEWAY_URL in the environment, says where it is."
 _DEEPEST_CAUSE: Final = 16
 CA_FILE: Final = "--ca-file, or SSL_CERT_FILE in the environment, says whose certificates to trust."
 

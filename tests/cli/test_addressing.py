@@ -6,16 +6,38 @@ import click
 import pytest
 
 from portico.client.errors import DiscoveryFailed
+from service.cli import main
 from service.cli.addressing import DEFAULT_BASE_URL, address, find, key_of, trusted
 from service.cli.outcomes import WRONG
 
 
-def test_one_address_or_the_default() -> None:
+def test_one_address_or_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATEWAY_URL", raising=False)
     assert address("ws://a", None) == {"url": "ws://a"}
     assert address(None, "http://a") == {"base_url": "http://a"}
     assert address(None, None) == {"base_url": DEFAULT_BASE_URL}
     with pytest.raises(click.UsageError, match="not both"):
         address("ws://a", "http://a")
+
+
+def test_the_default_is_the_environments_as_for_the_programs_of_the_how_tos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_URL", "http://b:9000")
+    assert address(None, None) == {"base_url": "http://b:9000"}
+    assert address(None, "http://a") == {"base_url": "http://a"}
+    assert address("ws://a", None) == {"url": "ws://a"}, "it is a default, not a second address"
+    monkeypatch.setenv("GATEWAY_URL", "")
+    assert address(None, None) == {"base_url": DEFAULT_BASE_URL}
+
+
+@pytest.mark.parametrize("command", [["status"], ["console", "-c", "list"]])
+def test_commands_of_the_http_api_take_the_same_default(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATEWAY_URL", "nowhere")
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == WRONG
+    assert "'nowhere' is not an address" in capsys.readouterr().err
 
 
 def test_a_file_without_certificates_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

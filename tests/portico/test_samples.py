@@ -142,7 +142,7 @@ async def test_a_worker_says_that_it_is_connected_and_ends_without_a_traceback(
     lines = program.err.decode().splitlines()
     assert lines[0] == f"connecting to {live.base_url}"
     assert lines[1].startswith("registered as worker-")
-    assert len(lines) == 2, lines
+    assert lines[2:] == ["ended"], lines
     assert program.out == b""
 
 

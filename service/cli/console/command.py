@@ -7,7 +7,7 @@ import click
 
 from portico.client.errors import ClientError
 
-from ..addressing import DEFAULT_BASE_URL, api_key_option, http_address_options, key_of, trusted
+from ..addressing import api_key_option, default_base_url, http_address_options, key_of, trusted
 from ..api import Api
 from ..operation import Asked, Operation
 from ..outcomes import explain, run
@@ -52,7 +52,7 @@ def console(
     key = key_of(api_key)
 
     async def program() -> int:
-        async with Api(base_url or DEFAULT_BASE_URL, api_key=key, ssl_context=ssl_context) as api:
+        async with Api(base_url or default_base_url(), api_key=key, ssl_context=ssl_context) as api:
             return await converse(api, as_json=as_json, lines=lines or None)
 
     run(program)

@@ -103,6 +103,27 @@ def test_a_signal_lets_the_program_finish(told: signal.Signals) -> None:
     assert finished == ["cleaned up"]
 
 
+def test_it_says_that_it_has_ended_where_it_was_told_to(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "propagate", False)  # pytest has set up the root logger
+
+    async def told() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+        finally:
+            log.info("finished what was in flight")
+
+    async def ends_by_itself() -> None:
+        pass
+
+    run(told)
+    assert capsys.readouterr().err == "finished what was in flight\nended\n"
+    run(ends_by_itself)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_happens_is_shown_unless_logging_is_set_up(
     log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
