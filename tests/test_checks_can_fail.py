@@ -333,6 +333,7 @@ ELSEWHERE = {
     "test_the_check_can_fail", "test_a_name_that_nobody_has_written_is_found",
     # They run what the page shows against the real thing, as all of the files do that are marked `live`.
     "test_the_page", "test_systemd_understands_the_units", "test_the_receiver_of_the_how_to",
+    "test_it_is_a_program_that_ctrl_c_ends_without_a_traceback",
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The documentation against the code: links, names of settings and routes, tables, and examples that are JSON.
 
-The programs in it are run by `test_docs_tutorial`, `test_docs_nginx` and `client/test_docs`.
+The programs in it are run by `test_docs_tutorial`, `test_docs_nginx` and `portico/test_samples`.
 """
 
 import json
@@ -29,7 +29,15 @@ OTHERS_VARIABLES = re.compile(
     r"COMPAT_|GATEWAY_|LOADTEST_|NODE_|SSL_|TCP_|SO_|PYTHON|WEB_CONCURRENCY|HTTPS?_PROXY|(ALL|NO)_PROXY"
 )
 # What a reader of the pages is told to write.
-READERS_FILES = {"counting_worker.py", "mymodule.py"}
+READERS_FILES = {
+    "cart.mjs",
+    "cart.py",
+    "counting_worker.py",
+    "first.mjs",
+    "mymodule.py",
+    "price.py",
+    "receiver.py",
+}
 FILES = {
     path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
     for folder in ("portico", "service", "compat", "loadtest", "tests", "docs")

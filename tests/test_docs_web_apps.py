@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.gateways import ROOT, Running, gateway
+from tests.test_docs_tutorial import NODE, node
 
 pytestmark = pytest.mark.live
 
@@ -120,6 +122,58 @@ async def test_fastapi(running: Running, example: Any) -> None:
         with registered(running, token, client_id="page") as client:
             assert (await browser.post("/cart")).json() == {"connections": 1}
             assert json.loads(client.recv(30)) == {"type": "cart_updated", "items": 3}
+
+
+# What a browser has, and the app: a token for each time that it is asked. Timers go off at once.
+BROWSER = """
+const tokens = JSON.parse(process.argv[2]);
+globalThis.fetch = async (path) => ({ ok: tokens.length > 0, json: async () => ({ token: tokens.shift(), path }) });
+const document = { querySelector: (id) => ({ set textContent(text) { console.log(`${id} ${text}`); } }) };
+const later = setTimeout;
+globalThis.setTimeout = (call) => later(call, 0);
+globalThis.setInterval = (call) => (later(call, 0), 0);
+globalThis.WebSocket = class extends WebSocket {
+  send(text) {
+    console.log(JSON.parse(text).type);
+    super.send(text);
+  }
+  set onmessage(handle) {
+    super.onmessage = (message) => {
+      handle(message);
+      if (JSON.parse(message.data).type === "token_refresh") console.log("refreshed");
+      if (JSON.parse(message.data).type === "cart_updated") this.close();
+    };
+  }
+};
+"""
+
+
+def test_the_page(running: Running, example: Any, tmp_path: Path) -> None:
+    """It registers, shows a newer token, shows a push, comes back, and stays away once nobody is logged in."""
+    if NODE is None:
+        pytest.skip("Node is not installed, and the page's script runs in it")
+    module = example("flask_app")
+    browser = module.app.test_client()
+    with browser.session_transaction() as session:
+        session["user_id"] = "ann"
+    tokens = [browser.get("/gateway-token").json["token"] for _ in range(4)]
+    (script,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    assert script.count("ws://localhost:8766/ws") == 1
+    (tmp_path / "page.mjs").write_text(BROWSER + script.replace("ws://localhost:8766", running.websocket_url))
+    command = [*node(tmp_path / "page.mjs"), json.dumps(tokens)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
+        assert page.stdout is not None
+        try:
+            for _ in range(2):
+                said = [page.stdout.readline().strip() for _ in range(3)]
+                assert said == ["c_client_register", "token_refresh", "refreshed"]
+                assert browser.post("/cart").json["connections"] >= 1
+                assert page.stdout.readline() == "#cart 3\n"
+            assert page.stdout.read() == "", "no token, no more connections"
+            assert page.wait(60) == 0
+        finally:
+            page.kill()
+            module.portico.close()
 
 
 @pytest.mark.parametrize("name", ["fastapi_app", "flask_app"])

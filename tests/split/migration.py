@@ -41,10 +41,12 @@ class Front:
         for old, new in (
             ("listen 80;", f"listen 127.0.0.1:{self._port};\n    add_header X-Turn $turn always;"),
             ("/etc/nginx/portico.conf", f"{folder}/portico.conf"),
+            ("server_name gw.example.com;", "server_name 127.0.0.1;"),
         ):
             assert site.count(old) == 1
             site = site.replace(old, new)
-        self._site = site
+        # nginx comes with a site of its own on many systems, which gets what no other site claims by its name.
+        self._site = f"server {{ listen 127.0.0.1:{self._port} default_server; return 404; }}\n{site}"
         self.base_url = f"http://127.0.0.1:{self._port}"
         self.websocket_url = f"ws://127.0.0.1:{self._port}/api/websocket"
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ from .scripted import receipt, scripted
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "how-to" / "push-from-a-back-end.md").read_text()
 KEY = "k" * 32
+COMMANDS = {
+    "cart.py": """python -c 'import cart; cart.add_to_cart("u1", 3)'""",
+    "price.py": "python price.py",
+}
+"""By the names under which the page saves its programs, how it starts them."""
 
 
 def samples(language: str) -> list[str]:
@@ -27,24 +33,26 @@ def run(command: list[str], base_url: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("number", "call", "target"),
+    ("name", "command", "said", "target"),
     [
-        (0, "add_to_cart('u1', 3)", {"user_id": "u1"}),
-        (1, "import trio; trio.run(main)", {"channel_id": "prices"}),
-        (1, "import asyncio; asyncio.run(main())", {"channel_id": "prices"}),
+        ("cart.py", COMMANDS["cart.py"], "connections that got it: 1\n", {"user_id": "u1"}),
+        ("price.py", COMMANDS["price.py"], "", {"channel_id": "prices"}),
+        ("price.py", "python -c 'import price, trio; trio.run(price.main)'", "", {"channel_id": "prices"}),
     ],
 )
-def test_python(tmp_path: Path, number: int, call: str, target: dict[str, str]) -> None:
-    (tmp_path / "program.py").write_text(f"{samples('python')[number]}\n\n{call}\n")
+def test_python(tmp_path: Path, name: str, command: str, said: str, target: dict[str, str]) -> None:
+    """Saved and started as the page says, with nothing added: a sample that nothing calls does nothing."""
+    (tmp_path / name).write_text(dict(zip(COMMANDS, samples("python"), strict=True))[name])
+    assert command in PAGE or "trio" in command
     with scripted(receipt) as server:
-        run([sys.executable, "program.py"], server.base_url, tmp_path)
+        assert run([sys.executable, *shlex.split(command)[1:]], server.base_url, tmp_path) == said
     (asked,) = server.asked
     assert asked.body["target"] == target
     assert asked.headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_node(tmp_path: Path) -> None:
-    where = run([sys.executable, "-c", samples("sh")[0].partition("'")[2].rpartition("'")[0]], "", tmp_path).strip()
+    where = run([sys.executable, "-c", samples("sh")[2].partition("'")[2].rpartition("'")[0]], "", tmp_path).strip()
     (tmp_path / "publisher.mjs").write_bytes(Path(where).read_bytes())
     (tmp_path / "program.mjs").write_text(samples("js")[0] + "process.exit(0);\n")
     with scripted(receipt) as server:
@@ -53,5 +61,7 @@ def test_node(tmp_path: Path) -> None:
 
 
 def test_every_sample_is_run() -> None:
-    assert [len(samples(language)) for language in ("python", "js", "sh")] == [2, 1, 1]
-    assert PAGE.count("```") == 8
+    assert [len(samples(language)) for language in ("python", "js", "sh")] == [2, 1, 3]
+    assert PAGE.count("```") == 12
+    assert samples("sh")[1].strip() == COMMANDS["cart.py"]
+    assert "export GATEWAY_URL=" in samples("sh")[0]
