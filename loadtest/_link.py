@@ -23,6 +23,7 @@ from websockets.uri import parse_uri
 
 from loadtest import _frames
 from loadtest._reactor import Reactor, Stream, connect
+from portico.wire.codes import Advice, advice_for
 
 _HEAD_LIMIT: Final = 16 * 1024
 _KEPT: Final = 8
@@ -47,6 +48,11 @@ class LinkClosedError(Exception):
         self.code = code
         self.reason = reason
         self.ours = ours
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the gateway's close code says not to come back. One of ours, for a protocol error, never does."""
+        return not self.ours and advice_for(self.code) is Advice.NO
 
     @property
     def cause(self) -> str:

@@ -18,7 +18,6 @@ from loadtest._link import Link, LinkClosedError, LinkError
 from loadtest._member import BrokenOffError, HeartbeatLostError, Member, NotRecoveredError, RegistrationError
 
 NEVER: Final = float("inf")
-_STAY_AWAY: Final = frozenset({1003, 1007, 1008, 1009, 4001, 4003, 4009, 4010})
 _FIRST_WAIT: Final = 1.0
 _LONGEST_WAIT: Final = 30.0
 _LINGER: Final = 0.5
@@ -106,7 +105,7 @@ class Connected(User):
 
     def _after(self, error: LinkClosedError) -> float:
         """Seconds after which a client that was closed so comes back; NEVER if the code says not to."""
-        if error.code in _STAY_AWAY:
+        if error.is_final:
             return NEVER
         window = re.search(r"retry_within_ms=(\d{1,7})\b", error.reason)
         if error.code == 1012 and window:

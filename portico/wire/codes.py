@@ -1,7 +1,7 @@
 """The catalogue of close codes and error codes: every number and word that a peer may act on.
 
 Knows no dialect and no transport. A close code carries its own reconnect advice, so that the gateway, the SDK and the
-load harness have the same: for example 4009 (replaced by a newer connection) says not to come back, and 1012 (the node
+load test have the same: for example 4009 (replaced by a newer connection) says not to come back, and 1012 (the node
 restarts) to come back within the window in its reason. Source: protocol reference, "Close codes" and "Error codes".
 """
 

@@ -14,6 +14,7 @@ from websockets.sync.server import ServerConnection, serve
 from loadtest import _link
 from loadtest._link import Link, LinkClosedError, LinkError
 from loadtest._reactor import Reactor
+from portico.wire.codes import Advice, CloseCode, advice_for
 from tests.certificates import make_certificate
 from tests.little_gateway import little_gateway
 
@@ -158,6 +159,12 @@ def test_an_arrival_is_when_the_bytes_were_there_not_when_they_were_read(reactor
         link.close(FAR)
 
     with_server(handler, client)
+
+
+@pytest.mark.parametrize("code", [*CloseCode, 1006, 1005, 3000])
+def test_who_is_told_not_to_come_back_is_told_so_by_the_catalogue(code: int) -> None:
+    assert LinkClosedError(code, "").is_final == (advice_for(code) is Advice.NO)
+    assert not LinkClosedError(code, "a reserved bit", ours=True).is_final
 
 
 def test_a_close_comes_after_what_was_sent_before_it_with_code_and_reason(reactor: Reactor) -> None:
