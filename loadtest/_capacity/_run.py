@@ -123,11 +123,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _tell(log: Path, seen: int, say: Callable[[str], None]) -> int:
     """Pass on what locust says of its stairs."""
     lines = log.read_text(errors="replace").splitlines()
-    # It says each twice: to its log, and on its standard output.
-    told = dict.fromkeys(found[0] for line in lines[seen:] if (found := _STAIR.search(line)))
-    for line in list(told)[-_MOST_LINES:]:
+    # It says each twice: to its log when it is over, and on its standard output, all of them at the end.
+    told = _stairs(lines[:seen])
+    for line in [line for line in _stairs(lines[seen:]) if line not in told][-_MOST_LINES:]:
         say(line[:160])
     return len(lines)
+
+
+def _stairs(lines: list[str]) -> dict[str, None]:
+    return dict.fromkeys(found[0] for line in lines if (found := _STAIR.search(line)))
 
 
 def _last_words(log: Path, code: int | None) -> str:

@@ -100,7 +100,8 @@ class JsonText(click.ParamType[Any]):
         try:
             found = msgspec.json.decode(value.encode())
         except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-            self.fail(f'must be JSON, such as {{"items": 3}}: {printable(str(error))}.', param, ctx)
+            text = "" if self._needs_object else ", or '\"a text\"' with both pairs of quotes"
+            self.fail(f'must be JSON, such as {{"items": 3}}{text}: {printable(str(error))}.', param, ctx)
         if self._needs_object and not isinstance(found, dict):
             self.fail('must be a JSON object, such as {"items": 3}.', param, ctx)
         return found

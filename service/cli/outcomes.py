@@ -43,6 +43,8 @@ TOKEN: Final = "Give a token with --token, or set PORTICO_TOKEN."
 BASE_URL: Final = "Is a gateway running there? --base-url, or GATEWAY_URL in the environment, says where it is."
 _DEEPEST_CAUSE: Final = 16
 CA_FILE: Final = "--ca-file, or SSL_CERT_FILE in the environment, says whose certificates to trust."
+NO_TLS: Final = "No TLS is spoken there: give the address with http:// (or ws://)."
+_TLS_HINTS: Final[dict[str | None, str]] = {"CERTIFICATE_VERIFY_FAILED": CA_FILE, "WRONG_VERSION_NUMBER": NO_TLS}
 
 
 def fail(code: int, *sentences: str) -> NoReturn:
@@ -73,17 +75,19 @@ def explain(error: Exception, secret: str = API_KEY) -> tuple[int, str]:
     last = error.__cause__ if isinstance(error, GaveUp) else error
     # Discovery that was answered, by something else than a gateway, says so itself.
     answered = isinstance(last, DiscoveryFailed) and last.__cause__ is None
-    hint = f" {CA_FILE if _is_of_a_certificate(last) else BASE_URL}"
+    hint = f" {_TLS_HINTS.get(_tls_reason(last), BASE_URL)}"
     return UNREACHABLE, said + (hint if isinstance(last, Unreachable) and not answered else "")
 
 
-def _is_of_a_certificate(error: BaseException | None) -> bool:
-    """Whether somewhere below this error is a certificate that we don't trust."""
+def _tls_reason(error: BaseException | None) -> str | None:
+    """OpenSSL's name for what TLS failed by, somewhere below this error: a certificate that we don't trust, say."""
     for _ in range(_DEEPEST_CAUSE):
-        if error is None or isinstance(error, ssl.SSLCertVerificationError):
+        if error is None:
             break
+        if isinstance(error, ssl.SSLError):
+            return "CERTIFICATE_VERIFY_FAILED" if isinstance(error, ssl.SSLCertVerificationError) else error.reason
         error = error.__cause__ or error.__context__
-    return isinstance(error, ssl.SSLCertVerificationError)
+    return None
 
 
 def _explain_refused(error: Refused, said: str, secret: str) -> tuple[int, str]:

@@ -34,11 +34,13 @@ _TOLD: Final = ("id", "event", "timestamp", "node")
 @click.argument("filters", metavar="[FILTER]...", nargs=-1)
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.")
 async def tail(asked: Asked, filters: tuple[str, ...], count: int | None) -> int:
-    """What passes, as it passes, until Ctrl-C.
+    """Who comes and goes, which requests fail, and what clients say, as it happens, until Ctrl-C.
 
     \b
     tail event=registered user_id=u1     events that have exactly these
-    tail ann cart                        both words anywhere in the event
+    tail ann left                        both words anywhere in the event
+
+    Pushes, and requests that succeed, are no events: PORTICO_LOG_LEVEL=debug has a line for each push.
 
     What there is no time for is left out, and it is said how much that was.
     """

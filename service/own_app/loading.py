@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -39,6 +40,9 @@ _PLAIN: Final = re.compile(r"[\w/-]*")
 _INSIDE: Final = ("application", "app", "wsgi_app")
 """Where what is put around an app has it: WhiteNoise, Werkzeug's and Starlette's middlewares."""
 _MOST_AROUND: Final = 16
+_OURS: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_PYTHON: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_PACKAGES: Final = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 _ASYNCIO_WORDS: Final = ("no running event loop", "no current event loop", "trio.run received unrecognized yield")
 
 
@@ -91,9 +95,12 @@ def asyncio_sentence(named: str) -> str:
 
 
 def where(error: BaseException) -> str:
-    """The exception and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    """The exception, and the last line of the operator's own that led to it: not of Python, of a package or of ours,
+    unless the error is a package's alone."""
+    files = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", _OURS))]
+    theirs = [frame for frame in files if not frame.filename.startswith((*_PYTHON, *_PACKAGES))]
+    packages = [frame for frame in files if frame.filename.startswith(_PACKAGES)]
+    at = "".join(f" (line {frame.lineno} of {frame.filename})" for frame in (theirs or packages)[-1:])
     return f"{type(error).__name__}: {error}{at}"
 
 

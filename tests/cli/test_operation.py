@@ -57,6 +57,11 @@ def test_what_is_no_json_is_told_so(text: str) -> None:
         JsonText().convert(text, None, None)
 
 
+def test_a_text_without_its_quotes_is_told_how_to_write_it() -> None:
+    with pytest.raises(click.BadParameter, match=r'such as \{"items": 3\}, or \'"a text"\' with both pairs of quotes'):
+        JsonText().convert("hello", None, None)
+
+
 def test_what_has_to_be_an_object_and_ids() -> None:
     assert JsonText(needs_object=True).convert("{}", None, None) == {}
     with pytest.raises(click.BadParameter, match="JSON object"):

@@ -1,11 +1,12 @@
 """What a command's outcome is as an exit code."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
-from portico.client.errors import BadAddress, ClientError
+from portico.client.errors import BadAddress, ClientError, Unreachable
 from portico.publisher.answers import Refused
 from service.cli.outcomes import INTERRUPTED, UNREACHABLE, WRONG, explain, fail, run
 
@@ -60,6 +61,16 @@ def test_a_failure_is_a_line_for_each_sentence(capsys: pytest.CaptureFixture[str
         fail(WRONG, "One.", "Two.")
     assert ended.value.code == WRONG
     assert capsys.readouterr() == ("", "portico: One.\nportico: Two.\n")
+
+
+def test_https_where_no_tls_is_spoken_is_told_so() -> None:
+    error = Unreachable("No answer from https://localhost:8000: [SSL: WRONG_VERSION_NUMBER] wrong version number")
+    error.__cause__ = OSError("a library's")
+    error.__cause__.__context__ = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
+    error.__cause__.__context__.reason = "WRONG_VERSION_NUMBER"
+    code, said = explain(error)
+    assert code == UNREACHABLE
+    assert said.endswith(" No TLS is spoken there: give the address with http:// (or ws://).")
 
 
 def test_a_port_for_websockets_is_told_so_and_where_the_api_is() -> None:

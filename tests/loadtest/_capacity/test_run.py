@@ -16,6 +16,13 @@ def test_each_stair_is_told_once(tmp_path: Path) -> None:
     assert said == ["hold 300: met; heartbeat p99 3 ms"]
     assert _tell(log, seen, said.append) == seen
     assert len(said) == 1
+    with log.open("a") as more:
+        more.write("[2026] vm/INFO/loadtest: hold 600: met; heartbeat p99 4 ms\n")
+    seen = _tell(log, seen, said.append)
+    with log.open("a") as more:
+        more.write("hold 300: met; heartbeat p99 3 ms\nhold 600: met; heartbeat p99 4 ms\n\nVerdict by …\n")
+    _tell(log, seen, said.append)
+    assert said == ["hold 300: met; heartbeat p99 3 ms", "hold 600: met; heartbeat p99 4 ms"]
 
 
 def test_the_last_words_of_a_load_that_wrote_no_result(tmp_path: Path) -> None:
