@@ -97,7 +97,8 @@ def asyncio_sentence(named: str) -> str:
 def where(error: BaseException) -> str:
     """The exception, and the last line of the operator's own that led to it: not of Python, of a package or of ours,
     unless the error is a package's alone."""
-    files = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", _OURS))]
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame for frame in frames if not frame.filename.startswith(("<", _OURS))]
     theirs = [frame for frame in files if not frame.filename.startswith((*_PYTHON, *_PACKAGES))]
     packages = [frame for frame in files if frame.filename.startswith(_PACKAGES)]
     at = "".join(f" (line {frame.lineno} of {frame.filename})" for frame in (theirs or packages)[-1:])
