@@ -26,7 +26,7 @@ class NotPosted(Exception):
 
 
 class Posted(NamedTuple):
-    """An answer, of whatever status. Header names are lower case."""
+    """An answer, of whatever status. Header names are lower case; the values of one that comes again are joined."""
 
     status: int
     headers: dict[str, str]
@@ -78,7 +78,10 @@ class Poster:
                 response = await self._connected().request("POST", self._url, headers=named, content=_Body(body))
         except FAILURES as error:
             raise NotPosted(reason(error, timeout)) from None
-        found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        found: dict[str, str] = {}
+        for raw_name, raw_value in response.headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            found[name] = f"{found[name]}, {value}" if name in found else value
         stream = response.extensions["network_stream"]
         if not isinstance(stream, BoundedStream):  # pragma: no cover - an upgrade that nobody asked for
             raise NotPosted("it does not speak HTTP (an upgrade)")

@@ -13,8 +13,8 @@ log says why.
 
 Bounds: at most CONCURRENT questions are on their way, MAX_WAITING connections wait altogether (more are refused with
 1013 at once), the timeout counts from a connection's first message; an answer has at most MAX_ANSWER bytes. An answer
-of 200 with `Cache-Control: max-age=n` is taken for the same question again for n seconds, at most MAX_AGE, of MAX_KEPT
-questions; no other is. A question whose connection has gone is given up.
+of 200 with `Cache-Control: max-age=n`, and neither `no-store` nor `no-cache`, is taken for the same question again for
+n seconds, at most MAX_AGE, of MAX_KEPT questions; no other is. A question whose connection has gone is given up.
 """
 
 import hashlib
@@ -168,8 +168,9 @@ class ConnectHook:
         return None
 
     def _keep(self, key: bytes, proof: Proof, posted: Posted) -> None:
-        given = _MAX_AGE_GIVEN.search(posted.headers.get("cache-control", "").lower())
-        if given is None or not int(given[1]):
+        said = posted.headers.get("cache-control", "").lower()
+        given = _MAX_AGE_GIVEN.search(said)
+        if given is None or not int(given[1]) or "no-store" in said or "no-cache" in said:
             return
         until = self._wall() + min(MAX_AGE, int(given[1]))
         self._kept[key] = (until if proof.expires_at is None else min(until, proof.expires_at), proof)

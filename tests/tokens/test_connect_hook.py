@@ -120,8 +120,18 @@ async def test_an_answer_is_kept_as_long_as_it_says() -> None:
             assert len(server.asked) == 2, "another question is asked"
 
 
+TWICE = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nCache-Control: max-age=60\r\nContent-Length: 13\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "answer", [claims(sub="ann"), claims(headers={"Cache-Control": "no-store"}, sub="ann"), Answer(401)]
+    "answer",
+    [
+        claims(sub="ann"),
+        claims(headers={"Cache-Control": "no-store"}, sub="ann"),
+        claims(headers={"Cache-Control": "max-age=60, no-cache, private"}, sub="ann"),
+        Answer(raw=TWICE + b'{"sub":"ann"}'),
+        Answer(401),
+    ],
 )
 async def test_other_answers_are_not_kept(answer: Answer) -> None:
     with back_end(lambda asked: answer) as server:
