@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from loadtest._thresholds import LOAD_DEFAULTS
 from tests.gateways import ROOT, free_ports
@@ -20,6 +21,9 @@ PATIENCE = 90.0
 STEPS = ("discover", "connect", "register", "heartbeat", "push", "delivery", "broadcast")
 SOUND = "\n[load]\n" + "".join(f"{limit} = {0.99 if 'share' in limit else 60000}\n" for limit in LOAD_DEFAULTS)
 """On a busy machine a load is late; that is not what these tests are about."""
+PATIENT: Final = {"LOADTEST_SETTLE_TIME": "60", "LOADTEST_STEP_TIMEOUT": "60"}
+"""Nor that the gateway there takes seconds for an answer, and for all that waits at the end. Where something is never
+answered, which is then waited for, a test gives an option of its own."""
 
 
 def thresholds(folder: Path, text: str) -> str:
@@ -82,6 +86,11 @@ def outcome(process: ForkedLocust) -> Outcome:
     return _outcome(process.returncode, stdout, stderr)
 
 
+def until_held(process: ForkedLocust, users: int) -> None:
+    """Wait until all users are there."""
+    assert any(f"Holding {users} users" in line for line in process.stderr), "it never held them"
+
+
 def run(*arguments: str, **environment: str) -> Outcome:
     """Run locust to its end."""
     with started(*arguments, **environment) as process:
@@ -103,9 +112,9 @@ def _arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def _kept() -> dict[str, str]:
-    """The environment without what is a setting of ours."""
+    """The environment without what is a setting of ours, but for patience."""
     ours = ("LOADTEST_", "PORTICO_", "LOCUST_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | PATIENT
 
 
 def _outcome(code: int, stdout: str, stderr: str) -> Outcome:

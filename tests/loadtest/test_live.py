@@ -15,7 +15,17 @@ import pytest
 from loadtest._result import read
 from tests.gateways import MODES, Running, gateway
 from tests.loadtest.forked_locust import ForkedLocust
-from tests.loadtest.locust_run import SOUND, STEPS, free_port, outcome, run, started, thresholds, two_processes
+from tests.loadtest.locust_run import (
+    SOUND,
+    STEPS,
+    free_port,
+    outcome,
+    run,
+    started,
+    thresholds,
+    two_processes,
+    until_held,
+)
 
 pytestmark = pytest.mark.live
 
@@ -54,7 +64,11 @@ def test_the_gateway_passes(shared: Shared, tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_threshold_that_no_gateway_meets_ends_with_3(shared: Shared, tmp_path: Path, mode: str) -> None:
     limits = thresholds(tmp_path, "[steps.register]\nmax_ms = 0.0001\n[run]\nmin_registered_share = 1\n")
-    ended = run("--host", shared(mode).base_url, "--thresholds", limits, *LOAD)
+    endless = (*LOAD[:4], *LOAD[6:])
+    with started("--host", shared(mode).base_url, "--thresholds", limits, *endless) as process:
+        until_held(process, 20)
+        process.send_signal(signal.SIGINT)
+        ended = outcome(process)
     assert (ended.code, ended.failed()) == (3, {"register max_ms"}), ended.stdout + ended.stderr
 
 

@@ -16,7 +16,17 @@ from loadtest._result import read
 from tests.gateways import ROOT
 from tests.little_gateway import LittleGateway, little_gateway
 from tests.loadtest.forked_locust import CLOCK_AHEAD, ForkedLocust
-from tests.loadtest.locust_run import STEPS, free_port, outcome, run, run_command, started, thresholds, two_processes
+from tests.loadtest.locust_run import (
+    STEPS,
+    free_port,
+    outcome,
+    run,
+    run_command,
+    started,
+    thresholds,
+    two_processes,
+    until_held,
+)
 
 # Wide in time, as the machine may be busy, and narrow in everything else.
 WIDE = (
@@ -30,6 +40,8 @@ SHORT = (
 )
 ENDLESS = (*SHORT[:4], *SHORT[6:])
 """The same, until it is ended."""
+SETTLES_NEVER = ("--settle-time", "4")
+"""Something is never answered, or nowhere delivered. What is, is within that, though the gateway stand still."""
 ALL = 2 * len(STEPS) + 7
 """Thresholds in WIDE: what is delivered counts for each of the two kinds of pushes, and protocol errors in any case."""
 
@@ -57,8 +69,13 @@ def test_a_sound_gateway_passes_and_every_step_is_in_the_statistics(wide: str) -
 
 def test_a_threshold_that_cannot_be_met_ends_with_3(tmp_path: Path) -> None:
     path = thresholds(tmp_path, "[steps.discover]\nmax_ms = 0.0001\nmax_failure_ratio = 0\n")
-    with little_gateway() as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", str(path), *SHORT)
+    with (
+        little_gateway() as gateway,
+        started("--host", gateway.base_url, "--thresholds", str(path), *ENDLESS) as process,
+    ):
+        until_held(process, 6)
+        process.send_signal(signal.SIGINT)
+        ended = outcome(process)
     assert (ended.code, ended.failed()) == (3, {"discover max_ms"}), ended.stdout
     assert ended.rows["discover max_failure_ratio"] == "OK"
 
@@ -124,7 +141,7 @@ def test_what_is_no_gateway_is_not_tried() -> None:
 
 def until_measured(process: ForkedLocust, gateway: LittleGateway) -> None:
     """Wait until there is some of everything from the time in which all users were there, however late that is."""
-    assert any("Holding 6 users" in line for line in process.stderr), "it never held them"
+    until_held(process, 6)
     seen = len(gateway.pushed)
     gateway.wait_for(lambda: len(gateway.pushed) >= seen + 36)
 
@@ -197,12 +214,14 @@ FAULTS: dict[str, set[str]] = {
     "push to all": {"delivery max_failure_ratio"},
     "cut after three heartbeats": {"max_unexpected_disconnects"},
 }
+LOST = {"no heartbeat", "every fifth push dropped", "cut after three heartbeats"}
 
 
 @pytest.mark.parametrize(("fault", "failed"), FAULTS.items(), ids=FAULTS.keys())
 def test_a_faulty_gateway_fails_where_its_fault_is(wide: str, fault: str, failed: set[str]) -> None:
     with little_gateway([fault]) as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--settle-time", "1")
+        settles = SETTLES_NEVER if fault in LOST else ()
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *settles)
     assert ended.code == 3, ended.stdout
     # A connection that is cut takes heartbeats and pushes with it, or not; every fifth push is one to all, or not.
     chance = {"min_broadcast_delivered_share"} if fault.startswith(("cut", "every fifth")) else set()
@@ -228,7 +247,7 @@ def test_a_gateway_that_takes_a_second_for_each_push_is_measured_at_a_second(tmp
 
 def test_pushes_that_are_refused_fail(wide: str) -> None:
     with little_gateway(api_key="other") as gateway:
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, "--settle-time", "1")
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *SETTLES_NEVER)
     assert (ended.code, ended.failed()) == (
         3,
         both("push", "delivery", "broadcast") | {"min_aimed_delivered_share", "min_broadcast_delivered_share"},
