@@ -1,8 +1,9 @@
 """Portico's SDK: programs that use a gateway import their names from here.
 
 `Client` registers who it is and receives pushes, `Worker` answers requests, `Requester` sends them, and `run` runs a
-program that uses them. `Publisher` (blocking) and `AsyncPublisher` push from back ends, over HTTP. Every exception that
-these raise on purpose is a `ClientError`; all are exported here.
+program that uses them. `Publisher` (blocking) and `AsyncPublisher` push from back ends, over HTTP. What goes wrong with
+a connection or a call is a `ClientError`, all of which are exported here; arguments that are wrong in themselves are a
+ValueError or a TypeError.
 
 Knows the protocol (`portico.wire`) and never the gateway, so it works in a project that has a `service` package of its
 own. A name is loaded when it is first used: the gateway imports `portico.wire`, and must not thereby import trio,

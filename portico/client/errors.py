@@ -1,7 +1,7 @@
 """What can go wrong for a program that uses the SDK: one class per cause, all of them `ClientError`.
 
-Knows no library and no socket: whatever httpx, websockets or trio raise is translated before it gets
-here. Promises that every message is one printable sentence, whatever text the other side sent.
+Knows no library and no socket: what httpx, websockets or trio raise is translated by the modules that use
+them. Promises that every message is one printable sentence, whatever text the other side sent.
 """
 
 from typing import Final
@@ -35,7 +35,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class ClientError(Exception):
-    """Everything that the SDK raises on purpose."""
+    """What the SDK raises on purpose, but for the ValueError or TypeError of arguments that are wrong in themselves."""
 
 
 class BadAddress(ClientError, ValueError):
