@@ -59,7 +59,7 @@ class Session(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """Who it has registered as; every field is None before that."""
+        """The identity that the connection was registered with; every field is None before that."""
 
     @property
     def over(self) -> bool:
@@ -69,7 +69,7 @@ class Session(Protocol):
         """Queue one message. Never waits; a connection that reads too slowly is closed (4008) by the gateway."""
 
     def close(self, code: CloseCode, reason: str = "") -> None:
-        """Close after what is queued; a connection that is over is left alone."""
+        """Close after what is queued; a connection that is over is left alone. `reason` is cut to 123 bytes."""
 
 
 class Call(Struct, frozen=True):
@@ -88,7 +88,7 @@ class Dialect(ABC):
     name: str
 
     def opened(self, session: Session) -> None:  # noqa: B027  (may be left as it is)
-        """A connection speaks this dialect from now on. The place to greet, or to register, it."""
+        """A connection speaks this dialect from now on. Greet it here, or register it, if the dialect does so."""
 
     @abstractmethod
     def receive(self, session: Session, payload: bytes) -> None:
@@ -96,7 +96,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def refusal(self, fault: PeerFault) -> Frame:
-        """The answer to a PeerFault: what `receive` raised, or a limit of the gateway's."""
+        """The answer to a PeerFault, which `receive` has raised, or the gateway for a limit of its own."""
 
     def push(self, event: Event) -> Frame | None:
         """An event in this dialect's form; None (the default) for a dialect without pushes."""
@@ -107,7 +107,8 @@ class Dialect(ABC):
         return None
 
     def expired(self, session: Session) -> None:
-        """The connection did not say in time what it is. The default closes it with 4000."""
+        """The connection has proven nothing within `PORTICO_REGISTRATION_TIMEOUT`, where `PORTICO_AUTH` is `required`.
+        The default closes it with 4000."""
         session.close(CloseCode.SILENT, "said nothing in time")
 
     def closed(self, session: Session) -> None:  # noqa: B027  (may be left as it is)
@@ -162,7 +163,9 @@ class ExtensionContext:
     def register(self, session: Session, identity: Identity) -> None:
         """Say who a connection of an added dialect is: from now on it gets the pushes for each field of `identity`.
 
-        A later call replaces the identity. The gateway forgets it by itself when the connection is over.
+        A later call replaces the identity. The gateway forgets it by itself when the connection is over. TypeError for
+        a session that is not the gateway's own object. The names in `identity` are not checked against a token: the
+        extension decides who may be whom.
         """
         if not isinstance(session, core.Session):
             raise TypeError("register takes a session that the gateway has handed to this extension")
@@ -181,9 +184,9 @@ class ExtensionContext:
         """Push an event to every connection that `target` means, on whatever node.
 
         `id`: delivered once, however often it is pushed within 5 minutes; `durable`: kept in the target's history,
-        for `ttl` seconds at most (None: as long as the history keeps anything). `on_done` gets the receipt, or why
-        nothing was pushed; it may be called before this returns, and must not raise. ValueError for a target of no
-        kind that there is, or an event whose data is no JSON object.
+        for `ttl` seconds at most (None: as long as the history keeps anything). `on_done` gets the receipt, or the
+        PeerFault that says why nothing was pushed; it may be called before this returns, and must not raise. ValueError
+        for a target of an unknown kind or without a value, or an event whose data is no JSON object.
         """
         if target != EVERYBODY and (target.kind not in ADDRESS_FIELDS or not target.value):
             raise ValueError(f"a target is EVERYBODY, or has one of the kinds {', '.join(ADDRESS_FIELDS)} and a value")
