@@ -6,6 +6,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from msgspec import Raw
@@ -122,6 +123,10 @@ def finish(house: Stage, worker: Session) -> int:
     return len(requests)
 
 
+@pytest.mark.shows(
+    "are answered by the workers that are there",
+    "three quarters of `PORTICO_DRAIN_SECONDS`; refused after that",
+)
 async def test_what_waits_and_what_is_asked_meanwhile_is_answered(autojump_clock: MockClock) -> None:
     house = stage()
     worker, peer = house.worker("w1", commands=["work"], capacity=1)

@@ -309,6 +309,8 @@ class Scheduler:
     def drain(self, now: float) -> None:
         """Send the workers of this node nothing more, for good. What waits is placed at other nodes, or waits for their
         workers; what none of them serves is refused."""
+        if self.draining:
+            return
         self.draining = True
         for worker in self.workers:
             if worker.pool is not None:

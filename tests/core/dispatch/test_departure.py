@@ -1,5 +1,7 @@
 """Departure: a node that is about to go lets its workers work until the workers of others can."""
 
+import pytest
+
 from service.core.dispatch.departure import NOTICE
 
 from .dispatch_bench import Bench, Someone
@@ -27,6 +29,7 @@ def test_alone_its_workers_go_on() -> None:
     assert bench.is_empty()
 
 
+@pytest.mark.shows("go to the workers there", "1.5 s after the drain began")
 def test_they_step_back_once_others_serve_all_of_their_commands() -> None:
     all_of_us = Deployment(2)
     here, there = all_of_us.nodes
@@ -91,6 +94,7 @@ def test_they_step_up_again_when_nobody_else_serves_any_more() -> None:
     assert someone.told == [("c", "No available workers")]
 
 
+@pytest.mark.shows("are answered, since no node counts on another that goes", "the same")
 def test_nodes_that_go_at_once_do_not_count_on_one_another() -> None:
     all_of_us = Deployment(3)
     here, there, asks = all_of_us.nodes
