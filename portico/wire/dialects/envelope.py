@@ -265,8 +265,9 @@ def quick_response(payload: bytes) -> tuple[str | None, Answer] | None:
 
 
 _NO_NUMBER: Final = re.compile(rb"(-?Infinity|NaN)")
+_NO_NUMBERS: Final = (b"-Infinity", b"Infinity", b"NaN")
 MOST_MENDED: Final = 100_000
-"""NaNs and infinities in one message that are mended; with more the message is refused as it is."""
+"""NaNs and infinities in one message of many texts that are mended; with more the message is refused as it is."""
 _REQUEST_NAME: Final = re.compile(rb'"(r-[0-9]{1,20})"')
 _NAMES_WITHIN: Final = 4096
 # JSON's tokens; a string that has no end goes on to the end of what there is.
@@ -276,20 +277,39 @@ _ENVELOPE_DEPTH: Final = 2
 
 def without_nan(payload: bytes) -> bytes | None:
     """A message with null for NaN and infinities, which Python's `json.dumps` writes; None if there are none, or more
-    than MOST_MENDED. What is no JSON otherwise stays none. Takes at most about 0.1 s a MiB, mostly a hundredth of that.
-    """
-    found = payload.count(b"NaN") + payload.count(b"Infinity")
-    if not 0 < found <= MOST_MENDED or b"\x00" in payload or b"\x01" in payload:
+    than MOST_MENDED and many texts. What is no JSON otherwise stays none. Takes at most about 40 ms a MiB, mostly a
+    fifth of that."""
+    if b"NaN" not in payload and b"Infinity" not in payload:
         return None
-    # Without escaped quotes, a place is inside of a text if there is an odd number of quotes before it.
-    pieces = _NO_NUMBER.split(payload.replace(b"\\\\", b"\x00\x00").replace(b'\\"', b"\x01\x01"))
+    if b"\x00" in payload or b"\x01" in payload or b"\x02" in payload:
+        return None
+    text = payload.replace(b"\\\\", b"\x00\x00").replace(b'\\"', b"\x01\x01")
+    # Without escaped quotes, every other piece between quotes is outside of texts. What is outside is mended at once.
+    most = 64 + len(text) // 32
+    pieces = text.split(b'"', most)
+    if len(pieces) <= most:
+        outside = b"\x02".join(pieces[::2])
+        for name in _NO_NUMBERS:
+            outside = outside.replace(name, b"null")
+        pieces[::2] = outside.split(b"\x02")
+        text = b'"'.join(pieces)
+    elif text.count(b"NaN") + text.count(b"Infinity") > MOST_MENDED:
+        return None
+    else:
+        text = _mended_one_by_one(text)
+    mended = text.replace(b"\x00\x00", b"\\\\").replace(b"\x01\x01", b'\\"')
+    return None if mended == payload else mended
+
+
+def _mended_one_by_one(text: bytes) -> bytes:
+    # A place is inside of a text if there is an odd number of quotes before it.
+    pieces = _NO_NUMBER.split(text)
     inside = 0
     for number in range(0, len(pieces) - 1, 2):
         inside ^= pieces[number].count(b'"') & 1
         if not inside:
             pieces[number + 1] = b"null"
-    mended = b"".join(pieces).replace(b"\x00\x00", b"\\\\").replace(b"\x01\x01", b'\\"')
-    return None if mended == payload else mended
+    return b"".join(pieces)
 
 
 def names_in(payload: bytes) -> list[str]:
