@@ -29,9 +29,13 @@ class _Claimed(Struct):
     node_id: Raw = NULL
 
 
-class _Head(_Claimed, kw_only=True):
-    """Just enough of a message to know what it is, and of whom it may be."""
+class _Head(_Claimed):
+    """Just enough of a message to know what it is, and of whom it may be. Any object is one."""
 
+    type: Raw | UnsetType = UNSET
+
+
+class _Typed(Struct):
     type: str
 
 
@@ -74,6 +78,8 @@ class TokenRefresh(Struct, tag_field="type", tag="token_refresh"):
 Message = Register | SessionFeedback | Heartbeat | TokenRefresh
 
 _head = msgspec.json.Decoder(_Head)
+_typed = msgspec.json.Decoder(_Typed)
+_text = msgspec.json.Decoder(str)
 _message: Final = msgspec.json.Decoder(Message)
 _register = msgspec.json.Decoder(Register)
 _QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
@@ -122,13 +128,18 @@ def _explained(payload: bytes, error: Exception) -> str:
     """A message that is none of ours, or is wrong: what it is. Raises PeerFault for what is wrong with it: `error`, if
     it is one of ours."""
     head = decode(_head, payload)
+    if head.type is UNSET:
+        raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'type' is missing.", field="type")
+    if bytes(head.type)[:1] != b'"':
+        decode(_typed, payload, is_part=True)  # raises
+    kind = _text.decode(head.type)
     _check(payload)
-    if head.type not in TYPES:
-        return head.type
+    if kind not in TYPES:
+        return kind
     try:
         explain(error)
     except PeerFault as fault:
-        if head.type == REGISTER:
+        if kind == REGISTER:
             raise BadRegister(fault, head) from None
         raise
 
@@ -158,7 +169,6 @@ class _Other(Struct):
 
 _LONGEST_REQUEST_ID: Final = 256
 """Bytes, as JSON, of what may be the id of a request: ours are a few letters."""
-_text = msgspec.json.Decoder(str)
 _other = msgspec.json.Decoder(_Other)
 _OTHER_KEYS: Final = fields_of(_Other)
 

@@ -14,7 +14,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, Resume, encode
-from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, is_true, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, explain, has_only, is_true, peek
 
 T = TypeVar("T")
 
@@ -53,8 +53,10 @@ class Envelope(Struct):
     timestamp: Raw = NULL
 
 
-class _MsgId(Struct):
-    msg_id: Name | None = None
+class _Given(Struct):
+    """What is looked at in a message that can't be read. Any object is one."""
+
+    msg_id: Raw = NULL
 
 
 class Connect(Identity, frozen=True):
@@ -130,7 +132,9 @@ _custom = msgspec.json.Decoder(Custom)
 _decode_response = msgspec.json.Decoder(_Response).decode
 _text = msgspec.json.Decoder(str)
 
-_msg_id = msgspec.json.Decoder(_MsgId)
+_given = msgspec.json.Decoder(_Given)
+_LONGEST_NAME: Final = 256
+"""Characters that a `msg_id` may have."""
 
 
 def _quoted(form: type[Struct]) -> tuple[bytes, ...]:
@@ -147,17 +151,35 @@ _CUSTOM_KEYS: Final = _quoted(Custom)
 
 def decode_envelope(payload: bytes) -> Envelope:
     """Decode the outer object. Raises PeerFault, with `msg_id` set where it can be read."""
+    given = None
     try:
-        envelope = decode(_envelope, payload)
+        check_text(payload)
+        try:
+            envelope = _envelope.decode(payload)
+        except msgspec.ValidationError as error:
+            given = peek(_given, payload)
+            if given is None:
+                decode(_envelope, payload)  # no JSON, or no object: raises
+            explain(error)
         fields_read = 1 + (envelope.msg_id is not None) + (envelope.data is not NULL) + (envelope.timestamp is not NULL)
         if not has_only(fields_read, payload, envelope.data):
             check_keys(payload, _ENVELOPE_KEYS, inside=False)
         check_numbers(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error)
     except PeerFault as fault:
-        named = peek(_msg_id, payload)
-        fault.msg_id = None if named is None else named.msg_id
+        if given is None:
+            given = peek(_given, payload)
+        fault.msg_id = None if given is None else _readable(given.msg_id)
         raise
     return envelope
+
+
+def _readable(msg_id: Raw) -> str | None:
+    if bytes(msg_id)[:1] != b'"':
+        return None
+    text = _text.decode(msg_id)
+    return text if len(text) <= _LONGEST_NAME else None
 
 
 def _data(envelope: Envelope) -> bytes:

@@ -12,7 +12,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
-from ..strict_json import check_keys, check_numbers, check_text, decode, has_only, peek
+from ..strict_json import check_keys, check_numbers, check_text, decode, explain, has_only, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
@@ -91,11 +91,25 @@ _SENTENCES: Final = {
 def decode_message(payload: bytes) -> Request | Cancel:
     """Decode what a requester sent. A message with a command is a request, whatever its `cancel` says: programs that
     are older than `cancel` may have such a field. Raises PeerFault, with `msg_id` set where it can be read."""
+    given = None
     try:
-        return _decode_request(payload)
+        check_text(payload)
+        try:
+            request = _decode(payload)
+        except msgspec.ValidationError as error:
+            given = peek(_given, payload)
+            if given is None:
+                decode(_request, payload)  # no JSON, or no object: raises
+            explain(error)
+        _check(request, payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error)
     except PeerFault as found:
         fault = found
-    given = peek(_given, payload)
+    else:
+        return request
+    if given is None:
+        given = peek(_given, payload)
     if given is not None:
         if fault.field == "command" and given.command == NULL:
             fault = _missing_command()
@@ -116,8 +130,7 @@ def _cancel_of(request_id: str | None, payload: bytes) -> Cancel:
     return Cancel(request_id)
 
 
-def _decode_request(payload: bytes) -> Request:
-    request = decode(_request, payload)
+def _check(request: Request, payload: bytes) -> None:
     if not request.command:
         raise _missing_command()
     if request.request_id is not NULL:
@@ -125,7 +138,6 @@ def _decode_request(payload: bytes) -> Request:
     if not has_only(_fields_read(request), payload, request.data, request.request_id):
         check_keys(payload, _KEYS, inside=False)
     check_numbers(payload)
-    return request
 
 
 def quick_request(payload: bytes) -> Request | None:

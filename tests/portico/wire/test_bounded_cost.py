@@ -150,16 +150,16 @@ FILLING = b'"x":[' + b"[" * 100 + b"]" * 100 + b",0" * (SIZE // 8) + b"]"
         (b'{%b,"type":"c_client_register","client_id":5}', 4),
         (b'{%b,"type":"c_client_register","resume":{"epoch":"e","offsets":{"a":"b"}}}', 4),
         (b'{%b,"type":"nonsense"}', 1),
-        (b'{%b,"command":5}', 5),
+        (b'{%b,"command":5}', 4),
         (b'{%b,"request_id":"r"}', 4),
-        (b'{%b,"request_id":"r","command":null}', 5),
+        (b'{%b,"request_id":"r","command":null}', 4),
         (b'{%b,"request_id":"r","cancel":true}', 4),
-        (b'{%b,"command":"echo","timeout":"long"}', 5),
+        (b'{%b,"command":"echo","timeout":"long"}', 4),
         (b'{"type":"connect","data":{%b,"capacity":"many"}}', 3),
         (b'{"type":"request","data":{%b,"action":5}}', 3),
         (b'{"type":"response","data":{%b,"partial":5}}', 4),
         (b'{"type":"response","data":{%b,"success":"no"}}', 5),
-        (b'{"msg_id":5,"type":"custom","data":{%b}}', 4),
+        (b'{%b,"msg_id":5,"type":"custom"}', 3),
     ],
     ids=lambda part: part[:70].decode() if isinstance(part, bytes) else None,
 )
@@ -170,6 +170,24 @@ def test_how_often_a_message_is_read_is_bounded(message: bytes, most: int, monke
     with counted_decodes(monkeypatch) as sizes, suppress(PeerFault):
         first_message(payload)
     assert sum(size > SIZE // 8 for size in sizes) <= most
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [c_client.decode_message, envelope.decode_envelope, requester.decode_message],
+    ids=["c_client", "envelope", "requester"],
+)
+@pytest.mark.parametrize(
+    ("message", "most"), [(b"{%b}", 2), (b'{%b,"type":5,"command":5}', 3), (b'{"type":5,"command":5,%b}', 3)]
+)
+def test_a_message_without_its_type_or_with_a_wrong_one_is_read_twice(
+    decode: Callable[[bytes], object], message: bytes, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the decoder that finds the mistake, and by one that takes any object, which shows that it is JSON. A third may
+    read as far as the mistake."""
+    with counted_decodes(monkeypatch) as sizes, pytest.raises(PeerFault):
+        decode(message % FILLING)
+    assert len(sizes) <= most
 
 
 class Form(Struct, forbid_unknown_fields=True):
