@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,14 @@ def test_a_pipe_that_nobody_reads_is_refused_and_not_waited_for(tmp_path: Path) 
     settings = Settings.load({"PORTICO_AUDIT_LOG": str(tmp_path / "audit")})
     with pytest.raises(StartError, match=r"PORTICO_AUDIT_LOG: .* \(nobody reads this pipe\)"):
         audit_file(settings)
-    with open(os.open(tmp_path / "audit", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
-        writer = audit_file(settings)
-        assert writer is not None
-        writer.write("told\n")
-        writer.close()
-        assert reader.read() == b"told\n"
+    reader = os.open(tmp_path / "audit", os.O_RDONLY | os.O_NONBLOCK)
+    writer = audit_file(settings)
+    assert writer is not None
+    writer.write("told\n")
+    assert select.select([reader], [], [], 30)[0]
+    assert os.read(reader, 100) == b"told\n"
+    writer.close()
+    os.close(reader)
 
 
 @pytest.mark.live
