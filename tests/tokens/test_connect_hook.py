@@ -120,7 +120,10 @@ async def test_an_answer_is_kept_as_long_as_it_says() -> None:
             assert len(server.asked) == 2, "another question is asked"
 
 
-TWICE = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nCache-Control: max-age=60\r\nContent-Length: 13\r\n\r\n"
+TWICE = (
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-store\r\nCache-Control: max-age=60\r\n"
+    b"Content-Length: 13\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize(
