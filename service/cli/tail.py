@@ -42,7 +42,7 @@ async def tail(asked: Asked, filters: tuple[str, ...], count: int | None) -> int
 
     Pushes, and requests that succeed, are no events: PORTICO_LOG_LEVEL=debug has a line for each push.
 
-    What there is no time for is left out, and it is said how much that was.
+    Where events come faster than they can be shown some are left out, and a line says how many.
     """
     wanted = [Filter(one) for one in filters]
     left = count

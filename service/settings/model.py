@@ -112,7 +112,7 @@ class Values(BaseSettings):
     tls_client_ca: forms.FilePath = setting(
         WHERE,
         "Certificates of an authority, in PEM form: who shows one of its client certificates is let in as a worker, "
-        "under the name in it. Those who show none come in as ever. Read again with the server's certificate.",
+        "under the name in it. Those who show none are treated as without this setting. Read again with the server's certificate.",
     )
     redirect_port: forms.PortOrOff = setting(
         WHERE,
@@ -163,7 +163,7 @@ class Values(BaseSettings):
         "The names under which the gateway may be asked for, as `gw.example.com`, `*.example.com`, or `*` for any: a "
         "page whose own name was made to lead to the gateway (DNS rebinding) is refused (403). Addresses, localhost, "
         "names without a dot and those of a network's own (`.internal`, `.local`, `.svc`) always may. In development "
-        "only what needs no key there looks at the name, and takes localhost and addresses.",
+        "the name is looked at only where no key is needed there, and localhost and addresses may.",
         derive=lambda known: ("*",) if known["dyno"] else None,
         shown="any in development and where `DYNO` is set; in production the hosts of the other settings, the "
         "machine's own name, and any by https",
@@ -187,8 +187,8 @@ class Values(BaseSettings):
     )
     auth: forms.AuthMode = setting(
         ENTRY,
-        "What connections must prove by a token: off looks at none, optional holds those to theirs that show one, "
-        "required lets nobody be anybody without. Unset in production it counts as off, and the gateway says so.",
+        "What connections must prove by a token. off: no token is looked at. optional: who shows a token must be who it "
+        "says. required: nobody registers without one. Unset in production it counts as off, and the gateway says so.",
         "off",
     )
     jwt_secret: forms.Secret = setting(
@@ -282,8 +282,8 @@ class Values(BaseSettings):
     outbound_total_limit: forms.Size = setting(
         LIMITS,
         "How much may wait for all connections of a process together; with more, those that take least are closed "
-        "(4008). What several wait for counts once. As much again may be kept of messages that have come in part; with "
-        "more, of the address that holds most the connection that holds most is closed (1013).",
+        "(4008). A message that several wait for counts once. As much again may be kept of messages that have come in "
+        "part; with more, the connection that holds most is closed (1013), at the address that holds most.",
         256 * MIB,
     )
     max_message_size: forms.Size = setting(LIMITS, "The largest message that is taken (else 1009).", MIB)
@@ -446,7 +446,7 @@ class Values(BaseSettings):
         shown="*,-",
     )
     offline_seconds: forms.Seconds = setting(
-        BACK, "How long a user must have been without a connection to be told as offline, in seconds.", 10.0
+        BACK, "How long a user must have been without a connection to be reported as offline, in seconds.", 10.0
     )
     webhook_keys: forms.SigningKeys = setting(
         BACK,

@@ -163,9 +163,11 @@ def test_the_environment_is_read_here_and_nowhere_else() -> None:
     }
     # The supervisor reads nothing of it: it hands all of it on to its children.
     # A console asks it where a person's history is kept, and `portico token` for a secret that is no setting's here.
+    # Commands ask it where the gateway is (GATEWAY_URL), as programs with the SDK do; that is no setting of a gateway.
     assert readers == {
         "service/settings/sources.py",
         "service/supervision/child.py",
+        "service/cli/addressing.py",
         "service/cli/console/terminal.py",
         "service/cli/token.py",
     }
