@@ -112,7 +112,8 @@ class Values(BaseSettings):
     tls_client_ca: forms.FilePath = setting(
         WHERE,
         "Certificates of an authority, in PEM form: who shows one of its client certificates is let in as a worker, "
-        "under the name in it. Those who show none are treated as without this setting. Read again with the server's certificate.",
+        "under the name in it. Those who show none are treated as without this setting. Read again with the server's "
+        "certificate.",
     )
     redirect_port: forms.PortOrOff = setting(
         WHERE,
@@ -187,8 +188,8 @@ class Values(BaseSettings):
     )
     auth: forms.AuthMode = setting(
         ENTRY,
-        "What connections must prove by a token. off: no token is looked at. optional: who shows a token must be who it "
-        "says. required: nobody registers without one. Unset in production it counts as off, and the gateway says so.",
+        "What connections must prove by a token. off: no token is looked at. optional: who shows a token must be who "
+        "it says. required: nobody registers without one. Unset in production it counts as off, and the gateway says so.",
         "off",
     )
     jwt_secret: forms.Secret = setting(
