@@ -189,7 +189,7 @@ class Values(BaseSettings):
     auth: forms.AuthMode = setting(
         ENTRY,
         "What connections must prove by a token. off: no token is looked at. optional: who shows a token must be who "
-        "it says. required: nobody registers without one. Unset in production it counts as off, which the gateway says.",
+        "it says. required: nobody registers without one. Unset in production counts as off, which the gateway says.",
         "off",
     )
     jwt_secret: forms.Secret = setting(
