@@ -231,6 +231,9 @@ class Node:
         )
         self.app.before_serving(self._start)
         self.app.after_serving(self._end)
+        if self.courier is not None:
+            # When these seconds (5) are over Quart cancels whatever is in its nursery, and `_end` with it.
+            self.app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] += LAST_EVENTS
         asgi.register(
             self.app,
             gate,
@@ -406,6 +409,7 @@ class Node:
     async def _end(self) -> None:
         # Whoever comes from now on is refused by the kernel, and has sent nothing that could be lost.
         self.reactor.stop_accepting(http=True)
+        await self._deliver_last_events()
         self._stop.set()
         self.log.info("stopped")
         if self.audit is not None:
@@ -415,6 +419,17 @@ class Node:
         await self._end_own_app()
         if self._log_writer is not None:
             self._log_writer.finish()  # Hypercorn's processes end without what is registered for their exit
+
+    async def _deliver_last_events(self) -> None:
+        """What the courier has in memory is lost at the end. Not in `run`, which Quart cancels when `_end` returns."""
+        courier = self.courier
+        if courier is None or self.settings.redis_url is not None or courier.idle:
+            return
+        self.log.info("delivering the last events", waiting=courier.waiting, seconds=LAST_EVENTS)
+        with trio.move_on_after(LAST_EVENTS):
+            await courier.until_idle()
+        if not courier.idle:
+            self.log.warning("events for the webhook are lost with this process", waiting=courier.waiting)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `stop`. Cancelling it is safe: connections are cut."""
@@ -451,10 +466,6 @@ class Node:
                 task_status.started()
                 await self._stop.wait()
                 await self.handed_over.end()
-                if self.courier is not None and self.settings.redis_url is None:
-                    # What it has in memory is lost otherwise.
-                    with trio.move_on_after(LAST_EVENTS):
-                        await self.courier.until_idle()
                 nursery.cancel_scope.cancel()
             self.gateway.cluster_messages.survey.end()
         except Exception as error:

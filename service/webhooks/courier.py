@@ -98,6 +98,11 @@ class Courier:
         """Whether nothing waits, as far as is known here."""
         return not self._in_window and not self._outbox.waiting
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not delivered yet."""
+        return self._outbox.waiting
+
     async def until_idle(self) -> None:
         """Wait until nothing waits any more. Cancelling is safe."""
         while not self.idle:  # noqa: ASYNC110 - for the last moments of a process only

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests import gateways
 from tests.backplane.redis_server import redis_server
-from tests.outgoing.servers import Answer, BackEnd, back_end
+from tests.outgoing.servers import Answer, Asked, BackEnd, back_end
 
 pytestmark = pytest.mark.live
 KEY = "a-signing-key-of-this-test-0123456789"
@@ -100,3 +100,26 @@ def test_alone_everything_is_told_down_to_the_end(tmp_path: Path, receiver: Back
     assert everything[2]["message"] == {"type": "cookie_response", "cookies": []}
     assert (everything[4]["code"], everything[4]["reason"]) == (1012, everything[4]["reason"])
     client.close()
+
+
+def test_at_the_end_events_in_memory_have_seconds_to_be_delivered(tmp_path: Path) -> None:
+    """The receiver refuses the last event once: it is tried again, after the drain, before the process ends."""
+    refused: list[str] = []
+
+    def refuse_once(asked: Asked) -> Answer:
+        event = json.loads(asked.body)
+        if event["event"] != "left" or refused:
+            return Answer(200)
+        refused.append(event["id"])
+        return Answer(503)
+
+    with back_end(refuse_once) as server:
+        settings = {**SETTINGS, "PORTICO_WEBHOOK_URL": f"{server.url}/hook", "PORTICO_OFFLINE_SECONDS": "60"}
+        with gateways.gateway(tmp_path, settings=settings) as running:
+            client = register(running.websocket_url, "c1", "ann")
+            told(server, 2)
+        client.close()
+        events = [json.loads(one.body) for one in server.asked]
+        assert [event["event"] for event in events] == ["registered", "user_online", "left", "left"]
+        assert events[3]["id"] == refused[0]
+        assert "delivering the last events" in running.said()
