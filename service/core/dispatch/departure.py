@@ -36,12 +36,13 @@ class Departure:
         if self._looks_at is None or now < self._looks_at or self._scheduler.draining:
             return
         leaving = nodes_that_leave()
+        others = [other for other in self._scheduler.remote if other.node not in leaving]
         for worker in list(self._scheduler.workers):
-            needed = worker not in self._released and not self._serve_elsewhere(worker, leaving)
-            if needed and worker in self._scheduler.stepped_back:
-                self._scheduler.step_up(worker, now)
-            elif not needed:
+            spared = _serve(others, worker.commands) or (worker in self._released and self._others_serve(worker))
+            if spared:
                 self._scheduler.step_back(worker, now)
+            elif worker in self._scheduler.stepped_back:
+                self._scheduler.step_up(worker, now)
 
     def release(self, worker: Worker, now: float) -> bool:
         """A worker's turn to go has come: it steps back if others of this node serve all of its commands. Whether it
@@ -49,15 +50,17 @@ class Departure:
         scheduler = self._scheduler
         if scheduler.draining or worker in scheduler.stepped_back or not worker.takes_work:
             return True
-        others = [other for other in scheduler.workers if other is not worker and other not in scheduler.stepped_back]
-        if not _serve(others, worker.commands):
+        if not self._others_serve(worker):
             return False
         self._released.add(worker)
         scheduler.step_back(worker, now)
         return True
 
-    def _serve_elsewhere(self, worker: Worker, leaving: Collection[str]) -> bool:
-        return _serve([other for other in self._scheduler.remote if other.node not in leaving], worker.commands)
+    def _others_serve(self, worker: Worker) -> bool:
+        """Whether workers of this node that take requests serve all that this one does."""
+        out = self._scheduler.stepped_back
+        others = [other for other in self._scheduler.workers if other is not worker and other not in out]
+        return _serve(others, worker.commands)
 
 
 def _serve(workers: Collection[Worker], commands: frozenset[str] | None) -> bool:

@@ -134,7 +134,10 @@ class Scheduler:
         if worker is not None:
             self._send(request, worker, now)
         elif bound is None and not self.pools.serves(request.command):
-            self._refuse(request)
+            if self._step_up_for(request.command, now):
+                self.place_request(request, now, accepted=accepted)
+            else:
+                self._refuse(request)
         else:
             self._let_wait(request, line, accepted)
 
@@ -334,6 +337,13 @@ class Scheduler:
         self.pools.add_worker(worker)
         self.feed_worker(worker, now)
 
+    def _step_up_for(self, command: str, now: float) -> bool:
+        """Before requests are refused for want of a worker: those that stepped back and serve this command step up."""
+        able = [] if self.draining else [worker for worker in self.stepped_back if worker.takes(command)]
+        for worker in able:
+            self.step_up(worker, now)
+        return bool(able)
+
     def may_be_sent(self, worker: Worker) -> bool:
         """Whether a worker of this node is sent requests, if it takes any."""
         return not self.draining and worker not in self.stepped_back
@@ -375,6 +385,8 @@ class Scheduler:
         """End the requests that wait for a command which no worker serves any more."""
         for command in self._queue.commands():
             if self.pools.serves_here(command):
+                continue
+            if not self.pools.serves(command) and self._step_up_for(command, now):
                 continue
             elsewhere = self.pools.serves(command)
             for request in self._queue.guests_in(command) if elsewhere else self._queue.drop_line(command):

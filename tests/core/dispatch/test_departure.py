@@ -3,6 +3,7 @@
 import pytest
 
 from service.core.dispatch.departure import NOTICE
+from service.core.dispatch.remote_messages import OFFER
 
 from .dispatch_bench import Bench, Someone
 from .remote_bench import Deployment, Node
@@ -113,7 +114,7 @@ def test_nodes_that_go_at_once_do_not_count_on_one_another() -> None:
 
 def test_of_those_that_can_stand_in_for_one_another_all_but_the_last_are_released() -> None:
     bench = Bench()
-    first, _ = bench.worker("first", ["echo"])
+    first, link_of_first = bench.worker("first", ["echo"])
     second, link = bench.worker("second", ["echo", "sum"])
     third, _ = bench.worker("third", ["echo"], capacity=0)
     fourth, _ = bench.worker("fourth")
@@ -125,8 +126,67 @@ def test_of_those_that_can_stand_in_for_one_another_all_but_the_last_are_release
     assert release(second), "the fourth serves all that it does"
     bench.dispatcher.remove_worker(third)
     bench.dispatcher.remove_worker(fourth)
-    assert not link.sent
     someone = Someone()
     bench.dispatcher.change_worker(first, commands=["echo", "more"])
-    bench.submit(someone, "a")
-    assert someone.told == [("a", "No available workers")]
+    bench.submit(someone, "more", command="more")
+    assert (someone.told, link_of_first.tokens, link.tokens) == ([], ["more"], [])
+    assert not release(first), "now it is the only one"
+
+
+def test_before_one_is_refused_those_that_stepped_back_are_asked() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = here.worker("own", ["echo"])
+    worker, _ = there.worker("w", ["echo"], capacity=1)
+    all_of_us.settle()
+    leave(here)
+    all_of_us.passes(NOTICE)
+    there.submit(Someone(), "at work")
+    someone = Someone()
+    for number in range(20):
+        here.submit(someone, str(number))
+    there.dispatcher.change_worker(worker, commands=["sum"])
+    all_of_us.settle()
+    here.submit(someone, "late")
+    assert someone.told == []
+    assert len(link.sent) == 16
+    here.submit(someone, "sum", command="other")
+    assert someone.told == [("sum", "No available workers")]
+
+
+@pytest.mark.parametrize("affinity", [None, "k"])
+def test_a_guest_is_not_given_to_one_that_stepped_back(affinity: str | None) -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    own, link = here.worker("own")
+    someone = Someone()
+    all_of_us.settle()
+    there.submit(someone, "first", affinity=affinity)
+    here.done(own, link.sent[0])
+    there.worker("w", capacity=1)
+    all_of_us.settle()
+    leave(here)
+    here.cable.lose = {OFFER}
+    all_of_us.passes(NOTICE)
+    for number in range(4):
+        there.submit(someone, str(number), affinity=affinity)
+    all_of_us.settle()
+    assert len(link.sent) == 1
+    assert someone.told == [("first", '"done"')]
+
+
+def test_what_waits_for_a_node_that_is_lost_is_given_to_those_that_stepped_back() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    _, link = here.worker("own")
+    there.worker("w")
+    all_of_us.settle()
+    leave(here)
+    all_of_us.passes(NOTICE)
+    here.cable.cut_off("no way to the others")
+    all_of_us.passes(0.1)
+    someone = Someone()
+    here.submit(someone, "waits")
+    assert here.dispatcher.queue_length == 1
+    here.cluster_messages.on_node_left(there.name)
+    assert (someone.told, link.tokens) == ([], ["waits"])

@@ -212,7 +212,7 @@ class Crossing(RuleBasedStateMachine):
                 del node.cable.on_their_way[to]
 
     @rule(
-        how=st.sampled_from(["fine", "fine", "fine", "dies", "unseen", "unseen", "drains"]),
+        how=st.sampled_from(["fine", "fine", "fine", "dies", "unseen", "unseen", "leaves", "leaves", "drains"]),
         which=some,
         other=st.integers(0, 3),
     )
@@ -221,6 +221,8 @@ class Crossing(RuleBasedStateMachine):
             self.a_node_dies(which)
         elif how == "unseen":
             self.a_node_is_out_of_sight(which, other)
+        elif how == "leaves":
+            self.a_node_leaves(which, other)
         elif how == "drains":
             self.a_node_drains(which)
 
@@ -244,6 +246,17 @@ class Crossing(RuleBasedStateMachine):
         lost = self.nodes[other % len(self.nodes)]
         if node is not lost:
             node.cluster_messages.on_node_left(lost.name)
+
+    def a_node_leaves(self, which: int, worker: int) -> None:
+        node = self.nodes[which % len(self.nodes)]
+        (state,) = (state for state in node.cable.nodes() if state.node == node.name)
+        if not state.draining:
+            node.cable.announce(state._replace(draining=True))
+            node.dispatcher.leave()
+            return
+        of_it = [released for there, released in self.workers if there is node and released.alive]
+        if of_it:
+            node.dispatcher.release_worker(of_it[worker % len(of_it)])
 
     def a_node_drains(self, which: int) -> None:
         node = self.nodes[which % len(self.nodes)]
@@ -272,7 +285,7 @@ class Crossing(RuleBasedStateMachine):
         for _, request in self.requests:
             if not request.over and request.worker is None and request.affinity is None:
                 for there, worker in self.workers:
-                    if there not in self.drained:
+                    if there not in self.drained and worker not in there.dispatcher.scheduler.stepped_back:
                         assert not (worker.serves(request.command) and worker.outstanding < worker.capacity)
         for _ in range(3):
             self.time_passes(20.0)
