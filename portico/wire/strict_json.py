@@ -5,8 +5,8 @@ refuses what would be read differently by different programs: bytes that are not
 double holds (1e999, 400 digits), and a key that the gateway itself reads given twice. What the gateway only
 passes on stays the bytes that came (`msgspec.Raw`), so there is no JSON round trip on the hot path.
 
-A message that needs a closer look gets it within a bound that grows with its size, so its sender cannot choose how much
-it costs to refuse.
+A message that needs a closer look gets it within bounds that grow with its size: on the keys and the numbers that are
+looked at, and on how often all of it is passed over. What that comes to is measured in the discussion of security.
 """
 
 import re
