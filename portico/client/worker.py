@@ -219,7 +219,8 @@ class _Session:
         """Serve until the worker is stopped. Raises ConnectionLost or NoGreeting."""
         worker = self._worker
         async with background_nursery() as nursery:
-            await self._link.send(self._introduction())
+            with suppress(ConnectionLost):  # receive() raises it too, after what the gateway said before it closed
+                await self._link.send(self._introduction())
             with trio.move_on_after(worker.options.connect_timeout):
                 while not self.registered.is_set():
                     self._take(await self._link.receive(), nursery)

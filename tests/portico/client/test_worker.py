@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from websockets.protocol import State
 
 from portico.client.backoff import Backoff
 from portico.client.errors import BadAddress, SentAway
-from portico.client.events import Connected, Draining, Lost, Retrying
+from portico.client.events import Complaint, Connected, Draining, Lost, Retrying
 from portico.client.handlers import CommandFailed, current_call
-from portico.client.link import LinkOptions
+from portico.client.link import Link, LinkOptions
 from portico.client.worker import Worker
 from tests.portico.client.fake_gateway import QUICK, Events, Peer, Script, fake_gateway
 
@@ -464,6 +465,30 @@ async def test_being_refused_for_good_is_raised_plainly() -> None:
         worker = Worker(url=gateway.url, commands={"double": double}, on_event=Events())
         with pytest.raises(SentAway, match="not allowed"):
             await worker.run()
+
+
+async def test_why_it_is_refused_is_told_also_by_a_gateway_that_did_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gateway in production without any key closes at once. What it said before that tells what to set there."""
+    send = Link.send
+
+    async def send_too_late(link: Link, message: Mapping[str, object]) -> None:
+        while link._socket.state is State.OPEN:  # noqa: ASYNC110 - a socket has no event for it
+            await trio.sleep(0.01)
+        await send(link, message)
+
+    async def script(peer: Peer) -> None:
+        await peer.say({"type": "error", "data": {"error": "set WEBSOCKET_HANDSHAKE_KEY"}})
+        await peer.close(4003, "forbidden")
+
+    monkeypatch.setattr(Link, "send", send_too_late)
+    events = Events()
+    async with fake_gateway(script) as gateway:
+        worker = Worker(url=gateway.url, commands={"double": double}, on_event=events)
+        with pytest.raises(SentAway, match="not allowed"):
+            await worker.run()
+    assert [str(event) for event in events.of(Complaint)] == ["the gateway says: set WEBSOCKET_HANDSHAKE_KEY"]
 
 
 async def test_it_beats_at_the_gateway_s_interval() -> None:
