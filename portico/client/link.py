@@ -235,7 +235,8 @@ def _refusal(address: str, refused: InvalidStatus) -> ClientError:
     status = refused.response.status_code
     body = _sentence_of(refused.response.body or b"")
     said = f": {body}" if body else ""
-    text = f"{printable(address)} refused the WebSocket with HTTP {status}{said}{'' if said.endswith('.') else '.'}"
+    end = "" if said.endswith((".", ".)")) else "."
+    text = f"{printable(address)} refused the WebSocket with HTTP {status}{said}{end}"
     if status >= 500 or status in _TEMPORARY:
         wanted = refused.response.headers.get("Retry-After", "")
         return ConnectFailed(text, retry_after=float(wanted) if wanted.isdecimal() else 0.0)

@@ -451,7 +451,7 @@ class Gateway:
         """
         now = self._now()
         for session in self._deadlines.expire(now) if judge else ():
-            # A deadline that was set for the dialect being unknown is void once it is known.
+            # It is the present dialect's to say whether the deadline still counts: it may have been set before.
             if not session.over:
                 try:
                     session.handler.expired(session)
