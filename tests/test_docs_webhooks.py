@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def test_it_is_a_program_that_ctrl_c_ends_without_a_traceback(tmp_path: Path) ->
         env=clean_environment(PORTICO_WEBHOOK_KEYS=KEYS[0]),
         stderr=subprocess.PIPE,
         text=True,
+        # A program that is started in the background of a script ignores Ctrl-C, and so would this one.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as program:
         try:
             give_up = time.monotonic() + 60
