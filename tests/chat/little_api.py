@@ -19,12 +19,14 @@ WORDS: Final = ("Hel", "lo ", "wor", "ld")
 
 @dataclass(eq=False)
 class Asked:
-    """One request that came. `closed`: the client has closed its connection while the answer was under way."""
+    """One request that came. `closed`: the client has closed its connection while the answer was under way. `behind`:
+    what came behind it on the same connection, once it was answered."""
 
     head: bytes
     body: Json
     path: str
     closed: bool = False
+    behind: bytes = b""
 
     @property
     def words(self) -> list[str]:
@@ -93,6 +95,7 @@ class LittleApi:
                     nursery.cancel_scope.cancel()
                 if asked.closed:
                     return
+                received += asked.behind
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
@@ -100,12 +103,13 @@ class LittleApi:
             self.on_change()
 
     async def _watch(self, stream: trio.SocketStream, asked: Asked, scope: trio.CancelScope) -> None:
-        """Nothing comes after a request but the end."""
+        """What comes after a request is the end, or, once it was answered, the next one."""
         try:
-            more = await stream.receive_some()
+            asked.behind = await stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            more = b""
-        assert not more, "a request before the answer to the one before it"
+            asked.behind = b""
+        if asked.behind:
+            return
         asked.closed = True
         self.on_change()
         scope.cancel()
@@ -120,6 +124,7 @@ class Exchange:
     asked: Asked
 
     async def send(self, data: bytes) -> None:
+        assert not self.asked.behind, "a request before the answer to the one before it"
         await self.stream.send_all(data)
 
     async def chunk(self, data: bytes) -> None:
