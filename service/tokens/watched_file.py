@@ -1,9 +1,9 @@
 """A file of keys: read at the start, and again when it changes.
 
 A file that can't be used (gone, too large, no regular file, with something wrong in it) changes nothing: what was last
-read well stays in force, and it is told once for each thing that is wrong. Looking costs one `stat` a second. One that
-has changed is read when nobody writes it any more: most programs empty a file and then write it, and whoever reads it
-in between takes all keys for gone.
+read well stays in force, and `events` hears what is wrong, at each look where the file can't be read. Looking costs one
+`stat` a second. One that has changed is read when nobody writes it any more: most programs empty a file and then write
+it, and whoever reads it in between takes all keys for gone.
 
 Knows no keys: what the file says is `use`'s affair.
 """

@@ -7,13 +7,15 @@ h2 refuses most of them, with the connection. These it lets through, or Hypercor
 - A method or target with other bytes than ASCII. It failed in the same way.
 - CONNECT with another protocol than `websocket` (RFC 8441 section 4): it was served as a WebSocket.
 
+Data of a stream that has ended, by a refusal or an early answer, is passed over.
+
 Subclasses a class that is not Hypercorn's public API: only `front_door` decides whether it is used.
 """
 
 from typing import Any
 
 from h2.errors import ErrorCodes
-from h2.events import RequestReceived
+from h2.events import DataReceived, Event, RequestReceived
 from hypercorn.protocol.h2 import H2Protocol
 
 from .door import Door
@@ -24,6 +26,15 @@ class DoorHttp2(H2Protocol):
 
     def __init__(self, _: Door, *args: Any) -> None:
         super().__init__(*args)
+
+    async def _handle_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                # It was here, or on its way, when its stream ended. Hypercorn would end the connection for it.
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
 
     async def _create_stream(self, request: RequestReceived) -> None:
         if _is_malformed(request):

@@ -57,6 +57,28 @@ async def test_what_is_no_request_ends_its_stream_and_no_other(fields: Fields) -
         assert not stage.gate.recorders
 
 
+async def test_data_behind_what_is_no_request_is_nobodys() -> None:
+    """It may be on its way, or here already, when its stream ends."""
+    stage = Stage(h2c=True)
+    config = h2.config.H2Configuration(header_encoding=None, validate_outbound_headers=False)
+    connection = h2.connection.H2Connection(config)
+    async with stage.serve() as address, await RawClient.dial(address) as client:
+        connection.initiate_connection()
+        connection.send_headers(1, GET, end_stream=True)
+        connection.send_headers(3, [(b":method", b"CONNECT"), (b":authority", b"gw.example.com:22")])
+        connection.send_data(3, b"SSH-2.0-x")
+        connection.send_data(3, b"and more", end_stream=True)
+        connection.send_headers(5, GET, end_stream=True)
+        await client.send(connection.data_to_send())
+        answered: set[int] = set()
+        with trio.fail_after(60):
+            while answered != {1, 5}:
+                assert await client._more(), answered
+                events = connection.receive_data(bytes(client._buffer))
+                client._buffer.clear()
+                answered |= {event.stream_id for event in events if isinstance(event, h2.events.ResponseReceived)}
+
+
 async def test_a_length_of_nothing_is_one() -> None:
     stage = Stage(h2c=True)
     connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
