@@ -13,6 +13,8 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from gevent.event import Event
+
 from loadtest._figures import Attempts, Count, Fault, Part, Strain
 from loadtest._histogram import Histogram
 from loadtest._kept import KeptPushes
@@ -92,6 +94,8 @@ class Campaign:
         finished: nothing is measured any more.
         clock_offset: seconds to add to this machine's clock for the master's.
         clock_error: by how many seconds that may be wrong.
+        may_begin: set when users may come. A worker's wait until it knows the plan and the master's clock: what is
+            timed by another clock counts for another time.
         rate: users that come per second, over all processes.
         source_addresses: how many local addresses connections come from, if more than one is needed.
         random: this process's own, as forked processes would otherwise draw the same numbers.
@@ -109,6 +113,8 @@ class Campaign:
         self.schedule = Schedule()
         self.clock_offset = 0.0
         self.clock_error = 0.0
+        self.may_begin = Event()
+        self.may_begin.set()
         self.rate = 1.0
         self.source_addresses = 1
         self._clients = 0

@@ -247,9 +247,10 @@ class Worker:
         self._campaign = campaign
         self._work = Work(campaign, environment)
         self._stages: list[tuple[int, float]] = []
+        self._asked: set[float] = set()
         self._offsets: list[tuple[float, float]] = []
-        self._boot = ""
         self._stopped = Event()
+        campaign.may_begin.clear()
         self._stopped.set()
         runner.register_message(_PLAN, self._plan)
         runner.register_message(_STAGE, self._stage)
@@ -265,31 +266,44 @@ class Worker:
 
     def _plan(self, msg: Message, **_: object) -> None:
         campaign = self._campaign
-        known = self._stages if campaign.run == msg.data["run"] else []
+        is_new = campaign.run != msg.data["run"]
+        known = [] if is_new else self._stages
         campaign.run = msg.data["run"]
         campaign.processes = msg.data["processes"]
         campaign.rate = msg.data["rate"]
         campaign.source_addresses = msg.data["addresses"]
         self._stages = [(index, start) for index, start in msg.data["stages"]]
-        if not self._stopped.is_set():
+        if is_new:
+            campaign.may_begin.clear()
+            if msg.data["boot"] == boot_id() != "":
+                self._may_begin()
+            else:
+                gevent.spawn(self._compare_clocks)
+        elif campaign.may_begin.is_set() and not self._stopped.is_set():
             for stage in self._stages:
                 if stage not in known:
                     self._work.begin_stage(*stage)
-        elif self._runner.state in (STATE_SPAWNING, STATE_RUNNING):
-            self._begin()
-        if msg.data["boot"] != boot_id() or not boot_id():
-            # Another machine's clock.
-            gevent.spawn(self._compare_clocks)
 
     def _stage(self, msg: Message, **_: object) -> None:
         self._campaign.rate = msg.data["rate"]
         stage = msg.data["index"], msg.data["start"]
         self._stages.append(stage)
-        if not self._stopped.is_set():
+        if self._campaign.may_begin.is_set() and not self._stopped.is_set():
             self._work.begin_stage(*stage)
 
     def _begin(self, **_: object) -> None:
+        """Locust's test has started; ours does when this process knows its plan, and the master's clock."""
         self._stopped.clear()
+        if self._campaign.may_begin.is_set():
+            self._begin_work()
+
+    def _may_begin(self) -> None:
+        if not self._stopped.is_set() or self._runner.state in (STATE_SPAWNING, STATE_RUNNING):
+            self._stopped.clear()
+            self._begin_work()
+        self._campaign.may_begin.set()
+
+    def _begin_work(self) -> None:
         self._work.begin()
         for stage in self._stages:
             self._work.begin_stage(*stage)
@@ -319,16 +333,24 @@ class Worker:
         self._runner.send_message(_REPORT, {"run": self._campaign.run, "report": report})
 
     def _compare_clocks(self) -> None:
-        self._offsets = []
+        self._asked.clear()
+        self._offsets.clear()
         for _ in range(_PINGS):
-            self._runner.send_message(_CLOCK, {"asked": time.time()})
+            asked = time.time()
+            self._asked.add(asked)
+            self._runner.send_message(_CLOCK, {"asked": asked})
             gevent.sleep(0.05)
 
     def _clock(self, msg: Message, **_: object) -> None:
         now, asked = time.time(), msg.data["asked"]
+        if asked not in self._asked:
+            # Of a comparison for the test before.
+            return
         # The master's clock was read between the two; the shortest way there and back says most.
         self._offsets.append(((now - asked) / 2, msg.data["at"] - (asked + now) / 2))
-        self._campaign.clock_error, self._campaign.clock_offset = min(self._offsets)
+        if len(self._offsets) == _PINGS:
+            self._campaign.clock_error, self._campaign.clock_offset = min(self._offsets)
+            self._may_begin()
 
     def _quit(self, **_: object) -> None:
         # After Ctrl-C this process is here by itself; the master still has to end the test.

@@ -40,6 +40,7 @@ class Connected(User):
         """One connection's life, and the wait before the next: the task of every kind, which has a tag of its own."""
         if self._first:
             self._first = False
+            self.campaign.may_begin.wait()
             gevent.sleep(self.campaign.turn())
         wait = self._connection()
         end = time.monotonic() + wait

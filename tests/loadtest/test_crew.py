@@ -8,17 +8,19 @@ from tests.gateways import ROOT
 
 PROGRAM = """
 import json, types
+from gevent.event import Event
 from loadtest import _crew
 
 class Runner:
     def __init__(self):
-        self.handlers, self.sent, self.state = {}, [], "ready"
+        self.handlers, self.sent, self.told, self.state = {}, [], [], "ready"
         self.clients = types.SimpleNamespace(all=[])
         self.worker_count = 1
     def register_message(self, name, handler):
         self.handlers[name] = handler
     def send_message(self, name, data=None, client_id=None):
         self.sent.append((name, client_id))
+        self.told.append((name, data))
 
 class Events:
     def __getattr__(self, name):
@@ -29,6 +31,9 @@ def message(data):
 
 class Campaign:
     run, processes, rate, source_addresses, held_at, arrived = "", 1, 1.0, 1, None, 0
+    clock_offset = clock_error = 0.0
+    def __init__(self):
+        self.may_begin = Event()
 
 def worker(state):
     begun = []
@@ -58,6 +63,18 @@ its._stage(message({"index": 0, "start": 1.0, "rate": 5.0}))
 its._plan(message(plan))
 found["a stage was missed"] = begun
 
+its, made, campaign, begun = worker("running")
+its._begin()
+found["users before the plan"] = [campaign.may_begin.is_set(), list(begun)]
+its._plan(message(plan | {"boot": "of another machine"}))
+_crew.gevent.sleep(0.6)
+asked = [data["asked"] for name, data in made.told if name == "loadtest_clock"]
+for at in [0.0, *asked[:-1]]:
+    its._clock(message({"asked": at, "at": at - 3600}))
+found["users before the clock is known"] = [campaign.may_begin.is_set(), list(begun)]
+its._clock(message({"asked": asked[-1], "at": asked[-1] - 3600}))
+found["with the clock"] = [campaign.may_begin.is_set(), begun, round(campaign.clock_offset / 3600)]
+
 found["it says that it is here"] = made.sent[:1]
 
 master = Runner()
@@ -80,6 +97,9 @@ def test_a_worker_that_listens_late_hears_what_it_missed() -> None:
         "the test had begun before it listened": ["r1", ["begin", 0, 1]],
         "the same again": ["begin", 0, 1],
         "a stage was missed": ["begin", 0, 1],
+        "users before the plan": [False, []],
+        "users before the clock is known": [False, []],
+        "with the clock": [True, ["begin", 0, 1], -1],
         "it says that it is here": [["loadtest_here", None]],
         "the master": [[], ["loadtest_plan", "w1"]],
     }
