@@ -34,6 +34,13 @@ class TooLong(httpcore.ReadError):
     """The answer is longer than the limit."""
 
 
+class ClosedUnanswered(httpcore.ReadError):
+    """A connection that had been used before ended, and not one byte of this answer had come.
+
+    The server closed it while it was idle, at the moment at which it was used again (RFC 9112, section 9.3.1). A new
+    connection says nothing of that kind when it is closed: it is a server that doesn't answer."""
+
+
 FAILURES: Final = (
     trio.TooSlowError,
     httpcore.NetworkError,
@@ -159,9 +166,19 @@ class BoundedStream(httpcore.AsyncNetworkStream):
         self._limit = limit
         self._came = bytearray()
         self._used_up = False
+        self._used_before = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._stream.read(max_bytes, timeout)
+        """See httpcore. Raises TooLong, and ClosedUnanswered where that is what the end of the connection means."""
+        unanswered = self._used_before and not self._came
+        try:
+            data = await self._stream.read(max_bytes, timeout)
+        except httpcore.ReadError as error:
+            if unanswered:
+                raise ClosedUnanswered(str(error)) from None
+            raise
+        if not data and unanswered:
+            raise ClosedUnanswered("the connection was closed")
         self._came += data
         if len(self._came) > self._limit:
             raise TooLong(f"the answer is longer than {self._limit} bytes")
@@ -172,9 +189,10 @@ class BoundedStream(httpcore.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     def take_answer(self) -> bytes:
-        """What was read since the last write, which is forgotten."""
+        """The answer, when it is whole: what was read since the last write, which is forgotten."""
         came = bytes(self._came)
         self._came.clear()
+        self._used_before = True
         return came
 
     def use_up(self) -> None:

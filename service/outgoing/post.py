@@ -3,6 +3,10 @@
 Redirects are not followed: what the operator named is what is asked. Proxies of the environment are not used. An answer
 is taken as it comes (no compression is offered). Every failure is one exception, NotPosted, with a reason that may be
 logged: it holds nothing that the server said.
+
+Connections are kept. A server may close one while it is idle, at the moment at which it is used again; what was posted
+on it then is posted once more, on a new connection. So only post here what a server may get twice: a question, or an
+event with an id.
 """
 
 import ssl
@@ -14,7 +18,7 @@ import httpcore
 import trio
 
 from .answer_end import ends_with_answer
-from .network import FAILURES, HEAD_ROOM, BoundedStream, Judge, JudgedNetwork, reason
+from .network import FAILURES, HEAD_ROOM, BoundedStream, ClosedUnanswered, Judge, JudgedNetwork, reason
 from .signature import HEADER, signature
 
 KEEP_ALIVE: Final = 15.0
@@ -59,11 +63,12 @@ class Poster:
         self._keys = tuple(keys)
         self._agent = agent
         self._pool: httpcore.AsyncConnectionPool | None = None
+        self._fresh: httpcore.AsyncConnectionPool | None = None
         self._made = (judge, limit, connections)
 
     async def post(self, body: bytes, *, timeout: float, headers: Sequence[tuple[str, str]] = ()) -> Posted:
         """Post a JSON body; the whole takes at most `timeout` seconds. Raises NotPosted. Cancelling is safe: the server
-        may have got it."""
+        may have got it. So it may have, in rare cases, where it answers: twice."""
         named = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
@@ -75,7 +80,11 @@ class Poster:
         try:
             with trio.fail_after(timeout):
                 named += headers
-                response = await self._connected().request("POST", self._url, headers=named, content=_Body(body))
+                try:
+                    response = await self._connected().request("POST", self._url, headers=named, content=_Body(body))
+                except ClosedUnanswered:
+                    # The other connections that are kept may be no better: one that goes down closes them all.
+                    response = await self._unkept().request("POST", self._url, headers=named, content=_Body(body))
         except FAILURES as error:
             raise NotPosted(reason(error, timeout)) from None
         found: dict[str, str] = {}
@@ -91,19 +100,29 @@ class Poster:
 
     def _connected(self) -> httpcore.AsyncConnectionPool:
         if self._pool is None:
-            judge, limit, connections = self._made
-            self._pool = httpcore.AsyncConnectionPool(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=KEEP_ALIVE,
-                network_backend=JudgedNetwork(judge, limit + HEAD_ROOM),
-                # Made at the first request: reading the authorities' certificates takes 20 ms.
-                ssl_context=ssl.create_default_context(),
-            )
+            self._pool = self._make_pool(kept=self._made[2])
         return self._pool
+
+    def _unkept(self) -> httpcore.AsyncConnectionPool:
+        """A pool that makes a connection for each request, and closes it behind the answer."""
+        if self._fresh is None:
+            self._fresh = self._make_pool(kept=0)
+        return self._fresh
+
+    def _make_pool(self, *, kept: int) -> httpcore.AsyncConnectionPool:
+        judge, limit, connections = self._made
+        return httpcore.AsyncConnectionPool(
+            max_connections=connections,
+            max_keepalive_connections=kept,
+            keepalive_expiry=KEEP_ALIVE,
+            network_backend=JudgedNetwork(judge, limit + HEAD_ROOM),
+            # Made at the first request: reading the authorities' certificates takes 20 ms.
+            ssl_context=ssl.create_default_context(),
+        )
 
     async def aclose(self) -> None:
         """Close the idle connections."""
-        if self._pool is not None:
-            with trio.CancelScope(shield=True):
-                await self._pool.aclose()
+        with trio.CancelScope(shield=True):
+            for pool in (self._pool, self._fresh):
+                if pool is not None:
+                    await pool.aclose()

@@ -22,6 +22,7 @@ from service.chat.rules import ChatRules
 from service.core.counters import Counters
 from tests.certificates import make_certificate
 from tests.chat.little_api import LittleApi
+from tests.outgoing.closing import Close, closing_server
 
 KEY = "sk-test-Aa0123456789bcdefghij"
 RULES = ChatRules(base_url="", key=KEY, model="m-1", first_token_timeout=20.0, stall_timeout=20.0)
@@ -97,6 +98,21 @@ async def test_a_connection_is_used_again() -> None:
         for _ in range(3):
             await chat.answer(says("hello"), stream=False, part=nowhere)
     assert api.connections == 1
+
+
+@pytest.mark.parametrize("close", [Close.CLEAN, Close.RESET])
+async def test_a_question_on_a_kept_connection_that_is_closed_is_not_asked_again(close: Close) -> None:
+    """It costs money, and the API may have begun with it."""
+    body = b'{"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    async with closing_server(close, answer) as server:
+        rules = replace(RULES, base_url=server.url)
+        async with open_chat(rules, Counters(), lambda _: None) as chat:
+            assert (await chat.answer(says("1"), stream=False, part=nowhere))["content"] == "yes"
+            with pytest.raises(ChatFault, match="try again") as caught:
+                await chat.answer(says("2"), stream=False, part=nowhere)
+    assert caught.value.ending is Ending.BROKEN
+    assert [connection for connection, _ in server.came] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import trio
 from service.outgoing.network import Judge, anywhere, public_and
 from service.outgoing.post import NotPosted, Poster
 
+from .closing import Close, closing_server
 from .servers import Answer, Asked, back_end
 
 KEYS = (b"the-old-key", b"the-new-key")
@@ -94,6 +95,48 @@ async def test_a_second_answer_for_one_question_is_nobodys(form: Callable[[bytes
         assert connections == 2, "one with whom all is well is used again"
         await posting.aclose()
         nursery.cancel_scope.cancel()
+
+
+NO_ENTRY = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+@pytest.mark.parametrize("close", [Close.CLEAN, Close.RESET])
+async def test_what_a_kept_connection_is_closed_on_is_posted_once_more_on_a_fresh_one(close: Close) -> None:
+    async with closing_server(close, NO_ENTRY) as server:
+        posting = poster(server.url)
+        for question in (b"1", b"2", b"3"):
+            assert (await posting.post(question, timeout=20)).status == 204
+        await posting.aclose()
+    # The third finds no kept connection: the fresh one was closed after its answer.
+    assert server.came == [(1, b"1"), (1, b"2"), (2, b"2"), (3, b"3")]
+
+
+async def test_a_fresh_connection_is_used_though_others_are_kept() -> None:
+    """A server that goes down closes them all: the next one is no better."""
+    async with closing_server(Close.CLEAN, NO_ENTRY) as server:
+        posting = poster(server.url)
+        async with trio.open_nursery() as nursery:
+            for question in (b"1", b"2"):
+                nursery.start_soon(partial(posting.post, question, timeout=20))
+        assert server.connections == 2
+        assert (await posting.post(b"3", timeout=20)).status == 204
+        await posting.aclose()
+    assert [connection for connection, body in server.came if body == b"3"][1:] == [3]
+
+
+@pytest.mark.parametrize(
+    ("close", "first"), [(Close.BEGUN, False), (Close.BEGUN, True), (Close.CLEAN, True), (Close.RESET, True)]
+)
+async def test_what_else_ends_without_an_answer_is_not_posted_again(close: Close, first: bool) -> None:
+    """A fresh connection that is closed says something about the server; one within an answer, that it was asked."""
+    async with closing_server(close, NO_ENTRY, first=first) as server:
+        posting = poster(server.url)
+        if not first:
+            await posting.post(b"1", timeout=20)
+        with pytest.raises(NotPosted):
+            await posting.post(b"2", timeout=20)
+        await posting.aclose()
+    assert len([body for _, body in server.came if body == b"2"]) == 1
 
 
 async def _question_of(stream: trio.SocketStream) -> bytes:

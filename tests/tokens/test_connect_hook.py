@@ -23,6 +23,7 @@ from service.tokens import connect_hook
 from service.tokens.connect_hook import ConnectHook, HookAnswer
 from tests import gateways
 from tests.certificates import make_certificate
+from tests.outgoing.closing import Close, closing_server
 from tests.outgoing.servers import Answer, Asked, BackEnd, back_end
 
 SHOWN = Presented("/ws", "a=b", "192.0.2.1", {"cookie": "s=1"}, b'{"type": "c_client_register"}')
@@ -108,6 +109,18 @@ async def test_one_that_hangs_is_given_up_and_said_once() -> None:
                 assert told.close is CloseCode.TRY_LATER
             assert (hook.asked, hook.failed, hook.waiting) == (2, 2, 0)
     assert [line["event"] for line in lines] == ["the connect hook fails; connections are refused"]
+
+
+@pytest.mark.parametrize("close", [Close.CLEAN, Close.RESET])
+async def test_a_kept_connection_that_the_hook_closes_costs_no_client_anything(close: Close) -> None:
+    ann = b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"sub":"ann"}'
+    async with closing_server(close, ann) as server, hook_at(server.url) as hook:
+        with capture_logs() as lines, trio.fail_after(30):
+            for _ in range(3):
+                assert await told_by(hook) == Proof("ann")
+        assert (hook.asked, hook.failed) == (3, 0)
+        assert [connection for connection, _ in server.came] == [1, 1, 2, 3]
+    assert not lines
 
 
 async def test_an_answer_is_kept_as_long_as_it_says() -> None:

@@ -17,6 +17,7 @@ from service.outgoing.network import public_and
 from service.outgoing.post import Poster
 from service.webhooks import courier as module
 from service.webhooks.courier import Courier
+from tests.outgoing.closing import Close, closing_server
 from tests.outgoing.servers import Answer, Asked, back_end
 
 KEY = b"a-signing-key-of-this-test-0123456789"
@@ -90,6 +91,18 @@ async def test_events_of_a_user_arrive_in_their_order_each_signed_with_its_id() 
         one = server.asked[0]
         assert one.headers["portico-event-id"] == json.loads(one.body)["id"]
         assert one.headers["portico-signature"].startswith("t=")
+
+
+@pytest.mark.parametrize("close", [Close.CLEAN, Close.RESET])
+async def test_a_kept_connection_that_the_receiver_closes_is_no_failure(close: Close) -> None:
+    async with closing_server(close, b"HTTP/1.1 204 No Content\r\n\r\n") as server:
+        box = outbox()
+        for number in range(3):
+            box.append(event("message", number=number))
+        async with delivering(box, server.url) as courier:
+            await until(lambda: courier.idle)
+        assert (courier.delivered, courier.failed) == (3, 0)
+        assert [json.loads(body)["number"] for _, body in server.came] == [0, 1, 1, 2]
 
 
 async def test_one_that_is_refused_holds_up_its_user_only_and_comes_again() -> None:
