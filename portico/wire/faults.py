@@ -5,6 +5,8 @@ field concerned, and, if the connection is to end, the close code. The session t
 dialect, HTTP into a 4xx answer.
 """
 
+from collections.abc import Iterable
+
 from .codes import CloseCode, ErrorCode
 
 
@@ -38,3 +40,10 @@ class PeerFault(Exception):
     def __str__(self) -> str:
         # Made only when it is looked at: strangers choose how many faults there are, and hardly one is shown.
         return f"{self.code}: {self.message}"
+
+
+def unknown_type(kinds: Iterable[str], noun: str = "type", *, field: str = "type") -> PeerFault:
+    """The fault for a type that is none of `kinds`, which the sentence names: those that are taken. `noun`: what they
+    are called, in the singular."""
+    sentence = f"This {noun} is not known here; the {noun}s are: {', '.join(sorted(kinds))}."
+    return PeerFault(ErrorCode.UNKNOWN_TYPE, sentence, field=field)

@@ -4,7 +4,7 @@ Source: protocol reference, "C-Client dialect".
 """
 
 from functools import lru_cache
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -15,7 +15,6 @@ from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, Resume, encode, flat
 from ..strict_json import check_keys, check_numbers, check_text, decode, explain, fields_of, is_true
 
-TYPES: Final = frozenset({"c_client_register", "heartbeat", "session_feedback", "token_refresh"})
 SUBPROTOCOL: Final = "portico.c-client.v1"
 REGISTER: Final = "c_client_register"
 
@@ -76,6 +75,7 @@ class TokenRefresh(Struct, tag_field="type", tag="token_refresh"):
 
 
 Message = Register | SessionFeedback | Heartbeat | TokenRefresh
+TYPES: Final = frozenset(str(form.__struct_config__.tag) for form in get_args(Message))
 
 _head = msgspec.json.Decoder(_Head)
 _typed = msgspec.json.Decoder(_Typed)
@@ -275,12 +275,3 @@ def _error(code: ErrorCode, message: str, field: str | None) -> Frame:
 def draining(retry_within_ms: int) -> Frame:
     """The notice before a drain."""
     return Frame(encode({"type": "server_draining", "retry_within_ms": retry_within_ms}))
-
-
-def unknown_type() -> PeerFault:
-    """The fault for a `type` that this dialect doesn't have."""
-    return PeerFault(
-        ErrorCode.UNKNOWN_TYPE,
-        f"This type is not known here; send {REGISTER}, heartbeat or session_feedback.",
-        field="type",
-    )

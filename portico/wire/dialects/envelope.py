@@ -114,12 +114,21 @@ class _Response(Struct, gc=False):
 
 
 class Custom(Struct):
-    """`custom`: an event with whatever else belongs to it."""
+    """`custom`: an event, with whatever else belongs to it."""
 
     event: Name
-    request_id: str | None = None
-    capacity: Capacity | None = None
-    token: str | None = None
+
+
+class CapacityChange(Struct):
+    """The data of the custom event `capacity`: what a worker takes from now on."""
+
+    capacity: Capacity
+
+
+class TokenRefresh(Struct):
+    """The data of the custom event `token_refresh`: a newer token of the same user's."""
+
+    token: str
 
 
 _envelope = msgspec.json.Decoder(Envelope)
@@ -129,6 +138,8 @@ _call = msgspec.json.Decoder(ActionRequest)
 _answer = msgspec.json.Decoder(Answer)
 _loose_answer = msgspec.json.Decoder(_LooseAnswer)
 _custom = msgspec.json.Decoder(Custom)
+_capacity_change = msgspec.json.Decoder(CapacityChange)
+_token_refresh = msgspec.json.Decoder(TokenRefresh)
 _decode_response = msgspec.json.Decoder(_Response).decode
 _text = msgspec.json.Decoder(str)
 
@@ -146,7 +157,7 @@ _CONNECT_KEYS: Final = _quoted(Connect)
 _HANDSHAKE_KEYS: Final = _quoted(Handshake)
 _CALL_KEYS: Final = _quoted(ActionRequest)
 _ANSWER_KEYS: Final = _quoted(Answer)
-_CUSTOM_KEYS: Final = _quoted(Custom)
+_CUSTOM_KEYS: Final = (*_quoted(Custom), b'"request_id"', *_quoted(CapacityChange), *_quoted(TokenRefresh))
 
 
 def decode_envelope(payload: bytes) -> Envelope:
@@ -389,8 +400,18 @@ def _name(fields: dict[tuple[bytes, ...], bytes], *path: bytes) -> str | None:
 
 
 def custom_of(envelope: Envelope) -> Custom:
-    """The data of a `custom`. Raises PeerFault."""
+    """The event of a `custom`. Raises PeerFault; also for what belongs to one of the events given twice."""
     return _decode_data(_custom, envelope, _CUSTOM_KEYS)
+
+
+def capacity_of(envelope: Envelope) -> int:
+    """The capacity that a `custom` event names; call `custom_of` first. Raises PeerFault."""
+    return decode(_capacity_change, _data(envelope), is_part=True).capacity
+
+
+def token_of(envelope: Envelope) -> str:
+    """The token that a `custom` event brings; call `custom_of` first. Raises PeerFault."""
+    return decode(_token_refresh, _data(envelope), is_part=True).token
 
 
 def error_text(answer: Answer) -> str | None:

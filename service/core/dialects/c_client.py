@@ -13,7 +13,7 @@ from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.dialects import c_client as wire
 from portico.wire.dialects.envelope import beginning_of
 from portico.wire.dialects.negotiate import Dialect
-from portico.wire.faults import PeerFault
+from portico.wire.faults import PeerFault, unknown_type
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, identity_of, named
 
@@ -104,7 +104,7 @@ class CClientHandler:
             case _:
                 on_message = self._added.get(message)
                 if on_message is None:
-                    self._other(session, message, payload, wire.unknown_type())
+                    self._other(session, message, payload, unknown_type({*wire.TYPES, *self._added}))
                     return
                 _need_registration(session)
                 on_message(session, payload)

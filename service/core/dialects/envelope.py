@@ -16,7 +16,7 @@ from msgspec import Raw
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.dialects import envelope as wire
 from portico.wire.dialects.negotiate import Dialect
-from portico.wire.faults import PeerFault
+from portico.wire.faults import PeerFault, unknown_type
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
@@ -69,7 +69,7 @@ class EnvelopeHandler:
             "notification": self._notification,
             "error": self._nothing,
         }
-        self._on_custom: dict[str, Callable[[Session, wire.Custom, Raw], None]] = {
+        self._on_custom: dict[str, Callable[[Session, wire.Envelope], None]] = {
             "capacity": self._capacity,
             "token_refresh": self._refresh,
         }
@@ -81,7 +81,7 @@ class EnvelopeHandler:
         """
         if event in self._on_custom:
             raise ValueError(f"there is a custom event {event!r} already; choose another name")
-        self._on_custom[event] = lambda session, _, data: on_custom(session, data)
+        self._on_custom[event] = lambda session, envelope: on_custom(session, envelope.data)
 
     # Arriving
 
@@ -175,11 +175,7 @@ class EnvelopeHandler:
             if on_message is None:
                 if self._relay(session, envelope.type):
                     return
-                raise PeerFault(
-                    ErrorCode.UNKNOWN_TYPE,
-                    "This type is not known here; the types are: " + ", ".join(sorted(wire.TYPES)) + ".",
-                    field="type",
-                )
+                raise unknown_type(self._on)
             on_message(session, envelope)
         except PeerFault as fault:
             if fault.msg_id is None:
@@ -299,25 +295,18 @@ class EnvelopeHandler:
         if on_custom is None:
             if self._relay(session, custom.event):
                 return
-            raise PeerFault(
-                ErrorCode.UNKNOWN_TYPE,
-                "This custom event is not known here; the events are: " + ", ".join(sorted(self._on_custom)) + ".",
-                field="event",
-            )
-        on_custom(session, custom, envelope.data)
+            raise unknown_type(self._on_custom, "custom event", field="event")
+        on_custom(session, envelope)
 
-    def _capacity(self, session: Session, custom: wire.Custom, _: Raw) -> None:
+    def _capacity(self, session: Session, envelope: wire.Envelope) -> None:
         if session.worker is None:
             raise PeerFault(ErrorCode.FORBIDDEN, "Only a worker has a capacity; connect as one first.", field="event")
-        if custom.capacity is None:
-            raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'capacity' is missing.", field="capacity")
+        capacity = wire.capacity_of(envelope)
         self._arriving.discard(session)
-        self._dispatcher.change_worker(session.worker, capacity=custom.capacity)
+        self._dispatcher.change_worker(session.worker, capacity=capacity)
 
-    def _refresh(self, session: Session, custom: wire.Custom, _: Raw) -> None:
-        if custom.token is None:
-            raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'token' is missing.", field="token")
-        expires_at = self._authentication.refresh(session, custom.token)
+    def _refresh(self, session: Session, envelope: wire.Envelope) -> None:
+        expires_at = self._authentication.refresh(session, wire.token_of(envelope))
         session.send(self._envelope("custom", {"event": "token_refresh", "expires_at": expires_at}))
 
     # What goes out

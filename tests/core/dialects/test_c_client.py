@@ -11,6 +11,7 @@ from portico.wire.messages import Event, Target
 from service.core.connections.session import Session, State
 
 from ...fakes import START, end_login, stage, start_login
+from .sentences import WORDS, types_named_in
 
 ME = {"client_id": "c1", "user_id": "u1", "username": "ann", "node_id": "n1"}
 
@@ -356,3 +357,19 @@ def test_the_notice_before_a_drain() -> None:
     _, peer = house.client(client_id="a")
     house.gateway.announce_drain(20_000)
     assert peer.take() == [{"type": "server_draining", "retry_within_ms": 20_000}]
+
+
+def test_the_answer_to_an_unknown_type_names_exactly_the_types_that_are_taken() -> None:
+    house = stage()
+    house.gateway.c_clients.add("dance_report", lambda session, payload: None)
+
+    def answer_to(kind: str) -> Any:
+        session, _ = house.client(client_id=None)
+        answers = house.ask(session, {"type": kind, "success": True, "token": "a.b.c"})
+        house.close(session)
+        return answers[0] if answers else {}
+
+    named = types_named_in(answer_to("dance")["message"])
+    taken = {kind for kind in WORDS | set(named) if answer_to(kind).get("code") != "unknown_type"}
+    assert named == sorted(taken)
+    assert {"c_client_register", "token_refresh", "dance_report"} < taken

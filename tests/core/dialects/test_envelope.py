@@ -11,6 +11,7 @@ from service.core.connections.session import Session
 from service.core.dispatch.model import Outcome, Request, WorkerLink
 
 from ...fakes import START, MemoryPeer, Stage, stage, stages, start_login
+from .sentences import WORDS, types_named_in
 
 
 def submit(house: Stage, command: str = "echo", **more: Any) -> tuple[Session, MemoryPeer]:
@@ -540,3 +541,26 @@ def test_a_worker_that_closes_with_1009_itself_is_a_lost_one() -> None:
     _, other = house.worker("w2")
     first.closed(1009, "the peer's own")
     assert (asker.messages, len(requests(other))) == ([], 1)
+
+
+def test_the_answers_to_unknown_types_and_events_name_exactly_those_that_are_taken() -> None:
+    house = stage()
+    house.gateway.envelopes.add("dance_report", lambda session, data: None)
+
+    def answer_to(message: dict[str, Any]) -> Any:
+        session, peer = house.worker("w1")
+        house.say(session, message)
+        found = errors(peer)
+        house.close(session)
+        return found[0] if found else {}
+
+    def types(kind: str) -> Any:
+        return answer_to({"type": kind})
+
+    def events(event: str) -> Any:
+        return answer_to({"type": "custom", "data": {"event": event, "capacity": 1, "token": "a.b.c"}})
+
+    for answer in (types, events):
+        named = types_named_in(answer("dance")["error"])
+        assert named == sorted(word for word in WORDS | set(named) if answer(word).get("code") != "unknown_type")
+    assert types_named_in(events("dance")["error"]) == ["capacity", "dance_report", "token_refresh"]
