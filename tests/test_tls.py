@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ import h2.config
 import h2.connection
 import h2.events
 import httpx
+import psutil
 import pytest
 import trio
 from websockets.exceptions import ConnectionClosed, InvalidMessage
@@ -191,19 +192,13 @@ def read_all(sock: socket.socket) -> bytes:
 def listening_ports(running: Running) -> set[int]:
     """The TCP ports that the processes of a gateway listen on."""
     group = os.getpgid(running.process.pid)
-    inodes = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(process.name)) == group:
-                inodes |= {os.readlink(link) for link in (process / "fd").iterdir()}
-        except (OSError, ProcessLookupError):
-            continue  # another's, or gone meanwhile
-    ports = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                ports.add(int(fields[1].rpartition(":")[2], 16))
+    ports = set[int]()
+    for process in psutil.process_iter():
+        # Another's, or gone meanwhile; what the process itself closes meanwhile is passed over there.
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                found = process.net_connections(kind="tcp")
+                ports |= {one.laddr.port for one in found if one.status == psutil.CONN_LISTEN}
     return ports
 
 

@@ -335,7 +335,7 @@ async def memory(order: Order) -> Result:
 
 async def hold(order: Order) -> Result:
     """A crowd that is there, and takes what it gets, until standard input ends."""
-    links.nice(19)
+    links.nice(order["disturber_nice"])
     held = await links.crowd(order["url"], order["clients"], channel="crowd", first=100_000)
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -344,7 +344,7 @@ async def hold(order: Order) -> Result:
 
 async def flood(order: Order) -> Result:
     """Frames of 7 bytes, as many as the server takes, from a few clients, until standard input ends."""
-    links.nice(19)
+    links.nice(order["disturber_nice"])
     payload = links.masked(b"x") * 1000
     flooding = await links.crowd(order["url"], order["clients"], first=200_000)
     print("ready", flush=True)
