@@ -110,13 +110,29 @@ def _is_service_link(name: str, value: str, known: Collection[str]) -> bool:
 
 
 def _unknown(name: str, where: str, known: Collection[str]) -> str:
-    bare = name.upper()
-    if bare.removeprefix(PREFIX) in known:
-        nearest = bare.removeprefix(PREFIX)
-    else:
-        nearest = difflib.get_close_matches(bare, sorted(known), n=1, cutoff=0.0)[0]
     shown = name if re.fullmatch(r"[A-Za-z0-9_]{1,100}", name) else quoted(name)
-    return f"{shown} in {where} is not a setting of Portico: did you mean {nearest}?"
+    near = _like(name.upper().removeprefix(PREFIX), known)
+    if near:
+        hint = f": did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?"
+    else:
+        hint = ", and none is named like it: `python -m service.settings` prints what there is."
+    return f"{shown} in {where} is not a setting of Portico{hint}"
+
+
+_LIKE: Final = 0.55
+"""How much of a name a setting has to share: half is common to names that mean nothing like it."""
+_AS_LIKE: Final = 0.1
+
+
+def _like(bare: str, known: Collection[str]) -> list[str]:
+    """The settings whose names are like this one, best first: those that are about as much like it as the best is. The
+    prefix, which all have, counts for nothing."""
+    settings = {name.removeprefix(PREFIX): name for name in sorted(known)}
+    if bare in settings:
+        return [settings[bare]]
+    near = difflib.get_close_matches(bare, settings, cutoff=_LIKE)
+    shares = [difflib.SequenceMatcher(None, one, bare).ratio() for one in near]
+    return [settings[one] for one, share in zip(near, shares, strict=True) if share >= shares[0] - _AS_LIKE]
 
 
 def _read_file(file: Path, known: Collection[str], problems: list[str]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from service.settings import Settings
+from service.settings.sources import env_name
 from tests.settings.given import ROOT, attempt, problems, row, write
 
 
@@ -29,6 +32,27 @@ def test_an_unknown_name_gets_the_nearest_known_one(name: str, nearest: str, tmp
     secret = "tell-nobody"
     assert problems({name: secret}) == [f"{name} in the environment {sentence} {nearest}?"]
     assert problems({}, write(tmp_path / "env", f"{name}={secret}")) == [f"{name} in .env {sentence} {nearest}?"]
+
+
+def test_a_name_that_several_are_like_gets_these() -> None:
+    (told,) = problems({"PORTICO_REDIS": "r"})
+    assert told.endswith("is not a setting of Portico: did you mean REDIS_URL, REDIS_PORT or REDIS_HOST?")
+
+
+@pytest.mark.parametrize(
+    "name", ["PORTICO_NOSUCH", "PORTICO_FOO", "PORTICO_PASSWORD", "PORTICO_", "PORTICO_" + "X" * 5000]
+)
+def test_a_name_that_none_is_like_gets_no_guess(name: str) -> None:
+    (told,) = problems({name: "1"})
+    assert told.endswith(
+        " in the environment is not a setting of Portico, and none is named like it: `python -m service.settings` "
+        "prints what there is."
+    )
+
+
+def test_the_command_that_is_named_there_prints_every_setting() -> None:
+    done = subprocess.run([sys.executable, "-m", "service.settings"], capture_output=True, text=True, check=True)
+    assert {name for name in map(env_name, Settings.model_fields) if f"`{name}`" not in done.stdout} == set()
 
 
 def test_what_commands_read_is_no_typo_beside_the_setting_that_it_is_like(tmp_path: Path) -> None:
