@@ -185,7 +185,11 @@ class Campaign:
     def next_client(self) -> str:
         """A client's name that no other client of any process has."""
         self._clients += 1
-        return f"load-{self.name}-{self._clients}"
+        return self.name_of(self._clients)
+
+    def name_of(self, number: int) -> str:
+        """The name of a client of this process: they count from 1."""
+        return f"load-{self.name}-{number}"
 
     def source(self) -> str | None:
         """The local address for the next connection; None where the kernel may choose."""

@@ -65,9 +65,7 @@ def attach(events: Events, users: Sequence[type[Connected]]) -> None:
             shape.runner, shape.lead = runner, judge
             environment.shape_class = shape
         if web_ui is not None:
-            _page.add(
-                web_ui, judge, lambda host: _preflight.wrong_with_host(campaign.reactor, host, options.step_timeout)
-            )
+            _page.add(web_ui, judge, lambda host: _wrong_there(campaign, environment, options, host))
 
     events.init.add_listener(init)
 
@@ -108,8 +106,8 @@ def _settle_collector() -> None:
 
 
 def _wrong(campaign: Campaign, environment: Environment, options: Namespace) -> str | None:
-    """Why no test can be started; None if one can. A gateway that is too busy to answer is one."""
-    if sentence := _preflight.wrong_with_host(campaign.reactor, environment.host, options.step_timeout):
+    """Why no test can be started; None if one can."""
+    if sentence := _wrong_there(campaign, environment, options, environment.host):
         return sentence
     users = most_users(options.shape, options.stairs, options.num_users)
     distributed = bool(options.master or options.worker) and not options.processes
@@ -119,6 +117,19 @@ def _wrong(campaign: Campaign, environment: Environment, options: Namespace) -> 
         int(options.processes or (options.expect_workers if distributed else 1)),
         machines=distributed,
     )
+
+
+def _wrong_there(campaign: Campaign, environment: Environment, options: Namespace, host: str | None) -> str | None:
+    """Why no test can be started against that host; None if one can. One that is too busy to answer is such a host."""
+    reactor, timeout = campaign.reactor, options.step_timeout
+    if sentence := _preflight.wrong_with_host(reactor, host, timeout):
+        return sentence
+    assert host is not None
+    pushes = options.push_rate or options.broadcast_rate or options.durable_rate or options.batch_rate
+    if pushes and (sentence := _preflight.wrong_with_key(reactor, host, options.api_key, timeout)):
+        return sentence
+    doors = [user.door(options) for user in environment.user_classes if issubclass(user, Connected)]
+    return _preflight.wrong_with_doors(reactor, host, doors, campaign.name_of(0), timeout)
 
 
 def _give_up(sentence: str) -> None:

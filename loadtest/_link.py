@@ -31,7 +31,17 @@ _KEPT_SIZE: Final = 200
 
 
 class LinkError(Exception):
-    """The connection could not be made; the text says why."""
+    """The connection could not be made; the text says why.
+
+    Attributes:
+        status: what the handshake was answered, None if that is not why.
+        nobody: whether nobody listens there.
+    """
+
+    def __init__(self, sentence: str, *, status: int | None = None, nobody: bool = False) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.nobody = nobody
 
 
 class LinkClosedError(Exception):
@@ -58,6 +68,11 @@ class LinkClosedError(Exception):
     def cause(self) -> str:
         """What reports count it under: the peer's close code, or that it was us and why, numbers left out."""
         return f"we closed: {re.sub('[0-9]+', 'n', self.reason)}" if self.ours else str(self.code)
+
+
+def at_path(url: str, path: str) -> str:
+    """A WebSocket address with this path instead of its own."""
+    return re.sub(r"^(wss?://[^/?#]+).*$", lambda found: found[1] + path, url)
 
 
 class Owner(Protocol):
@@ -129,7 +144,8 @@ class Link:
         try:
             sock = connect(reactor, (uri.host, uri.port), timeout, source=source, receive_buffer=receive_buffer)
         except OSError as error:
-            raise LinkError(f"no connection: {error.strerror or error}") from error
+            nobody = isinstance(error, ConnectionRefusedError)
+            raise LinkError(f"no connection: {error.strerror or error}", nobody=nobody) from error
         handshake = ClientProtocol(uri)
         shaking = _Handshake(handshake, Headers(Authorization=f"Bearer {token}") if token else Headers())
         stream = shaking.stream = Stream(reactor, sock, shaking)
@@ -297,7 +313,8 @@ class _Handshake:
         words = status.split(" ", 2)
         # A refusal's body is of no interest, and the protocol would wait for it.
         if len(words) < 2 or words[1] != "101":
-            return LinkError(f"the handshake was refused: {status[:80]}")
+            number = int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else None
+            return LinkError(f"the handshake was refused: {status[:80]}", status=number)
         self._protocol.receive_data(head)
         if self._protocol.handshake_exc is not None:
             return LinkError(f"the handshake is wrong: {self._protocol.handshake_exc}")

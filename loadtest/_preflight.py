@@ -1,18 +1,24 @@
-"""What must be so before a test can start: a gateway at the host, and room for the connections on this machine.
+"""What must be so before a test can start: a gateway at the host that takes what the test shows it, and room for the
+connections on this machine.
 
 Knows the machine's limits and how a gateway answers. Each fault is one sentence that says what was wrong and what would
-be right.
+be right. A gateway that is only too busy to answer is none: how it does under load is what the test is to find out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import msgspec
+from gevent.event import Event
 
 from loadtest._api import Api, ApiError, parse_base_url
-from loadtest._link import tls_context
+from loadtest._link import Link, LinkClosedError, LinkError, at_path, tls_context
 from loadtest._publisher import CONNECTIONS
 from loadtest._reactor import Reactor
 
@@ -47,6 +53,108 @@ def wrong_with_host(reactor: Reactor, host: str | None, timeout: float) -> str |
     finally:
         api.close()
     return None
+
+
+class Door(NamedTuple):
+    """Where one kind of users comes in: the path (None: that of discovery's address), the option that gives the secret
+    which it shows in the handshake, and the secret, if there is one."""
+
+    path: str | None
+    option: str
+    secret: str | None
+
+
+def wrong_with_key(reactor: Reactor, host: str, key: str | None, timeout: float) -> str | None:
+    """Why a test that pushes can't; None if it can. Found out by pushing an empty list."""
+    api = Api(reactor, host, key, timeout)
+    try:
+        api.push([])
+    except ApiError as error:
+        if error.status in (404, 405, 426):
+            return (
+                f"What is at {host} takes no pushes (it {error}): give the gateway's address for HTTP by --host, not "
+                "that of a port for WebSockets."
+            )
+        if error.status in (401, 403):
+            named = "the key of --api-key is refused" if key else "--api-key is missing"
+            return (
+                f"The gateway at {host} lets this test push nothing, since {named} (it answered {error.status}): give "
+                "one of its PORTICO_API_KEYS, of scope publish, by LOADTEST_API_KEY, or push nothing (--push-rate 0 "
+                "--broadcast-rate 0)."
+            )
+    finally:
+        api.close()
+    return None
+
+
+def wrong_with_doors(reactor: Reactor, host: str, doors: Iterable[Door], name: str, timeout: float) -> str | None:
+    """Why one of these kinds of users can't come in; None if they can. Found out by a handshake of each, and by
+    C-Clients' registration, under this name.
+    """
+    api = Api(reactor, host, None, timeout)
+    try:
+        there = str(api.websocket_url().content)
+    except ApiError:
+        return None  # `wrong_with_host` judges that
+    finally:
+        api.close()
+    for door in dict.fromkeys(doors):
+        url = there if door.path is None else at_path(there, door.path.format(name=name))
+        try:
+            refusal = _refusal(reactor, url, door, name, timeout)
+        except LinkError as error:
+            if error.nobody:
+                return (
+                    f"The gateway at {host} says that its WebSockets are at {there}, and nobody is there ({error}): "
+                    "start that process, or set PORTICO_PUBLIC_WEBSOCKET_URL to where they are."
+                )
+            if error.status == 404:
+                return f"There is no {url} ({error}): give the gateway's address by --host."
+            refusal = str(error) if error.status in (401, 403) else None
+        if refusal is not None:
+            variable = "LOADTEST_" + door.option.removeprefix("--").replace("-", "_").upper()
+            named = f"what {door.option} gives is refused" if door.secret else f"{door.option} is missing"
+            return f"Nobody gets in at {url}, since {named} ({refusal}): give one that is valid there by {variable}."
+    return None
+
+
+def _refusal(reactor: Reactor, url: str, door: Door, name: str, timeout: float) -> str | None:
+    """How a registration is refused; None where it isn't, where nothing is answered, or where nobody registers. Raises
+    LinkError."""
+    link = Link.open(reactor, url, timeout, token=door.secret)
+    try:
+        if door.path is not None:
+            return None
+        answer = _First()
+        link.attach(answer)
+        register = {"type": "c_client_register", "client_id": name, "user_id": name, "username": name}
+        link.send(msgspec.json.encode(register | ({"token": door.secret} if door.secret else {})))
+        answer.came.wait(timeout)
+        reason = answer.reason
+        return f"the registration was rejected: {reason!a}" if reason in ("unauthorized", "forbidden") else None
+    finally:
+        link.close(timeout)
+
+
+class _First:
+    """Waits for the first message of a link; why it is a rejection, if it is one."""
+
+    def __init__(self) -> None:
+        self.came = Event()
+        self.reason: str | None = None
+
+    def on_message(self, payload: bytes, arrived: float, *, binary: bool) -> None:
+        if not self.came.is_set():
+            with contextlib.suppress(msgspec.MsgspecError):
+                self.reason = msgspec.json.decode(payload, type=_Rejection).reason
+            self.came.set()
+
+    def on_closed(self, error: LinkClosedError) -> None:
+        self.came.set()
+
+
+class _Rejection(msgspec.Struct, tag_field="type", tag="registration_rejected"):
+    reason: str
 
 
 def wrong_with_room(host: str, users: int, processes: int, machines: bool) -> str | None:

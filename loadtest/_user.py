@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from argparse import Namespace
 from typing import ClassVar, Final
 
 import gevent
@@ -14,8 +15,9 @@ from locust import User, tag, task
 
 from loadtest._api import Api, ApiError
 from loadtest._campaign import Campaign
-from loadtest._link import Link, LinkClosedError, LinkError
+from loadtest._link import Link, LinkClosedError, LinkError, at_path
 from loadtest._member import BrokenOffError, HeartbeatLostError, Member, NotRecoveredError, RegistrationError
+from loadtest._preflight import Door
 
 NEVER: Final = float("inf")
 _FIRST_WAIT: Final = 1.0
@@ -28,6 +30,11 @@ class Connected(User):
 
     abstract = True
     campaign: ClassVar[Campaign]
+
+    @classmethod
+    def door(cls, options: Namespace) -> Door:
+        """Where these users come in, and what they show there."""
+        return Door(None, "--token", options.token)
 
     def on_start(self) -> None:
         """Take a name: a client that comes back is the same client."""
@@ -90,7 +97,7 @@ class Connected(User):
                     api.close()
             url = str(answer.content)
             if path is not None:
-                url = re.sub(r"^(wss?://[^/?#]+).*$", lambda found: found[1] + path, url)
+                url = at_path(url, path)
             with campaign.step("connect") as ended:
                 link = Link.open(
                     campaign.reactor, url, timeout, token=self._token(), source=source, receive_buffer=receive_buffer
@@ -101,8 +108,7 @@ class Connected(User):
         return link
 
     def _token(self) -> str | None:
-        token: str | None = self.campaign.options.token
-        return token
+        return self.door(self.campaign.options).secret
 
     def _after(self, error: LinkClosedError) -> float:
         """Seconds after which a client that was closed so comes back; NEVER if the code says not to."""

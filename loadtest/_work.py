@@ -6,12 +6,14 @@ Knows at which path each has its connection; what is said there is its session's
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from typing import ClassVar
 
 from locust import tag, task
 
 from loadtest._link import Link, LinkClosedError
 from loadtest._member import BrokenOffError
+from loadtest._preflight import Door
 from loadtest._sessions import Listening, Requesting, Session, Working
 from loadtest._user import NEVER, Connected
 
@@ -21,6 +23,10 @@ class Worked(Connected):
 
     abstract = True
     path: ClassVar[str] = "/"
+
+    @classmethod
+    def door(cls, options: Namespace) -> Door:
+        return super().door(options)._replace(path=cls.path)
 
     def session(self, link: Link) -> Session:
         """A session on that link."""
@@ -100,6 +106,7 @@ class Worker(Worked):
     def session(self, link: Link) -> Session:
         return Working(self.campaign, link, self._name)
 
-    def _token(self) -> str | None:
-        key: str | None = self.campaign.options.worker_key
-        return key or super()._token()
+    @classmethod
+    def door(cls, options: Namespace) -> Door:
+        key = options.worker_key
+        return Door(cls.path, "--worker-key", key) if key or not options.token else super().door(options)

@@ -246,12 +246,24 @@ def test_a_gateway_that_takes_a_second_for_each_push_is_measured_at_a_second(tmp
 
 
 def test_pushes_that_are_refused_fail(wide: str) -> None:
-    with little_gateway(api_key="other") as gateway:
+    with little_gateway(["pushes refused"]) as gateway:
         ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *SETTLES_NEVER)
     assert (ended.code, ended.failed()) == (
         3,
         both("push", "delivery", "broadcast") | {"min_aimed_delivered_share", "min_broadcast_delivered_share"},
     ), ended.stdout
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")])
+def test_where_the_key_is_refused_nothing_is_started(processes: tuple[str, ...]) -> None:
+    with little_gateway(api_key="other") as gateway:
+        ended = run("--host", gateway.base_url, *SHORT, *processes, LOADTEST_API_KEY="wrong-key")
+        assert (gateway.registrations, gateway.pushed) == (0, [])
+    assert (ended.code, ended.stdout) == (2, "")
+    (sentence,) = [line for line in ended.stderr.splitlines() if "error" in line]
+    assert sentence.startswith(f"locust: error: The gateway at {gateway.base_url} lets this test push nothing")
+    assert "Traceback" not in ended.stderr
+    assert "wrong-key" not in ended.stderr
 
 
 def test_slow_heartbeats_are_timed_from_when_they_were_due(tmp_path: Path) -> None:

@@ -8,9 +8,20 @@ from pathlib import Path
 import pytest
 
 from loadtest import _preflight
-from loadtest._preflight import source_addresses, wrong_with_host, wrong_with_room
+from loadtest._preflight import (
+    Door,
+    source_addresses,
+    wrong_with_doors,
+    wrong_with_host,
+    wrong_with_key,
+    wrong_with_room,
+)
 from loadtest._reactor import Reactor
+from service.core.api_keys import ApiKey, digest_of
 from tests.certificates import make_certificate
+from tests.gateways import Running, gateway
+from tests.loadtest.locust_run import free_port
+from tests.tokens import signing
 
 
 @pytest.fixture
@@ -84,3 +95,108 @@ def test_a_certificate_that_is_not_trusted_is_a_sentence_of_its_own(reactor: Rea
     assert sentence is not None
     assert sentence.startswith(f"The certificate at {host} is not trusted (")
     assert "SSL_CERT_FILE" in sentence
+
+
+KEY = "an-api-key-of-this-test-0123456789"
+READING_KEY = "another-key-of-this-test-0123456789"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A gateway that asks everybody for something."""
+    settings = {
+        "PORTICO_API_KEYS": f"{KEY},{ApiKey('reader', frozenset({'clients:read'}), digest_of(READING_KEY)).line}",
+        "PORTICO_AUTH": "required",
+        "PORTICO_JWT_SECRET": signing.SECRET,
+    }
+    with gateway(tmp_path_factory.mktemp("locked"), settings=settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("wrong-key", "the key of --api-key is refused (it answered 401)"),
+        (READING_KEY, "the key of --api-key is refused (it answered 403)"),
+        (None, "--api-key is missing (it answered 401)"),
+    ],
+)
+def test_a_key_that_does_not_push_is_told_before_the_start(
+    reactor: Reactor, locked: Running, key: str | None, named: str
+) -> None:
+    sentence = wrong_with_key(reactor, locked.base_url, key, 60)
+    assert sentence is not None
+    assert sentence.startswith(
+        f"The gateway at {locked.base_url} lets this test push nothing, since {named}: give one "
+    )
+    assert key is None or key not in sentence
+
+
+def test_a_key_that_pushes_is_tried_without_a_push(reactor: Reactor, locked: Running) -> None:
+    assert wrong_with_key(reactor, locked.base_url, KEY, 60) is None
+
+
+@pytest.mark.parametrize("scheme", ["websocket_url", "worker_url"])
+def test_a_port_for_web_sockets_is_the_wrong_one(reactor: Reactor, locked: Running, scheme: str) -> None:
+    host = getattr(locked, scheme).replace("ws:", "http:")
+    assert wrong_with_host(reactor, host, 60) is None, "discovery is answered there too"
+    sentence = wrong_with_key(reactor, host, KEY, 60)
+    assert sentence is not None
+    assert sentence.startswith(
+        f"What is at {host} takes no pushes (it answered 426 instead of 202): give the gateway's "
+    )
+
+
+DOORS = [
+    Door(None, "--token", "a.forged.token"),
+    Door("/ws/{name}", "--token", "a.forged.token"),
+    Door("/requester", "--token", "a.forged.token"),
+    Door("/worker", "--worker-key", "wrong-key"),
+    Door("/ws/{name}", "--token", None),
+    Door("/requester", "--token", None),
+]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_token_that_is_refused_is_told_before_the_start(reactor: Reactor, locked: Running, door: Door) -> None:
+    sentence = wrong_with_doors(reactor, locked.base_url, [door], "load-0", 60)
+    assert sentence is not None
+    url = locked.websocket_url + (door.path or "").format(name="load-0")
+    named = f"what {door.option} gives is refused" if door.secret else f"{door.option} is missing"
+    assert sentence.startswith(f"Nobody gets in at {url}, since {named} (the handshake was refused: HTTP/1.1 401 ")
+    assert door.secret is None or door.secret not in sentence
+
+
+@pytest.mark.parametrize(
+    ("token", "named"),
+    [
+        (None, "--token is missing (the registration was rejected: 'unauthorized')"),
+        (
+            signing.token(sub="ann", exp=None),
+            "what --token gives is refused (the registration was rejected: 'forbidden')",
+        ),
+    ],
+)
+def test_a_registration_that_is_refused_is_told_before_the_start(
+    reactor: Reactor, locked: Running, token: str | None, named: str
+) -> None:
+    sentence = wrong_with_doors(reactor, locked.base_url, [Door(None, "--token", token)], "load-0", 60)
+    assert sentence == (
+        f"Nobody gets in at {locked.websocket_url}, since {named}: give one that is valid there by LOADTEST_TOKEN."
+    )
+
+
+def test_secrets_that_are_valid_let_everybody_in(reactor: Reactor, locked: Running) -> None:
+    token = signing.token(sub=None, exp=None, role="admin")
+    doors = [Door(path, "--token", token) for path in (None, "/ws/{name}", "/requester")]
+    doors.append(Door("/worker", "--worker-key", KEY))
+    assert wrong_with_doors(reactor, locked.base_url, doors, "load-0", 60) is None
+
+
+def test_web_sockets_where_nobody_is(reactor: Reactor, tmp_path: Path) -> None:
+    there = f"ws://127.0.0.1:{free_port()}"
+    with gateway(tmp_path, settings={"PORTICO_PUBLIC_WEBSOCKET_URL": there}) as running:
+        sentence = wrong_with_doors(reactor, running.base_url, [Door(None, "--token", None)], "load-0", 60)
+    assert sentence is not None
+    assert sentence.startswith(f"The gateway at {running.base_url} says that its WebSockets are at {there}")
+    assert "nobody is there (no connection: Connection refused): " in sentence
