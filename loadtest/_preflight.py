@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
+import socket
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -46,6 +48,8 @@ def wrong_with_host(reactor: Reactor, host: str | None, timeout: float) -> str |
                 f"The certificate at {host} is not trusted ({error}; {paths} authorities are): name its authority's "
                 "file in SSL_CERT_FILE, or give the address that the certificate is for."
             )
+        if error.status in (None, 400) and (scheme := _right_scheme(host, timeout)):
+            return f"The address {host} fails ({error}): it is {scheme}:// there."
         if error.status is None:
             return f"Nobody is at {host} ({error}): start the gateway there, or give its address by --host."
         if error.status < 500 and error.status != 429:
@@ -53,6 +57,22 @@ def wrong_with_host(reactor: Reactor, host: str | None, timeout: float) -> str |
     finally:
         api.close()
     return None
+
+
+def _right_scheme(host: str, timeout: float) -> str | None:
+    """The scheme that --host should have, where it has the other one: found out by a TLS handshake."""
+    address = parse_base_url(host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection((address.host, address.port), timeout) as sock:
+            context.wrap_socket(sock, server_hostname=address.host).close()
+    except ssl.SSLError as error:
+        return "http" if address.secure and error.reason == "WRONG_VERSION_NUMBER" else None
+    except OSError:
+        return None
+    return None if address.secure else "https"
 
 
 class Door(NamedTuple):

@@ -270,6 +270,23 @@ async def test_the_sdk_and_the_command_line(tmp_path: Path, made: Certificate) -
         assert b"certificate" in stranger.stderr.lower()
 
 
+@pytest.mark.parametrize("secure", [True, False], ids=["http to TLS", "https to none"])
+async def test_the_wrong_scheme_is_told_by_every_command(tmp_path: Path, made: Certificate, secure: bool) -> None:
+    said = {True: b"TLS is spoken there; give the address with https://", False: b"no TLS is spoken there; give the"}
+    with gateway(tmp_path, certificate=made if secure else None) as running, trio.fail_after(120):
+        old, new = ("s://", "://") if secure else ("://", "s://")
+        base_url, url = running.base_url.replace(old, new), running.websocket_url.replace(old, new)
+        commands = [("clients",), ("workers",), ("status",), ("tail",), ("kick", "c1"), ("broadcast", "hi")]
+        commands += [("push", "user:ann", "news"), ("logins", "ann"), ("connect",), ("listen",)]
+        commands.append(("request", "echo", "--attempts", "1"))
+        by_url = ("--url", url, *commands[-1])
+        for option, address, name, *more in [*(("--base-url", base_url, *command) for command in commands), by_url]:
+            ended = await run_portico(tmp_path, name, *more, option, address)
+            assert ended.returncode == 3, (name, ended.stderr)
+            assert said[secure] in ended.stderr, (name, ended.stderr)
+            assert b"Is a gateway running there" not in ended.stderr, name
+
+
 async def _affinity_holds(running: Running, made: Certificate) -> None:
     """The same key goes to the same worker, whichever TLS connection it comes by, a WebSocket or a kept-alive one."""
     options = LinkOptions(ssl_context=made.trusted())

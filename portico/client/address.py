@@ -14,7 +14,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import httpx
 import msgspec
 
-from .errors import BadAddress, DiscoveryFailed, printable, reason_of
+from .errors import BadAddress, DiscoveryFailed, printable
+from .scheme import TLS, speaks_tls, why_unanswered
 
 DISCOVERY_PATH: Final = "/api/b-client/websocket-info"
 DISCOVERY_TIMEOUT: Final = 10.0
@@ -96,7 +97,9 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         ) as http:
             answer = await http.get(asked)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise DiscoveryFailed(f"No answer from {printable(asked)}: {reason_of(error)}.") from error
+        raise DiscoveryFailed(f"No answer from {printable(asked)}: {await why_unanswered(asked, error)}.") from error
+    if answer.status_code == 400 and not secure and await speaks_tls(asked):
+        raise DiscoveryFailed(f"{printable(asked)} answered 400: {TLS}.")
     if answer.status_code != 200:
         raise DiscoveryFailed(
             f"{printable(asked)} answered {answer.status_code} instead of the WebSocket's address; "

@@ -39,10 +39,10 @@ from .errors import (
     MessageTooLarge,
     Unsendable,
     printable,
-    reason_of,
 )
 from .events import BadMessage, Report
 from .nursery import background_nursery
+from .scheme import why_unanswered
 
 QUEUE_LENGTH: Final = 256
 """Messages that may wait for the socket; sending one more waits for room."""
@@ -222,7 +222,9 @@ async def _connected(address: str, options: LinkOptions) -> AsyncIterator[Client
     except InvalidStatus as refused:
         raise _refusal(address, refused) from refused
     except (InvalidHandshake, OSError, EOFError, trio.BrokenResourceError) as error:
-        raise ConnectFailed(f"Cannot connect to {printable(address)}: {reason_of(error)}.") from error
+        raise ConnectFailed(
+            f"Cannot connect to {printable(address)}: {await why_unanswered(address, error)}."
+        ) from error
     try:
         yield socket
     finally:

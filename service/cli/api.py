@@ -10,6 +10,8 @@ from typing import Any, Final, Self, TypeVar
 
 import httpx
 
+from portico.client.errors import Unreachable, printable
+from portico.client.scheme import why_unanswered
 from portico.publisher import calls
 from portico.publisher.answers import Came, read_object
 from portico.publisher.calls import ApiCall
@@ -41,8 +43,13 @@ class Api:
                 call.method, self.base_url + call.path, content=call.body, timeout=TIMEOUT + call.timeout
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise calls.unreachable(self.base_url, error, 1) from error
+            raise await self.unreachable(error) from error
         return call.read(Came(answer.status_code, answer.content, answer.headers.get("retry-after")))
+
+    async def unreachable(self, error: Exception) -> Unreachable:
+        """No answer came, because of this."""
+        why = await why_unanswered(self.base_url, error)
+        return Unreachable(f"No answer from {printable(self.base_url)}: {why}.")
 
     async def status(self) -> dict[str, Any]:
         """Who is connected, as totals."""

@@ -4,7 +4,6 @@ The codes are the same for every command: 0 for success, 1 for an error answer, 
 given, 3 for a gateway that cannot be reached or refuses us, 130 after Ctrl-C, 143 after SIGTERM where it is heeded.
 """
 
-import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
@@ -25,6 +24,7 @@ from portico.client.errors import (
     Unreachable,
     Unsendable,
 )
+from portico.client.scheme import REMEDY, tls_reason
 from portico.publisher.answers import Refused
 from portico.wire.codes import CloseCode
 
@@ -41,7 +41,6 @@ HANDSHAKE_KEY: Final = (
 )
 TOKEN: Final = "Give a token with --token, or set PORTICO_TOKEN."
 BASE_URL: Final = "Is a gateway running there? --base-url, or GATEWAY_URL in the environment, says where it is."
-_DEEPEST_CAUSE: Final = 16
 CA_FILE: Final = "--ca-file, or SSL_CERT_FILE in the environment, says whose certificates to trust."
 NO_TLS: Final = "No TLS is spoken there: give the address with http:// (or ws://)."
 _TLS_HINTS: Final[dict[str | None, str]] = {"CERTIFICATE_VERIFY_FAILED": CA_FILE, "WRONG_VERSION_NUMBER": NO_TLS}
@@ -75,19 +74,9 @@ def explain(error: Exception, secret: str = API_KEY) -> tuple[int, str]:
     last = error.__cause__ if isinstance(error, GaveUp) else error
     # Discovery that was answered, by something else than a gateway, says so itself.
     answered = isinstance(last, DiscoveryFailed) and last.__cause__ is None
-    hint = f" {_TLS_HINTS.get(_tls_reason(last), BASE_URL)}"
-    return UNREACHABLE, said + (hint if isinstance(last, Unreachable) and not answered else "")
-
-
-def _tls_reason(error: BaseException | None) -> str | None:
-    """OpenSSL's name for what TLS failed by, somewhere below this error: a certificate that we don't trust, say."""
-    for _ in range(_DEEPEST_CAUSE):
-        if error is None:
-            break
-        if isinstance(error, ssl.SSLError):
-            return "CERTIFICATE_VERIFY_FAILED" if isinstance(error, ssl.SSLCertVerificationError) else error.reason
-        error = error.__cause__ or error.__context__
-    return None
+    if not isinstance(last, Unreachable) or answered or REMEDY in said:
+        return UNREACHABLE, said
+    return UNREACHABLE, f"{said} {_TLS_HINTS.get(tls_reason(last), BASE_URL)}"
 
 
 def _explain_refused(error: Refused, said: str, secret: str) -> tuple[int, str]:

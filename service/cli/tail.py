@@ -12,7 +12,6 @@ import httpx
 import msgspec
 
 from portico.client.errors import Unreachable
-from portico.publisher import calls
 from portico.publisher.answers import Came, Refused, read_object
 from portico.wire.safe_text import safe_text
 
@@ -113,7 +112,7 @@ async def _events(api: Api, query: dict[str, str]) -> AsyncGenerator[tuple[str, 
                     if isinstance(event, dict):
                         yield name, event
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise calls.unreachable(api.base_url, error, 1) from error
+        raise await api.unreachable(error) from error
 
 
 def _refuse(came: Came) -> None:

@@ -97,6 +97,23 @@ def test_a_certificate_that_is_not_trusted_is_a_sentence_of_its_own(reactor: Rea
     assert "SSL_CERT_FILE" in sentence
 
 
+def test_https_where_no_tls_is_spoken(reactor: Reactor, locked: Running) -> None:
+    host = locked.base_url.replace("http:", "https:")
+    sentence = wrong_with_host(reactor, host, 60)
+    assert sentence is not None
+    assert sentence.startswith(f"The address {host} fails (no answer: ")
+    assert sentence.endswith("): it is http:// there.")
+
+
+def test_http_where_tls_is_spoken(reactor: Reactor, tmp_path: Path) -> None:
+    with gateway(tmp_path, certificate=make_certificate(tmp_path)) as running:
+        host = running.base_url.replace("https:", "http:")
+        sentence = wrong_with_host(reactor, host, 60)
+    assert sentence is not None
+    assert sentence.startswith(f"The address {host} fails (no answer: ")
+    assert sentence.endswith("): it is https:// there.")
+
+
 KEY = "an-api-key-of-this-test-0123456789"
 READING_KEY = "another-key-of-this-test-0123456789"
 
