@@ -84,6 +84,7 @@ class MemoryBackplane:
         """Say who is told."""
         self._pushes, self._nodes = pushes, nodes
         self._changed()
+        nodes.on_joined()
 
     # Pushes and history
 

@@ -6,6 +6,7 @@ every node that has joined the target has been given the push, so nothing here w
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import pytest
@@ -88,6 +89,7 @@ class Node:
         self.lost_targets: list[Target] = []
         self.gaps: list[tuple[Target, str, int]] = []
         self.messages: list[tuple[str, str, bytes]] = []
+        self.joined_with: list[list[str]] = []
         self._stirred = trio.Event()
         plane.attach(self, self)
 
@@ -115,6 +117,10 @@ class Node:
     def on_node_left(self, node: str) -> None: ...
 
     def on_nodes_changed(self) -> None:
+        self._stir()
+
+    def on_joined(self) -> None:
+        self.joined_with.append([state.node for state in self.plane.nodes()])
         self._stir()
 
     def _stir(self) -> None:
@@ -480,6 +486,13 @@ class NeighbourContract:
         names = {node.plane.node for node in (scene.a, scene.b, scene.c)}
         for node in (scene.a, scene.b, scene.c):
             await node.until(lambda node=node: {state.node for state in node.plane.nodes()} == names)  # type: ignore[misc]
+
+    async def test_a_node_is_told_that_it_has_joined_the_others_once_it_knows_all(self, scene: Scene) -> None:
+        for node in (scene.a, scene.b, scene.c):
+            await node.until(lambda node=node: bool(node.joined_with))  # type: ignore[misc]
+        # Of two that start at the same moment one knows the other by then, whichever came first.
+        for one, other in combinations((scene.a, scene.b, scene.c), 2):
+            assert other.plane.node in one.joined_with[-1] or one.plane.node in other.joined_with[-1]
 
 
 class BackplaneContract(PushContract, IdContract, HistoryContract, NeighbourContract):

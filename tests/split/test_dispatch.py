@@ -11,6 +11,7 @@ import trio
 from tests.transports.raw import TEXT, RawClient, frame
 
 from .deployment import NodeProcess, deployment
+from .scene import call
 
 pytestmark = pytest.mark.live
 
@@ -66,6 +67,39 @@ async def test_serial_workers_of_three_nodes_share_what_one_node_is_asked(tmp_pa
             assert sorted(answer["request_id"] for answer in answers) == list(range(12))
             assert sorted(spread.values()) == [2] * 6, spread
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.shows(
+    "none is refused for want of a worker that another node has",
+    "from the first moment that it takes connections",
+)
+async def test_a_node_that_is_restarted_refuses_nothing_that_a_worker_elsewhere_serves(tmp_path: Path) -> None:
+    with deployment(tmp_path, nodes=2) as made:
+        worker = await connect(made.nodes[0], "w1")
+        spread, news = Counter({"w1": 0}), trio.lowlevel.ParkingLot()
+        statuses: Counter[int] = Counter()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, worker, "w1", spread, news)
+            for _ in range(3):
+                await trio.to_thread.run_sync(made.api.end)
+                made.api.start()
+                asked = 0
+                with trio.fail_after(PATIENCE):
+                    while asked < 10 or made.api.probe() != 200:
+                        try:
+                            status, said, _ = await trio.to_thread.run_sync(ask, made.api)
+                        except OSError:  # nobody listens yet
+                            await trio.sleep(0.001)
+                            continue
+                        asked += 1
+                        statuses[status] += 1
+                        assert status == 200, said
+            nursery.cancel_scope.cancel()
+        assert statuses.keys() == {200}
+
+
+def ask(node: NodeProcess) -> tuple[int, object, float]:
+    return call(node, "POST", "/api/requests", {"command": "echo", "data": {}})
 
 
 async def test_a_worker_that_comes_back_to_another_node_replaces_its_ghost(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ class MembershipEvents(Protocol):
     def on_nodes_changed(self) -> None:
         """`nodes()` gives something else than before."""
 
+    def on_joined(self) -> None:
+        """`nodes()` gives all that live, after a time in which this node may not have been told of some. May be told
+        again."""
+
     def on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         """Somebody was connected at a node that is lost. Told on one node only."""
 

@@ -41,6 +41,7 @@ BYE: Final = "bye"
 KINDS: Final = (NODE, BYE)
 HELD: Final = "the other nodes know that this one is alive"
 """What is noted when all is well."""
+UNSURE: Final = "This node is finding out which others live."
 STRANGER: Final = "another deployment seems to share this Redis and prefix"
 """What is noted when a node has other settings."""
 
@@ -107,8 +108,10 @@ class Membership:
         self.registry: Final = Registry(prefix, events.present)
         self.settled: Final = trio.Event()
         """Set when the lease was taken for the first time, and the name is sure."""
-        self.trouble: str | None = "This node has not reached Redis yet."
-        """Why this node's lease cannot be renewed, or None."""
+        self._trouble: str | None = "This node has not reached Redis yet."
+        # How often messages of the others may have been missed, and how many of these times a look came after.
+        self._missed = 1
+        self._made_up_for = 0
         self.nodes_lost = 0
         """Nodes that this one has found gone and reported."""
         self.clients_left = 0
@@ -118,6 +121,11 @@ class Membership:
     def node(self) -> str:
         """This node's name."""
         return self._state.node
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this node's lease cannot be renewed, or the others cannot be known; or None."""
+        return self._trouble or (UNSURE if self._is_unsure else None)
 
     @property
     def strangers(self) -> int:
@@ -142,6 +150,15 @@ class Membership:
             self._tell_at = at
             self._stirred.set()
         self._events.on_nodes_changed()
+
+    def look_again(self) -> None:
+        """Messages of the others may have been missed: see at once who lives. Until then that is trouble."""
+        self._missed += 1
+        self._stirred.set()
+
+    @property
+    def _is_unsure(self) -> bool:
+        return self._made_up_for != self._missed
 
     def on_message(self, sender: str, kind: str, body: bytes) -> None:
         """A message of another's membership; one that makes no sense is ignored, the leases will tell."""
@@ -215,9 +232,10 @@ class Membership:
             await trio.sleep(self._lease / 3)
 
     def _failed(self, error: Exception) -> None:
-        if self.trouble is None:
+        if self._trouble is None:
             self._events.note("the other nodes can't be told that this one is alive", reason=reason(error))
-        self.trouble = f"This node's lease in Redis cannot be renewed: {reason(error)}."
+        self._missed += 1
+        self._trouble = f"This node's lease in Redis cannot be renewed: {reason(error)}."
 
     async def _heartbeat(self) -> None:
         while True:
@@ -229,13 +247,17 @@ class Membership:
             except BaseException:
                 self._tell_at = untold
                 raise
-            if self.trouble is not None:
-                self._events.note(HELD)
-                self.trouble = None
             if untold is not None:
                 self._events.tell_all(NODE, self._text())
+            was_unsure, missed = self._is_unsure, self._missed
             with trio.fail_after(self._lease / 3):
                 dead = await self._look()
+            self._made_up_for = missed
+            if self._trouble is not None:
+                self._events.note(HELD)
+                self._trouble = None
+            if was_unsure and not self._is_unsure:
+                self._events.on_joined()
             for instance, node in dead:
                 await self._reap(instance, node)
             await self._pause()
@@ -248,7 +270,7 @@ class Membership:
             until = seen.until if self._renewed(seen) else max(seen.until, self._since + self._grace)
             if until > now:
                 due = min(due, until + 0.01)
-        while (tell_at := self._tell_at) is None or trio.current_time() < tell_at:
+        while not self._is_unsure and ((tell_at := self._tell_at) is None or trio.current_time() < tell_at):
             self._stirred = trio.Event()
             with trio.move_on_at(due if tell_at is None else min(due, tell_at)):
                 await self._stirred.wait()
@@ -280,6 +302,7 @@ class Membership:
                 return
             # It ran out: we were frozen or cut off, or Redis has lost what it had. So may the others' have.
             self._since = trio.current_time()
+            self._missed += 1
             await self._return()
         else:
             await self._take()

@@ -176,7 +176,8 @@ class RedisBackplane:
         self.malformed = 0
         self.ordinary_dropped = 0
         self.untold = 0
-        self.subscription.want([self.names.inbox(node), self.names.all_nodes])
+        self._hears_nodes = False  # ever
+        self.subscription.want([self.names.inbox(node), self.names.all_nodes], self._on_hears_nodes)
 
     @property
     def node(self) -> str:
@@ -279,7 +280,7 @@ class RedisBackplane:
 
     def renamed(self, node: str) -> None:
         """The name was another's: this node has a new one, and hears under that."""
-        self.subscription.want([self.names.inbox(node)])
+        self.subscription.want([self.names.inbox(node)], self.membership.look_again)
         self.publisher.node = node
         self.following.renamed(node)
 
@@ -317,6 +318,16 @@ class RedisBackplane:
     def on_gap(self) -> None:
         """Messages may have been missed."""
         self.following.on_resubscribed()
+        self.membership.look_again()
+
+    def _on_hears_nodes(self) -> None:
+        self._hears_nodes = True
+        self.membership.look_again()
+
+    def on_joined(self) -> None:
+        """All nodes that live are known. It is told further once they are heard, too."""
+        if self._hears_nodes:
+            self.nodes_observer.on_joined()
 
     def _on_told(self, payload: bytes) -> None:
         match read_inbox(payload):
@@ -412,6 +423,10 @@ class _Events:
     def on_nodes_changed(self) -> None:
         """The nodes are others than before."""
         self._plane.nodes_observer.on_nodes_changed()
+
+    def on_joined(self) -> None:
+        """All nodes that live are known again."""
+        self._plane.on_joined()
 
     def on_instance(self, instance: str) -> None:
         """This node is known by this name from now on."""

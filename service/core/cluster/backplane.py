@@ -112,6 +112,10 @@ class NodeObserver(Protocol):
     def on_nodes_changed(self) -> None:
         """`nodes()` gives something else than before."""
 
+    def on_joined(self) -> None:
+        """This node hears the others from now on, and `nodes()` gives all of them. Told at its start, and whenever it
+        may have missed something that they said; maybe twice for one such time."""
+
 
 class NodeState(NamedTuple):
     """A node as the others see it. `role` is `combined`, `api` or `websocket`; `websocket_url` where clients connect

@@ -37,6 +37,9 @@ class MembershipObserver(Protocol):
     def on_nodes_changed(self) -> None:
         """Nodes came, went, or tell something else of themselves."""
 
+    def on_joined(self) -> None:
+        """This node hears the others from now on, and may have missed what they said before."""
+
 
 class ClusterMessages:
     """What this node hears of the others, and asks them."""
@@ -100,6 +103,14 @@ class ClusterMessages:
         for observer in self._watching:
             try:
                 observer.on_nodes_changed()
+            except Exception as error:
+                self._failed(error)
+
+    def on_joined(self) -> None:
+        """This node hears the others from now on, and may have missed what they said before. Never raises."""
+        for observer in self._watching:
+            try:
+                observer.on_joined()
             except Exception as error:
                 self._failed(error)
 

@@ -112,6 +112,9 @@ class Survey:
     def on_nodes_changed(self) -> None:
         """Does nothing: `on_node_left` tells of the nodes that go."""
 
+    def on_joined(self) -> None:
+        """Does nothing: what was asked meanwhile has its timeout."""
+
     def tick(self) -> None:
         """Give up what is past its time. To be called every 100 ms or so."""
         for name in self._deadlines.expire(self._now()):

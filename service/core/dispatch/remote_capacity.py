@@ -7,8 +7,12 @@ that it has room again even then, if requests wait at another node. How much a w
 seconds while it changes. What is held back is told at the next change, and at the next tick (every 100 ms) at the
 latest. Everything is told again every REPEAT seconds, so that a lost message does no lasting harm.
 
+A node that joins the others tells all of them everything in one message, and asks for what they have: each answers at
+once, with one. A node that is new to this one, and hasn't asked within GREET_AFTER seconds, is told and asked by this
+one. For example, it was taken for dead, and doesn't know.
+
 What happens within one pass is told in one message, or in several if it is too much for one. Nothing is told, and
-nothing observed, while no other node lives; nor by a node that never had workers or waiting requests.
+nothing observed, while no other node lives. A node that never had workers or waiting requests only asks and answers.
 """
 
 from typing import Final
@@ -20,6 +24,7 @@ from .remote_messages import OFFER, Offer, OfferedWorker, offer_messages
 from .scheduler import Scheduler
 
 REPEAT: Final = 2.0
+GREET_AFTER: Final = 0.1
 BRIEF: Final = 0.01
 PACE: Final = 0.02
 PER_WORKER: Final = 50e-6
@@ -41,6 +46,8 @@ class RemoteCapacity:
         self._now = now
         self._defer = defer
         self._others: set[str] = set()
+        self._left: set[str] = set()  # of these, who is gone, though another may have the name by now
+        self._to_greet: dict[str, float] = {}  # nodes that came, and since when
         self._numbers: dict[Worker, int] = {}
         self._by_number: dict[int, Worker] = {}
         self._numbered = 0
@@ -67,29 +74,45 @@ class RemoteCapacity:
     # When
 
     def nodes_changed(self) -> None:
-        """Nodes came or went: new ones know nothing yet."""
+        """Nodes came or went: new ones know nothing yet, and will ask."""
         others = {state.node for state in self._backplane.nodes()} - {self._backplane.node}
-        new = others - self._others
+        new = others - (self._others - self._left)
+        self._left.clear()
         observed = bool(self._others)
         self._others = others
         if bool(others) is not observed:
             self._scheduler.pools.observer = self if others else None
             self._scheduler.observer = self if others else None
-        for node in sorted(new):
-            self.tell_one(node)
+        now = self._now()
+        seen = {node: at for node, at in self._to_greet.items() if node in others - new}
+        self._to_greet = seen | dict.fromkeys(sorted(new), now)
 
-    def tell_one(self, node: str) -> None:
-        """Tell one node everything, if there is anything to tell."""
-        offer = self._everything()
-        if offer.workers or self._told_at is not None:
-            for message in offer_messages(offer):
-                self._backplane.tell(node, OFFER, message)
+    def on_node_left(self, node: str) -> None:
+        """A node is gone. One that has its name may be there already, and knows nothing."""
+        self._left.add(node)
+
+    def ask_all(self) -> None:
+        """Tell the others everything, and ask for what they have."""
+        if self._others:
+            self._to_greet.clear()
+            self._tell(self._everything(asks=True), self._now())
+
+    def tell_one(self, node: str, *, asks: bool = False) -> None:
+        """Tell one node everything, also where that is nothing: it waits to know. `asks`: for what it has itself."""
+        self._to_greet.pop(node, None)
+        offer = self._everything(asks=asks)
+        if offer.workers and self._told_at is None:
+            self._told_at = self._whole_at = self._now()  # so that it is told again, should this be lost
+        for message in offer_messages(offer):
+            self._backplane.tell(node, OFFER, message)
 
     def tick(self) -> None:
         """Tell what has not been told, or is due again. Every 100 ms or so."""
         if not self._others:
             return
         now = self._now()
+        for node in [node for node, at in self._to_greet.items() if now >= at + GREET_AFTER]:
+            self.tell_one(node, asks=True)
         if self._misled or (self._told_at is not None and now >= self._whole_at + REPEAT):
             self._tell(self._everything(), now)
         elif self._changed or self._gone or self._told_waiting is not self._scheduler.own_request_waits:
@@ -175,7 +198,8 @@ class RemoteCapacity:
     # What
 
     def _tell(self, offer: Offer, now: float) -> None:
-        if offer.workers or offer.gone or offer.waits or self._told_at is not None:
+        worth_telling = offer.workers or offer.gone or offer.waits or self._told_at is not None
+        if worth_telling:
             self._told_at = now
             self._told_waiting = offer.waits
             self._gone.clear()
@@ -187,6 +211,7 @@ class RemoteCapacity:
             if offer.whole:
                 self._misled = False
                 self._whole_at = now
+        if worth_telling or offer.asks:
             for message in offer_messages(offer):
                 self._backplane.tell_all(OFFER, message)
 
@@ -199,13 +224,14 @@ class RemoteCapacity:
         waits = self._scheduler.own_request_waits
         self._tell(Offer(False, waits, sets, workers, list(self._gone), process=self._process), now)
 
-    def _everything(self) -> Offer:
+    def _everything(self, *, asks: bool = False) -> Offer:
         offered = [worker for worker in self._scheduler.workers if worker.pool is not None]
         used = {worker.commands for worker in offered}
         self._sets = {commands: number for commands, number in self._sets.items() if commands in used}
         workers = [self._offered(worker) for worker in offered]
         sets = {number: _listed(commands) for commands, number in self._sets.items()}
-        return Offer(True, self._scheduler.own_request_waits, sets, workers, [], process=self._process)
+        waits = self._scheduler.own_request_waits
+        return Offer(True, waits, sets, workers, [], process=self._process, asks=asks)
 
     def _offered(self, worker: Worker) -> OfferedWorker:
         number = self._numbers.get(worker)

@@ -24,6 +24,7 @@ from ..cluster.cluster_messages import ClusterMessages
 from ..counters import Counters
 from ..ports import Defer, Monotonic
 from .dispatcher import Dispatcher
+from .first_offers import FirstOffers
 from .guests import Guests
 from .model import UNREACHED, OutcomeKind, Request, Worker, WorkerLink
 from .other_nodes import OtherNode, OtherNodes
@@ -73,6 +74,7 @@ class RemoteDispatch:
         self._issued = 0
         dispatcher.remote.this_node = self._backplane
         self._capacity = RemoteCapacity(self._scheduler, self._backplane, now=now, defer=defer, process=process)
+        self._first_offers = FirstOffers(self._scheduler, now=now)
         self.guests: Final = Guests(dispatcher, cluster_messages, self._nodes, self._capacity, now=now)
         self._reconciliation = Reconciliation(cluster_messages, self, now=now)
         cluster_messages.on(OFFER, self._on_offer)
@@ -97,6 +99,11 @@ class RemoteDispatch:
         """Nodes came or went."""
         self._capacity.nodes_changed()
 
+    def on_joined(self) -> None:
+        """This node hears the others from now on: it asks what workers there are."""
+        self._first_offers.on_joined({state.node for state in self._backplane.nodes()} - {self._backplane.node})
+        self._capacity.ask_all()
+
     def tick(self) -> None:
         """Tell the others what has changed; give up nodes that say nothing; recall what needn't wait."""
         now = self._now()
@@ -114,6 +121,7 @@ class RemoteDispatch:
                 for worker in node.place.workers.values():
                     worker.on_full()
                     self._scheduler.pools.on_worker_changed(worker)
+        self._first_offers.tick()
         self._scheduler.remote.forget_away(now - RETURN_SECONDS)
         self._scheduler.remote.distance.before_pick(now, alone=False)
         self._note_who_waits()
@@ -136,7 +144,6 @@ class RemoteDispatch:
     def _on_offer(self, sender: str, body: bytes) -> None:
         """Another node tells what its workers take."""
         offer = decode_offer(body)
-        new = sender not in self._nodes
         node = self._nodes.known(sender)
         node.heard_at = self._now()
         node.waits = offer.waits
@@ -168,7 +175,8 @@ class RemoteDispatch:
             if not place.workers and not offer.follow and node.place is place:
                 node.place = None
                 self._scheduler.remove_place(place, self._now(), lost=False)
-        if new:
+        self._first_offers.on_offer(sender, offer)
+        if offer.asks:
             self._capacity.tell_one(sender)
 
     def _update(self, node: OtherNode, place: RemotePlace, workers: list[OfferedWorker]) -> None:
@@ -201,6 +209,8 @@ class RemoteDispatch:
 
     def on_node_left(self, name: str) -> None:
         """A node is gone, or has lost us out of its sight."""
+        self._capacity.on_node_left(name)
+        self._first_offers.on_node_left(name)
         node = self._nodes.pop(name, None)
         if node is None:
             return

@@ -54,7 +54,8 @@ class Offer(Struct, array_like=True, frozen=True):
     those that are `gone`. `waits`: requests wait at the sender, so tell it at once of any room. `command_sets`: the
     sets of commands by number (None: every command), all if `whole`, otherwise the new ones. `follow`: the numbers of
     workers that are there too, and told of in the messages right after this one, since all are too much for one.
-    `process`: a name that the sender has from its start to its end, whatever its node is called."""
+    `process`: a name that the sender has from its start to its end, whatever its node is called. `asks`: the sender
+    may not know the receiver's workers, so answer with all of them."""
 
     whole: bool
     waits: bool
@@ -63,6 +64,7 @@ class Offer(Struct, array_like=True, frozen=True):
     gone: list[int]
     follow: list[int] = []
     process: str = ""
+    asks: bool = False
 
 
 class Attempt(Struct, array_like=True, frozen=True):
@@ -139,6 +141,6 @@ def offer_messages(offer: Offer, limit: int = LARGEST_MESSAGE) -> list[bytes]:
     (first_sets, first), *others = parts
     follow = [worker.number for _, workers in others for worker in workers]
     return [
-        encode(Offer(offer.whole, offer.waits, first_sets, first, offer.gone, follow, offer.process)),
+        encode(Offer(offer.whole, offer.waits, first_sets, first, offer.gone, follow, offer.process, offer.asks)),
         *(encode(Offer(False, offer.waits, sets, workers, [], process=offer.process)) for sets, workers in others),
     ]

@@ -4,8 +4,9 @@ It knows which workers have room, what waits, and which worker a key is bound to
 is up. Workers of other nodes are in the same pools as those of this node, so the strategy chooses among all. The order
 is: the worker that the request's key is bound to, or else the strategy's choice; if no worker has room, and none of
 this node serves the command, then the line of another node, where its turn comes as soon as that of requests made
-there; then the queue. A guest, which another node sent here, goes to the worker that its node chose, or to another one
-of this node if that has no more room, or comes back; it is never sent on.
+there; then the queue. Where no worker serves the command, a request is refused, unless other nodes have yet to tell of
+their workers (`first_offers`): then it waits. A guest, which another node sent here, goes to the worker that its node
+chose, or to another one of this node if that has no more room, or comes back; it is never sent on.
 
 A request with an affinity key goes to the worker that the key is bound to while that worker lives, takes work and
 serves the command, and waits for it if need be. With other nodes there, a new key alone decides which node's worker
@@ -87,6 +88,8 @@ class Scheduler:
         """True once the workers of this node are sent nothing more."""
         self.stepped_back: Final[set[Worker]] = set()
         """The workers of this node that are sent nothing more before that (`departure`)."""
+        self.expects_workers = False
+        """True while other nodes have yet to tell of workers: no request of this node is refused for want of one."""
         self.observer: QueueObserver | None = None
         self._queue = queue
         self._affinity = affinity
@@ -136,6 +139,8 @@ class Scheduler:
         elif bound is None and not self.pools.serves(request.command):
             if self._step_up_for(request.command, now):
                 self.place_request(request, now, accepted=accepted)
+            elif self.expects_workers and not self.draining:
+                self._let_wait(request, line, accepted)
             else:
                 self._refuse(request)
         else:
@@ -382,13 +387,13 @@ class Scheduler:
         return True
 
     def refuse_unserved(self, now: float) -> None:
-        """End the requests that wait for a command which no worker serves any more."""
+        """End the requests that wait for a command which no worker serves any more, unless one may be told of soon."""
         for command in self._queue.commands():
             if self.pools.serves_here(command):
                 continue
             if not self.pools.serves(command) and self._step_up_for(command, now):
                 continue
-            elsewhere = self.pools.serves(command)
+            elsewhere = self.pools.serves(command) or (self.expects_workers and not self.draining)
             for request in self._queue.guests_in(command) if elsewhere else self._queue.drop_line(command):
                 if not request.over:
                     self._refuse(request)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from msgspec import Raw
 
 from portico.wire.faults import PeerFault
@@ -27,7 +28,7 @@ from service.core.revocations import Revocation
 from tests.fakes import MemoryPeer, Stage
 
 from ..contract import Node as ContractNode
-from ..redis_server import RedisServer, redis_server
+from ..redis_server import RedisServer, redis_server, tcp_proxy
 from .cores import LOG, shared_core
 from .links import link
 
@@ -410,3 +411,59 @@ async def node_count(house: Stage, user: str) -> int:
     """On how many other nodes a user is."""
     count: int = await answer(house.gateway.backplane.tell_holders, Target("user_id", user), "user_held", b"")
     return count
+
+
+async def echo_worker(house: Stage, name: str) -> MemoryPeer:
+    """A worker that is greeted."""
+    session, peer = house.connect("/worker")
+    house.say(session, {"type": "connect", "data": {"role": "worker", "client_id": name, "commands": ["echo"]}})
+    await came(peer, "connect", "connect")
+    return peer
+
+
+async def requests_to(peer: MemoryPeer, count: int) -> None:
+    """A worker is sent so many requests."""
+    await came(peer, *["request"] * count)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1])
+async def test_a_node_refuses_no_request_from_its_first_moment_that_another_s_worker_serves(
+    redis: RedisServer, delay: float
+) -> None:
+    """Nobody ticks here, so nothing is told a second time."""
+    async with node(redis, "n1") as one, tcp_proxy(redis.port) as way, trio.open_nursery() as nursery:
+        worker = await echo_worker(one, "w")
+        way.delay = delay
+        for number in range(3):
+            late, plane, _ = shared_core(way.url, f"late-{number}", PREFIX)
+            session, peer = late.connect("/requester")
+            late.say(session, {"request_id": "early", "command": "echo"})
+            await nursery.start(plane.run)
+            while plane.trouble is not None:
+                await trio.lowlevel.checkpoint()
+            late.say(session, {"request_id": "ready", "command": "echo"})
+            late.say(session, {"request_id": "nobody's", "command": "sum"})
+            await requests_to(worker, 2)
+            await until(lambda peer=peer: len(peer.frames) > peer.taken)  # type: ignore[misc]
+            (refused,) = peer.take()
+            assert (refused["request_id"], refused["error"]) == ("nobody's", "No available workers")
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.shows("go to these", "as soon as the node hears the others again")
+async def test_what_was_told_while_a_node_did_not_hear_it_knows_as_soon_as_it_does(redis: RedisServer) -> None:
+    """Nobody ticks here, so nothing is told a second time."""
+    async with node(redis, "n1") as one, tcp_proxy(redis.port) as way, trio.open_nursery() as nursery:
+        other, plane, _ = shared_core(way.url, "n2", PREFIX)
+        await nursery.start(plane.run)
+        await until(lambda: plane.trouble is None)
+        way.refusing = True
+        way.cut()
+        worker = await echo_worker(one, "w")
+        await until(lambda: plane.subscription.trouble is not None)
+        way.refusing = False
+        await until(lambda: plane.trouble is None)
+        session, _ = other.connect("/requester")
+        other.say(session, {"request_id": "r", "command": "echo"})
+        await requests_to(worker, 1)
+        nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from service.backplane.redis.members import Word
-from service.backplane.redis.membership import Membership
+from service.backplane.redis.membership import UNSURE, Membership
 from service.backplane.redis.registry import CHUNK, MAX_PENDING, Present
 from service.backplane.redis.scripts import LEASE_RENEW, LEASE_TAKE, NODE_BURY, NODES_LOOK
 from service.core.cluster.backplane import NodeState
@@ -49,6 +49,7 @@ class Node:
         self.names: list[str] = []
         self.notes: list[str] = []
         self.changes = 0
+        self.joined_with: list[list[str]] = []
         self.scope = trio.CancelScope()
         self.membership = Membership(self.commands.ask, self, name=name, prefix="test:", lease=town.lease)
 
@@ -99,6 +100,9 @@ class Node:
 
     def on_nodes_changed(self) -> None:
         self.changes += 1
+
+    def on_joined(self) -> None:
+        self.joined_with.append([state.node for state in self.membership.nodes()])
 
     def on_client_left(self, node: str, client_id: str | None, user_id: str | None) -> None:
         self.left_users.append((node, client_id, user_id))
@@ -167,6 +171,8 @@ async def test_nodes_see_one_another_and_what_they_announce(redis: RedisServer, 
     async with town(redis) as at:
         at.mute = mute
         a, b = await at.node("a"), await at.node("b")
+        await until(lambda: b.membership.trouble is None)
+        assert b.joined_with[0] == ["a", "b"], "it is ready once it knows who lives"
         await until(lambda: a.seen == ["a", "b"] == b.seen)
         state = NodeState("x", "websocket", "ws://box:8001", False, 3, json.dumps({"v": 1}).encode())
         changes = b.changes
@@ -311,10 +317,13 @@ async def test_one_that_was_cut_off_and_buried_comes_back_with_its_clients(redis
         # It doesn't know of anything, and believes in the others.
         await until(lambda: b.membership.trouble)
         assert b.seen == ["a", "b"]
+        joined = len(b.joined_with)
         way.cut()
         way.resume()
         await until(lambda: a.seen == ["a", "b"])
         assert b.membership._instance != first
+        await until(lambda: len(b.joined_with) > joined)
+        assert b.joined_with[-1] == ["a", "b"]
         await written(b)
         assert (b.gone, b.left_users) == ([], [])
         # And when it dies for good, that is told again.
@@ -353,6 +362,20 @@ async def test_without_redis_at_the_start_it_waits(redis: RedisServer) -> None:
         await until(node.membership.settled.is_set)
         await written(node)
         await until(lambda: node.membership.trouble is None)
+
+
+async def test_who_may_have_missed_something_is_in_trouble_until_it_has_looked(redis: RedisServer) -> None:
+    async with town(redis, LONG) as at:
+        a = await at.node("a")
+        await until(lambda: a.membership.trouble is None)
+        at.mute = True
+        await at.node("b")
+        await until(lambda: at.members() == 2)
+        assert (a.seen, a.joined_with) == (["a"], [["a"]])
+        a.membership.look_again()
+        assert a.membership.trouble == UNSURE
+        await until(lambda: a.membership.trouble is None)
+        assert (a.seen, a.joined_with) == (["a", "b"], [["a"], ["a", "b"]])
 
 
 async def test_changes_that_wait_are_bounded(redis: RedisServer) -> None:

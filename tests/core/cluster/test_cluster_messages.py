@@ -49,6 +49,9 @@ class Listening:
     def on_nodes_changed(self) -> None:
         """Of no interest."""
 
+    def on_joined(self) -> None:
+        """Of no interest."""
+
 
 class Watching:
     """A MembershipObserver, which may fail."""
@@ -63,6 +66,9 @@ class Watching:
         self.left.append(node)
 
     def on_nodes_changed(self) -> None:
+        """Of no interest."""
+
+    def on_joined(self) -> None:
         """Of no interest."""
 
 

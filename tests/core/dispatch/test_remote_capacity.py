@@ -1,6 +1,8 @@
 """What a node tells the others of its workers, and how soon."""
 
-from service.core.dispatch.remote_capacity import BRIEF, PACE, REPEAT
+import pytest
+
+from service.core.dispatch.remote_capacity import BRIEF, GREET_AFTER, PACE, REPEAT
 from service.core.dispatch.remote_messages import OFFER
 
 from .dispatch_bench import Someone
@@ -16,6 +18,67 @@ def test_who_comes_later_learns_what_there_is() -> None:
     later.world = all_of_us.world
     newcomer = type(all_of_us.nodes[0])(all_of_us.world, "n2")
     assert newcomer.knows() == {"n1": 3}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_newcomer_asks_once_and_is_answered_once_by_each(workers: int) -> None:
+    all_of_us = Deployment(4)
+    for node in all_of_us.nodes[:workers]:
+        node.worker(f"w of {node.name}")
+    all_of_us.settle()
+    told = [len(node.cable.told) for node in all_of_us.nodes]
+    newcomer = type(all_of_us.nodes[0])(all_of_us.world, "n5")
+    all_of_us.nodes.append(newcomer)
+    for _ in range(5):
+        all_of_us.passes(GREET_AFTER)
+    assert newcomer.cable.told == [OFFER] * 4, "one message to all, which is counted for each here"
+    assert [len(node.cable.told) - before for node, before in zip(all_of_us.nodes, told, strict=False)] == [1] * 4
+    assert newcomer.knows() == {f"n{number + 1}": 16 for number in range(workers)}
+
+
+def test_what_a_newcomer_did_not_get_is_told_again_though_nothing_changes() -> None:
+    all_of_us = Deployment(1)
+    (here,) = all_of_us.nodes
+    here.worker("w")
+    here.cable.lose = {OFFER}
+    newcomer = type(here)(all_of_us.world, "n2")
+    all_of_us.nodes.append(newcomer)
+    here.cable.lose = set()
+    assert newcomer.knows() == {}
+    all_of_us.passes(REPEAT)
+    assert newcomer.knows() == {"n1": 16}
+
+
+@pytest.mark.shows("its workers and the others' are known on both sides", "0.2 s after it is seen again")
+def test_who_took_another_for_dead_that_knows_nothing_of_it_asks_it_and_tells_it() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("v", capacity=2)
+    there.worker("w", capacity=3)
+    all_of_us.settle()
+    here.cluster_messages.on_node_left("n2")
+    here.cable.cut_off("for a moment")  # so that nothing is told otherwise
+    here.cluster_messages.on_nodes_changed()
+    here.cable.cut_off(None)
+    assert here.knows() == {}
+    told = len(here.cable.told), len(there.cable.told)
+    all_of_us.passes(GREET_AFTER)
+    assert (here.knows(), there.knows()) == ({"n2": 3}, {"n1": 2})
+    assert (len(here.cable.told), len(there.cable.told)) == (told[0] + 1, told[1] + 1)
+
+
+def test_a_node_of_a_name_that_was_there_a_moment_ago_is_greeted_like_any() -> None:
+    all_of_us = Deployment(2)
+    here, there = all_of_us.nodes
+    here.worker("v")
+    all_of_us.settle()
+    # Its goodbye was lost: the new one of its name is seen first.
+    here.cluster_messages.on_node_left("n2")
+    there.cluster_messages.on_node_left("n1")  # it is new, and knows nobody
+    here.cluster_messages.on_nodes_changed()
+    assert there.knows() == {}
+    all_of_us.passes(GREET_AFTER)
+    assert there.knows() == {"n1": 16}
 
 
 def test_alone_nothing_is_told_and_with_others_no_request_of_one_s_own_is() -> None:
@@ -40,16 +103,17 @@ def test_what_matters_to_others_is_told_in_the_same_pass_and_once() -> None:
     worker, link = there.worker("w", capacity=1)
     there.worker("v", capacity=1)
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 2}, [OFFER] * 2)
+    # Once as it joined, to ask; then for each of the workers.
+    assert (here.knows(), there.cable.told) == ({"n2": 2}, [OFFER] * 3)
     there.time += BRIEF
     for number in range(2):
         there.submit(Someone(), str(number))
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 0}, [OFFER] * 3)
+    assert (here.knows(), there.cable.told) == ({"n2": 0}, [OFFER] * 4)
     there.time += BRIEF
     there.done(worker, link.sent[0])
     all_of_us.run()
-    assert (here.knows(), there.cable.told) == ({"n2": 1}, [OFFER] * 4)
+    assert (here.knows(), there.cable.told) == ({"n2": 1}, [OFFER] * 5)
 
 
 def test_how_much_there_is_to_do_is_told_every_so_often_while_it_changes() -> None:

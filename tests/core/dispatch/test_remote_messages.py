@@ -45,13 +45,14 @@ def test_what_is_no_such_message_is_refused() -> None:
 def test_an_offer_that_is_too_large_is_told_in_several_messages(whole: bool) -> None:
     sets: dict[int, list[str] | None] = {n: [f"command-{n}-{m}" for m in range(50)] for n in range(5)}
     workers = [OfferedWorker(100 + n, n % 5, f"worker-{n}", 1.0, 16, 0, 0.0, False, {}) for n in range(300)]
-    offer = Offer(whole, True, sets, workers, [1, 2])
+    offer = Offer(whole, True, sets, workers, [1, 2], asks=True)
     assert offer_messages(offer) == [encode(offer)]
     limit = 8000
     messages = offer_messages(offer, limit)
     assert all(len(message) <= limit for message in messages)
     first, *others = map(decode_offer, messages)
     assert (first.whole, first.gone) == (whole, [1, 2])
+    assert [part.asks for part in (first, *others)] == [True] + [False] * len(others), "it is asked once"
     assert not any(other.whole or other.gone or other.follow for other in others)
     assert all(part.waits for part in (first, *others))
     assert [worker for part in (first, *others) for worker in part.workers] == workers
