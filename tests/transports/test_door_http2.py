@@ -1,10 +1,14 @@
 """Requests over HTTP/2 that are none: each is refused, and the connection's other requests go on."""
 
+from collections.abc import Callable, Iterator
+
 import h2.config
 import h2.connection
 import h2.events
 import pytest
 import trio
+
+from tests.gateways import Running, gateway
 
 from .door_stage import Stage
 from .raw import RawClient
@@ -93,3 +97,92 @@ async def test_a_length_of_nothing_is_one() -> None:
                 events = connection.receive_data(bytes(client._buffer))
                 client._buffer.clear()
                 answered = any(isinstance(event, h2.events.ResponseReceived) for event in events)
+
+
+# Answers that come before the request is whole, by a real gateway
+
+KEY = "an-api-key-of-this-test-0123456789"
+PART = b"x" * 16_000
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with gateway(tmp_path_factory.mktemp("h2c"), settings={"PORTICO_H2C": "true", "PORTICO_API_KEYS": KEY}) as up:
+        yield up
+
+
+class Exchange:
+    """One connection, and what came for each of its streams."""
+
+    def __init__(self, client: RawClient, authority: bytes) -> None:
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self.statuses: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        self._client = client
+        self._rest = [(b":scheme", b"http"), (b":authority", authority)]
+        self.h2.initiate_connection()
+
+    def begin(self, stream_id: int, method: bytes, path: bytes, *fields: tuple[bytes, bytes], end: bool) -> None:
+        """Queue a request's head."""
+        head = [(b":method", method), (b":path", path), *self._rest, *fields]
+        self.h2.send_headers(stream_id, head, end_stream=end)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Send what is queued, and take what comes, until this is so. AssertionError where the connection ends."""
+        await self._client.send(self.h2.data_to_send())
+        while not true():
+            assert await self._client._more(), f"the connection ended; so far {self.statuses}"
+            events = self.h2.receive_data(bytes(self._client._buffer))
+            self._client._buffer.clear()
+            for event in events:
+                assert not isinstance(event, h2.events.ConnectionTerminated)
+                if isinstance(event, h2.events.ResponseReceived):
+                    assert event.headers is not None
+                    self.statuses[event.stream_id] = bytes(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.StreamEnded):
+                    self.ended.add(event.stream_id)
+            await self._client.send(self.h2.data_to_send())
+
+    async def upload(self, stream_id: int, parts: int, *, end: bool = False) -> None:
+        """Send a body of so many parts, as the windows allow."""
+        for part in range(parts):
+            await self.until(lambda: self.h2.local_flow_control_window(stream_id) >= len(PART))
+            self.h2.send_data(stream_id, PART, end_stream=end and part == parts - 1)
+
+
+TOO_LARGE = (
+    b"/api/notifications",
+    b"413",
+    ((b"authorization", f"Bearer {KEY}".encode()), (b"content-length", b"99999999")),
+)
+NO_ROUTE = (b"/no/such", b"404", ())
+
+
+@pytest.mark.parametrize(("path", "status", "fields"), [TOO_LARGE, NO_ROUTE], ids=["too large", "no route"])
+@pytest.mark.parametrize("first", [0, 3], ids=["data behind the answer", "data before it too"])
+@pytest.mark.parametrize("then", ["the end", "a reset", "nothing"])
+async def test_data_behind_an_early_answer_is_nobodys(
+    running: Running,
+    path: bytes,
+    status: bytes,
+    fields: tuple[tuple[bytes, bytes], ...],
+    first: int,
+    then: str,
+) -> None:
+    """It is more than the windows of the stream and of the connection hold: who stopped counting it would stall."""
+    port = int(running.base_url.rpartition(":")[2])
+    async with await RawClient.dial(("127.0.0.1", port)) as client:
+        exchange = Exchange(client, f"127.0.0.1:{port}".encode())
+        with trio.fail_after(60):
+            exchange.begin(1, b"POST", path, *fields, end=False)
+            await exchange.upload(1, first)
+            await exchange.until(lambda: 1 in exchange.ended)
+            assert exchange.statuses == {1: status}
+            exchange.begin(3, b"GET", b"/livez", end=True)
+            # (An end at another length than was announced would be malformed.)
+            await exchange.upload(1, 100, end=then == "the end" and not fields)
+            if then == "a reset":
+                exchange.h2.reset_stream(1)
+            exchange.begin(5, b"GET", b"/livez", end=True)
+            await exchange.until(lambda: exchange.ended >= {3, 5})
+            assert exchange.statuses == {1: status, 3: b"200", 5: b"200"}
