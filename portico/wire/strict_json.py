@@ -143,7 +143,7 @@ def _is_too_large(number: bytes) -> bool:
         raise PeerFault(ErrorCode.BAD_JSON, "The message is not valid JSON.") from None
 
 
-def _attempts(payload: bytes) -> int:
+def most_keys(payload: bytes) -> int:
     """How many keys of a message may be looked at one by one: enough for any that means no harm."""
     return 500 + len(payload) // 1024
 
@@ -176,25 +176,35 @@ def check_keys(payload: bytes, quoted: tuple[bytes, ...], *, inside: bool = True
     escape could hide one, or where to find out might cost more. The outermost object is judged, and the objects
     directly in it too unless `inside` is False: deeper ones are the peers' own affair. Raises PeerFault `bad_json`.
     """
-    if b"\\" in payload and b"\\u00" in payload and _ESCAPED_LETTER.search(payload):
-        twice: bool | None = True
-    elif len(payload) <= _SMALL:
-        found = _any_of(quoted).findall(payload)
-        twice = len(found) != len(set(found))
-    else:
-        twice = _before_colons(payload, quoted)
-        if twice is None and not inside:
-            quoted = _given(payload, quoted)
-            if len(quoted) <= _FEW:
-                twice = _occurs_twice(payload, quoted)
+    twice = suspect_keys(payload, quoted)
+    if twice is None and not inside:
+        quoted = _given(payload, quoted)
+        if len(quoted) <= _FEW:
+            twice = occurs_twice(payload, quoted)
     if twice is False:
         return
-    keys = _Keys({key[1:-1].decode() for key in quoted}, _attempts(payload))
+    keys = _Keys({key[1:-1].decode() for key in quoted}, most_keys(payload))
     try:
         keys.check(payload, inside)
     except _TooManyKeys:
-        if twice or _occurs_twice(payload, quoted):
-            raise
+        if twice or occurs_twice(payload, quoted):
+            raise too_many_keys() from None
+
+
+def suspect_keys(payload: bytes, quoted: tuple[bytes, ...]) -> bool | None:
+    """Whether one of these keys may occur twice in a message, by its text alone: False if none does; None where that
+    would take long to find out."""
+    if b"\\" in payload and b"\\u00" in payload and _ESCAPED_LETTER.search(payload):
+        return True
+    if len(payload) > _SMALL:
+        return _before_colons(payload, quoted)
+    found = _any_of(quoted).findall(payload)
+    return len(found) != len(set(found))
+
+
+def too_many_keys() -> PeerFault:
+    """The fault of a message with more keys than are looked at."""
+    return PeerFault(ErrorCode.BAD_JSON, "The message has too many keys.")
 
 
 def _before_colons(payload: bytes, quoted: tuple[bytes, ...]) -> bool | None:
@@ -229,7 +239,8 @@ def _which(quoted: tuple[bytes, ...]) -> msgspec.json.Decoder[Struct]:
     return msgspec.json.Decoder(msgspec.defstruct("Which", fields, rename=names))
 
 
-def _occurs_twice(payload: bytes, quoted: tuple[bytes, ...]) -> bool:
+def occurs_twice(payload: bytes, quoted: tuple[bytes, ...]) -> bool:
+    """Whether the text of one of these keys is in a message twice, wherever that is."""
     # From the end, which CPython does in a quarter of the time where the text is of letters that the key has too.
     for key in quoted:
         last = payload.rfind(key)
@@ -248,7 +259,7 @@ def fields_of(form: type[Struct]) -> tuple[bytes, ...]:
     return tuple(b'"' + field.encode_name.encode() + b'"' for field in msgspec.structs.fields(form))
 
 
-class _TooManyKeys(PeerFault):
+class _TooManyKeys(Exception):
     """A message has more keys than are looked at one by one."""
 
 
@@ -284,7 +295,7 @@ class _Keys:
     def _read(self, _: type, text: str) -> _Key:
         self._attempts -= 1
         if self._attempts < 0:
-            raise _TooManyKeys(ErrorCode.BAD_JSON, "The message has too many keys.")
+            raise _TooManyKeys
         if text in self._keys:
             if text in self._seen:
                 raise PeerFault(ErrorCode.BAD_JSON, f"The key {text!r} occurs twice in one object.", field=text)

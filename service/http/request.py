@@ -21,6 +21,7 @@ from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import NULL
+from portico.wire.outline import decode_form
 from service.core.ports import HttpAnswer, HttpHead
 
 T = TypeVar("T", bound=Struct)
@@ -101,7 +102,7 @@ def decode(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
 
     Raises PeerFault: `bad_json`, `not_an_object`, `missing_field` or `bad_field`.
     """
-    decoded = strict_json.decode(decoder, payload, null_is_absent=True)
+    decoded = decode_form(decoder, payload)
     strict_json.check_keys(payload, _keys_of(type(decoded)))
     strict_json.check_numbers(payload)
     return decoded

@@ -13,6 +13,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, Resume, encode, flat
+from ..outline import LARGE, Outline, Outlined, Use, Uses, outline_of, outlined, uses_of
 from ..strict_json import check_keys, check_numbers, check_text, decode, explain, fields_of, is_true
 
 SUBPROTOCOL: Final = "portico.c-client.v1"
@@ -87,23 +88,33 @@ _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
 )
 
+_MESSAGE_USES: Final[Uses] = {**uses_of(Register), **uses_of(SessionFeedback), **uses_of(TokenRefresh)}
+_HEAD_USES: Final[Uses] = {**uses_of(_Head), "type": Use.SCALAR}
+
 HEARTBEAT_MESSAGES: Final = frozenset({b'{"type":"heartbeat"}', b'{"type": "heartbeat"}'})
 """The two spellings that nearly all clients send; equal bytes need no decoding."""
 
 HEARTBEAT: Final = Frame(b'{"type":"heartbeat"}')
 
 
+def read(payload: bytes) -> bytes:
+    """A message, and if it is large its outline, for the functions here that take a message: it is read once."""
+    return outlined(payload, FIELDS)
+
+
 def decode_message(payload: bytes) -> Message | str:
     """Decode one message. Of a type that is not this module's, the type itself is returned. Raises PeerFault; for a
     registration, BadRegister."""
-    check_text(payload)
     try:
-        message: Message = _message.decode(payload)
+        outline = outline_of(payload, FIELDS) if len(payload) > LARGE else None
+        if outline is None:
+            check_text(payload)
+        message: Message = _message.decode(payload if outline is None else outline.text(_MESSAGE_USES))
     except (msgspec.MsgspecError, RecursionError) as error:
-        if type(error) is msgspec.DecodeError:
+        if type(error) is not msgspec.ValidationError:
             explain(error)
-        return _explained(payload, error)
-    _check(payload)
+        return _explained(payload, outline, error)
+    _check(payload, outline)
     if isinstance(message, Register):
         _check_identity(message)
     return message
@@ -111,29 +122,30 @@ def decode_message(payload: bytes) -> Message | str:
 
 def first_register(payload: bytes) -> Register | None:
     """The registration that a connection begins with; None for any other message, and for one that cannot be
-    accepted: `dialect_of` and `decode_message` say what those are."""
-    if _QUOTED_REGISTER not in payload:
+    accepted, or has been read already: `dialect_of` and `decode_message` say what those are."""
+    if isinstance(payload, Outlined) or _QUOTED_REGISTER not in payload:
         return None
     try:
         check_text(payload)
         register = _register.decode(payload)
-        _check(payload)
+        _check(payload, None)
         register.check()
     except (msgspec.MsgspecError, RecursionError, PeerFault):
         return None
     return register
 
 
-def _explained(payload: bytes, error: Exception) -> str:
+def _explained(payload: bytes, outline: Outline | None, error: Exception) -> str:
     """A message that is none of ours, or is wrong: what it is. Raises PeerFault for what is wrong with it: `error`, if
     it is one of ours."""
-    head = decode(_head, payload)
+    text = payload if outline is None else outline.text(_HEAD_USES)
+    head = decode(_head, text)
     if head.type is UNSET:
         raise PeerFault(ErrorCode.MISSING_FIELD, "The field 'type' is missing.", field="type")
     if bytes(head.type)[:1] != b'"':
-        decode(_typed, payload, is_part=True)  # raises
+        decode(_typed, text, is_part=True)  # raises
     kind = _text.decode(head.type)
-    _check(payload)
+    _check(payload, outline)
     if kind not in TYPES:
         return kind
     try:
@@ -144,9 +156,13 @@ def _explained(payload: bytes, error: Exception) -> str:
         raise
 
 
-def _check(payload: bytes) -> None:
-    check_keys(payload, _KEYS, inside=False)
-    check_numbers(payload)
+def _check(payload: bytes, outline: Outline | None, keys: tuple[bytes, ...] = _KEYS) -> None:
+    if outline is None:
+        check_keys(payload, keys, inside=False)
+        check_numbers(payload)
+    else:
+        outline.check_keys(keys)
+        outline.check_numbers()
 
 
 def _check_identity(register: Register) -> None:
@@ -171,6 +187,10 @@ _LONGEST_REQUEST_ID: Final = 256
 """Bytes, as JSON, of what may be the id of a request: ours are a few letters."""
 _other = msgspec.json.Decoder(_Other)
 _OTHER_KEYS: Final = fields_of(_Other)
+_OTHER_USES: Final = uses_of(_Other)
+
+FIELDS: Final = tuple({**_MESSAGE_USES, **_OTHER_USES})
+"""All fields that are looked at in a message."""
 
 
 class ClientAnswer(NamedTuple):
@@ -204,9 +224,17 @@ def answer_of(payload: bytes) -> ClientAnswer | None:
 
 def check_other(payload: bytes) -> _Other:
     """Refuse a message that is not this module's where it is no strict JSON object. Raises PeerFault."""
-    found = decode(_other, payload)
-    check_keys(payload, _OTHER_KEYS, inside=False)
-    check_numbers(payload)
+    if len(payload) <= LARGE:
+        found = decode(_other, payload)
+        _check(payload, None, _OTHER_KEYS)
+        return found
+    try:
+        outline = outline_of(payload, FIELDS)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error)
+    found = decode(_other, outline.text(_OTHER_USES))
+    outline.restore(found, _OTHER_USES)
+    _check(payload, outline, _OTHER_KEYS)
     return found
 
 

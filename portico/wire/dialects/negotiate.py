@@ -4,13 +4,15 @@ Source: protocol reference, "Who gets in, and in which dialect".
 """
 
 from enum import Enum
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..codes import CloseCode, ErrorCode
 from ..faults import PeerFault
-from ..strict_json import decode
+from ..outline import LARGE, Use, outline_of, outlined, uses_of
+from ..strict_json import decode, explain
 from . import c_client, envelope, requester
 
 
@@ -38,6 +40,13 @@ class _First(Struct):
 
 _first = msgspec.json.Decoder(_First)
 _text = msgspec.json.Decoder(str)
+_USES: Final = {**uses_of(_First), "type": Use.SCALAR}
+_FIELDS: Final = tuple(dict.fromkeys((*_USES, *c_client.FIELDS, *requester.FIELDS)))
+
+
+def read_first(payload: bytes) -> bytes:
+    """A connection's first message, and if it is large its outline, so that it is not read again to be handled."""
+    return outlined(payload, _FIELDS)
 
 
 def dialect_of(payload: bytes) -> Dialect:
@@ -47,7 +56,7 @@ def dialect_of(payload: bytes) -> Dialect:
     told what is wrong in that form, for example that the command is missing.
     """
     try:
-        first = decode(_first, payload)
+        first = decode(_first, payload if len(payload) <= LARGE else _text_of(payload))
     except PeerFault:
         if b'"type"' not in payload and (b'"command"' in payload or b'"request_id"' in payload):
             return Dialect.REQUESTER
@@ -64,6 +73,13 @@ def dialect_of(payload: bytes) -> Dialect:
     if first.request_id is not UNSET and first.type is UNSET:
         return Dialect.REQUESTER
     raise _unknown("The first message is of no known dialect.")
+
+
+def _text_of(payload: bytes) -> bytes:
+    try:
+        return outline_of(payload, _FIELDS).text(_USES)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error)
 
 
 def _unknown(problem: str) -> PeerFault:

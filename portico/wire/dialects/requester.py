@@ -12,6 +12,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
+from ..outline import LARGE, Outline, outline_of, uses_of
 from ..strict_json import check_keys, check_numbers, check_text, decode, explain, has_only, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
@@ -77,6 +78,12 @@ _TRUE: Final = Raw(b"true")
 _QUOTE: Final = ord('"')
 _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 _CANCEL_KEYS: Final = (b'"request_id"', b'"cancel"')
+_USES: Final = uses_of(Request)
+_GIVEN_USES: Final = uses_of(_Given)
+FIELDS: Final = tuple({**_USES, **_GIVEN_USES})
+"""All fields that are looked at in a message."""
+QUICK: Final = 1 << 15
+"""Bytes up to which a message is read as if it were right, and again if it isn't."""
 
 CANCELLED: Final = "Cancelled"
 """The error of a request that its requester took back."""
@@ -91,17 +98,29 @@ _SENTENCES: Final = {
 def decode_message(payload: bytes) -> Request | Cancel:
     """Decode what a requester sent. A message with a command is a request, whatever its `cancel` says: programs that
     are older than `cancel` may have such a field. Raises PeerFault, with `msg_id` set where it can be read."""
+    if len(payload) <= LARGE:
+        return _decode_message(payload, None)
+    try:
+        outline = outline_of(payload, FIELDS)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        explain(error)
+    return _decode_message(outline.text(_USES), outline)
+
+
+def _decode_message(payload: bytes, outline: Outline | None) -> Request | Cancel:
     given = None
     try:
         check_text(payload)
         try:
             request = _decode(payload)
         except msgspec.ValidationError as error:
-            given = peek(_given, payload)
+            given = _peek(payload, outline)
             if given is None:
                 decode(_request, payload)  # no JSON, or no object: raises
             explain(error)
-        _check(request, payload)
+        if outline is not None:
+            outline.restore(request, _USES)
+        _check(request, payload, outline)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error)
     except PeerFault as found:
@@ -109,32 +128,48 @@ def decode_message(payload: bytes) -> Request | Cancel:
     else:
         return request
     if given is None:
-        given = peek(_given, payload)
+        given = _peek(payload, outline)
     if given is not None:
         if fault.field == "command" and given.command == NULL:
             fault = _missing_command()
         fault.msg_id = _readable_id(given.request_id)
         if fault.code is ErrorCode.MISSING_FIELD and given.cancel == _TRUE:
-            return _cancel_of(fault.msg_id, payload)
+            return _cancel_of(fault.msg_id, payload, outline)
     raise fault
 
 
-def _cancel_of(request_id: str | None, payload: bytes) -> Cancel:
+def _peek(payload: bytes, outline: Outline | None) -> _Given | None:
+    if outline is None:
+        return peek(_given, payload)
+    given = peek(_given, outline.text(_GIVEN_USES))
+    if given is not None:
+        outline.restore(given, _GIVEN_USES)
+    return given
+
+
+def _cancel_of(request_id: str | None, payload: bytes, outline: Outline | None) -> Cancel:
     if request_id is None:
         raise PeerFault(ErrorCode.MISSING_FIELD, "Missing request_id", field="request_id")
     try:
-        check_keys(payload, _CANCEL_KEYS, inside=False)
+        if outline is None:
+            check_keys(payload, _CANCEL_KEYS, inside=False)
+        else:
+            outline.check_keys(_CANCEL_KEYS)
     except PeerFault as doubled:
         doubled.msg_id = request_id
         raise
     return Cancel(request_id)
 
 
-def _check(request: Request, payload: bytes) -> None:
+def _check(request: Request, payload: bytes, outline: Outline | None) -> None:
     if not request.command:
         raise _missing_command()
     if request.request_id is not NULL:
         check_id(request.request_id)
+    if outline is not None:
+        outline.check_keys(_KEYS)
+        outline.check_numbers()
+        return
     if not has_only(_fields_read(request), payload, request.data, request.request_id):
         check_keys(payload, _KEYS, inside=False)
     check_numbers(payload)
@@ -147,6 +182,8 @@ def quick_request(payload: bytes) -> Request | None:
     then reads it, or says what is wrong. Numbers are checked last, and a fault is raised here: with all else as it
     should be, the closer look would find the same.
     """
+    if len(payload) > QUICK:
+        return None
     try:
         request = _decode(payload)
         if not payload.isascii():

@@ -80,6 +80,7 @@ class CClientHandler:
         if payload in wire.HEARTBEAT_MESSAGES:
             self._heartbeat(session)
             return
+        payload = wire.read(payload)
         try:
             message = wire.decode_message(payload)
         except wire.BadRegister as fault:

@@ -36,6 +36,15 @@ _KNOWN: Final = (State.JOINING, State.REGISTERED)
 _UNKNOWN: Final = Verdict.UNKNOWN
 
 
+class _MendedInVain(PeerFault):
+    """What is wrong with an answer that has NaN in it and can't be accepted even without; `still`: why not."""
+
+    def __init__(self, still: PeerFault) -> None:
+        fault = wire.not_json()
+        super().__init__(fault.code, fault.message)
+        self.still = still
+
+
 class EnvelopeHandler:
     """The envelope dialect's decisions (its connections' Registrant)."""
 
@@ -55,6 +64,8 @@ class EnvelopeHandler:
         self._sequence = count(1)
         self._prefix = parts.make_id()[:8]
         self._links: dict[Session, EnvelopeLink] = {}
+        # Who has sent a large answer with NaN: theirs are mended before they are read, and not after reading failed.
+        self._mended: set[Session] = set()
         self.arrivals: Final = WorkerArrivals(parts, rules, deadlines, self)
         self._arriving = self.arrivals.arriving  # looked at with every answer
         self._on: dict[str, Callable[[Session, wire.Envelope], None]] = {
@@ -81,7 +92,7 @@ class EnvelopeHandler:
         """
         if event in self._on_custom:
             raise ValueError(f"there is a custom event {event!r} already; choose another name")
-        self._on_custom[event] = lambda session, envelope: on_custom(session, envelope.data)
+        self._on_custom[event] = lambda session, envelope: on_custom(session, wire.data_of(envelope))
 
     # Arriving
 
@@ -136,7 +147,7 @@ class EnvelopeHandler:
             quick = wire.quick_response(payload)
             if quick is not None:
                 self._answered(session, *quick)
-            else:
+            elif session not in self._mended or not self._mend(session, payload):
                 self._receive(session, payload)
         except PeerFault as fault:
             if self._answers(session) and self._mend_or_reject(session, payload, fault):
@@ -153,19 +164,35 @@ class EnvelopeHandler:
         mended, take it and return True. If it may be an answer, tell the requester, who would wait for it in vain."""
         if fault.code is ErrorCode.UNKNOWN_REQUEST or b'"response"' not in payload:
             return False
-        if fault.code is ErrorCode.BAD_JSON and (mended := wire.without_nan(payload)) is not None:
+        if isinstance(fault, _MendedInVain):
+            fault = fault.still
+        elif fault.code is ErrorCode.BAD_JSON:
             try:
-                self._receive(session, mended)
-            except PeerFault as still:
-                fault = still
-            else:
-                self._dispatcher.counters.answers_mended += 1
-                return True
+                if self._mend(session, payload):
+                    if len(payload) > wire.QUICK:
+                        self._mended.add(session)
+                    return True
+            except _MendedInVain as vain:
+                fault = vain.still
         if fault.code is not ErrorCode.UNKNOWN_REQUEST:
             self._dispatcher.reject_answer(
                 session.worker or self._links[session], wire.names_in(payload), fault.message
             )
         return False
+
+    def _mend(self, session: Session, payload: bytes) -> bool:
+        """Take an answer that has NaN in it, mended; False if it has none. Raises _MendedInVain."""
+        if not self._answers(session) or b'"response"' not in payload:
+            return False
+        mended = wire.without_nan(payload)
+        if mended is None:
+            return False
+        try:
+            self._receive(session, mended)
+        except PeerFault as still:
+            raise _MendedInVain(still) from None
+        self._dispatcher.counters.answers_mended += 1
+        return True
 
     def _receive(self, session: Session, payload: bytes) -> None:
         envelope = wire.decode_envelope(payload)
@@ -369,6 +396,7 @@ class EnvelopeHandler:
             self._dispatcher.change_worker(session.worker, capacity=0)
         self._dispatcher.cancel_requests_of(session)
         self.arrivals.dismiss(session)
+        self._mended.discard(session)
         link = self._links.pop(session, None)
         if link is not None:
             self._dispatcher.forget_client(link)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from portico.wire.dialects import c_client
-from portico.wire.dialects.negotiate import Dialect, dialect_of
+from portico.wire.dialects.negotiate import Dialect, dialect_of, read_first
 
 from ..connections.authentication import Authentication
 from ..connections.session import DialectHandler, Session
@@ -26,6 +26,7 @@ class UndecidedHandler(NoDialect):
 
     def receive(self, session: Session, payload: bytes) -> None:
         """Decide, then let the dialect have the message. Raises PeerFault `unknown_dialect`."""
+        payload = read_first(payload)
         register = c_client.first_register(payload)
         if register is not None:
             # Most connections begin so: the message that decides is decoded once.

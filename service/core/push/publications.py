@@ -13,6 +13,7 @@ from portico.wire import strict_json
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import ADDRESS_FIELDS, EMPTY_OBJECT, EVERYBODY, Event, Target, check_name
+from portico.wire.outline import decode_form
 
 from ..cluster.backplane import Publication
 
@@ -60,7 +61,7 @@ def publication_of(payload: bytes, *, check_numbers: bool = True) -> Publication
 
     `check_numbers` is False where the caller has checked the numbers of the whole message already.
     """
-    item = strict_json.decode(_notification, payload, null_is_absent=True)
+    item = decode_form(_notification, payload)
     data = item.data if isinstance(item.data, Raw) else EMPTY_OBJECT
     passed_on = bytes(data)
     if passed_on == b"null":
