@@ -14,8 +14,8 @@ SYSTEM_PACKAGES := nodejs chromium nginx redis-server
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run run-integrated run-split test check format lock docs wheel system clean autobahn bench \
-  bench-redis adversity compat soak demo-split demo-migrate accounts express pictures capacity capacity-short \
-  load-processes
+  bench-redis json-costs adversity compat soak demo-split demo-migrate accounts express pictures capacity \
+  capacity-short load-processes
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -92,6 +92,10 @@ bench: setup ## Portico and its peers side by side (ROWS=fanout,heartbeat SERVER
 
 bench-redis: setup ## What a deployment with Redis costs (ROWS=unicast,resume ROUNDS=3 QUICK=1)
 	$(BIN)/python -m tests.bench.redis $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(QUICK),--quick)
+
+json-costs: setup ## What a megabyte of dear JSON costs on each path, beside plain text (PATHS=C-Client,HTTP ROUNDS=5 QUICK=1)
+	$(BIN)/python -m tests.bench.json_costs $(if $(PATHS),--paths "$(PATHS)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(QUICK),--quick)
 
 capacity: setup ## What each way of deploying holds on this machine, in one report (CAPACITY="--modes serve,split")

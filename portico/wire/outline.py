@@ -14,7 +14,8 @@ with more keys than `most_keys` is read a second time: its outline then has each
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -71,7 +72,7 @@ def uses_of(form: type[Struct]) -> Uses:
 
 
 def _use(hint: Any) -> Use:
-    kinds = set(get_args(hint) or (hint,)) - {type(None), UnsetType}
+    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)) - {type(None), UnsetType}
     if Raw in kinds:
         return _PASSED_ON
     return _SCALAR if kinds <= {str, int, float, bool} else _WHOLE

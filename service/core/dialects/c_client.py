@@ -16,6 +16,7 @@ from portico.wire.dialects.negotiate import Dialect
 from portico.wire.faults import PeerFault, unknown_type
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, identity_of, named
+from portico.wire.outline import LARGE
 
 from ..back_end_events import BackEndEvents
 from ..cluster.backplane import Backplane, Resume
@@ -80,7 +81,8 @@ class CClientHandler:
         if payload in wire.HEARTBEAT_MESSAGES:
             self._heartbeat(session)
             return
-        payload = wire.read(payload)
+        if len(payload) > LARGE:
+            payload = wire.read(payload)
         try:
             message = wire.decode_message(payload)
         except wire.BadRegister as fault:
