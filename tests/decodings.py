@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import BuiltinMethodType, ModuleType
 from typing import Any
 
 import msgspec
@@ -35,10 +35,10 @@ def counted_decodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     with monkeypatch.context() as patch:
         for module in _modules():
             for name, value in vars(module).copy().items():
-                if isinstance(value, real):
+                if type(value) is real:
                     patch.setattr(module, name, Counting(value))
-                elif isinstance(decoder := getattr(value, "__self__", None), real):
-                    patch.setattr(module, name, Counting(decoder).decode)
+                elif type(value) is BuiltinMethodType and type(value.__self__) is real:
+                    patch.setattr(module, name, Counting(value.__self__).decode)
         patch.setattr(msgspec.json, "Decoder", Counting)
         for cache in caches:
             cache.cache_clear()
