@@ -215,7 +215,7 @@ class Node:
                 gate=gate,
                 apis=PortApis(websocket=ports, http=api, redirect=redirects),
                 counts=self.gateway.counters,
-                resolve_origin=proxies.resolve,
+                resolve_source=proxies.resolve,
                 pressure=self.pressure,
                 log=self.reports.note,
                 accepted_connections=accepted,

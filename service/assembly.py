@@ -249,7 +249,7 @@ def rules(settings: Settings) -> Rules:
         max_connections=settings.max_connections,
         max_connections_per_address=settings.max_connections_per_address,
         spare_loopback=all(
-            settings.origin(name) == "derived" for name in ("max_connections_per_address", "max_handshakes_per_second")
+            settings.source(name) == "derived" for name in ("max_connections_per_address", "max_handshakes_per_second")
         ),
         max_connections_per_user=settings.max_connections_per_user,
         max_handshakes_per_second=settings.max_handshakes_per_second,

@@ -75,7 +75,7 @@ class ListeningSockets:
                 f"--workers {workers} would be {workers} gateways that don't know of each other's clients: set "
                 "REDIS_URL, or run portico serve --workers, which brings a Redis of its own, or one worker."
             )
-        if settings.origin("name") != "derived":
+        if settings.source("name") != "derived":
             raise StartError(
                 f"--workers {workers} would be {workers} nodes of the name {settings.name}: leave PORTICO_NAME unset."
             )

@@ -22,7 +22,7 @@ def check() -> None:
     rows = settings.describe()
     names, values = (max(len(getattr(row, column)) for row in rows) for column in ("name", "value"))
     for row in rows:
-        click.echo(f"{row.name:<{names}}  {row.value:<{min(values, 40)}}  {row.origin}")
+        click.echo(f"{row.name:<{names}}  {row.value:<{min(values, 40)}}  {row.source}")
     for warning in [*settings.warnings(), *_rehearse(settings)]:
         click.echo(f"warning: {warning}")
 

@@ -145,7 +145,7 @@ class HttpHead(Handshake, Protocol):
     def http_1_1(self) -> bool: ...
 
 
-class Origin(Protocol):
+class RequestSource(Protocol):
     """Where a request really comes from, trusted proxies taken into account."""
 
     @property
@@ -165,7 +165,7 @@ class Origin(Protocol):
         """What the proxies took off the path, such as `/gw`; empty for nothing."""
 
 
-Resolver = Callable[[str, Mapping[str, str], str], Origin]
+Resolver = Callable[[str, Mapping[str, str], str], RequestSource]
 """(address of the socket's peer, headers by lower-case name, scheme of the socket) → where the request comes from."""
 
 

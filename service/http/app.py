@@ -79,13 +79,13 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
     headers, doubled = fields_of(scope["headers"])
     client = scope.get("client")
     peer = client[0] if client else ""
-    origin = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
+    source = resolver(peer, headers, "https" if scope.get("scheme") == "https" else "http")
     query = scope["query_string"].decode("latin1")
     path = path_of(scope["path"])
     if path is not scope["path"] and names_another(scope["path"], headers.get("host")):
         doubled = "host"
     problem = twice(doubled) if doubled is not None else malformed(scope)
-    asked = (origin.address, origin.scheme, origin.host)
+    asked = (source.address, source.scheme, source.host)
     http_1_1 = scope.get("http_version", "1.1") >= "1.1"
     return AsgiHead(
         scope["method"],
@@ -94,7 +94,7 @@ def head_of(scope: Mapping[str, Any], resolver: Resolver) -> AsgiHead:
         headers,
         peer,
         *asked,
-        prefix=origin.prefix,
+        prefix=source.prefix,
         http_1_1=http_1_1,
         problem=problem,
     )

@@ -15,7 +15,7 @@ from .forms import Form, Wrong, is_secret, quoted
 from .model import PLATFORM_ROUTER, Values
 from .rules import contradictions, plain_ports, warnings
 from .shown import Row, rows
-from .sources import Origin, SettingsError, collect, env_name
+from .sources import SettingsError, Source, collect, env_name
 
 
 class Settings(Values):
@@ -40,14 +40,14 @@ class Settings(Values):
         known = {env_name(name): name for name in cls.model_fields}
         found = collect(environ, dotenv, known)
         values = dict(found.values)
-        origins = dict(found.origins)
-        if "ENVIRONMENT" not in values and "PORT" in values and origins["PORT"] == "environment":
-            values["ENVIRONMENT"], origins["ENVIRONMENT"] = "production", "derived"
+        sources = dict(found.sources)
+        if "ENVIRONMENT" not in values and "PORT" in values and sources["PORT"] == "environment":
+            values["ENVIRONMENT"], sources["ENVIRONMENT"] = "production", "derived"
         for name, value in (overrides or {}).items():
-            values[name], origins[name] = value, "command line"
+            values[name], sources[name] = value, "command line"
         if "DYNO" in values and "PORTICO_TRUSTED_PROXIES" not in values:
             values["PORTICO_TRUSTED_PROXIES"] = str(PLATFORM_ROUTER)
-            origins["PORTICO_TRUSTED_PROXIES"] = "derived"
+            sources["PORTICO_TRUSTED_PROXIES"] = "derived"
         problems = list(found.problems)
         try:
             settings = cls.model_validate(values)
@@ -59,9 +59,9 @@ class Settings(Values):
         else:
             refused = {}
         for field, info in cls.model_fields.items():
-            by_default: Origin = "default" if info.default_factory is None else "derived"
-            origins.setdefault(env_name(field), by_default)
-        settings._origins.update(origins)
+            by_default: Source = "default" if info.default_factory is None else "derived"
+            sources.setdefault(env_name(field), by_default)
+        settings._sources.update(sources)
         problems += [sentence for names, sentence in contradictions(settings) if names.isdisjoint(refused)]
         if problems:
             raise SettingsError(problems)

@@ -11,7 +11,7 @@ from pydantic import AliasGenerator, Field, JsonValue, PrivateAttr, ValidationIn
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from . import defaults, forms
-from .sources import Origin, env_name
+from .sources import Source, env_name
 
 # Heroku's routers reach a dyno from these private addresses, and nothing else can reach it at all.
 PLATFORM_ROUTER: Final = IPv4Network("10.0.0.0/8")
@@ -563,7 +563,7 @@ class Values(BaseSettings):
         CHAT, "How long nothing more may come of an answer that has begun, in seconds.", 30.0
     )
 
-    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -601,6 +601,6 @@ class Values(BaseSettings):
         """Whether the environment is production."""
         return self.environment == "production"
 
-    def origin(self, field: str) -> Origin:
+    def source(self, field: str) -> Source:
         """Where the value of a field (by its name here, such as `port`) comes from."""
-        return self._origins[env_name(field)]
+        return self._sources[env_name(field)]

@@ -83,7 +83,7 @@ def _ports(settings: Values) -> Iterator[str]:
         if not number or number != its_number:
             continue
         by_default = [
-            n for n in (one, other) if settings.origin(n.lower().removeprefix("portico_")) in ("default", "derived")
+            n for n in (one, other) if settings.source(n.lower().removeprefix("portico_")) in ("default", "derived")
         ]
         note = f" ({by_default[0]} by default)" if by_default else ""
         remedy = {"WEBSOCKET_PORT": "WEBSOCKET_PORT=same for one port", "WORKER_PORT": "WORKER_PORT=off for none"}
@@ -100,7 +100,7 @@ def plain_ports(settings: Values) -> Iterator[str]:
     """A sentence for each port that somebody asked for and that speaks no TLS."""
     for field, right in (("websocket_port", "same"), ("worker_port", "off")):
         number = getattr(settings, field)
-        if number is not None and settings.origin(field) not in ("default", "derived"):
+        if number is not None and settings.source(field) not in ("default", "derived"):
             name = field.upper()
             yield (
                 f"{name}={number} would be a port without TLS, since Hypercorn has its certificate for PORT only: set "

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from .forms import Form, is_secret, quoted
 from .model import Values
-from .sources import Origin, env_name
+from .sources import Source, env_name
 
 NOT_SET: Final = "(not set)"
 _MASK: Final = "******** (set)"
@@ -46,7 +46,7 @@ class Row:
 
     name: str
     value: str
-    origin: Origin
+    source: Source
 
 
 def rows(settings: Values) -> Iterator[Row]:
@@ -59,7 +59,7 @@ def rows(settings: Values) -> Iterator[Row]:
             text = _WORDS_FOR_NONE.get(field, NOT_SET)
         else:
             text = in_text(value)
-        yield Row(env_name(field), text, settings.origin(field))
+        yield Row(env_name(field), text, settings.source(field))
 
 
 def in_text(value: object) -> str:

@@ -17,7 +17,7 @@ from dotenv.parser import parse_stream
 
 from .forms import quoted
 
-Origin = Literal["command line", "environment", ".env", "default", "derived"]
+Source = Literal["command line", "environment", ".env", "default", "derived"]
 
 PREFIX: Final = "PORTICO_"
 
@@ -63,7 +63,7 @@ class Found:
     """What the sources hold: the values by name, where each came from, and what could not be understood."""
 
     values: dict[str, str] = field(default_factory=dict)
-    origins: dict[str, Origin] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -95,11 +95,11 @@ def collect(environ: Mapping[str, str] | None, dotenv: Path | None, known: Colle
         value = (real[name] if name in real else in_file[name]).strip()
         if value:
             found.values[name] = value
-            found.origins[name] = "environment" if name in real else ".env"
+            found.sources[name] = "environment" if name in real else ".env"
         elif name == "WORKER_PORT":
             # An empty worker port is the one empty value that says something: no such port.
             found.values[name] = "off"
-            found.origins[name] = "environment" if name in real else ".env"
+            found.sources[name] = "environment" if name in real else ".env"
     return found
 
 

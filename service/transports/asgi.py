@@ -36,9 +36,9 @@ from .asgi_connection import CLOSING_TIME, AsgiConnection
 from .connection_rules import ConnectionRules
 from .door import EXTENSION, Log, describe
 from .handshake import head_refusal
-from .head import ResolveOrigin
+from .head import ResolveSource
 from .pressure import Pressure
-from .proxies import Origin, peer_port
+from .proxies import RequestSource, peer_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def register(
     counts: TransportCounts,
     *,
     pressure: Pressure,
-    resolve: ResolveOrigin,
+    resolve: ResolveSource,
     log: Log,
     rules: ConnectionRules,
     others: OtherSockets | None = None,
@@ -111,7 +111,7 @@ class AsgiTransport:
         counts: TransportCounts,
         *,
         pressure: Pressure,
-        resolve: ResolveOrigin,
+        resolve: ResolveSource,
         log: Log,
         rules: ConnectionRules,
         others: OtherSockets | None = None,
@@ -136,29 +136,29 @@ class AsgiTransport:
         else:
             await self._inner(scope, receive, send)
 
-    def _origin(self, scope: Scope, headers: Mapping[str, str]) -> tuple[Origin, int]:
+    def _source(self, scope: Scope, headers: Mapping[str, str]) -> tuple[RequestSource, int]:
         address, port = scope.get("client") or ("", 0)
         scheme = "https" if scope.get("scheme") in ("https", "wss") else "http"
         return self._resolve(address, headers, scheme), port
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, doubled = fields_of(scope["headers"])
-        origin, _ = self._origin(scope, headers)
+        source, _ = self._source(scope, headers)
         problem = twice(doubled) if doubled is not None else malformed(scope)
         if problem is not None:
             self._counts.handshakes_refused += 1
-            told = self._rules.https_headers if origin.scheme == "https" else ()
+            told = self._rules.https_headers if source.scheme == "https" else ()
             await _refuse(scope, send, head_refusal(400, problem, *told))
             return
         handshake = AsgiHandshake(
             scope["path"],
             scope.get("query_string", b"").decode("latin-1"),
             headers,
-            origin.address,
-            origin.scheme,
-            origin.host,
+            source.address,
+            source.scheme,
+            source.host,
             peer=(scope.get("client") or ("",))[0],
-            prefix=origin.prefix,
+            prefix=source.prefix,
         )
         others = self._others
         if others is not None and others.takes(handshake.path):
@@ -180,8 +180,8 @@ class AsgiTransport:
             self._rules.max_messages_per_second, self._rules.max_bytes_per_second, trio.current_time()
         )
         extension = (scope.get("extensions") or {}).get(EXTENSION, {})
-        connection = AsgiConnection(send, extension, origin.address, self._pressure, allowance, self._counts, self._log)
-        connection.port = peer_port(scope.get("client"), origin.address)
+        connection = AsgiConnection(send, extension, source.address, self._pressure, allowance, self._counts, self._log)
+        connection.port = peer_port(scope.get("client"), source.address)
         connection.allow_message_size(decision.max_message_size)
         if "count" in extension:
             extension["count"](connection.count)

@@ -17,14 +17,14 @@ from service.core.ports import HttpAnswer
 from service.core.proof import Proof
 
 from .handshake import BadHead, asks_to_upgrade, check_bytes
-from .proxies import Origin
+from .proxies import RequestSource
 
 HEAD_LIMIT: Final = 8192
 """Bytes that a head may have, with the empty line that ends it."""
 
 HEADER_COUNT_LIMIT: Final = 100
 
-ResolveOrigin = Callable[[str, Mapping[str, str], str], Origin]
+ResolveSource = Callable[[str, Mapping[str, str], str], RequestSource]
 """(address of the peer, headers, the socket's own scheme) → who asks for what; `ProxyRules.resolve` is one."""
 
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+").fullmatch
@@ -62,7 +62,7 @@ class Head:
         return asks_to_upgrade(self.headers)
 
 
-def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin, scheme: str = "http") -> Head:
+def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveSource, scheme: str = "http") -> Head:
     """Parse a head, given without the empty line that ends it.
 
     `peer` is the address at the other end of the socket, `kind` that of the port, `scheme` http or https, as the socket
@@ -77,9 +77,9 @@ def parse_head(data: bytes, peer: str, kind: str, resolve: ResolveOrigin, scheme
     if http_1_1 and "host" not in headers:
         raise BadHead(400, "The Host header is missing.")
     path, query = _parse_target(target, headers.get("host"))
-    origin = resolve(peer, headers, scheme)
+    source = resolve(peer, headers, scheme)
     return Head(
-        method, path, query, headers, peer, origin.address, origin.scheme, origin.host, kind, http_1_1, origin.prefix
+        method, path, query, headers, peer, source.address, source.scheme, source.host, kind, http_1_1, source.prefix
     )
 
 

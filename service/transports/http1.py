@@ -31,7 +31,7 @@ from service.core.ports import (
 from service.core.proof import Proof
 
 from .handshake import BadHead, accept_key, check_handshake, head_refusal
-from .head import Head, ResolveOrigin, Upgrade, parse_head
+from .head import Head, ResolveSource, Upgrade, parse_head
 from .http_framing import PREFACE, Chunks, body_length, end_of_head, no_http_2
 from .http_response import render
 from .inbound import BIG_READ_SIZE, READ_SIZE
@@ -102,7 +102,7 @@ class HttpHost(Protocol):
     """What the HTTP sides of all connections share: the reactor."""
 
     counts: TransportCounts
-    resolve_origin: ResolveOrigin
+    resolve_source: ResolveSource
     handshake_timeout: float
     outbound_limit: int
     h2c: bool
@@ -315,7 +315,7 @@ class Http1:
                 return self._http_2(data)
             link = self._link
             self._scheme = link.scheme
-            head = parse_head(raw, link.address, link.kind, self._host.resolve_origin, link.scheme)
+            head = parse_head(raw, link.address, link.kind, self._host.resolve_source, link.scheme)
             self._scheme = head.scheme
             head.certificate = link.certificate
             if "upgrade" in head.headers and head.wants_upgrade and link.kind != "redirect":

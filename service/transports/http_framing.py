@@ -14,7 +14,7 @@ from typing import Final
 
 from .handshake import BadHead, check_bytes
 from .head import HEAD_LIMIT, Head, parse_head
-from .proxies import Origin
+from .proxies import RequestSource
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n"
 """What a client of HTTP/2 begins with (RFC 9113 section 3.4)."""
@@ -223,5 +223,5 @@ class Guard:
         return self._h2c and asked == "h2c" and bodiless
 
 
-def _nobody(peer: str, headers: Mapping[str, str], scheme: str) -> Origin:
-    return Origin("", scheme, "")
+def _nobody(peer: str, headers: Mapping[str, str], scheme: str) -> RequestSource:
+    return RequestSource("", scheme, "")

@@ -33,7 +33,7 @@ from .connection import Connection
 from .connection_rules import ConnectionRules
 from .connection_state import HEAD, OPEN
 from .door import Log, describe
-from .head import ResolveOrigin
+from .head import ResolveSource
 from .listener import Kind, open_listeners
 from .outbound import Outbound
 from .poller import READABLE, WRITABLE, Poller, make_poller
@@ -73,7 +73,7 @@ class ReactorParts:
 
     `gate` decides on handshakes and gives the Receivers; `apis` answer what is no upgrade. `take_over` gets, with the
     connection, what the API of a port of kind `http` has no route for, HTTP/2 in cleartext, and the WebSockets whose
-    path `others_websocket` takes. `resolve_origin` says who asks, trusted proxies taken into account.
+    path `others_websocket` takes. `resolve_source` says who asks, trusted proxies taken into account.
     `pressure` says how much may wait for a peer; whoever made it runs it. `accepted_connections` counts those that are
     no WebSockets, each for what `address_of` makes of its peer. With `certificates` every port speaks TLS, but for
     those of kind `redirect`.
@@ -82,7 +82,7 @@ class ReactorParts:
     gate: Gate
     apis: PortApis
     counts: TransportCounts
-    resolve_origin: ResolveOrigin
+    resolve_source: ResolveSource
     pressure: Pressure
     log: Log
     accepted_connections: AcceptedConnections = field(default_factory=Unlimited)
@@ -113,7 +113,7 @@ class Reactor:
         self.draining = False
         self.nursery: trio.Nursery
         self.counts = parts.counts
-        self.resolve_origin = parts.resolve_origin
+        self.resolve_source = parts.resolve_source
         self._log = parts.log
         self.pressure = pressure
         self.outbound_limit = pressure.limit

@@ -23,7 +23,7 @@ _MAX_HOPS: Final = 32
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}){1,10}")
 
 
-class Origin(NamedTuple):
+class RequestSource(NamedTuple):
     """Where a request comes from and what it asked for, proxies taken into account.
 
     `address` is an IP address without a port (or what the transport said, for a Unix socket); `host` is
@@ -55,8 +55,8 @@ class ProxyRules:
         parsed, _ = _peer(address)
         return parsed is not None and self._holds(parsed)
 
-    def resolve(self, peer: str, headers: Mapping[str, str], scheme: str) -> Origin:
-        """The origin of a request that came over a socket from `peer`.
+    def resolve(self, peer: str, headers: Mapping[str, str], scheme: str) -> RequestSource:
+        """The source of a request that came over a socket from `peer`.
 
         `headers` have lower-case names, several of one name joined by commas; `scheme` is the socket's
         own, `http` or `https`. From an untrusted peer only `host` is read.
@@ -66,10 +66,10 @@ class ProxyRules:
         if read_authority(host) is None:
             host = ""
         if not self.trusts(peer):
-            return Origin(address, scheme, host)
+            return RequestSource(address, scheme, host)
         client, proxies = self._client(address, headers.get("x-forwarded-for", ""))
         told = {name: _told(headers, f"x-forwarded-{name}", proxies) for name in ("proto", "host", "port")}
-        return Origin(
+        return RequestSource(
             client,
             _SCHEMES.get(told["proto"].lower(), scheme),
             _forwarded_host(told["host"], told["port"], host),

@@ -97,7 +97,7 @@ async def serve_everywhere(
             gate=at.stage.gateway,
             apis=PortApis(websocket=port_api(at.parts), http=api),
             counts=counters,
-            resolve_origin=resolver,
+            resolve_source=resolver,
             pressure=pressure(),
             log=log,
             accepted_connections=accepted,

@@ -81,7 +81,7 @@ def test_whatever_the_environment_holds_only_sentences_come_out(environ: dict[st
 
 def test_the_command_line_wins_and_a_port_typed_there_is_no_platform_s(tmp_path: Path) -> None:
     settings = Settings.load({"PORT": "3000", "ENVIRONMENT": "development"}, overrides={"PORT": "4000"})
-    assert (settings.port, settings.origin("port")) == (4000, "command line")
+    assert (settings.port, settings.source("port")) == (4000, "command line")
     assert Settings.load({}, overrides={"PORT": "4000"}).environment == "development"
     with pytest.raises(SettingsError, match="WEBSOCKET_PORT"):
         Settings.load({}, overrides={"WEBSOCKET_PORT": "many"})

@@ -248,7 +248,7 @@ def test_the_platforms_router_is_a_trusted_proxy() -> None:
     router, own = ip_network("10.0.0.0/8"), ip_network("192.0.2.1/32")
     settings = Settings.load({"PORT": "5000", "DYNO": "web.1"})
     assert settings.trusted_proxies == (router,)
-    assert row(settings, "PORTICO_TRUSTED_PROXIES").origin == "derived"
+    assert row(settings, "PORTICO_TRUSTED_PROXIES").source == "derived"
     with_own = Settings.load({"PORT": "5000", "DYNO": "web.1", "PORTICO_TRUSTED_PROXIES": "192.0.2.1"})
     assert with_own.trusted_proxies == (own, router)
 

@@ -101,8 +101,8 @@ def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     text = '\ufeff# comment\nexport PORT=5000\nPORTICO_NAME="one"\nPORTICO_LOG_LEVEL=error # why\nHOST=::1\nOTHER=1\n'
     settings = Settings.load({"PORTICO_NAME": "two", "HOST": ""}, write(tmp_path / "env", text))
     assert (settings.port, settings.name, settings.log_level, settings.host) == (5000, "two", "error", "0.0.0.0")
-    origins = {name: row(settings, name).origin for name in ("PORT", "PORTICO_NAME", "HOST", "WEBSOCKET_PORT")}
-    assert origins == {
+    sources = {name: row(settings, name).source for name in ("PORT", "PORTICO_NAME", "HOST", "WEBSOCKET_PORT")}
+    assert sources == {
         "PORT": ".env",
         "PORTICO_NAME": "environment",
         "HOST": "default",

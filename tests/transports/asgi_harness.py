@@ -131,7 +131,7 @@ class DoorHarness:
             gate=gate,
             apis=PortApis(websocket=plain_http),
             counts=counts,
-            resolve_origin=resolve,
+            resolve_source=resolve,
             pressure=pressure,
             log=self.lines,
         )

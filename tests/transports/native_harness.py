@@ -40,7 +40,7 @@ class NativeHarness:
             gate=gate,
             apis=PortApis(websocket=plain_http),
             counts=counts,
-            resolve_origin=ProxyRules().resolve,
+            resolve_source=ProxyRules().resolve,
             pressure=self.pressure,
             log=self.note,
         )

@@ -80,7 +80,7 @@ class Scene:
     def __init__(self, call: Call | None = None, **more: Any) -> None:
         self.counts = Counters()
         self.accepted_connections = Accepted()
-        self.resolve_origin = ProxyRules().resolve
+        self.resolve_source = ProxyRules().resolve
         self.http_api: Any = self
         self.now = 100.0
         self.unsent = 0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.transports.proxies import Origin, ProxyRules, peer_port
+from service.transports.proxies import ProxyRules, RequestSource, peer_port
 
 TRUSTED = ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
 
@@ -198,8 +198,8 @@ def test_the_port_is_the_client_s_own_or_unknown(peer: object, address: str, por
         pytest.param("", {"x-forwarded-for": "203.0.113.5"}, ("", "http", ""), id="a Unix socket"),
     ],
 )  # fmt: skip
-def test_the_origin(peer: str, headers: dict[str, str], expected: tuple[str, str, str]) -> None:
-    assert ProxyRules(TRUSTED).resolve(peer, headers, "http") == Origin(*expected)
+def test_the_source(peer: str, headers: dict[str, str], expected: tuple[str, str, str]) -> None:
+    assert ProxyRules(TRUSTED).resolve(peer, headers, "http") == RequestSource(*expected)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_nobody_is_trusted_unless_named() -> None:
     rules = ProxyRules()
     assert not rules.trusts("127.0.0.1")
     headers = {"x-forwarded-for": "203.0.113.5", "x-forwarded-proto": "https", "x-forwarded-host": "h"}
-    assert rules.resolve("127.0.0.1", headers, "http") == Origin("127.0.0.1", "http", "")
+    assert rules.resolve("127.0.0.1", headers, "http") == RequestSource("127.0.0.1", "http", "")
 
 
 def test_everyone_may_be_trusted() -> None:

@@ -229,7 +229,7 @@ async def test_whom_a_proxy_says_to_have_come_by_https_is_told_too(gate: ScriptG
     trusting = ProxyRules(("127.0.0.1",)).resolve
     for scheme in ("https", "http"):
         async with (
-            plain.serve(gate, counts, Options(), https_headers=HSTS, resolve_origin=trusting) as address,
+            plain.serve(gate, counts, Options(), https_headers=HSTS, resolve_source=trusting) as address,
             await RawClient.dial(address) as client,
         ):
             await client.send(upgrade("/", version="12", extra=b"X-Forwarded-Proto: %s\r\n" % scheme.encode()))
