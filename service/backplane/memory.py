@@ -20,7 +20,7 @@ from service.core.cluster.backplane import (
     Publication,
     Published,
     PushObserver,
-    Resume,
+    StreamPositions,
 )
 from service.core.ports import Monotonic
 from service.core.reply import Reply
@@ -128,7 +128,7 @@ class MemoryBackplane:
             world.known.popitem(last=False)
         return published
 
-    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+    def join(self, targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets."""
         if len(self._world.nodes) > 1:
             self._joined.update(targets)

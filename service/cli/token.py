@@ -141,12 +141,12 @@ def show(file: str, as_json: bool) -> None:
 
     Nothing is believed: whether its signature holds, `portico token check` says. Exit code 1 if something is wrong.
     """
-    from service.tokens.signing import NoToken, read_unverified
+    from service.tokens.signing import NotAToken, read_unverified
 
     now = time.time()
     try:
         read = read_unverified(_text(file), now)
-    except NoToken as error:
+    except NotAToken as error:
         fail(WRONG, str(error))
     if as_json:
         _print({"header": read.header, "claims": read.claims, "problems": read.problems})

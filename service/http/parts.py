@@ -138,7 +138,7 @@ def live_metrics(gateway: Gateway, ready: Ready) -> Iterable[Metric]:
     yield Metric(
         "user_limit_refused",
         "Connections refused because their user had as many as allowed.",
-        gateway.registration.claims.refused,
+        gateway.registration.takeover.refused,
         counts=True,
     )
     yield Metric(

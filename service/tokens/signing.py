@@ -31,7 +31,7 @@ class NotSigned(ValueError):
     """No token can be made so; the text is one sentence, without the key."""
 
 
-class NoToken(ValueError):
+class NotAToken(ValueError):
     """A text that is no token; the text is one sentence, without it."""
 
 
@@ -100,9 +100,9 @@ def sign(claims: dict[str, object], key: Key, algorithm: str | None = None, key_
 
 
 def read_unverified(token: str, now: float) -> Read:
-    """What a token says. `now` is Unix time. Raises NoToken."""
+    """What a token says. `now` is Unix time. Raises NotAToken."""
     if not _FORM.fullmatch(token):
-        raise NoToken("This is no signed JWT: three parts of base64url with dots between.")
+        raise NotAToken("This is no signed JWT: three parts of base64url with dots between.")
     first, second, third = token.split(".")
     header, claims = _object(first, "header"), _object(second, "claims")
     return Read(header, claims, [*_of_header(header, third), *_of_claims(claims, now), *_of_size(token)])
@@ -167,7 +167,7 @@ def _object(part: str, name: str) -> dict[str, object]:
         raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
         found: dict[str, object] = msgspec.json.decode(raw, type=dict[str, object])
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        raise NoToken(f"Its {name} cannot be read: no JSON object in base64url.") from None
+        raise NotAToken(f"Its {name} cannot be read: no JSON object in base64url.") from None
     return found
 
 

@@ -16,7 +16,7 @@ from msgspec import Raw
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Event, Target, stream_of
-from service.core.cluster.backplane import LARGEST_MESSAGE, Backplane, Joined, Publication, Published, Resume
+from service.core.cluster.backplane import LARGEST_MESSAGE, Backplane, Joined, Publication, Published, StreamPositions
 from service.core.reply import Reply
 
 LENGTH = 50
@@ -68,11 +68,11 @@ class Client:
         assert self.joined is not None
         return self.joined
 
-    def resume(self, **offsets: int) -> Resume:
+    def resume(self, **offsets: int) -> StreamPositions:
         """How it would come back, having all that it has; `offsets` instead where given."""
         at = dict(self.at.offsets)
         at.update((one.stream, one.offset) for one in self.events if one.stream is not None and one.offset is not None)
-        return Resume(self.at.epoch, offsets or at)
+        return StreamPositions(self.at.epoch, offsets or at)
 
     def leave(self) -> None:
         """It is gone."""
@@ -135,14 +135,14 @@ class Node:
             while not holds():
                 await self._stirred.wait()
 
-    def connect(self, *targets: Target, resume: Resume | None = None) -> Client:
+    def connect(self, *targets: Target, resume: StreamPositions | None = None) -> Client:
         """Somebody comes; not waiting for what it is told."""
         client = Client(self, targets)
         self.clients.append(client)
         self.plane.join(targets, resume, Reply(client.done))
         return client
 
-    async def join(self, *targets: Target, resume: Resume | None = None) -> Client:
+    async def join(self, *targets: Target, resume: StreamPositions | None = None) -> Client:
         """Somebody comes."""
         client = self.connect(*targets, resume=resume)
         with trio.fail_after(PATIENT):
@@ -357,7 +357,9 @@ class HistoryContract:
 
         async def resumed(offset: int, epoch: str = epoch) -> tuple[bool, list[int]]:
             room = client.at.offsets["channel:room"]
-            back = await scene.b.join(ANN, ROOM, resume=Resume(epoch, {"user:ann": offset, "channel:room": room}))
+            back = await scene.b.join(
+                ANN, ROOM, resume=StreamPositions(epoch, {"user:ann": offset, "channel:room": room})
+            )
             back.leave()
             assert ("user:ann" in back.at.lost) is ("user:ann" not in back.at.missed and offset != offsets[-1])
             assert back.at.recovered is not bool(back.at.lost)
@@ -375,7 +377,9 @@ class HistoryContract:
         client = await scene.a.join(ANN, ROOM)
         await scene.a.publish(ROOM, event(1), durable=True)
         await scene.a.publish_all([Publication(ANN, event(n), durable=True) for n in range(LENGTH + 1)])
-        back = await scene.b.join(ANN, ROOM, resume=Resume(client.at.epoch, {**client.at.offsets, "user:nobody": 1}))
+        back = await scene.b.join(
+            ANN, ROOM, resume=StreamPositions(client.at.epoch, {**client.at.offsets, "user:nobody": 1})
+        )
         assert (back.at.recovered, list(back.at.lost)) == (False, ["user:ann"])
         assert [number_of(one) for one in back.at.missed["channel:room"]] == [1]
 

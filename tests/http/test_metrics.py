@@ -46,7 +46,7 @@ def test_what_the_core_counts_beside_its_counters_is_shown_too() -> None:
     gateway = at.stage.gateway
     gateway.cluster_messages.on_message("another", "a kind of the next version", b"")
     gateway.cluster_messages.survey.incomplete += 2
-    gateway.registration.claims.refused += 3
+    gateway.registration.takeover.refused += 3
     parts = at.parts
     text = metrics_answer(parts.counters, parts.connections(), parts.live()).body.decode()
     for line in ("node_messages_unknown_total 1.0", "surveys_incomplete_total 2.0", "user_limit_refused_total 3.0"):

@@ -11,7 +11,7 @@ from portico.wire.faults import PeerFault
 from service.backplane.deployment import OverRedis
 from service.backplane.redis.plane import SharedRules
 from service.backplane.redis.revocations import RedisRevocations
-from service.core.cluster.backplane import Publication, Resume
+from service.core.cluster.backplane import Publication, StreamPositions
 from service.core.reply import Reply
 from service.observe import make_log
 from service.redis.cluster import Cluster, slot_of, tagged
@@ -317,7 +317,7 @@ class TestChange:
                 assert set(range(last + 1)) - set(client.numbers) <= {4} or ANN in a.lost_targets
                 offsets = [one.offset for one in client.events if one.offset is not None]
                 assert offsets == sorted(offsets)
-                kept = await back(b, ANN, resume=Resume(a.plane.epoch, {"user:ann": a.gaps[-1][2]}))
+                kept = await back(b, ANN, resume=StreamPositions(a.plane.epoch, {"user:ann": a.gaps[-1][2]}))
                 assert kept.at.recovered
 
     @pytest.mark.shows("and a live one without an `id` in its order or not at all")

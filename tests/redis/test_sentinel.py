@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from service.core.cluster.backplane import Publication, Resume
+from service.core.cluster.backplane import Publication, StreamPositions
 from service.redis.address import Address
 from service.redis.faults import Unreachable
 from service.redis.sentinel import SENTINEL_SECONDS, Sentinels
@@ -298,7 +298,7 @@ class TestAHealthyMasterThatIsReplaced:
                     # Whoever resumes from what it was told by a gap has all of it.
                     target, epoch, told = a.gaps[-1]
                     assert (target, epoch) == (ANN, a.plane.epoch)
-                    again = await c.join(ANN, resume=Resume(epoch, {"user:ann": told}))
+                    again = await c.join(ANN, resume=StreamPositions(epoch, {"user:ann": told}))
                     assert again.at.recovered
                     later = [n for n, (over, offset) in accepted.items() if over and offset > told]
                     assert [n for n in again.numbers if n in later] == later

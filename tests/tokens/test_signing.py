@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from service.tokens.keys import BadKey, KeyRing, public_keys, secret_key
 from service.tokens.signing import (
-    NoToken,
+    NotAToken,
     NotSigned,
     default_algorithm,
     private_key,
@@ -101,6 +101,6 @@ def test_what_can_be_seen_of_a_token(header: Any, claims: Any, signature: str, p
     "text", ["", "a", "a.b", "a.b.c.d", "a b.c.d", "e30.!.c", "W10.e30.c", "e30.bnVsbA.c", "_w.e30.c"]
 )
 def test_what_is_no_token_is_not_repeated(text: str) -> None:
-    with pytest.raises(NoToken) as refused:
+    with pytest.raises(NotAToken) as refused:
         read_unverified(text, NOW)
     assert len(text) < 5 or text not in str(refused.value)

@@ -58,7 +58,7 @@ class Register(Identity, frozen=True, tag_field="type", tag=REGISTER):
     resume: Resume | None = None
 
 
-Report = Annotated[str, Meta(max_length=4096)]
+FeedbackText = Annotated[str, Meta(max_length=4096)]
 
 
 class SessionFeedback(Struct, tag_field="type", tag="session_feedback"):
@@ -66,7 +66,7 @@ class SessionFeedback(Struct, tag_field="type", tag="session_feedback"):
 
     success: bool
     session_id: Name | None = None
-    message: Report | None = None
+    message: FeedbackText | None = None
 
 
 class TokenRefresh(Struct, tag_field="type", tag="token_refresh"):

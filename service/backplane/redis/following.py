@@ -33,7 +33,7 @@ import structlog
 import trio
 
 from portico.wire.messages import Event, Target, stream_of
-from service.core.cluster.backplane import PATIENCE, Joined, PushObserver, Resume
+from service.core.cluster.backplane import PATIENCE, Joined, PushObserver, StreamPositions
 from service.core.reply import Reply
 from service.redis.commands import Commands
 from service.redis.subscription import Subscription
@@ -168,7 +168,7 @@ class Following:
 
     # Joining and leaving
 
-    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+    def join(self, targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets; see the port."""
         join = Join(resume, reply, trio.current_time(), self.seen if self.epoch else 0)
         fresh: dict[Target, Followed] = {}

@@ -6,7 +6,7 @@ State, and what follows from it alone; `following` moves it.
 from typing import Final
 
 from portico.wire.messages import Event
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.reply import Reply
 
 from .payloads import Arrival
@@ -120,7 +120,7 @@ class Join:
 
     __slots__ = ("ahead", "born", "finished", "lost", "missed", "offsets", "open", "reply", "resume", "seen", "settled")
 
-    def __init__(self, resume: Resume | None, reply: Reply[Joined], born: float, seen: int) -> None:
+    def __init__(self, resume: StreamPositions | None, reply: Reply[Joined], born: float, seen: int) -> None:
         self.seen = seen
         self.resume = resume
         self.reply = reply

@@ -27,7 +27,7 @@ from service.core.cluster.backplane import (
     Publication,
     Published,
     PushObserver,
-    Resume,
+    StreamPositions,
 )
 from service.core.reply import Reply
 from service.redis.address import Connector
@@ -241,7 +241,7 @@ class RedisBackplane:
         else:
             self.publisher.publish(publication, reply)
 
-    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+    def join(self, targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets."""
         self.following.join(targets, resume, reply)
 

@@ -60,7 +60,7 @@ class Published(NamedTuple):
     repeated: bool = False
 
 
-class Resume(NamedTuple):
+class StreamPositions(NamedTuple):
     """Where a client left off: of each stream, the offset of the last event that it has."""
 
     epoch: str
@@ -154,7 +154,7 @@ class Backplane(Protocol):
         """Push to all nodes, unless this one refuses it. Answered
         when the nodes that have connections for it have answered, within PATIENCE."""
 
-    def join(self, targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+    def join(self, targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
         """One more connection here belongs to these targets, from now until as many `leave`s."""
 
     def leave(self, targets: Collection[Target]) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from portico.wire.messages import Event
 
-from ..cluster.backplane import Backplane, Joined, Resume
+from ..cluster.backplane import Backplane, Joined, StreamPositions
 from .session import Session
 
 STREAMS: Final = 32
@@ -47,7 +47,7 @@ class Ahead:
         """How many streams are noted, over all sessions."""
         return sum(len(had.offsets) for had in self.sessions.values())
 
-    def note(self, session: Session, resume: Resume | None, joined: Joined) -> None:
+    def note(self, session: Session, resume: StreamPositions | None, joined: Joined) -> None:
         """A session has joined: note where it is ahead of this node, and forget older notes on what `resume` names.
         To be called if `joined.ahead` has streams, or the session has notes."""
         had = self.sessions.get(session)

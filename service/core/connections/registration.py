@@ -7,7 +7,7 @@ reach a connection. A dialect calls `register` with an identity; what comes of i
    of connections is refused.
 2. *Join.* The session is in the hub at once, and the backplane is asked for what its targets get. Until that is
    answered everything sent to the session is held, so nothing overtakes what it missed.
-3. *Check.* Once it has joined, other nodes are told of it (`claims`), and counted with.
+3. *Check.* Once it has joined, other nodes are told of it (`takeover`), and counted with.
 4. *Answer.* The Registrant is told, and the journal says that it is registered.
 5. *Replay.* What it missed goes out, and then what was held, each only as fast as the client takes it: for example a
    client on a slow link that missed 100 MB never has more than some hundred KB of it waiting. Pushes that come
@@ -37,18 +37,18 @@ from typing import Final, Literal, Protocol
 from portico.wire.codes import CloseCode, ErrorCode
 from portico.wire.messages import Event, Identity, stream_of, targets_of
 
-from ..cluster.backplane import Joined, Resume
+from ..cluster.backplane import Joined, StreamPositions
 from ..cluster.cluster_messages import ClusterMessages
 from ..ports import Monotonic, Wall
 from ..reply import Reply
 from .ahead import Ahead
 from .authentication import same_principal
-from .claims import REPLACED, Claims, principal
 from .held import Held, HeldMessage, Replay
 from .hub import Hub
 from .registrant import UNANSWERED, Refusal, Registered, Registrant
 from .returns import Returns, client_of
 from .session import Session, State
+from .takeover import REPLACED, SessionTakeover, principal
 from .unknown_positions import UnknownPositions
 
 UNKNOWN: Final = -1
@@ -98,7 +98,7 @@ class _Registering:
     )
 
     def __init__(
-        self, identity: Identity, registrant: Registrant, resume: Resume | None, kept: Collection[str]
+        self, identity: Identity, registrant: Registrant, resume: StreamPositions | None, kept: Collection[str]
     ) -> None:
         self.identity = identity
         self.targets = targets_of(identity)
@@ -177,7 +177,7 @@ class Registration:
         self._observer = observer
         self._rules: Final = rules
         self._wall = wall
-        self.claims: Final = Claims(hub, cluster_messages, self, limit=rules.per_user)
+        self.takeover: Final = SessionTakeover(hub, cluster_messages, self, limit=rules.per_user)
 
     def register(
         self,
@@ -185,7 +185,7 @@ class Registration:
         identity: Identity,
         registrant: Registrant = UNANSWERED,
         *,
-        resume: Resume | None = None,
+        resume: StreamPositions | None = None,
         replaces: bool = False,
         duplicates: DuplicatePolicy | None = None,
         greet: bool = False,
@@ -285,7 +285,7 @@ class Registration:
                         "already_connected", "This client is connected already; close that connection first."
                     )
                 self.on_replaced(other)
-        if self.claims.is_full_here(session, identity.user_id):
+        if self.takeover.is_full_here(session, identity.user_id):
             return self._too_many()
         return None
 
@@ -296,7 +296,7 @@ class Registration:
         return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER, f"replaced or kicked too often; {again}")
 
     def _too_many(self) -> Refusal:
-        self.claims.refused += 1
+        self.takeover.refused += 1
         limit = self._rules.per_user
         message = f"This user is at the limit of {limit} connections; close one of them first."
         return Refusal(ErrorCode.RATE_LIMITED, message, CloseCode.TRY_LATER, TOO_MANY)
@@ -337,11 +337,11 @@ class Registration:
             registering.checked = True  # an identity that is over already: only the present one is claimed and counted
         else:
             session.registered_at = self._wall()
-            self.claims.claim(session)
+            self.takeover.claim(session)
             if session.over:
                 return
             if self._rules.per_user and registering.identity.user_id is not None:
-                self.claims.count(session, Reply(partial(self._on_counted, session, registering)))
+                self.takeover.count(session, Reply(partial(self._on_counted, session, registering)))
             else:
                 registering.checked = True
         self._proceed(session)

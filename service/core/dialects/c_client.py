@@ -19,7 +19,7 @@ from portico.wire.messages import Event, Identity, identity_of, named
 from portico.wire.outline import LARGE
 
 from ..back_end_events import BackEndEvents
-from ..cluster.backplane import Backplane, Resume
+from ..cluster.backplane import Backplane, StreamPositions
 from ..connections.authentication import Authentication
 from ..connections.registrant import Refusal, Registered
 from ..connections.registration import Registration
@@ -162,7 +162,7 @@ class CClientHandler:
             self._registration.refuse(session, identity, self, refusal)
             return
         left_off = register.resume
-        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
+        resume = None if left_off is None else StreamPositions(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, self, resume=resume, replaces=True, greet=True)
 
     def on_registered(self, session: Session, identity: Identity, registered: Registered) -> None:

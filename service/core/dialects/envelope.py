@@ -20,7 +20,7 @@ from portico.wire.faults import PeerFault, unknown_type
 from portico.wire.frame import Frame
 from portico.wire.messages import Event, Identity, encode, identity_of, named
 
-from ..cluster.backplane import Resume
+from ..cluster.backplane import StreamPositions
 from ..connections.registrant import Refusal, Registered
 from ..connections.session import Session, SessionDeadlines, State
 from ..connections.worker_authentication import InvalidHandshake
@@ -226,7 +226,7 @@ class EnvelopeHandler:
             session.peer.allow_message_size(self._rules.message_size)
         self._deadlines.expect(session, None)
         left_off = connect.resume
-        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
+        resume = None if left_off is None else StreamPositions(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, self, resume=resume, greet=True)
 
     def _handshake(self, session: Session, envelope: wire.Envelope) -> None:

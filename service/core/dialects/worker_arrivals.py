@@ -17,7 +17,7 @@ from portico.wire.dialects import envelope as wire
 from portico.wire.faults import PeerFault
 from portico.wire.messages import Identity, identity_of
 
-from ..cluster.backplane import Resume
+from ..cluster.backplane import StreamPositions
 from ..connections.registrant import UNANSWERED, Refusal, Registered, Registrant
 from ..connections.session import Session, SessionDeadlines, State
 from ..connections.worker_authentication import Entry, WorkerAuthentication, refused
@@ -132,7 +132,7 @@ class WorkerArrivals:
         # the older one would find no worker. A worker that lost its link without noticing always comes back this way,
         # whatever the policy on duplicate clients is.
         self._employ(session, identity, commands, 0, weight)
-        resume = None if left_off is None else Resume(left_off.epoch, left_off.offsets)
+        resume = None if left_off is None else StreamPositions(left_off.epoch, left_off.offsets)
         self._registration.register(session, identity, registrant, resume=resume, replaces=True, duplicates="replace")
         if not session.over:
             self._employ(session, identity, commands, capacity, weight)

@@ -12,7 +12,7 @@ from service.backplane.redis import plane, reading
 from service.backplane.redis.following import LONGEST
 from service.backplane.redis.payloads import Arrival, event_of
 from service.backplane.redis.reading import Kept, Moment
-from service.core.cluster.backplane import PATIENCE, Joined, Publication, Resume
+from service.core.cluster.backplane import PATIENCE, Joined, Publication, StreamPositions
 from service.core.reply import Reply
 
 from ..contract import ANN, BOB, PATIENT, ROOM, Client, event, number_of
@@ -172,13 +172,13 @@ async def test_who_knows_an_epoch_before_the_node_that_it_comes_to(
         had, _ = await publish_surely(one, Publication(ANN, event(1), "one", durable=True))
         await one.until(lambda: 1 in first.numbers)
         await one.publish(ANN, event(2), durable=True)
-        back = await other.join(ANN, resume=Resume(one.plane.epoch, {"user:ann": had.offset or 0}))
+        back = await other.join(ANN, resume=StreamPositions(one.plane.epoch, {"user:ann": had.offset or 0}))
         assert (back.at.epoch, back.at.recovered, back.numbers) == (one.plane.epoch, True, [2])
         await one.publish(ANN, event(3), durable=True)
         await one.until(lambda: 3 in back.numbers and all(3 in client.numbers for client in there))
         assert back.numbers == [2, 3]
         # Nobody can name an epoch so that what is lost seems not to be.
-        lost = await other.join(ANN, resume=Resume("never-was", {"user:ann": had.offset or 0}))
+        lost = await other.join(ANN, resume=StreamPositions("never-was", {"user:ann": had.offset or 0}))
         assert (lost.at.recovered, lost.at.lost, lost.numbers) == (False, ["user:ann"], [])
 
 
@@ -230,7 +230,7 @@ async def test_what_is_held_since_a_reading_began_is_for_the_next(
     async def amid(what: Collection[Kept]) -> Moment | None:
         monkeypatch.setattr(following._reader, "read", read)
         moment = await read(what)
-        one.connect(ANN, resume=Resume("another", {"user:ann": 1}))
+        one.connect(ANN, resume=StreamPositions("another", {"user:ann": 1}))
         return moment
 
     monkeypatch.setattr(following._reader, "read", amid)
@@ -281,7 +281,7 @@ async def test_a_link_that_is_cut_twice_before_the_history_was_read(
                 following.on_resubscribed()
             one.plane.publish(Publication(ANN, event(n), durable=True), Reply(lambda _: None))
             await one.until_true(lambda n=n: n in way.offsets)  # type: ignore[misc]
-        comes = one.connect(ANN, resume=Resume(one.plane.epoch, {"user:ann": way.offsets[2]}))
+        comes = one.connect(ANN, resume=StreamPositions(one.plane.epoch, {"user:ann": way.offsets[2]}))
     with trio.fail_after(PATIENT):
         await comes.told.wait()
     await one.publish(ANN, event(4), durable=True)
@@ -309,12 +309,12 @@ async def test_what_is_held_while_somebody_who_has_had_it_is_answered(
     async def amid(what: Collection[Kept]) -> Moment | None:
         monkeypatch.setattr(following._reader, "read", read)
         moment = await read(what)
-        one.connect(ANN, resume=Resume("another", {"user:ann": 1}))  # which nobody knows: what comes is held
+        one.connect(ANN, resume=StreamPositions("another", {"user:ann": 1}))  # which nobody knows: what comes is held
         way.on_push(target, arrival, size)
         return moment
 
     monkeypatch.setattr(following._reader, "read", amid)
-    comes = await one.join(ANN, resume=Resume(one.plane.epoch, {"user:ann": arrival.offset or 0}))
+    comes = await one.join(ANN, resume=StreamPositions(one.plane.epoch, {"user:ann": arrival.offset or 0}))
     await one.publish(ANN, event(2), durable=True)
     await one.until(lambda: 2 in comes.numbers)
     assert (stays.numbers, comes.numbers) == ([0, 1, 2], [2])

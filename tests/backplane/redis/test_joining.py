@@ -9,7 +9,7 @@ from portico.wire.messages import Event
 from service.backplane.redis.joining import EPOCHS_HAD, Followed, Join
 from service.backplane.redis.payloads import Arrival, Push
 from service.backplane.redis.reading import Kept
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.reply import Reply
 
 STREAM = "user:ann"
@@ -20,7 +20,7 @@ class Waiting:
 
     def __init__(self, offset: int | None = None, *, epoch: str = "e1", seen: int = 0) -> None:
         self.told: list[Joined] = []
-        resume = None if offset is None else Resume(epoch, {STREAM: offset})
+        resume = None if offset is None else StreamPositions(epoch, {STREAM: offset})
         self.followed = Followed(STREAM)
         self.join = Join(resume, Reply(self.told.append), 0.0, seen)
         self.join.open[STREAM] = self.followed

@@ -9,7 +9,7 @@ import trio
 from portico.wire.codes import ErrorCode
 from portico.wire.faults import PeerFault
 from portico.wire.messages import EVERYBODY, Target
-from service.core.cluster.backplane import PATIENCE, Publication, Published, Resume
+from service.core.cluster.backplane import PATIENCE, Publication, Published, StreamPositions
 from service.core.reply import Reply
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
@@ -47,7 +47,7 @@ async def publish_surely(one: RedisNode, publication: Publication) -> tuple[Publ
             return published, refused
 
 
-async def back(one: RedisNode, *targets: Target, resume: Resume) -> Client:
+async def back(one: RedisNode, *targets: Target, resume: StreamPositions) -> Client:
     """Somebody comes back, until it is told something of a Redis that is in reach."""
     with trio.fail_after(PATIENT):
         while True:
@@ -143,7 +143,7 @@ class TestOutOfReach:
             server.kill()
             async with node(server.url, "a") as a:
                 started = trio.current_time()
-                client = a.connect(ANN, resume=Resume("e", {"user:ann": 5}))
+                client = a.connect(ANN, resume=StreamPositions("e", {"user:ann": 5}))
                 plain = a.connect(ROOM)
                 with pytest.raises(PeerFault) as refused:
                     await a.publish(ANN, event(1))
@@ -350,7 +350,7 @@ class TestCutOff:
             await a.until(lambda: bool(last.events))
             assert (receipt.offset or 0) > seen.offsets["user:ann"]
             last.leave()
-            again = await b.join(ANN, resume=Resume(last.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            again = await b.join(ANN, resume=StreamPositions(last.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
             assert again.at.recovered
             assert again.numbers == [3]
 
@@ -449,7 +449,9 @@ class TestOddities:
             # As if Redis had said a time from the future before: positions are moments, new offsets are below them.
             ahead = 3600 * 1_000_000
             a.plane.following.seen += ahead
-            other = await a.join(BOB, resume=Resume(client.at.epoch, {"user:b:o}b {ü": client.at.offsets["user:ann"]}))
+            other = await a.join(
+                BOB, resume=StreamPositions(client.at.epoch, {"user:b:o}b {ü": client.at.offsets["user:ann"]})
+            )
             assert other.at.epoch != client.at.epoch
             assert other.at.lost == ["user:b:o}b {ü"]
             assert sorted(lost.kind for lost in a.lost_targets) == ["channel_id", "user_id"]
@@ -497,7 +499,7 @@ class TestOddities:
             async with node(redis.url, "a") as other:
                 await ready(other)
                 assert other.plane.node != "a"
-                client = await other.join(ANN, resume=Resume(other.plane.epoch, {"user:ann": 0}))
+                client = await other.join(ANN, resume=StreamPositions(other.plane.epoch, {"user:ann": 0}))
                 assert (await other.publish(ANN, event(1))).matched == 1
                 assert (await a.publish(ANN, event(2), durable=True)).matched == 1
                 assert client.numbers == [1, 2]

@@ -9,7 +9,7 @@ import trio
 
 from portico.wire.messages import EVERYBODY, Target
 from service.backplane.redis.payloads import Arrival, Push
-from service.core.cluster.backplane import Publication, Resume
+from service.core.cluster.backplane import Publication, StreamPositions
 from service.core.reply import Reply
 
 from ..contract import ANN, BOB, LENGTH, PATIENT, ROOM, Client, event
@@ -61,7 +61,7 @@ class TestEviction:
             returned = await a.join(ANN, resume=client.resume())
             assert (returned.at.recovered, returned.events) == (False, [])
             # From there on it is whole again.
-            again = await a.join(ANN, resume=Resume(client.at.epoch, {"user:ann": (after.offset or 0) - 1}))
+            again = await a.join(ANN, resume=StreamPositions(client.at.epoch, {"user:ann": (after.offset or 0) - 1}))
             assert (again.at.recovered, again.numbers) == (True, [6])
 
     @pytest.mark.parametrize("gone", ["m h", "m", "h"])
@@ -104,7 +104,9 @@ class TestEviction:
             assert (returned.at.recovered, returned.events) == (False, [])
             receipt, _ = await publish_surely(a, Publication(ANN, event(9), "nine", durable=True))
             await a.until(lambda: returned.numbers == [9])
-            again = await a.join(ANN, resume=Resume(returned.at.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            again = await a.join(
+                ANN, resume=StreamPositions(returned.at.epoch, {"user:ann": (receipt.offset or 0) - 1})
+            )
             assert (again.at.recovered, again.numbers) == (True, [9])
 
     async def test_an_id_that_was_thrown_away_is_not_delivered_again(self, redis: RedisServer) -> None:
@@ -240,7 +242,9 @@ class TestRestored:
                 async with node(server.url, "a") as a:
                     await ready(a)
                     await a.publish(ANN, event(3 + restarts), durable=True)
-                    told = await a.join(ANN, resume=Resume(after.at.epoch, {"user:ann": after.events[1].offset or 0}))
+                    told = await a.join(
+                        ANN, resume=StreamPositions(after.at.epoch, {"user:ann": after.events[1].offset or 0})
+                    )
                     assert (told.at.recovered, told.at.lost, told.numbers) == (False, ["user:ann"], [])
                     whole = await a.join(ANN, resume=left_off)
                     assert (whole.at.recovered, whole.numbers) == (True, [3, 4][: restarts + 1])
@@ -299,7 +303,7 @@ class TestClock:
                 one = a if n % 2 else b
                 await one.publish(ROOM if n % 3 else ANN, event(n), durable=True)
                 # Whoever reads now sees how late it is.
-                (await one.join(BOB, resume=Resume(one.plane.epoch, {f"user:{BOB.value}": 1}))).leave()
+                (await one.join(BOB, resume=StreamPositions(one.plane.epoch, {f"user:{BOB.value}": 1}))).leave()
             for client in clients:
                 assert client.numbers == list(range(12))
             assert a.lost_targets == b.lost_targets == []
@@ -381,7 +385,7 @@ class TestClock:
                 returned = await a.join(ANN, resume=client.resume())
                 assert (returned.at.recovered, returned.numbers) == (False, [])
                 last = await a.publish(ANN, event(2), durable=True)
-                again = await a.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": (last.offset or 0) - 1}))
+                again = await a.join(ANN, resume=StreamPositions(a.plane.epoch, {"user:ann": (last.offset or 0) - 1}))
                 assert (again.at.recovered, again.numbers) == (True, [2])
         finally:
             server.kill()
@@ -409,7 +413,7 @@ class TestPositions:
             assert client.numbers == list(range(1, 12)) or ANN in b.lost_targets
             # And the position that it was told when it registered is one to come back from.
             assert list(client.at.offsets) == ["user:ann"]
-            again = await a.join(ANN, resume=Resume(client.at.epoch, dict(client.at.offsets)))
+            again = await a.join(ANN, resume=StreamPositions(client.at.epoch, dict(client.at.offsets)))
             assert (again.at.recovered, again.numbers[-11:]) == (True, list(range(1, 12)))
 
     async def test_what_a_gap_tells_is_a_position_from_which_nothing_is_missed(self, redis: RedisServer) -> None:
@@ -423,7 +427,7 @@ class TestPositions:
             await a.publish(ANN, event(1), durable=True)
             await a.until(lambda: client.numbers == [0, 1])
             [(_, epoch, offset)] = a.gaps
-            returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
+            returned = await a.join(ANN, resume=StreamPositions(epoch, {"user:ann": offset}))
             assert (returned.at.recovered, returned.numbers) == (True, [1])
 
     @pytest.mark.shows("nobody else is told of a gap, and it is known which events it has had")
@@ -487,7 +491,7 @@ class TestPositions:
             proxy.refusing = True
             proxy.cut()
             for epoch in (b.plane.epoch, "another"):
-                await b.join(ANN, resume=Resume(epoch, {"user:ann": 1 << 60}))
+                await b.join(ANN, resume=StreamPositions(epoch, {"user:ann": 1 << 60}))
             await a.publish(ANN, event(1), durable=True)
             proxy.refusing = False
             await ready(b)
@@ -505,9 +509,9 @@ class TestPositions:
             proxy.cut()
             redis.command("FLUSHALL")
             first, _ = await publish_surely(a, Publication(ANN, event(1), "one", durable=True))
-            moved = await b.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": first.offset or 0}))
-            b.connect(ANN, resume=Resume(a.plane.epoch, {"user:ann": 1}))  # which has had less
-            b.connect(ANN, resume=Resume("nonsense", {"user:ann": 1}))
+            moved = await b.join(ANN, resume=StreamPositions(a.plane.epoch, {"user:ann": first.offset or 0}))
+            b.connect(ANN, resume=StreamPositions(a.plane.epoch, {"user:ann": 1}))  # which has had less
+            b.connect(ANN, resume=StreamPositions("nonsense", {"user:ann": 1}))
             followed = b.plane.following._followed[ANN]
             # It hears what the client has had by the other node, and does not know the epoch yet.
             push = Push("a", 1, "tick", b'{"n":1}')
@@ -537,7 +541,7 @@ class TestPositions:
                 assert (target, epoch) == (ANN, a.plane.epoch)
                 await a.publish(ANN, event(2), durable=True)
                 await b.until(lambda: client.numbers == [2])
-                returned = await a.join(ANN, resume=Resume(epoch, {"user:ann": offset}))
+                returned = await a.join(ANN, resume=StreamPositions(epoch, {"user:ann": offset}))
                 assert (returned.at.recovered, returned.numbers) == (True, [2])
 
     @pytest.mark.shows("resuming from the epoch and the position in it is whole", "as long as the history keeps it")
@@ -554,7 +558,7 @@ class TestPositions:
             _, epoch, offset = b.gaps[-1]
             await ready(a, b)
             await publish_surely(a, Publication(ANN, event(2), "two", durable=True))
-            returned = await back(b, ANN, resume=Resume(epoch, {"user:ann": offset}))
+            returned = await back(b, ANN, resume=StreamPositions(epoch, {"user:ann": offset}))
             assert (returned.at.recovered, returned.numbers) == (True, [2])
 
 
@@ -631,5 +635,5 @@ class TestEpochs:
             with trio.fail_after(PATIENT):
                 while a.plane.epoch != b.plane.epoch:  # noqa: ASYNC110 - nothing tells of it
                     await trio.sleep(0.01)
-            again = await a.join(ANN, resume=Resume(a.plane.epoch, {"user:ann": (receipt.offset or 0) - 1}))
+            again = await a.join(ANN, resume=StreamPositions(a.plane.epoch, {"user:ann": (receipt.offset or 0) - 1}))
             assert (again.at.recovered, again.numbers) == (True, [1])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from portico.wire.messages import Target, stream_of
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.connections.ahead import STREAMS
 from service.core.reply import Reply
 
@@ -21,7 +21,7 @@ def test_what_a_client_has_had_is_not_delivered_to_it_by_a_node_that_is_behind(m
     backplane = house.gateway.backplane
     stays, _, _ = registered(house, client_id="c1", user_id="u1")
 
-    def behind(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+    def behind(targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
         assert resume is not None
         reply(Joined(backplane.epoch, resume.offsets, {}, list(resume.offsets), False, resume.offsets))
 
@@ -50,7 +50,7 @@ class Behind:
         self.at = 0
         backplane = house.gateway.backplane
 
-        def behind(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+        def behind(targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
             named = {} if resume is None else dict(resume.offsets)
             offsets = {stream_of(target): max(self.at, named.get(stream_of(target), 0)) for target in targets}
             further = {stream: at for stream, at in named.items() if at > self.at}

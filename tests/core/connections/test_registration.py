@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from portico.wire.codes import CloseCode
 from portico.wire.messages import EVERYBODY, Event, Target
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.connections import held
 from service.core.connections.session import State
 from service.core.push import delivery
@@ -106,7 +106,7 @@ class SlowBackplane:
         join = house.gateway.backplane.join
         leave = house.gateway.backplane.leave
 
-        def slowly(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+        def slowly(targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
             self.waiting.append(lambda: join(targets, resume, reply))
 
         def left(targets: Collection[Target]) -> None:

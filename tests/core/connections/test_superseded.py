@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portico.wire.messages import Target
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.push import delivery
 from service.core.reply import Reply
 
@@ -25,7 +25,7 @@ class AnyOrder:
         self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
         join = house.gateway.backplane.join
 
-        def either(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+        def either(targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
             if not self.slow:
                 join(targets, resume, reply)
                 return

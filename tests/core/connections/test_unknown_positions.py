@@ -5,7 +5,7 @@ from collections.abc import Collection
 import pytest
 
 from portico.wire.messages import Target
-from service.core.cluster.backplane import Joined, Resume
+from service.core.cluster.backplane import Joined, StreamPositions
 from service.core.reply import Reply
 
 from ...fakes import Stage, stage
@@ -20,7 +20,7 @@ class Outage:
         join = backplane.join
         self.over = False
 
-        def given_up(targets: Collection[Target], resume: Resume | None, reply: Reply[Joined]) -> None:
+        def given_up(targets: Collection[Target], resume: StreamPositions | None, reply: Reply[Joined]) -> None:
             if self.over:
                 join(targets, resume, reply)
             else:

@@ -211,7 +211,7 @@ def test_the_limit_counts_over_all_nodes_and_dialects_and_the_newest_goes() -> N
     _, fourth = c.connect("/ws/u1")
     assert [peer.close_code for peer in (first, second, third, fourth)] == [None, None, 1013, 1013]
     assert third.closes[0][1] == "this user is at the limit of connections"
-    assert c.gateway.registration.claims.refused == 2
+    assert c.gateway.registration.takeover.refused == 2
     assert c.journal.of("registered") == []
 
 

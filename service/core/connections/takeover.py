@@ -1,4 +1,4 @@
-"""Claims: what registration knows of connections at other nodes: newer ones of the same client, and a user's.
+"""Takeover: what registration knows of connections at other nodes: newer ones of the same client, and a user's.
 
 *Of one client that is connected at two nodes the newer connection stays*, whatever the nodes' clocks show. A session
 that has joined sends a claim to the nodes that hold its `client_id`. A node that has another session of this client
@@ -71,7 +71,7 @@ class ClaimObserver(Protocol):
         """A newer connection of this client is at another node: this one is to go."""
 
 
-class Claims:
+class SessionTakeover:
     """One node's claims, and what it heard of the others'. `limit`: connections of a user, 0 for any number."""
 
     def __init__(self, hub: Hub, cluster_messages: ClusterMessages, observer: ClaimObserver, *, limit: int) -> None:
