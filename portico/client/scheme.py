@@ -19,7 +19,7 @@ from .errors import reason_of
 REMEDY: Final = "give the address with"
 NO_TLS: Final = f"no TLS is spoken there; {REMEDY} http:// (or ws://)"
 TLS: Final = f"TLS is spoken there; {REMEDY} https:// (or wss://)"
-PATIENCE: Final = 2.0
+PATIENCE: Final = 5.0
 """Seconds that the port is given to answer."""
 _DEEPEST_CAUSE: Final = 16
 _NO_TLS_REASONS: Final = frozenset({"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
