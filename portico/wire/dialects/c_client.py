@@ -82,7 +82,8 @@ _head = msgspec.json.Decoder(_Head)
 _typed = msgspec.json.Decoder(_Typed)
 _text = msgspec.json.Decoder(str)
 _message: Final = msgspec.json.Decoder(Message)
-_register = msgspec.json.Decoder(Register)
+# Of two forms, since a decoder of one takes an object without its tag: a request that only has that text in it.
+_register: Final = msgspec.json.Decoder(Register | TokenRefresh)
 _QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
 _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
@@ -128,6 +129,8 @@ def first_register(payload: bytes) -> Register | None:
     try:
         check_text(payload)
         register = _register.decode(payload)
+        if not isinstance(register, Register):
+            return None
         _check(payload, None)
         register.check()
     except (msgspec.MsgspecError, RecursionError, PeerFault):

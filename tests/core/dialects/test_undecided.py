@@ -9,6 +9,9 @@ from ...fakes import stage
 FIRST = [
     ({"type": "c_client_register"}, "c_client"),
     ({"command": "x"}, "requester"),
+    ({"command": "x", "data": "c_client_register"}, "requester"),
+    ({"command": "x", "user_id": "c_client_register"}, "requester"),
+    ({"type": "connect", "data": {"user_id": "c_client_register"}}, "envelope"),
     ({"type": "heartbeat"}, "envelope"),
     ({"type": "connect"}, "envelope"),
     ({"type": "handshake"}, "envelope"),
