@@ -246,6 +246,8 @@ def nested_outline_of(payload: bytes, names: tuple[str, ...], name: str) -> tupl
             if field == name:
                 inner = Outline(payload, [(str(inside), raw) for inside, raw in value.items()])
             value = {}
+        elif field == name and isinstance(value, str):
+            value = ""
         parts.append(b'"%b":%b' % (field.encode(), b"[]" if isinstance(value, _List) else encode(value)))
     return b"{%b}" % b",".join(parts), inner
 

@@ -422,6 +422,7 @@ def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.json_costs", description="What dear JSON costs.")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help=f"of which the least counts ({_ROUNDS})")
     parser.add_argument("--paths", default="", help="only those whose names begin so, for example C-Client,HTTP")
+    parser.add_argument("--kinds", default="", help="only these, for example 'lists,one key'; all: " + ", ".join(KINDS))
     parser.add_argument("--all", action="store_true", help="every kind's figure too")
     parser.add_argument("--quick", action="store_true", help="everything tiny: shows that it runs, not what it costs")
     arguments = parser.parse_args(given)
@@ -429,7 +430,10 @@ def main(given: list[str] | None = None) -> None:
     paths = [path for path in PATHS if path.name.startswith(chosen)]
     if not paths:
         parser.error("no path begins so; there are: " + "; ".join(path.name for path in PATHS))
-    kinds = _QUICK_KINDS if arguments.quick else tuple(KINDS)
+    wanted = {TEXT, *arguments.kinds.split(",")} if arguments.kinds else set(KINDS)
+    if not wanted <= set(KINDS) or wanted == {TEXT}:
+        parser.error("there are the kinds: " + ", ".join(KINDS))
+    kinds = _QUICK_KINDS if arguments.quick else tuple(kind for kind in KINDS if kind in wanted)
     size, rounds = (_QUICK_SIZE, 1) if arguments.quick else (SIZE, arguments.rounds)
     with tempfile.TemporaryDirectory(prefix="portico-json-costs-") as folder, _senders(Path(folder)) as senders:
         rows = measure(senders, paths, kinds, size, rounds)
