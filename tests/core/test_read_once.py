@@ -93,6 +93,24 @@ def test_a_first_envelope_is_read_twice(message: bytes, value: bytes, monkeypatc
     assert not house.journal.broken
 
 
+def test_a_first_envelope_of_very_many_keys_is_read_twice_and_its_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was read four times: as a first message, and then as if nobody had read it."""
+    many = b",".join(b'"k%d":0' % number for number in range(1000))
+    house = stage()
+    session, _ = house.connect("/ws")
+    message = b'{"x":%b,%b,"type":"connect","msg_id":"m","data":{"client_id":"e"}}' % (LISTS, many)
+    assert counted(monkeypatch, lambda: house.say(session, message)) <= 2
+    assert session.identity.client_id == "e"
+    wrong, peer = house.connect("/ws")
+    message = b'{"x":%b,%b,"type":"connect","msg_id":"m","data":{"capacity":"many"}}' % (LISTS, many)
+    assert counted(monkeypatch, lambda: house.say(wrong, message)) <= 2
+    assert peer.take()[0]["data"]["field"] == "capacity"
+    doubled, peer = house.connect("/ws")
+    message = b'{"x":%b,%b,"type":"connect","type":"connect","data":{}}' % (LISTS, many)
+    assert counted(monkeypatch, lambda: house.say(doubled, message)) <= 2
+    assert peer.take()[0]["data"]["error"] == "The message has too many keys."
+
+
 def registered(house: Stage) -> Session:
     """A C-Client."""
     session, _ = house.client(client_id="c")

@@ -15,7 +15,7 @@ from ..codes import ErrorCode
 from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Event, Identity, Name, Resume, encode
-from ..outline import LARGE, Outline, nested_outline_of, uses_of
+from ..outline import LARGE, Outline, Outlined, nested_outline_of, uses_of
 from ..strict_json import check_keys, check_numbers, check_text, decode, explain, has_only, is_true, peek
 
 S = TypeVar("S", bound=Struct)
@@ -163,6 +163,9 @@ def _quoted(form: type[Struct]) -> tuple[bytes, ...]:
 
 
 _ENVELOPE_KEYS: Final = _quoted(Envelope)
+_USES: Final = uses_of(Envelope)
+FIELDS: Final = tuple(_USES)
+"""All fields that are looked at in a message's outermost object."""
 _CONNECT_KEYS: Final = _quoted(Connect)
 _HANDSHAKE_KEYS: Final = _quoted(Handshake)
 _CALL_KEYS: Final = _quoted(ActionRequest)
@@ -175,6 +178,11 @@ def decode_envelope(payload: bytes) -> Envelope:
     read in the same pass, and is not there as it came: see `data_of`."""
     if len(payload) <= LARGE:
         return _decode_envelope(payload, None)
+    if isinstance(payload, Outlined) and isinstance(payload.outline, Outline) and payload.outline.is_partial:
+        # It has been read twice already, and would have to be read twice more.
+        envelope = _decode_envelope(payload.outline.text(_USES), payload.outline)
+        payload.outline.restore(envelope, _USES)
+        return envelope
     try:
         outline = nested_outline_of(payload, Envelope.__struct_fields__, "data")
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -191,7 +199,7 @@ def data_of(envelope: Envelope) -> Raw:
     return _envelope.decode(envelope.inside.whole).data if isinstance(envelope, _LargeEnvelope) else envelope.data
 
 
-def _decode_envelope(payload: bytes, inside: Outline | None) -> Envelope:
+def _decode_envelope(payload: bytes, outline: Outline | None) -> Envelope:
     given = None
     try:
         check_text(payload)
@@ -205,7 +213,12 @@ def _decode_envelope(payload: bytes, inside: Outline | None) -> Envelope:
         fields_read = 1 + (envelope.msg_id is not None) + (envelope.data is not NULL) + (envelope.timestamp is not NULL)
         if not has_only(fields_read, payload, envelope.data):
             check_keys(payload, _ENVELOPE_KEYS, inside=False)
-        check_numbers(payload if inside is None else inside.whole)
+        if outline is None:
+            check_numbers(payload)
+        else:
+            if outline.is_partial:
+                outline.check_keys(_ENVELOPE_KEYS)
+            outline.check_numbers()
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error)
     except PeerFault as fault:

@@ -41,7 +41,7 @@ class _First(Struct):
 _first = msgspec.json.Decoder(_First)
 _text = msgspec.json.Decoder(str)
 _USES: Final = {**uses_of(_First), "type": Use.SCALAR}
-_FIELDS: Final = tuple(dict.fromkeys((*_USES, *c_client.FIELDS, *requester.FIELDS)))
+_FIELDS: Final = tuple(dict.fromkeys((*_USES, *c_client.FIELDS, *requester.FIELDS, *envelope.FIELDS)))
 
 
 def read_first(payload: bytes) -> bytes:

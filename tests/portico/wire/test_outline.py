@@ -251,8 +251,18 @@ def of_requester(payload: bytes) -> object:
         (of_requester, bytes),
         (of_requester, negotiate.read_first),
         (of_envelope, bytes),
+        (of_envelope, negotiate.read_first),
     ],
-    ids=["c-client", "answer", "first-c-client", "dialect", "requester", "first-requester", "envelope"],
+    ids=[
+        "c-client",
+        "answer",
+        "first-c-client",
+        "dialect",
+        "requester",
+        "first-requester",
+        "envelope",
+        "first-envelope",
+    ],
 )
 def test_a_large_message_is_answered_as_a_small_one(
     call: Callable[[bytes], object], read: Callable[[bytes], bytes], payload: bytes
