@@ -12,6 +12,7 @@ with more keys than `most_keys` is read a second time: its outline then has each
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from enum import Enum
 from functools import cache
 from types import UnionType
@@ -171,7 +172,8 @@ def outlined(payload: bytes, names: tuple[str, ...]) -> bytes:
         # Not of the copy: message and outline would keep one another alive.
         message.outline = outline_of(payload, names)
     except (PeerFault, msgspec.DecodeError, RecursionError) as error:
-        message.outline = error.with_traceback(None)
+        # A copy, without the traceback: that would hold on to the message.
+        message.outline = copy(error)
     return message
 
 
@@ -183,7 +185,7 @@ def outline_of(payload: bytes, names: tuple[str, ...]) -> Outline:
     if isinstance(payload, Outlined):
         if isinstance(payload.outline, Outline):
             return payload.outline
-        raise payload.outline
+        raise copy(payload.outline)
     check_text(payload)
     keys: list[str] = []
     try:

@@ -1,6 +1,8 @@
 """Outlines: what a large message says is found in them as in the message itself, doubled fields and mistakes too."""
 
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -83,6 +85,22 @@ def test_what_has_no_outline(payload: bytes, error: type[Exception]) -> None:
         outline_of(message, NAMES)
     assert str(first.value) == str(second.value)
     assert bytes(message) == payload
+
+
+@pytest.mark.parametrize("payload", [LISTS, LISTS[:-1], b'{"x":%b' % LISTS, b'{"x":%b}' % LISTS])
+def test_a_message_is_gone_with_its_last_use(payload: bytes) -> None:
+    """Not only when garbage is looked for: what was refused, and why, kept one another alive through a traceback."""
+    gc.collect()
+    gc.disable()
+    try:
+        message = outlined(payload, NAMES)
+        for _ in range(2):
+            with suppress(PeerFault, msgspec.DecodeError):
+                outline_of(message, NAMES)
+        del message
+        assert not any(type(one) is Outlined for one in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def test_a_small_message_stays_what_it_is() -> None:
