@@ -279,12 +279,14 @@ async def test_the_wrong_scheme_is_told_by_every_command(tmp_path: Path, made: C
         commands = [("clients",), ("workers",), ("status",), ("tail",), ("kick", "c1"), ("broadcast", "hi")]
         commands += [("push", "user:ann", "news"), ("logins", "ann"), ("connect",), ("listen",)]
         commands.append(("request", "echo", "--attempts", "1"))
-        by_url = ("--url", url, *commands[-1])
-        for option, address, name, *more in [*(("--base-url", base_url, *command) for command in commands), by_url]:
-            ended = await run_portico(tmp_path, name, *more, option, address)
+        for name, *more in commands:
+            ended = await run_portico(tmp_path, name, *more, "--base-url", base_url)
             assert ended.returncode == 3, (name, ended.stderr)
             assert said[secure] in ended.stderr, (name, ended.stderr)
             assert b"Is a gateway running there" not in ended.stderr, name
+        ended = await run_portico(tmp_path, *commands[-1], "--url", url)
+        assert ended.returncode == 3, ended.stderr
+        assert (b"where TLS is spoken, wss:// is right" if secure else said[False]) in ended.stderr, ended.stderr
 
 
 async def _affinity_holds(running: Running, made: Certificate) -> None:

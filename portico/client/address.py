@@ -18,6 +18,8 @@ from .errors import BadAddress, DiscoveryFailed, printable
 from .scheme import TLS, speaks_tls, why_unanswered
 
 DISCOVERY_PATH: Final = "/api/b-client/websocket-info"
+SILENT: Final = (httpx.RemoteProtocolError, httpx.ReadError)
+"""How httpx calls it that there was a connection, and no answer."""
 DISCOVERY_TIMEOUT: Final = 10.0
 
 # What a gateway's own URL may end in; a role's path takes its place, and a proxy's prefix stays.
@@ -97,7 +99,8 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
         ) as http:
             answer = await http.get(asked)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise DiscoveryFailed(f"No answer from {printable(asked)}: {await why_unanswered(asked, error)}.") from error
+        why = await why_unanswered(asked, error, silent=isinstance(error, SILENT))
+        raise DiscoveryFailed(f"No answer from {printable(asked)}: {why}.") from error
     if answer.status_code == 400 and not secure and await speaks_tls(asked):
         raise DiscoveryFailed(f"{printable(asked)} answered 400: {TLS}.")
     if answer.status_code != 200:

@@ -22,6 +22,7 @@ import trio
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidMessage,
     InvalidStatus,
     InvalidURI,
 )
@@ -42,7 +43,7 @@ from .errors import (
 )
 from .events import BadMessage, Report
 from .nursery import background_nursery
-from .scheme import why_unanswered
+from .scheme import why_not_connected
 
 QUEUE_LENGTH: Final = 256
 """Messages that may wait for the socket; sending one more waits for room."""
@@ -222,9 +223,9 @@ async def _connected(address: str, options: LinkOptions) -> AsyncIterator[Client
     except InvalidStatus as refused:
         raise _refusal(address, refused) from refused
     except (InvalidHandshake, OSError, EOFError, trio.BrokenResourceError) as error:
-        raise ConnectFailed(
-            f"Cannot connect to {printable(address)}: {await why_unanswered(address, error)}."
-        ) from error
+        silent = isinstance(error, (InvalidMessage, EOFError, ConnectionResetError, trio.BrokenResourceError))
+        why = why_not_connected(address, error, silent=silent)
+        raise ConnectFailed(f"Cannot connect to {printable(address)}: {why}.") from error
     try:
         yield socket
     finally:

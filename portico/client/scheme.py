@@ -1,18 +1,17 @@
 """Scheme: why a connection with the wrong one of http:// and https:// (ws:// and wss://) fails, as a sentence's end.
 
 Over TLS to a port without it, OpenSSL says so. The other way round, a server that speaks TLS mostly closes the
-connection without a word. So where that happens the port is tried once more, with a TLS handshake in which nothing is
-trusted and after which nothing is said. For example, a gateway with a certificate is recognized so at
-`http://localhost:8443`.
+connection without a word. So where HTTP is answered that way the port is tried once more, with a TLS handshake in which
+nothing is trusted and after which nothing is said. For example, a gateway with a certificate is recognized so at
+`http://localhost:8443`. A WebSocket that ends so only gets a hint: programs connect again and again to a gateway that
+is being restarted, and must not connect twice as often.
 """
 
 import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
-import httpx
 import trio
-from websockets.exceptions import InvalidMessage
 
 from .errors import reason_of
 
@@ -22,24 +21,38 @@ TLS: Final = f"TLS is spoken there; {REMEDY} https:// (or wss://)"
 PATIENCE: Final = 5.0
 """Seconds that the port is given to answer."""
 _DEEPEST_CAUSE: Final = 16
+_MOST_KNOWN: Final = 64
 _NO_TLS_REASONS: Final = frozenset({"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
-_UNANSWERED: Final = (
-    httpx.RemoteProtocolError,
-    httpx.ReadError,
-    InvalidMessage,
-    EOFError,
-    ConnectionResetError,
-    trio.BrokenResourceError,
-)
-"""What it looks like that there was a connection, and no answer."""
+_known: dict[str, bool] = {}  # whether TLS is spoken, by host and port
 
 
-async def why_unanswered(url: str, error: BaseException) -> str:
-    """Why a connection to `url` failed, printable and without a full stop: what is right, where its scheme is wrong.
-    Takes at most PATIENCE seconds. Cancelling is safe."""
-    if url.startswith(("https:", "wss:")):
-        return NO_TLS if tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
-    return TLS if isinstance(error, _UNANSWERED) and await speaks_tls(url) else reason_of(error)
+async def why_unanswered(url: str, error: BaseException, *, silent: bool) -> str:
+    """Why a request to `url` failed, printable and without a full stop: what is right, where its scheme is wrong.
+    `silent`: there was a connection, and no answer. Takes at most PATIENCE seconds. Cancelling is safe."""
+    if silent and not _is_secure(url) and await _is_known_to_speak_tls(url):
+        return TLS
+    return NO_TLS if _is_secure(url) and tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
+
+
+def why_not_connected(url: str, error: BaseException, *, silent: bool) -> str:
+    """The same for a WebSocket, without another connection: that TLS may be spoken there is a hint."""
+    if silent and not _is_secure(url):
+        return f"{reason_of(error).removesuffix('.')} (where TLS is spoken, wss:// is right)"
+    return NO_TLS if _is_secure(url) and tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
+
+
+async def _is_known_to_speak_tls(url: str) -> bool:
+    """As `speaks_tls`, but tried once for each host and port: a program may ask again and again."""
+    there = urlsplit(url).netloc
+    if there not in _known:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[there] = await speaks_tls(url)
+    return _known[there]
+
+
+def _is_secure(url: str) -> bool:
+    return url.startswith(("https:", "wss:"))
 
 
 def tls_reason(error: BaseException | None) -> str | None:

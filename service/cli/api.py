@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeVar
 
 import httpx
 
+from portico.client.address import SILENT
 from portico.client.errors import Unreachable, printable
 from portico.client.scheme import why_unanswered
 from portico.publisher import calls
@@ -48,7 +49,7 @@ class Api:
 
     async def unreachable(self, error: Exception) -> Unreachable:
         """No answer came, because of this."""
-        why = await why_unanswered(self.base_url, error)
+        why = await why_unanswered(self.base_url, error, silent=isinstance(error, SILENT))
         return Unreachable(f"No answer from {printable(self.base_url)}: {why}.")
 
     async def status(self) -> dict[str, Any]:

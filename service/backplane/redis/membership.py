@@ -112,6 +112,7 @@ class Membership:
         # How often messages of the others may have been missed, and how many of these times a look came after.
         self._missed = 1
         self._made_up_for = 0
+        self._returned = False  # since the last look; messages were heard all the while, so that is no trouble
         self.nodes_lost = 0
         """Nodes that this one has found gone and reported."""
         self.clients_left = 0
@@ -249,14 +250,15 @@ class Membership:
                 raise
             if untold is not None:
                 self._events.tell_all(NODE, self._text())
-            was_unsure, missed = self._is_unsure, self._missed
+            may_join, missed = self._is_unsure or self._returned, self._missed
+            self._returned = False
             with trio.fail_after(self._lease / 3):
                 dead = await self._look()
             self._made_up_for = missed
             if self._trouble is not None:
                 self._events.note(HELD)
                 self._trouble = None
-            if was_unsure and not self._is_unsure:
+            if may_join and not self._is_unsure:
                 self._events.on_joined()
             for instance, node in dead:
                 await self._reap(instance, node)
@@ -302,7 +304,7 @@ class Membership:
                 return
             # It ran out: we were frozen or cut off, or Redis has lost what it had. So may the others' have.
             self._since = trio.current_time()
-            self._missed += 1
+            self._returned = True
             await self._return()
         else:
             await self._take()

@@ -50,6 +50,7 @@ class Node:
         self.notes: list[str] = []
         self.changes = 0
         self.joined_with: list[list[str]] = []
+        self.told_in: list[str | None] = []
         self.scope = trio.CancelScope()
         self.membership = Membership(self.commands.ask, self, name=name, prefix="test:", lease=town.lease)
 
@@ -91,6 +92,7 @@ class Node:
     # Its surroundings
 
     def tell_all(self, kind: str, body: bytes) -> None:
+        self.told_in.append(self.membership.trouble)
         for other in self.town.nodes:
             if other is not self and not self.town.mute:
                 other.membership.on_message(self.membership.node, kind, body)
@@ -376,6 +378,17 @@ async def test_who_may_have_missed_something_is_in_trouble_until_it_has_looked(r
         assert a.membership.trouble == UNSURE
         await until(lambda: a.membership.trouble is None)
         assert (a.seen, a.joined_with) == (["a", "b"], [["a"], ["a", "b"]])
+
+
+async def test_who_has_lost_its_lease_looks_anew_and_is_in_no_trouble(redis: RedisServer) -> None:
+    async with town(redis) as at:
+        a, b = await at.node("a"), await at.node("b")
+        await until(lambda: a.membership.trouble is b.membership.trouble is None)
+        joined = len(a.joined_with)
+        a.told_in.clear()
+        redis.command("FLUSHALL")
+        await until(lambda: len(a.joined_with) > joined)
+        assert (set(a.told_in), a.seen) == ({None}, ["a", "b"])
 
 
 async def test_changes_that_wait_are_bounded(redis: RedisServer) -> None:

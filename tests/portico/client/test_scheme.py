@@ -12,7 +12,7 @@ import trio
 from portico.client.address import discover
 from portico.client.errors import ConnectFailed, DiscoveryFailed
 from portico.client.link import LinkOptions, open_link
-from portico.client.scheme import PATIENCE, speaks_tls
+from portico.client.scheme import PATIENCE, REMEDY, speaks_tls
 from tests.certificates import make_certificate
 
 TLS = "TLS is spoken there; give the address with https:// (or wss://)."
@@ -54,10 +54,25 @@ async def why(scheme: str, there: str) -> str:
     raise AssertionError("it could be used")
 
 
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_a_port_that_speaks_tls_is_recognized(scheme: str, tmp_path: Path) -> None:
+async def test_a_port_that_speaks_tls_is_recognized(tmp_path: Path) -> None:
     async with server(tmp_path, tls=True) as there:
-        assert (await why(scheme, there)).endswith(f": {TLS}")
+        assert (await why("http", there)).endswith(f": {TLS}")
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_who_connects_again_and_again_tries_the_port_once_or_not_at_all(scheme: str) -> None:
+    came = []
+
+    async def close(stream: trio.SocketStream) -> None:
+        came.append(await stream.socket.recv(1))
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, close, 0, host="127.0.0.1"))
+        there = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        said = {await why(scheme, there) for _ in range(3)}
+        nursery.cancel_scope.cancel()
+    assert (came.count(b"G"), came.count(b"\x16")) == (3, 1 if scheme == "http" else 0)
+    assert all("where TLS is spoken, wss:// is right" in one for one in said) is (scheme == "ws")
 
 
 async def test_so_is_one_that_answers_in_the_clear_that_it_is_none(tmp_path: Path) -> None:
@@ -74,7 +89,7 @@ async def test_a_port_that_speaks_none_is_recognized(scheme: str, tmp_path: Path
 @pytest.mark.parametrize(("scheme", "says"), [("http", b""), ("ws", b""), ("http", SAYS_NO), ("http", b"garbage")])
 async def test_what_fails_otherwise_is_not_blamed_on_the_scheme(scheme: str, says: bytes, tmp_path: Path) -> None:
     async with server(tmp_path, tls=False, says=says) as there:
-        assert "TLS" not in await why(scheme, there)
+        assert REMEDY not in await why(scheme, there)
 
 
 async def test_one_that_says_nothing_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
