@@ -39,6 +39,9 @@ def attach(events: Events, users: Sequence[type[Connected]]) -> None:
         _take_interrupts()
         _settle_collector()
         campaign = Campaign(environment)
+        if isinstance(runner, WorkerRunner):
+            # Its master, which it is connected to, may start users before this is through.
+            campaign.may_begin.clear()
         Connected.campaign = campaign
         options = environment.parsed_options
         assert options is not None

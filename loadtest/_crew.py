@@ -239,7 +239,7 @@ class Workers:
 
 
 class Worker:
-    """A worker's side: does the work, and reports to the master."""
+    """A worker's side: does the work, and reports to the master. The campaign's users wait until it lets them begin."""
 
     def __init__(self, environment: Environment, runner: WorkerRunner, campaign: Campaign) -> None:
         self._environment = environment
@@ -250,7 +250,6 @@ class Worker:
         self._asked: set[float] = set()
         self._offsets: list[tuple[float, float]] = []
         self._stopped = Event()
-        campaign.may_begin.clear()
         self._stopped.set()
         runner.register_message(_PLAN, self._plan)
         runner.register_message(_STAGE, self._stage)

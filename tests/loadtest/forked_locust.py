@@ -23,6 +23,8 @@ from tests.forking import line_of, start_forking
 
 CLOCK_AHEAD: Final = "TEST_CLOCK_AHEAD"
 """In a run's environment: it is on another machine, whose clock is so many seconds ahead."""
+SLOW_WORKERS: Final = "TEST_SLOW_WORKERS"
+"""In a run's environment: its worker processes take so many seconds longer to start than their master."""
 _UP_LIMIT: Final = 90.0
 _STARTS: Final = "from tests.loadtest.forked_locust import serve; serve()"
 
@@ -127,6 +129,7 @@ def serve() -> None:
     gevent.reinit()
     _become(json.loads(order))
     _be_elsewhere(float(os.environ.pop(CLOCK_AHEAD, "0")))
+    _start_slowly(float(os.environ.pop(SLOW_WORKERS, "0")))
     sys.exit(locust.main.main())  # type: ignore[no-untyped-call]  # locust's own
 
 
@@ -161,3 +164,21 @@ def _be_elsewhere(seconds: float) -> None:
     time.time = lambda: here() + seconds
     _reactor._timespec = shifted
     _crew.boot_id = lambda: "of another machine"
+
+
+def _start_slowly(seconds: float) -> None:
+    """Have the processes that locust forks be ready later than the one that forks them."""
+    if not seconds:
+        return
+    import gevent
+
+    from loadtest import _conductor
+
+    look, master = _conductor._wrong, os.getpid()
+
+    def look_late(*about: Any) -> str | None:
+        if os.getpid() != master:
+            gevent.sleep(seconds)
+        return look(*about)
+
+    _conductor._wrong = look_late

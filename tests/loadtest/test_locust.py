@@ -15,7 +15,7 @@ import pytest
 from loadtest._result import read
 from tests.gateways import ROOT
 from tests.little_gateway import LittleGateway, little_gateway
-from tests.loadtest.forked_locust import CLOCK_AHEAD, ForkedLocust
+from tests.loadtest.forked_locust import CLOCK_AHEAD, SLOW_WORKERS, ForkedLocust
 from tests.loadtest.locust_run import (
     STEPS,
     free_port,
@@ -146,9 +146,14 @@ def until_measured(process: ForkedLocust, gateway: LittleGateway) -> None:
     gateway.wait_for(lambda: len(gateway.pushed) >= seen + 36)
 
 
-def test_two_processes_are_judged_together_by_the_master(wide: str) -> None:
+@pytest.mark.parametrize("slow", ["0", "2"])
+def test_two_processes_are_judged_together_by_the_master(wide: str, slow: str) -> None:
+    """Also where they are ready later than their master, who has them start users meanwhile."""
     arguments = ("--thresholds", wide, *ENDLESS, *two_processes())
-    with little_gateway() as gateway, started("--host", gateway.base_url, *arguments) as process:
+    with (
+        little_gateway() as gateway,
+        started("--host", gateway.base_url, *arguments, **{SLOW_WORKERS: slow}) as process,
+    ):
         until_measured(process, gateway)
         process.send_signal(signal.SIGINT)
         ended = outcome(process)
