@@ -17,9 +17,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.forking import line_of, start_forking
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from locust.env import Environment
+
+    from loadtest._campaign import Campaign
 
 CLOCK_AHEAD: Final = "TEST_CLOCK_AHEAD"
 """In a run's environment: it is on another machine, whose clock is so many seconds ahead."""
@@ -176,9 +183,9 @@ def _start_slowly(seconds: float) -> None:
 
     look, master = _conductor._wrong, os.getpid()
 
-    def look_late(*about: Any) -> str | None:
+    def look_late(campaign: Campaign, environment: Environment, options: Namespace) -> str | None:
         if os.getpid() != master:
             gevent.sleep(seconds)
-        return look(*about)
+        return look(campaign, environment, options)
 
     _conductor._wrong = look_late
