@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from .errors import BadAddress, DiscoveryFailed, printable
-from .scheme import TLS, speaks_tls, why_unanswered
+from .scheme import TLS, is_meant_for_tls, why_unanswered
 
 DISCOVERY_PATH: Final = "/api/b-client/websocket-info"
 SILENT: Final = (httpx.RemoteProtocolError, httpx.ReadError)
@@ -101,7 +101,7 @@ async def discover(base_url: str, *, ssl_context: ssl.SSLContext | None = None) 
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         why = await why_unanswered(asked, error, silent=isinstance(error, SILENT))
         raise DiscoveryFailed(f"No answer from {printable(asked)}: {why}.") from error
-    if answer.status_code == 400 and not secure and await speaks_tls(asked):
+    if answer.status_code == 400 and await is_meant_for_tls(asked):
         raise DiscoveryFailed(f"{printable(asked)} answered 400: {TLS}.")
     if answer.status_code != 200:
         raise DiscoveryFailed(

@@ -29,26 +29,30 @@ _known: dict[str, bool] = {}  # whether TLS is spoken, by host and port
 async def why_unanswered(url: str, error: BaseException, *, silent: bool) -> str:
     """Why a request to `url` failed, printable and without a full stop: what is right, where its scheme is wrong.
     `silent`: there was a connection, and no answer. Takes at most PATIENCE seconds. Cancelling is safe."""
-    if silent and not _is_secure(url) and await _is_known_to_speak_tls(url):
-        return TLS
-    return NO_TLS if _is_secure(url) and tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
+    return TLS if silent and await is_meant_for_tls(url) else _why(url, error)
 
 
 def why_not_connected(url: str, error: BaseException, *, silent: bool) -> str:
     """The same for a WebSocket, without another connection: that TLS may be spoken there is a hint."""
-    if silent and not _is_secure(url):
-        return f"{reason_of(error).removesuffix('.')} (where TLS is spoken, wss:// is right)"
-    return NO_TLS if _is_secure(url) and tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
+    why = _why(url, error)
+    return f"{why.removesuffix('.')} (where TLS is spoken, wss:// is right)" if silent and not _is_secure(url) else why
 
 
-async def _is_known_to_speak_tls(url: str) -> bool:
-    """As `speaks_tls`, but tried once for each host and port: a program may ask again and again."""
+async def is_meant_for_tls(url: str) -> bool:
+    """Whether a URL without TLS leads to a port with it. Tried once for each host and port, since a program may ask
+    again and again; takes at most PATIENCE seconds. Cancelling is safe."""
+    if _is_secure(url):
+        return False
     there = urlsplit(url).netloc
     if there not in _known:
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         _known[there] = await speaks_tls(url)
     return _known[there]
+
+
+def _why(url: str, error: BaseException) -> str:
+    return NO_TLS if _is_secure(url) and tls_reason(error) in _NO_TLS_REASONS else reason_of(error)
 
 
 def _is_secure(url: str) -> bool:

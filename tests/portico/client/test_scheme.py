@@ -59,12 +59,13 @@ async def test_a_port_that_speaks_tls_is_recognized(tmp_path: Path) -> None:
         assert (await why("http", there)).endswith(f": {TLS}")
 
 
-@pytest.mark.parametrize("scheme", ["http", "ws"])
-async def test_who_connects_again_and_again_tries_the_port_once_or_not_at_all(scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "says"), [("http", b""), ("ws", b""), ("http", SAYS_NO)])
+async def test_who_connects_again_and_again_tries_the_port_once_or_not_at_all(scheme: str, says: bytes) -> None:
     came = []
 
     async def close(stream: trio.SocketStream) -> None:
-        came.append(await stream.socket.recv(1))
+        came.append((await stream.receive_some())[:1])
+        await stream.send_all(says)
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, close, 0, host="127.0.0.1"))
