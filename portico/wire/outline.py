@@ -8,7 +8,8 @@ in the same order. For example, `{"x": <a megabyte>, "type": "c_client_register"
 `{"type":"c_client_register","user_id":5}`.
 
 To read a message for its outline costs one pass over it, and a bounded number of Python calls, one for each key. One
-with more keys than `most_keys` is read a second time: its outline then has each known field once, in no order.
+with more keys than `most_keys` is refused; or, where names of fields are given, it is read a second time, and its
+outline has each of these fields once, in no order.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ class _Field(str):
         return self is other
 
 
-class _TooManyKeys(Exception):
+class TooManyKeys(Exception):
     """A message has more keys than are looked at one by one."""
 
 
@@ -163,7 +164,7 @@ class Outlined(bytes):
     outline: "Outline | PeerFault | msgspec.DecodeError | RecursionError"
 
 
-def outlined(payload: bytes, names: tuple[str, ...]) -> bytes:
+def outlined(payload: bytes, names: tuple[str, ...] | None = None) -> bytes:
     """The message, if it is large with its outline. `names` as for `outline_of`, which then doesn't read it again."""
     if len(payload) <= LARGE or type(payload) is Outlined:
         return payload
@@ -177,27 +178,38 @@ def outlined(payload: bytes, names: tuple[str, ...]) -> bytes:
     return message
 
 
-def outline_of(payload: bytes, names: tuple[str, ...]) -> Outline:
-    """The outline of a message. `names`: all fields of it that anybody may use.
+def outline_of(payload: bytes, names: tuple[str, ...] | None = None) -> Outline:
+    """The outline of a message. `names`: all fields that anybody may use of one with too many keys; without names it is
+    refused.
 
-    Raises PeerFault for what is not UTF-8, or no object; msgspec.DecodeError or RecursionError for what is no JSON.
+    Raises PeerFault for what is not UTF-8, no object, or refused; msgspec.DecodeError or RecursionError for what is no
+    JSON.
     """
     if isinstance(payload, Outlined):
         if isinstance(payload.outline, Outline):
             return payload.outline
         raise copy(payload.outline)
-    check_text(payload)
     keys: list[str] = []
+    try:
+        return Outline(payload, _fields(payload, keys))
+    except TooManyKeys:
+        if names is None:
+            raise too_many_keys() from None
+        values = msgspec.structs.astuple(_loose(names).decode(payload))
+        return Outline(payload, [(k, v) for k, v in zip(names, values, strict=True) if v is not UNSET], keys)
+
+
+def _fields(payload: bytes, keys: list[str]) -> Fields:
+    """The fields of a message's outermost object; `keys` gets those that were read, whatever comes of it. Raises
+    TooManyKeys, and what `outline_of` raises."""
+    check_text(payload)
     try:
         found = msgspec.json.Decoder(dict[_Field, Raw], dec_hook=_reader(keys, payload)).decode(payload)
     except msgspec.ValidationError as error:
         if is_json(payload):
             explain(error)
         raise msgspec.DecodeError from None
-    except _TooManyKeys:
-        values = msgspec.structs.astuple(_loose(names).decode(payload))
-        return Outline(payload, [(k, v) for k, v in zip(names, values, strict=True) if v is not UNSET], keys)
-    return Outline(payload, list(zip(keys, found.values(), strict=True)))
+    return list(zip(keys, found.values(), strict=True))
 
 
 def _reader(keys: list[str], payload: bytes) -> Callable[[type, str], _Field]:
@@ -205,7 +217,7 @@ def _reader(keys: list[str], payload: bytes) -> Callable[[type, str], _Field]:
 
     def read(_: type, text: str) -> _Field:
         if len(keys) >= most:
-            raise _TooManyKeys
+            raise TooManyKeys
         keys.append(text)
         return _Field(text)
 
@@ -228,16 +240,16 @@ _Value = dict[_Field, Raw] | _List | str | int | float | bool | None
 
 def nested_outline_of(payload: bytes, names: tuple[str, ...], name: str) -> tuple[bytes, Outline] | None:
     """Two levels read in one pass: the text of the message's fields `names`, without what is in lists and objects, and
-    the outline of its object `name`, empty if it is none. None for what has too many keys, or has to be looked at
-    otherwise.
+    the outline of its object `name`, empty if it is none. None for what has to be looked at otherwise.
 
-    Raises PeerFault for what is not UTF-8; msgspec.DecodeError or RecursionError for what is no JSON.
+    Raises TooManyKeys, where the outermost object and those directly in it have too many together; PeerFault for what
+    is not UTF-8; msgspec.DecodeError or RecursionError for what is no JSON.
     """
     check_text(payload)
     decoder = msgspec.json.Decoder(dict[_Field, _Value], dec_hook=_reader([], payload))
     try:
         found = decoder.decode(payload)
-    except (msgspec.ValidationError, _TooManyKeys):
+    except msgspec.ValidationError:
         return None
     parts, inner = [], Outline(payload, [])
     for key, value in found.items():
@@ -256,16 +268,21 @@ def nested_outline_of(payload: bytes, names: tuple[str, ...], name: str) -> tupl
 
 def decode_form(decoder: msgspec.json.Decoder[S], payload: bytes) -> S:
     """As `strict_json.decode` with `null_is_absent`, for a form that passes on what is large in it."""
-    if len(payload) > LARGE:
-        form: type[S] = decoder.type
-        uses = uses_of(form)
-        try:
-            outline = outline_of(payload, tuple(uses))
-        except (msgspec.DecodeError, RecursionError) as error:
-            explain(error, form=form)
-        if not outline.is_partial:
-            text = outline.text(uses, others=form.__struct_config__.forbid_unknown_fields)
-            message = decode(decoder, text, null_is_absent=True, is_part=True)
-            outline.restore(message, uses)
-            return message
-    return decode(decoder, payload, null_is_absent=True)
+    if len(payload) <= LARGE:
+        return decode(decoder, payload, null_is_absent=True)
+    form: type[S] = decoder.type
+    uses = uses_of(form)
+    try:
+        outline = Outline(payload, _fields(payload, []))
+    except TooManyKeys:
+        return decode(decoder, payload, null_is_absent=True)
+    except (msgspec.DecodeError, RecursionError) as error:
+        explain(error, form=form)
+    message = decode(
+        decoder,
+        outline.text(uses, others=form.__struct_config__.forbid_unknown_fields),
+        null_is_absent=True,
+        is_part=True,
+    )
+    outline.restore(message, uses)
+    return message

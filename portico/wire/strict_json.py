@@ -202,9 +202,12 @@ def suspect_keys(payload: bytes, quoted: tuple[bytes, ...]) -> bool | None:
     return len(found) != len(set(found))
 
 
-def too_many_keys() -> PeerFault:
+TOO_MANY_KEYS: Final = "The message has too many keys."
+
+
+def too_many_keys(msg_id: str | None = None) -> PeerFault:
     """The fault of a message with more keys than are looked at."""
-    return PeerFault(ErrorCode.BAD_JSON, "The message has too many keys.")
+    return PeerFault(ErrorCode.BAD_JSON, TOO_MANY_KEYS, msg_id=msg_id)
 
 
 def _before_colons(payload: bytes, quoted: tuple[bytes, ...]) -> bool | None:

@@ -93,22 +93,98 @@ def test_a_first_envelope_is_read_twice(message: bytes, value: bytes, monkeypatc
     assert not house.journal.broken
 
 
-def test_a_first_envelope_of_very_many_keys_is_read_twice_and_its_data_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was read four times: as a first message, and then as if nobody had read it."""
-    many = b",".join(b'"k%d":0' % number for number in range(1000))
+MANY = b",".join(b'"k%d":0' % number for number in range(1000))
+"""More keys than are looked at one by one."""
+
+
+@pytest.mark.parametrize("many", [MANY, b'"x":%b,%b' % (LISTS, MANY)], ids=["early", "behind lists"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{%b,"type":"c_client_registers","client_id":"c"}',
+        b'{%b,"type":"heartbeat","note":"c_client_register"}',
+        b'{%b,"command":"c_client_register"}',
+        b'{%b,"type":"connect","msg_id":"m","data":{"client_id":"e"}}',
+        b'{"type":"request","msg_id":"m",%b}',
+        b"{%b}",
+    ],
+    ids=bytes.decode,
+)
+def test_a_first_message_of_very_many_fields_is_refused_unless_it_is_a_registration(
+    message: bytes, many: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read twice, and its known fields taken from it."""
     house = stage()
-    session, _ = house.connect("/ws")
-    message = b'{"x":%b,%b,"type":"connect","msg_id":"m","data":{"client_id":"e"}}' % (LISTS, many)
+    session, peer = house.connect("/ws")
+    most = 2 if b'"c_client_register"' in message else 1
+    assert counted(monkeypatch, lambda: house.say(session, message % many)) <= most
+    assert "The message has too many keys." in str(peer.take())
+    assert [code for code, _ in peer.closes] == [1003]
+
+
+@pytest.mark.parametrize("many", [MANY, b'"x":%b,%b' % (LISTS, MANY)], ids=["early", "behind lists"])
+def test_a_registration_may_have_very_many_fields(many: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that aren't known are ignored, as clients were promised."""
+    for message in (
+        b'{"type":"c_client_register",%b,"client_id":"c"}',
+        b'{%b,"client_id":"c","type":"c_client_register"}',
+    ):
+        house = stage()
+        session, peer = house.connect("/ws")
+        assert counted(monkeypatch, partial(house.say, session, message % many)) <= 2
+        (answer,) = peer.take()
+        assert (answer["type"], answer["client_id"]) == ("registration_success", "c")
+
+
+def test_a_first_request_of_very_many_fields_is_answered_as_its_program_expects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = stage()
+    session, peer = house.connect("/ws")
+    message = b'{"x":%b,%b,"command":"echo"}' % (LISTS, MANY)
+    assert counted(monkeypatch, lambda: house.say(session, message)) <= 1
+    assert [(answer["success"], answer["error"]) for answer in peer.take()] == [(False, "Invalid JSON format")]
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"x":%b,%b,"capacity":"many"}' % (LISTS, MANY), b'{"client_id":"e",%b,"x":%b}' % (MANY, LISTS)]
+)
+@pytest.mark.parametrize("kind", ["connect", "handshake", "request", "response"])
+def test_data_of_very_many_fields_is_refused(kind: str, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first `connect` was read four times."""
+    house = stage()
+    message = b'{"data":%b,"type":"%b","msg_id":"m"}' % (data, kind.encode())
+    for session in (envelope(house), house.connect("/ws")[0]):
+        assert counted(monkeypatch, partial(house.say, session, message)) <= 2
+        answer = house.peers[session].take()[-1]
+        assert answer["type"] == "error"
+        assert answer["data"] == {"error": "The message has too many keys.", "code": "bad_json", "msg_id": "m"}
+        assert session.identity.client_id in (None, "e")
+
+
+def test_data_that_has_no_form_of_its_own_may_have_very_many_fields() -> None:
+    house = stage()
+    session, peer = house.worker()
+    for data in (b'{"event":"wave",%b}' % MANY, b'{%b,"event":"wave"}' % MANY):
+        (answer,) = house.ask(session, b'{"data":%b,"type":"custom"}' % data)
+        assert (answer["data"]["code"], answer["data"]["field"]) == ("unknown_type", "event")  # it was read
+        assert house.ask(session, b'{"data":%b,"type":"heartbeat"}' % data)[0]["type"] == "heartbeat"
+    doubled = b'{"data":{%b,"event":"wave","event":"wave"},"type":"custom","msg_id":"m"}' % MANY
+    (answer,) = house.ask(session, doubled)
+    assert (answer["data"]["code"], answer["data"]["error"]) == ("bad_json", "The message has too many keys.")
+    no_json = b'{"data":{%b},"type":"custom","x":nothing}' % MANY
+    (answer,) = house.ask(session, no_json)
+    assert answer["data"]["code"] == "bad_json"
+    assert peer.closes == []
+
+
+def test_a_client_s_flat_answer_may_have_very_many_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is the result where it has none by name."""
+    house = stage()
+    session = asked(house)
+    message = b'{"x":%b,%b,"type":"nonsense","request_id":"nobody"}' % (LISTS, MANY)
     assert counted(monkeypatch, lambda: house.say(session, message)) <= 2
-    assert session.identity.client_id == "e"
-    wrong, peer = house.connect("/ws")
-    message = b'{"x":%b,%b,"type":"connect","msg_id":"m","data":{"capacity":"many"}}' % (LISTS, many)
-    assert counted(monkeypatch, lambda: house.say(wrong, message)) <= 2
-    assert peer.take()[0]["data"]["field"] == "capacity"
-    doubled, peer = house.connect("/ws")
-    message = b'{"x":%b,%b,"type":"connect","type":"connect","data":{}}' % (LISTS, many)
-    assert counted(monkeypatch, lambda: house.say(doubled, message)) <= 2
-    assert peer.take()[0]["data"]["error"] == "The message has too many keys."
+    assert not house.journal.broken
 
 
 def registered(house: Stage) -> Session:

@@ -84,7 +84,9 @@ _text = msgspec.json.Decoder(str)
 _message: Final = msgspec.json.Decoder(Message)
 # Of two forms, since a decoder of one takes an object without its tag: a request that only has that text in it.
 _register: Final = msgspec.json.Decoder(Register | TokenRefresh)
-_QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
+QUOTED_REGISTER: Final = f'"{REGISTER}"'.encode()
+REGISTER_FIELDS: Final = tuple(uses_of(Register))
+"""All fields that are looked at in a registration."""
 _KEYS: Final = tuple(
     f'"{key}"'.encode() for key in ("type", *Register.__struct_fields__, *SessionFeedback.__struct_fields__)
 )
@@ -124,7 +126,7 @@ def decode_message(payload: bytes) -> Message | str:
 def first_register(payload: bytes) -> Register | None:
     """The registration that a connection begins with; None for any other message, and for one that cannot be
     accepted, or has been read already: `dialect_of` and `decode_message` say what those are."""
-    if isinstance(payload, Outlined) or _QUOTED_REGISTER not in payload:
+    if isinstance(payload, Outlined) or QUOTED_REGISTER not in payload:
         return None
     try:
         check_text(payload)

@@ -11,8 +11,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..codes import CloseCode, ErrorCode
 from ..faults import PeerFault
-from ..outline import LARGE, Use, outline_of, outlined, uses_of
-from ..strict_json import decode, explain
+from ..outline import LARGE, Outline, Use, outline_of, outlined, uses_of
+from ..strict_json import TOO_MANY_KEYS, decode, explain
 from . import c_client, envelope, requester
 
 
@@ -41,12 +41,12 @@ class _First(Struct):
 _first = msgspec.json.Decoder(_First)
 _text = msgspec.json.Decoder(str)
 _USES: Final = {**uses_of(_First), "type": Use.SCALAR}
-_FIELDS: Final = tuple(dict.fromkeys((*_USES, *c_client.FIELDS, *requester.FIELDS, *envelope.FIELDS)))
 
 
 def read_first(payload: bytes) -> bytes:
-    """A connection's first message, and if it is large its outline, so that it is not read again to be handled."""
-    return outlined(payload, _FIELDS)
+    """A connection's first message, and if it is large its outline, so that it is not read again to be handled. Of
+    those with too many keys only a registration is read."""
+    return outlined(payload, c_client.REGISTER_FIELDS if c_client.QUOTED_REGISTER in payload else None)
 
 
 def dialect_of(payload: bytes) -> Dialect:
@@ -56,16 +56,20 @@ def dialect_of(payload: bytes) -> Dialect:
     told what is wrong in that form, for example that the command is missing.
     """
     try:
-        first = decode(_first, payload if len(payload) <= LARGE else _text_of(payload))
-    except PeerFault:
+        outline = None if len(payload) <= LARGE else _outline_of(payload)
+        first = decode(_first, payload if outline is None else outline.text(_USES))
+    except PeerFault as fault:
         if b'"type"' not in payload and (b'"command"' in payload or b'"request_id"' in payload):
             return Dialect.REQUESTER
-        raise _unknown("The first message is not a JSON object.") from None
+        crowded = fault.message == TOO_MANY_KEYS
+        raise _unknown(TOO_MANY_KEYS if crowded else "The first message is not a JSON object.") from None
     kind = None
     if first.type is not UNSET and bytes(first.type)[:1] == b'"':
         kind = _text.decode(first.type)
     if kind == c_client.REGISTER:
         return Dialect.C_CLIENT
+    if outline is not None and outline.is_partial:
+        raise _unknown(TOO_MANY_KEYS)
     if first.command is not UNSET:
         return Dialect.REQUESTER
     if kind in envelope.TYPES:
@@ -75,9 +79,9 @@ def dialect_of(payload: bytes) -> Dialect:
     raise _unknown("The first message is of no known dialect.")
 
 
-def _text_of(payload: bytes) -> bytes:
+def _outline_of(payload: bytes) -> Outline:
     try:
-        return outline_of(payload, _FIELDS).text(_USES)
+        return outline_of(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error)
 

@@ -80,8 +80,6 @@ _KEYS: Final = tuple(f'"{key}"'.encode() for key in Request.__struct_fields__)
 _CANCEL_KEYS: Final = (b'"request_id"', b'"cancel"')
 _USES: Final = uses_of(Request)
 _GIVEN_USES: Final = uses_of(_Given)
-FIELDS: Final = tuple({**_USES, **_GIVEN_USES})
-"""All fields that are looked at in a message."""
 QUICK: Final = 1 << 15
 """Bytes up to which a message is read as if it were right, and again if it isn't."""
 
@@ -101,7 +99,7 @@ def decode_message(payload: bytes) -> Request | Cancel:
     if len(payload) <= LARGE:
         return _decode_message(payload, None)
     try:
-        outline = outline_of(payload, FIELDS)
+        outline = outline_of(payload)
     except (msgspec.MsgspecError, RecursionError) as error:
         explain(error)
     return _decode_message(outline.text(_USES), outline)

@@ -14,7 +14,16 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from portico.wire import outline
 from portico.wire.dialects import c_client, envelope, negotiate, requester
 from portico.wire.faults import PeerFault
-from portico.wire.outline import Outlined, Use, decode_form, nested_outline_of, outline_of, outlined, uses_of
+from portico.wire.outline import (
+    Outlined,
+    TooManyKeys,
+    Use,
+    decode_form,
+    nested_outline_of,
+    outline_of,
+    outlined,
+    uses_of,
+)
 
 LISTS = b"[" + b",".join([b"[]"] * 3000) + b"]"
 
@@ -120,7 +129,6 @@ def many(count: int) -> bytes:
 def test_with_too_many_keys_the_known_fields_are_read() -> None:
     most = 500 + len(many(600)) // 1024
     found = outline_of(b'{%b,"name":5,"count":1}' % many(600), NAMES)
-    assert found.is_partial
     assert most < 600
     assert found.text(USES) == b'{"name":5,"count":1}'
     found.check_keys((b'"name"', b'"count"'))
@@ -130,6 +138,16 @@ def test_with_too_many_keys_the_known_fields_are_read() -> None:
     early = outline_of(b'{"name":5,"name":1,%b}' % many(600), NAMES)
     with pytest.raises(PeerFault, match="'name' occurs twice"):
         early.check_keys((b'"name"',))
+
+
+def test_with_too_many_keys_and_no_names_it_is_refused() -> None:
+    payload = b'{"name":5,%b}' % many(600)
+    with pytest.raises(PeerFault, match="bad_json: The message has too many keys"):
+        outline_of(payload)
+    message = outlined(payload)
+    with pytest.raises(PeerFault, match="too many keys"):
+        outline_of(message)
+    assert len(outline_of(b'{"name":5,%b}' % many(499)).fields) == 500
 
 
 def test_numbers_are_looked_at_in_all_of_the_message() -> None:
@@ -147,7 +165,8 @@ def test_two_levels_are_read_at_once() -> None:
     assert text == b'{"type":"t","data":{},"list":[],"object":{}}'
     assert inside is not None
     assert inside.fields == [("a", Raw(LISTS)), ("b", Raw(b"1"))]
-    assert nested_outline_of(b'{"data":{%b}}' % many(600), ("data",), "data") is None
+    with pytest.raises(TooManyKeys):
+        nested_outline_of(b'{"data":{%b}}' % many(600), ("data",), "data")
     assert nested_outline_of(LISTS, ("data",), "data") is None
 
 
