@@ -36,6 +36,7 @@ $(BIN)/python:
 	  f"Portico needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 …")'
 	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --require-hashes -r .ci/pip.lock 2>/dev/null || true  # takes half the time of Python's own; that will do too
 
 $(RUNS): requirements.txt .ci/link | $(BIN)/python
 	@echo "Installing what the gateway needs into $(VENV) …"

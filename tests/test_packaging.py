@@ -246,7 +246,7 @@ def test_after_setup_nothing_is_left_to_install_for_run(tmp_path: Path) -> None:
     assert "pip" not in run("make", "-n", "setup", cwd=copy)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "requirements-bench.lock"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock", "requirements-bench.lock", ".ci/pip.lock"])
 def test_a_lock_file_has_hashes_and_no_addresses(name: str) -> None:
     text = (ROOT / name).read_text()
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)

@@ -10,12 +10,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from . import environment, report
 from .environment import Unavailable
-from .servers import SERVERS, Server, running
+from .servers import SERVERS, Server, Up, running
 from .work import FULL, QUICK, ROWS, Failed, Row, Size
 
 
@@ -48,9 +50,13 @@ def _cores() -> tuple[int | None, int | None]:
 
 
 class Bench:
-    """The runs of one bench and what came of them."""
+    """The runs of one bench and what came of them. Each has a new server, but in a quick one, where what a start costs
+    is most of it: there a server does all of its rows."""
 
-    def __init__(self, rows: list[Row], servers: list[Server], size: Size, folder: Path) -> None:
+    def __init__(self, rows: list[Row], servers: list[Server], size: Size, folder: Path, *, quick: bool) -> None:
+        self._quick = quick
+        self._kept: dict[str, Up] = {}
+        self._stack = ExitStack()
         self.rows = rows
         self.servers = servers
         self.size = size
@@ -62,6 +68,24 @@ class Bench:
         self.faults: dict[str, dict[str, list[str]]] = {
             row: {server: [] for server in servers} for row, servers in self.raw.items()
         }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the servers that are left."""
+        self._stack.close()
+
+    @contextmanager
+    def _up(self, row: Row, server: Server) -> Iterator[Up]:
+        if self._quick and not row.alone:
+            if server.name not in self._kept:
+                up = self._stack.enter_context(running(server, self.cores[0], self.folder))
+                self._kept[server.name] = up
+            yield self._kept[server.name]
+        else:
+            with running(server, self.cores[0], self.folder) as up:
+                yield up
 
     def round(self, number: int) -> None:
         """Every row on every server once. The order of the servers turns, so that none always comes first."""
@@ -75,7 +99,7 @@ class Bench:
 
     def _run(self, row: Row, server: Server) -> None:
         try:
-            with running(server, self.cores[0], self.folder) as up:
+            with self._up(row, server) as up:
                 raw = row.measure(up, self.size, self.cores[1])
         except (Unavailable, Failed) as problem:
             self.faults[row.name][server.name].append(str(problem))
@@ -109,13 +133,16 @@ def main(given: list[str] | None = None) -> int:
     # Its servers are sessions of their own: an end that runs no `finally` would leave one behind.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     rounds = arguments.rounds or (1 if arguments.quick else 5)
-    with tempfile.TemporaryDirectory(prefix="portico-bench-") as folder:
-        bench = Bench(
+    with (
+        tempfile.TemporaryDirectory(prefix="portico-bench-") as folder,
+        Bench(
             [row for row in ROWS if row.name in rows],
             [server for server in SERVERS if server.name in servers],
             size,
             Path(folder),
-        )
+            quick=arguments.quick,
+        ) as bench,
+    ):
         for number in range(rounds):
             bench.round(number)
     table = bench.table()

@@ -61,13 +61,15 @@ QUICK: Final = Size(
 @dataclass(frozen=True)
 class Row:
     """One kind of work. `unit` of its figure; `measure` runs it once and returns raw results; `most_rounds`
-    for one that takes long and hardly varies."""
+    for one that takes long and hardly varies; `alone`: only a new server will do, since it ends the server or looks at
+    what it holds."""
 
     name: str
     title: str
     unit: str
     measure: Callable[[Up, Size, int | None], dict[str, Any]]
     most_rounds: int = 1_000_000
+    alone: bool = False
 
 
 def _command(row: str, order: dict[str, Any]) -> list[str]:
@@ -291,12 +293,12 @@ ROWS: Final = (
     Row("heartbeat128", "the same with 128 bytes in", "round trips", _heartbeat(_long_heartbeat())),
     Row("dispatch", "worker dispatch, 8 workers, 64 in flight", "requests", _dispatch),
     Row("connect", "connect + register + close", "clients", _connect),
-    Row("memory", "resident memory per registered, idle client", "KB", _memory, most_rounds=1),
+    Row("memory", "resident memory per registered, idle client", "KB", _memory, most_rounds=1, alone=True),
     Row("flood", "bystanders' p99 while 4 clients flood 7-byte frames", "ms", _FLOOD),
     Row("crowd", "bystanders' p99 while one push goes to 10,000", "ms", _CROWD),
     Row("publish", "HTTP batch publish, 500 events to 500 users", "events", _publish),
     Row("push1", "one push to one user by HTTP, 32 kept-alive connections", "pushes", _push_each),
     Row("discover", "discovery, 32 kept-alive connections", "answers", _discover),
-    Row("comeback", "10,000 are told 1012 at once: until all are back, by discovery", "s", _comeback),
+    Row("comeback", "10,000 are told 1012 at once: until all are back, by discovery", "s", _comeback, alone=True),
     Row("arrive", "discover + connect + register + close", "clients", _arrive),
 )
