@@ -64,8 +64,8 @@ def add(parser: LocustArgumentParser) -> None:
            "Token that every client shows, where the gateway asks for one; it must not name a user. Better in the "
            "environment (LOADTEST_TOKEN).")  # fmt: skip
     option("--worker-key", "<key>", str, None,
-           "Secret that workers show, where the gateway asks for one. Better in the environment "
-           "(LOADTEST_WORKER_KEY).")  # fmt: skip
+           "Secret that workers show, where the gateway asks for one: its handshake key or an API key. "
+           "Better in the environment (LOADTEST_WORKER_KEY).")  # fmt: skip
     option("--metrics-url", "<url,…>", str, None,
            "Where the gateway's processes give their metrics, if not at /metrics of --host and of the WebSocket "
            "address. 'none': don't ask.")  # fmt: skip

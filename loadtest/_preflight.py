@@ -77,11 +77,18 @@ def _right_scheme(host: str, timeout: float) -> str | None:
 
 class Door(NamedTuple):
     """Where one kind of users comes in: the path (None: that of discovery's address), the option that gives the secret
-    which it shows in the handshake, and the secret, if there is one."""
+    which it shows, and the secret, if there is one. It shows it in the handshake; with `as_worker` it doesn't, but in
+    `connect`, where a gateway takes the handshake key too."""
 
     path: str | None
     option: str
     secret: str | None
+    as_worker: bool = False
+
+    @property
+    def in_handshake(self) -> str | None:
+        """What it shows in the handshake."""
+        return None if self.as_worker else self.secret
 
 
 def wrong_with_key(reactor: Reactor, host: str, key: str | None, timeout: float) -> str | None:
@@ -108,8 +115,8 @@ def wrong_with_key(reactor: Reactor, host: str, key: str | None, timeout: float)
 
 
 def wrong_with_doors(reactor: Reactor, host: str, doors: Iterable[Door], name: str, timeout: float) -> str | None:
-    """Why one of these kinds of users can't come in; None if they can. Found out by a handshake of each, and by
-    C-Clients' registration, under this name.
+    """Why one of these kinds of users can't come in; None if they can. Found out by a handshake of each, and by what
+    C-Clients and workers say first, under this name.
     """
     api = Api(reactor, host, None, timeout)
     try:
@@ -141,14 +148,21 @@ def wrong_with_doors(reactor: Reactor, host: str, doors: Iterable[Door], name: s
 def _refusal(reactor: Reactor, url: str, door: Door, name: str, timeout: float) -> str | None:
     """How a registration is refused; None where it isn't, where nothing is answered, or where nobody registers. Raises
     LinkError."""
-    link = Link.open(reactor, url, timeout, token=door.secret)
+    shown: dict[str, object] = {"token": door.secret} if door.secret else {}
+    first: dict[str, object]
+    if door.path is None:
+        first = {"type": "c_client_register", "client_id": name, "user_id": name, "username": name, **shown}
+    else:
+        # Of a command that nobody asks for.
+        worker = {"client_id": name, "role": "worker", "commands": ["load_test_preflight"], **shown}
+        first = {"type": "connect", "data": worker}
+    link = Link.open(reactor, url, timeout, token=door.in_handshake)
     try:
-        if door.path is not None:
+        if door.path is not None and not door.as_worker:
             return None
-        answer = _First()
+        answer = _Answer(name)
         link.attach(answer)
-        register = {"type": "c_client_register", "client_id": name, "user_id": name, "username": name}
-        link.send(msgspec.json.encode(register | ({"token": door.secret} if door.secret else {})))
+        link.send(msgspec.json.encode(first))
         answer.came.wait(timeout)
         reason = answer.reason
         return f"the registration was rejected: {reason!a}" if reason in ("unauthorized", "forbidden") else None
@@ -156,25 +170,39 @@ def _refusal(reactor: Reactor, url: str, door: Door, name: str, timeout: float) 
         link.close(timeout)
 
 
-class _First:
-    """Waits for the first message of a link; why it is a rejection, if it is one."""
+class _Answer:
+    """Waits for what a link says to a registration under this name; why it is refused, if it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.came = Event()
         self.reason: str | None = None
 
     def on_message(self, payload: bytes, arrived: float, *, binary: bool) -> None:
-        if not self.came.is_set():
-            with contextlib.suppress(msgspec.MsgspecError):
-                self.reason = msgspec.json.decode(payload, type=_Rejection).reason
-            self.came.set()
+        if self.came.is_set():
+            return
+        with contextlib.suppress(msgspec.MsgspecError):
+            said = msgspec.json.decode(payload, type=_Said)
+            if said.type == "connect" and said.data.client_id != self._name:
+                return  # what a worker is greeted with
+            self.reason = said.reason or said.data.code
+        self.came.set()
 
     def on_closed(self, error: LinkClosedError) -> None:
         self.came.set()
 
 
-class _Rejection(msgspec.Struct, tag_field="type", tag="registration_rejected"):
-    reason: str
+class _Data(msgspec.Struct):
+    client_id: str | None = None
+    code: str | None = None
+
+
+class _Said(msgspec.Struct):
+    """Of a `registration_rejected` the `reason`; of an envelope, such as `error` or `connect`, the `data`."""
+
+    type: str
+    reason: str | None = None
+    data: _Data = msgspec.field(default_factory=_Data)
 
 
 def wrong_with_room(host: str, users: int, processes: int, machines: bool) -> str | None:

@@ -108,7 +108,7 @@ class Connected(User):
         return link
 
     def _token(self) -> str | None:
-        return self.door(self.campaign.options).secret
+        return self.door(self.campaign.options).in_handshake
 
     def _after(self, error: LinkClosedError) -> float:
         """Seconds after which a client that was closed so comes back; NEVER if the code says not to."""

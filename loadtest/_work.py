@@ -109,4 +109,6 @@ class Worker(Worked):
     @classmethod
     def door(cls, options: Namespace) -> Door:
         key = options.worker_key
-        return Door(cls.path, "--worker-key", key) if key or not options.token else super().door(options)
+        if options.token and not key:
+            return super().door(options)
+        return Door(cls.path, "--worker-key", key, as_worker=True)

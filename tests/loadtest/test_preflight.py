@@ -116,6 +116,7 @@ def test_http_where_tls_is_spoken(reactor: Reactor, tmp_path: Path) -> None:
 
 KEY = "an-api-key-of-this-test-0123456789"
 READING_KEY = "another-key-of-this-test-0123456789"
+HANDSHAKE_KEY = "handshake-key-0123456789"
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,6 @@ DOORS = [
     Door(None, "--token", "a.forged.token"),
     Door("/ws/{name}", "--token", "a.forged.token"),
     Door("/requester", "--token", "a.forged.token"),
-    Door("/worker", "--worker-key", "wrong-key"),
     Door("/ws/{name}", "--token", None),
     Door("/requester", "--token", None),
 ]
@@ -203,10 +203,40 @@ def test_a_registration_that_is_refused_is_told_before_the_start(
     )
 
 
+@pytest.mark.parametrize("auth", ["off", "required"])
+def test_workers_show_their_key_when_they_register(reactor: Reactor, tmp_path: Path, auth: str) -> None:
+    """In `Authorization`, where they showed it, the handshake key is refused if tokens are required: it is none."""
+    reading = ApiKey("reader", frozenset({"clients:read"}), digest_of(READING_KEY)).line
+    settings = {
+        "ENVIRONMENT": "production",
+        "PORTICO_AUTH": auth,
+        "WEBSOCKET_HANDSHAKE_KEY": HANDSHAKE_KEY,
+        "PORTICO_API_KEYS": f"{KEY},{reading}",
+    }
+    if auth == "required":
+        settings["PORTICO_JWT_SECRET"] = signing.SECRET
+    wrong = {
+        "wrong-key": "what --worker-key gives is refused (the registration was rejected: 'unauthorized')",
+        READING_KEY: "what --worker-key gives is refused (the registration was rejected: 'forbidden')",
+        None: "--worker-key is missing (the registration was rejected: 'unauthorized')",
+    }
+    with gateway(tmp_path, settings=settings) as running:
+        for secret in (HANDSHAKE_KEY, KEY):
+            door = Door("/worker", "--worker-key", secret, as_worker=True)
+            assert wrong_with_doors(reactor, running.base_url, [door], "load-0", 60) is None
+        for refused, named in wrong.items():
+            door = Door("/worker", "--worker-key", refused, as_worker=True)
+            assert wrong_with_doors(reactor, running.base_url, [door], "load-0", 60) == (
+                f"Nobody gets in at {running.websocket_url}/worker, since {named}: give one that is valid there by "
+                "LOADTEST_WORKER_KEY."
+            )
+
+
 def test_secrets_that_are_valid_let_everybody_in(reactor: Reactor, locked: Running) -> None:
     token = signing.token(sub=None, exp=None, role="admin")
     doors = [Door(path, "--token", token) for path in (None, "/ws/{name}", "/requester")]
-    doors.append(Door("/worker", "--worker-key", KEY))
+    doors.append(Door("/worker", "--token", signing.token(sub=None, exp=None, role="worker")))
+    doors.append(Door("/worker", "--worker-key", KEY, as_worker=True))
     assert wrong_with_doors(reactor, locked.base_url, doors, "load-0", 60) is None
 
 
