@@ -72,6 +72,8 @@ class LittleGateway:
         self.nursery: trio.Nursery | None = None  # while it is served
         self.secrets: set[str] = set()  # what workers showed
         self.registrations = 0
+        self.cuts_none_before = 0
+        """Registrations, and then a push, before which nobody is cut, whatever is wrong with it."""
         self.pushed: list[Json] = []  # the notifications that were accepted
         self.base_url = ""  # while `little_gateway` serves it
         self._changed = threading.Condition()
@@ -276,7 +278,8 @@ class LittleGateway:
                 peer.heartbeats += 1
                 if "heartbeats answered late" in self.faults:
                     await trio.sleep(0.5)
-                if "cut after three heartbeats" in self.faults and peer.heartbeats == 3:
+                there = self.registrations >= self.cuts_none_before and (self.pushed or not self.cuts_none_before)
+                if "cut after three heartbeats" in self.faults and peer.heartbeats >= 3 and there:
                     await peer.close(1011)
                 elif "no heartbeat" not in self.faults:
                     for _ in range(2 if "heartbeats answered twice" in self.faults else 1):

@@ -226,7 +226,9 @@ LOST = {"no heartbeat", "every fifth push dropped", "cut after three heartbeats"
 def test_a_faulty_gateway_fails_where_its_fault_is(wide: str, fault: str, failed: set[str]) -> None:
     with little_gateway([fault]) as gateway:
         settles = SETTLES_NEVER if fault in LOST else ()
-        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *settles)
+        gateway.cuts_none_before = 6
+        longer = ("-t", "8s") if fault.startswith("cut") else ()  # until everybody has had three heartbeats
+        ended = run("--host", gateway.base_url, "--thresholds", wide, *SHORT, *longer, *settles)
     assert ended.code == 3, ended.stdout
     # A connection that is cut takes heartbeats and pushes with it, or not; every fifth push is one to all, or not.
     chance = {"min_broadcast_delivered_share"} if fault.startswith(("cut", "every fifth")) else set()

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,27 @@ def refused(parts: SplitDeployment) -> None:
     status, said, took = push(parts.api, {"user_id": "nobody"}, durable=True)
     assert (status, said["error"]["code"]) == (503, "unavailable")
     assert took < PATIENCE + BUSY
+
+
+@contextmanager
+def silences(parts: SplitDeployment) -> Iterator[list[float]]:
+    """How long Redis takes to answer, in seconds, asked all the time while the block runs."""
+    taken: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.02):
+            began = time.monotonic()
+            parts.redis.command("PING")
+            taken.append(time.monotonic() - began)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield taken
+    finally:
+        over.set()
+        asking.join()
 
 
 def number(node: NodeProcess, name: str) -> float:
@@ -314,7 +336,7 @@ def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: SplitDeployment) 
     node = parts.nodes[0]
     names = ("redis_messages_too_large_total", "redis_messages_malformed_total", "redis_ordinary_dropped_total")
     before = [number(node, name) for name in names]
-    with scene(parts, requests=True) as here:
+    with silences(parts) as silent, scene(parts, requests=True) as here:
         for channel in ("portico:@0:t:user_id:u0", "notifications:u0", "portico:@0:nodes"):
             # More than Redis keeps for a subscriber, which cuts the link; and what the link passes over.
             parts.redis.command("PUBLISH", channel, "x" * (33 << 20))
@@ -327,7 +349,9 @@ def test_what_makes_no_sense_on_a_channel_harms_nothing(parts: SplitDeployment) 
         here.pump(1)
         assert here.closed == 0
         assert {node.probe() for node in parts.all} == {200}
-    assert here.account.told_lost == here.account.refused == 0
+    assert here.account.told_lost == 0
+    # A machine with no time for Redis: what it has not answered for so long is refused, as when it freezes.
+    assert here.account.refused == 0 or max(silent) > PATIENCE / 2, max(silent)
     after = [number(node, name) for name in names]
     assert [now - then for now, then in zip(after, before, strict=True)] == [3, 18, 8]
 
