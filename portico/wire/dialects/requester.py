@@ -13,7 +13,7 @@ from ..faults import PeerFault
 from ..frame import Frame
 from ..messages import NULL, Name, encode
 from ..outline import LARGE, Outline, outline_of, uses_of
-from ..strict_json import check_keys, check_numbers, check_text, decode, explain, has_only, peek
+from ..strict_json import TOO_MANY_KEYS, check_keys, check_numbers, check_text, decode, explain, has_only, peek
 
 SUBPROTOCOL: Final = "portico.requester.v1"
 
@@ -272,4 +272,6 @@ def partial_response(
 
 def error(fault: PeerFault) -> Frame:
     """Bad input is answered in the form of an answer."""
-    return response(fault.msg_id, False, None, _SENTENCES.get(fault.code, fault.message), None)
+    # It is JSON, so that the known sentence would mislead.
+    sentence = TOO_MANY_KEYS if fault.message == TOO_MANY_KEYS else _SENTENCES.get(fault.code, fault.message)
+    return response(fault.msg_id, False, None, sentence, None)
